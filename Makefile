@@ -1,0 +1,55 @@
+# Two commands do everything: `make run` and `make test`. Nothing here needs Docker, root or a key.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.octopus-installed
+
+.PHONY: help setup run up test test-all bench lint format nlp timescaledb clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## make .venv from the lock (about three minutes the first time)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "Octopus needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) from requirements.lock ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib octopus octopus_pipelines assets resources > /dev/null || true
+	@touch $@
+
+run: setup  ## the main job on the embedded database: from raw data to reconciled paper orders
+	@$(BIN)/octopus run
+
+up: setup  ## Dagster and MLflow in the browser, until Ctrl-C
+	@$(BIN)/octopus up
+
+lint: setup  ## style, types and the arrows between the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup lint  ## all tests but the slow proof
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
+
+test-all: setup lint  ## all tests, the slow proof included
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+bench: setup  ## measurements beside named peers; writes benchmarks/out/results.json
+	$(BIN)/python -m benchmarks
+
+nlp: setup  ## torch for FinBERT and for the tests of that path
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+
+timescaledb: ## a real TimescaleDB in .timescaledb (Debian, root), for the tests
+	deploy/timescaledb/dev-server setup
+
+format: setup  ## let ruff rewrite style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built, but no data
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,47 @@
+"""The asset keys: each is ``[schema, table]``, the table that the asset fills.
+
+Belongs here: names of assets and groups. Does not: definitions.
+"""
+
+from dagster import AssetKey
+
+INSTRUMENTS = AssetKey(["raw", "instruments"])
+BARS = AssetKey(["raw", "bars"])
+CORPORATE_ACTIONS = AssetKey(["raw", "corporate_actions"])
+
+NEWS = AssetKey(["raw", "news"])
+SOCIAL_POSTS = AssetKey(["raw", "social_posts"])
+SENTIMENT_SCORES = AssetKey(["raw", "sentiment_scores"])
+
+SESSIONS = AssetKey(["ops", "sessions"])
+QUALITY_FINDINGS = AssetKey(["ops", "quality_findings"])
+
+PRICES = AssetKey(["marts", "prices"])
+UNIVERSE = AssetKey(["marts", "universe"])
+DAILY_SENTIMENT = AssetKey(["marts", "daily_sentiment"])
+MARTS = (PRICES, UNIVERSE, DAILY_SENTIMENT)
+"""The dbt models that Python reads: everything downstream of the warehouse depends on them."""
+
+FEATURES = AssetKey(["strategy", "features"])
+SIGNALS = AssetKey(["strategy", "signals"])
+
+TRAINING_SETS = AssetKey(["models", "training_sets"])
+WALK_FORWARD = AssetKey(["models", "walk_forward_folds"])
+REVIEWS = AssetKey(["models", "reviews"])
+CHAMPION_HISTORY = AssetKey(["models", "champion_history"])
+PREDICTIONS = AssetKey(["models", "predictions"])
+
+BACKTEST_RUNS = AssetKey(["backtest", "runs"])
+
+OPENING_POSITIONS = AssetKey(["portfolio", "opening_positions"])
+TARGET_WEIGHTS = AssetKey(["portfolio", "target_weights"])
+REBALANCE_PLAN = AssetKey(["portfolio", "rebalance_plan"])
+
+LIMIT_REPORT = AssetKey(["risk", "limit_report"])
+PRETRADE_REPORT = AssetKey(["compliance", "pretrade_report"])
+
+ORDER_INTENTS = AssetKey(["execution", "order_intents"])
+ORDERS = AssetKey(["execution", "orders"])
+FILLS = AssetKey(["execution", "fills"])
+POSITIONS = AssetKey(["execution", "positions"])
+RECONCILIATION = AssetKey(["execution", "reconciliation"])

@@ -1,0 +1,176 @@
+"""The vocabulary of the order path: what is planned, judged, approved, sent, filled and held.
+
+Belongs here: value types that the portfolio, risk, compliance, execution and backtest groups all speak. Does not:
+state transitions (octopus/execution/states.py), rules (octopus/risk, octopus/compliance), ids (core/ids.py).
+
+Money is `Decimal` in the account's currency; quantities are `Decimal` shares (fractional where the broker allows it);
+instants are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(StrEnum):
+    MARKET_ON_OPEN = "market_on_open"
+    MARKET_ON_CLOSE = "market_on_close"
+
+
+@dataclass(frozen=True)
+class PlannedOrder:
+    """One order of a rebalance plan, before any gate has seen it.
+
+    Attributes:
+        intent_id: deterministic (`octopus.core.ids.intent_id`).
+        quantity: shares, always positive; the direction is ``side``.
+        reference_price: the price the plan was made with (the decision session's close).
+    """
+
+    intent_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    reference_price: Decimal
+    order_type: OrderType = OrderType.MARKET_ON_CLOSE
+
+    @property
+    def notional(self) -> Decimal:
+        """Quantity × reference price, positive, account currency."""
+        return self.quantity * self.reference_price
+
+    @property
+    def signed_quantity(self) -> Decimal:
+        return self.quantity * self.side.sign
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rebalance plan: all orders decided for one account in one session.
+
+    Attributes:
+        session: the decision session T.
+        not_before, expires_at: the execution window in T+1; executed only while ``not_before <= now < expires_at``.
+    """
+
+    batch_id: str
+    account: str
+    session: date
+    not_before: datetime
+    expires_at: datetime
+    orders: tuple[PlannedOrder, ...]
+
+
+@dataclass(frozen=True)
+class OpenOrder:
+    """An order at the broker that may still fill: it counts as filled for every limit."""
+
+    client_order_id: str
+    instrument: str
+    side: Side
+    remaining: Decimal
+
+
+@dataclass(frozen=True)
+class AccountSnapshot:
+    """What the broker says the account holds, at one instant.
+
+    Attributes:
+        positions: shares by instrument, negative for a short; zero positions are absent.
+        prices: the latest price the broker marks each held or quoted instrument at.
+        cash: settled plus unsettled cash.
+    """
+
+    account: str
+    taken_at: datetime
+    cash: Decimal
+    positions: Mapping[str, Decimal]
+    prices: Mapping[str, Decimal]
+    open_orders: tuple[OpenOrder, ...] = ()
+
+    @property
+    def equity(self) -> Decimal:
+        """Cash plus the marked value of all positions."""
+        return self.cash + sum((self.prices[name] * shares for name, shares in self.positions.items()), Decimal(0))
+
+
+class Outcome(StrEnum):
+    PASS = "pass"  # noqa: S105  # a verdict, not a password
+    WARN = "warn"
+    DENY = "deny"
+    OFF = "off"
+    """The rule does not apply to this data (said, never silent), e.g. raw-price rules on a total-return basis."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule said of one order, or of the whole batch (``intent_id`` is None).
+
+    Attributes:
+        gate: ``risk`` or ``compliance``.
+        value, limit: the measured figure and its limit, in the unit of the rule's name; None where the rule has none.
+        reason: one sentence a person can act on; for a denial it names the marginal cause.
+    """
+
+    gate: str
+    rule: str
+    intent_id: str | None
+    outcome: Outcome
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """All verdicts of one gate over one batch.
+
+    Attributes:
+        approved: ids of the intents that no rule denied, in plan order.
+        verdicts: one for each rule and order, and one for each rule on the batch.
+    """
+
+    gate: str
+    approved: tuple[str, ...]
+    verdicts: tuple[Verdict, ...] = field(default=())
+
+    @property
+    def denials(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.verdicts if v.outcome is Outcome.DENY)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One execution as the broker reports it.
+
+    Attributes:
+        fill_id: the broker's own id, unique within the account.
+        price: per share, before fees. fees: commission and charges, positive, account currency.
+    """
+
+    fill_id: str
+    client_order_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fees: Decimal
+    at: datetime
+
+    @property
+    def cash_flow(self) -> Decimal:
+        """Change of cash: negative for a buy."""
+        return -self.side.sign * self.quantity * self.price - self.fees

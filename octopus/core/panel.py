@@ -1,0 +1,84 @@
+"""The point-in-time panel: what was known of every instrument at every session, as dense arrays.
+
+Belongs here: the panel type and slicing it in time. Does not: reading it (resources/warehouse) or computing on it
+(octopus/strategy).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+
+from octopus.core.errors import MissingDataError
+from octopus.core.types import BoolArray, DateArray, FloatArray
+
+PriceBasis = Literal["raw", "total_return"]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Daily data of N instruments over T sessions, ascending, without a gap in the calendar.
+
+    Attributes:
+        sessions: exchange-local session dates, ``datetime64[D]``, shape (T,), ascending.
+        symbols: instrument names, length N, sorted.
+        close: closing price in the instrument's currency as printed that day, shape (T, N); NaN where no bar is known.
+        total_return: simple return from the instrument's previous bar to this one, dividends and splits of the day
+            included, shape (T, N); NaN on the first bar and where no bar is known. It is built forward from each
+            day's own actions, so that cutting the future off never changes the past.
+        open, high, low, volume: like ``close``; all NaN where the source has none.
+        member: in the universe on that session, shape (T, N).
+        sentiment: decayed daily sentiment known by the session's decision time, in [-1, 1]; NaN where there is none.
+        split: the split ratio effective on that session (2.0 for two new for one), 1.0 on ordinary days.
+        dividend: cash per share going ex on that session, 0.0 on ordinary days.
+        price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
+            pseudo-shares and rules on raw prices and volumes do not apply.
+    """
+
+    sessions: DateArray
+    symbols: tuple[str, ...]
+    close: FloatArray
+    total_return: FloatArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    volume: FloatArray
+    member: BoolArray
+    sentiment: FloatArray
+    split: FloatArray
+    dividend: FloatArray
+    price_basis: PriceBasis
+
+    def __post_init__(self) -> None:
+        shape = (len(self.sessions), len(self.symbols))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray) and item.name != "sessions" and value.shape != shape:
+                raise MissingDataError(
+                    f"panel.{item.name} has shape {value.shape}, expected {shape} (sessions × symbols)"
+                )
+
+    def at(self, session: date) -> int:
+        """Row of ``session``; raises `MissingDataError` when it is not in the panel."""
+        day = np.datetime64(session, "D")
+        row = int(np.searchsorted(self.sessions, day))
+        if row == len(self.sessions) or self.sessions[row] != day:
+            span = f"{self.sessions[0]}..{self.sessions[-1]}" if len(self.sessions) else "empty"
+            raise MissingDataError(f"no session {session} in the panel ({span}); ingest that day first")
+        return row
+
+    def until(self, session: date) -> Panel:
+        """The panel cut after ``session`` (inclusive)."""
+        return self.rows(0, self.at(session) + 1)
+
+    def rows(self, start: int, stop: int) -> Panel:
+        """Sessions ``start`` to ``stop`` (half-open row numbers)."""
+        arrays: dict[str, Any] = {
+            item.name: value[start:stop]
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), np.ndarray)
+        }
+        return replace(self, **arrays)

@@ -1,0 +1,100 @@
+"""Which bars and corporate actions are refused, and why.
+
+Belongs here: rules on single records that make one unusable. Does not: suspicions about series, such as outliers or
+stale prices (octopus/warehouse/quality.py): those keep the record and report a finding.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from octopus.core.rejects import Reject, Rule, split_rejects
+from octopus.core.sessions import Sessions
+from octopus.market_data.schema import UTC_INSTANT
+
+RANGE_TOLERANCE = 1e-4
+"""How far, as a fraction of its price plus one unit, an open or close may lie outside the bar's range: vendors round."""
+
+MAX_SPLIT_RATIO = 1000.0
+"""A split beyond 1000 new for one old, or one new for 1000 old, is a vendor's error until a person says otherwise."""
+
+
+def validate_bars(
+    frame: pl.DataFrame, sessions: Sessions, now: datetime | None = None
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Split bars into those that may be stored and those that go to quarantine.
+
+    Args:
+        frame: `schema.BARS_SCHEMA`, any order; ``ts`` is null where ``session`` is no session (`stamps.stamp_bars`).
+        sessions: of the exchange the bars belong to.
+        now: instant of the fetch; a bar of a session that has not closed by then is refused. None: not judged.
+
+    Returns:
+        The good rows in the order given, and one `Reject` with its first reason for each other row. Of rows with the
+        same key the first good one is kept.
+    """
+    volume = pl.col("volume")
+    rules = [
+        *_day_rules("session date", sessions),
+        *_time_rules(now),
+        *_price_rules(),
+        Rule((volume < 0) | ~volume.is_finite(), pl.format("volume {} is not a non-negative number", volume)),
+    ]
+    return split_rejects(frame, rules, key=("source", "instrument", "ts"), table="bars")
+
+
+def validate_actions(frame: pl.DataFrame, sessions: Sessions) -> tuple[pl.DataFrame, list[Reject]]:
+    """Split corporate actions (`schema.ACTIONS_SCHEMA`) into good rows and rejects, like `validate_bars`."""
+    value, kind = pl.col("value"), pl.col("kind")
+    rules = [
+        *_day_rules("ex-date", sessions),
+        *_time_rules(None),
+        Rule(~kind.is_in(["split", "dividend"]), pl.format("kind {} is neither split nor dividend", kind)),
+        Rule(
+            value.is_null() | ~value.is_finite() | (value <= 0),
+            pl.format("{} of {} is not a positive number", kind, value.cast(pl.String).fill_null("nothing")),
+        ),
+        Rule(
+            (kind == "split") & ~value.is_between(1 / MAX_SPLIT_RATIO, MAX_SPLIT_RATIO),
+            pl.format("split ratio {} is beyond 1:1000 or 1000:1", value),
+        ),
+    ]
+    return split_rejects(frame, rules, key=("source", "instrument", "ts", "kind"), table="corporate_actions")
+
+
+def _day_rules(what: str, sessions: Sessions) -> list[Rule]:
+    return [
+        Rule(pl.col("instrument").is_null() | (pl.col("instrument") == ""), "the instrument is missing"),
+        Rule(pl.col("session").is_null(), f"the {what} is missing"),
+        Rule(
+            pl.col("ts").is_null(),
+            pl.format(f"the {what} {{}} is not a session of {sessions.exchange}", pl.col("session").cast(pl.String)),
+        ),
+    ]
+
+
+def _time_rules(now: datetime | None) -> list[Rule]:
+    rules = [Rule(pl.col("known_at").is_null() | (pl.col("known_at") < pl.col("ts")), "known before it happened")]
+    if now is not None:
+        moment = pl.lit(now.astimezone(UTC)).cast(UTC_INSTANT)
+        rules.append(Rule(pl.col("ts") > moment, "the session had not closed when the bar was fetched"))
+    return rules
+
+
+def _price_rules() -> list[Rule]:
+    close, low, high = pl.col("close"), pl.col("low"), pl.col("high")
+    slack = RANGE_TOLERANCE * (1 + close.abs())
+    rules = [Rule(close.is_null() | close.is_nan(), "close is missing")]
+    for name in ("close", "open", "high", "low"):
+        price = pl.col(name)
+        # NaN is a missing number, not a wrong one: sources without opens have none at all.
+        wrong = price.is_not_nan() & (price.is_infinite() | (price <= 0))
+        rules.append(Rule(wrong, pl.format(f"{name} {{}} is not a positive number", price)))
+    rules.append(Rule(low.is_not_nan() & (high < low - slack), pl.format("high {} is below low {}", high, low)))
+    for name in ("close", "open"):
+        price = pl.col(name)
+        outside = price.is_not_nan() & ((low.is_not_nan() & (price < low - slack)) | (price > high + slack))
+        rules.append(Rule(outside, pl.format(f"{name} {{}} lies outside the day's range {{}} to {{}}", price, low, high)))
+    return rules

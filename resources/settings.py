@@ -1,0 +1,262 @@
+"""Settings: what the user edits in config/*.yaml and names in environment variables, validated in one place.
+
+Belongs here: reading and checking settings. Does not: secrets (they are read where they are used, through Dagster's
+EnvVar) and what a setting means (the models stand beside the code that obeys them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from octopus.backtest.config import BacktestConfig
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.costs import CostModel
+from octopus.core.errors import ConfigError
+from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.models.config import ModelConfig
+from octopus.portfolio.config import PortfolioConfig
+from octopus.risk.limits import RiskLimits
+from octopus.strategy.config import StrategyConfig
+from resources.runtime.postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: config/, dbt_project/ and workspace.yaml stand here."""
+
+MarketDataName = Literal["sample", "yahoo"]
+NewsName = Literal["sample", "newsapi"]
+SocialName = Literal["sample", "reddit"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UniverseConfig(_Section):
+    """Which instruments, from where, since when (config/universe.yaml).
+
+    Attributes:
+        market_data: source of bars; the variable OCTOPUS_MARKET_DATA overrides it.
+        exchange: ISO 10383 code of the calendar that all sessions follow.
+        symbols: instrument → company name (the name is what news is searched for).
+        history_start: first session to ingest.
+        refetch_sessions: how many past sessions each run asks for again to see restatements.
+    """
+
+    market_data: MarketDataName = "sample"
+    exchange: str = "XNYS"
+    symbols: dict[str, str]
+    history_start: date = date.fromisoformat(FIRST_SESSION)
+    refetch_sessions: int = Field(default=10, ge=0)
+
+    @field_validator("symbols")
+    @classmethod
+    def _at_least_one(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            raise ValueError("name at least one instrument, e.g. {AAPL: Apple}")
+        return value
+
+
+class SentimentConfig(_Section):
+    """Which model scores texts.
+
+    Attributes:
+        model: ``vader`` (a lexicon, no download) or ``finbert`` (needs the extra nlp).
+        finbert: hub name or local folder of the FinBERT weights.
+    """
+
+    model: Literal["vader", "finbert"] = "vader"
+    finbert: str = "ProsusAI/finbert"
+
+
+class AlternativeDataConfig(_Section):
+    """News and social posts (config/universe.yaml, section alternative_data).
+
+    Attributes:
+        subreddits: where Reddit is searched.
+        lookback_days: how far back a run asks the services for texts.
+    """
+
+    news: tuple[NewsName, ...] = ("sample",)
+    social: tuple[SocialName, ...] = ("sample",)
+    subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
+    lookback_days: int = Field(default=3, ge=1, le=30)
+    sentiment: SentimentConfig = SentimentConfig()
+
+
+class PaperConfig(_Section):
+    """The paper broker's account (config/universe.yaml, section paper).
+
+    Attributes:
+        deposit_usd: cash it is opened with, once.
+        partial_fill_fraction: share of each order that a first fill covers; 1 fills whole orders at once.
+        reject: instruments whose orders the broker refuses, to rehearse a rejection.
+    """
+
+    account: str = Field(default="paper", pattern=r"^[a-z0-9-]{1,32}$")
+    deposit_usd: Decimal = Field(default=Decimal(1_000_000), gt=0)
+    partial_fill_fraction: Decimal = Field(default=Decimal(1), gt=0, le=1)
+    reject: tuple[str, ...] = ()
+
+
+class TradingConfig(_Section):
+    """Whether money may move (config/universe.yaml, section trading).
+
+    Attributes:
+        mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
+        execution_sensor: whether the sensor that executes approved batches starts switched on.
+    """
+
+    mode: Literal["paper"] = "paper"
+    execution_sensor: bool = False
+
+
+class UniverseFile(_Section):
+    """config/universe.yaml."""
+
+    universe: UniverseConfig
+    alternative_data: AlternativeDataConfig = AlternativeDataConfig()
+    paper: PaperConfig = PaperConfig()
+    trading: TradingConfig = TradingConfig()
+
+
+class StrategiesFile(_Section):
+    """config/strategies.yaml."""
+
+    strategy: StrategyConfig
+    models: ModelConfig
+    portfolio: PortfolioConfig
+    costs: CostModel
+    backtest: BacktestConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run needs to know, secrets excepted.
+
+    Attributes:
+        home: data folder. database_url, dagster_url, mlflow_url: libpq URLs (they may hold a password: never print
+        them).
+        embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
+    """
+
+    root: Path
+    home: Path
+    database_url: str
+    dagster_url: str
+    mlflow_url: str
+    embedded: EmbeddedPostgres | None
+    universe: UniverseConfig
+    alternative_data: AlternativeDataConfig
+    paper: PaperConfig
+    trading: TradingConfig
+    strategies: StrategiesFile
+    risk: RiskLimits
+    compliance: CompliancePolicy
+
+    @property
+    def sessions(self) -> Sessions:
+        return Sessions(self.universe.exchange)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(sorted(self.universe.symbols))
+
+    @property
+    def recorded(self) -> bool:
+        """The market data is a recording: the replay clock rules instead of the wall clock."""
+        return self.universe.market_data == "sample"
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings:
+    """Read config/*.yaml below ``root`` (or OCTOPUS_CONFIG) and the variables OCTOPUS_*.
+
+    Raises:
+        ConfigError: a file, field or variable is missing or wrong; the message names it, its value and the remedy.
+    """
+    folder = Path(environment.get("OCTOPUS_CONFIG") or root / "config")
+    file = read_section(folder / "universe.yaml", UniverseFile)
+    universe = file.universe
+    if chosen := environment.get("OCTOPUS_MARKET_DATA"):
+        if chosen not in ("sample", "yahoo"):
+            raise ConfigError(
+                where="environment", field="OCTOPUS_MARKET_DATA", value=chosen, remedy="use sample or yahoo"
+            )
+        universe = universe.model_copy(update={"market_data": chosen})
+    home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
+    embedded, urls = _databases(environment, home)
+    return Settings(
+        root=root,
+        home=home,
+        database_url=urls["octopus"],
+        dagster_url=urls["dagster"],
+        mlflow_url=urls["mlflow"],
+        embedded=embedded,
+        universe=universe,
+        alternative_data=file.alternative_data,
+        paper=file.paper,
+        trading=file.trading,
+        strategies=read_section(folder / "strategies.yaml", StrategiesFile),
+        risk=read_section(folder / "risk.yaml", RiskLimits),
+        compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
+    )
+
+
+def _databases(environment: Mapping[str, str], home: Path) -> tuple[EmbeddedPostgres | None, dict[str, str]]:
+    """The embedded server and its URLs, or the URLs of a server of the user's own: then all three must be named."""
+    variables = {name: f"OCTOPUS_{suffix}_URL" for name, suffix in
+                 (("octopus", "DATABASE"), ("dagster", "DAGSTER"), ("mlflow", "MLFLOW"))}  # fmt: skip
+    given = {name: environment[variable] for name, variable in variables.items() if environment.get(variable)}
+    if not given:
+        server = EmbeddedPostgres(home)
+        return server, {name: server.url(name) for name in variables}
+    for name, variable in variables.items():
+        if name not in given:
+            raise ConfigError(
+                where="environment", field=variable, value=None,
+                remedy=f"name all three of {', '.join(variables.values())}, or none for the embedded server",
+            )  # fmt: skip
+        if not given[name].startswith(("postgresql://", "postgres://")):
+            raise ConfigError(
+                where="environment", field=variable, value=given[name].split("@")[-1],
+                remedy="use a URL of the form postgresql://user:password@host:port/database",
+            )  # fmt: skip
+    return None, given
+
+
+def read_section(path: Path, model: type[_Model]) -> _Model:
+    """Parse one YAML file into its model.
+
+    Raises:
+        ConfigError: naming the file, the field, its value and the remedy.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            where=str(path), field="file", value="missing", remedy="restore it from the repository's config folder"
+        ) from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise ConfigError(
+            where=f"{path}:{line}", field="YAML", value=getattr(error, "problem", str(error)), remedy="mend the syntax"
+        ) from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        value = first.get("input")
+        shown = value if not isinstance(value, dict | list) else type(value).__name__
+        raise ConfigError(where=str(path), field=name, value=shown, remedy=first["msg"] + more) from None

@@ -1,0 +1,121 @@
+"""What every source is: its name, the variables it needs, and what a fetch gives.
+
+Belongs here: the protocols and the forms of their answers. Does not: any vendor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import polars as pl
+
+from octopus.core.errors import ConfigError
+from octopus.core.rejects import Reject
+from octopus.core.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class MarketData:
+    """One fetch of market data.
+
+    Attributes:
+        instruments, bars, actions: valid rows, by `octopus.market_data.schema`.
+        rejects: refused records and symbols that the vendor could not serve, each with its reason.
+        payload_hash: fingerprint of the bytes the vendor sent.
+    """
+
+    instruments: pl.DataFrame
+    bars: pl.DataFrame
+    actions: pl.DataFrame
+    rejects: list[Reject]
+    payload_hash: str
+
+
+@dataclass(frozen=True)
+class TextItems:
+    """One fetch of texts.
+
+    Attributes:
+        items: valid rows, by `octopus.alternative_data.schema`; an item about two instruments is two rows.
+        rejects: refused records, each with its reason.
+        unlinked: items that the vendor sent and that name none of the instruments asked for.
+        truncated: the vendor holds more than it let us have; a later or narrower fetch gets the rest.
+    """
+
+    items: pl.DataFrame
+    rejects: list[Reject]
+    payload_hash: str
+    unlinked: int = 0
+    truncated: bool = field(default=False)
+
+
+class MarketDataSource(Protocol):
+    """A vendor of instruments, daily bars and corporate actions.
+
+    ``fetch`` raises `SourceUnavailableError` when the vendor cannot be reached or refuses, and `ConfigError` when a key
+    is missing; a bad symbol or row is a reject and loses no other.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Environment variables that must be set for it."""
+        ...
+
+    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
+        """Sessions ``start`` to ``end``, both inclusive, of ``symbols``."""
+        ...
+
+
+class NewsSource(Protocol):
+    """A vendor of news; errors as in `MarketDataSource`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
+        """Items published in ``[start_utc, end_utc)`` about the instruments (symbol → company name)."""
+        ...
+
+
+class SocialSource(Protocol):
+    """A vendor of social posts; errors as in `MarketDataSource`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
+        """Posts created in ``[start_utc, end_utc)`` about the instruments (symbol → company name)."""
+        ...
+
+
+def missing_variables(source: MarketDataSource | NewsSource | SocialSource, present: Mapping[str, str]) -> list[str]:
+    """Variables that ``source`` needs and ``present`` does not hold: with any, the source is skipped, saying so."""
+    return [name for name in source.needs if not present.get(name)]
+
+
+def require_key(variable: str, value: str | None, source: str) -> str:
+    """``value``, or a `ConfigError` that names the variable to set. The value itself is never part of a message."""
+    if not value:
+        raise ConfigError(where="environment", field=variable, value=None, remedy=f"set it to use the source {source}")
+    return value
+
+
+def rebased(url: str, base_url: str | None) -> str:
+    """``url`` with scheme, host and leading path of ``base_url``; unchanged when that is None."""
+    if base_url is None:
+        return url
+    parts, base = urlsplit(url), urlsplit(base_url)
+    return urlunsplit((base.scheme, base.netloc, base.path.rstrip("/") + parts.path, parts.query, parts.fragment))

@@ -1,0 +1,317 @@
+"""Yahoo Finance through yfinance: prices as printed, splits and dividends.
+
+Belongs here: asking Yahoo and turning its answer into raw bars and actions. Does not: repairing prices (findings say what
+is suspicious), adjusting them (the marts do it as of a day).
+
+Yahoo sends prices, volumes and dividends already adjusted for every split up to the day of the fetch. Stored like that,
+each later split would restate all of history. So the adjustment is undone with the splits of the same answer, and every
+fetch reaches to the present, whatever its last session: an answer that ends earlier is adjusted for splits it does not list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from octopus.core.errors import SourceUnavailableError
+from octopus.core.rejects import Reject, json_payload
+from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA, UTC_INSTANT
+from octopus.market_data.splits import later_split_factor
+from octopus.market_data.stamps import BAR_PUBLICATION_DELAY, stamp_actions, stamp_bars
+from octopus.market_data.validate import validate_actions, validate_bars
+from resources.sources.base import MarketData, rebased
+
+if TYPE_CHECKING:
+    from curl_cffi.requests import Session
+
+NAME = "yahoo"
+
+PRICE_DECIMALS = 4
+"""Yahoo's prices are 32-bit: beyond this their noise would look like restatements."""
+
+EXCHANGES: Mapping[str, str] = {
+    "NMS": "XNAS",
+    "NGM": "XNAS",
+    "NCM": "XNAS",
+    "NYQ": "XNYS",
+    "ASE": "XASE",
+    "PCX": "ARCX",
+    "BTS": "BATS",
+}
+"""Yahoo's exchange codes by ISO 10383; another code is stored as Yahoo sends it."""
+
+
+class YahooMarketData:
+    """Daily bars and corporate actions of Yahoo Finance.
+
+    Args:
+        base_url: sends every request there instead (a mirror, a proxy, a test server); None: Yahoo itself.
+        timeout_s: longest wait for each request, seconds.
+        cache_dir: where yfinance keeps time zones and cookies; None: its own folder in the user's cache.
+        now: what time it is, to leave out a session that is still trading.
+    """
+
+    name = NAME
+    needs: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        timeout_s: float = 20.0,
+        cache_dir: Path | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+        self._cache_dir = cache_dir
+        self._now = now
+
+    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
+        """As `MarketDataSource.fetch`. A symbol that Yahoo does not know is a reject and loses no other.
+
+        Raises:
+            SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers something else than data.
+        """
+        first = max(start, date.fromisoformat(FIRST_SESSION))
+        answers: list[_Answer] = []
+        rejects: list[Reject] = []
+        digest = hashlib.sha256()
+        with _yfinance(self._base_url, self._timeout_s, self._cache_dir, digest) as session:
+            for symbol in sorted(set(symbols)):  # one request each; nothing here loops over bars
+                answer = _ask(symbol, first, session, self._timeout_s)
+                if isinstance(answer, Reject):
+                    rejects.append(answer)
+                else:
+                    answers.append(answer)
+        bars, bad_bars = self._bars(answers, first, end, sessions)
+        actions, bad_actions = _actions(answers, first, end, sessions)
+        return MarketData(
+            instruments=_instruments(answers),
+            bars=bars,
+            actions=actions,
+            rejects=rejects + bad_bars + bad_actions,
+            payload_hash=digest.hexdigest()[:32],
+        )
+
+    def _bars(
+        self, answers: Sequence[_Answer], start: date, end: date, sessions: Sessions
+    ) -> tuple[pl.DataFrame, list[Reject]]:
+        frames = [printed_bars(answer.symbol, answer.history) for answer in answers]
+        long = pl.concat(frames) if frames else BARS_SCHEMA.to_frame()
+        stamped = stamp_bars(long.filter(pl.col("session").is_between(start, end)), sessions)
+        now = self._now().astimezone(UTC)
+        # Today's row, while the market is open, is a price in passing and no bar: not yet, rather than malformed.
+        closed = pl.col("ts").is_null() | (pl.col("ts") <= pl.lit(now - BAR_PUBLICATION_DELAY).cast(UTC_INSTANT))
+        return validate_bars(stamped.filter(closed), sessions, now)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What Yahoo said of one symbol: yfinance's history up to the present, and the answer's metadata."""
+
+    symbol: str
+    history: pd.DataFrame
+    meta: Mapping[str, Any]
+
+
+def printed_bars(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
+    """Bars as printed on their day, from a split-adjusted history that reaches to the present.
+
+    Args:
+        history: index of dates; columns Open, High, Low, Close, Volume and Stock Splits (0 on ordinary days).
+
+    Returns:
+        Columns source, instrument, session, open, high, low, close, volume (whole shares). Rows that only carry an
+        action (no price at all, no volume) are left out; a row that lacks only its close stays, to be refused.
+    """
+    days = _days(history)
+    factor = _factor(history, days)
+    values = {name.lower(): history[name].to_numpy(dtype=np.float64) for name in ("Open", "High", "Low", "Close")}
+    volume = history["Volume"].to_numpy(dtype=np.float64)
+    frame = pl.DataFrame(
+        {
+            "session": pl.Series(days, dtype=pl.Date),
+            **{name: np.round(price * factor, PRICE_DECIMALS) for name, price in values.items()},
+            "volume": np.round(volume / factor),
+        }
+    ).with_columns(pl.selectors.float().fill_nan(None))
+    acts = pl.Series((_column(history, "Stock Splits") != 0) | (_column(history, "Dividends") != 0))
+    empty = pl.all_horizontal(pl.col("open", "high", "low", "close").is_null()) & acts
+    return frame.filter(~empty).select(
+        source=pl.lit(NAME), instrument=pl.lit(symbol), session="session",
+        open="open", high="high", low="low", close="close", volume="volume",
+    )  # fmt: skip
+
+
+def printed_actions(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
+    """Splits and dividends, the latter as paid for one share of their day; arguments as `printed_bars`.
+
+    Returns:
+        Columns source, instrument, session, kind, value.
+    """
+    days = _days(history)
+    paid = np.round(_column(history, "Dividends") * _factor(history, days), 6)
+    frame = pl.DataFrame({"session": pl.Series(days, dtype=pl.Date), "split": _column(history, "Stock Splits"), "dividend": paid})
+    return (
+        frame.unpivot(["split", "dividend"], index="session", variable_name="kind", value_name="value")
+        .filter(pl.col("value") != 0)
+        .select(source=pl.lit(NAME), instrument=pl.lit(symbol), session="session", kind="kind", value="value")
+    )
+
+
+def _days(history: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    return pd.DatetimeIndex(history.index).tz_localize(None).to_numpy(dtype="datetime64[D]")
+
+
+def _column(history: pd.DataFrame, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if name not in history:
+        return np.zeros(len(history))
+    return np.nan_to_num(history[name].to_numpy(dtype=np.float64))
+
+
+def _factor(
+    history: pd.DataFrame, days: np.ndarray[Any, np.dtype[np.datetime64]]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    ratios = _column(history, "Stock Splits")
+    return later_split_factor(days, days[ratios > 0], ratios[ratios > 0])
+
+
+def _actions(
+    answers: Sequence[_Answer], start: date, end: date, sessions: Sessions
+) -> tuple[pl.DataFrame, list[Reject]]:
+    frames = [printed_actions(answer.symbol, answer.history) for answer in answers]
+    long = pl.concat(frames) if frames else ACTIONS_SCHEMA.to_frame()
+    return validate_actions(stamp_actions(long.filter(pl.col("session").is_between(start, end)), sessions), sessions)
+
+
+def _instruments(answers: Sequence[_Answer]) -> pl.DataFrame:
+    rows = [_instrument(answer) for answer in answers]
+    return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA)
+
+
+def _instrument(answer: _Answer) -> dict[str, object]:
+    meta = answer.meta
+    first_trade = meta.get("firstTradeDate")
+    # yfinance turns it into a timestamp; Yahoo omits it for some funds, which are then known from their first bar.
+    listed = pd.Timestamp(first_trade, unit="s") if isinstance(first_trade, int | float) else pd.Timestamp(first_trade or answer.history.index[0])
+    listed = listed.tz_localize("UTC") if listed.tz is None else listed.tz_convert("UTC")
+    code = str(meta.get("exchangeName", ""))
+    return {
+        "source": NAME,
+        "instrument": answer.symbol,
+        "ts": listed.to_pydatetime(),
+        "name": meta.get("longName") or meta.get("shortName"),
+        "exchange": EXCHANGES.get(code, code),
+        "currency": str(meta.get("currency", "")),
+        "asset_class": str(meta.get("instrumentType", "")).lower(),
+        "price_basis": "raw",
+        "member_from": listed.date(),
+        "member_to": None,
+        "known_at": listed.to_pydatetime(),
+        "known_at_imputed": True,
+    }
+
+
+@contextmanager
+def _yfinance(
+    base_url: str | None, timeout_s: float, cache_dir: Path | None, digest: hashlib._Hash
+) -> Iterator[Session]:
+    """A session for yfinance, with the library told to raise its errors for as long as it lasts."""
+    import yfinance
+    from yfinance.data import YfData
+
+    if cache_dir is not None:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        yfinance.set_tz_cache_location(str(cache_dir))
+    # yfinance keeps every answer for the life of the process, failures included: a retry would see the failure again.
+    YfData.cache_get.cache_clear()
+    hidden = yfinance.config.debug.hide_exceptions
+    yfinance.config.debug.hide_exceptions = False
+    try:
+        with _session(base_url, timeout_s, digest) as session:
+            yield session
+    finally:
+        yfinance.config.debug.hide_exceptions = hidden
+
+
+def _session(base_url: str | None, timeout_s: float, digest: hashlib._Hash) -> Session:
+    from curl_cffi import requests as curl
+
+    class YahooSession(curl.Session):  # type: ignore[type-arg]
+        """Sends yfinance's requests to ``base_url``, bounds their time, hashes charts, and refuses what is no answer."""
+
+        def request(self, method: str, url: str, **options: Any) -> Any:  # type: ignore[override]
+            options["timeout"] = timeout_s
+            response = super().request(method=method, url=rebased(url, base_url), **options)
+            if "/v8/finance/chart/" in url:
+                _refuse_what_is_no_answer(response)
+                digest.update(response.content)
+            return response
+
+    return YahooSession(impersonate="chrome")
+
+
+def _refuse_what_is_no_answer(response: Any) -> None:
+    """Raise when the service failed, as opposed to not knowing a symbol (404 with a reason in JSON)."""
+    status = int(response.status_code)
+    if status == 429:
+        return  # yfinance answers this itself: it tries its other cookie before it gives up
+    if status >= 500 or status in (401, 403):
+        raise SourceUnavailableError(f"yahoo: HTTP {status}: the service refuses or is down; try again later")
+    try:
+        json.loads(response.content)
+    except ValueError as error:
+        raise SourceUnavailableError(
+            f"yahoo: HTTP {status} with a body that is not JSON ({len(response.content)} bytes): the service or a proxy in "
+            "between is not answering as Yahoo; check OCTOPUS_YAHOO_URL and the proxy, or try again later"
+        ) from error
+
+
+def _ask(symbol: str, start: date, session: Session, timeout_s: float) -> _Answer | Reject:
+    import yfinance
+    from curl_cffi.requests.exceptions import RequestException
+    from yfinance.exceptions import YFException, YFRateLimitError, YFTickerMissingError
+
+    try:
+        ticker = yfinance.Ticker(symbol, session=session)
+        history = ticker.history(
+            start=start, interval="1d", auto_adjust=False, back_adjust=False, actions=True, repair=False, keepna=True,
+            timeout=timeout_s,
+        )  # fmt: skip
+        meta = dict(ticker.get_history_metadata()._metadata())
+    except YFRateLimitError as error:
+        raise SourceUnavailableError("yahoo: HTTP 429, too many requests; wait some minutes and try again") from error
+    except YFTickerMissingError as error:
+        return _unknown(symbol, str(error))
+    except YFException as error:
+        raise SourceUnavailableError(f"yahoo: {error}; try again later") from error
+    except RequestException as error:
+        if getattr(getattr(error, "response", None), "status_code", None) == 404:
+            return _unknown(symbol, "HTTP 404")
+        raise SourceUnavailableError(
+            f"yahoo: no answer for {symbol} ({type(error).__name__}); check the network, the proxy and OCTOPUS_YAHOO_URL"
+        ) from error
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        # The answer is JSON, yet not in the form that yfinance reads: this symbol's record is malformed.
+        return Reject(
+            "bars", symbol, f"the answer for {symbol} is malformed: {type(error).__name__} {error}", {"symbol": symbol}
+        )
+    return _Answer(symbol, history, meta)
+
+
+def _unknown(symbol: str, why: str) -> Reject:
+    return Reject(
+        "bars", symbol, f"Yahoo has no prices for {symbol}; check its spelling on finance.yahoo.com",
+        json_payload({"symbol": symbol, "answer": why}),
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""Connections to the warehouse, by role.
+
+Belongs here: how a connection is opened and which role it acts in. Does not: statements.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from octopus.core.errors import OctopusError
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+class Role(StrEnum):
+    """Who acts: each role may write only its own schemas (migrations grant the rights)."""
+
+    OWNER = "owner"
+    """The connecting user itself: migrations and administration."""
+    RESEARCH = "octopus_research"
+    TRADER = "octopus_trader"
+
+
+class WarehouseUnreachableError(OctopusError):
+    """The database does not answer; the message names the host (never the password) and the remedy."""
+
+
+def connect(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> psycopg.Connection:
+    """Open a connection that acts in ``role``, with the session's time zone UTC.
+
+    Raises:
+        WarehouseUnreachableError: nothing answers at ``url``.
+    """
+    options = "-c timezone=UTC"
+    if role is not Role.OWNER:
+        options += f" -c role={role.value}"
+    try:
+        conninfo = make_conninfo(url, options=options, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+        return psycopg.connect(conninfo, autocommit=autocommit)
+    except psycopg.OperationalError as error:
+        raise WarehouseUnreachableError(
+            f"no database at {safe_address(url)}: {str(error).strip().splitlines()[-1]}; "
+            "start it with `octopus up`, or check OCTOPUS_DATABASE_URL"
+        ) from None
+
+
+def safe_address(url: str) -> str:
+    """Host, port and database of ``url`` without user and password, for messages."""
+    parts = conninfo_to_dict(url)
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def sqlalchemy_url(url: str, driver: str = "psycopg2") -> str:
+    """``url`` for SQLAlchemy with the driver named: a bare postgresql:// means another driver in another release."""
+    scheme, rest = url.split("://", 1)
+    return f"{scheme.split('+')[0]}+{driver}://{rest}"

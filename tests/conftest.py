@@ -1,0 +1,81 @@
+"""Fixtures that every test may use: the recorded data, and fresh databases on a real PostgreSQL.
+
+The server is the embedded one, or the TimescaleDB that OCTOPUS_TEST_DATABASE_URL points at. A migrated template is
+made once for each worker; a test's database is a copy of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from resources.runtime.postgres import EmbeddedPostgres
+from resources.warehouse.migrate import migrate
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of recorded market, news and API data; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("OCTOPUS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no recorded data at {folder}: set OCTOPUS_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """URL of a maintenance database on a real server, where databases may be created."""
+    given = os.environ.get("OCTOPUS_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    home = Path(tempfile.mkdtemp(prefix="octopus-test-"))
+    server = EmbeddedPostgres(home)
+    server.start()
+    try:
+        yield server.url("postgres")
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _url_of(server: str, database: str) -> str:
+    parts = conninfo_to_dict(make_conninfo(server, dbname=database))
+    host, port = parts.get("host", "localhost"), parts.get("port", "5432")
+    user, password = parts.get("user", "postgres"), parts.get("password")
+    identity = f"{user}:{password}" if password else str(user)
+    if str(host).startswith("/"):
+        return f"postgresql://{identity}@/{database}?host={str(host).replace('/', '%2F')}"
+    return f"postgresql://{identity}@{host}:{port}/{database}"
+
+
+@pytest.fixture(scope="session")
+def template_database(server_url: str) -> Iterator[str]:
+    name = f"octopus_template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+        migrate(_url_of(server_url, name))
+        yield name
+        connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+@pytest.fixture
+def database_url(server_url: str, template_database: str) -> Iterator[str]:
+    """A fresh, migrated database of the test's own."""
+    name = f"octopus_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}" template "{template_database}"')
+        try:
+            yield _url_of(server_url, name)
+        finally:
+            connection.execute(f'drop database if exists "{name}" with (force)')

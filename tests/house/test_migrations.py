@@ -1,0 +1,52 @@
+"""Migrations: they apply, they are repeatable, they go back, and the roles hold."""
+
+import psycopg
+import pytest
+
+from resources.warehouse.connection import Role, WarehouseUnreachableError, connect
+from resources.warehouse.migrate import downgrade, migrate
+
+SCHEMAS = "select count(*) from information_schema.schemata where schema_name in ('raw', 'execution', 'audit', 'paper')"
+
+
+def test_migrating_twice_changes_nothing_and_back_leaves_nothing(database_url: str) -> None:
+    migrate(database_url)
+    with connect(database_url) as connection:
+        assert connection.execute(SCHEMAS).fetchone() == (4,)
+    downgrade(database_url)
+    with connect(database_url) as connection:
+        assert connection.execute(SCHEMAS).fetchone() == (0,)
+    migrate(database_url)
+    with connect(database_url) as connection:
+        assert connection.execute(SCHEMAS).fetchone() == (4,)
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        (Role.RESEARCH, "insert into execution.trading_state values ('a', 'active', 'x', 'y', now())"),
+        (Role.RESEARCH, "delete from raw.bars"),
+        (Role.RESEARCH, "select * from paper.orders"),
+        (Role.TRADER, "delete from portfolio.rebalance_plan"),
+        (Role.TRADER, "update audit.log set kind = 'x'"),
+    ],
+)
+def test_a_role_may_not_write_what_is_not_its_own(database_url: str, role: Role, statement: str) -> None:
+    with connect(database_url, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_audit_log_refuses_change_even_from_the_owner(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("insert into audit.log values (1, now(), 'k', 's', '{}', '', 'h')")
+        connection.commit()
+        for statement in ("update audit.log set kind = 'x'", "delete from audit.log", "truncate audit.log"):
+            with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+                connection.execute(statement)
+            connection.rollback()
+
+
+def test_an_unreachable_database_gives_one_clear_line_without_the_password() -> None:
+    with pytest.raises(WarehouseUnreachableError, match="OCTOPUS_DATABASE_URL") as caught:
+        connect("postgresql://u:secret@127.0.0.1:1/octopus")
+    assert "secret" not in str(caught.value)
