@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
 from octopus.backtest.config import BacktestConfig
 from octopus.compliance.rules import CompliancePolicy
+from octopus.decision import DecisionConfig
+from octopus.models.config import ModelConfig
+from octopus.portfolio.config import PortfolioConfig
+from octopus.strategy.config import StrategyConfig
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import FIRST_SESSION, Sessions
-from octopus.models.config import ModelConfig
-from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
-from octopus.strategy.config import StrategyConfig
 from resources.runtime.postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,6 +169,18 @@ class Settings:
     @property
     def symbols(self) -> tuple[str, ...]:
         return tuple(sorted(self.universe.symbols))
+
+    @property
+    def decision(self) -> DecisionConfig:
+        """What the one decision function needs."""
+        file = self.strategies
+        return DecisionConfig(strategy=file.strategy, portfolio=file.portfolio, costs=file.costs)
+
+    @property
+    def sentiment_family(self) -> str:
+        """What the stored name of the configured sentiment model begins with; its version follows."""
+        chosen = self.alternative_data.sentiment
+        return chosen.model if chosen.model == "vader" else Path(chosen.finbert).name.lower()
 
     @property
     def recorded(self) -> bool:

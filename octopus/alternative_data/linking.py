@@ -16,11 +16,14 @@ _LEGAL_FORMS = re.compile(
 _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z]{1,5}(?:[.\-][A-Za-z]{1,2})?)(?!\w)")
 _TICKER = re.compile(r"(?<![\w$.&'’-])([A-Z]{3,5}(?:[.\-][A-Z]{1,2})?)(?![\w'’&])")
 
-ORDINARY_WORDS = frozenset(
-    "ALL ANY ARE BIG BUY CAN CAR CAT CEO COST DAY DOW EAT EDIT EPS ETF EVER FAST FOR FUN GDP HAS HOPE IPO IT JOB KEY LIFE "
-    "LOVE LOW MAIN MAN NEW NICE NOW ODD OPEN OUT PAY PEAK PLAY POST REAL RUN SAFE SEE SO STAY SUN TEAM TRUE TWO USA WELL "
-    "WORK YOU".split()
-)
+# fmt: off
+ORDINARY_WORDS = frozenset((
+    "ALL", "ANY", "ARE", "BIG", "BUY", "CAN", "CAR", "CAT", "CEO", "COST", "DAY", "DOW", "EAT", "EDIT", "EPS", "ETF",
+    "EVER", "FAST", "FOR", "FUN", "GDP", "HAS", "HOPE", "IPO", "JOB", "KEY", "LIFE", "LOVE", "LOW", "MAIN", "MAN",
+    "NEW", "NICE", "NOW", "ODD", "OPEN", "OUT", "PAY", "PEAK", "PLAY", "POST", "REAL", "RUN", "SAFE", "SEE", "STAY",
+    "SUN", "TEAM", "TRUE", "TWO", "USA", "WELL", "WORK", "YOU",
+))
+# fmt: on
 """Tickers that are also words or common abbreviations: in capitals they mean the word, so only a cashtag counts."""
 
 
@@ -48,7 +51,7 @@ class Linker:
     def link(self, text: str) -> tuple[str, ...]:
         """Instruments named in ``text``, sorted, each once."""
         found = {tag.upper() for tag in _CASHTAG.findall(text)}
-        if not text.isupper():
+        if not (text.isupper() and len(text.split()) > 1):
             found |= {tag for tag in _TICKER.findall(text) if tag not in ORDINARY_WORDS}
         found &= self.names.keys()
         if self._company is not None:

@@ -33,8 +33,8 @@ def score_rows(
         model: name and version of the model.
 
     Returns:
-        A frame of `schema.SCORES_SCHEMA`. ``known_at`` and its flag are the text's own: on recorded texts the model runs
-        years later, yet its score says nothing that the text did not.
+        A frame of `schema.SCORES_SCHEMA`. ``known_at`` and its flag are the text's own: on recorded texts the model
+        runs years later, yet its score says nothing that the text did not.
 
     Raises:
         MissingDataError: a score outside [-1, 1] or not a number.
@@ -43,16 +43,16 @@ def score_rows(
         {"text_hash": list(scores), "score": list(scores.values())},
         schema={"text_hash": pl.String, "score": pl.Float64},
     )
-    wrong = table.filter(~pl.col("score").is_between(-1, 1).fill_null(False) | pl.col("score").is_nan())  # noqa: FBT003
+    wrong = table.filter(~pl.col("score").is_between(-1, 1).fill_null(value=False) | pl.col("score").is_nan())
     if not wrong.is_empty():
         raise MissingDataError(
             f"model {model}: score = {wrong['score'][0]} of text {wrong['text_hash'][0]} is outside [-1, 1]; "
             "check the model's labels"
         )
-    hindsight = pl.col("hindsight") if "hindsight" in items.columns else pl.lit(False)  # noqa: FBT003
+    hindsight = pl.col("hindsight") if "hindsight" in items.columns else pl.lit(value=False)
     return (
         items.join(table, on="text_hash", how="inner", maintain_order="left")
         .with_columns(item_kind=pl.lit(item_kind), model=pl.lit(model), hindsight=hindsight)
         .select(SCORES_SCHEMA.names())
-        .cast(dict(SCORES_SCHEMA))
+        .cast(SCORES_SCHEMA)
     )

@@ -16,8 +16,8 @@ def known_after_date(day: date, sessions: Sessions) -> datetime:
     """When an event that is dated ``day``, without a time, counts as known: from the session after it.
 
     The later of the day's last microsecond (UTC) and one microsecond after the decision of the last session up to the
-    day. So an event on a Tuesday is first used by Wednesday's decision, one on a Saturday by Monday's; on no exchange of
-    the world is it used by the day's own decision.
+    day. So an event on a Tuesday is first used by Wednesday's decision, one on a Saturday by Monday's; wherever the
+    exchange is, never by the day's own decision.
     """
     end_of_day = datetime.combine(day, time.max, UTC)
     last = day if sessions.is_session(day) else sessions.previous(day)

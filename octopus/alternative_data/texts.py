@@ -1,6 +1,7 @@
 """The text of a news item or a post: what is scored, and by what hash it is known.
 
-Belongs here: making text comparable. Does not: what the text says (resources/sentiment) or whom it is about (linking.py).
+Belongs here: making text comparable. Does not: what the text says (resources/sentiment), whom it is
+about (linking.py).
 """
 
 from __future__ import annotations

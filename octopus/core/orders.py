@@ -25,6 +25,17 @@ class Side(StrEnum):
         return 1 if self is Side.BUY else -1
 
 
+class TradingState(StrEnum):
+    """The kill switch of one account (table execution.trading_state).
+
+    ``reducing`` lets only those orders through that make a position smaller; ``halted`` lets none through.
+    """
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    HALTED = "halted"
+
+
 class OrderType(StrEnum):
     MARKET_ON_OPEN = "market_on_open"
     MARKET_ON_CLOSE = "market_on_close"
@@ -100,6 +111,11 @@ class AccountSnapshot:
     positions: Mapping[str, Decimal]
     prices: Mapping[str, Decimal]
     open_orders: tuple[OpenOrder, ...] = ()
+
+    def working(self, instrument: str, side: Side) -> Decimal:
+        """Shares that open orders may still buy (or sell) of ``instrument``, positive."""
+        orders = (o.remaining for o in self.open_orders if o.instrument == instrument and o.side is side)
+        return sum(orders, Decimal(0))
 
     @property
     def equity(self) -> Decimal:

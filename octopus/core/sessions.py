@@ -88,6 +88,15 @@ class Sessions:
         closes = _calendar(self.exchange).closes
         return pd.DatetimeIndex(closes.loc[pd.DatetimeIndex(sessions)])
 
+    def opens_utc(self, sessions: DateArray) -> pd.DatetimeIndex:
+        """Opening instants of many sessions at once, timezone-aware UTC, shape (len(sessions),)."""
+        opens = _calendar(self.exchange).opens
+        return pd.DatetimeIndex(opens.loc[pd.DatetimeIndex(sessions)])
+
+    def decisions_utc(self, sessions: DateArray) -> pd.DatetimeIndex:
+        """Decision instants of many sessions at once, timezone-aware UTC, shape (len(sessions),)."""
+        return self.closes_utc(sessions) + DECISION_DELAY
+
     def decision_utc(self, session: date) -> datetime:
         """When session T is decided: its close plus `DECISION_DELAY`. What is known later belongs to T+1."""
         return self.close_utc(session) + DECISION_DELAY

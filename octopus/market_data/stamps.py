@@ -7,6 +7,7 @@ Belongs here: the point-in-time columns of market data that a vendor does not st
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def stamp_bars(frame: pl.DataFrame, sessions: Sessions) -> pl.DataFrame:
             known_at_imputed=pl.lit(True),
         )
         .select(BARS_SCHEMA.names())
-        .cast(dict(BARS_SCHEMA))
+        .cast(BARS_SCHEMA)
     )
 
 
@@ -55,20 +56,17 @@ def stamp_actions(frame: pl.DataFrame, sessions: Sessions) -> pl.DataFrame:
     return (
         frame.with_columns(ts=opens, known_at=opens, known_at_imputed=pl.lit(True))
         .select(ACTIONS_SCHEMA.names())
-        .cast(dict(ACTIONS_SCHEMA))
+        .cast(ACTIONS_SCHEMA)
     )
 
 
-def _instants(days: pl.Series, sessions: Sessions, which: str) -> pl.Series:
+def _instants(days: pl.Series, sessions: Sessions, which: Literal["opens", "closes"]) -> pl.Series:
     """Opening or closing instant of each day, null where it is no session."""
     if days.is_empty() or days.null_count() == len(days):
         return pl.Series(which, [None] * len(days), dtype=UTC_INSTANT)
     known: DateArray = sessions.between(_as_date(days.min()), _as_date(days.max()))
     known = np.intersect1d(known, days.drop_nulls().to_numpy().astype("datetime64[D]"))
-    if which == "closes":
-        moments = sessions.closes_utc(known)
-    else:
-        moments = pd.DatetimeIndex([sessions.open_utc(pd.Timestamp(day).date()) for day in known], tz="UTC")
+    moments = sessions.closes_utc(known) if which == "closes" else sessions.opens_utc(known)
     table = pl.DataFrame(
         {
             "session": pl.Series(known.astype("datetime64[D]")).cast(pl.Date),

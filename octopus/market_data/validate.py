@@ -15,7 +15,7 @@ from octopus.core.sessions import Sessions
 from octopus.market_data.schema import UTC_INSTANT
 
 RANGE_TOLERANCE = 1e-4
-"""How far, as a fraction of its price plus one unit, an open or close may lie outside the bar's range: vendors round."""
+"""How far, as a fraction of its price plus one unit, an open or close may lie outside the range: vendors round."""
 
 MAX_SPLIT_RATIO = 1000.0
 """A split beyond 1000 new for one old, or one new for 1000 old, is a vendor's error until a person says otherwise."""
@@ -96,5 +96,7 @@ def _price_rules() -> list[Rule]:
     for name in ("close", "open"):
         price = pl.col(name)
         outside = price.is_not_nan() & ((low.is_not_nan() & (price < low - slack)) | (price > high + slack))
-        rules.append(Rule(outside, pl.format(f"{name} {{}} lies outside the day's range {{}} to {{}}", price, low, high)))
+        rules.append(
+            Rule(outside, pl.format(f"{name} {{}} lies outside the day's range {{}} to {{}}", price, low, high))
+        )
     return rules

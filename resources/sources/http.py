@@ -26,7 +26,7 @@ class VendorSession(requests.Session):
         self._timeout_s = timeout_s
         self._digest = hashlib.sha256()
 
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+    def request(self, method: str, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = self._timeout_s
         address = url.decode() if isinstance(url, bytes) else url
         response = super().request(method, rebased(address, self._base_url), *args, **kwargs)

@@ -3,8 +3,8 @@
 Belongs here: reading the recorded prices inside the package `skfolio` and the texts in `data/`. Does not: any vendor.
 
 The prices are total-return index closes of 20 companies of the S&P 500, chosen because they survived, rounded to three
-decimals. All use the calendar of XNYS, whatever their listing, so that they share their sessions. The events were chosen in
-hindsight and the posts are synthetic, and both are flagged so.
+decimals. All use the calendar of XNYS, whatever their listing, so that they share their sessions. The events were
+chosen in hindsight and the posts are synthetic, and both are flagged so.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ class SampleMarketData:
             .select("session", *present)
             .unpivot(index="session", variable_name="instrument", value_name="close")
             .sort("instrument", "session")
-            .with_columns(
-                pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low", "volume")
-            )
+            .with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low", "volume"))
             .with_columns(source=pl.lit(NAME))
         )
         bars, rejects = validate_bars(stamp_bars(long, sessions), sessions)
@@ -95,7 +93,9 @@ class SampleMarketData:
             if symbol not in held
         ]
         return MarketData(
-            instruments=_instruments(present, first, sessions) if isinstance(first, date) else INSTRUMENTS_SCHEMA.to_frame(),
+            instruments=_instruments(present, first, sessions)
+            if isinstance(first, date)
+            else INSTRUMENTS_SCHEMA.to_frame(),
             bars=bars,
             actions=ACTIONS_SCHEMA.to_frame(),
             rejects=rejects,
@@ -121,7 +121,8 @@ class SampleNews:
         raw = _read_texts(self._path, ("event_id", "symbol", "date", "time_utc", "headline", "source", "kind"))
         day = raw["date"].str.to_date("%Y-%m-%d", strict=False)
         clock = pl.coalesce(
-            pl.col("time_utc").str.to_time("%H:%M:%S", strict=False), pl.col("time_utc").str.to_time("%H:%M", strict=False)
+            pl.col("time_utc").str.to_time("%H:%M:%S", strict=False),
+            pl.col("time_utc").str.to_time("%H:%M", strict=False),
         )
         dates = pl.DataFrame(
             {"day": day.unique().drop_nulls()},
@@ -145,7 +146,7 @@ class SampleNews:
                 known_at=pl.max_horizontal("ts", "counts"),
                 known_at_imputed=pl.lit(value=True),
             )
-            .cast(dict(NEWS_SCHEMA))
+            .cast(NEWS_SCHEMA)
         )
         items, rejects = validate_news(_of_window(frame, names, start_utc, end_utc))
         return TextItems(items, rejects, fingerprint(self._path.read_bytes().hex()))
@@ -166,8 +167,10 @@ class SamplePosts:
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
         """As `SocialSource.fetch`; no names means all."""
         raw = _read_texts(self._path, ("post_id", "symbol", "created_at_utc", "author", "text", "synthetic"))
-        created = pl.col("created_at_utc").str.replace("Z$", "+00:00").str.to_datetime(
-            time_unit="us", time_zone="UTC", strict=False
+        created = (
+            pl.col("created_at_utc")
+            .str.replace("Z$", "+00:00")
+            .str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
         )
         frame = raw.select(
             source=pl.lit(NAME),
@@ -183,7 +186,7 @@ class SamplePosts:
             text_hash=_hashes("text"),
             known_at=created,
             known_at_imputed=pl.lit(value=True),
-        ).cast(dict(POSTS_SCHEMA))
+        ).cast(POSTS_SCHEMA)
         items, rejects = validate_posts(_of_window(frame, names, start_utc, end_utc))
         return TextItems(items, rejects, fingerprint(self._path.read_bytes().hex()))
 
@@ -235,7 +238,9 @@ def _read_texts(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     frame = pl.read_csv(path, infer_schema=False)
     lacking = [name for name in columns if name not in frame.columns]
     if lacking:
-        raise SourceUnavailableError(f"sample: {path.name} has no column {', '.join(lacking)}: install the package again")
+        raise SourceUnavailableError(
+            f"sample: {path.name} has no column {', '.join(lacking)}: install the package again"
+        )
     return frame.select(columns)
 
 

@@ -1,17 +1,19 @@
 """Yahoo Finance through yfinance: prices as printed, splits and dividends.
 
-Belongs here: asking Yahoo and turning its answer into raw bars and actions. Does not: repairing prices (findings say what
-is suspicious), adjusting them (the marts do it as of a day).
+Belongs here: asking Yahoo and turning its answer into raw bars and actions. Does not: repairing prices (findings say
+what is suspicious), adjusting them (the marts do it as of a day).
 
 Yahoo sends prices, volumes and dividends already adjusted for every split up to the day of the fetch. Stored like that,
 each later split would restate all of history. So the adjustment is undone with the splits of the same answer, and every
-fetch reaches to the present, whatever its last session: an answer that ends earlier is adjusted for splits it does not list.
+fetch reaches to the present, whatever its last session: an answer that ends earlier is adjusted for splits that it
+does not list.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ import polars as pl
 from octopus.core.errors import SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.core.types import DateArray, FloatArray
 from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA, UTC_INSTANT
 from octopus.market_data.splits import later_split_factor
 from octopus.market_data.stamps import BAR_PUBLICATION_DELAY, stamp_actions, stamp_bars
@@ -33,7 +36,7 @@ from octopus.market_data.validate import validate_actions, validate_bars
 from resources.sources.base import MarketData, rebased
 
 if TYPE_CHECKING:
-    from curl_cffi.requests import Session
+    from curl_cffi.requests import Response, Session
 
 NAME = "yahoo"
 
@@ -50,6 +53,8 @@ EXCHANGES: Mapping[str, str] = {
     "BTS": "BATS",
 }
 """Yahoo's exchange codes by ISO 10383; another code is stored as Yahoo sends it."""
+
+_META_FIELDS = ("longName", "shortName", "exchangeName", "currency", "instrumentType", "firstTradeDate")
 
 
 class YahooMarketData:
@@ -81,7 +86,7 @@ class YahooMarketData:
         """As `MarketDataSource.fetch`. A symbol that Yahoo does not know is a reject and loses no other.
 
         Raises:
-            SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers something else than data.
+            SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers no data.
         """
         first = max(start, date.fromisoformat(FIRST_SESSION))
         answers: list[_Answer] = []
@@ -162,7 +167,9 @@ def printed_actions(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
     """
     days = _days(history)
     paid = np.round(_column(history, "Dividends") * _factor(history, days), 6)
-    frame = pl.DataFrame({"session": pl.Series(days, dtype=pl.Date), "split": _column(history, "Stock Splits"), "dividend": paid})
+    frame = pl.DataFrame(
+        {"session": pl.Series(days, dtype=pl.Date), "split": _column(history, "Stock Splits"), "dividend": paid}
+    )
     return (
         frame.unpivot(["split", "dividend"], index="session", variable_name="kind", value_name="value")
         .filter(pl.col("value") != 0)
@@ -170,19 +177,18 @@ def printed_actions(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
     )
 
 
-def _days(history: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+def _days(history: pd.DataFrame) -> DateArray:
     return pd.DatetimeIndex(history.index).tz_localize(None).to_numpy(dtype="datetime64[D]")
 
 
-def _column(history: pd.DataFrame, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _column(history: pd.DataFrame, name: str) -> FloatArray:
     if name not in history:
         return np.zeros(len(history))
-    return np.nan_to_num(history[name].to_numpy(dtype=np.float64))
+    values: FloatArray = np.nan_to_num(history[name].to_numpy(dtype=np.float64))
+    return values
 
 
-def _factor(
-    history: pd.DataFrame, days: np.ndarray[Any, np.dtype[np.datetime64]]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _factor(history: pd.DataFrame, days: DateArray) -> FloatArray:
     ratios = _column(history, "Stock Splits")
     return later_split_factor(days, days[ratios > 0], ratios[ratios > 0])
 
@@ -203,9 +209,8 @@ def _instruments(answers: Sequence[_Answer]) -> pl.DataFrame:
 def _instrument(answer: _Answer) -> dict[str, object]:
     meta = answer.meta
     first_trade = meta.get("firstTradeDate")
-    # yfinance turns it into a timestamp; Yahoo omits it for some funds, which are then known from their first bar.
-    listed = pd.Timestamp(first_trade, unit="s") if isinstance(first_trade, int | float) else pd.Timestamp(first_trade or answer.history.index[0])
-    listed = listed.tz_localize("UTC") if listed.tz is None else listed.tz_convert("UTC")
+    # yfinance makes a timestamp of it; Yahoo omits it for some funds, which are then known from their first bar.
+    listed = pd.Timestamp(first_trade or answer.history.index[0]).tz_convert("UTC")
     code = str(meta.get("exchangeName", ""))
     return {
         "source": NAME,
@@ -226,7 +231,7 @@ def _instrument(answer: _Answer) -> dict[str, object]:
 @contextmanager
 def _yfinance(
     base_url: str | None, timeout_s: float, cache_dir: Path | None, digest: hashlib._Hash
-) -> Iterator[Session]:
+) -> Iterator[Session[Response]]:
     """A session for yfinance, with the library told to raise its errors for as long as it lasts."""
     import yfinance
     from yfinance.data import YfData
@@ -239,46 +244,57 @@ def _yfinance(
     hidden = yfinance.config.debug.hide_exceptions
     yfinance.config.debug.hide_exceptions = False
     try:
-        with _session(base_url, timeout_s, digest) as session:
-            yield session
+        with warnings.catch_warnings():
+            # yfinance calls pandas in ways that pandas 4 will drop: nothing that a user of ours can act on.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # Not closed: yfinance keeps it for the process, and others in it may use yfinance too.
+            yield _session(base_url, timeout_s, digest)
     finally:
         yfinance.config.debug.hide_exceptions = hidden
 
 
-def _session(base_url: str | None, timeout_s: float, digest: hashlib._Hash) -> Session:
+def _session(base_url: str | None, timeout_s: float, digest: hashlib._Hash) -> Session[Response]:
     from curl_cffi import requests as curl
 
     class YahooSession(curl.Session):  # type: ignore[type-arg]
-        """Sends yfinance's requests to ``base_url``, bounds their time, hashes charts, and refuses what is no answer."""
+        """Sends yfinance's requests to ``base_url``, bounds their time, hashes charts, refuses what is no answer."""
 
-        def request(self, method: str, url: str, **options: Any) -> Any:  # type: ignore[override]
+        refusals = 0
+
+        def request(self, method: Any, url: str, *args: Any, **options: Any) -> Any:
             options["timeout"] = timeout_s
-            response = super().request(method=method, url=rebased(url, base_url), **options)
+            response = super().request(method, rebased(url, base_url), *args, **options)
             if "/v8/finance/chart/" in url:
-                _refuse_what_is_no_answer(response)
+                self.refusals = self.refusals + 1 if _is_refusal(response.status_code) else 0
+                # yfinance meets the first with a fresh cookie; the second it would take for an unknown symbol.
+                if self.refusals > 1:
+                    raise SourceUnavailableError(
+                        f"yahoo: HTTP {response.status_code}: the service refuses or is down; try again later"
+                    )
+                if response.status_code < 400:
+                    _require_json(response)
                 digest.update(response.content)
             return response
 
     return YahooSession(impersonate="chrome")
 
 
-def _refuse_what_is_no_answer(response: Any) -> None:
-    """Raise when the service failed, as opposed to not knowing a symbol (404 with a reason in JSON)."""
-    status = int(response.status_code)
-    if status == 429:
-        return  # yfinance answers this itself: it tries its other cookie before it gives up
-    if status >= 500 or status in (401, 403):
-        raise SourceUnavailableError(f"yahoo: HTTP {status}: the service refuses or is down; try again later")
+def _is_refusal(status: int) -> bool:
+    """The service failed, as opposed to not knowing a symbol (404) or asking for patience (429)."""
+    return status >= 400 and status not in (404, 422, 429)
+
+
+def _require_json(response: Any) -> None:
     try:
         json.loads(response.content)
     except ValueError as error:
         raise SourceUnavailableError(
-            f"yahoo: HTTP {status} with a body that is not JSON ({len(response.content)} bytes): the service or a proxy in "
-            "between is not answering as Yahoo; check OCTOPUS_YAHOO_URL and the proxy, or try again later"
+            f"yahoo: an answer of {len(response.content)} bytes that is not JSON: the service or a proxy in between "
+            "does not answer as Yahoo; check OCTOPUS_YAHOO_URL and the proxy, or try again later"
         ) from error
 
 
-def _ask(symbol: str, start: date, session: Session, timeout_s: float) -> _Answer | Reject:
+def _ask(symbol: str, start: date, session: Session[Response], timeout_s: float) -> _Answer | Reject:
     import yfinance
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.exceptions import YFException, YFRateLimitError, YFTickerMissingError
@@ -289,7 +305,9 @@ def _ask(symbol: str, start: date, session: Session, timeout_s: float) -> _Answe
             start=start, interval="1d", auto_adjust=False, back_adjust=False, actions=True, repair=False, keepna=True,
             timeout=timeout_s,
         )  # fmt: skip
-        meta = dict(ticker.get_history_metadata()._metadata())
+        # Field by field: taking all of it would make yfinance ask Yahoo for intraday hours.
+        answer = ticker.get_history_metadata()
+        meta = {field: answer[field] for field in _META_FIELDS if field in answer}
     except YFRateLimitError as error:
         raise SourceUnavailableError("yahoo: HTTP 429, too many requests; wait some minutes and try again") from error
     except YFTickerMissingError as error:
@@ -300,9 +318,10 @@ def _ask(symbol: str, start: date, session: Session, timeout_s: float) -> _Answe
         if getattr(getattr(error, "response", None), "status_code", None) == 404:
             return _unknown(symbol, "HTTP 404")
         raise SourceUnavailableError(
-            f"yahoo: no answer for {symbol} ({type(error).__name__}); check the network, the proxy and OCTOPUS_YAHOO_URL"
+            f"yahoo: no answer for {symbol} ({type(error).__name__}); check the network, the proxy and "
+            "OCTOPUS_YAHOO_URL"
         ) from error
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         # The answer is JSON, yet not in the form that yfinance reads: this symbol's record is malformed.
         return Reject(
             "bars", symbol, f"the answer for {symbol} is malformed: {type(error).__name__} {error}", {"symbol": symbol}

@@ -148,6 +148,14 @@ class Warehouse:
             price_basis=cast(PriceBasis, bases[0]),
         )
 
+    def sentiment_model(self, family: str) -> str | None:
+        """Full name of the model of ``family`` that scored last; None before the first score."""
+        name: str | None = self.scalar(
+            "select model from raw.sentiment_scores where starts_with(model, %s) order by batch_id desc limit 1",
+            [f"{family}-"],
+        )
+        return name
+
     def _members(self, source: str, as_of: datetime, grid: _Grid) -> np.ndarray[Any, np.dtype[np.bool_]]:
         spans = self.read(
             """
@@ -222,26 +230,32 @@ class Warehouse:
             )  # fmt: skip
         return AppendReport(table, last + 1, counts["new"], counts["restated"], counts["unchanged"], quarantined)
 
-    def replace(self, table: str, scope: Mapping[str, object], frame: pl.DataFrame) -> bool:
+    def replace(
+        self, table: str, scope: Mapping[str, object], frame: pl.DataFrame, *, keep: Sequence[str] = ()
+    ) -> bool:
         """Make the rows of ``table`` that match ``scope`` equal to ``frame``; False when they already were.
 
-        One transaction: a reader sees the old rows or the new ones. ``scope`` gives the columns and values that name
-        the whole set, e.g. ``{"session": day}``.
+        One transaction: a reader sees the old rows or the new ones.
+
+        Args:
+            scope: columns and values that name the whole set, e.g. ``{"session": day}``.
+            keep: columns that say when a row was made: they are not compared, so that the same content stays as it is.
         """
         target = _identifier(table)
         where = sql.SQL(" and ").join(sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in scope)
         columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
         with self.connect() as connection, connection.cursor() as cursor:
             _stage(cursor, table, frame)
-            stored = sql.SQL("select {} from {} where {}").format(columns, target, where)
-            staged = sql.SQL("select {} from staged").format(columns)
+            compared = sql.SQL(", ").join(sql.Identifier(c) for c in frame.columns if c not in keep)
+            stored = sql.SQL("select {} from {} where {}").format(compared, target, where)
+            staged = sql.SQL("select {} from staged").format(compared)
             difference = sql.SQL("select exists (({a}) except ({b})) or exists (({b}) except ({a}))")
             row = cursor.execute(difference.format(a=stored, b=staged), dict(scope)).fetchone()
             if row is not None and not row[0]:
                 connection.rollback()
                 return False
             cursor.execute(sql.SQL("delete from {} where {}").format(target, where), dict(scope))
-            cursor.execute(sql.SQL("insert into {} ({}) {}").format(target, columns, staged))
+            cursor.execute(sql.SQL("insert into {} ({}) select {} from staged").format(target, columns, columns))
         return True
 
     def insert_new(self, table: str, frame: pl.DataFrame) -> int:

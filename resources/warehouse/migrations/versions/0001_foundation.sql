@@ -400,7 +400,8 @@ create table execution.trading_state (
     state text not null check (state in ('active', 'reducing', 'halted')),
     reason text not null,
     changed_by text not null,
-    changed_at timestamptz not null
+    changed_at timestamptz not null,
+    database_id text not null              -- cluster, timeline and database: elsewhere the row is a restored copy, which halts
 );
 
 -- One row per account: who may send now. A higher fence ends every lower one.
@@ -420,6 +421,16 @@ create table execution.attempts (
     run_id text not null,
     claimed_at timestamptz not null,
     finished_at timestamptz,
+    primary key (batch_id, attempt)
+);
+
+-- The broker's snapshot that an attempt was judged with.
+create table execution.snapshots (
+    batch_id text not null,
+    attempt integer not null,
+    account text not null,
+    taken_at timestamptz not null,
+    snapshot jsonb not null,
     primary key (batch_id, attempt)
 );
 
@@ -490,6 +501,22 @@ create table execution.fills (
     primary key (account, fill_id)
 );
 
+create index fills_by_order on execution.fills (client_order_id);
+
+-- Movements of cash or shares that are not fills, as our own book knows them: flows we recognised, actions we expected.
+create table execution.entries (
+    account text not null,
+    entry_id text not null,
+    kind text not null check (kind in ('deposit', 'withdrawal', 'dividend', 'split', 'manual')),
+    instrument text,
+    quantity numeric(28, 8) not null,
+    cash numeric(28, 8) not null,
+    at timestamptz not null,
+    session date not null,
+    note text not null,
+    primary key (account, entry_id)
+);
+
 -- Our own book, derived from fills and recognised flows; compared with the broker's by reconciliation.
 create table execution.positions (
     account text not null,
@@ -526,6 +553,14 @@ create table execution.reconciliation (
     primary key (account, session, seq)
 );
 
+-- What the audit log must still be told: written with the change, moved to audit.log in a transaction of its own.
+create table execution.outbox (
+    outbox_id bigint generated always as identity primary key,
+    kind text not null,
+    subject text not null,
+    payload jsonb not null
+);
+
 -- audit: append only, hash-chained -----------------------------------------------------------------------------------
 
 create table audit.log (
@@ -551,7 +586,8 @@ create table paper.accounts (
     account_number text not null unique,
     currency text not null,
     opened_at timestamptz not null,
-    fractional boolean not null
+    fractional boolean not null,
+    settled_until timestamptz not null     -- auctions and corporate actions up to here are in the ledger
 );
 
 create table paper.orders (
@@ -565,6 +601,7 @@ create table paper.orders (
     state text not null,
     reason text,
     filled_quantity numeric(28, 8) not null default 0,
+    mark_price numeric(28, 8),             -- latest price at acceptance: buying power reckons with it
     accepted_at timestamptz not null,
     expires_at timestamptz not null,
     unique (account, client_order_id)
@@ -582,6 +619,7 @@ create table paper.fills (
     fees numeric(28, 8) not null,
     at timestamptz not null
 );
+create index fills_by_account on paper.fills (account, at);
 
 -- Every movement of cash or shares that is not a fill: deposits, dividends, splits, manual corrections.
 create table paper.entries (

@@ -1,0 +1,147 @@
+"""M11 Alternative Data: news, social posts and their sentiment.
+
+Belongs here: ingesting and scoring texts. Does not: aggregating scores by day (dbt) or trading on them
+(octopus/strategy).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import dagster as dg
+import polars as pl
+
+from assets import keys, partitions
+from octopus.alternative_data.scores import score_rows, texts_to_score
+from octopus.core.errors import OctopusError
+from resources.factories import Feeds
+from resources.sentiment.base import SentimentModel
+from resources.settings import Settings
+from resources.sources.base import NewsSource, SocialSource
+from resources.warehouse.store import Warehouse
+
+GROUP = "alternative_data"
+OWNERS = ["team:alternative_data"]
+_ITEM_KINDS: tuple[tuple[Literal["news", "post"], str], ...] = (("news", "news"), ("post", "social_posts"))
+
+
+@dg.asset(
+    key=keys.NEWS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool="news",
+)  # fmt: skip
+def news(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    news_sources: dg.ResourceParam[Feeds[NewsSource]],
+) -> dg.MaterializeResult[None]:
+    """News items by instrument, each with the time it was published and the time it counts from."""
+    start, end = text_window(context, settings)
+    return _ingest(context, warehouse, settings, "news", news_sources, start, end)
+
+
+@dg.asset(
+    key=keys.SOCIAL_POSTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool="social",
+)  # fmt: skip
+def social_posts(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    social_sources: dg.ResourceParam[Feeds[SocialSource]],
+) -> dg.MaterializeResult[None]:
+    """Social posts by instrument; synthetic ones are marked."""
+    start, end = text_window(context, settings)
+    return _ingest(context, warehouse, settings, "social_posts", social_sources, start, end)
+
+
+@dg.asset(
+    key=keys.SENTIMENT_SCORES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.NEWS, keys.SOCIAL_POSTS], partitions_def=partitions.SESSIONS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)  # fmt: skip
+def sentiment_scores(
+    context: dg.AssetExecutionContext,
+    warehouse: dg.ResourceParam[Warehouse],
+    sentiment_model: dg.ResourceParam[SentimentModel],
+) -> dg.MaterializeResult[None]:
+    """A score in [-1, 1] for each text, with the model that gave it; known no earlier than its text."""
+    scored = _stored_scores(warehouse, sentiment_model.name)
+    counts = {"texts_scored": 0, "rows_new": 0}
+    for kind, table in _ITEM_KINDS:
+        items = _current(warehouse, table)
+        texts = texts_to_score(items, frozenset(scored))
+        values = sentiment_model.score(list(texts.values())) if texts else ()
+        scored |= {name: float(value) for name, value in zip(texts, values, strict=True)}
+        rows = score_rows(items, scored, sentiment_model.name, kind)
+        report = warehouse.append("sentiment_scores", rows, source=sentiment_model.name, run_id=context.run.run_id)
+        counts["texts_scored"] += len(texts)
+        counts["rows_new"] += report.new
+    return dg.MaterializeResult(metadata={"model": sentiment_model.name, **counts})
+
+
+def _current(warehouse: Warehouse, table: str) -> pl.DataFrame:
+    """The latest version of every item of ``raw.table``."""
+    return warehouse.read(
+        f"""
+        select distinct on (source, instrument, ts, item_id) * from raw.{table}
+        order by source, instrument, ts, item_id, batch_id desc
+        """  # noqa: S608  # the table's name is one of two constants
+    )
+
+
+def _stored_scores(warehouse: Warehouse, model: str) -> dict[str, float]:
+    """Scores of ``model`` by text hash: each distinct text is scored once."""
+    frame = warehouse.read("select distinct text_hash, score from raw.sentiment_scores where model = $1", [model])
+    return dict(zip(frame["text_hash"], frame["score"], strict=True))
+
+
+def text_window(context: dg.AssetExecutionContext, settings: Settings) -> tuple[datetime, datetime]:
+    """Instants to ask for: up to the last decision; a recording whole, so that a first run has its history."""
+    first, last = partitions.session_range(context)
+    end = settings.sessions.decision_utc(last)
+    if settings.recorded:
+        return datetime(1990, 1, 1, tzinfo=UTC), datetime(2023, 1, 1, tzinfo=UTC)
+    return settings.sessions.decision_utc(first) - timedelta(days=settings.alternative_data.lookback_days), end
+
+
+def _ingest(
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    settings: Settings,
+    table: str,
+    feeds: Feeds[NewsSource] | Feeds[SocialSource],
+    start: datetime,
+    end: datetime,
+) -> dg.MaterializeResult[None]:
+    """Fetch from every source that can be asked; when one fails the others are stored first, then the asset fails."""
+    problems: list[str] = []
+    rows = {"rows_fetched": 0, "rows_new": 0, "rows_restated": 0, "rows_quarantined": 0}
+    for source in feeds.sources:
+        try:
+            found = source.fetch(settings.universe.symbols, start, end)
+        except OctopusError as error:
+            problems.append(str(error))
+            continue
+        report = warehouse.append(
+            table, found.items, source=source.name, run_id=context.run.run_id,
+            rejects=found.rejects, payload_hash=found.payload_hash,
+        )  # fmt: skip
+        rows["rows_fetched"] += len(found.items)
+        rows["rows_new"] += report.new
+        rows["rows_restated"] += report.restated
+        rows["rows_quarantined"] += report.quarantined
+    if problems:
+        raise dg.Failure(description="; ".join(problems), metadata=rows, allow_retries=False)
+    for reason in feeds.skipped:
+        context.log.warning(reason)
+    asked = ", ".join(source.name for source in feeds.sources) or "none"
+    return dg.MaterializeResult(metadata={**rows, "sources": asked, "skipped": "; ".join(feeds.skipped) or "none"})
+
+
+ASSETS = (
+    news,
+    social_posts,
+    sentiment_scores,
+)

@@ -1,0 +1,77 @@
+"""M4 Strategy: features and signals of a session.
+
+Belongs here: storing what the decision function computes on its way. Does not: computing it (octopus/strategy).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import inputs, keys, partitions, reporting
+from resources.settings import Settings
+from resources.warehouse.store import Warehouse
+
+GROUP = "strategy"
+OWNERS = ["team:strategy"]
+
+
+@dg.asset(
+    key=keys.FEATURES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=list(keys.MARTS),
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def features(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """Every feature of every member of the universe, as known at the session's decision."""
+    session = partitions.session_of(context)
+    cube = inputs.prepared(inputs.panel(settings, warehouse, session), settings.decision).features
+    row = cube.values[-1]
+    frame = pl.DataFrame(
+        {
+            "instrument": np.repeat(cube.symbols, len(cube.names)),
+            "feature": np.tile(cube.names, len(cube.symbols)),
+            "value": row.ravel(),
+        }
+    ).with_columns(pl.lit(session).alias("session"), pl.col("value").fill_nan(None))
+    changed = warehouse.replace("strategy.features", {"session": session}, frame)
+    missing = float(np.isnan(row).mean())
+    shown = frame.pivot(on="feature", index="instrument", values="value").sort("instrument")
+    return dg.MaterializeResult(
+        metadata={
+            "rows": len(frame), "features": len(cube.names), "changed": changed, "share_missing": missing,
+            "preview": reporting.table(shown.select(shown.columns[:8])),
+        }
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=keys.SIGNALS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.FEATURES],
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def signals(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """The rule-based signals by instrument, in cross-sectional standard deviations; a missing one abstains."""
+    session = partitions.session_of(context)
+    prepared = inputs.prepared(inputs.panel(settings, warehouse, session), settings.decision)
+    frame = pl.concat(
+        [
+            pl.DataFrame(
+                {"instrument": prepared.symbols, "signal": [name] * len(prepared.symbols), "value": values[-1]}
+            )
+            for name, values in sorted(prepared.signals.items())
+        ]
+    ).with_columns(pl.lit(session).alias("session"), pl.col("value").fill_nan(None))
+    changed = warehouse.replace("strategy.signals", {"session": session}, frame)
+    silent = [name for name, values in prepared.signals.items() if np.isnan(values[-1]).all()]
+    return dg.MaterializeResult(
+        metadata={
+            "rows": len(frame), "changed": changed, "abstaining": ", ".join(sorted(silent)) or "none",
+            "table": reporting.table(frame.pivot(on="signal", index="instrument", values="value").sort("instrument")),
+        }
+    )  # fmt: skip
+
+
+ASSETS = (features, signals)

@@ -1,0 +1,160 @@
+"""M2 Data Warehouse: the calendar, the dbt models and what is suspicious about the data.
+
+Belongs here: running dbt once for all models, and the findings. Does not: SQL (dbt_project/) and detectors
+(octopus/warehouse).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from psycopg.conninfo import conninfo_to_dict
+
+from assets import inputs, keys, partitions, reporting
+from octopus.core.errors import OctopusError
+from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from octopus.warehouse.pictures import findings_picture
+from octopus.warehouse.quality import Severity, find_all, finding_rows
+from resources.settings import ROOT, Settings
+from resources.warehouse.store import Warehouse
+
+GROUP = "warehouse"
+OWNERS = ["team:warehouse"]
+MANIFEST = ROOT / "dbt_project" / "target" / "manifest.json"
+
+
+class ManifestMissingError(OctopusError):
+    """dbt's manifest is made before the definitions are loaded, never while they are."""
+
+
+@dg.asset(key=keys.SESSIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"})
+def sessions(
+    settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """The exchange's sessions with opening, closing and decision instants, from the calendar library, for SQL."""
+    calendar = session_rows(settings.sessions)
+    added = warehouse.insert_new("ops.sessions", calendar)
+    return dg.MaterializeResult(
+        metadata={"rows": len(calendar), "rows_new": added, "exchange": settings.sessions.exchange}
+    )
+
+
+def session_rows(calendar: Sessions) -> pl.DataFrame:
+    """Rows of ops.sessions for the whole known calendar."""
+    days = calendar.between(date.fromisoformat(FIRST_SESSION), date.fromisoformat(LAST_DAY))
+    return pl.DataFrame(
+        {
+            "exchange": [calendar.exchange] * len(days),
+            "session": days,
+            "open_utc": calendar.opens_utc(days).tz_localize(None).to_numpy(),
+            "close_utc": calendar.closes_utc(days).tz_localize(None).to_numpy(),
+            "decision_utc": calendar.decisions_utc(days).tz_localize(None).to_numpy(),
+        }
+    ).with_columns(pl.col("open_utc", "close_utc", "decision_utc").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+
+class _Translator(DagsterDbtTranslator):
+    """Keys are [schema, table], everything belongs to the warehouse's team, source tests are checks."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        return GROUP if dbt_resource_props["resource_type"] == "model" else None
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
+        return OWNERS if dbt_resource_props["resource_type"] == "model" else None
+
+
+def dbt_environment(url: str) -> dict[str, str]:
+    """Variables of dbt_project/profiles.yml for a libpq URL; over a unix socket the password stays empty."""
+    parts = conninfo_to_dict(url)
+    return {
+        "OCTOPUS_DBT_HOST": str(parts.get("host") or "localhost"),
+        "OCTOPUS_DBT_PORT": str(parts.get("port") or 5432),
+        "OCTOPUS_DBT_USER": str(parts.get("user") or "postgres"),
+        "OCTOPUS_DBT_PASSWORD": str(parts.get("password") or ""),
+        "OCTOPUS_DBT_DBNAME": str(parts.get("dbname") or "octopus"),
+    }
+
+
+def build_dbt_assets() -> dg.AssetsDefinition:
+    """The dbt models as assets, from the manifest that was made beforehand."""
+    if not MANIFEST.exists():
+        raise ManifestMissingError(
+            f"{MANIFEST} is missing; `octopus doctor` and `octopus run` make it, or run `dbt parse`"
+        )
+
+    @dbt_assets(
+        manifest=MANIFEST, exclude="resource_type:unit_test", dagster_dbt_translator=_Translator(), name="dbt_models"
+    )
+    def dbt_models(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, settings: dg.ResourceParam[Settings]
+    ) -> Iterator[Any]:
+        """Staging, intermediate and marts in one dbt invocation; data tests appear as checks."""
+        os.environ.update(dbt_environment(settings.database_url))
+        invocation = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context)
+        yield from invocation.stream()
+
+    return dbt_models
+
+
+@dg.asset(
+    key=keys.QUALITY_FINDINGS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=list(keys.MARTS), partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec("no_severe_finding", asset=keys.QUALITY_FINDINGS, description="Nothing severe in the data."),
+        dg.AssetCheckSpec("no_warning", asset=keys.QUALITY_FINDINGS, description="Nothing that distorts results."),
+    ],
+)  # fmt: skip
+def quality_findings(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """What is suspicious about the data: rounding, survivorship, gaps, stale prices, outliers; with its remedy."""
+    _, session = partitions.session_range(context)
+    source = settings.universe.market_data
+    panel = inputs.panel(settings, warehouse, session)
+    findings = find_all(panel)
+    rows = finding_rows(findings, source, settings.sessions).with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+    changed = warehouse.replace("ops.quality_findings", {"source": source}, rows, keep=("ingested_at",))
+    by_severity = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    yield dg.MaterializeResult(
+        metadata={
+            "findings": len(findings),
+            "changed": changed,
+            **{severity.value: count for severity, count in by_severity.items()},
+            "picture": reporting.picture(findings_picture(findings), "data-quality findings"),
+            "table": reporting.table(
+                rows.select("severity", "kind", "instrument", "session_from", "session_to", "message")
+            ),
+        }
+    )
+    for name, severity, level in (
+        ("no_severe_finding", Severity.SEVERE, dg.AssetCheckSeverity.ERROR),
+        ("no_warning", Severity.WARN, dg.AssetCheckSeverity.WARN),
+    ):
+        yield dg.AssetCheckResult(
+            check_name=name, passed=by_severity[severity] == 0, severity=level,
+            metadata={"count": by_severity[severity]},
+        )  # fmt: skip
+
+
+def dbt_resource() -> DbtCliResource:
+    """dbt's command line on our project; the profile reads the addresses from the environment."""
+    return DbtCliResource(project_dir=str(ROOT / "dbt_project"), profiles_dir=str(ROOT / "dbt_project"))
+
+
+def build_assets() -> list[dg.AssetsDefinition]:
+    """The group's assets; the dbt models come from the manifest."""
+    return [sessions, build_dbt_assets(), quality_findings]

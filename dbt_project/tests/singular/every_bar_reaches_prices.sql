@@ -1,0 +1,14 @@
+{{ config(meta={'dagster': {'ref': {'name': 'prices'}}}) }}
+-- The current price is the last batch's bar of that session: nothing is lost, however late it came.
+with bars as (
+    select source, instrument, session, close from {{ ref('stg_bars') }} where known_to is null
+),
+
+current_prices as (
+    select source, instrument, session, close from {{ ref('prices') }} where known_to is null
+)
+
+select *
+from bars
+full join current_prices using (source, instrument, session)
+where bars.close is distinct from current_prices.close

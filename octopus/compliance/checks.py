@@ -1,0 +1,306 @@
+"""Each compliance rule as a function of the policy's parameters and the case.
+
+Belongs here: what a rule finds, order by order. Does not: modes, periods and verdicts (gate.py).
+
+A check returns one finding for each order, or one for the whole batch. It raises `MissingDataError`, naming the datum,
+where it cannot be evaluated for the account, and finds an order broken where the datum of its instrument is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from octopus.compliance import rules
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
+from octopus.core.panel import PriceBasis
+
+
+@dataclass(frozen=True)
+class RecentIntent:
+    """An order intent of this account that was sent or approved lately, whatever became of it."""
+
+    intent_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True)
+class ComplianceContext:
+    """What the gate must know besides the broker's snapshot; a None makes the rules that need it refuse.
+
+    Attributes:
+        trade_session: the exchange-local session in which the batch executes; effective dates are compared with it.
+        session_open, session_close: its instants, UTC.
+        short_allowed: whether the account may be short at all.
+        locates: shares located for borrowing, by instrument.
+        recent_intents: over the duplicate rule's window at least; the batch's own intents do not count.
+        price_basis: ``total_return`` switches off the rules on raw prices and share counts, and says so.
+        sending: the batch is about to be sent now, and not merely planned for its window.
+    """
+
+    trade_session: date
+    session_open: datetime | None
+    session_close: datetime | None
+    short_allowed: bool | None
+    recent_intents: Sequence[RecentIntent] | None
+    price_basis: PriceBasis | None
+    locates: Mapping[str, Decimal] | None = None
+    sending: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is judged."""
+
+    batch: Batch
+    snapshot: AccountSnapshot
+    context: ComplianceContext
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule says of one order, or of the batch where ``order`` is None."""
+
+    order: PlannedOrder | None
+    broken: bool
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+
+
+def findings(rule: rules.Rule, case: Case) -> list[Finding]:
+    """Evaluate one rule.
+
+    Raises:
+        MissingDataError: a datum of the account or the session is missing.
+    """
+    match rule:
+        case rules.RestrictedList() | rules.WatchList():
+            return _listed(rule, case)
+        case rules.SessionWindow():
+            return [_session_window(rule.parameters, case)]
+        case rules.DuplicateOrder():
+            return _duplicates(rule.parameters, case)
+        case rules.SelfCross():
+            return _self_crosses(case)
+        case rules.ShortSale():
+            return _short_sales(case)
+        case rules.PositionLimit():
+            return _position_limits(rule.parameters, case)
+        case rules.OrderCount():
+            return [_order_count(rule.parameters, case)]
+        case rules.MinimumPrice():
+            return _minimum_prices(rule.parameters, case)
+
+
+def off_reason(rule: rules.Rule, context: ComplianceContext) -> str | None:
+    """Why the rule does not apply, or None if it does."""
+    if rule.mode is rules.Mode.OFF:
+        return "switched off in the policy"
+    if not rule.in_effect(context.trade_session):
+        return f"in effect from {rule.effective_from} to {rule.effective_to or 'now'}, not on {context.trade_session}"
+    if isinstance(rule, rules.MinimumPrice) and context.price_basis == "total_return":
+        return "prices are total-return indices, not what a share costs"
+    return None
+
+
+def _listed(rule: rules.RestrictedList | rules.WatchList, case: Case) -> list[Finding]:
+    session = case.context.trade_session
+    listed = {entry.symbol: entry for entry in rule.parameters.entries if entry.in_effect(session)}
+    name = rule.kind.replace("_", " ")
+    found = []
+    for order in case.batch.orders:
+        entry = listed.get(order.instrument)
+        if entry is None:
+            found.append(Finding(order, False, f"{order.instrument} is not on the {name}"))
+        else:
+            since = f"{order.instrument} is on the {name} since {entry.effective_from}: {entry.reason}"
+            found.append(Finding(order, True, since))
+    return found
+
+
+def _session_window(parameters: rules.SessionWindowParameters, case: Case) -> Finding:
+    context, batch = case.context, case.batch
+    if context.session_open is None or context.session_close is None:
+        raise MissingDataError(f"the open or close of session {context.trade_session} is missing: load the calendar")
+    earliest = context.session_open - timedelta(minutes=parameters.minutes_before_open)
+    latest = context.session_close + timedelta(minutes=parameters.minutes_after_close)
+    window = f"window {batch.not_before.isoformat()} to {batch.expires_at.isoformat()}"
+    hours = f"the hours {earliest.isoformat()} to {latest.isoformat()} of session {context.trade_session}"
+    if not batch.not_before < batch.expires_at:
+        return Finding(None, True, f"the {window} is empty: plan the batch again")
+    if batch.not_before < earliest or batch.expires_at > latest:
+        return Finding(None, True, f"the {window} is not within {hours}")
+    if case.now >= batch.expires_at:
+        return Finding(None, True, f"the {window} has passed at {case.now.isoformat()}: plan the next session")
+    if context.sending and case.now < batch.not_before:
+        return Finding(None, True, f"the {window} has not begun at {case.now.isoformat()}: wait for it")
+    return Finding(None, False, f"the {window} lies within {hours}")
+
+
+def _duplicates(parameters: rules.DuplicateOrderParameters, case: Case) -> list[Finding]:
+    recent = case.context.recent_intents
+    if recent is None:
+        raise MissingDataError("the recent order intents are missing: read them from the order store")
+    since = case.now - timedelta(minutes=parameters.window_minutes)
+    # Judging a batch again, just before it is sent, must not find the batch itself.
+    own = {order.intent_id for order in case.batch.orders}
+    seen = {
+        _likeness(intent): f"intent {intent.intent_id} of {intent.at.isoformat()}"
+        for intent in recent
+        if intent.at >= since and intent.intent_id not in own
+    }
+    found = []
+    for order in case.batch.orders:
+        twin = seen.get(_likeness(order))
+        what = f"{order.side} {order.quantity} {order.instrument}"
+        found.append(Finding(order, twin is not None, f"{what} repeats {twin}" if twin else f"{what} is no repetition"))
+        seen.setdefault(_likeness(order), f"intent {order.intent_id} of the same batch")
+    return found
+
+
+def _likeness(order: PlannedOrder | RecentIntent) -> tuple[str, Side, Decimal]:
+    return order.instrument, order.side, order.quantity
+
+
+def _self_crosses(case: Case) -> list[Finding]:
+    found = []
+    for order in case.batch.orders:
+        rival = next(_rivals(order, case), None)
+        if rival is None:
+            found.append(Finding(order, False, f"nothing works against {order.side} {order.instrument}"))
+        else:
+            reason = f"{order.side} {order.instrument} would meet our own {rival}: cancel it, or plan one order"
+            found.append(Finding(order, True, reason))
+    return found
+
+
+def _rivals(order: PlannedOrder, case: Case):  # type: ignore[no-untyped-def]
+    for working in case.snapshot.open_orders:
+        if working.instrument == order.instrument and working.side is not order.side and working.remaining > 0:
+            yield f"open {working.side} {working.client_order_id}"
+    for other in case.batch.orders:
+        if other.instrument == order.instrument and other.side is not order.side:
+            yield f"{other.side} {other.intent_id} of the same batch"
+
+
+def _short_sales(case: Case) -> list[Finding]:
+    """Shares that a working buy may bring do not count; open and earlier sells of the batch do."""
+    allowed = case.context.short_allowed
+    if allowed is None:
+        raise MissingDataError(f"whether account {case.batch.account} may be short is missing: set its permissions")
+    sold: dict[str, Decimal] = {}
+    found = []
+    for order in case.batch.orders:
+        if order.side is Side.BUY:
+            found.append(Finding(order, False, "a buy is no short sale"))
+            continue
+        name = order.instrument
+        sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
+        short = sold[name] - case.snapshot.positions.get(name, Decimal(0))
+        found.append(_short_sale(order, short, allowed=allowed, locates=case.context.locates))
+    return found
+
+
+def _short_sale(
+    order: PlannedOrder, short: Decimal, *, allowed: bool, locates: Mapping[str, Decimal] | None
+) -> Finding:
+    """``short``: shares that the account would be short when this and everything before it has sold."""
+    what = f"sell {order.quantity} {order.instrument}"
+    if short <= 0:
+        return Finding(order, False, f"{what} is covered by what is held")
+    if not allowed:
+        return Finding(order, True, f"{what} would leave the account {short} short, and it is long only", float(short))
+    if locates is None:
+        return Finding(order, True, f"the locates are missing: {what} would leave the account {short} short")
+    located = locates.get(order.instrument, Decimal(0))
+    reason = f"{what} would leave the account {short} short, {located} located"
+    return Finding(order, short > located, reason, float(short), float(located))
+
+
+def _position_limits(parameters: rules.PositionLimitParameters, case: Case) -> list[Finding]:
+    ends = _position_ends(case)
+    if case.context.price_basis is None:
+        raise MissingDataError("the price basis is missing: it must be raw or total_return")
+    shares_count = parameters.max_shares is not None and case.context.price_basis == "raw"
+    if not shares_count and parameters.max_fraction_of_equity is None:
+        reason = "shares are pseudo-shares on a total-return basis, so max_shares means nothing here"
+        return [Finding(order, False, reason) for order in case.batch.orders]
+    equity = _equity(case.snapshot) if parameters.max_fraction_of_equity is not None else Decimal(0)
+    found = []
+    for order in case.batch.orders:
+        finding = _share_limit(parameters.max_shares, order, ends) if shares_count else None
+        if (finding is None or not finding.broken) and parameters.max_fraction_of_equity is not None:
+            finding = _fraction_limit(parameters.max_fraction_of_equity, order, ends, case.snapshot, equity)
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
+    """How far buys alone and sells alone may take each instrument, open orders and the whole batch included."""
+    ends: dict[tuple[str, Side], Decimal] = {}
+    for order in case.batch.orders:
+        key = (order.instrument, order.side)
+        start = case.snapshot.positions.get(order.instrument, Decimal(0))
+        before = ends.get(key, start + order.side.sign * case.snapshot.working(*key))
+        ends[key] = before + order.signed_quantity
+    return ends
+
+
+def _share_limit(
+    limit: Decimal | None, order: PlannedOrder, ends: Mapping[tuple[str, Side], Decimal]
+) -> Finding | None:
+    if limit is None:
+        return None
+    end = ends[order.instrument, order.side] * order.side.sign
+    reason = f"{order.side} {order.instrument} may reach {end} shares on that side, limit {limit}"
+    return Finding(order, end > limit, reason, float(end), float(limit))
+
+
+def _fraction_limit(
+    limit: float,
+    order: PlannedOrder,
+    ends: Mapping[tuple[str, Side], Decimal],
+    snapshot: AccountSnapshot,
+    equity: Decimal,
+) -> Finding:
+    # The dearer of two prices: the broker may not quote what is not held, and the plan's own price may be old.
+    price = max(order.reference_price, snapshot.prices.get(order.instrument, order.reference_price))
+    fraction = ends[order.instrument, order.side] * order.side.sign * price / equity
+    reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
+    return Finding(order, fraction > Decimal(str(limit)), reason, float(fraction), limit)
+
+
+def _equity(snapshot: AccountSnapshot) -> Decimal:
+    unmarked = sorted(name for name in snapshot.positions if name not in snapshot.prices)
+    if unmarked:
+        raise MissingDataError(f"the broker's price of {', '.join(unmarked)} is missing: take a new snapshot")
+    if not snapshot.equity > 0:
+        raise MissingDataError(f"equity of account {snapshot.account} is {snapshot.equity}, not positive: fund it")
+    return snapshot.equity
+
+
+def _order_count(parameters: rules.OrderCountParameters, case: Case) -> Finding:
+    count, limit = len(case.batch.orders), parameters.max_orders
+    reason = f"the batch has {count} orders, limit {limit}"
+    return Finding(None, count > limit, reason, float(count), float(limit))
+
+
+def _minimum_prices(parameters: rules.MinimumPriceParameters, case: Case) -> list[Finding]:
+    if case.context.price_basis is None:
+        raise MissingDataError("the price basis is missing: it must be raw or total_return")
+    limit = parameters.min_price_usd
+    found = []
+    for order in case.batch.orders:
+        price, is_buy = order.reference_price, order.side is Side.BUY
+        reason = f"{order.side} {order.instrument} at {price}, lowest price to buy at {limit}"
+        found.append(Finding(order, is_buy and price < limit, reason, float(price), float(limit)))
+    return found

@@ -1,0 +1,99 @@
+"""The pre-trade compliance gate: which orders of a batch the policy lets the account send.
+
+Belongs here: periods, modes, missing data, and the verdicts. Does not: what each rule finds (checks.py).
+
+The gate fails closed: a rule in mode ``enforce`` whose datum is missing denies every order and names the datum; in mode
+``warn`` it warns. A verdict on the batch (no intent) is DENY only where nothing was approved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from octopus.compliance import rules
+from octopus.compliance.checks import Case, ComplianceContext, Finding, findings, off_reason
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, Verdict
+
+GATE = "compliance"
+
+
+def judge(
+    batch: Batch, snapshot: AccountSnapshot, context: ComplianceContext, policy: rules.CompliancePolicy, now: datetime
+) -> GateReport:
+    """Judge every order of ``batch`` by every rule of ``policy``.
+
+    Args:
+        snapshot: of the same account. now: instant of the judgement, UTC.
+
+    Returns:
+        For each rule, in the policy's order: one verdict for each order in plan order, or one on the batch (which,
+        where it denies, is repeated for each order). First come ``account`` and ``order_terms``: the batch and the
+        snapshot are of one account, and every order is one that a rule can be asked about.
+    """
+    sound = tuple(order for order in batch.orders if _terms_problem(order, batch) is None)
+    # Rules see sound orders only: a quantity that is no number would make their answers meaningless.
+    case = Case(
+        Batch(batch.batch_id, batch.account, batch.session, batch.not_before, batch.expires_at, sound),
+        snapshot,
+        context,
+        now,
+    )
+    verdicts = [*_account(case), *_order_terms(batch)]
+    for rule in policy.rules:
+        verdicts += _judge_rule(rule, case)
+    denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is Outcome.DENY}
+    approved = tuple(order.intent_id for order in sound if order.intent_id not in denied)
+    return GateReport(gate=GATE, approved=approved, verdicts=tuple(verdicts))
+
+
+def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
+    off = off_reason(rule, case.context)
+    if off is not None:
+        return [Verdict(GATE, rule.id, None, Outcome.OFF, f"{rule.source}: {off}")]
+    broken = Outcome.WARN if rule.mode is rules.Mode.WARN else Outcome.DENY
+    try:
+        found = findings(rule, case)
+    except MissingDataError as missing:
+        found = [Finding(None, True, str(missing))]
+    return [verdict for finding in found for verdict in _verdicts(rule, finding, broken, case)]
+
+
+def _verdicts(rule: rules.Rule, finding: Finding, broken: Outcome, case: Case) -> list[Verdict]:
+    outcome = broken if finding.broken else Outcome.PASS
+    reason = f"{finding.reason} ({rule.source})" if finding.broken else finding.reason
+    orders: tuple[PlannedOrder | None, ...] = (finding.order,)
+    if finding.order is None and outcome is Outcome.DENY:
+        orders = (None, *case.batch.orders)
+    return [
+        Verdict(GATE, rule.id, order.intent_id if order else None, outcome, reason, finding.value, finding.limit)
+        for order in orders
+    ]
+
+
+def _account(case: Case) -> list[Verdict]:
+    ours, theirs = case.batch.account, case.snapshot.account
+    if ours == theirs:
+        return [Verdict(GATE, "account", None, Outcome.PASS, f"batch and snapshot are both of account {ours}")]
+    reason = f"the batch is for account {ours}, the snapshot of {theirs}: take the right one"
+    ids = (None, *(order.intent_id for order in case.batch.orders))
+    return [Verdict(GATE, "account", intent, Outcome.DENY, reason) for intent in ids]
+
+
+def _order_terms(batch: Batch) -> list[Verdict]:
+    verdicts = []
+    for order in batch.orders:
+        problem = _terms_problem(order, batch)
+        reason = problem or f"{order.side} {order.quantity} {order.instrument} at {order.reference_price}"
+        outcome = Outcome.PASS if problem is None else Outcome.DENY
+        verdicts.append(Verdict(GATE, "order_terms", order.intent_id, outcome, reason))
+    return verdicts
+
+
+def _terms_problem(order: PlannedOrder, batch: Batch) -> str | None:
+    for name, number in (("quantity", order.quantity), ("reference price", order.reference_price)):
+        if not (number.is_finite() and number > 0):
+            return f"{name} {number} of {order.instrument} is not a positive number: plan the batch again"
+    count = Counter(other.intent_id for other in batch.orders)[order.intent_id]
+    return f"the intent id {order.intent_id} stands {count} times in the batch" if count > 1 else None

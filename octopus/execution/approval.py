@@ -1,0 +1,108 @@
+"""Which orders of a batch may be sent: the gates' reports and the order path's own rules, joined.
+
+Belongs here: joining verdicts, and what an account looks like when unresolved orders count as filled. Does not: the
+gates' rules (octopus/risk, octopus/compliance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    GateReport,
+    OpenOrder,
+    Outcome,
+    PlannedOrder,
+    Side,
+    TradingState,
+    Verdict,
+)
+
+GATE = "execution"
+"""The gate name of the order path's own rules."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which intents are approved, in the order they are to be sent, and every verdict that led to it."""
+
+    approved: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def decide(
+    batch: Batch,
+    snapshot: AccountSnapshot,
+    reports: Sequence[GateReport],
+    *,
+    state: TradingState,
+    research_denials: Mapping[str, str],
+    frozen: Collection[str],
+) -> Decision:
+    """Join all gates: an intent is approved only if every one of them approves it.
+
+    Args:
+        reports: at least one; none at all approves nothing.
+        research_denials: reason by intent id, from the gates of the research run; a denial there is final.
+        frozen: instruments with an order whose outcome is not known.
+    """
+    own = tuple(_own_verdicts(batch, snapshot, state=state, research_denials=research_denials, frozen=frozen))
+    denied = {verdict.intent_id for verdict in own}
+    approved_by_all = [set(report.approved) for report in reports]
+    approved = tuple(
+        order.intent_id
+        for order in in_sending_order(batch.orders)
+        if approved_by_all
+        and order.intent_id not in denied
+        and all(order.intent_id in approved for approved in approved_by_all)
+    )
+    verdicts = tuple(verdict for report in reports for verdict in report.verdicts)
+    return Decision(approved, verdicts + own)
+
+
+def _own_verdicts(
+    batch: Batch,
+    snapshot: AccountSnapshot,
+    *,
+    state: TradingState,
+    research_denials: Mapping[str, str],
+    frozen: Collection[str],
+) -> Iterable[Verdict]:
+    for order in batch.orders:
+        if order.intent_id in research_denials:
+            yield _denial("research_denial", order, research_denials[order.intent_id])
+        if order.instrument in frozen:
+            reason = f"an earlier order in {order.instrument} has an unknown outcome; settle it first"
+            yield _denial("unknown_order", order, reason)
+        if state is TradingState.HALTED or (state is TradingState.REDUCING and not reduces(order, snapshot)):
+            yield _denial("trading_state", order, f"trading is {state.value}")
+
+
+def _denial(rule: str, order: PlannedOrder, reason: str) -> Verdict:
+    return Verdict(GATE, rule, order.intent_id, Outcome.DENY, reason)
+
+
+def reduces(order: PlannedOrder, snapshot: AccountSnapshot) -> bool:
+    """Whether the order only makes the position smaller, with everything that works already counted as filled."""
+    held = snapshot.positions.get(order.instrument, Decimal(0))
+    after_working = held + sum(
+        (o.side.sign * o.remaining for o in snapshot.open_orders if o.instrument == order.instrument), Decimal(0)
+    )
+    after = after_working + order.signed_quantity
+    return abs(after) < abs(after_working) and after * after_working >= 0
+
+
+def in_sending_order(orders: Iterable[PlannedOrder]) -> tuple[PlannedOrder, ...]:
+    """Sells before buys, so that a cash account's buying power counts their proceeds; then by instrument."""
+    return tuple(sorted(orders, key=lambda order: (order.side is Side.BUY, order.instrument)))
+
+
+def with_open_orders(snapshot: AccountSnapshot, orders: Iterable[OpenOrder]) -> AccountSnapshot:
+    """The snapshot with ``orders`` counted as open too, where the broker does not list them itself."""
+    listed = {order.client_order_id for order in snapshot.open_orders}
+    added = tuple(order for order in orders if order.client_order_id not in listed and order.remaining > 0)
+    return replace(snapshot, open_orders=snapshot.open_orders + added)

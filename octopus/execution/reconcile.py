@@ -1,0 +1,229 @@
+"""Reconciliation: our book against the broker's, every difference named, explained and given to someone.
+
+Belongs here: comparing two books and classifying what differs. Does not: reading either book, or acting on a break.
+
+First the records are matched one by one (fills by the broker's fill id, corporate actions by kind, instrument and
+ex-date, other entries by id). Each difference is one break that says how many shares and how much cash it explains.
+What positions or cash then still differ by, no record explains: that is a break of its own. So one cause gives one
+break, and sound books give none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from octopus.core.orders import Fill
+from octopus.execution.book import Book, Entry, EntryKind
+
+CENT = Decimal("0.01")
+
+
+class BreakKind(StrEnum):
+    QUANTITY = "quantity"
+    """Shares differ: of one fill, or of a position without any record that explains it."""
+    PRICE = "price"
+    FEE = "fee"
+    CASH = "cash"
+    """Cash differs without any record that explains it, or a flow is in one book only."""
+    SPLIT = "split"
+    DIVIDEND = "dividend"
+    MANUAL_TRADE = "manual_trade"
+    """The broker booked a trade or a correction that no order of ours caused."""
+    MISSING_FILL = "missing_fill"
+    """The broker filled an order of ours and our book does not have it."""
+    UNKNOWN_FILL = "unknown_fill"
+    """Our book has a fill that the broker does not know."""
+
+
+REMEDIES = {
+    BreakKind.QUANTITY: "compare with the broker's confirmation; book a correction with the side that is wrong",
+    BreakKind.PRICE: "compare with the broker's confirmation; ask the broker, or book a correction",
+    BreakKind.FEE: "compare with the broker's fee schedule; ask the broker, or book a correction",
+    BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and adopt it",
+    BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or ask the broker",
+    BreakKind.DIVIDEND: "check the corporate action with a second source; ingest it, or ask the broker",
+    BreakKind.MANUAL_TRADE: "find who traded at the broker; adopt the trade into our book or have it reversed",
+    BreakKind.MISSING_FILL: "collect fills again; if it stays, check the broker's adapter",
+    BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; book the reversal",
+}
+"""What to do next about each kind."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """One difference between the books.
+
+    Attributes:
+        reference: the fill or entry that differs; None when no record explains the difference.
+        ours, brokers: the differing figure, shares or account currency according to ``kind``; None where one side has
+            none.
+        quantity_effect, cash_effect: how much of (broker's minus ours) this break explains.
+    """
+
+    kind: BreakKind
+    instrument: str | None
+    reference: str | None
+    ours: Decimal | None
+    brokers: Decimal | None
+    detail: str
+    quantity_effect: Decimal = Decimal(0)
+    cash_effect: Decimal = Decimal(0)
+
+    @property
+    def remedy(self) -> str:
+        return REMEDIES[self.kind]
+
+
+def reconcile(
+    ours: Book, brokers: Book, our_orders: Collection[str], cash_tolerance: Decimal = CENT
+) -> tuple[Break, ...]:
+    """Every break between the books, in a stable order.
+
+    Args:
+        ours, brokers: books of one account, their fills and entries cut at the same instant.
+        our_orders: client order ids that we sent, to tell a fill we missed from a trade by hand.
+        cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
+    """
+    breaks = [*_fill_breaks(ours, brokers, our_orders), *_entry_breaks(ours, brokers, cash_tolerance)]
+    breaks += _position_breaks(ours, brokers, breaks)
+    breaks += _cash_breaks(ours, brokers, breaks, cash_tolerance)
+    order = list(BreakKind)
+    return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
+
+
+def _fill_breaks(ours: Book, brokers: Book, our_orders: Collection[str]) -> Iterator[Break]:
+    mine = {fill.fill_id: fill for fill in ours.fills}
+    theirs = {fill.fill_id: fill for fill in brokers.fills}
+    for fill_id in sorted(mine.keys() | theirs.keys()):
+        if fill_id not in theirs:
+            yield _one_sided(mine[fill_id], BreakKind.UNKNOWN_FILL, "is in our book and not in the broker's")
+        elif fill_id not in mine:
+            fill = theirs[fill_id]
+            known = fill.client_order_id in our_orders
+            kind = BreakKind.MISSING_FILL if known else BreakKind.MANUAL_TRADE
+            why = "of our order is not in our book" if known else "belongs to no order of ours"
+            yield _one_sided(fill, kind, why)
+        else:
+            yield from _differences(mine[fill_id], theirs[fill_id])
+
+
+def _one_sided(fill: Fill, kind: BreakKind, why: str) -> Break:
+    is_ours = kind is BreakKind.UNKNOWN_FILL
+    sign = -1 if is_ours else 1
+    return Break(
+        kind=kind,
+        instrument=fill.instrument,
+        reference=fill.fill_id,
+        ours=fill.quantity if is_ours else None,
+        brokers=None if is_ours else fill.quantity,
+        detail=f"fill {fill.fill_id} ({fill.side.value} {fill.quantity} {fill.instrument} at {fill.price}) {why}",
+        quantity_effect=sign * _signed(fill),
+        cash_effect=sign * fill.cash_flow,
+    )
+
+
+def _differences(mine: Fill, theirs: Fill) -> Iterator[Break]:
+    """Breaks of one fill that both books have; together they explain the whole difference in cash and shares."""
+    if mine.instrument != theirs.instrument:
+        yield _one_sided(mine, BreakKind.UNKNOWN_FILL, f"is of {theirs.instrument} in the broker's book")
+        yield _one_sided(theirs, BreakKind.MISSING_FILL, f"is of {mine.instrument} in our book")
+        return
+    where = f"fill {mine.fill_id} of {mine.instrument}"
+    shares = _signed(theirs) - _signed(mine)
+    if shares:
+        detail = f"{where}: our book says {_signed(mine):+}, the broker {_signed(theirs):+} shares"
+        cash = -shares * mine.price
+        yield _of_fill(BreakKind.QUANTITY, mine, _signed(mine), _signed(theirs), detail, shares, cash)
+    if theirs.price != mine.price:
+        detail = f"{where}: price is {mine.price} in our book and {theirs.price} at the broker"
+        cash = -_signed(theirs) * (theirs.price - mine.price)
+        yield _of_fill(BreakKind.PRICE, mine, mine.price, theirs.price, detail, Decimal(0), cash)
+    if theirs.fees != mine.fees:
+        detail = f"{where}: fees are {mine.fees} in our book and {theirs.fees} at the broker"
+        yield _of_fill(BreakKind.FEE, mine, mine.fees, theirs.fees, detail, Decimal(0), mine.fees - theirs.fees)
+
+
+def _of_fill(
+    kind: BreakKind, fill: Fill, ours: Decimal, brokers: Decimal, detail: str, quantity: Decimal, cash: Decimal
+) -> Break:
+    return Break(kind, fill.instrument, fill.fill_id, ours, brokers, detail, quantity, cash)
+
+
+def _signed(fill: Fill) -> Decimal:
+    return fill.side.sign * fill.quantity
+
+
+def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Break]:
+    mine, theirs = _by_key(ours.entries), _by_key(brokers.entries)
+    for key in sorted(mine.keys() | theirs.keys()):
+        our_quantity, our_cash = _totals(mine.get(key, ()))
+        their_quantity, their_cash = _totals(theirs.get(key, ()))
+        quantity, cash = their_quantity - our_quantity, their_cash - our_cash
+        if not quantity and abs(cash) < tolerance:
+            continue
+        sample = [*mine.get(key, ()), *theirs.get(key, ())][0]
+        kind = _ENTRY_BREAKS[sample.kind]
+        by_shares = bool(quantity)
+        yield Break(
+            kind=kind,
+            instrument=sample.instrument,
+            reference=sample.entry_id,
+            ours=(our_quantity if by_shares else our_cash) if key in mine else None,
+            brokers=(their_quantity if by_shares else their_cash) if key in theirs else None,
+            detail=f"{sample.kind.value} of {sample.instrument or 'cash'} on {sample.at:%Y-%m-%d}: our book has "
+            f"{our_quantity} shares and {our_cash} cash, the broker {their_quantity} shares and {their_cash} cash",
+            quantity_effect=quantity,
+            cash_effect=cash,
+        )
+
+
+_ENTRY_BREAKS = {
+    EntryKind.SPLIT: BreakKind.SPLIT,
+    EntryKind.DIVIDEND: BreakKind.DIVIDEND,
+    EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
+    EntryKind.DEPOSIT: BreakKind.CASH,
+    EntryKind.WITHDRAWAL: BreakKind.CASH,
+}
+
+
+def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
+    """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are."""
+    grouped: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        is_action = entry.kind in (EntryKind.SPLIT, EntryKind.DIVIDEND)
+        identity = f"{entry.at:%Y-%m-%d}" if is_action else entry.entry_id
+        grouped[entry.kind.value, entry.instrument or "", identity].append(entry)
+    return grouped
+
+
+def _totals(entries: Iterable[Entry]) -> tuple[Decimal, Decimal]:
+    quantity = cash = Decimal(0)
+    for entry in entries:
+        quantity += entry.quantity
+        cash += entry.cash
+    return quantity, cash
+
+
+def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Iterator[Break]:
+    explained: dict[str, Decimal] = defaultdict(Decimal)
+    for item in found:
+        if item.instrument is not None:
+            explained[item.instrument] += item.quantity_effect
+    for name in sorted({*ours.positions, *brokers.positions, *explained}):
+        mine, theirs = ours.positions.get(name, Decimal(0)), brokers.positions.get(name, Decimal(0))
+        rest = theirs - mine - explained[name]
+        if rest:
+            detail = f"position in {name}: {mine} in our book, {theirs} at the broker, {rest:+} shares without a record"
+            yield Break(BreakKind.QUANTITY, name, None, mine, theirs, detail, quantity_effect=rest)
+
+
+def _cash_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
+    explained = sum((item.cash_effect for item in found), Decimal(0))
+    rest = brokers.cash - ours.cash - explained
+    if abs(rest) >= tolerance:
+        detail = f"cash: {ours.cash} in our book, {brokers.cash} at the broker, {rest:+} without a record"
+        yield Break(BreakKind.CASH, None, None, ours.cash, brokers.cash, detail, cash_effect=rest)

@@ -1,0 +1,62 @@
+"""When the orders of a decision may be sent and when they execute.
+
+Belongs here: the execution window of session T+1. Does not: telling the time (resources/clock.py).
+
+A decision of session T is executed in an auction of session T+1:
+
+- at the open: from an hour before it, when the gates can judge with that morning's account; venues take on-open orders
+  until two minutes before the auction;
+- at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders.
+
+``expires_at`` is the auction's instant: an order still unsent then is void, and one still unfilled after it has lapsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from octopus.core.orders import OrderType
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+
+OPEN_LEAD = timedelta(hours=1)
+"""How long before the open an on-open batch becomes current."""
+
+CUTOFF = {OrderType.MARKET_ON_OPEN: timedelta(minutes=2), OrderType.MARKET_ON_CLOSE: timedelta(minutes=10)}
+"""Venues take no order for an auction in the last minutes before it."""
+
+
+@dataclass(frozen=True)
+class ExecutionWindow:
+    """The window in which a batch may be executed.
+
+    Attributes:
+        session: the execution session T+1.
+        not_before: the first instant at which orders may be sent.
+        expires_at: the auction; `octopus.core.orders.Batch.expires_at`.
+    """
+
+    session: date
+    not_before: datetime
+    expires_at: datetime
+
+
+def execution_window(sessions: Sessions, decided: date, order_type: OrderType) -> ExecutionWindow:
+    """The window for what was decided after the close of session ``decided``.
+
+    Raises:
+        MissingDataError: the calendar ends before T+1.
+    """
+    session = sessions.next(decided)
+    opens = sessions.open_utc(session)
+    if order_type is OrderType.MARKET_ON_OPEN:
+        return ExecutionWindow(session, not_before=opens - OPEN_LEAD, expires_at=opens)
+    return ExecutionWindow(session, not_before=opens, expires_at=sessions.close_utc(session))
+
+
+def send_by(expires_at: datetime, order_type: OrderType) -> datetime:
+    """The instant from which an order for the auction at ``expires_at`` is no longer sent."""
+    return expires_at - CUTOFF[order_type]

@@ -1,0 +1,65 @@
+"""What the gate must know of the market and of the account's past, besides the broker's snapshot.
+
+Belongs here: that context as plain values. Does not: reading it (resources/warehouse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from octopus.core.errors import MissingDataError
+from octopus.core.panel import PriceBasis
+from octopus.core.types import DateArray, FloatArray
+
+
+@dataclass(frozen=True)
+class LastPrice:
+    """The latest price known of an instrument; ``at`` is the instant it was made (a close, a quote), UTC."""
+
+    price: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, eq=False)
+class ReturnHistory:
+    """Simple total returns by session.
+
+    Attributes:
+        sessions: ``datetime64[D]``, shape (T,), ascending. symbols: length N.
+        returns: fractions, shape (T, N); NaN where the instrument has none.
+    """
+
+    sessions: DateArray
+    symbols: tuple[str, ...]
+    returns: FloatArray
+
+    def __post_init__(self) -> None:
+        expected = (len(self.sessions), len(self.symbols))
+        if self.returns.shape != expected:
+            raise MissingDataError(
+                f"return history has shape {self.returns.shape}, expected {expected} (sessions × symbols)"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class MarketContext:
+    """Everything the gate judges with, as known at judging time; what is None or absent makes its rule refuse.
+
+    Attributes:
+        last_prices: by instrument; held and ordered ones are needed.
+        history: through the batch's decision session at least.
+        price_basis: ``total_return`` switches off the rules on raw prices and volumes, and says so.
+        nav_peak: highest equity so far, external flows taken out, account currency.
+        nav_previous: equity at the previous session's close, external flows since then added.
+        adv_shares: average daily volume by instrument, shares; not needed on a total-return basis.
+    """
+
+    last_prices: Mapping[str, LastPrice]
+    history: ReturnHistory | None
+    price_basis: PriceBasis | None
+    nav_peak: Decimal | None
+    nav_previous: Decimal | None
+    adv_shares: Mapping[str, Decimal] = field(default_factory=dict)

@@ -1,0 +1,145 @@
+"""Loss measures: from a history of returns to one number.
+
+Belongs here: VaR, CVaR, volatility, drawdown of a return series, and the return series of a portfolio.
+Does not: limits (limits.py) and verdicts (gate.py).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from octopus.core.errors import OctopusError
+from octopus.core.types import FloatArray
+
+SESSIONS_PER_YEAR = 252
+# 1 - 0.95 is a little more than 0.05 in binary: without this slack the worst of 20 days would become the second worst.
+_RANK_SLACK = 1e-9
+
+
+class InsufficientHistoryError(OctopusError):
+    """Fewer returns than the measure needs."""
+
+
+class InvalidReturnsError(OctopusError):
+    """A return is NaN or infinite, or the arrays do not fit together."""
+
+
+def historical_var(returns: FloatArray, level: float = 0.95) -> float:
+    """One-day loss exceeded on at most a fraction ``1 - level`` of past days.
+
+    The empirical quantile without interpolation (NumPy's "inverted_cdf"), so the answer is a loss that happened.
+
+    Args:
+        returns: simple daily returns of the portfolio, shape (days,), as fractions.
+        level: confidence, in [0.5, 1).
+
+    Returns:
+        The loss as a positive fraction of equity; 0.0 if that quantile is a gain.
+
+    Raises:
+        InsufficientHistoryError: fewer than ``1 / (1 - level)`` days.
+        InvalidReturnsError: a NaN or infinite return; the message says how many and where the first is.
+
+    Source: Jorion, Value at Risk, 3rd ed., ch. 10 (historical simulation); Hyndman & Fan (1996), definition 1.
+    """
+    tail = _tail_days(returns, level)
+    rank = max(1, math.ceil(tail - _RANK_SLACK))
+    return max(0.0, -float(np.partition(returns, rank - 1)[rank - 1]))
+
+
+def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
+    """Mean one-day loss over the worst fraction ``1 - level`` of past days (expected shortfall).
+
+    Where that fraction is not a whole number of days, the last day counts in part, so that the measure is coherent and
+    never less than `historical_var`.
+
+    Args, Raises: as `historical_var`.
+
+    Returns:
+        The loss as a positive fraction of equity; 0.0 if that mean is a gain.
+
+    Source: Acerbi & Tasche (2002), On the coherence of expected shortfall, definition 2.6.
+    """
+    tail = _tail_days(returns, level)
+    rank = max(1, math.ceil(tail - _RANK_SLACK))
+    worst = np.sort(returns)[:rank]
+    last_part = tail - (rank - 1)
+    return max(0.0, -float((worst[:-1].sum() + last_part * worst[-1]) / tail))
+
+
+def volatility_annual(returns: FloatArray, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
+    """Standard deviation of daily returns (one degree of freedom less) times the root of the sessions in a year.
+
+    Returns:
+        A fraction per year.
+
+    Raises:
+        InsufficientHistoryError: fewer than two days. InvalidReturnsError: as `historical_var`.
+
+    Source: Hull, Options, Futures, and Other Derivatives, 10th ed., section 15.4.
+    """
+    _require(returns, 2)
+    return float(np.std(returns, ddof=1)) * math.sqrt(sessions_per_year)
+
+
+def max_drawdown(returns: FloatArray) -> float:
+    """Deepest fall of compounded wealth from its highest point so far, the start included.
+
+    Returns:
+        A positive fraction of the peak; 0.0 if wealth never fell.
+
+    Raises:
+        InsufficientHistoryError: no day. InvalidReturnsError: as `historical_var`.
+
+    Source: Magdon-Ismail & Atiya (2004), Maximum drawdown.
+    """
+    _require(returns, 1)
+    wealth = np.concatenate(([1.0], np.cumprod(1.0 + returns)))
+    return float(np.max(1.0 - wealth / np.maximum.accumulate(wealth)))
+
+
+def portfolio_returns(weights: FloatArray, instrument_returns: FloatArray) -> FloatArray:
+    """What a portfolio held at constant ``weights`` would have returned each session.
+
+    Args:
+        weights: fraction of equity in each instrument, shape (N,), negative for a short; the rest is cash at no return.
+        instrument_returns: simple returns, shape (T, N). An instrument of weight zero may lack returns.
+
+    Returns:
+        Simple portfolio returns, shape (T,).
+
+    Raises:
+        InvalidReturnsError: the shapes do not fit, or a held instrument has a NaN or infinite return.
+    """
+    if instrument_returns.ndim != 2 or weights.shape != instrument_returns.shape[1:]:
+        raise InvalidReturnsError(
+            f"weights of shape {weights.shape} do not fit returns of shape {instrument_returns.shape}: "
+            "give one weight for each column"
+        )
+    held = weights != 0
+    returns = (instrument_returns[:, held] * weights[held]).sum(axis=-1)
+    return _require(returns, 0)
+
+
+def _tail_days(returns: FloatArray, level: float) -> float:
+    """Number of days, possibly broken, in the worst fraction ``1 - level``."""
+    if not 0.5 <= level < 1:
+        raise InvalidReturnsError(f"level = {level!r} is not a confidence: give a number in [0.5, 1), such as 0.95")
+    _require(returns, math.ceil(1 / (1 - level) - _RANK_SLACK))
+    return len(returns) * (1 - level)
+
+
+def _require(returns: FloatArray, days: int) -> FloatArray:
+    if returns.ndim != 1:
+        raise InvalidReturnsError(f"returns have shape {returns.shape}: give one series, shape (days,)")
+    bad = np.flatnonzero(~np.isfinite(returns))
+    if len(bad):
+        raise InvalidReturnsError(
+            f"{len(bad)} of {len(returns)} returns are NaN or infinite, the first in row {bad[0]}: "
+            "shorten the window or ingest the missing sessions"
+        )
+    if len(returns) < days:
+        raise InsufficientHistoryError(f"{len(returns)} returns, but {days} are needed: ingest a longer history")
+    return returns

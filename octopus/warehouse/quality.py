@@ -1,0 +1,380 @@
+"""Data-quality findings: what in a panel of prices is suspicious, where, and what to do about it.
+
+Belongs here: detectors over a panel, the findings they make, and which rows a model should not learn from. Does not:
+refusing single records (market_data/validate.py), storing findings.
+
+Every per-session test looks at the session and those before it, so that a longer panel never changes an earlier answer;
+consecutive sessions with the same finding are one finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+
+from octopus.core.ids import canonical_json, fingerprint
+from octopus.core.panel import Panel
+from octopus.core.sessions import Sessions
+from octopus.core.types import BoolArray, FloatArray, IntArray
+
+ROUNDING_ENTER = 1e-3
+"""A rounding step of more than a tenth of a percent of the price: a return of one percent is then read to a tenth."""
+ROUNDING_LEAVE = 5e-4
+"""The finding ends only here, so that a price around the first mark does not make one finding after another."""
+MAX_DECIMALS = 6
+STALE_SESSIONS = 5
+STALE_BREAK_SESSIONS = 63
+"""A quarter: an instrument that hardly trades is one finding and not fifty."""
+OUTLIER_RETURN = 0.25
+OUTLIER_DEVIATIONS = 10.0
+"""Beyond its peers by this many of their median absolute deviations (scaled to a standard deviation)."""
+SURVIVORSHIP_SESSIONS = 1260
+"""Five years: over less, that nothing was delisted says little."""
+KNOWN_AFTER_CLOSE = timedelta(minutes=15)
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARN = "warn"
+    SEVERE = "severe"
+
+
+class Kind(StrEnum):
+    CALENDAR_GAP = "calendar_gap"
+    LATE_LISTING = "late_listing"
+    ENDED = "ended"
+    ROUNDING = "rounding"
+    STALE_PRICE = "stale_price"
+    OUTLIER_RETURN = "outlier_return"
+    SURVIVORSHIP = "survivorship"
+    TOTAL_RETURN_BASIS = "total_return_basis"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One suspicion about stored data.
+
+    Attributes:
+        instrument: None when it is about the source as a whole.
+        session_from, session_to: both inclusive.
+        evidence: figures, JSON-able. remedy: what to do, in one sentence.
+    """
+
+    kind: Kind
+    severity: Severity
+    instrument: str | None
+    session_from: date
+    session_to: date
+    evidence: Mapping[str, object]
+    message: str
+    remedy: str
+
+    def finding_id(self, source: str) -> str:
+        """Named by where it begins: a finding that still goes on tomorrow is the same finding."""
+        return fingerprint("finding", source, self.kind.value, self.instrument, self.session_from)
+
+
+FINDINGS_SCHEMA = pl.Schema(
+    {
+        "finding_id": pl.String(),
+        "source": pl.String(),
+        "instrument": pl.String(),
+        "kind": pl.String(),
+        "severity": pl.String(),
+        "session_from": pl.Date(),
+        "session_to": pl.Date(),
+        "evidence": pl.String(),
+        "message": pl.String(),
+        "remedy": pl.String(),
+        "known_at": pl.Datetime("us", "UTC"),
+    }
+)
+
+
+def find_all(panel: Panel) -> list[Finding]:
+    """Findings of every detector, by instrument and first session; an empty panel has none."""
+    if not len(panel.sessions) or not panel.symbols:
+        return []
+    detectors: Sequence[Callable[[Panel], list[Finding]]] = (
+        calendar_gaps, listings, rounding, stale_prices, outlier_returns, survivorship, total_return_basis,
+    )  # fmt: skip
+    found = [finding for detector in detectors for finding in detector(panel)]
+    return sorted(found, key=lambda f: (f.instrument or "", f.session_from, f.kind.value))
+
+
+def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -> pl.DataFrame:
+    """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after the last session."""
+    rows = [
+        {
+            "finding_id": finding.finding_id(source),
+            "source": source,
+            "instrument": finding.instrument,
+            "kind": finding.kind.value,
+            "severity": finding.severity.value,
+            "session_from": finding.session_from,
+            "session_to": finding.session_to,
+            "evidence": canonical_json(finding.evidence),
+            "message": finding.message,
+            "remedy": finding.remedy,
+            "known_at": _known_at(finding, sessions),
+        }
+        for finding in findings
+    ]
+    return pl.DataFrame(rows, schema=FINDINGS_SCHEMA)
+
+
+def training_exclusions(panel: Panel, findings: Sequence[Finding]) -> BoolArray:
+    """Rows that no model should learn from: shape (T, N), True inside a finding of rounded prices.
+
+    There a return is largely the rounding, and a model would learn the grid. A finding of an instrument that the
+    panel lacks is passed over.
+    """
+    excluded = np.zeros(panel.close.shape, dtype=bool)
+    column = {symbol: index for index, symbol in enumerate(panel.symbols)}
+    for finding in findings:
+        if finding.kind is Kind.ROUNDING and finding.instrument in column:
+            low = np.searchsorted(panel.sessions, np.datetime64(finding.session_from, "D"))
+            high = np.searchsorted(panel.sessions, np.datetime64(finding.session_to, "D"), side="right")
+            excluded[low:high, column[finding.instrument]] = True
+    return excluded
+
+
+def calendar_gaps(panel: Panel) -> list[Finding]:
+    """Sessions without a bar between two bars of an instrument; once for the source where every instrument lacks it."""
+    held = ~np.isnan(panel.close)
+    listed = np.logical_or.accumulate(held, axis=0)
+    # The gap is certain only once a later bar shows that the instrument still trades.
+    alive = np.logical_or.accumulate(held[::-1], axis=0)[::-1]
+    missing = listed & alive & ~held
+    everywhere: BoolArray = np.any(missing, axis=1) & ~np.any(held, axis=1)
+    found = [_gap(panel, None, start, stop) for start, stop in _spans(everywhere)]
+    missing[everywhere] = False
+    return found + [_gap(panel, column, start, stop) for column, start, stop in _column_spans(missing)]
+
+
+def _gap(panel: Panel, column: int | None, start: int, stop: int) -> Finding:
+    count = stop - start
+    who = "every instrument" if column is None else panel.symbols[column]
+    return _finding(
+        panel, Kind.CALENDAR_GAP, Severity.SEVERE if count > STALE_SESSIONS or column is None else Severity.WARN,
+        column, start, stop, {"sessions": count},
+        f"{who} has no bar on {count} session{'s' if count > 1 else ''} of the calendar",
+        "ingest these days again; if the vendor has none, the instrument was halted or the day is missing there",
+    )  # fmt: skip
+
+
+def listings(panel: Panel) -> list[Finding]:
+    """Instruments that begin after the panel does, or end before it."""
+    held = ~np.isnan(panel.close)
+    traded = held.any(axis=0)
+    first = held.argmax(axis=0)
+    last = len(held) - 1 - held[::-1].argmax(axis=0)
+    late = [
+        _finding(
+            panel, Kind.LATE_LISTING, Severity.INFO, column, 0, int(first[column]), {"sessions": int(first[column])},
+            f"{panel.symbols[column]} has no bar before {panel.sessions[first[column]]}",
+            "nothing to do if it was listed then; otherwise ingest the earlier days",
+        )
+        for column in np.flatnonzero(traded & (first > 0)).tolist()
+    ]  # fmt: skip
+    ended = [
+        _finding(
+            panel, Kind.ENDED, Severity.WARN, column, int(last[column]) + 1, len(held),
+            {"sessions": len(held) - 1 - int(last[column])},
+            f"{panel.symbols[column]} has no bar after {panel.sessions[last[column]]}",
+            "set its last day of membership if it was delisted; otherwise ingest the days since",
+        )
+        for column in np.flatnonzero(traded & (last < len(held) - 1)).tolist()
+    ]  # fmt: skip
+    return late + ended
+
+
+def rounding(panel: Panel) -> list[Finding]:
+    """Spans where the step to which prices are rounded is more than `ROUNDING_ENTER` of the price.
+
+    Only on total-return indices: there the rounding is the vendor's. A raw price moves in ticks of the exchange itself.
+    """
+    if panel.price_basis != "total_return":
+        return []
+    steps = rounding_steps(panel.close)
+    share = steps[:, None] / panel.close
+    return [
+        _rounding(panel, column, start, stop, share[start:stop, column], float(steps[stop - 1]))
+        for column, start, stop in _column_spans(_between(share > ROUNDING_ENTER, share < ROUNDING_LEAVE))
+    ]
+
+
+def _rounding(panel: Panel, column: int, start: int, stop: int, share: FloatArray, step: float) -> Finding:
+    worst, median = float(np.nanmax(share)), float(np.nanmedian(share))
+    return _finding(
+        panel, Kind.ROUNDING, Severity.WARN, column, start, stop,
+        {"sessions": stop - start, "step": step, "worst_step_bps": worst * 1e4, "median_step_bps": median * 1e4},
+        f"{panel.symbols[column]}: prices are rounded to {step:g}, up to {worst:.2%} of the price",
+        "models do not learn from these sessions; use a source with more decimals to have them back",
+    )  # fmt: skip
+
+
+def rounding_steps(close: FloatArray) -> FloatArray:
+    """The grid of the source's prices so far: the coarsest power of ten of which every close is a multiple.
+
+    One grid for all instruments, because a vendor rounds them alike: a single price with few digits says little.
+
+    Returns:
+        Shape (T,), in the unit of the price, from 1.0 down to 1e-6 (finer prices count as that); never rises.
+    """
+    needed: IntArray = np.zeros(len(close), dtype=np.int64)
+    values = np.nan_to_num(close)
+    for decimals in range(MAX_DECIMALS):
+        coarse = np.abs(values - np.round(values, decimals)) <= 1e-9 * np.maximum(1.0, np.abs(values))
+        needed[~coarse.all(axis=1)] = decimals + 1
+    steps: FloatArray = 10.0 ** -np.maximum.accumulate(needed).astype(np.float64)
+    return steps
+
+
+def stale_prices(panel: Panel) -> list[Finding]:
+    """At least `STALE_SESSIONS` equal closes in a row; runs less than `STALE_BREAK_SESSIONS` apart are one finding."""
+    close = panel.close
+    same = np.zeros(close.shape, dtype=bool)
+    same[1:] = close[1:] == close[:-1]
+    found: list[Finding] = []
+    for column in range(close.shape[1]):
+        # The close that the others repeat belongs to the run.
+        runs = [(start - 1, stop) for start, stop in _spans(same[:, column]) if stop - start + 1 >= STALE_SESSIONS]
+        found += [_stale(panel, column, cluster) for cluster in _clusters(runs, STALE_BREAK_SESSIONS)]
+    return found
+
+
+def _stale(panel: Panel, column: int, runs: Sequence[tuple[int, int]]) -> Finding:
+    lengths = [stop - start for start, stop in runs]
+    times = f" in {len(runs)} runs" if len(runs) > 1 else ""
+    return _finding(
+        panel, Kind.STALE_PRICE, Severity.WARN, column, runs[0][0], runs[-1][1],
+        {"sessions": sum(lengths), "runs": len(runs), "longest_run": max(lengths)},
+        f"{panel.symbols[column]} repeats its close on {sum(lengths)} sessions{times}, up to {max(lengths)} in a row",
+        "compare with a second source: the instrument hardly trades, was halted, or the vendor repeats its last price",
+    )  # fmt: skip
+
+
+def outlier_returns(panel: Panel) -> list[Finding]:
+    """Returns beyond `OUTLIER_RETURN` in size and far beyond those of the other instruments on that session."""
+    returns = panel.total_return
+    large = np.abs(np.nan_to_num(returns)) > OUTLIER_RETURN
+    found: list[Finding] = []
+    for row, column in np.argwhere(large).tolist():
+        peers = np.delete(returns[row], column)
+        peers = peers[~np.isnan(peers)]
+        middle = float(np.median(peers)) if len(peers) else 0.0
+        spread = 1.4826 * float(np.median(np.abs(peers - middle))) if len(peers) else 0.0
+        value = float(returns[row, column])
+        if abs(value - middle) > OUTLIER_DEVIATIONS * spread:
+            found.append(
+                _finding(
+                    panel,
+                    Kind.OUTLIER_RETURN,
+                    Severity.WARN,
+                    column,
+                    row,
+                    row + 1,
+                    {"return": value, "peers_median": middle, "peers_spread": spread, "peers": len(peers)},
+                    f"{panel.symbols[column]} moved {value:+.1%} while its peers moved {middle:+.1%}",
+                    "look for news, or for a split that is missing or recorded twice; correct the actions if so",
+                )
+            )
+    return found
+
+
+def survivorship(panel: Panel) -> list[Finding]:
+    """The source as a whole, when over five years and more every instrument of it is still there at the end."""
+    held = ~np.isnan(panel.close)
+    if len(held) < SURVIVORSHIP_SESSIONS or not held[-1].all():
+        return []
+    from_start = float(held[0].mean())
+    return [
+        _finding(
+            panel,
+            Kind.SURVIVORSHIP,
+            Severity.WARN,
+            None,
+            0,
+            len(held),
+            {"instruments": len(panel.symbols), "sessions": len(held), "share_from_first_session": from_start},
+            f"all {len(panel.symbols)} instruments survive {len(held)} sessions: the set was chosen knowing its end",
+            "read past performance as too good; use a source with delisted instruments and dated membership",
+        )
+    ]
+
+
+def total_return_basis(panel: Panel) -> list[Finding]:
+    """Said once of a source whose prices are indices of total return."""
+    if panel.price_basis != "total_return":
+        return []
+    return [
+        _finding(
+            panel,
+            Kind.TOTAL_RETURN_BASIS,
+            Severity.INFO,
+            None,
+            0,
+            len(panel.sessions),
+            {"price_basis": panel.price_basis, "has_volume": bool(np.isfinite(panel.volume).any())},
+            "prices are indices of total return: shares are pseudo-shares, and rules on raw price and volume are off",
+            "use a source of raw prices before an order leaves the paper broker",
+        )
+    ]
+
+
+def _between(enter: BoolArray, leave: BoolArray) -> BoolArray:
+    """True from a row of ``enter`` until a row of ``leave``, column by column; shape (T, N)."""
+    rows = np.arange(len(enter))[:, None]
+    entered = np.maximum.accumulate(np.where(enter, rows, -1), axis=0)
+    left = np.maximum.accumulate(np.where(leave, rows, -1), axis=0)
+    inside: BoolArray = entered > left
+    return inside
+
+
+def _spans(flags: BoolArray) -> list[tuple[int, int]]:
+    """Runs of True in ``flags`` (T,), as half-open row ranges."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _clusters(runs: Sequence[tuple[int, int]], apart: int) -> list[list[tuple[int, int]]]:
+    """Ascending ``runs``, grouped where fewer than ``apart`` rows lie between one and the next."""
+    groups: list[list[tuple[int, int]]] = []
+    for run in runs:
+        if groups and run[0] - groups[-1][-1][1] < apart:
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+    return groups
+
+
+def _column_spans(flags: BoolArray) -> list[tuple[int, int, int]]:
+    """Runs of True in each column of ``flags`` (T, N): column, first row, row after the last."""
+    return [(column, start, stop) for column in range(flags.shape[1]) for start, stop in _spans(flags[:, column])]
+
+
+def _finding(
+    panel: Panel, kind: Kind, severity: Severity, column: int | None, start: int, stop: int,
+    evidence: Mapping[str, object], message: str, remedy: str,
+) -> Finding:  # fmt: skip
+    days = panel.sessions
+    return Finding(
+        kind=kind,
+        severity=severity,
+        instrument=None if column is None else panel.symbols[column],
+        session_from=days[start].astype(object),
+        session_to=days[stop - 1].astype(object),
+        evidence=evidence,
+        message=message,
+        remedy=remedy,
+    )
+
+
+def _known_at(finding: Finding, sessions: Sessions) -> datetime:
+    return sessions.close_utc(finding.session_to) + KNOWN_AFTER_CLOSE

@@ -1,0 +1,109 @@
+"""`octopus doctor`: what is configured, reachable and missing, and what to do about it.
+
+Belongs here: checks a user can act on. Does not: repairs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import click
+
+from octopus.core.errors import OctopusError
+from octopus_pipelines import dbt_manifest
+from octopus_pipelines.cli.house import settings
+from resources.settings import Settings
+from resources.warehouse.connection import connect, safe_address
+
+LEAST_FREE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``bad`` makes the command end with status 1."""
+
+    mark: str
+    subject: str
+    text: str
+
+    @property
+    def bad(self) -> bool:
+        return self.mark == "✗"
+
+
+@click.command()
+def doctor() -> None:
+    """Check configuration, databases, keys and disk; say what to do about each problem."""
+    findings = list(_examine())
+    colours = {"✓": "green", "!": "yellow", "✗": "red"}
+    for finding in findings:
+        click.secho(f"{finding.mark} {finding.subject:<22} {finding.text}", fg=colours[finding.mark])
+    if any(finding.bad for finding in findings):
+        sys.exit(1)
+
+
+def _examine() -> Iterator[Finding]:
+    yield Finding("✓", "Python", sys.version.split()[0])
+    try:
+        current = settings()
+    except OctopusError as error:
+        yield Finding("✗", "configuration", str(error))
+        return
+    yield Finding("✓", "configuration", f"{len(current.symbols)} instruments from {current.universe.market_data}")
+    yield from _databases(current)
+    yield from _sources(current)
+    yield _sentiment(current)
+    free = shutil.disk_usage(current.home if current.home.exists() else current.root).free
+    enough = free >= LEAST_FREE_BYTES
+    yield Finding("✓" if enough else "!", "disk", f"{free / 1024**3:.1f} GiB free at {current.home}")
+    made = dbt_manifest.is_current()
+    yield Finding("✓" if made else "!", "dbt manifest", "current" if made else "not made yet: `octopus run` makes it")
+
+
+def _databases(current: Settings) -> Iterator[Finding]:
+    if current.embedded is not None and not current.embedded.is_running():
+        yield Finding("!", "database", f"embedded, not running ({current.embedded.data}): `octopus up` starts it")
+        return
+    urls = {"octopus": current.database_url, "dagster": current.dagster_url, "mlflow": current.mlflow_url}
+    for name, url in urls.items():
+        try:
+            with connect(url, autocommit=True) as connection:
+                row = connection.execute("select current_setting('server_version')").fetchone()
+            yield Finding("✓", f"database {name}", f"PostgreSQL {row[0] if row else '?'} at {safe_address(url)}")
+        except OctopusError as error:
+            yield Finding("✗", f"database {name}", str(error))
+    yield _schema(current)
+
+
+def _schema(current: Settings) -> Finding:
+    with connect(current.database_url, autocommit=True) as connection:
+        row = connection.execute("select to_regclass('public.alembic_version') is not null").fetchone()
+    if row and row[0]:
+        return Finding("✓", "schema", "migrated")
+    return Finding("!", "schema", "not made yet: `octopus db migrate` or `octopus run` makes it")
+
+
+def _sources(current: Settings) -> Iterator[Finding]:
+    needed = {
+        "newsapi": ("NEWSAPI_API_KEY",),
+        "reddit": ("REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET", "REDDIT_USER_AGENT"),
+    }
+    for name in (current.universe.market_data, *current.alternative_data.news, *current.alternative_data.social):
+        missing = [variable for variable in needed.get(name, ()) if not os.environ.get(variable)]
+        if missing:
+            yield Finding("!", f"source {name}", f"skipped until {', '.join(missing)} is set (see .env.example)")
+        else:
+            yield Finding("✓", f"source {name}", "needs no key" if name not in needed else "key is set")
+
+
+def _sentiment(current: Settings) -> Finding:
+    chosen = current.alternative_data.sentiment.model
+    lacking = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if chosen == "finbert" and lacking:
+        return Finding("✗", "sentiment finbert", f"{', '.join(lacking)} is not installed: run `make nlp`")
+    return Finding("✓", f"sentiment {chosen}", "ready")

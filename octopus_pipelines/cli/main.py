@@ -1,0 +1,65 @@
+"""`octopus`: the entry point and its error line.
+
+Belongs here: the list of commands and how an error ends. Does not: the commands' bodies.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from dotenv import load_dotenv
+
+from octopus.core.errors import OctopusError
+from resources.settings import ROOT
+
+
+class _Commands(click.Group):
+    """Loads a command's module when it is asked for: `octopus halt` must not wait for the research libraries."""
+
+    _modules = {  # noqa: RUF012  # read only
+        "run": "octopus_pipelines.cli.run",
+        "up": "octopus_pipelines.cli.up",
+        "status": "octopus_pipelines.cli.status",
+        "backtest": "octopus_pipelines.cli.backtest",
+        "halt": "octopus_pipelines.cli.trading",
+        "resume": "octopus_pipelines.cli.trading",
+        "audit": "octopus_pipelines.cli.audit",
+        "doctor": "octopus_pipelines.cli.doctor",
+        "db": "octopus_pipelines.cli.db",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._modules:
+            return None
+        import importlib
+
+        command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="octopus")
+def cli() -> None:
+    """Octopus: from raw data to risk-checked, reconciled orders in one Dagster graph."""
+
+
+def main() -> None:
+    """Run the command line; an error that a user can act on is one clear line and exit status 1."""
+    load_dotenv(ROOT / ".env")
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OctopusError as error:
+        click.secho(f"octopus: {error}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted: run the same command again, what is done is not done twice", err=True)
+        sys.exit(130)

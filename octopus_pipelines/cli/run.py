@@ -1,0 +1,226 @@
+"""`octopus run`: the daily pipeline of one session or of several, with progress and a summary.
+
+Belongs here: which sessions run, in which order, and what is printed meanwhile. Does not: the jobs
+(octopus_pipelines/jobs.py) and what the summary says (cli/summary.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from octopus.core.errors import ConfigError, OctopusError
+from octopus_pipelines.cli.house import open_house
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from octopus_pipelines.launch import JobReport, StepReport
+
+SAMPLE_DECISION_DAY = date(2022, 12, 27)
+"""The recording ends on 2022-12-28: what is decided the day before can still be executed."""
+
+
+class RunFailedError(OctopusError):
+    """A step failed; the message is the step's own, and says what to do next."""
+
+
+@dataclass
+class Progress:
+    """Prints one line for each step as it ends."""
+
+    console: Console
+    steps: list[StepReport] = field(default_factory=list)
+
+    def started(self, step: str) -> None:
+        if self.console.is_terminal:
+            self.console.print(f"  [dim]… {_plain(step)}[/dim]", end="\r")
+
+    def ended(self, report: StepReport) -> None:
+        self.steps.append(report)
+        mark = {"done": "[green]✓[/green]", "skipped": "[dim]-[/dim]"}.get(report.status, "[red]✗[/red]")
+        self.console.print(f"  {mark} {_plain(report.name):<34}{report.seconds:7.1f} s  [dim]{_headline(report)}[/dim]")
+
+
+@click.command()
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Decision session; default: the latest one.")
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First of several sessions, with --to.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last of several sessions.")
+def run(as_of: datetime | None, first: datetime | None, last: datetime | None) -> None:
+    """Run the daily pipeline: data, research, risk, compliance, paper orders, reconciliation."""
+    console = Console(highlight=False)
+    console.print("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ...")
+    opened = time.monotonic()
+    settings = open_house()
+    sessions = wanted_sessions(settings, as_of, first, last)
+    console.print(f"  ready in {time.monotonic() - opened:.1f} s · {settings.universe.market_data} · {settings.home}")
+    from octopus_pipelines.cli.summary import print_summary
+
+    outcome = run_sessions(settings, sessions, console)
+    print_summary(console, settings, outcome)
+    if outcome.failure:
+        raise RunFailedError(f"{outcome.failure}; mend it and run `octopus run` again, what is done is not done twice")
+
+
+def wanted_sessions(
+    settings: Settings, as_of: datetime | None, first: datetime | None, last: datetime | None
+) -> list[date]:
+    """The sessions to run, in order.
+
+    Raises:
+        ConfigError: a day is no session, or the options contradict each other.
+    """
+    calendar = settings.sessions
+    if (first is None) != (last is None) or (as_of and first):
+        raise ConfigError(
+            where="octopus run", field="--as-of/--from/--to", value="mixed",
+            remedy="give --as-of alone, or --from and --to together",
+        )  # fmt: skip
+    if first is not None and last is not None:
+        days = [day.astype(object) for day in calendar.between(first.date(), last.date())]
+        if not days:
+            raise ConfigError(
+                where="octopus run", field="--from/--to", value=f"{first:%Y-%m-%d}..{last:%Y-%m-%d}",
+                remedy=f"no session of {calendar.exchange} lies between them; widen the range",
+            )  # fmt: skip
+        return days
+    if as_of is None:
+        return [SAMPLE_DECISION_DAY if settings.recorded else calendar.last_decided(datetime.now(UTC))]
+    if not calendar.is_session(as_of.date()):
+        raise ConfigError(
+            where="octopus run", field="--as-of", value=f"{as_of:%Y-%m-%d}",
+            remedy=f"that is no session of {calendar.exchange}; the one before it is "
+            f"{calendar.previous(as_of.date())}",
+        )  # fmt: skip
+    return [as_of.date()]
+
+
+@dataclass
+class Outcome:
+    """What `octopus run` did.
+
+    Attributes:
+        changed: tables whose content differs from before; empty when everything was there already.
+        traded: the sessions whose batch was executed in this run.
+    """
+
+    sessions: list[date]
+    seconds: float = 0.0
+    research: list[JobReport] = field(default_factory=list)
+    execution: list[JobReport] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def reports(self) -> list[JobReport]:
+        return [*self.research, *self.execution]
+
+
+def run_sessions(settings: Settings, sessions: Sequence[date], console: Console) -> Outcome:
+    """Run each session's research, then let the sensor decide about its orders."""
+    import dagster as dg
+
+    from octopus_pipelines import execution, research
+    from octopus_pipelines.diary import finish_run, start_run
+    from octopus_pipelines.jobs import DAILY
+    from octopus_pipelines.launch import execute
+    from octopus_pipelines.overview import changed, checksums
+    from resources.warehouse.connection import Role
+    from resources.warehouse.store import Warehouse
+
+    owner = Warehouse(settings.database_url, Role.OWNER)
+    before = checksums(owner)
+    started = time.monotonic()
+    outcome = Outcome(list(sessions))
+    progress = Progress(console)
+    daily = research.defs.resolve_job_def(DAILY)
+    with dg.DagsterInstance.get() as instance:
+        for number, session in enumerate(sessions, start=1):
+            console.print(f"\n[bold]{session}[/bold] ({number} of {len(sessions)})")
+            current = begin(settings, session)
+            diary = start_run(owner, session)
+            report = execute(
+                daily, instance, partition_key=session.isoformat(), on_start=progress.started, on_end=progress.ended,
+                selection=_selection(daily, is_last=session == sessions[-1]),
+            )  # fmt: skip
+            outcome.research.append(report)
+            outcome.failure = report.first_error if not report.success else None
+            if outcome.failure is None and current:
+                _execute_orders(instance, execution.defs, progress, outcome)
+            elif outcome.failure is None:
+                outcome.skipped.append(f"{session}: the clock is past this session, so it cannot trade")
+            finish_run(owner, diary, failed=outcome.failure is not None)
+            if outcome.failure is not None:
+                break
+    outcome.seconds = time.monotonic() - started
+    outcome.changed = changed(before, checksums(owner))
+    return outcome
+
+
+def begin(settings: Settings, session: date) -> bool:
+    """Move the replay clock to the decision of ``session``; False when it is past that session already."""
+    from resources.clock import ReplayClock
+    from resources.factories import trading_clock
+
+    clock = trading_clock(settings)
+    if isinstance(clock, ReplayClock):
+        return clock.begin_session(session)
+    return session == settings.sessions.last_decided(clock.now())
+
+
+def _selection(job: dg.JobDefinition, *, is_last: bool) -> list[dg.AssetKey] | None:
+    """The published backtest is made once, for the last of several sessions."""
+    from assets import keys
+
+    if is_last:
+        return None
+    return [key for key in job.asset_layer.executable_asset_keys if key != keys.BACKTEST_RUNS]
+
+
+def _execute_orders(instance: dg.DagsterInstance, defs: dg.Definitions, progress: Progress, outcome: Outcome) -> None:
+    """Evaluate the very sensor that the daemon evaluates, and run what it asks for under its name and run key."""
+    import dagster as dg
+
+    from octopus_pipelines.jobs import EXECUTE
+    from octopus_pipelines.launch import RUN_KEY_TAG, SENSOR_NAME_TAG, execute
+    from octopus_pipelines.sensors.execution import approved_batch
+
+    tick = approved_batch.evaluate_tick(dg.build_sensor_context(instance=instance, sensor_name=approved_batch.name))
+    if tick.skip_message:
+        outcome.skipped.append(tick.skip_message)
+    for request in tick.run_requests or ():
+        tags = {**request.tags, SENSOR_NAME_TAG: approved_batch.name, RUN_KEY_TAG: str(request.run_key)}
+        report = execute(
+            defs.resolve_job_def(EXECUTE), instance, partition_key=request.partition_key, tags=tags,
+            on_start=progress.started, on_end=progress.ended,
+        )  # fmt: skip
+        outcome.execution.append(report)
+        if not report.success:
+            outcome.failure = report.first_error
+
+
+def _plain(step: str) -> str:
+    return step.replace("__", ".")
+
+
+_HEADLINES = ("rows_new", "rows_restated", "rows_quarantined", "findings", "orders", "fills", "denied", "model")
+
+
+def _headline(report: StepReport) -> str:
+    """The few figures of a step that a person wants to see while it runs."""
+    if report.error:
+        return report.error
+    shown: list[str] = []
+    for name in _HEADLINES:
+        value: Any = report.metadata.get(name)
+        if value not in (None, 0, "none"):
+            shown.append(f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name} {value}")
+    return ", ".join(shown)

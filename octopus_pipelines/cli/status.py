@@ -1,0 +1,43 @@
+"""`octopus status`: what stands in the warehouse.
+
+Belongs here: printing the state. Does not: reading it (octopus_pipelines/overview.py).
+"""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from octopus_pipelines.cli.house import settings
+from octopus_pipelines.overview import status as read_status
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def status(as_json: bool) -> None:
+    """Rows per table, last run, champion, orders, reconciliation, audit chain."""
+    current = settings()
+    if current.embedded is not None:
+        current.embedded.start()
+    state = read_status(current)
+    if as_json:
+        click.echo(json.dumps(state, indent=2, default=str))
+        return
+    console = Console()
+    table = Table("table", "rows", title="Warehouse")
+    for name, count in state["tables"].items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    for name in ("last_run", "champion", "orders", "reconciliation", "audit", "quality", "timescaledb"):
+        console.print(f"[bold]{name:<15}[/bold] {_plain(state[name])}")
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "none yet"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    return str(value)

@@ -1,0 +1,74 @@
+"""`octopus up`: the database, Dagster and MLflow, until Ctrl-C.
+
+Belongs here: which services run and what the user is told. Does not: processes (resources/runtime/services.py).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from octopus_pipelines.cli.house import open_house
+from resources.runtime import dagster_home
+from resources.runtime.services import LOOPBACK, Service, Services, free_port, python_program
+from resources.settings import Settings
+from resources.warehouse.connection import safe_address, sqlalchemy_url
+
+
+@click.command()
+@click.option("--dagster-port", default=3000, show_default=True, help="The next free port is taken if this one is not.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Likewise.")
+def up(dagster_port: int, mlflow_port: int) -> None:
+    """Serve Dagster (webserver and daemon) and MLflow on the loopback address until Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    click.echo("starting the database ...")
+    current = open_house()
+    services = Services(current.home, dagster_home.environment(current))
+    family = list(_family(current, free_port(dagster_port), free_port(mlflow_port)))
+    click.echo("starting Dagster and MLflow ...")
+    try:
+        services.start(family)
+        for service in family:
+            if service.url:
+                click.secho(f"  {service.name:<18} {service.url}", fg="green")
+        click.echo(f"  {'database':<18} {safe_address(current.database_url)}  (octopus db psql)")
+        click.echo("The daemon runs schedules and sensors; switch them on under Automation in Dagster.")
+        click.echo("Ctrl-C stops everything.")
+        sys.stdout.flush()
+        services.watch()
+    except KeyboardInterrupt:
+        click.echo("\nstopping ...")
+    finally:
+        services.stop()
+        if current.embedded is not None:
+            current.embedded.stop()
+    click.echo("stopped; `octopus up` starts it again where it was")
+
+
+def _family(current: Settings, dagster_port: int, mlflow_port: int) -> tuple[Service, ...]:
+    workspace = str(current.root / "workspace.yaml")
+    return (
+        Service(
+            "Dagster",
+            [python_program("dagster-webserver"), "-h", LOOPBACK, "-p", str(dagster_port), "-w", workspace],
+            f"http://{LOOPBACK}:{dagster_port}",
+        ),
+        Service("Dagster daemon", [python_program("dagster-daemon"), "run", "-w", workspace]),
+        Service(
+            "MLflow",
+            [
+                python_program("mlflow"), "server", "--host", LOOPBACK, "--port", str(mlflow_port), "--workers", "1",
+                "--backend-store-uri", sqlalchemy_url(current.mlflow_url),
+                "--default-artifact-root", (current.home / "mlflow" / "artifacts").as_uri(), "--no-serve-artifacts",
+            ],
+            f"http://{LOOPBACK}:{mlflow_port}",
+        ),
+    )  # fmt: skip
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """A service manager's SIGTERM ends like Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,49 @@
+"""The jobs: what runs together.
+
+Belongs here: selections of assets. Does not: when they run (schedules.py, sensors/).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets import keys
+
+DAILY = "daily"
+INGEST = "ingest"
+EXECUTE = "execute"
+
+RUN_TAGS = {"dagster/max_runtime": "14400"}
+
+RESEARCH_GROUPS = (
+    "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
+)  # fmt: skip
+
+
+def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """The daily pipeline up to the approved rebalance, and ingestion alone for backfills."""
+    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS)
+    ingestion = dg.AssetSelection.groups("market_data", "alternative_data")
+    return [
+        dg.define_asset_job(
+            DAILY, selection=everything, tags=RUN_TAGS,
+            description="From raw data to the approved rebalance of one session.",
+        ),
+        dg.define_asset_job(
+            INGEST, selection=ingestion, tags=RUN_TAGS,
+            description="Market data, news and posts of one session or range.",
+        ),
+    ]  # fmt: skip
+
+
+def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """Orders of an approved batch, followed to their end; nothing here is ever retried by Dagster."""
+    tags = {**RUN_TAGS, "dagster/max_retries": "0"}
+    return [
+        dg.define_asset_job(
+            EXECUTE, tags=tags, description="Judge again, send, collect, book and reconcile the current batch.",
+            selection=dg.AssetSelection.assets(
+                keys.ORDER_INTENTS, keys.ORDERS, keys.FILLS, keys.POSITIONS, keys.RECONCILIATION
+            ),
+        ),
+    ]  # fmt: skip

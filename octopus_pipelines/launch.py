@@ -1,0 +1,119 @@
+"""Running jobs in this process, exactly as the daemon would run them.
+
+Belongs here: executing a job of a code location with progress, and evaluating the execution sensor by hand. Does not:
+what the user sees of it (cli/).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster import DagsterEventType, EventLogEntry
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Events go to Dagster's storage; the terminal shows progress instead."""
+
+SENSOR_NAME_TAG = "dagster/sensor_name"
+RUN_KEY_TAG = "dagster/run_key"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did, as its events told it."""
+
+    name: str
+    status: str
+    seconds: float
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What one job run did."""
+
+    run_id: str
+    success: bool
+    seconds: float
+    steps: tuple[StepReport, ...]
+
+    @property
+    def first_error(self) -> str | None:
+        """The failure's own words, without a traceback."""
+        return next((step.error for step in self.steps if step.error), None)
+
+
+class _Steps:
+    """Collects step reports from the event stream and tells a listener of each start and end."""
+
+    def __init__(self, on_start: Callable[[str], None], on_end: Callable[[StepReport], None]) -> None:
+        self._on_start, self._on_end = on_start, on_end
+        self._started: dict[str, float] = {}
+        self._metadata: dict[str, dict[str, object]] = {}
+        self.reports: list[StepReport] = []
+
+    def __call__(self, entry: EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        kind, step = event.event_type, event.step_key
+        if kind is DagsterEventType.STEP_START:
+            self._started[step] = time.monotonic()
+            self._on_start(step)
+        elif kind is DagsterEventType.ASSET_MATERIALIZATION:
+            self._note(step, event)
+        elif kind in (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SKIPPED):
+            self._finish(step, kind, _failure_text(event) if kind is DagsterEventType.STEP_FAILURE else None)
+
+    def _note(self, step: str, event: dg.DagsterEvent) -> None:
+        values = {name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()}
+        self._metadata.setdefault(step, {}).update(values)
+
+    def _finish(self, step: str, kind: DagsterEventType, error: str | None) -> None:
+        seconds = time.monotonic() - self._started.get(step, time.monotonic())
+        status = {DagsterEventType.STEP_SUCCESS: "done", DagsterEventType.STEP_SKIPPED: "skipped"}.get(kind, "failed")
+        report = StepReport(step, status, seconds, self._metadata.get(step, {}), error)
+        self.reports.append(report)
+        self._on_end(report)
+
+
+def execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    *,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    selection: list[dg.AssetKey] | None = None,
+    on_start: Callable[[str], None] = lambda step: None,
+    on_end: Callable[[StepReport], None] = lambda report: None,
+) -> JobReport:
+    """Run ``job`` here and now; a failing step fails the run, never the caller."""
+    run_id = str(uuid.uuid4())
+    steps = _Steps(on_start, on_end)
+    instance.add_event_listener(run_id, steps)
+    started = time.monotonic()
+    result = job.execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        partition_key=partition_key,
+        tags=dict(tags or {}),
+        asset_selection=selection,
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    return JobReport(run_id, result.success, time.monotonic() - started, tuple(steps.reports))
+
+
+def _failure_text(event: dg.DagsterEvent) -> str:
+    """The innermost message: a `dagster.Failure`'s description, else the exception's own line."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "failed without a message"

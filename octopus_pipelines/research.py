@@ -1,0 +1,57 @@
+"""The code location `research`: everything up to the approved rebalance.
+
+Belongs here: joining assets, jobs, schedules, sensors and resources. Does not: their bodies. Nothing does I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from assets import (
+    alternative_data,
+    backtest,
+    compliance,
+    market_data,
+    models,
+    portfolio,
+    risk,
+    strategy,
+    warehouse,
+)  # fmt: skip
+from octopus_pipelines.jobs import research_jobs
+from octopus_pipelines.schedules import research_schedules
+from octopus_pipelines.sensors.champion import champion_moved
+from resources import factories
+from resources.warehouse.connection import Role
+
+
+def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Definitions:
+    """The definitions of the location; a test swaps any resource by its key."""
+    resources: dict[str, object] = {
+        "settings": factories.lazily(lambda settings: settings, "config/*.yaml and OCTOPUS_* variables"),
+        "warehouse": factories.warehouse_as(Role.RESEARCH),
+        "clock": factories.lazily(factories.trading_clock, "Wall clock, or replay clock on recorded data"),
+        "market_data_source": factories.lazily(factories.market_data_source, "Bars and corporate actions"),
+        "news_sources": factories.lazily(factories.news_sources, "News"),
+        "social_sources": factories.lazily(factories.social_sources, "Social posts"),
+        "sentiment_model": factories.lazily(factories.sentiment, "Scores texts"),
+        "registry": factories.lazily(factories.registry, "MLflow"),
+        "broker": factories.lazily(factories.broker, "The account's broker, read only here"),
+        "dbt": warehouse.dbt_resource(),
+    }
+    return dg.Definitions(
+        assets=[
+            *market_data.ASSETS, *alternative_data.ASSETS, *warehouse.build_assets(), *strategy.ASSETS, *models.ASSETS,
+            *backtest.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
+        ],
+        jobs=research_jobs(),
+        schedules=research_schedules(),
+        sensors=[champion_moved],
+        resources={**resources, **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )  # fmt: skip
+
+
+defs = build_defs()

@@ -1,0 +1,1 @@
+"""The sensors: one module each. Every one starts STOPPED unless the settings say otherwise."""

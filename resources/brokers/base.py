@@ -1,0 +1,137 @@
+"""What the order path asks of a broker, and what a broker must admit to.
+
+Belongs here: the protocol, its value types and its errors. Does not: any one broker.
+
+An adapter never retries a request that trades. It turns whatever happened to a send into exactly one of four outcomes:
+the broker's order, `OrderRejectedError` (definitely refused), `BrokerUnavailableError` (definitely not sent) or
+`UncertainOutcomeError` (everything else: a time-out, a dropped connection, a gateway's error page).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+from octopus.core.errors import OctopusError
+from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.execution.book import Book
+from octopus.execution.states import OrderState
+
+
+class Guarantee(StrEnum):
+    """What the venue gives to find out whether a send arrived."""
+
+    IDEMPOTENT_KEY = "idempotent_key"
+    """A second order under the same client order id is the first one: sending again is safe."""
+    SEARCHABLE_TAG = "searchable_tag"
+    """Orders can be looked up by our id, yet a second send would be a second order."""
+    NOTHING = "nothing"
+    """Our id is not kept: an uncertain send can only be settled by a person."""
+
+
+class BrokerError(OctopusError):
+    """Anything that a broker did not do; the message names the broker and the remedy."""
+
+
+class OrderRejectedError(BrokerError):
+    """The broker definitely refused the order; it does not stand and never will."""
+
+
+class BrokerUnavailableError(BrokerError):
+    """The request definitely did not reach the broker."""
+
+
+class UncertainOutcomeError(BrokerError):
+    """The request may have reached the broker: the order may stand."""
+
+
+@dataclass(frozen=True)
+class BrokerAccount:
+    """Who the broker says we are.
+
+    Attributes:
+        number: the broker's own account number, for the allowlist of live trading.
+    """
+
+    account: str
+    number: str
+    currency: str
+    is_paper: bool
+
+
+@dataclass(frozen=True)
+class BrokerOrder:
+    """An order as the broker's records have it.
+
+    Attributes:
+        state: accepted, partially_filled or a terminal state.
+        reason: why it was rejected, cancelled or expired; empty otherwise.
+    """
+
+    client_order_id: str
+    broker_order_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    state: OrderState
+    filled_quantity: Decimal
+    reason: str = ""
+
+
+class Broker(Protocol):
+    """One account at one broker."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def guarantee(self) -> Guarantee: ...
+
+    def account(self) -> BrokerAccount: ...
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        """What the account holds now, with prices of everything held and of ``quoted`` where the broker has one."""
+        ...
+
+    def submit(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+    ) -> BrokerOrder:
+        """Send one order, once. It lapses at ``expires_at``.
+
+        Raises:
+            OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError: see the module.
+        """
+        ...
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        """The order as the broker's records have it; None when they do not.
+
+        Args:
+            broker_order_id: its own id, if we have it: all that a broker without ids of ours can search.
+
+        Raises:
+            BrokerError: the broker could not be asked, or cannot search by what was given.
+        """
+        ...
+
+    def cancel(self, client_order_id: str) -> None:
+        """Ask to cancel what is left of the order; nothing happens when it is terminal. The order tells the outcome."""
+        ...
+
+    def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        """Fills of the account with ``at >= since``, oldest first, whoever caused them."""
+        ...
+
+    def statement(self, since: datetime | None = None) -> Book:
+        """The broker's book: cash and positions now, fills and entries with ``at >= since``."""
+        ...

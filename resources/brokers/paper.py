@@ -1,0 +1,405 @@
+"""The paper broker: a venue of our own with a ledger of its own, filling at recorded prices.
+
+Belongs here: accepting, filling, expiring and booking paper orders in the schema ``paper``, which nothing else reads or
+writes: reconciliation compares two books, and this is the other one. Does not: anything about our own book.
+
+The rules of the house:
+
+- Orders execute in auctions. A market-on-close order takes part in the first close after its acceptance and at or
+  before its expiry, at the closing price; market-on-open likewise at the open. The price is moved against the trader
+  by half the spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
+- Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
+  order: corporate actions at a session's open, then its opening auction, then its closing auction.
+- An order whose instrument has no bar in its auction expires at its expiry.
+- The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
+  plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
+  all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
+  goes below zero by a buy.
+- Short sales are refused unless the account allows them.
+- Fractions of a share, down to 1e-8, are refused unless the account allows them.
+- Amounts of cash are exact products of quantity and price: they are summed and never rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING
+
+from octopus.core.costs import CostModel
+from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
+from octopus.execution.book import QUANTITY_STEP, Book, CorporateAction, Entry, EntryKind, action_entry
+from octopus.execution.states import OrderState
+from resources.brokers.base import (
+    BrokerAccount,
+    BrokerError,
+    BrokerOrder,
+    Guarantee,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.brokers.paper_ledger import AccountTerms, Ledger, NewOrder, WorkingOrder, locked_ledger
+from resources.price_feed import PriceFeed
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+    from resources.clock import Clock
+
+CENT = Decimal("0.01")
+PRICE_STEP = Decimal("0.000001")
+
+
+@dataclass(frozen=True)
+class PaperBehaviour:
+    """Faults to rehearse, all off by default.
+
+    Attributes:
+        fill_fraction: the part of each order that fills, in (0, 1]; the rest is cancelled after the auction.
+        fills_per_order: into how many executions each fill is cut.
+        reject: instruments whose orders are refused.
+    """
+
+    fill_fraction: Decimal = Decimal(1)
+    fills_per_order: int = 1
+    reject: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fill_fraction <= 1:
+            raise PaperBrokerError(f"fill_fraction = {self.fill_fraction}: must be above 0 and at most 1")
+        if self.fills_per_order < 1:
+            raise PaperBrokerError(f"fills_per_order = {self.fills_per_order}: must be at least 1")
+
+
+class PaperBrokerError(BrokerError):
+    """The paper broker is set up wrongly or lacks a price that it cannot do without."""
+
+
+@dataclass(frozen=True)
+class PaperBroker:
+    """One paper account.
+
+    Every call is one transaction that holds the account's row, so calls from several processes follow one another.
+
+    Attributes:
+        url: where the schema ``paper`` is.
+        deposit: cash the account is opened with, once, at the clock's time of the first call.
+        allow_fractional: whether shares may be fractions; fixed when the account is opened.
+    """
+
+    url: str
+    paper_account: str
+    clock: Clock
+    sessions: Sessions
+    feed: PriceFeed
+    costs: CostModel
+    deposit: Decimal
+    currency: str = "USD"
+    allow_fractional: bool = True
+    allow_short: bool = False
+    behaviour: PaperBehaviour = field(default_factory=PaperBehaviour)
+
+    @property
+    def name(self) -> str:
+        return "paper"
+
+    @property
+    def guarantee(self) -> Guarantee:
+        return Guarantee.IDEMPOTENT_KEY
+
+    def account(self) -> BrokerAccount:
+        with self._ledger() as ledger:
+            return BrokerAccount(self.paper_account, ledger.number, ledger.currency, is_paper=True)
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        with self._ledger() as ledger:
+            positions = ledger.positions()
+            return AccountSnapshot(
+                account=self.paper_account,
+                taken_at=ledger.now,
+                cash=ledger.cash(),
+                positions=positions,
+                prices=self._prices(ledger.now, positions, quoted),
+                open_orders=tuple(
+                    OpenOrder(order.client_order_id, order.instrument, order.side, order.remaining)
+                    for order in ledger.working()
+                ),
+            )
+
+    def submit(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+    ) -> BrokerOrder:
+        wanted = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at)
+        with self._ledger() as ledger:
+            known = ledger.order(client_order_id)
+            if known is None:
+                known = self._receive(ledger, wanted)
+        if (known.instrument, known.side, known.quantity) != (instrument, side, quantity):
+            raise UncertainOutcomeError(
+                f"paper: {client_order_id} already stands for {known.side.value} {known.quantity} {known.instrument}; "
+                "give each order an id of its own"
+            )
+        if known.state is OrderState.REJECTED:
+            raise OrderRejectedError(f"paper: {client_order_id} ({side.value} {quantity} {instrument}): {known.reason}")
+        return known
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        with self._ledger() as ledger:
+            return ledger.order(client_order_id)
+
+    def cancel(self, client_order_id: str) -> None:
+        with self._ledger() as ledger:
+            ledger.end_working(client_order_id, OrderState.CANCELLED, "cancelled on request")
+
+    def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        with self._ledger() as ledger:
+            return ledger.fills(since)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        with self._ledger() as ledger:
+            return Book(
+                self.paper_account, ledger.cash(), ledger.positions(), ledger.fills(since), ledger.entries(since)
+            )
+
+    def transfer(self, entry_id: str, kind: EntryKind, cash: Decimal, note: str) -> None:
+        """Deposit or withdraw ``cash`` (signed); the same ``entry_id`` counts once."""
+        with self._ledger() as ledger:
+            ledger.add_entry(Entry(entry_id, kind, None, Decimal(0), cash, ledger.now, note))
+
+    # -- inside: booking what the clock has passed ---------------------------------------------------------------------
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        """The account's ledger, locked, opened if need be, and settled up to the clock's time."""
+        terms = AccountTerms(self.paper_account, self.currency, self.deposit, self.allow_fractional)
+        with locked_ledger(self.url, terms, self.clock.now()) as ledger:
+            self._settle(ledger)
+            yield ledger
+
+    def _settle(self, ledger: Ledger) -> None:
+        """Book everything that the clock has passed since the last call, in time order."""
+        if ledger.now <= ledger.settled_until:
+            return
+        if ledger.positions() or ledger.working():
+            for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
+                if order_type is OrderType.MARKET_ON_OPEN:
+                    self._apply_actions(ledger, session, at)
+                self._auction(ledger, session, at, order_type)
+            ledger.expire(ledger.now)
+        ledger.settle(ledger.now)
+
+    def _auctions(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, date, OrderType]]:
+        """Opens and closes with ``after < at <= until``, in time order."""
+        # A session's date is the exchange's and may lie a day off the UTC dates of its open and close.
+        first, last = self.sessions.previous(after.date()), self.sessions.next(until.date())
+        for value in self.sessions.between(first, last):
+            session: date = value.item()
+            for at, order_type in (
+                (self.sessions.open_utc(session), OrderType.MARKET_ON_OPEN),
+                (self.sessions.close_utc(session), OrderType.MARKET_ON_CLOSE),
+            ):
+                if after < at <= until:
+                    yield at, session, order_type
+
+    def _apply_actions(self, ledger: Ledger, session: date, at: datetime) -> None:
+        positions = ledger.positions()
+        if not positions:
+            return
+        before = self.sessions.previous(session)
+        actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), at)
+        for action in sorted(actions, key=_action_order):
+            held = positions.get(action.instrument, Decimal(0))
+            last = self.feed.last_close(action.instrument, before)
+            price = (last / action.value).quantize(PRICE_STEP) if last and action.kind is EntryKind.SPLIT else None
+            entry = action_entry(action, held, price, _lot(ledger))
+            if entry is None:
+                continue
+            ledger.add_entry(entry)
+            positions[action.instrument] = held + entry.quantity
+            if action.kind is EntryKind.SPLIT:
+                ledger.cancel_instrument(action.instrument, f"{action.instrument} split {action.value} for 1")
+
+    def _auction(self, ledger: Ledger, session: date, at: datetime, order_type: OrderType) -> None:
+        priced = [
+            (order, price)
+            for order in ledger.working()
+            if order.order_type is order_type
+            and order.accepted_at < at <= order.expires_at
+            and (price := self._auction_price(order, session)) is not None
+        ]
+        for order, price in priced:
+            if order.side is Side.SELL:
+                self._fill(ledger, order, self._deliverable(ledger, order), price, at)
+        buys = [(order, price) for order, price in priced if order.side is Side.BUY]
+        part = self._affordable_part(ledger, buys)
+        for order, price in buys:
+            quantity = _floor(self._wanted(ledger, order) * part, _lot(ledger))
+            self._fill(ledger, order, self._payable(ledger, quantity, price), price, at)
+
+    def _auction_price(self, order: WorkingOrder, session: date) -> Decimal | None:
+        """The order's fill price, moved against the trader; None where the data has no price for its auction."""
+        bar = self.feed.bar(order.instrument, session)
+        if bar is None:
+            return None
+        reference = bar.open if order.order_type is OrderType.MARKET_ON_OPEN else bar.close
+        if reference is None:
+            return None
+        move = order.side.sign * Decimal(str(self.costs.price_move))
+        return max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
+
+    def _commission(self, quantity: Decimal, price: Decimal) -> Decimal:
+        proportional = quantity * price * Decimal(str(self.costs.commission_rate))
+        return max(proportional, Decimal(str(self.costs.commission_min))).quantize(CENT, ROUND_HALF_UP)
+
+    def _wanted(self, ledger: Ledger, order: WorkingOrder) -> Decimal:
+        """How much of the order fills when nothing is short."""
+        return _floor(order.remaining * self.behaviour.fill_fraction, _lot(ledger))
+
+    def _deliverable(self, ledger: Ledger, order: WorkingOrder) -> Decimal:
+        wanted = self._wanted(ledger, order)
+        if self.allow_short:
+            return wanted
+        # A corporate action may have changed the position since the order was accepted.
+        return min(wanted, max(ledger.positions().get(order.instrument, Decimal(0)), Decimal(0)))
+
+    def _affordable_part(self, ledger: Ledger, buys: Sequence[tuple[WorkingOrder, Decimal]]) -> Decimal:
+        """One factor in [0, 1] for all buys, so that cash pays for them."""
+        need = Decimal(0)
+        for order, price in buys:
+            quantity = self._wanted(ledger, order)
+            need += quantity * price + self._commission(quantity, price)
+        cash = ledger.cash()
+        return Decimal(1) if need <= cash else max(cash, Decimal(0)) / need
+
+    def _payable(self, ledger: Ledger, quantity: Decimal, price: Decimal) -> Decimal:
+        """At most ``quantity``, and no more than cash pays for with its commission."""
+        cash = ledger.cash()
+        if quantity * price + self._commission(quantity, price) <= cash:
+            return quantity
+        rate = Decimal(str(self.costs.commission_rate))
+        # A cent is kept back for the rounding of the commission.
+        most = min(
+            (cash - CENT - Decimal(str(self.costs.commission_min))) / price, (cash - CENT) / (price * (1 + rate))
+        )
+        return min(quantity, _floor(max(most, Decimal(0)), _lot(ledger)))
+
+    def _fill(self, ledger: Ledger, order: WorkingOrder, quantity: Decimal, price: Decimal, at: datetime) -> None:
+        if quantity <= 0:
+            reason = "nothing of it could be filled: no cash, no shares, or too small a part"
+            ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
+            return
+        pieces = _pieces(quantity, self._commission(quantity, price), self.behaviour.fills_per_order, _lot(ledger))
+        for number, (piece, fee) in enumerate(pieces):
+            ledger.add_fill(order, number, piece, price, fee, at)
+        if quantity == order.remaining:
+            ledger.end_working(order.client_order_id, OrderState.FILLED, "")
+        else:
+            reason = f"{order.remaining - quantity:f} shares were not filled in the auction"
+            ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
+
+    # -- inside: accepting orders --------------------------------------------------------------------------------------
+
+    def _receive(self, ledger: Ledger, order: NewOrder) -> BrokerOrder:
+        mark = self._mark(order.instrument, ledger.now)
+        ledger.add_order(order, mark, self._refusal(ledger, order, mark))
+        received = ledger.order(order.client_order_id)
+        if received is None:
+            raise PaperBrokerError(f"paper: {order.client_order_id} is not in the ledger after it was booked")
+        return received
+
+    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None) -> str:
+        """Why the order is refused; empty when it is accepted."""
+        if mark is None:
+            return f"unknown instrument {order.instrument}: the feed has no price for it"
+        if order.instrument in self.behaviour.reject:
+            return f"orders in {order.instrument} are refused by configuration"
+        if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
+            return f"quantity {order.quantity:f} is not a positive multiple of {_lot(ledger):f} shares"
+        auctions = self._auctions(ledger.now, order.expires_at)
+        if not any(order_type is order.order_type for _, _, order_type in auctions):
+            return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
+        if order.side is Side.SELL:
+            return self._short_sale(ledger, order)
+        return _buying_power(ledger, order, mark)
+
+    def _short_sale(self, ledger: Ledger, order: NewOrder) -> str:
+        if self.allow_short:
+            return ""
+        held = ledger.positions().get(order.instrument, Decimal(0))
+        selling = sum(
+            (o.remaining for o in ledger.working() if o.instrument == order.instrument and o.side is Side.SELL),
+            Decimal(0),
+        )
+        return "" if order.quantity <= held - selling else f"short sale: {held:f} held, {selling:f} being sold already"
+
+    # -- inside: marking -----------------------------------------------------------------------------------------------
+
+    def _prices(self, now: datetime, held: Collection[str], quoted: Collection[str]) -> dict[str, Decimal]:
+        prices: dict[str, Decimal] = {}
+        for name in sorted({*held, *quoted}):
+            mark = self._mark(name, now)
+            if mark is not None:
+                prices[name] = mark
+            elif name in held:
+                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; ingest its bars first")
+        return prices
+
+    def _mark(self, instrument: str, now: datetime) -> Decimal | None:
+        """The last close that ``now`` has passed, less what a session opened since went ex of; None without a bar."""
+        last = self._last_closed(now)
+        price = self.feed.last_close(instrument, last)
+        if price is None:
+            return None
+        for action in sorted(self.feed.actions([instrument], self.sessions.close_utc(last), now), key=_action_order):
+            price = price / action.value if action.kind is EntryKind.SPLIT else price - action.value
+        return max(price.quantize(PRICE_STEP), PRICE_STEP)
+
+    def _last_closed(self, now: datetime) -> date:
+        session = self.sessions.next(now.date())
+        while self.sessions.close_utc(session) > now:
+            session = self.sessions.previous(session)
+        return session
+
+
+def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
+    power = ledger.cash()
+    for other in ledger.working():
+        if other.side is Side.BUY:
+            power -= other.value
+        elif other.order_type is order.order_type and other.expires_at == order.expires_at:
+            power += other.value
+    need = order.quantity * mark
+    return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
+
+
+def _action_order(action: CorporateAction) -> tuple[datetime, str, bool]:
+    """A split comes before a dividend of the same day, which is told for one share as of the ex-date."""
+    return action.at, action.instrument, action.kind is not EntryKind.SPLIT
+
+
+def _lot(ledger: Ledger) -> Decimal:
+    return QUANTITY_STEP if ledger.fractional else Decimal(1)
+
+
+def _floor(quantity: Decimal, lot: Decimal) -> Decimal:
+    return (quantity / lot).to_integral_value(ROUND_DOWN) * lot
+
+
+def _pieces(quantity: Decimal, fees: Decimal, count: int, lot: Decimal) -> Iterator[tuple[Decimal, Decimal]]:
+    """Cut a fill into at most ``count`` executions, fees by the cent; the last one takes what rounding leaves."""
+    piece = _floor(quantity / count, lot)
+    if count == 1 or not piece:
+        yield quantity, fees
+        return
+    fee = (fees / count).quantize(CENT, ROUND_DOWN)
+    for _ in range(count - 1):
+        yield piece, fee
+    yield quantity - piece * (count - 1), fees - fee * (count - 1)

@@ -1,0 +1,27 @@
+"""The model as MLflow serves it: features in, scores out.
+
+Belongs here: MLflow's view of an estimator, run by MLflow itself (models from code). Does not: training or choosing
+models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from octopus.models.estimators import estimator_from_bytes
+
+
+class EstimatorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Wraps the bytes of one fitted estimator; a row of the frame is one instrument on one session."""
+
+    def load_context(self, context: Any) -> None:
+        self._estimator = estimator_from_bytes(Path(context.artifacts["estimator"]).read_bytes())
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.Series:
+        return pd.Series(self._estimator.predict(model_input.to_numpy(dtype="float64")), index=model_input.index)
+
+
+mlflow.models.set_model(EstimatorModel())

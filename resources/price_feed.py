@@ -1,0 +1,38 @@
+"""Recorded prices, as the paper broker fills with them and as our own book is valued.
+
+Belongs here: the question. Does not: the answer (the warehouse gives one to the assets, tests give theirs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Protocol
+
+from octopus.execution.book import CorporateAction
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Prices of one session, as printed on the day; ``open`` is None where the data has none."""
+
+    open: Decimal | None
+    close: Decimal
+
+
+class PriceFeed(Protocol):
+    """Prices and corporate actions. Whoever asks sees to it that the session is over: a feed does not know the time."""
+
+    def bar(self, instrument: str, session: date) -> Bar | None:
+        """The bar of ``session``; None where there is none."""
+        ...
+
+    def last_close(self, instrument: str, session: date) -> Decimal | None:
+        """The latest close at or before ``session``; None before the instrument's first bar."""
+        ...
+
+    def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        """Splits and dividends of ``instruments`` whose ex-session opens after ``after``, by ``until``."""
+        ...

@@ -1,0 +1,77 @@
+"""Dagster's home: its dagster.yaml and the environment that every Dagster process of ours runs in.
+
+Belongs here: instance configuration. Does not: definitions (octopus_pipelines).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import yaml
+
+from resources.settings import Settings
+from resources.warehouse.connection import sqlalchemy_url
+
+BROKER_POOL = "broker"
+"""Pool of everything that speaks to a broker: one run at a time."""
+
+MAX_RUNTIME_SECONDS = 4 * 3600
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables for every process: where Dagster's home and databases are, and no telemetry from anything."""
+    return {
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+        "OCTOPUS_HOME": str(settings.home),
+        "OCTOPUS_DAGSTER_STORAGE_URL": sqlalchemy_url(settings.dagster_url),
+        "DAGSTER_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": sqlalchemy_url(settings.mlflow_url),
+        "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),  # noqa: PTH120
+    }
+
+
+def instance_configuration() -> Mapping[str, object]:
+    """The content of dagster.yaml; addresses come from the environment, so that no secret is written to a file."""
+    return {
+        "storage": {"postgres": {"postgres_url": {"env": "OCTOPUS_DAGSTER_STORAGE_URL"}}},
+        "telemetry": {"enabled": False},
+        "run_monitoring": {
+            "enabled": True,
+            # A killed worker would keep its pool slot, and the broker's pool has only one.
+            "free_slots_after_run_end_seconds": 60,
+            "max_runtime_seconds": MAX_RUNTIME_SECONDS,
+        },
+        "concurrency": {"pools": {"granularity": "op"}},
+        "retention": {"schedule": {"purge_after_days": 90}, "sensor": {"purge_after_days": {"skipped": 7}}},
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": {"env": "DAGSTER_HOME"}},
+        },
+    }
+
+
+def prepare(settings: Settings) -> None:
+    """Write dagster.yaml and set the environment of this process; the instance can be used afterwards."""
+    variables = environment(settings)
+    folder = settings.home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_dump(dict(instance_configuration()), sort_keys=False)
+    path = folder / "dagster.yaml"
+    if not path.exists() or path.read_text() != content:
+        path.write_text(content)
+    os.environ.update(variables)
+
+
+def set_pools() -> None:
+    """Give the broker's pool its single slot: pools are unlimited unless they are told otherwise."""
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        instance.event_log_storage.set_concurrency_slots(BROKER_POOL, 1)

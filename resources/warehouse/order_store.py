@@ -1,0 +1,936 @@
+"""The order path's records: every statement on the schema ``execution``, each in one short transaction.
+
+Belongs here: claims, fences, the kill switch, orders, fills, our book and what reconciliation found. Does not: talking to
+a broker (no transaction is open while one is asked), deciding (octopus/execution) and the order of the steps
+(resources/execution_engine.py).
+
+Who may send: the account's advisory lock keeps two workers apart while both can reach the database. The fence keeps out a
+worker that lost the lock without noticing: each claim raises it, and `begin_send` refuses a lower one in the very
+transaction that commits ``submitting``. The lease's expiry stops a worker that slept through it. What a broker reports
+may be recorded by anyone: it is true whoever heard it, and recording it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
+
+from octopus.core.errors import OctopusError
+from octopus.core.ids import canonical_json, client_order_id
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    Fill,
+    OrderType,
+    Outcome,
+    PlannedOrder,
+    Side,
+    TradingState,
+    Verdict,
+)
+from octopus.execution.approval import Decision
+from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.nav import Holdings, NavStatement
+from octopus.execution.reconcile import Break
+from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.connection import Role, connect
+
+_LOCK_POLL_SECONDS = 0.05
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_DATABASE_ID: LiteralString = """(
+    select concat_ws('.', s.system_identifier, c.timeline_id, d.oid)
+    from pg_control_system() s, pg_control_checkpoint() c, pg_database d where d.datname = current_database())"""
+
+
+class BatchRefusedError(OctopusError):
+    """The batch may not be executed, now or ever; the message says why and what to do."""
+
+
+class TradingHaltedError(BatchRefusedError):
+    """The kill switch is on."""
+
+
+class AccountBusyError(OctopusError):
+    """Another worker executes on the account."""
+
+
+class FencedOutError(OctopusError):
+    """This worker lost the account to another one, or slept past its lease: it may send nothing more."""
+
+
+@dataclass(frozen=True)
+class TradingStatus:
+    """The kill switch as it counts: a database that was restored, or an account never opened, is halted."""
+
+    state: TradingState
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """A rebalance plan as research left it.
+
+    Attributes:
+        successor: the batch that replaces it, named as such or decided later for the same account; None if current.
+        judged: both gates of research have spoken.
+        research_denials: reason by intent id.
+    """
+
+    batch: Batch
+    successor: str | None
+    judged: bool
+    research_denials: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StoredOrder:
+    """An order of ours as our records have it."""
+
+    client_order_id: str
+    broker_order_id: str | None
+    batch_id: str
+    account: str
+    order: PlannedOrder
+    status: OrderStatus
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to send a batch's orders, until a higher fence ends it."""
+
+    batch_id: str
+    account: str
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True)
+class NavRecord:
+    """A struck NAV: final; what is heard of later belongs to the next."""
+
+    session: date
+    closing: Decimal
+    holdings: Holdings
+
+
+@dataclass(frozen=True)
+class OrderStore:
+    """The order path's tables over one connection that commits each transaction at its end.
+
+    Attributes:
+        url: for the connections of their own that account locks need.
+        lease_seconds: how long a worker may sleep between two sends and still send.
+    """
+
+    url: str
+    connection: psycopg.Connection
+    lease_seconds: float = 300.0
+
+    @classmethod
+    @contextmanager
+    def opened(cls, url: str, lease_seconds: float = 300.0) -> Iterator[OrderStore]:
+        """A store for the length of a ``with`` block, in the role of the trader."""
+        with connect(url, Role.TRADER, autocommit=True) as connection:
+            yield cls(url, connection, lease_seconds)
+
+    # -- the account's lock and the kill switch ------------------------------------------------------------------------
+
+    @contextmanager
+    def account_lock(self, account: str, wait_seconds: float = 5.0) -> Iterator[None]:
+        """Hold the account for this worker alone, on a connection of its own.
+
+        Raises:
+            AccountBusyError: another worker holds it for longer than ``wait_seconds``.
+        """
+        key = int.from_bytes(hashlib.sha256(f"octopus-account:{account}".encode()).digest()[:8], "big", signed=True)
+        with connect(self.url, Role.TRADER, autocommit=True) as holder:
+            deadline = time.monotonic() + wait_seconds
+            while not _scalar(holder, "select pg_try_advisory_lock(%s)", [key]):
+                if time.monotonic() >= deadline:
+                    raise AccountBusyError(
+                        f"account {account} is being executed by another run; wait for it to end, then try again"
+                    )
+                time.sleep(_LOCK_POLL_SECONDS)
+            yield
+
+    def open_account(self, account: str, by: str, reason: str, now: datetime) -> bool:
+        """Set trading to active for an account that has no state yet; False when it has one already."""
+        with self.connection.transaction():
+            opened = self.connection.execute(
+                "insert into execution.trading_state (account, state, reason, changed_by, changed_at, database_id) "
+                f"values (%s, 'active', %s, %s, %s, {_DATABASE_ID}) on conflict (account) do nothing",
+                [account, reason, by, now],
+            )
+            if opened.rowcount:
+                self._note("trading.opened", account, {"by": by, "reason": reason, "trading_time": now})
+        return bool(opened.rowcount)
+
+    def set_trading_state(self, account: str, state: TradingState, by: str, reason: str, now: datetime) -> None:
+        """Turn the kill switch. Turning it for a restored database accepts that database from then on."""
+        with self.connection.transaction():
+            self.connection.execute(
+                "insert into execution.trading_state (account, state, reason, changed_by, changed_at, database_id) "
+                f"values (%(account)s, %(state)s, %(reason)s, %(by)s, %(now)s, {_DATABASE_ID}) "
+                "on conflict (account) do update set state = excluded.state, reason = excluded.reason, "
+                "changed_by = excluded.changed_by, changed_at = excluded.changed_at, database_id = excluded.database_id",
+                {"account": account, "state": state.value, "reason": reason, "by": by, "now": now},
+            )
+            self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
+
+    def trading_status(self, account: str) -> TradingStatus:
+        """The kill switch as it counts now."""
+        row = self._row(
+            f"select state, reason, database_id = {_DATABASE_ID} as here "
+            "from execution.trading_state where account = %s",
+            [account],
+        )
+        if row is None:
+            return TradingStatus(TradingState.HALTED, f"account {account} was never opened for trading")
+        if not row["here"]:
+            return TradingStatus(
+                TradingState.HALTED, "this database was restored or moved; check the account, then `octopus resume`"
+            )
+        return TradingStatus(TradingState(row["state"]), row["reason"])
+
+    # -- what there is to execute ---------------------------------------------------------------------------------------
+
+    def batch(self, batch_id: str) -> StoredBatch:
+        """The plan; raises `BatchRefusedError` when there is none."""
+        head = self._row(
+            """
+            select b.*, exists (select from compliance.approvals a where a.batch_id = b.batch_id) as judged,
+                coalesce(b.superseded_by, (
+                    select n.batch_id from portfolio.batches n
+                    where n.account = b.account and (n.session, n.created_at, n.batch_id) >
+                          (b.session, b.created_at, b.batch_id)
+                    order by n.session desc, n.created_at desc limit 1)) as successor
+            from portfolio.batches b where b.batch_id = %s
+            """,
+            [batch_id],
+        )
+        if head is None:
+            raise BatchRefusedError(f"batch {batch_id} does not exist; run the research job that plans it first")
+        orders = tuple(
+            _planned(row)
+            for row in self._rows(
+                "select * from portfolio.rebalance_plan where batch_id = %s order by instrument", [batch_id]
+            )
+        )
+        batch = Batch(batch_id, head["account"], head["session"], head["not_before"], head["expires_at"], orders)
+        return StoredBatch(batch, head["successor"], head["judged"], self._research_denials(batch))
+
+    def _research_denials(self, batch: Batch) -> dict[str, str]:
+        rows = self._rows(
+            """
+            select intent_id, rule, reason from risk.limit_report where batch_id = %(batch)s and outcome = 'deny'
+            union all
+            select intent_id, rule, reason from compliance.pretrade_report where batch_id = %(batch)s and outcome = 'deny'
+            """,
+            {"batch": batch.batch_id},
+        )
+        denials: dict[str, str] = {}
+        for row in rows:
+            # A gate denies the batch as a whole only where it approved none of it.
+            names = [row["intent_id"]] if row["intent_id"] else [order.intent_id for order in batch.orders]
+            for name in names:
+                denials.setdefault(name, f"{row['rule']}: {row['reason']}")
+        return denials
+
+    def orders(
+        self, account: str, states: Collection[OrderState] | None = None, batch_id: str | None = None
+    ) -> tuple[StoredOrder, ...]:
+        """Orders of the account, by state and batch if given, oldest batch first."""
+        rows = self._rows(
+            f"{_ORDERS} where o.account = %(account)s and (%(states)s::text[] is null or o.state = any(%(states)s)) "
+            "and (%(batch)s::text is null or i.batch_id = %(batch)s) order by i.session, i.instrument",
+            {
+                "account": account,
+                "states": None if states is None else [state.value for state in states],
+                "batch": batch_id,
+            },
+        )
+        return tuple(_stored_order(row) for row in rows)
+
+    def unresolved(self, account: str) -> tuple[StoredOrder, ...]:
+        """Orders that may or may not stand at the broker."""
+        return self.orders(account, UNRESOLVED)
+
+    def working(self, account: str) -> tuple[StoredOrder, ...]:
+        """Orders that may still fill."""
+        return self.orders(account, WORKING)
+
+    def decided(self, batch_id: str) -> dict[str, str]:
+        """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
+        rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
+        return {row["intent_id"]: row["status"] for row in rows}
+
+    # -- claiming and sending -------------------------------------------------------------------------------------------
+
+    def claim(
+        self, stored: StoredBatch, judged: Sequence[PlannedOrder], decision: Decision, snapshot: AccountSnapshot,
+        run_id: str, now: datetime,
+    ) -> Claim:  # fmt: skip
+        """Take the account's lease and commit what the gates said, denials included, in one transaction.
+
+        Args:
+            judged: the orders that were judged; each of them is approved or denied from here on.
+
+        Raises:
+            BatchRefusedError: the batch is no longer current, or trading is halted; nothing is stored.
+        """
+        batch = stored.batch
+        with self.connection.transaction():
+            fence = self._take_lease(batch.account, run_id)
+            self._require_current(batch.batch_id, batch.account)
+            attempt = self._begin_attempt(batch, fence, run_id, now)
+            claim = Claim(batch.batch_id, batch.account, attempt, fence)
+            self.connection.execute(
+                "insert into execution.snapshots values (%s, %s, %s, %s, %s)",
+                [batch.batch_id, attempt, batch.account, snapshot.taken_at, _json(_snapshot_record(snapshot))],
+            )
+            self._add_verdicts(claim, decision.verdicts)
+            approved = set(decision.approved)
+            for order in judged:
+                self._decide_intent(claim, batch, order, order.intent_id in approved, now)
+            denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY]
+            self._note(
+                "batch.claimed",
+                batch.batch_id,
+                {
+                    "attempt": attempt,
+                    "fence": fence,
+                    "run_id": run_id,
+                    "trading_time": now,
+                    "approved": list(decision.approved),
+                    "denied": [
+                        {"intent": v.intent_id, "gate": v.gate, "rule": v.rule, "reason": v.reason} for v in denials
+                    ],
+                },
+            )
+        return claim
+
+    def claim_of(self, batch_id: str, run_id: str) -> Claim | None:
+        """The claim that ``run_id`` holds on the batch; None when it has none or another attempt ended it."""
+        row = self._row(
+            "select * from execution.attempts where batch_id = %s and run_id = %s and status = 'claimed' "
+            "order by attempt desc limit 1",
+            [batch_id, run_id],
+        )
+        return None if row is None else Claim(batch_id, row["account"], row["attempt"], row["fence"])
+
+    def snapshot_time(self, claim: Claim) -> datetime:
+        """When the snapshot was taken that the claim was judged with."""
+        taken_at: datetime = _scalar(
+            self.connection,
+            "select taken_at from execution.snapshots where batch_id = %s and attempt = %s",
+            [claim.batch_id, claim.attempt],
+        )
+        return taken_at
+
+    def begin_send(self, claim: Claim, order_id: str, event: Event, now: datetime) -> None:
+        """Commit ``submitting``: from here on the order may stand at the broker.
+
+        Args:
+            event: ``SEND``, or ``RESEND`` where the venue's key is idempotent.
+
+        Raises:
+            FencedOutError: a later claim took the account, or the lease ran out.
+            BatchRefusedError: trading is halted, the batch was superseded, or the instrument is frozen.
+            IllegalTransitionError: the order was sent before.
+        """
+        with self.connection.transaction():
+            lease = self._row(
+                "select fence, expires_at > clock_timestamp() as valid from execution.leases where account = %s for update",
+                [claim.account],
+            )
+            if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
+                raise FencedOutError(
+                    f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
+                    f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
+                )
+            self._require_current(claim.batch_id, claim.account)
+            self._require_unfrozen(claim.account, order_id)
+            self.connection.execute(
+                "update execution.leases set expires_at = clock_timestamp() + make_interval(secs => %s) "
+                "where account = %s",
+                [self.lease_seconds, claim.account],
+            )
+            self.connection.execute(
+                "update execution.orders set fence = %s, submitted_at = coalesce(submitted_at, %s) "
+                "where client_order_id = %s",
+                [claim.fence, now, order_id],
+            )
+            self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+
+    def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
+        """Take back the approval of an order that was not sent."""
+        with self.connection.transaction():
+            self._add_verdicts(claim, verdicts)
+            self.connection.execute(
+                "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
+            )
+            reasons = "; ".join(verdict.reason for verdict in verdicts)
+            self._apply(client_order_id(order.intent_id), Event.CANCEL, now, {"reason": f"denied: {reasons}"})
+
+    def void_unsent(self, account: str, now: datetime) -> int:
+        """End approved orders that can no longer be sent: their window has passed, a newer batch is there, or the
+        database is a restored copy. Returns how many.
+        """
+        restored = self._row(
+            f"select database_id <> {_DATABASE_ID} as moved from execution.trading_state where account = %s", [account]
+        )
+        moved = bool(restored and restored["moved"])
+        voided = 0
+        for order in self.orders(account, {OrderState.APPROVED}):
+            reason = self._why_void(order, moved, now)
+            if reason is None:
+                continue
+            with self.connection.transaction():
+                self.connection.execute(
+                    "update execution.order_intents set status = 'void' where intent_id = %s", [order.order.intent_id]
+                )
+                self._apply(order.client_order_id, Event.EXPIRE, now, {"reason": reason})
+            voided += 1
+        return voided
+
+    def _why_void(self, order: StoredOrder, moved: bool, now: datetime) -> str | None:
+        if moved:
+            return "the database was restored: approvals of before do not count"
+        if now >= order.expires_at:
+            return "not sent in its window"
+        successor = self.batch(order.batch_id).successor
+        return f"superseded by batch {successor}" if successor else None
+
+    def finish(self, account: str, now: datetime) -> None:
+        """Close the attempts whose orders are all terminal."""
+        with self.connection.transaction():
+            done = self._rows(
+                """
+                update execution.attempts a set status = 'done', finished_at = %(now)s
+                where a.account = %(account)s and a.status = 'claimed' and not exists (
+                    select from execution.orders o join execution.order_intents i using (intent_id)
+                    where i.batch_id = a.batch_id
+                      and o.state in ('approved', 'submitting', 'unknown', 'accepted', 'partially_filled'))
+                returning batch_id, attempt
+                """,
+                {"now": now, "account": account},
+            )
+            for row in done:
+                self._note("batch.done", row["batch_id"], {"attempt": row["attempt"], "trading_time": now})
+
+    def refuse(self, batch_id: str, reason: str, now: datetime) -> None:
+        """Record that the batch was not executed, and why."""
+        with self.connection.transaction():
+            self._note("batch.refused", batch_id, {"reason": reason, "trading_time": now})
+
+    # -- what the broker reports ----------------------------------------------------------------------------------------
+
+    def record(
+        self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None
+    ) -> OrderStatus:
+        """Record a report on an order (or a person's settlement of it); one that says nothing new changes nothing."""
+        with self.connection.transaction():
+            if broker_order_id:
+                self.connection.execute(
+                    "update execution.orders set broker_order_id = coalesce(broker_order_id, %s) where client_order_id = %s",
+                    [broker_order_id, order_id],
+                )
+            return self._apply(order_id, event, now, {"reason": reason} if reason else {})
+
+    def record_fill(self, account: str, fill: Fill, session: date, now: datetime) -> bool:
+        """Book a fill of one of our orders, once; False when we have it, or when the order is not ours.
+
+        Args:
+            session: the exchange's date of the fill; one that comes after that session's NAV is booked in the next.
+        """
+        with self.connection.transaction():
+            if (
+                self._row(
+                    "select from execution.orders where client_order_id = %s and account = %s for update",
+                    [fill.client_order_id, account],
+                )
+                is None
+            ):
+                return False
+            booked = self._booking_session(account, session)
+            status = self._status(fill.client_order_id)
+            added = self.connection.execute(
+                """
+                insert into execution.fills (account, fill_id, client_order_id, instrument, side, quantity, price, fees,
+                                             at, session)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
+                """,
+                [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity, fill.price,
+                 fill.fees, fill.at, booked],
+            )  # fmt: skip
+            if not added.rowcount:
+                return False
+            detail = {
+                "fill_id": fill.fill_id, "quantity": fill.quantity, "price": fill.price, "fees": fill.fees,
+                "instrument": fill.instrument, "side": fill.side.value, "at": fill.at,
+            }  # fmt: skip
+            after = advance(status, Execution(fill.fill_id, fill.quantity))
+            self._write_status(fill.client_order_id, status, after, now, detail, kind="order.fill")
+            if after.overfilled:
+                self._note(
+                    "alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": after.filled}
+                )
+        return True
+
+    def recognise(self, account: str, entry: Entry, session: date, now: datetime) -> bool:
+        """Book a flow, an expected corporate action, or a correction that a person accepts, once; False if known."""
+        with self.connection.transaction():
+            added = self.connection.execute(
+                """
+                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
+                """,
+                [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
+                 self._booking_session(account, session), entry.note],
+            )  # fmt: skip
+            if added.rowcount:
+                detail = {
+                    "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
+                    "cash": entry.cash, "note": entry.note, "trading_time": now,
+                }  # fmt: skip
+                self._note(f"book.{entry.kind.value}", account, detail)
+        return bool(added.rowcount)
+
+    # -- our book --------------------------------------------------------------------------------------------------------
+
+    def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
+        """Our fills with ``at >= since``, oldest first."""
+        rows = self._rows(
+            "select * from execution.fills where account = %s and at >= %s order by at, fill_id",
+            [account, since or _EPOCH],
+        )
+        return tuple(_fill(row) for row in rows)
+
+    def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
+        """Fills and entries booked in sessions with ``after < session <= until``."""
+        parameters = {"account": account, "after": after or date.min, "until": until}
+        where: LiteralString = (
+            "where account = %(account)s and session > %(after)s and session <= %(until)s order by at"
+        )
+        fills = self._rows(f"select * from execution.fills {where}, fill_id", parameters)
+        entries = self._rows(f"select * from execution.entries {where}, entry_id", parameters)
+        return tuple(_fill(row) for row in fills), tuple(_entry(row) for row in entries)
+
+    def book(self, account: str, since: datetime | None = None) -> Book:
+        """Our book: cash and positions from everything booked, fills and entries with ``at >= since``."""
+        entries = self._rows(
+            "select * from execution.entries where account = %s and at >= %s order by at, entry_id",
+            [account, since or _EPOCH],
+        )
+        cash = _scalar(
+            self.connection,
+            """
+            select coalesce((select sum(cash) from execution.entries where account = %(account)s), 0)
+                + coalesce((select sum(case side when 'buy' then -quantity * price else quantity * price end - fees)
+                            from execution.fills where account = %(account)s), 0)
+            """,
+            {"account": account},
+        )
+        return Book(
+            account, cash, self.positions(account), self.fills(account, since), tuple(_entry(row) for row in entries)
+        )
+
+    def positions(self, account: str) -> dict[str, Decimal]:
+        """Shares by instrument from everything booked; zero positions are absent."""
+        rows = self._rows(
+            """
+            select instrument, sum(quantity) as quantity from (
+                select instrument, case side when 'buy' then quantity else -quantity end as quantity
+                from execution.fills where account = %(account)s
+                union all
+                select instrument, quantity from execution.entries
+                where account = %(account)s and instrument is not null
+            ) as movements
+            group by instrument having sum(quantity) <> 0 order by instrument
+            """,
+            {"account": account},
+        )
+        return {row["instrument"]: row["quantity"] for row in rows}
+
+    def sent_ids(self, account: str) -> frozenset[str]:
+        """Client order ids of every order of the account."""
+        rows = self._rows("select client_order_id from execution.orders where account = %s", [account])
+        return frozenset(row["client_order_id"] for row in rows)
+
+    def last_nav(self, account: str, until: date) -> NavRecord | None:
+        """The latest struck NAV of a session at or before ``until``."""
+        row = self._row(
+            "select * from execution.nav where account = %s and session <= %s order by session desc limit 1",
+            [account, until],
+        )
+        if row is None:
+            return None
+        held = self._rows(
+            "select * from execution.positions where account = %s and session = %s order by instrument",
+            [account, row["session"]],
+        )
+        holdings = Holdings(
+            cash=row["cash"],
+            positions={item["instrument"]: item["quantity"] for item in held},
+            prices={item["instrument"]: item["price"] for item in held if item["price"] is not None},
+        )
+        return NavRecord(row["session"], row["closing"], holdings)
+
+    def save_nav(self, account: str, session: date, nav: NavStatement, now: datetime) -> None:
+        """Store a NAV with its positions, once."""
+        with self.connection.transaction():
+            struck = self.connection.execute(
+                "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows, closing, cash) "
+                "values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, session) do nothing",
+                [account, session, nav.opening, nav.price_pnl, nav.fees, nav.dividends, nav.flows, nav.closing,
+                 nav.holdings.cash],
+            )  # fmt: skip
+            if not struck.rowcount:
+                return
+            with self.connection.cursor() as cursor:
+                cursor.executemany(
+                    "insert into execution.positions (account, session, instrument, quantity, price) "
+                    "values (%s, %s, %s, %s, %s)",
+                    [
+                        (account, session, name, shares, nav.holdings.prices[name])
+                        for name, shares in nav.holdings.positions.items()
+                    ],
+                )
+            self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
+
+    def save_reconciliation(self, account: str, session: date, breaks: Sequence[Break], now: datetime) -> bool:
+        """Store what reconciliation found; False when it found the same before."""
+        rows: list[tuple[object, ...]] = [
+            (0, "breaks" if breaks else "ok", None, None, None, f"{len(breaks)} breaks" if breaks else "books agree")
+        ]
+        rows += [
+            (seq, item.kind.value, item.instrument, _stored(item.ours), _stored(item.brokers),
+             f"{item.detail}; {item.remedy}")
+            for seq, item in enumerate(breaks, 1)
+        ]  # fmt: skip
+        with self.connection.transaction():
+            known = self.connection.execute(
+                "select seq, kind, instrument, ours, brokers, detail from execution.reconciliation "
+                "where account = %s and session = %s order by seq",
+                [account, session],
+            ).fetchall()
+            if known == rows:
+                return False
+            self.connection.execute(
+                "delete from execution.reconciliation where account = %s and session = %s", [account, session]
+            )
+            with self.connection.cursor() as cursor:
+                cursor.executemany(
+                    "insert into execution.reconciliation values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    [(account, session, *row, now) for row in rows],
+                )
+            self._note(
+                "reconciliation.breaks" if breaks else "reconciliation.ok",
+                account,
+                {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
+            )
+        return True
+
+    # -- the audit log ---------------------------------------------------------------------------------------------------
+
+    def drain_outbox(self, audit: AuditLog) -> int:
+        """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries."""
+        if not _scalar(self.connection, "select exists (select from execution.outbox)"):
+            return 0
+        with self.connection.transaction():
+            audit.lock(self.connection)
+            rows = self._rows(
+                "with gone as (delete from execution.outbox returning *) "
+                "select outbox_id, kind, subject, payload from gone order by outbox_id"
+            )
+            head = audit.extend(self.connection, [(row["kind"], row["subject"], row["payload"]) for row in rows])
+        audit.anchor_at(head)
+        return len(rows)
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _take_lease(self, account: str, holder: str) -> int:
+        fence: int = _scalar(
+            self.connection,
+            """
+            insert into execution.leases (account, fence, holder, expires_at)
+            values (%(account)s, 1, %(holder)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+            on conflict (account) do update set fence = execution.leases.fence + 1, holder = excluded.holder,
+                expires_at = excluded.expires_at
+            returning fence
+            """,
+            {"account": account, "holder": holder, "seconds": self.lease_seconds},
+        )
+        return fence
+
+    def _require_current(self, batch_id: str, account: str) -> None:
+        """Inside a transaction: trading is not halted (and stays so to its end) and no newer batch is there."""
+        self.connection.execute("select from execution.trading_state where account = %s for share", [account])
+        status = self.trading_status(account)
+        if status.state is TradingState.HALTED:
+            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
+        successor = self.batch(batch_id).successor
+        if successor:
+            raise BatchRefusedError(f"batch {batch_id} was superseded by {successor}; execute that one")
+
+    def _require_unfrozen(self, account: str, order_id: str) -> None:
+        row = self._row(
+            """
+            select u.client_order_id, ui.instrument from execution.orders u
+            join execution.order_intents ui using (intent_id)
+            where u.account = %(account)s and u.state in ('submitting', 'unknown') and u.client_order_id <> %(order)s
+              and ui.instrument = (select i.instrument from execution.orders o
+                                   join execution.order_intents i using (intent_id)
+                                   where o.client_order_id = %(order)s)
+            limit 1
+            """,
+            {"account": account, "order": order_id},
+        )
+        if row is not None:
+            raise BatchRefusedError(
+                f"{row['instrument']} is frozen: order {row['client_order_id']} has an unknown outcome; settle it first"
+            )
+
+    def _begin_attempt(self, batch: Batch, fence: int, run_id: str, now: datetime) -> int:
+        self.connection.execute(
+            "update execution.attempts set status = 'abandoned', finished_at = %s where account = %s and status = 'claimed'",
+            [now, batch.account],
+        )
+        attempt: int = _scalar(
+            self.connection,
+            """
+            insert into execution.attempts (batch_id, attempt, account, fence, status, run_id, claimed_at)
+            select %(batch)s, coalesce(max(attempt), 0) + 1, %(account)s, %(fence)s, 'claimed', %(run)s, %(now)s
+            from execution.attempts where batch_id = %(batch)s
+            returning attempt
+            """,
+            {"batch": batch.batch_id, "account": batch.account, "fence": fence, "run": run_id, "now": now},
+        )
+        return attempt
+
+    def _add_verdicts(self, claim: Claim, verdicts: Iterable[Verdict]) -> None:
+        first: int = _scalar(
+            self.connection,
+            "select coalesce(max(seq), 0) + 1 from execution.verdicts where batch_id = %s and attempt = %s",
+            [claim.batch_id, claim.attempt],
+        )
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into execution.verdicts values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (claim.batch_id, claim.attempt, seq, v.gate, v.rule, v.intent_id, v.outcome.value, v.value, v.limit,
+                     v.reason)
+                    for seq, v in enumerate(verdicts, first)
+                ],
+            )  # fmt: skip
+
+    def _decide_intent(self, claim: Claim, batch: Batch, order: PlannedOrder, approved: bool, now: datetime) -> None:
+        order_id = client_order_id(order.intent_id)
+        status = "approved" if approved else "denied"
+        known = self._row(
+            "select status from execution.order_intents where intent_id = %s for update", [order.intent_id]
+        )
+        if known is None:
+            self.connection.execute(
+                """
+                insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
+                    reference_price, order_type, client_order_id, status, created_at)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                """,
+                [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
+                 order.quantity, order.reference_price, order.order_type.value, order_id, status, now],
+            )  # fmt: skip
+            if approved:
+                self._add_order(claim, order, order_id, now)
+        elif known["status"] == "approved" and not approved:
+            # Approved by an earlier attempt, not sent, and refused by the gates now.
+            self.connection.execute(
+                "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
+            )
+            self._apply(order_id, Event.CANCEL, now, {"reason": f"denied in attempt {claim.attempt}"})
+
+    def _add_order(self, claim: Claim, order: PlannedOrder, order_id: str, now: datetime) -> None:
+        self.connection.execute(
+            "insert into execution.orders (client_order_id, intent_id, account, state, fence, updated_at) "
+            "values (%s, %s, %s, %s, %s, %s)",
+            [order_id, order.intent_id, claim.account, OrderState.APPROVED.value, claim.fence, now],
+        )
+        self._add_event(order_id, None, OrderState.APPROVED, now, claim.fence, {"attempt": claim.attempt})
+        self._note(
+            "order.approved",
+            order_id,
+            {"intent": order.intent_id, "batch": claim.batch_id, "attempt": claim.attempt, "trading_time": now,
+             "instrument": order.instrument, "side": order.side.value, "quantity": order.quantity},
+        )  # fmt: skip
+
+    def _apply(self, order_id: str, event: Event, now: datetime, detail: Mapping[str, object]) -> OrderStatus:
+        before = self._status(order_id)
+        after = advance(before, event)
+        # A second send changes no state and must be seen all the same.
+        if after != before or event is Event.RESEND:
+            self._write_status(order_id, before, after, now, {"event": event.value, **detail})
+        return after
+
+    def _status(self, order_id: str) -> OrderStatus:
+        """The order's status, its row locked to the end of the transaction."""
+        row = self._row(
+            "select o.state, o.filled_quantity, i.quantity from execution.orders o "
+            "join execution.order_intents i using (intent_id) where o.client_order_id = %s for update of o",
+            [order_id],
+        )
+        if row is None:
+            raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
+        ids = self._rows("select fill_id from execution.fills where client_order_id = %s", [order_id])
+        return OrderStatus(
+            row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(r["fill_id"] for r in ids)
+        )
+
+    def _write_status(
+        self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
+        kind: str | None = None,
+    ) -> None:  # fmt: skip
+        row = self._row(
+            "update execution.orders set state = %s, filled_quantity = %s, reason = coalesce(%s, reason), updated_at = %s "
+            "where client_order_id = %s returning fence",
+            [after.state.value, after.filled, detail.get("reason"), now, order_id],
+        )
+        fence = row["fence"] if row else 0
+        self._add_event(order_id, before.state, after.state, now, fence, detail)
+        record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
+        self._note(kind or f"order.{after.state.value}", order_id, record)
+        if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
+            self._note("alert.unknown_order", order_id, {"remedy": "settle it from the broker's records", **detail})
+
+    def _add_event(
+        self, order_id: str, before: OrderState | None, after: OrderState, at: datetime, fence: int,
+        detail: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        self.connection.execute(
+            "insert into execution.order_events (client_order_id, from_state, to_state, at, fence, detail) "
+            "values (%s, %s, %s, %s, %s, %s)",
+            [order_id, before and before.value, after.value, at, fence, _json(detail)],
+        )
+
+    def _booking_session(self, account: str, session: date) -> date:
+        """``session``, or the first day after the latest struck NAV if that is later."""
+        struck = _scalar(self.connection, "select max(session) from execution.nav where account = %s", [account])
+        return session if struck is None else max(session, struck + timedelta(days=1))
+
+    def _note(self, kind: str, subject: str, payload: Mapping[str, object]) -> None:
+        """Leave an entry for the audit log in the transaction of what it reports."""
+        self.connection.execute(
+            "insert into execution.outbox (kind, subject, payload) values (%s, %s, %s)", [kind, subject, _json(payload)]
+        )
+
+    def _rows(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, parameters).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def _row(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
+        rows = self._rows(query, parameters)
+        return rows[0] if rows else None
+
+
+_ORDERS = """
+    select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
+        i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, b.expires_at,
+        array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids
+    from execution.orders o
+    join execution.order_intents i using (intent_id)
+    join portfolio.batches b using (batch_id)
+"""
+
+
+def _planned(row: Mapping[str, Any]) -> PlannedOrder:
+    return PlannedOrder(
+        intent_id=row["intent_id"],
+        instrument=row["instrument"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        reference_price=row["reference_price"],
+        order_type=OrderType(row["order_type"]),
+    )
+
+
+def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
+    status = OrderStatus(row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(row["fill_ids"]))
+    return StoredOrder(
+        client_order_id=row["client_order_id"],
+        broker_order_id=row["broker_order_id"],
+        batch_id=row["batch_id"],
+        account=row["account"],
+        order=_planned(row),
+        status=status,
+        expires_at=row["expires_at"],
+    )
+
+
+def _fill(row: Mapping[str, Any]) -> Fill:
+    return Fill(
+        fill_id=row["fill_id"],
+        client_order_id=row["client_order_id"],
+        instrument=row["instrument"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        price=row["price"],
+        fees=row["fees"],
+        at=row["at"],
+    )
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(
+        entry_id=row["entry_id"],
+        kind=EntryKind(row["kind"]),
+        instrument=row["instrument"],
+        quantity=row["quantity"],
+        cash=row["cash"],
+        at=row["at"],
+        note=row["note"],
+    )
+
+
+def _snapshot_record(snapshot: AccountSnapshot) -> dict[str, object]:
+    return {
+        "cash": snapshot.cash,
+        "positions": snapshot.positions,
+        "prices": snapshot.prices,
+        "open_orders": [
+            {
+                "client_order_id": o.client_order_id,
+                "instrument": o.instrument,
+                "side": o.side.value,
+                "remaining": o.remaining,
+            }
+            for o in snapshot.open_orders
+        ],
+    }
+
+
+def _json(value: object) -> Jsonb:
+    return Jsonb(value, dumps=canonical_json)
+
+
+def _stored(value: Decimal | None) -> Decimal | None:
+    """As the column keeps it, so that a second look compares equal."""
+    return None if value is None else value.quantize(Decimal("0.00000001"))
+
+
+def _scalar(
+    connection: psycopg.Connection, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
+) -> Any:
+    row = connection.execute(query, parameters).fetchone()  # type: ignore[call-overload]
+    return row[0] if row else None

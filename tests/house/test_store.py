@@ -1,0 +1,141 @@
+"""The warehouse's bulk appends and as-of reads, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from octopus.core.errors import MissingDataError
+from octopus.core.rejects import Reject
+from resources.warehouse.connection import Role
+from resources.warehouse.store import Warehouse
+
+CLOSE = datetime(2022, 12, 1, 21, tzinfo=UTC)
+SEEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def warehouse(database_url: str) -> Warehouse:
+    return Warehouse(database_url, Role.RESEARCH)
+
+
+def bars(closes: dict[str, float], *, known_at: datetime | None = None) -> pl.DataFrame:
+    """One bar for each instrument at the same session."""
+    return pl.DataFrame(
+        {
+            "source": "test",
+            "instrument": list(closes),
+            "ts": [CLOSE] * len(closes),
+            "session": [CLOSE.date()] * len(closes),
+            "open": None,
+            "high": None,
+            "low": None,
+            "close": list(closes.values()),
+            "volume": None,
+            "known_at": [known_at or CLOSE + timedelta(minutes=15)] * len(closes),
+            "known_at_imputed": [known_at is None] * len(closes),
+        }
+    )
+
+
+def versions(warehouse: Warehouse, instrument: str) -> list[tuple[float, datetime, int]]:
+    rows = warehouse.rows(
+        "select close, known_at, batch_id from raw.bars where instrument = %s order by batch_id", [instrument]
+    )
+    return [(row["close"], row["known_at"], row["batch_id"]) for row in rows]
+
+
+def test_appending_the_same_again_stores_nothing_and_takes_no_batch_number(warehouse: Warehouse) -> None:
+    first = warehouse.append("bars", bars({"A": 1.0, "B": 2.0}), source="test")
+    again = warehouse.append("bars", bars({"A": 1.0, "B": 2.0}), source="test")
+    assert (first.new, first.batch_id) == (2, 1)
+    assert (again.new, again.restated, again.unchanged, again.batch_id) == (0, 0, 2, None)
+    assert warehouse.scalar("select count(*) from ops.batches") == 1
+
+
+def test_a_value_that_goes_and_comes_back_is_three_rows(warehouse: Warehouse) -> None:
+    for close, when in ((1.0, 0), (1.5, 1), (1.0, 2)):
+        report = warehouse.append("bars", bars({"A": close}), source="test", now=SEEN + timedelta(days=when))
+        assert report.changed
+    assert [close for close, _, _ in versions(warehouse, "A")] == [1.0, 1.5, 1.0]
+
+
+def test_a_restatement_is_known_from_our_first_sight_of_it(warehouse: Warehouse) -> None:
+    warehouse.append("bars", bars({"A": 1.0}), source="test", now=SEEN)
+    warehouse.append("bars", bars({"A": 1.1}), source="test", now=SEEN + timedelta(hours=1))
+    (_, first, _), (_, second, _) = versions(warehouse, "A")
+    assert first == CLOSE + timedelta(minutes=15)
+    assert second == SEEN + timedelta(hours=1)
+
+
+def test_a_restatement_whose_time_the_vendor_recorded_keeps_that_time(warehouse: Warehouse) -> None:
+    told = CLOSE + timedelta(days=2)
+    warehouse.append("bars", bars({"A": 1.0}), source="test", now=SEEN)
+    warehouse.append("bars", bars({"A": 1.1}, known_at=told), source="test", now=SEEN + timedelta(hours=1))
+    assert versions(warehouse, "A")[1][1] == told
+
+
+def test_only_what_differs_is_stored(warehouse: Warehouse) -> None:
+    warehouse.append("bars", bars({"A": 1.0, "B": 2.0, "C": 3.0}), source="test")
+    report = warehouse.append("bars", bars({"A": 1.0, "B": 2.2, "C": 3.0, "D": 4.0}), source="test")
+    assert (report.new, report.restated, report.unchanged) == (1, 1, 2)
+    assert len(versions(warehouse, "A")) == 1
+
+
+def test_rejects_go_to_quarantine_once_with_their_payload(warehouse: Warehouse) -> None:
+    reject = Reject("bars", "A", "close is not a number", {"close": float("nan"), "day": date(2022, 12, 1)})
+    first = warehouse.append("bars", bars({"B": 1.0}), source="test", rejects=[reject])
+    again = warehouse.append("bars", bars({"B": 1.0}), source="test", rejects=[reject])
+    assert (first.quarantined, again.quarantined, again.batch_id) == (1, 0, None)
+    (row,) = warehouse.rows("select reason, payload, instrument from raw.quarantine")
+    assert row["reason"] == "close is not a number"
+    assert row["payload"] == {"close": "number:NaN", "day": "2022-12-01"}
+
+
+def test_a_key_twice_in_one_frame_is_refused_and_nothing_is_stored(warehouse: Warehouse) -> None:
+    frame = pl.concat([bars({"A": 1.0}), bars({"A": 2.0})])
+    with pytest.raises(MissingDataError, match="twice"):
+        warehouse.append("bars", frame, source="test")
+    assert warehouse.scalar("select count(*) from raw.bars") == 0
+
+
+def test_nan_and_null_are_one_and_the_same(warehouse: Warehouse) -> None:
+    warehouse.append("bars", bars({"A": 1.0}), source="test")
+    nan = bars({"A": 1.0}).with_columns(volume=pl.lit(float("nan")))
+    assert not warehouse.append("bars", nan, source="test").changed
+
+
+def test_replace_changes_rows_only_when_their_content_differs(warehouse: Warehouse) -> None:
+    day = date(2022, 12, 1)
+    rows = pl.DataFrame({"session": [day] * 2, "instrument": ["A", "B"], "feature": ["f"] * 2, "value": [1.0, None]})
+    assert warehouse.replace("strategy.features", {"session": day}, rows)
+    assert not warehouse.replace("strategy.features", {"session": day}, rows)
+    assert warehouse.replace("strategy.features", {"session": day}, rows.head(1))
+    assert warehouse.scalar("select count(*) from strategy.features") == 1
+
+
+def test_replace_leaves_other_scopes_alone(warehouse: Warehouse) -> None:
+    for day in (date(2022, 12, 1), date(2022, 12, 2)):
+        rows = pl.DataFrame({"session": [day], "instrument": ["A"], "feature": ["f"], "value": [1.0]})
+        warehouse.replace("strategy.features", {"session": day}, rows)
+    warehouse.replace("strategy.features", {"session": date(2022, 12, 1)}, rows.clear())
+    assert warehouse.scalar("select min(session) from strategy.features") == date(2022, 12, 2)
+
+
+def test_batch_numbers_follow_the_order_of_commits(database_url: str) -> None:
+    """A second writer waits for the first: its number is higher, whoever began earlier."""
+    import threading
+
+    warehouse = Warehouse(database_url, Role.RESEARCH)
+    threads = [
+        threading.Thread(target=warehouse.append, args=("bars", bars({f"S{n}": 1.0})), kwargs={"source": f"s{n}"})
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [row["batch_id"] for row in warehouse.rows("select batch_id from ops.batches order by batch_id")]
+    assert numbers == list(range(1, 9))

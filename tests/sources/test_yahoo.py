@@ -1,0 +1,232 @@
+"""Yahoo over a real socket, with recorded answers of the real service."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from octopus.core.errors import SourceUnavailableError
+from octopus.core.sessions import Sessions
+from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from resources.sources.yahoo import YahooMarketData
+
+XNYS = Sessions()
+START, END = date(2021, 2, 1), date(2022, 1, 31)
+NOW = datetime(2025, 2, 21, 22, 0, tzinfo=UTC)
+NVDA = "historical/historical-via-chart-NVDA-split-2021-02-01-to-2022-01-31.csv.json"
+MSFT = "historical/historical-via-chart-MSFT-dividends-2021-02-01-to-2022-01-31.csv.json"
+AAPL = "chart_v8/chart-AAPL-2020-08-31-to-2020-11-07.json"
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def recorded(test_data: Path):
+    def read(name: str) -> dict[str, Any]:
+        return json.loads((test_data / "wire" / "yahoo" / name).read_text())["response"]["bodyJson"]
+
+    return read
+
+
+@pytest.fixture
+def yahoo(vendor, yfinance_cache):
+    vendor.answer("getcrumb", b"crumb", kind="text/plain")
+    return YahooMarketData(vendor.url, timeout_s=5, cache_dir=yfinance_cache, now=lambda: NOW)
+
+
+def with_bar_and_split(chart: dict[str, Any], day: datetime, ratio: tuple[int, int]) -> dict[str, Any]:
+    """The answer as it is once a later split is in it: its bar and event at the end; the rest already adjusted."""
+    result = chart["chart"]["result"][0]
+    stamp = int(day.timestamp())
+    result["timestamp"].append(stamp)
+    quote = result["indicators"]["quote"][0]
+    for name in ("open", "high", "low", "close"):
+        quote[name].append(121.79)
+    quote["volume"].append(314162700)
+    for series in result["indicators"].get("adjclose", []):
+        series["adjclose"].append(121.79)
+    events = result.setdefault("events", {}).setdefault("splits", {})
+    events[str(stamp)] = {"date": stamp, "numerator": ratio[0], "denominator": ratio[1], "splitRatio": "x"}
+    return chart
+
+
+def test_prices_are_stored_as_printed_on_their_day(vendor, yahoo, recorded):
+    """NVIDIA closed at 529.48 on 2021-02-01; Yahoo sends 13.237 since its splits of 2021 (4:1) and 2024 (10:1)."""
+    vendor.answer("chart/NVDA", with_bar_and_split(recorded(NVDA), datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (10, 1)))
+    data = yahoo.fetch(["NVDA"], START, END, XNYS)
+    bars = data.bars
+    assert bars.schema == BARS_SCHEMA
+    assert data.actions.schema == ACTIONS_SCHEMA
+    assert data.instruments.schema == INSTRUMENTS_SCHEMA
+    first = bars.row(0, named=True)
+    assert first["close"] == 529.48
+    assert first["volume"] == round(217204000 / 40)
+    assert first["ts"] == datetime(2021, 2, 1, 21, tzinfo=UTC)
+    assert first["known_at"] == datetime(2021, 2, 1, 21, 15, tzinfo=UTC)
+    assert first["known_at_imputed"]
+    on_the_ex_date = bars.filter(pl.col("session") == date(2021, 7, 20))["close"][0]
+    the_day_before = bars.filter(pl.col("session") == date(2021, 7, 19))["close"][0]
+    assert (the_day_before, on_the_ex_date) == (751.19, 186.12)
+    assert bars["session"].max() <= END
+    assert data.rejects == []
+    assert data.actions.select("session", "kind", "value").rows() == [(date(2021, 7, 20), "split", 4.0)]
+
+
+def test_the_request_reaches_to_the_present_so_that_no_split_is_missing(vendor, yahoo, recorded):
+    vendor.answer("chart/NVDA", recorded(NVDA))
+    yahoo.fetch(["NVDA"], START, END, XNYS)
+    (asked,) = vendor.paths("period1")
+    period2 = int(asked.split("period2=")[1].split("&")[0])
+    assert period2 > datetime(2022, 2, 1, tzinfo=UTC).timestamp()
+    assert "split" in asked
+
+
+def test_a_later_split_restates_nothing(vendor, yahoo, recorded):
+    """Before and after the split of 2024, Yahoo's numbers differ by ten and our raw bars by nothing."""
+    late = recorded(NVDA)
+    early = copy.deepcopy(late)
+    quote = early["chart"]["result"][0]["indicators"]["quote"][0]
+    for name in ("open", "high", "low", "close"):
+        quote[name] = [None if price is None else round(price * 10, 5) for price in quote[name]]
+    quote["volume"] = [volume // 10 for volume in quote["volume"]]
+    vendor.answer("chart/NVDA", early)
+    before = yahoo.fetch(["NVDA"], START, END, XNYS)
+    vendor.routes.pop()
+    vendor.answer("chart/NVDA", with_bar_and_split(late, datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (10, 1)))
+    after = yahoo.fetch(["NVDA"], START, END, XNYS)
+    assert before.bars.equals(after.bars)
+    assert before.actions.equals(after.actions)
+    assert before.payload_hash != after.payload_hash
+
+
+def test_dividends_are_cash_for_a_share_of_their_day(vendor, yahoo, recorded):
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    data = yahoo.fetch(["MSFT"], START, END, XNYS)
+    assert data.actions.select("session", "kind", "value").rows() == [
+        (date(2021, 2, 17), "dividend", 0.56),
+        (date(2021, 5, 19), "dividend", 0.56),
+        (date(2021, 8, 18), "dividend", 0.56),
+        (date(2021, 11, 17), "dividend", 0.62),
+    ]
+    assert data.bars["close"][0] == 239.65
+    assert (data.actions["known_at"] == data.actions["ts"]).all()
+    assert data.actions["ts"][0] == XNYS.open_utc(date(2021, 2, 17))
+
+
+def test_a_dividend_before_a_split_is_multiplied_back(vendor, yahoo, recorded):
+    chart = with_bar_and_split(recorded(MSFT), datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (4, 1))
+    vendor.answer("chart/MSFT", chart)
+    paid = yahoo.fetch(["MSFT"], START, END, XNYS).actions
+    assert paid["value"].to_list() == [2.24, 2.24, 2.24, 2.48]
+
+
+def test_the_instrument_is_described_by_the_answer(vendor, yahoo, recorded):
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    (row,) = yahoo.fetch(["MSFT"], START, END, XNYS).instruments.to_dicts()
+    assert (row["name"], row["exchange"], row["currency"], row["asset_class"], row["price_basis"]) == (
+        "Microsoft Corporation", "XNAS", "USD", "equity", "raw",
+    )  # fmt: skip
+    assert row["ts"] == datetime(1986, 3, 13, 14, 30, tzinfo=UTC)
+
+
+def test_malformed_bars_go_to_quarantine_and_the_rest_is_kept(vendor, yahoo, recorded):
+    chart = recorded(AAPL)
+    quote = chart["chart"]["result"][0]["indicators"]["quote"][0]
+    quote["close"][1] = None
+    quote["low"][2] = -1.0
+    quote["high"][3], quote["low"][3] = 100.0, 110.0
+    quote["volume"][4] = -5
+    chart["chart"]["result"][0]["timestamp"][5] = int(datetime(2020, 9, 7, 13, 30, tzinfo=UTC).timestamp())  # Labor Day
+    vendor.answer("chart/AAPL", chart)
+    data = yahoo.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS)
+    reasons = {reject.payload["session"]: reject.reason for reject in data.rejects}
+    assert reasons == {
+        "2020-09-01": "close is missing",
+        "2020-09-02": "low -1.0 is not a positive number",
+        "2020-09-03": "high 100.0 is below low 110.0",
+        "2020-09-04": "volume -5.0 is not a non-negative number",
+        "2020-09-07": "the session date 2020-09-07 is not a session of XNYS",
+    }
+    assert data.bars.height == 49 - 5
+    assert all(reject.table == "bars" and reject.instrument == "AAPL" for reject in data.rejects)
+    json.dumps([dict(reject.payload) for reject in data.rejects], allow_nan=False)
+
+
+def test_a_session_that_still_trades_is_no_bar_yet(vendor, yfinance_cache, recorded):
+    vendor.answer("chart/AAPL", recorded(AAPL))
+    in_the_afternoon = datetime(2020, 11, 6, 19, 0, tzinfo=UTC)
+    source = YahooMarketData(vendor.url, cache_dir=yfinance_cache, now=lambda: in_the_afternoon)
+    data = source.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS)
+    assert data.bars["session"].max() == date(2020, 11, 5)
+    assert data.rejects == []
+
+
+def test_one_bad_symbol_does_not_lose_the_others(vendor, yahoo, recorded):
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    gone = {"chart": {"result": None, "error": {"code": "Not Found", "description": "No data found"}}}
+    vendor.answer("chart/GONE", gone, status=404)
+    vendor.answer("chart/ODD", {"chart": {"result": [{"meta": {}}], "error": None}})
+    vendor.answer("chart/LIST", [])
+    data = yahoo.fetch(["GONE", "LIST", "MSFT", "ODD"], START, END, XNYS)
+    assert data.bars["instrument"].unique().to_list() == ["MSFT"]
+    assert sorted(str(reject.instrument) for reject in data.rejects) == ["GONE", "LIST", "ODD"]
+    assert all(str(reject.instrument) in reject.reason for reject in data.rejects)
+
+
+def test_no_rows_at_all_are_frames_without_rows(vendor, yahoo):
+    vendor.answer("chart/GONE", {"chart": {"result": [], "error": None}})
+    data = yahoo.fetch(["GONE"], START, END, XNYS)
+    assert (data.bars.schema, data.bars.height) == (BARS_SCHEMA, 0)
+    assert len(data.rejects) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (429, b"Too Many Requests", "text/plain", "429"),
+        (500, b"<html>oops</html>", "text/html", "HTTP 500"),
+        (403, b"{}", "application/json", "HTTP 403"),
+        (200, b"<html>sign in</html>", "text/html", "not JSON"),
+    ],
+)
+def test_a_failing_service_is_one_clear_error(vendor, yahoo, status, body, kind, says):
+    vendor.answer("chart/", body, status=status, kind=kind)
+    with pytest.raises(SourceUnavailableError, match=says) as caught:
+        yahoo.fetch(["MSFT"], START, END, XNYS)
+    assert str(caught.value).startswith("yahoo: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failure_is_not_remembered(vendor, yahoo, recorded):
+    vendor.answer("chart/MSFT", b"<html>oops</html>", status=500)
+    with pytest.raises(SourceUnavailableError):
+        yahoo.fetch(["MSFT"], START, END, XNYS)
+    vendor.routes.pop()
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    assert yahoo.fetch(["MSFT"], START, END, XNYS).bars.height == 252
+
+
+def test_a_cut_answer_is_no_answer(vendor, yahoo, recorded):
+    vendor.answer("chart/MSFT", recorded(MSFT), cut=True)
+    with pytest.raises(SourceUnavailableError, match="no answer for MSFT"):
+        yahoo.fetch(["MSFT"], START, END, XNYS)
+
+
+def test_nobody_there(closed_port_url, yfinance_cache):
+    source = YahooMarketData(closed_port_url, timeout_s=2, cache_dir=yfinance_cache)
+    with pytest.raises(SourceUnavailableError, match="check the network"):
+        source.fetch(["MSFT"], START, END, XNYS)
+
+
+def test_one_refusal_is_met_with_a_fresh_cookie(vendor, yahoo, recorded):
+    """yfinance asks again after an expired cookie: that must not look like an outage."""
+    vendor.answer("chart/MSFT", {"finance": {"error": {"code": "Unauthorized"}}}, status=401, once=True)
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    assert yahoo.fetch(["MSFT"], START, END, XNYS).bars.height == 252
