@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from psycopg import sql
-from resources.warehouse.audit_log import verify
 
 from resources.settings import Settings
+from resources.trading import anchor_file
+from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
@@ -21,14 +22,14 @@ SCHEMAS = (
     "compliance", "execution", "audit", "paper",
 )  # fmt: skip
 
-DIARIES = frozenset({"ops.runs", "execution.leases"})
+DIARIES = frozenset({"ops.runs", "execution.leases", "execution.launches"})
 """Tables that note that a run took place; they grow with every run and are no part of its result."""
 
 
 def status(settings: Settings) -> dict[str, Any]:
     """The stable form of `octopus status --json`."""
     warehouse = Warehouse(settings.database_url, Role.OWNER)
-    audit = verify(settings.database_url)
+    audit = verify(settings.database_url, anchor_file(settings))
     return {
         "tables": table_counts(warehouse),
         "last_run": last_run(warehouse),

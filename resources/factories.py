@@ -21,9 +21,11 @@ from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
 if TYPE_CHECKING:
+    from resources.brokers.base import Broker
     from resources.registry import ModelRegistry
     from resources.sentiment.base import SentimentModel
     from resources.sources.base import MarketDataSource, NewsSource, SocialSource
+    from resources.trading import Trading
 
 T = TypeVar("T")
 
@@ -132,6 +134,21 @@ def registry(settings: Settings) -> ModelRegistry:
     from resources.registry import ModelRegistry
 
     return ModelRegistry(settings.mlflow_url, settings.home / "mlflow")
+
+
+def broker(settings: Settings) -> Broker:
+    """The account's broker."""
+    from resources.trading import paper_broker
+
+    return paper_broker(settings, trading_clock(settings))
+
+
+def trading(settings: Settings) -> Trading:
+    """Everything that acts on the account."""
+    from resources.trading import Trading, paper_broker
+
+    clock = trading_clock(settings)
+    return Trading(settings, clock, paper_broker(settings, clock))
 
 
 def lazily(make: Callable[[Settings], object], description: str) -> dg.ResourceDefinition:

@@ -102,12 +102,18 @@ def seal(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, payloa
     """Make the entry that follows the one whose hash is ``prev_hash`` (`GENESIS_HASH` for the first).
 
     Raises:
-        InvalidEntryError: ``at`` has no time zone, or ``seq`` is below 1.
+        InvalidEntryError: ``at`` has no time zone, ``seq`` is below 1, or a text holds a NUL character or half a
+            surrogate pair, which PostgreSQL would not give back.
     """
     if at.utcoffset() is None:
         raise InvalidEntryError(f"audit entry {seq}: at = {at.isoformat()} has no time zone: give UTC")
     if seq < 1:
         raise InvalidEntryError(f"audit entry: seq = {seq}: the first entry is 1")
+    for name, text in (("kind", kind), ("subject", subject), ("payload", payload)):
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidEntryError(
+                f"audit entry {seq}: {name} = {text!r} holds a character no database stores: drop it"
+            )
     digest = _digest(prev_hash, seq, at, kind, subject, payload)
     return AuditEntry(seq, at.astimezone(UTC), kind, subject, payload, prev_hash, digest)
 
@@ -172,4 +178,4 @@ def _digest(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, pay
     instant = at.astimezone(UTC).isoformat(timespec="microseconds")
     # A JSON array quotes every field, so that no two different entries have the same text.
     text = canonical_json([_ENCODING, prev_hash, seq, instant, kind, subject, payload])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

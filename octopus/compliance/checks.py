@@ -8,7 +8,7 @@ where it cannot be evaluated for the account, and finds an order broken where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -92,8 +92,10 @@ def findings(rule: rules.Rule, case: Case) -> list[Finding]:
             return _self_crosses(case)
         case rules.ShortSale():
             return _short_sales(case)
-        case rules.PositionLimit():
-            return _position_limits(rule.parameters, case)
+        case rules.PositionLimitShares():
+            return _share_limits(rule.parameters, case)
+        case rules.PositionLimitFraction():
+            return _fraction_limits(rule.parameters, case)
         case rules.OrderCount():
             return [_order_count(rule.parameters, case)]
         case rules.MinimumPrice():
@@ -106,8 +108,8 @@ def off_reason(rule: rules.Rule, context: ComplianceContext) -> str | None:
         return "switched off in the policy"
     if not rule.in_effect(context.trade_session):
         return f"in effect from {rule.effective_from} to {rule.effective_to or 'now'}, not on {context.trade_session}"
-    if isinstance(rule, rules.MinimumPrice) and context.price_basis == "total_return":
-        return "prices are total-return indices, not what a share costs"
+    if context.price_basis == "total_return" and isinstance(rule, rules.MinimumPrice | rules.PositionLimitShares):
+        return "prices are total-return indices and shares pseudo-shares, so neither means anything here"
     return None
 
 
@@ -182,7 +184,8 @@ def _self_crosses(case: Case) -> list[Finding]:
     return found
 
 
-def _rivals(order: PlannedOrder, case: Case):  # type: ignore[no-untyped-def]
+def _rivals(order: PlannedOrder, case: Case) -> Iterator[str]:
+    """Orders of the account on the other side of the same instrument, described."""
     for working in case.snapshot.open_orders:
         if working.instrument == order.instrument and working.side is not order.side and working.remaining > 0:
             yield f"open {working.side} {working.client_order_id}"
@@ -225,67 +228,55 @@ def _short_sale(
     return Finding(order, short > located, reason, float(short), float(located))
 
 
-def _position_limits(parameters: rules.PositionLimitParameters, case: Case) -> list[Finding]:
-    ends = _position_ends(case)
-    if case.context.price_basis is None:
-        raise MissingDataError("the price basis is missing: it must be raw or total_return")
-    shares_count = parameters.max_shares is not None and case.context.price_basis == "raw"
-    if not shares_count and parameters.max_fraction_of_equity is None:
-        reason = "shares are pseudo-shares on a total-return basis, so max_shares means nothing here"
-        return [Finding(order, False, reason) for order in case.batch.orders]
-    equity = _equity(case.snapshot) if parameters.max_fraction_of_equity is not None else Decimal(0)
+def _share_limits(parameters: rules.PositionLimitSharesParameters, case: Case) -> list[Finding]:
+    _require_price_basis(case)
+    limit, ends = parameters.max_shares, _position_ends(case)
     found = []
     for order in case.batch.orders:
-        finding = _share_limit(parameters.max_shares, order, ends) if shares_count else None
-        if (finding is None or not finding.broken) and parameters.max_fraction_of_equity is not None:
-            finding = _fraction_limit(parameters.max_fraction_of_equity, order, ends, case.snapshot, equity)
-        if finding is not None:
-            found.append(finding)
+        end = ends[order.instrument, order.side]
+        reason = f"{order.side} {order.instrument} may reach {end} shares on that side, limit {limit}"
+        found.append(Finding(order, end > limit, reason, float(end), float(limit)))
+    return found
+
+
+def _fraction_limits(parameters: rules.PositionLimitFractionParameters, case: Case) -> list[Finding]:
+    limit, ends, equity = parameters.max_fraction_of_equity, _position_ends(case), _equity(case.snapshot)
+    found = []
+    for order in case.batch.orders:
+        # The dearer of two prices: the broker may not quote what is not held, and the plan's own price may be old.
+        quoted = case.snapshot.prices.get(order.instrument, order.reference_price)
+        price = max(order.reference_price, quoted) if _is_price(quoted) else order.reference_price
+        fraction = ends[order.instrument, order.side] * price / equity
+        reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
+        found.append(Finding(order, fraction > Decimal(str(limit)), reason, float(fraction), limit))
     return found
 
 
 def _position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
-    """How far buys alone and sells alone may take each instrument, open orders and the whole batch included."""
+    """How long buys alone and how short sells alone may leave each instrument, shares, positive on the order's side.
+
+    Open orders and the whole batch are included. A position that an order only makes smaller is negative here.
+    """
     ends: dict[tuple[str, Side], Decimal] = {}
     for order in case.batch.orders:
         key = (order.instrument, order.side)
-        start = case.snapshot.positions.get(order.instrument, Decimal(0))
-        before = ends.get(key, start + order.side.sign * case.snapshot.working(*key))
-        ends[key] = before + order.signed_quantity
+        held = case.snapshot.positions.get(order.instrument, Decimal(0)) * order.side.sign
+        ends[key] = ends.get(key, held + case.snapshot.working(*key)) + order.quantity
     return ends
 
 
-def _share_limit(
-    limit: Decimal | None, order: PlannedOrder, ends: Mapping[tuple[str, Side], Decimal]
-) -> Finding | None:
-    if limit is None:
-        return None
-    end = ends[order.instrument, order.side] * order.side.sign
-    reason = f"{order.side} {order.instrument} may reach {end} shares on that side, limit {limit}"
-    return Finding(order, end > limit, reason, float(end), float(limit))
-
-
-def _fraction_limit(
-    limit: float,
-    order: PlannedOrder,
-    ends: Mapping[tuple[str, Side], Decimal],
-    snapshot: AccountSnapshot,
-    equity: Decimal,
-) -> Finding:
-    # The dearer of two prices: the broker may not quote what is not held, and the plan's own price may be old.
-    price = max(order.reference_price, snapshot.prices.get(order.instrument, order.reference_price))
-    fraction = ends[order.instrument, order.side] * order.side.sign * price / equity
-    reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
-    return Finding(order, fraction > Decimal(str(limit)), reason, float(fraction), limit)
-
-
 def _equity(snapshot: AccountSnapshot) -> Decimal:
-    unmarked = sorted(name for name in snapshot.positions if name not in snapshot.prices)
+    unmarked = sorted(name for name in snapshot.positions if not _is_price(snapshot.prices.get(name)))
     if unmarked:
         raise MissingDataError(f"the broker's price of {', '.join(unmarked)} is missing: take a new snapshot")
-    if not snapshot.equity > 0:
-        raise MissingDataError(f"equity of account {snapshot.account} is {snapshot.equity}, not positive: fund it")
-    return snapshot.equity
+    equity = snapshot.equity
+    if not (equity.is_finite() and equity > 0):
+        raise MissingDataError(f"equity of account {snapshot.account} is {equity}, not positive: correct its cash")
+    return equity
+
+
+def _is_price(price: Decimal | None) -> bool:
+    return price is not None and price.is_finite() and price > 0
 
 
 def _order_count(parameters: rules.OrderCountParameters, case: Case) -> Finding:
@@ -295,8 +286,7 @@ def _order_count(parameters: rules.OrderCountParameters, case: Case) -> Finding:
 
 
 def _minimum_prices(parameters: rules.MinimumPriceParameters, case: Case) -> list[Finding]:
-    if case.context.price_basis is None:
-        raise MissingDataError("the price basis is missing: it must be raw or total_return")
+    _require_price_basis(case)
     limit = parameters.min_price_usd
     found = []
     for order in case.batch.orders:
@@ -304,3 +294,8 @@ def _minimum_prices(parameters: rules.MinimumPriceParameters, case: Case) -> lis
         reason = f"{order.side} {order.instrument} at {price}, lowest price to buy at {limit}"
         found.append(Finding(order, is_buy and price < limit, reason, float(price), float(limit)))
     return found
+
+
+def _require_price_basis(case: Case) -> None:
+    if case.context.price_basis is None:
+        raise MissingDataError("the price basis is missing: it must be raw or total_return")

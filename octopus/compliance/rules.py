@@ -126,26 +126,26 @@ class ShortSale(_Rule):
     parameters: NoParameters
 
 
-class PositionLimitParameters(_Strict):
-    """Largest position of one instrument, long or short; at least one of the two.
-
-    Attributes:
-        max_shares: shares. max_fraction_of_equity: value at the last price as a fraction of equity.
-    """
-
-    max_shares: Decimal | None = Field(gt=0)
-    max_fraction_of_equity: float | None = Field(gt=0, le=10)
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> PositionLimitParameters:
-        if self.max_shares is None and self.max_fraction_of_equity is None:
-            raise ValueError("max_shares and max_fraction_of_equity are both null: give one, or set the mode to off")
-        return self
+class PositionLimitSharesParameters(_Strict):
+    max_shares: Decimal = Field(gt=0)
 
 
-class PositionLimit(_Rule):
-    kind: Literal["position_limit"]
-    parameters: PositionLimitParameters
+class PositionLimitShares(_Rule):
+    """Most shares of one instrument, long or short; off on a total-return basis, whose shares are pseudo-shares."""
+
+    kind: Literal["position_limit_shares"]
+    parameters: PositionLimitSharesParameters
+
+
+class PositionLimitFractionParameters(_Strict):
+    max_fraction_of_equity: float = Field(gt=0, le=10)
+
+
+class PositionLimitFraction(_Rule):
+    """Largest value of one instrument, long or short, as a fraction of equity."""
+
+    kind: Literal["position_limit_fraction"]
+    parameters: PositionLimitFractionParameters
 
 
 class OrderCountParameters(_Strict):
@@ -177,7 +177,8 @@ Rule = (
     | DuplicateOrder
     | SelfCross
     | ShortSale
-    | PositionLimit
+    | PositionLimitShares
+    | PositionLimitFraction
     | OrderCount
     | MinimumPrice
 )

@@ -98,13 +98,18 @@ def cash_of(fills: Iterable[Fill], entries: Iterable[Entry]) -> Decimal:
     return sum((fill.cash_flow for fill in fills), Decimal(0)) + sum((entry.cash for entry in entries), Decimal(0))
 
 
-def action_entry(action: CorporateAction, held: Decimal, price: Decimal | None, lot: Decimal) -> Entry | None:
+def action_order(action: CorporateAction) -> tuple[datetime, str, bool]:
+    """Sort key: a split comes before a dividend of the same day, which is told for one share as of the ex-date."""
+    return action.at, action.instrument, action.kind is not EntryKind.SPLIT
+
+
+def action_entry(action: CorporateAction, held: Decimal, last_close: Decimal | None, lot: Decimal) -> Entry | None:
     """What ``action`` does to ``held`` shares; None when nothing moves.
 
     Args:
         held: shares at the open of the ex-session, before this action, negative for a short.
-        price: of one share after the action: pays the fraction of a share that a split leaves over. Without one the
-            fraction stays in the book.
+        last_close: of one share before the action: a split's fraction of a share is paid in cash at it, divided by the
+            split's ratio. Without one the fraction stays in the book.
         lot: the smallest quantity the account may hold: 1 for whole shares.
     """
     if not held:
@@ -116,8 +121,8 @@ def action_entry(action: CorporateAction, held: Decimal, price: Decimal | None, 
     after = held * action.value
     whole = after.quantize(QUANTITY_STEP, ROUND_DOWN)
     cash = Decimal(0)
-    if price is not None:
+    if last_close is not None:
         whole = (after / lot).to_integral_value(ROUND_DOWN) * lot
-        cash = ((after - whole) * price).quantize(QUANTITY_STEP)
+        cash = ((after - whole) * last_close / action.value).quantize(QUANTITY_STEP)
     note = f"{action.value} for 1" + (f", fraction {after - whole} paid in cash" if cash else "")
     return Entry(entry_id, action.kind, action.instrument, whole - held, cash, action.at, note)

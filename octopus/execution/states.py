@@ -146,10 +146,6 @@ def advance(status: OrderStatus, event: Event | Execution) -> OrderStatus:
 def _executed(status: OrderStatus, execution: Execution) -> OrderStatus:
     if execution.fill_id in status.fill_ids:
         return status
-    if status.state is OrderState.APPROVED:
-        raise IllegalTransitionError(
-            f"fill {execution.fill_id} of an order that was never sent; look for a trade entered by hand at the broker"
-        )
     if execution.quantity <= 0:
         raise IllegalTransitionError(
             f"fill {execution.fill_id} has quantity {execution.quantity}; "
@@ -159,7 +155,8 @@ def _executed(status: OrderStatus, execution: Execution) -> OrderStatus:
     state = status.state
     if filled >= status.quantity:
         state = OrderState.FILLED
-    elif state in WORKING:
+    elif state in WORKING or state is OrderState.APPROVED:
+        # Filled although we hold it unsent: the venue knows better, and it must not be sent now.
         state = OrderState.PARTIALLY_FILLED
     elif state is OrderState.REJECTED:
         state = OrderState.CANCELLED

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
 from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
-from octopus.execution.book import QUANTITY_STEP, Book, CorporateAction, Entry, EntryKind, action_entry
+from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind, action_entry, action_order
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
     BrokerAccount,
@@ -215,11 +215,10 @@ class PaperBroker:
             return
         before = self.sessions.previous(session)
         actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), at)
-        for action in sorted(actions, key=_action_order):
+        for action in sorted(actions, key=action_order):
             held = positions.get(action.instrument, Decimal(0))
             last = self.feed.last_close(action.instrument, before)
-            price = (last / action.value).quantize(PRICE_STEP) if last and action.kind is EntryKind.SPLIT else None
-            entry = action_entry(action, held, price, _lot(ledger))
+            entry = action_entry(action, held, last, _lot(ledger))
             if entry is None:
                 continue
             ledger.add_entry(entry)
@@ -358,7 +357,7 @@ class PaperBroker:
         price = self.feed.last_close(instrument, last)
         if price is None:
             return None
-        for action in sorted(self.feed.actions([instrument], self.sessions.close_utc(last), now), key=_action_order):
+        for action in sorted(self.feed.actions([instrument], self.sessions.close_utc(last), now), key=action_order):
             price = price / action.value if action.kind is EntryKind.SPLIT else price - action.value
         return max(price.quantize(PRICE_STEP), PRICE_STEP)
 
@@ -378,11 +377,6 @@ def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
             power += other.value
     need = order.quantity * mark
     return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
-
-
-def _action_order(action: CorporateAction) -> tuple[datetime, str, bool]:
-    """A split comes before a dividend of the same day, which is told for one share as of the ex-date."""
-    return action.at, action.instrument, action.kind is not EntryKind.SPLIT
 
 
 def _lot(ledger: Ledger) -> Decimal:

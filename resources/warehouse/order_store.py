@@ -1,11 +1,11 @@
 """The order path's records: every statement on the schema ``execution``, each in one short transaction.
 
-Belongs here: claims, fences, the kill switch, orders, fills, our book and what reconciliation found. Does not: talking to
-a broker (no transaction is open while one is asked), deciding (octopus/execution) and the order of the steps
+Belongs here: claims, fences, the kill switch, orders, fills, our book and what reconciliation found. Does not: talking
+to a broker (no transaction is open while one is asked), deciding (octopus/execution) and the order of the steps
 (resources/execution_engine.py).
 
-Who may send: the account's advisory lock keeps two workers apart while both can reach the database. The fence keeps out a
-worker that lost the lock without noticing: each claim raises it, and `begin_send` refuses a lower one in the very
+Who may send: the account's advisory lock keeps two workers apart while both can reach the database. The fence keeps
+out a worker that lost the lock without noticing: each claim raises it, and `begin_send` refuses a lower one in the very
 transaction that commits ``submitting``. The lease's expiry stops a worker that slept through it. What a broker reports
 may be recorded by anyone: it is true whoever heard it, and recording it twice changes nothing.
 """
@@ -31,6 +31,7 @@ from octopus.core.orders import (
     AccountSnapshot,
     Batch,
     Fill,
+    OpenOrder,
     OrderType,
     Outcome,
     PlannedOrder,
@@ -43,15 +44,11 @@ from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
-from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
 
 _LOCK_POLL_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-_DATABASE_ID: LiteralString = """(
-    select concat_ws('.', s.system_identifier, c.timeline_id, d.oid)
-    from pg_control_system() s, pg_control_checkpoint() c, pg_database d where d.datname = current_database())"""
 
 
 class BatchRefusedError(OctopusError):
@@ -171,7 +168,7 @@ class OrderStore:
         with self.connection.transaction():
             opened = self.connection.execute(
                 "insert into execution.trading_state (account, state, reason, changed_by, changed_at, database_id) "
-                f"values (%s, 'active', %s, %s, %s, {_DATABASE_ID}) on conflict (account) do nothing",
+                "values (%s, 'active', %s, %s, %s, execution.database_id()) on conflict (account) do nothing",
                 [account, reason, by, now],
             )
             if opened.rowcount:
@@ -183,9 +180,10 @@ class OrderStore:
         with self.connection.transaction():
             self.connection.execute(
                 "insert into execution.trading_state (account, state, reason, changed_by, changed_at, database_id) "
-                f"values (%(account)s, %(state)s, %(reason)s, %(by)s, %(now)s, {_DATABASE_ID}) "
+                "values (%(account)s, %(state)s, %(reason)s, %(by)s, %(now)s, execution.database_id()) "
                 "on conflict (account) do update set state = excluded.state, reason = excluded.reason, "
-                "changed_by = excluded.changed_by, changed_at = excluded.changed_at, database_id = excluded.database_id",
+                "changed_by = excluded.changed_by, changed_at = excluded.changed_at, "
+                "database_id = excluded.database_id",
                 {"account": account, "state": state.value, "reason": reason, "by": by, "now": now},
             )
             self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
@@ -193,7 +191,7 @@ class OrderStore:
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now."""
         row = self._row(
-            f"select state, reason, database_id = {_DATABASE_ID} as here "
+            "select state, reason, database_id = execution.database_id() as here "
             "from execution.trading_state where account = %s",
             [account],
         )
@@ -205,18 +203,14 @@ class OrderStore:
             )
         return TradingStatus(TradingState(row["state"]), row["reason"])
 
-    # -- what there is to execute ---------------------------------------------------------------------------------------
+    # -- what there is to execute
+    # ---------------------------------------------------------------------------------------
 
     def batch(self, batch_id: str) -> StoredBatch:
         """The plan; raises `BatchRefusedError` when there is none."""
         head = self._row(
             """
-            select b.*, exists (select from compliance.approvals a where a.batch_id = b.batch_id) as judged,
-                coalesce(b.superseded_by, (
-                    select n.batch_id from portfolio.batches n
-                    where n.account = b.account and (n.session, n.created_at, n.batch_id) >
-                          (b.session, b.created_at, b.batch_id)
-                    order by n.session desc, n.created_at desc limit 1)) as successor
+            select b.*, exists (select from compliance.approvals a where a.batch_id = b.batch_id) as judged
             from portfolio.batches b where b.batch_id = %s
             """,
             [batch_id],
@@ -230,14 +224,31 @@ class OrderStore:
             )
         )
         batch = Batch(batch_id, head["account"], head["session"], head["not_before"], head["expires_at"], orders)
-        return StoredBatch(batch, head["successor"], head["judged"], self._research_denials(batch))
+        return StoredBatch(batch, self.successor(batch_id), head["judged"], self._research_denials(batch))
+
+    def successor(self, batch_id: str) -> str | None:
+        """The batch that replaces this one: named as such, or decided later for the same account."""
+        successor: str | None = _scalar(
+            self.connection,
+            """
+            select coalesce(b.superseded_by, (
+                select n.batch_id from portfolio.batches n
+                where n.account = b.account
+                  and (n.session, n.created_at, n.batch_id) > (b.session, b.created_at, b.batch_id)
+                order by n.session desc, n.created_at desc limit 1))
+            from portfolio.batches b where b.batch_id = %s
+            """,
+            [batch_id],
+        )
+        return successor
 
     def _research_denials(self, batch: Batch) -> dict[str, str]:
         rows = self._rows(
             """
             select intent_id, rule, reason from risk.limit_report where batch_id = %(batch)s and outcome = 'deny'
             union all
-            select intent_id, rule, reason from compliance.pretrade_report where batch_id = %(batch)s and outcome = 'deny'
+            select intent_id, rule, reason from compliance.pretrade_report where batch_id = %(batch)s and outcome =
+            'deny'
             """,
             {"batch": batch.batch_id},
         )
@@ -254,8 +265,18 @@ class OrderStore:
     ) -> tuple[StoredOrder, ...]:
         """Orders of the account, by state and batch if given, oldest batch first."""
         rows = self._rows(
-            f"{_ORDERS} where o.account = %(account)s and (%(states)s::text[] is null or o.state = any(%(states)s)) "
-            "and (%(batch)s::text is null or i.batch_id = %(batch)s) order by i.session, i.instrument",
+            """
+            select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
+                i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type,
+                b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
+                o.client_order_id) as fill_ids
+            from execution.orders o
+            join execution.order_intents i using (intent_id)
+            join portfolio.batches b using (batch_id)
+            where o.account = %(account)s and (%(states)s::text[] is null or o.state = any(%(states)s))
+              and (%(batch)s::text is null or i.batch_id = %(batch)s)
+            order by i.session, i.instrument
+            """,
             {
                 "account": account,
                 "states": None if states is None else [state.value for state in states],
@@ -277,7 +298,8 @@ class OrderStore:
         rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
         return {row["intent_id"]: row["status"] for row in rows}
 
-    # -- claiming and sending -------------------------------------------------------------------------------------------
+    # -- claiming and sending
+    # -------------------------------------------------------------------------------------------
 
     def claim(
         self, stored: StoredBatch, judged: Sequence[PlannedOrder], decision: Decision, snapshot: AccountSnapshot,
@@ -331,14 +353,14 @@ class OrderStore:
         )
         return None if row is None else Claim(batch_id, row["account"], row["attempt"], row["fence"])
 
-    def snapshot_time(self, claim: Claim) -> datetime:
-        """When the snapshot was taken that the claim was judged with."""
-        taken_at: datetime = _scalar(
-            self.connection,
-            "select taken_at from execution.snapshots where batch_id = %s and attempt = %s",
-            [claim.batch_id, claim.attempt],
+    def claimed_snapshot(self, claim: Claim) -> AccountSnapshot:
+        """The stored snapshot that the claim was judged with."""
+        row = self._row(
+            "select * from execution.snapshots where batch_id = %s and attempt = %s", [claim.batch_id, claim.attempt]
         )
-        return taken_at
+        if row is None:
+            raise BatchRefusedError(f"attempt {claim.attempt} of batch {claim.batch_id} has no snapshot; start another")
+        return _snapshot(row)
 
     def begin_send(self, claim: Claim, order_id: str, event: Event, now: datetime) -> None:
         """Commit ``submitting``: from here on the order may stand at the broker.
@@ -353,7 +375,8 @@ class OrderStore:
         """
         with self.connection.transaction():
             lease = self._row(
-                "select fence, expires_at > clock_timestamp() as valid from execution.leases where account = %s for update",
+                "select fence, expires_at > clock_timestamp() as valid from execution.leases "
+                "where account = %s for update",
                 [claim.account],
             )
             if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
@@ -390,7 +413,8 @@ class OrderStore:
         database is a restored copy. Returns how many.
         """
         restored = self._row(
-            f"select database_id <> {_DATABASE_ID} as moved from execution.trading_state where account = %s", [account]
+            "select database_id <> execution.database_id() as moved from execution.trading_state where account = %s",
+            [account],
         )
         moved = bool(restored and restored["moved"])
         voided = 0
@@ -411,7 +435,7 @@ class OrderStore:
             return "the database was restored: approvals of before do not count"
         if now >= order.expires_at:
             return "not sent in its window"
-        successor = self.batch(order.batch_id).successor
+        successor = self.successor(order.batch_id)
         return f"superseded by batch {successor}" if successor else None
 
     def finish(self, account: str, now: datetime) -> None:
@@ -436,7 +460,8 @@ class OrderStore:
         with self.connection.transaction():
             self._note("batch.refused", batch_id, {"reason": reason, "trading_time": now})
 
-    # -- what the broker reports ----------------------------------------------------------------------------------------
+    # -- what the broker reports
+    # ----------------------------------------------------------------------------------------
 
     def record(
         self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None
@@ -445,7 +470,8 @@ class OrderStore:
         with self.connection.transaction():
             if broker_order_id:
                 self.connection.execute(
-                    "update execution.orders set broker_order_id = coalesce(broker_order_id, %s) where client_order_id = %s",
+                    "update execution.orders set broker_order_id = coalesce(broker_order_id, %s) "
+                    "where client_order_id = %s",
                     [broker_order_id, order_id],
                 )
             return self._apply(order_id, event, now, {"reason": reason} if reason else {})
@@ -473,8 +499,8 @@ class OrderStore:
                                              at, session)
                 values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
                 """,
-                [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity, fill.price,
-                 fill.fees, fill.at, booked],
+                [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity,
+                 fill.price, fill.fees, fill.at, booked],
             )  # fmt: skip
             if not added.rowcount:
                 return False
@@ -484,6 +510,10 @@ class OrderStore:
             }  # fmt: skip
             after = advance(status, Execution(fill.fill_id, fill.quantity))
             self._write_status(fill.client_order_id, status, after, now, detail, kind="order.fill")
+            if status.state is OrderState.APPROVED:
+                self._note(
+                    "alert.unexpected_fill", fill.client_order_id, {"remedy": "the broker filled an unsent order"}
+                )
             if after.overfilled:
                 self._note(
                     "alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": after.filled}
@@ -509,7 +539,8 @@ class OrderStore:
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
-    # -- our book --------------------------------------------------------------------------------------------------------
+    # -- our book
+    # --------------------------------------------------------------------------------------------------------
 
     def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
         """Our fills with ``at >= since``, oldest first."""
@@ -522,11 +553,16 @@ class OrderStore:
     def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
         """Fills and entries booked in sessions with ``after < session <= until``."""
         parameters = {"account": account, "after": after or date.min, "until": until}
-        where: LiteralString = (
-            "where account = %(account)s and session > %(after)s and session <= %(until)s order by at"
+        fills = self._rows(
+            "select * from execution.fills where account = %(account)s and session > %(after)s "
+            "and session <= %(until)s order by at, fill_id",
+            parameters,
         )
-        fills = self._rows(f"select * from execution.fills {where}, fill_id", parameters)
-        entries = self._rows(f"select * from execution.entries {where}, entry_id", parameters)
+        entries = self._rows(
+            "select * from execution.entries where account = %(account)s and session > %(after)s "
+            "and session <= %(until)s order by at, entry_id",
+            parameters,
+        )
         return tuple(_fill(row) for row in fills), tuple(_entry(row) for row in entries)
 
     def book(self, account: str, since: datetime | None = None) -> Book:
@@ -548,34 +584,45 @@ class OrderStore:
             account, cash, self.positions(account), self.fills(account, since), tuple(_entry(row) for row in entries)
         )
 
-    def positions(self, account: str) -> dict[str, Decimal]:
-        """Shares by instrument from everything booked; zero positions are absent."""
+    def positions(self, account: str, before: date | None = None) -> dict[str, Decimal]:
+        """Shares by instrument from everything booked (in sessions before ``before``); zero positions are absent."""
         rows = self._rows(
             """
             select instrument, sum(quantity) as quantity from (
-                select instrument, case side when 'buy' then quantity else -quantity end as quantity
+                select instrument, session, case side when 'buy' then quantity else -quantity end as quantity
                 from execution.fills where account = %(account)s
                 union all
-                select instrument, quantity from execution.entries
+                select instrument, session, quantity from execution.entries
                 where account = %(account)s and instrument is not null
             ) as movements
+            where %(before)s::date is null or session < %(before)s
             group by instrument having sum(quantity) <> 0 order by instrument
+            """,
+            {"account": account, "before": before},
+        )
+        return {row["instrument"]: row["quantity"] for row in rows}
+
+    def first_session(self, account: str) -> date | None:
+        """The session of the account's first movement; None when nothing was booked."""
+        first: date | None = _scalar(
+            self.connection,
+            """
+            select min(session) from (
+                select session from execution.fills where account = %(account)s
+                union all select session from execution.entries where account = %(account)s) as movements
             """,
             {"account": account},
         )
-        return {row["instrument"]: row["quantity"] for row in rows}
+        return first
 
     def sent_ids(self, account: str) -> frozenset[str]:
         """Client order ids of every order of the account."""
         rows = self._rows("select client_order_id from execution.orders where account = %s", [account])
         return frozenset(row["client_order_id"] for row in rows)
 
-    def last_nav(self, account: str, until: date) -> NavRecord | None:
-        """The latest struck NAV of a session at or before ``until``."""
-        row = self._row(
-            "select * from execution.nav where account = %s and session <= %s order by session desc limit 1",
-            [account, until],
-        )
+    def last_nav(self, account: str) -> NavRecord | None:
+        """The latest struck NAV; None before the first."""
+        row = self._row("select * from execution.nav where account = %s order by session desc limit 1", [account])
         if row is None:
             return None
         held = self._rows(
@@ -593,7 +640,8 @@ class OrderStore:
         """Store a NAV with its positions, once."""
         with self.connection.transaction():
             struck = self.connection.execute(
-                "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows, closing, cash) "
+                "insert into execution.nav "
+                "(account, session, opening, price_pnl, fees, dividends, flows, closing, cash) "
                 "values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, session) do nothing",
                 [account, session, nav.opening, nav.price_pnl, nav.fees, nav.dividends, nav.flows, nav.closing,
                  nav.holdings.cash],
@@ -644,7 +692,8 @@ class OrderStore:
             )
         return True
 
-    # -- the audit log ---------------------------------------------------------------------------------------------------
+    # -- the audit log
+    # ---------------------------------------------------------------------------------------------------
 
     def drain_outbox(self, audit: AuditLog) -> int:
         """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries."""
@@ -656,11 +705,12 @@ class OrderStore:
                 "with gone as (delete from execution.outbox returning *) "
                 "select outbox_id, kind, subject, payload from gone order by outbox_id"
             )
-            head = audit.extend(self.connection, [(row["kind"], row["subject"], row["payload"]) for row in rows])
-        audit.anchor_at(head)
+            head = audit.extend(self.connection, [Record(row["kind"], row["subject"], row["payload"]) for row in rows])
+        audit.remember(head)
         return len(rows)
 
-    # -- inside ----------------------------------------------------------------------------------------------------------
+    # -- inside
+    # ----------------------------------------------------------------------------------------------------------
 
     def _take_lease(self, account: str, holder: str) -> int:
         fence: int = _scalar(
@@ -682,7 +732,7 @@ class OrderStore:
         status = self.trading_status(account)
         if status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
-        successor = self.batch(batch_id).successor
+        successor = self.successor(batch_id)
         if successor:
             raise BatchRefusedError(f"batch {batch_id} was superseded by {successor}; execute that one")
 
@@ -706,7 +756,8 @@ class OrderStore:
 
     def _begin_attempt(self, batch: Batch, fence: int, run_id: str, now: datetime) -> int:
         self.connection.execute(
-            "update execution.attempts set status = 'abandoned', finished_at = %s where account = %s and status = 'claimed'",
+            "update execution.attempts set status = 'abandoned', finished_at = %s "
+            "where account = %s and status = 'claimed'",
             [now, batch.account],
         )
         attempt: int = _scalar(
@@ -803,8 +854,8 @@ class OrderStore:
         kind: str | None = None,
     ) -> None:  # fmt: skip
         row = self._row(
-            "update execution.orders set state = %s, filled_quantity = %s, reason = coalesce(%s, reason), updated_at = %s "
-            "where client_order_id = %s returning fence",
+            "update execution.orders set state = %s, filled_quantity = %s, reason = coalesce(%s, reason), "
+            "updated_at = %s where client_order_id = %s returning fence",
             [after.state.value, after.filled, detail.get("reason"), now, order_id],
         )
         fence = row["fence"] if row else 0
@@ -835,23 +886,13 @@ class OrderStore:
             "insert into execution.outbox (kind, subject, payload) values (%s, %s, %s)", [kind, subject, _json(payload)]
         )
 
-    def _rows(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
+    def _rows(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
         with self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, parameters).fetchall()  # type: ignore[call-overload,no-any-return]
+            return cursor.execute(query, parameters).fetchall()
 
-    def _row(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
+    def _row(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
         rows = self._rows(query, parameters)
         return rows[0] if rows else None
-
-
-_ORDERS = """
-    select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
-        i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, b.expires_at,
-        array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids
-    from execution.orders o
-    join execution.order_intents i using (intent_id)
-    join portfolio.batches b using (batch_id)
-"""
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedOrder:
@@ -920,6 +961,21 @@ def _snapshot_record(snapshot: AccountSnapshot) -> dict[str, object]:
     }
 
 
+def _snapshot(row: Mapping[str, Any]) -> AccountSnapshot:
+    record = row["snapshot"]
+    return AccountSnapshot(
+        account=row["account"],
+        taken_at=row["taken_at"],
+        cash=Decimal(record["cash"]),
+        positions={name: Decimal(shares) for name, shares in record["positions"].items()},
+        prices={name: Decimal(price) for name, price in record["prices"].items()},
+        open_orders=tuple(
+            OpenOrder(item["client_order_id"], item["instrument"], Side(item["side"]), Decimal(item["remaining"]))
+            for item in record["open_orders"]
+        ),
+    )
+
+
 def _json(value: object) -> Jsonb:
     return Jsonb(value, dumps=canonical_json)
 
@@ -930,7 +986,7 @@ def _stored(value: Decimal | None) -> Decimal | None:
 
 
 def _scalar(
-    connection: psycopg.Connection, query: str, parameters: Sequence[object] | Mapping[str, object] = ()
+    connection: psycopg.Connection, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
 ) -> Any:
-    row = connection.execute(query, parameters).fetchone()  # type: ignore[call-overload]
+    row = connection.execute(query, parameters).fetchone()
     return row[0] if row else None

@@ -41,7 +41,7 @@ class WarehousePrices:
         if not rows:
             return None
         opening = rows[0]["open"]
-        return Bar(None if opening is None else _decimal(opening), _decimal(rows[0]["close"]))
+        return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
 
     def last_close(self, instrument: str, session: date) -> Decimal | None:
         """The latest close at or before ``session``; None before the instrument's first bar."""
@@ -52,7 +52,7 @@ class WarehousePrices:
             """,
             [self.source, instrument, session],
         )
-        return None if close is None else _decimal(close)
+        return None if close is None else decimal_price(close)
 
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
         """Splits and dividends of ``instruments`` whose ex-session opens after ``after``, by ``until``."""
@@ -67,10 +67,11 @@ class WarehousePrices:
         )
         ordered = sorted(rows, key=lambda row: (row["ts"], row["instrument"], row["kind"]))
         return [
-            CorporateAction(EntryKind(row["kind"]), row["instrument"], _decimal(row["value"]), row["ts"])
+            CorporateAction(EntryKind(row["kind"]), row["instrument"], decimal_price(row["value"]), row["ts"])
             for row in ordered
         ]
 
 
-def _decimal(value: float) -> Decimal:
+def decimal_price(value: float) -> Decimal:
+    """The decimal that a stored binary price means."""
     return Decimal(repr(value)).quantize(PRICE_STEP)

@@ -19,7 +19,8 @@ priced as (
         a.value,
         p.session as previous_session,
         p.close as previous_close,
-        greatest(a.known_from, p.known_from) as known_from,
+        -- Not before the ex-session opens: until then a later close may still come.
+        greatest(a.known_from, p.known_from, a.effective_utc) as known_from,
         least(a.known_to, p.known_to, min(p.known_from) over (
             partition by a.source, a.instrument, a.ex_session, a.batch_id order by p.session desc
             range between unbounded preceding and interval '1 day' preceding

@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('stg_bars') }}, {{ ref('stg_corporate_actions') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',

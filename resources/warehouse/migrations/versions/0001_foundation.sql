@@ -401,8 +401,14 @@ create table execution.trading_state (
     reason text not null,
     changed_by text not null,
     changed_at timestamptz not null,
-    database_id text not null              -- cluster, timeline and database: elsewhere the row is a restored copy, which halts
+    database_id text not null              -- execution.database_id() when it was set: elsewhere the row is a restored copy
 );
+
+-- Cluster, timeline and database: a restored or copied database has another one, and trading in it starts halted.
+create function execution.database_id() returns text language sql stable as $$
+    select concat_ws('.', s.system_identifier, c.timeline_id, d.oid)
+    from pg_control_system() s, pg_control_checkpoint() c, pg_database d where d.datname = current_database()
+$$;
 
 -- One row per account: who may send now. A higher fence ends every lower one.
 create table execution.leases (
@@ -432,6 +438,15 @@ create table execution.snapshots (
     taken_at timestamptz not null,
     snapshot jsonb not null,
     primary key (batch_id, attempt)
+);
+
+-- Runs that set out to execute a batch, claimed or not: the sensor numbers its run keys by them.
+create table execution.launches (
+    batch_id text not null,
+    run_id text not null,
+    first_seen timestamptz not null,       -- wall clock
+    last_seen timestamptz not null,
+    primary key (batch_id, run_id)
 );
 
 create table execution.verdicts (

@@ -1,0 +1,198 @@
+"""M7 Execution Manager: from the approved batch to reconciled positions.
+
+Belongs here: the steps of the execution engine as assets. Does not: the engine (resources/execution_engine.py), its
+rules (octopus/execution) and anything of research: this module loads without dbt and machine learning.
+
+No asset here has a retry policy: what was sent is never sent again because something else failed. Each can be
+materialised again by hand; what is done is not done twice.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from assets import keys, partitions, reporting
+from octopus.core.errors import OctopusError
+from octopus.execution.pictures import nav_picture
+from resources.trading import Trading
+from resources.warehouse import launches
+from resources.warehouse.plans import Plans
+from resources.warehouse.store import Warehouse
+
+GROUP = "execution"
+OWNERS = ["team:execution"]
+POOL = "broker"
+
+
+class NothingToExecuteError(OctopusError):
+    """There is no approved batch for the session; the message says which asset makes one."""
+
+
+def _batch_id(warehouse: Warehouse, account: str, session: date) -> str:
+    batch = Plans(warehouse).batch(account, session)
+    if batch is None:
+        raise NothingToExecuteError(f"no plan for {account} on {session}; run the research job `daily` for it first")
+    return batch.batch_id
+
+
+@dg.asset(
+    key=keys.ORDER_INTENTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.PRETRADE_REPORT],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def order_intents(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """The batch judged again from a fresh broker snapshot, and claimed: each intent approved or denied."""
+    batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
+    launches.note(warehouse, batch, context.run.run_id)
+    with trading.engine() as engine:
+        planned = engine.store.batch(batch).batch
+        if planned.orders:
+            engine.clock.wait_until(planned.not_before)
+            engine.prepare(batch, context.run.run_id)
+        else:
+            context.log.info(f"batch {batch} plans no order: the account is where it should be")
+    rows = warehouse.read(
+        """
+        select instrument, side, quantity::float8 as quantity, reference_price::float8 as reference_price, status
+        from execution.order_intents where batch_id = $1 order by instrument
+        """,
+        [batch],
+    )
+    counts = _count(rows, "status")
+    return dg.MaterializeResult(metadata={"batch_id": batch, **counts, "table": reporting.table(rows)})
+
+
+@dg.asset(
+    key=keys.ORDERS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.ORDER_INTENTS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def orders(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """The approved intents, each sent to the broker once."""
+    batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
+    launches.note(warehouse, batch, context.run.run_id)
+    with trading.engine() as engine:
+        placement = engine.send(batch, context.run.run_id)
+    rows = _orders(warehouse, batch)
+    return dg.MaterializeResult(
+        metadata={
+            "batch_id": batch, "sent": len(placement.sent), "stopped": placement.stopped or "no",
+            **_count(rows, "state"), "table": reporting.table(rows),
+        }
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=keys.FILLS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.ORDERS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def fills(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """What the broker filled: orders are followed until they are terminal, each fill is booked once."""
+    batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
+    launches.note(warehouse, batch, context.run.run_id)
+    with trading.engine() as engine:
+        collection = engine.collect_fills(batch)
+    rows = warehouse.read(
+        """
+        select f.instrument, f.side, f.quantity::float8 as quantity, f.price::float8 as price, f.fees::float8 as fees,
+               10000 * (f.price / i.reference_price - 1)::float8 * case f.side when 'buy' then 1 else -1 end
+                   as shortfall_bps
+        from execution.fills f
+        join execution.order_intents i using (client_order_id)
+        where i.batch_id = $1 order by f.instrument
+        """,
+        [batch],
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "batch_id": batch, "fills": len(rows), "new": collection.new_fills,
+            "still_open": len(collection.open_orders), "fees": float(rows["fees"].sum()),
+            "notional": float((rows["quantity"] * rows["price"]).sum()), "table": reporting.table(rows),
+        }
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=keys.POSITIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.FILLS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def positions(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """Our own book after the session's fills, and its NAV: P&L by price, fees, dividends and flows."""
+    with trading.engine() as engine:
+        session = trading.execution_session(partitions.session_of(context))
+        engine.update_positions(trading.account, session)
+    rows = warehouse.read(
+        """
+        select instrument, quantity::float8 as quantity, price::float8 as price, (quantity * price)::float8 as value
+        from execution.positions where account = $1 and session = $2 order by value desc nulls last
+        """,
+        [trading.account, session],
+    )
+    nav = warehouse.read(
+        """
+        select session, opening::float8 as opening, price_pnl::float8 as price_pnl, fees::float8 as fees,
+               dividends::float8 as dividends, flows::float8 as flows, closing::float8 as closing, cash::float8 as cash
+        from execution.nav where account = $1 order by session
+        """,
+        [trading.account],
+    )
+    shown: dict[str, object] = {"session": str(session), "positions": len(rows), "table": reporting.table(rows)}
+    if not nav.is_empty():
+        shown["nav"] = float(nav["closing"][-1])
+        shown["cash"] = float(nav["cash"][-1])
+        shown["nav_table"] = reporting.table(nav.tail(10))
+        shown["picture"] = reporting.picture(nav_picture(nav["session"].to_list(), nav["closing"].to_list()), "NAV")
+    return dg.MaterializeResult(metadata=shown)
+
+
+@dg.asset(
+    key=keys.RECONCILIATION, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.POSITIONS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+    check_specs=[dg.AssetCheckSpec("books_agree", asset=keys.RECONCILIATION, description="Our book is the broker's.")],
+)  # fmt: skip
+def reconciliation(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """Our book against the broker's own ledger: each difference classified, with what to do about it."""
+    with trading.engine() as engine:
+        session = trading.execution_session(partitions.session_of(context))
+        breaks = engine.reconcile(trading.account, session)
+    rows = pl.DataFrame(
+        {
+            "kind": [b.kind.value for b in breaks], "instrument": [b.instrument for b in breaks],
+            "detail": [b.detail for b in breaks], "remedy": [b.remedy for b in breaks],
+        },
+        schema={"kind": pl.String, "instrument": pl.String, "detail": pl.String, "remedy": pl.String},
+    )  # fmt: skip
+    check = dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
+    return dg.MaterializeResult(
+        metadata={"session": str(session), "breaks": len(breaks), "table": reporting.table(rows)}, check_results=[check]
+    )
+
+
+def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:
+    return warehouse.read(
+        """
+        select i.instrument, i.side, i.quantity::float8 as quantity, o.filled_quantity::float8 as filled, o.state,
+               o.broker_order_id, o.reason
+        from execution.orders o join execution.order_intents i using (intent_id)
+        where i.batch_id = $1 order by i.instrument
+        """,
+        [batch],
+    )
+
+
+def _count(rows: pl.DataFrame, column: str) -> dict[str, int]:
+    return {str(name): int(count) for name, count in rows[column].value_counts().sort(column).iter_rows()}
+
+
+ASSETS = (order_intents, orders, fills, positions, reconciliation)

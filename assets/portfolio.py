@@ -1,0 +1,217 @@
+"""M8 Portfolio Optimizer: what the account holds, what it should hold, and the orders in between.
+
+Belongs here: joining the account, the decision and the plan. Does not: the decision (octopus/decision.py) and how it is
+executed (assets/execution.py).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import dagster as dg
+import numpy as np
+import polars as pl
+from octopus.decision import Decision, decide
+from octopus.portfolio.rebalance import plan_orders
+
+from assets import inputs, keys, partitions, reporting
+from octopus.core.errors import MissingDataError, OctopusError
+from octopus.core.ids import batch_id, canonical_json, fingerprint
+from octopus.core.orders import AccountSnapshot, Batch, OrderType
+from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+from octopus.execution.window import execution_window
+from resources.brokers.base import Broker
+from resources.clock import Clock
+from resources.settings import Settings
+from resources.warehouse.plans import Plans
+from resources.warehouse.store import Warehouse
+
+GROUP = "portfolio"
+OWNERS = ["team:portfolio"]
+
+
+@dg.asset(
+    key=keys.OPENING_POSITIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    partitions_def=partitions.SESSIONS, pool="broker",
+)  # fmt: skip
+def opening_positions(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    clock: dg.ResourceParam[Clock],
+    broker: dg.ResourceParam[Broker],
+) -> dg.MaterializeResult[None]:
+    """What the broker says the account holds when the session is decided; a settled session keeps what it was."""
+    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    stored = plans.snapshot(account, session)
+    if stored is not None and (plans.is_settled(account, session) or not is_current(settings, clock, session)):
+        return dg.MaterializeResult(metadata=_holdings(stored[1], changed=False))
+    if not is_current(settings, clock, session):
+        context.log.warning(f"{session} is not the current session: the account is shown as it is now")
+    snapshot = broker.snapshot(settings.symbols)
+    changed = plans.save_snapshot(session, snapshot)
+    return dg.MaterializeResult(metadata=_holdings(snapshot, changed=changed))
+
+
+def is_current(settings: Settings, clock: Clock, session: date) -> bool:
+    """``session`` is the latest one that has been decided."""
+    return settings.sessions.last_decided(clock.now()) == session
+
+
+def _holdings(snapshot: AccountSnapshot, *, changed: bool) -> dict[str, object]:
+    frame = pl.DataFrame(
+        {
+            "instrument": list(snapshot.positions),
+            "shares": [float(q) for q in snapshot.positions.values()],
+            "price": [float(snapshot.prices[name]) for name in snapshot.positions],
+        },
+        schema={"instrument": pl.String, "shares": pl.Float64, "price": pl.Float64},
+    ).with_columns(value=pl.col("shares") * pl.col("price"))
+    return {
+        "changed": changed, "equity": float(snapshot.equity), "cash": float(snapshot.cash),
+        "positions": len(snapshot.positions), "table": reporting.table(frame),
+    }  # fmt: skip
+
+
+@dg.asset(
+    key=keys.TARGET_WEIGHTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.SIGNALS, keys.PREDICTIONS, keys.OPENING_POSITIONS], partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def target_weights(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """The weights that the one decision function wants, with the optimiser's certificate."""
+    session = partitions.session_of(context)
+    panel = inputs.panel(settings, warehouse, session)
+    snapshot_id, snapshot = _snapshot(warehouse, settings, session)
+    predictions, model = inputs.predictions(warehouse, panel, session)
+    previous = weights_of(snapshot, panel.symbols)
+    decision = decide(inputs.prepared(panel, settings.decision), -1, predictions, previous, settings.decision)
+    sources = {
+        "panel": inputs.panel_fingerprint(panel), "config": settings.decision.model_dump(mode="json"),
+        "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
+    }  # fmt: skip
+    decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"
+    changed = _store(warehouse, session, decision_id, panel, decision, model, sources)
+    frame = _weights(panel.symbols, decision)
+    return dg.MaterializeResult(
+        metadata={
+            "changed": changed, "decision_id": decision_id, "model": model or "none: the model signal abstains",
+            "gross": float(np.abs(decision.target_weights).sum()), "cash": float(1 - decision.target_weights.sum()),
+            "fallback": decision.fallback or "none",
+            "certificate": dg.MetadataValue.json(decision.certificate_record()),
+            "table": reporting.table(frame.sort("weight", descending=True)),
+        }
+    )  # fmt: skip
+
+
+def weights_of(snapshot: AccountSnapshot, symbols: tuple[str, ...]) -> FloatArray:
+    """Each position as a fraction of the account's equity, shape (N,).
+
+    Raises:
+        MissingDataError: the account holds something outside the panel, or has no equity.
+    """
+    strangers = sorted(set(snapshot.positions) - set(symbols))
+    if strangers:
+        raise MissingDataError(
+            f"the account holds {', '.join(strangers)}, of which no price is known; add it to config/universe.yaml "
+            "or sell it by hand"
+        )
+    equity = snapshot.equity
+    if equity <= 0:
+        raise MissingDataError(f"the account {snapshot.account} has equity {equity}: deposit money before it can trade")
+    values = [float(snapshot.positions.get(n, Decimal(0)) * snapshot.prices.get(n, Decimal(0))) for n in symbols]
+    return np.array(values) / float(equity)
+
+
+def _snapshot(warehouse: Warehouse, settings: Settings, session: date) -> tuple[str, AccountSnapshot]:
+    stored = Plans(warehouse).snapshot(settings.paper.account, session)
+    if stored is None:
+        raise MissingDataError(
+            f"no snapshot of account {settings.paper.account} for {session}; materialise portfolio/opening_positions"
+        )
+    return stored
+
+
+def _weights(symbols: tuple[str, ...], decision: Decision) -> pl.DataFrame:
+    return pl.DataFrame({"instrument": symbols, "weight": decision.target_weights, "alpha": decision.alpha})
+
+
+def _store(
+    warehouse: Warehouse,
+    session: date,
+    decision_id: str,
+    panel: Panel,
+    decision: Decision,
+    model: str | None,
+    sources: dict[str, object],
+) -> bool:
+    record = pl.DataFrame(
+        {
+            "decision_id": [decision_id], "session": [session], "model": [model],
+            "certificate": [canonical_json(decision.certificate_record())], "inputs": [canonical_json(sources)],
+            "created_at": [datetime.now(UTC)],
+        },
+        schema_overrides={"model": pl.String},
+    )  # fmt: skip
+    warehouse.insert_new("portfolio.decisions", record)
+    frame = _weights(panel.symbols, decision).with_columns(
+        pl.lit(session).alias("session"), pl.lit(decision_id).alias("decision_id")
+    )
+    return warehouse.replace("portfolio.target_weights", {"session": session}, frame)
+
+
+@dg.asset(
+    key=keys.REBALANCE_PLAN, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.TARGET_WEIGHTS], partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def rebalance_plan(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """The orders from what is held to what is wanted, for the next session; what is still open is netted."""
+    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    if plans.is_settled(account, session):
+        batch = plans.batch(account, session)
+        context.log.info(f"{session} was executed already: its plan stays")
+        return dg.MaterializeResult(metadata=_plan_metadata(batch, changed=False))
+    snapshot_id, snapshot = _snapshot(warehouse, settings, session)
+    targets, decision_id = _targets(warehouse, session)
+    order_type = OrderType.MARKET_ON_CLOSE if settings.recorded else OrderType.MARKET_ON_OPEN
+    window = execution_window(settings.sessions, session, order_type)
+    name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value))
+    orders = plan_orders(
+        name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type
+    )
+    batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
+    changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
+    return dg.MaterializeResult(metadata=_plan_metadata(batch, changed=changed))
+
+
+def _targets(warehouse: Warehouse, session: date) -> tuple[dict[str, float], str]:
+    rows = warehouse.rows(
+        "select instrument, weight, decision_id from portfolio.target_weights where session = %s", [session]
+    )
+    if not rows:
+        raise OctopusError(f"no target weights for {session}; materialise portfolio/target_weights first")
+    return {row["instrument"]: row["weight"] for row in rows}, rows[0]["decision_id"]
+
+
+def _plan_metadata(batch: Batch | None, *, changed: bool) -> dict[str, object]:
+    orders = batch.orders if batch is not None else ()
+    frame = pl.DataFrame(
+        {
+            "side": [order.side.value for order in orders], "instrument": [order.instrument for order in orders],
+            "quantity": [float(order.quantity) for order in orders],
+            "notional": [float(order.notional) for order in orders],
+        },
+        schema={"side": pl.String, "instrument": pl.String, "quantity": pl.Float64, "notional": pl.Float64},
+    )  # fmt: skip
+    return {
+        "changed": changed, "batch_id": batch.batch_id if batch else "none", "orders": len(orders),
+        "notional": float(frame["notional"].sum()), "table": reporting.table(frame.sort("side", "instrument")),
+    }  # fmt: skip
+
+
+ASSETS = (opening_positions, target_weights, rebalance_plan)

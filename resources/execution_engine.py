@@ -1,0 +1,643 @@
+"""Executing one approved batch: from the stored plan to terminal orders, our book and its reconciliation.
+
+Belongs here: the order of the steps, and what happens between a commit and a broker's answer. Does not: statements
+(resources/warehouse/order_store.py), rules and states (octopus/execution), the gates (passed in as `judge`).
+
+The steps are functions of their own, because each is an asset: `prepare` (order_intents), `send` (orders),
+`collect_fills` (fills), `update_positions` (positions), `reconcile` (reconciliation). Each can be run again at any
+time, by another process, after a crash at any point: what is done is not done again.
+
+Sending one order is: commit ``submitting`` under the fence → tell the audit log → ask the broker, with no transaction
+open → commit the answer. A crash anywhere in between leaves ``submitting``, and what the next worker does about it
+depends on what the venue guarantees:
+
+- an idempotent key: look the order up; if the venue does not have it, send it again under the same id;
+- a searchable tag: look it up; if the venue does not have it (yet), the order is ``unknown``;
+- nothing: the order is ``unknown``.
+
+An unknown order counts as filled, freezes its instrument and raises an alert. It is settled by the venue's records:
+found, or still absent well after its expiry, when it can no longer arrive; where nothing can be searched, by a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from octopus.core.ids import client_order_id
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    GateReport,
+    OpenOrder,
+    Outcome,
+    PlannedOrder,
+    TradingState,
+    Verdict,
+)
+from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
+from octopus.execution.book import QUANTITY_STEP, action_entry, action_order
+from octopus.execution.nav import Holdings, NavStatement, strike_nav
+from octopus.execution.reconcile import CENT, Break, BreakKind
+from octopus.execution.reconcile import reconcile as compare_books
+from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
+from octopus.execution.window import send_by
+from resources.brokers.base import (
+    Broker,
+    BrokerError,
+    BrokerOrder,
+    BrokerUnavailableError,
+    Guarantee,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.price_feed import PriceFeed
+from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.order_store import (
+    BatchRefusedError,
+    Claim,
+    OrderStore,
+    StoredBatch,
+    StoredOrder,
+    TradingHaltedError,
+)
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+    from resources.clock import Clock
+
+Judge = Callable[[Batch, AccountSnapshot, datetime], Sequence[GateReport]]
+"""All gates over a batch: every report must approve an order. It reads limits and market anew each time it is asked."""
+
+Failpoint = Callable[[str], None]
+
+FAILPOINTS = (
+    "after_recovery",
+    "after_snapshot",
+    "after_claim",
+    "after_submitting_commit",
+    "after_submitting_audit",
+    "after_broker_submit",
+    "after_result_commit",
+    "after_sending",
+    "after_wait",
+    "after_fill_commit",
+    "after_order_settled",
+    "after_collecting",
+    "after_flows",
+    "after_positions",
+    "after_reconciliation",
+)
+"""Where a test may end the process: each name is passed to the engine's ``failpoint`` when it gets there."""
+
+
+def no_failpoint(_name: str) -> None:
+    """What production passes."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How patient the engine is.
+
+    Attributes:
+        max_snapshot_age: no order is sent on an older snapshot than this.
+        max_sends: sends of one order, the first included, where the venue's key is idempotent.
+        poll_interval, settle_timeout: how often and how long after the auction orders are asked for.
+        absent_grace: how long after its expiry an order that the venue does not know is held to have never arrived.
+        lookback: how far back the books' fills and entries are compared, and late fills looked for.
+        lot: smallest quantity the account may hold, for fractions that a split leaves over.
+        halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
+    """
+
+    max_snapshot_age: timedelta = timedelta(minutes=5)
+    max_sends: int = 3
+    poll_interval: timedelta = timedelta(seconds=5)
+    settle_timeout: timedelta = timedelta(minutes=15)
+    absent_grace: timedelta = timedelta(minutes=1)
+    lookback: timedelta = timedelta(days=30)
+    lot: Decimal = QUANTITY_STEP
+    cash_tolerance: Decimal = CENT
+    halt_on_breaks: bool = True
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What placing a batch's orders came to.
+
+    Attributes:
+        claim: None when there was nothing left to place.
+        sent: client order ids sent by this call.
+        stopped: why the rest was not sent; empty when nothing is left.
+    """
+
+    claim: Claim | None
+    sent: tuple[str, ...] = ()
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What the broker reported.
+
+    Attributes:
+        new_fills: fills booked by this call.
+        open_orders: orders still not terminal when patience ended.
+    """
+
+    new_fills: int
+    open_orders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BatchExecution:
+    """A batch, executed."""
+
+    placement: Placement
+    collection: Collection
+    navs: Mapping[date, NavStatement]
+    breaks: tuple[Break, ...]
+
+
+@dataclass(frozen=True)
+class ExecutionEngine:
+    """Everything that executing a batch needs.
+
+    Attributes:
+        judge: the gates; see `Judge`.
+        feed: closing prices and expected corporate actions for our own book, never the broker's word for them.
+        sessions: the exchange's calendar.
+    """
+
+    store: OrderStore
+    broker: Broker
+    clock: Clock
+    judge: Judge
+    audit: AuditLog
+    feed: PriceFeed
+    sessions: Sessions
+    settings: EngineSettings = field(default_factory=EngineSettings)
+    failpoint: Failpoint = no_failpoint
+
+    def execute_batch(self, batch_id: str, run_id: str) -> BatchExecution:
+        """All steps under one hold of the account's lock.
+
+        Raises:
+            BatchRefusedError: the batch may not be executed and never was begun.
+            AccountBusyError: another run executes on the account.
+            FencedOutError: another run took the account over.
+            BrokerError: the broker could not be asked; the next attempt takes up from here.
+        """
+        batch = self.store.batch(batch_id).batch
+        with self._account(batch.account):
+            claim = self._prepare(batch_id, run_id)
+            placement = self._send(claim) if claim else Placement(None)
+            collection = self._collect(batch)
+            navs = self._update_positions(batch.account)
+            breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
+        return BatchExecution(placement, collection, navs, breaks)
+
+    def prepare(self, batch_id: str, run_id: str) -> Claim | None:
+        """Settle what earlier attempts left, judge from a fresh snapshot, claim; None when nothing is left to send."""
+        with self._account(self.store.batch(batch_id).batch.account):
+            return self._prepare(batch_id, run_id)
+
+    def send(self, batch_id: str, run_id: str) -> Placement:
+        """Send what ``run_id`` claimed."""
+        with self._account(self.store.batch(batch_id).batch.account):
+            claim = self.store.claim_of(batch_id, run_id)
+            return self._send(claim) if claim else Placement(None)
+
+    def collect_fills(self, batch_id: str) -> Collection:
+        """Wait for the batch's auction and follow the account's orders until they are terminal."""
+        batch = self.store.batch(batch_id).batch
+        with self._account(batch.account):
+            return self._collect(batch)
+
+    def update_positions(self, account: str) -> Mapping[date, NavStatement]:
+        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        with self._account(account):
+            return self._update_positions(account)
+
+    def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
+        """Compare our book with the broker's and store what differs."""
+        with self._account(account):
+            return self._reconcile(account, session)
+
+    def cancel_open(self, account: str) -> tuple[str, ...]:
+        """Ask the broker to cancel every working order, for the kill switch; whoever follows the orders records it.
+
+        Needs no lock: a run that waits for an auction holds it for hours.
+        """
+        ids = tuple(o.client_order_id for o in self.store.working(account))
+        for order_id in ids:
+            self.broker.cancel(order_id)
+        return ids
+
+    def session_at(self, instant: datetime) -> date:
+        """The session that is running at ``instant``, or the next one."""
+        session = self.sessions.previous(instant.date())
+        while self.sessions.close_utc(session) < instant:
+            session = self.sessions.next(session)
+        return session
+
+    # -- inside: before sending
+    # ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _account(self, account: str) -> Iterator[None]:
+        with self.store.account_lock(account):
+            self.store.drain_outbox(self.audit)
+            try:
+                yield
+            finally:
+                self.store.drain_outbox(self.audit)
+
+    def _prepare(self, batch_id: str, run_id: str) -> Claim | None:
+        stored = self.store.batch(batch_id)
+        self._recover(stored.batch.account)
+        self.store.void_unsent(stored.batch.account, self.clock.now())
+        self.failpoint("after_recovery")
+        decided = self.store.decided(batch_id)
+        open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
+        left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
+        if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
+            return None
+        try:
+            return self._judge_and_claim(stored, decided, run_id)
+        except BatchRefusedError as refusal:
+            self.store.refuse(batch_id, str(refusal), self.clock.now())
+            if decided:
+                # Begun before: its orders are still followed to their end.
+                return None
+            raise
+
+    def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
+        batch = stored.batch
+        self._require_executable(stored)
+        snapshot = self._snapshot(batch)
+        self.failpoint("after_snapshot")
+        unresolved = self.store.unresolved(batch.account)
+        unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
+        fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
+        decision = Decision((), ())
+        if fresh:
+            seen = with_open_orders(snapshot, (_open_order(order) for order in unresolved))
+            judged = replace(batch, orders=fresh)
+            decision = decide(
+                judged,
+                seen,
+                self.judge(judged, seen, self.clock.now()),
+                state=self.store.trading_status(batch.account).state,
+                research_denials=stored.research_denials,
+                frozen={o.order.instrument for o in unresolved},
+            )
+        claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
+        self.failpoint("after_claim")
+        self.store.drain_outbox(self.audit)
+        return claim
+
+    def _require_executable(self, stored: StoredBatch) -> None:
+        batch, now = stored.batch, self.clock.now()
+        name = f"batch {batch.batch_id}"
+        status = self.store.trading_status(batch.account)
+        if status.state is TradingState.HALTED:
+            raise TradingHaltedError(
+                f"{name}: trading is halted: {status.reason}; `octopus resume` when that is settled"
+            )
+        if not stored.judged:
+            raise BatchRefusedError(f"{name} was not judged by both gates of research; run the research job to its end")
+        if stored.successor:
+            raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
+        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        if not batch.not_before <= now < closes:
+            raise BatchRefusedError(
+                f"{name} may be sent from {batch.not_before} to {closes}, and it is {now}; plan a new batch"
+            )
+
+    def _snapshot(self, batch: Batch) -> AccountSnapshot:
+        snapshot = self.broker.snapshot(tuple(order.instrument for order in batch.orders))
+        age = self.clock.now() - snapshot.taken_at
+        if snapshot.account != batch.account:
+            raise BatchRefusedError(
+                f"the broker answered for account {snapshot.account!r}, the batch is for {batch.account!r}; "
+                "check the settings"
+            )
+        if age > self.settings.max_snapshot_age:
+            raise BatchRefusedError(
+                f"the broker's snapshot of {snapshot.taken_at} is {age} old, more than "
+                f"{self.settings.max_snapshot_age}; try again when it is fresh"
+            )
+        return snapshot
+
+    def _recover(self, account: str) -> None:
+        """Settle what can be settled of sends whose answer was never stored."""
+        for order in self.store.unresolved(account):
+            self._resolve(order)
+        self.store.drain_outbox(self.audit)
+
+    def _resolve(self, order: StoredOrder) -> None:
+        now, order_id = self.clock.now(), order.client_order_id
+        found = self.broker.order(order_id, order.broker_order_id) if self._may_search else None
+        if found is not None:
+            self._record_report(order.status, found)
+        elif self._may_search and self._cannot_arrive(order):
+            self.store.record(order_id, Event.EXPIRE, now, "the broker's records never had it")
+        elif not self._may_resend:
+            self.store.record(order_id, Event.UNCERTAIN, now, "sent, and not found at the broker")
+
+    @property
+    def _may_search(self) -> bool:
+        return self.broker.guarantee is not Guarantee.NOTHING
+
+    @property
+    def _may_resend(self) -> bool:
+        return self.broker.guarantee is Guarantee.IDEMPOTENT_KEY
+
+    def _cannot_arrive(self, order: StoredOrder) -> bool:
+        return self.clock.now() >= order.expires_at + self.settings.absent_grace
+
+    # -- inside: sending
+    # -------------------------------------------------------------------------------------------------
+
+    def _send(self, claim: Claim) -> Placement:
+        stored = self.store.batch(claim.batch_id)
+        orders = self.store.orders(claim.account, batch_id=claim.batch_id)
+        again = {o.order.intent_id for o in orders if o.status.state in UNRESOLVED and self._may_resend}
+        first = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
+        queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
+        sent: list[str] = []
+        stopped = ""
+        for order in sorted(queue, key=lambda o: o.intent_id not in again):
+            try:
+                stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
+            except BatchRefusedError as refusal:
+                stopped = str(refusal)
+            if stopped:
+                self.store.refuse(claim.batch_id, stopped, self.clock.now())
+                break
+            sent.append(client_order_id(order.intent_id))
+        self.store.drain_outbox(self.audit)
+        self.failpoint("after_sending")
+        return Placement(claim, tuple(sent), stopped)
+
+    def _send_one(self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool) -> str:
+        """Send one order; returns why nothing more must be sent, or nothing."""
+        self._require_sendable(claim, stored.batch, order)
+        if not resend and not self._within_remaining_limits(claim, stored, order):
+            return ""
+        for _ in range(self.settings.max_sends):
+            answer = self._submit(claim, stored.batch, order, resend=resend)
+            if not (isinstance(answer, UncertainOutcomeError) and self._may_resend):
+                break
+            resend = True
+        stopped = self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
+        self.failpoint("after_result_commit")
+        self.store.drain_outbox(self.audit)
+        return stopped
+
+    def _submit(self, claim: Claim, batch: Batch, order: PlannedOrder, *, resend: bool) -> BrokerOrder | BrokerError:
+        order_id = client_order_id(order.intent_id)
+        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+        self.failpoint("after_submitting_commit")
+        self.store.drain_outbox(self.audit)
+        self.failpoint("after_submitting_audit")
+        answer = self._ask(order_id, order, batch.expires_at)
+        self.failpoint("after_broker_submit")
+        return answer
+
+    def _ask(self, order_id: str, order: PlannedOrder, expires_at: datetime) -> BrokerOrder | BrokerError:
+        try:
+            return self.broker.submit(
+                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at
+            )
+        except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
+            return error
+
+    def _record_answer(self, order_id: str, answer: BrokerOrder | BrokerError, *, resent: bool) -> str:
+        """Record what a send came to; returns why nothing more must be sent, or nothing."""
+        now = self.clock.now()
+        if isinstance(answer, BrokerOrder):
+            self._record_found(order_id, answer)
+        elif isinstance(answer, OrderRejectedError):
+            self.store.record(order_id, Event.REJECT, now, str(answer))
+        elif isinstance(answer, BrokerUnavailableError):
+            # Only of a first send do we know that the order does not stand.
+            self.store.record(order_id, Event.UNCERTAIN if resent else Event.NOT_SENT, now, str(answer))
+            return str(answer)
+        else:
+            self._look_up(order_id, answer)
+        return ""
+
+    def _record_found(self, order_id: str, found: BrokerOrder) -> None:
+        """Record that the order stands, or was refused. What else became of it is recorded once its fills are."""
+        event = Event.REJECT if found.state is OrderState.REJECTED else Event.ACCEPT
+        self.store.record(order_id, event, self.clock.now(), found.reason, found.broker_order_id)
+
+    def _look_up(self, order_id: str, uncertain: BrokerError) -> None:
+        """After an uncertain send: the broker's records, if they can be searched, else ``unknown``."""
+        found = None
+        if self._may_search:
+            try:
+                found = self.broker.order(order_id)
+            except BrokerError as error:
+                uncertain = error
+        if found is not None:
+            self._record_found(order_id, found)
+        else:
+            self.store.record(order_id, Event.UNCERTAIN, self.clock.now(), str(uncertain))
+
+    def _require_sendable(self, claim: Claim, batch: Batch, order: PlannedOrder) -> None:
+        status = self.store.trading_status(claim.account)
+        if status.state is TradingState.HALTED:
+            raise TradingHaltedError(f"trading in account {claim.account} is halted: {status.reason}")
+        now = self.clock.now()
+        closes = send_by(batch.expires_at, order.order_type)
+        if not batch.not_before <= now < closes:
+            raise BatchRefusedError(f"the window of batch {batch.batch_id} closed at {closes}; plan a new batch")
+        age = now - self.store.claimed_snapshot(claim).taken_at
+        if age > self.settings.max_snapshot_age:
+            raise BatchRefusedError(
+                f"the snapshot that batch {batch.batch_id} was judged with is {age} old, more than "
+                f"{self.settings.max_snapshot_age}; start another attempt"
+            )
+
+    def _within_remaining_limits(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> bool:
+        """Judge what is left once more, with what was sent counted as filled; a denial is committed."""
+        now = self.clock.now()
+        orders = self.store.orders(claim.account)
+        left = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
+        judged = replace(stored.batch, orders=tuple(o for o in stored.batch.orders if o.intent_id in left))
+        # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
+        seen = with_open_orders(
+            self.store.claimed_snapshot(claim),
+            (_open_order(o) for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
+        )
+        decision = decide(
+            judged,
+            seen,
+            self.judge(judged, seen, now),
+            state=self.store.trading_status(claim.account).state,
+            research_denials=stored.research_denials,
+            frozen={o.order.instrument for o in orders if o.status.state in UNRESOLVED},
+        )
+        if order.intent_id in decision.approved:
+            return True
+        denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]
+        reason = "a gate no longer approves it and names no rule"
+        self.store.deny(
+            claim, order, denials or [Verdict(GATE, "remaining_limits", order.intent_id, Outcome.DENY, reason)], now
+        )
+        self.store.drain_outbox(self.audit)
+        return False
+
+    # -- inside: after sending
+    # -------------------------------------------------------------------------------------------
+
+    def _collect(self, batch: Batch) -> Collection:
+        account = batch.account
+        ids = {o.client_order_id for o in self.store.working(account) if o.batch_id == batch.batch_id}
+        if ids:
+            self.clock.wait_until(batch.expires_at)
+        self.failpoint("after_wait")
+        deadline = max(batch.expires_at, self.clock.now()) + self.settings.settle_timeout
+        new_fills = self._poll(account)
+        while ids & {o.client_order_id for o in self.store.working(account)} and self.clock.now() < deadline:
+            self.clock.wait_until(self.clock.now() + self.settings.poll_interval)
+            new_fills += self._poll(account)
+        now = self.clock.now()
+        self.store.void_unsent(account, now)
+        self.store.finish(account, now)
+        self.store.drain_outbox(self.audit)
+        self.failpoint("after_collecting")
+        return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
+
+    def _poll(self, account: str) -> int:
+        """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
+        booked = 0
+        for fill in self.broker.fills(self.clock.now() - self.settings.lookback):
+            if self.store.record_fill(account, fill, self.session_at(fill.at), self.clock.now()):
+                booked += 1
+                self.failpoint("after_fill_commit")
+        for order in self.store.working(account):
+            if order.status.state in UNRESOLVED:
+                self._resolve(order)
+                continue
+            report = self.broker.order(order.client_order_id, order.broker_order_id)
+            if report is not None and self._record_report(order.status, report):
+                self.failpoint("after_order_settled")
+        self.store.drain_outbox(self.audit)
+        return booked
+
+    def _record_report(self, status: OrderStatus, report: BrokerOrder) -> bool:
+        """Record what the broker's records say of an order; True when that ended it."""
+        now, order_id = self.clock.now(), report.client_order_id
+        if status.state in UNRESOLVED:
+            self._record_found(order_id, report)
+        # The end is recorded only once all its fills are: an order that ended is not asked for again.
+        if report.state not in _ENDS or report.filled_quantity > status.filled:
+            return False
+        self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
+        return True
+
+    def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
+        self._recognise_flows(account)
+        self.failpoint("after_flows")
+        struck: dict[date, NavStatement] = {}
+        now = self.clock.now()
+        for session in self._sessions_without_nav(account, now):
+            self._recognise_actions(account, session)
+            if self.sessions.close_utc(session) > now:
+                break
+            struck[session] = self._strike(account, session)
+            self.store.drain_outbox(self.audit)
+            self.failpoint("after_positions")
+        return struck
+
+    def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
+        """Sessions that have opened, from the one after the last NAV (or of the first movement), ascending."""
+        last = self.store.last_nav(account)
+        first = self.store.first_session(account) if last is None else self.sessions.next(last.session)
+        while first is not None and self.sessions.open_utc(first) <= now:
+            yield first
+            first = self.sessions.next(first)
+
+    def _recognise_flows(self, account: str) -> None:
+        """Deposits and withdrawals: only the broker can tell us of them."""
+        since = self._since() if self.store.last_nav(account) else None
+        for entry in self.broker.statement(since).entries:
+            if entry.kind.is_flow:
+                self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
+
+    def _recognise_actions(self, account: str, session: date) -> None:
+        """Splits and dividends that our own data expects of what our own book held before the session."""
+        positions = self.store.positions(account, before=session)
+        if not positions:
+            return
+        before = self.sessions.previous(session)
+        actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), self.sessions.open_utc(session))
+        for action in sorted(actions, key=action_order):
+            last = self.feed.last_close(action.instrument, before)
+            entry = action_entry(action, positions[action.instrument], last, self.settings.lot)
+            if entry is not None:
+                self.store.recognise(account, entry, session, self.clock.now())
+                positions[action.instrument] += entry.quantity
+
+    def _strike(self, account: str, session: date) -> NavStatement:
+        last = self.store.last_nav(account)
+        opening = last.holdings if last else Holdings(Decimal(0), {}, {})
+        fills, entries = self.store.movements(account, last.session if last else None, session)
+        names = {*opening.positions, *(fill.instrument for fill in fills)}
+        names |= {entry.instrument for entry in entries if entry.instrument is not None}
+        closes = {name: self.feed.last_close(name, session) for name in sorted(names)}
+        nav = strike_nav(opening, fills, entries, {name: price for name, price in closes.items() if price is not None})
+        self.store.save_nav(account, session, nav, self.clock.now())
+        return nav
+
+    def _reconcile(self, account: str, session: date) -> tuple[Break, ...]:
+        since = self._since()
+        breaks = compare_books(
+            self.store.book(account, since),
+            self.broker.statement(since),
+            self.store.sent_ids(account),
+            self.settings.cash_tolerance,
+        )
+        now = self.clock.now()
+        fresh = self.store.save_reconciliation(account, session, breaks, now)
+        if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
+            reason = f"reconciliation of {session} found {len(breaks)} breaks"
+            self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
+        self.store.drain_outbox(self.audit)
+        self.failpoint("after_reconciliation")
+        return breaks
+
+    def _since(self) -> datetime:
+        return self.clock.now() - self.settings.lookback
+
+
+_ENDS = {
+    OrderState.FILLED: Event.ACCEPT,
+    OrderState.REJECTED: Event.REJECT,
+    OrderState.CANCELLED: Event.CANCEL,
+    OrderState.EXPIRED: Event.EXPIRE,
+}
+"""How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""
+
+_HALTING = frozenset(
+    {
+        BreakKind.QUANTITY,
+        BreakKind.CASH,
+        BreakKind.SPLIT,
+        BreakKind.MANUAL_TRADE,
+        BreakKind.MISSING_FILL,
+        BreakKind.UNKNOWN_FILL,
+    }
+)
+"""Breaks after which our book may not be what we hold."""
+
+
+def _open_order(order: StoredOrder) -> OpenOrder:
+    return OpenOrder(order.client_order_id, order.order.instrument, order.order.side, order.status.remaining)

@@ -1,0 +1,157 @@
+"""Both gates with the data they need, for research's plan and again at execution: one code, one set of rules.
+
+Belongs here: gathering what the gates must know. Does not: their rules (octopus/risk, octopus/compliance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+
+from octopus.compliance import gate as compliance_gate
+from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
+from octopus.core.panel import Panel, PriceBasis
+from octopus.execution.window import execution_window
+from octopus.risk import gate as risk_gate
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
+from resources.settings import Settings
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.prices import decimal_price
+from resources.warehouse.store import Warehouse
+
+_HISTORY_MARGIN = 30
+"""Sessions read beyond the VaR window: instruments with a gap still have a full window."""
+_RECENT = timedelta(days=5)
+"""How far back intents are read for the duplicate rule, over a long weekend."""
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The risk gate and the compliance gate over the warehouse.
+
+    Attributes:
+        warehouse: in any role that may read raw, marts and execution.
+    """
+
+    settings: Settings
+    warehouse: Warehouse
+
+    def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+        """Both reports at the moment of sending, with that moment's account, prices and kill switch."""
+        return (self.risk(batch, snapshot, now), self.compliance(batch, snapshot, now, sending=True))
+
+    def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
+        """The risk gate's verdicts."""
+        market = self.market(batch, snapshot, now)
+        return risk_gate.judge(batch, snapshot, market, self.settings.risk, self.trading_state(batch.account), now)
+
+    def compliance(self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool) -> GateReport:
+        """The compliance gate's verdicts."""
+        context = self.compliance_context(batch, now, sending=sending)
+        return compliance_gate.judge(batch, snapshot, context, self.settings.compliance, now)
+
+    def trading_state(self, account: str) -> TradingState:
+        """The kill switch as it counts now."""
+        with OrderStore.opened(self.warehouse.url) as store:
+            return store.trading_status(account).state
+
+    def market(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> MarketContext:
+        """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
+        try:
+            panel: Panel | None = self.warehouse.panel(
+                self.settings.universe.market_data, now, self.settings.sessions, None
+            )
+        except MissingDataError:
+            panel = None
+        peak, previous = self._nav(batch, snapshot)
+        names = {order.instrument for order in batch.orders} | set(snapshot.positions)
+        return MarketContext(
+            last_prices={} if panel is None else self._last_prices(panel, names),
+            history=None if panel is None else self._history(panel),
+            price_basis=None if panel is None else panel.price_basis,
+            nav_peak=peak,
+            nav_previous=previous,
+            adv_shares={} if panel is None else _average_volume(panel, names),
+        )
+
+    def compliance_context(self, batch: Batch, now: datetime, *, sending: bool) -> ComplianceContext:
+        """Session instants, the account's permissions and its recent intents."""
+        order_type = batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
+        session = execution_window(self.settings.sessions, batch.session, order_type).session
+        return ComplianceContext(
+            trade_session=session,
+            session_open=self.settings.sessions.open_utc(session),
+            session_close=self.settings.sessions.close_utc(session),
+            short_allowed=False,
+            recent_intents=self._recent_intents(batch, now),
+            price_basis=self._price_basis(),
+            sending=sending,
+        )
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _last_prices(self, panel: Panel, names: set[str]) -> dict[str, LastPrice]:
+        """The latest close of each instrument that was known, and when it was made."""
+        found = {}
+        for name in sorted(names & set(panel.symbols)):
+            close = panel.close[:, panel.symbols.index(name)]
+            row = int(np.flatnonzero(~np.isnan(close))[-1])
+            made = self.settings.sessions.close_utc(panel.sessions[row].astype(object))
+            found[name] = LastPrice(decimal_price(float(close[row])), made)
+        return found
+
+    def _history(self, panel: Panel) -> ReturnHistory:
+        start = max(0, len(panel.sessions) - self.settings.risk.var_window_sessions - _HISTORY_MARGIN)
+        tail = panel.rows(start, len(panel.sessions))
+        return ReturnHistory(tail.sessions, tail.symbols, tail.total_return)
+
+    def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
+        """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""
+        rows = self.warehouse.rows(
+            "select closing, flows from execution.nav where account = %s and session <= %s order by session",
+            [batch.account, batch.session],
+        )
+        if not rows:
+            return snapshot.equity, snapshot.equity
+        # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows.
+        flows_after = Decimal(0)
+        adjusted: list[Decimal] = []
+        for row in reversed(rows):
+            adjusted.append(row["closing"] + flows_after)
+            flows_after += row["flows"]
+        return max(*adjusted, snapshot.equity), adjusted[0]
+
+    def _recent_intents(self, batch: Batch, now: datetime) -> tuple[RecentIntent, ...]:
+        rows = self.warehouse.rows(
+            """
+            select intent_id, instrument, side, quantity, created_at from execution.order_intents
+            where account = %s and status = 'approved' and batch_id <> %s and created_at > %s
+            """,
+            [batch.account, batch.batch_id, now - _RECENT],
+        )
+        return tuple(
+            RecentIntent(row["intent_id"], row["instrument"], Side(row["side"]), row["quantity"], row["created_at"])
+            for row in rows
+        )
+
+    def _price_basis(self) -> PriceBasis | None:
+        basis: PriceBasis | None = self.warehouse.scalar(
+            "select price_basis from raw.instruments where source = %s order by batch_id desc limit 1",
+            [self.settings.universe.market_data],
+        )
+        return basis
+
+
+def _average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
+    """Mean daily volume of the last ``window`` bars, shares; instruments without volume are left out."""
+    found = {}
+    for name in sorted(names & set(panel.symbols)):
+        volume = panel.volume[-window:, panel.symbols.index(name)]
+        if not np.isnan(volume).all():
+            found[name] = Decimal(str(round(float(np.nanmean(volume)), 2)))
+    return found

@@ -1,0 +1,82 @@
+"""The order path, put together: broker, clock, gates, audit log and records for one account.
+
+Belongs here: which parts the execution engine is made of. Does not: the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from resources.brokers.base import Broker
+from resources.brokers.paper import PaperBehaviour, PaperBroker
+from resources.clock import Clock
+from resources.execution_engine import EngineSettings, ExecutionEngine
+from resources.gates import Gates
+from resources.settings import Settings
+from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.connection import Role
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.store import Warehouse
+
+
+@dataclass(frozen=True)
+class Trading:
+    """Everything that acts on the account."""
+
+    settings: Settings
+    clock: Clock
+    broker: Broker
+
+    @property
+    def account(self) -> str:
+        return self.settings.paper.account
+
+    def execution_session(self, decided: date) -> date:
+        """The session in which the batch of ``decided`` is executed."""
+        return self.settings.sessions.next(decided)
+
+    @contextmanager
+    def engine(self) -> Iterator[ExecutionEngine]:
+        """The engine, with a connection of its own for as long as the block lasts."""
+        warehouse = Warehouse(self.settings.database_url, Role.TRADER)
+        with OrderStore.opened(self.settings.database_url) as store:
+            yield ExecutionEngine(
+                store=store,
+                broker=self.broker,
+                clock=self.clock,
+                judge=Gates(self.settings, warehouse).judge_at_execution,
+                audit=audit_log(self.settings),
+                feed=WarehousePrices(warehouse, self.settings.universe.market_data),
+                settings=EngineSettings(),
+            )
+
+
+def anchor_file(settings: Settings) -> Path:
+    """Where the audit log's head is kept, outside the database."""
+    return settings.home / "audit.anchor"
+
+
+def audit_log(settings: Settings) -> AuditLog:
+    """The audit log, anchored outside the database."""
+    return AuditLog(settings.database_url, anchor_file(settings))
+
+
+def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
+    """The paper account of the settings; it is opened at the first use."""
+    warehouse = Warehouse(settings.database_url, Role.TRADER)
+    return PaperBroker(
+        url=settings.database_url,
+        paper_account=settings.paper.account,
+        clock=clock,
+        sessions=settings.sessions,
+        feed=WarehousePrices(warehouse, settings.universe.market_data),
+        costs=settings.strategies.costs,
+        deposit=settings.paper.deposit_usd,
+        allow_fractional=settings.strategies.portfolio.fractional,
+        behaviour=PaperBehaviour(settings.paper.partial_fill_fraction, frozenset(settings.paper.reject)),
+    )

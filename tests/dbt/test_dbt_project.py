@@ -1,0 +1,547 @@
+"""The dbt project on a real database: a small, nasty history told in two parts, and a random one beside a brute force.
+
+The story: bars, actions, descriptions and scores are stored (part one), built, and built again. Then come restatements,
+late bars and late news (part two), which an incremental build and a full one must tell alike. At last everything known
+after `CUT` is deleted and built anew: up to then nothing may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from octopus.core.sessions import Sessions
+from octopus.market_data.returns import total_returns
+
+PROJECT = Path(__file__).parents[2] / "dbt_project"
+XNYS = Sessions("XNYS")
+FIRST, LAST = date(2024, 1, 2), date(2024, 3, 28)
+DAYS = [day.item() for day in XNYS.between(FIRST, LAST)]
+CUT = datetime(2024, 1, 16, 23, 0, tzinfo=UTC)
+MARTS: Mapping[str, str] = {
+    "prices": "source, instrument, session, known_from",
+    "returns": "source, instrument, session",
+    "adjustment_factors": "source, instrument, ex_session, kind, known_at",
+    "universe": "source, instrument, valid_from, known_from",
+    "daily_sentiment": "model, instrument, session",
+    "panel": "source, instrument, session",
+}
+Row = dict[str, Any]
+
+
+def january(day: int, hour: int = 0, minute: int = 0) -> datetime:
+    return datetime(2024, 1, day, hour, minute, tzinfo=UTC)
+
+
+# -- running dbt ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dbt:
+    """dbt on one database, run the way an operator runs it."""
+
+    url: str
+    target: Path
+
+    def run(self, *arguments: str) -> dict[str, str]:
+        """Status of each node by name; a failing node fails the test with dbt's own words."""
+        parts = conninfo_to_dict(self.url)
+        environment = os.environ | {
+            "OCTOPUS_DBT_HOST": str(parts.get("host") or "localhost"),
+            "OCTOPUS_DBT_PORT": str(parts.get("port") or 5432),
+            "OCTOPUS_DBT_USER": str(parts.get("user") or "postgres"),
+            "OCTOPUS_DBT_PASSWORD": str(parts.get("password") or ""),
+            "OCTOPUS_DBT_DBNAME": str(parts["dbname"]),
+        }
+        result = subprocess.run(
+            [
+                *(str(Path(sys.executable).parent / "dbt"), "--no-use-colors", *arguments),
+                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(self.target), "--log-path", str(self.target / "logs")),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-4000:]
+        results = json.loads((self.target / "run_results.json").read_text())["results"]
+        return {item["unique_id"]: item["status"] for item in results}
+
+    def build(self, *arguments: str) -> dict[str, str]:
+        return self.run("build", "--exclude-resource-type", "unit_test", *arguments)
+
+    def readable(self, role: str) -> list[str]:
+        """Relations that dbt built and ``role`` may read."""
+        query = """
+            select relname from pg_class c join pg_namespace n on n.oid = relnamespace
+            where nspname in ('staging', 'intermediate', 'marts') and relkind in ('r', 'v')
+                and has_schema_privilege(%(role)s, n.oid, 'usage') and has_table_privilege(%(role)s, c.oid, 'select')
+        """
+        with psycopg.connect(self.url) as connection:
+            return [name for (name,) in connection.execute(query, {"role": role}).fetchall()]
+
+    def marts(self) -> dict[str, list[Row]]:
+        """All rows of all marts, in the order of their keys."""
+        with psycopg.connect(self.url, row_factory=psycopg.rows.dict_row) as connection:
+            connection.execute("set timezone = 'UTC'")
+            return {
+                name: connection.execute(f"select * from marts.{name} order by {key}").fetchall()
+                for name, key in MARTS.items()
+            }
+
+
+# -- raw rows ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Raw:
+    """Raw rows to store, each table's as dictionaries."""
+
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+    def add(self, table: str, known_at: datetime, batch: int, **columns: object) -> None:
+        self.rows.setdefault(table, []).append(
+            columns
+            | {"known_at": known_at, "known_at_imputed": False, "batch_id": batch, "row_hash": uuid.uuid4().hex}
+            | {"ingested_at": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=batch)}
+        )
+
+    def bar(
+        self, name: str, day: date, close: float, batch: int, known: datetime | None = None, source: str = "v"
+    ) -> None:
+        closed = XNYS.close_utc(day)
+        self.add("bars", known or closed + timedelta(minutes=15), batch, source=source, instrument=name, session=day,
+                 ts=closed, close=close, volume=None)  # fmt: skip
+
+    def action(
+        self,
+        name: str,
+        day: date,
+        kind: str,
+        value: float,
+        batch: int,
+        known: datetime | None = None,
+        source: str = "v",
+    ) -> None:
+        opened = XNYS.open_utc(day)
+        self.add("corporate_actions", known or opened, batch, source=source, instrument=name, session=day, ts=opened,
+                 kind=kind, value=value)  # fmt: skip
+
+    def instrument(
+        self, name: str, batch: int, known: datetime, since: date, until: date | None = None, source: str = "v"
+    ) -> None:
+        self.add("instruments", known, batch, source=source, instrument=name, ts=XNYS.open_utc(since),
+                 exchange="XNYS", currency="USD", asset_class="equity", price_basis="raw", member_from=since,
+                 member_to=until)  # fmt: skip
+
+    def score(
+        self,
+        item: str,
+        ts: datetime,
+        score: float,
+        batch: int,
+        known: datetime | None = None,
+        *,
+        synthetic: bool = False,
+    ) -> None:
+        self.add("sentiment_scores", known or ts, batch, source="wire", instrument="AAA", ts=ts, item_id=item,
+                 item_kind="post" if synthetic else "news", model="m", text_hash=item, score=score, hindsight=False,
+                 synthetic=synthetic)  # fmt: skip
+
+    def store(self, url: str) -> None:
+        with psycopg.connect(url) as connection, connection.cursor() as cursor:
+            for table, rows in self.rows.items():
+                columns = list(rows[0])
+                marks = ", ".join(f"%({column})s" for column in columns)
+                cursor.executemany(f"insert into raw.{table} ({', '.join(columns)}) values ({marks})", rows)
+
+
+def store_calendar(url: str) -> None:
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.sessions values ('XNYS', %s, %s, %s, %s)",
+            [(day, XNYS.open_utc(day), XNYS.close_utc(day), XNYS.decision_utc(day)) for day in DAYS],
+        )
+
+
+def part_one() -> Raw:
+    raw = Raw()
+    for name, since in (("AAA", FIRST), ("BBB", date(2024, 1, 8)), ("CCC", FIRST)):
+        raw.instrument(name, 1, XNYS.open_utc(since), since)
+    # AAA: two for one and half a dollar on the 5th; no bar on the 9th, when a quarter of a dollar goes ex.
+    for day, close in ((2, 100.0), (3, 101.0), (4, 102.0), (5, 52.0), (8, 53.0), (10, 54.0), (11, 55.0), (12, 56.0)):
+        raw.bar("AAA", date(2024, 1, day), close, 2)
+    raw.action("AAA", date(2024, 1, 5), "split", 2.0, 3)
+    raw.action("AAA", date(2024, 1, 5), "dividend", 0.5, 3)
+    raw.action("AAA", date(2024, 1, 9), "dividend", 0.25, 3)
+    raw.bar("AAA", date(2024, 1, 3), 101.5, 4, january(8, 14))
+    for day, close in ((8, 10.0), (9, 11.0), (10, 12.0), (11, 12.0), (12, 12.0)):
+        raw.bar("BBB", date(2024, 1, day), close, 2)
+    for day, close in ((2, 30.0), (3, 30.0), (5, 10.0), (8, 10.0)):
+        raw.bar("CCC", date(2024, 1, day), close, 2)
+    raw.action("CCC", date(2024, 1, 4), "split", 3.0, 3)
+    raw.score("before the close", january(4, 20), 0.5, 5)
+    raw.score("after the decision", january(4, 21, 31), -0.5, 5)
+    raw.score("weekend", january(6, 12), 1.0, 5)
+    raw.score("made up", january(8, 12), -1.0, 5, synthetic=True)
+    return raw
+
+
+def part_two() -> Raw:
+    raw = Raw()
+    raw.bar("AAA", date(2024, 1, 3), 101.0, 20, january(16, 14))  # and back again
+    raw.bar("AAA", date(2024, 1, 9), 53.5, 21, january(17, 14))
+    raw.bar("AAA", date(2024, 1, 16), 57.0, 22)
+    raw.action("AAA", date(2024, 1, 5), "dividend", 0.75, 23, january(16, 14))
+    raw.bar("CCC", date(2024, 1, 4), 10.0, 24, january(17, 14))
+    raw.instrument("AAA", 25, january(11, 14), FIRST, date(2024, 1, 10))
+    raw.score("weekend", january(6, 12), 0.25, 26, january(10, 12))
+    raw.score("late news", january(3, 12), 1.0, 26, january(12, 12))
+    return raw
+
+
+def random_history(seed: int = 7) -> tuple[Raw, Raw]:
+    """Bars and actions of source ``r`` that come late, twice and out of order, in two parts."""
+    dice = random.Random(seed)
+    parts = Raw(), Raw()
+    for name in ("R1", "R2", "R3"):
+        parts[0].instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="r")
+        for index, day in enumerate(DAYS[:25]):
+            for _ in range(dice.choice((0, 1, 1, 1, 1, 2, 3))):
+                batch = dice.randint(2, 60)
+                late = timedelta(days=dice.choice((0, 0, 0, 0, 2, 5, 20)), hours=dice.randint(0, 5))
+                _once(parts[batch > 30], "bars", name, day, batch).bar(
+                    name, day, float(dice.randint(50, 150)), batch, XNYS.close_utc(day) + late, "r"
+                )
+            if index and dice.random() < 0.4:
+                kind = dice.choice(("split", "dividend"))
+                for _ in range(dice.choice((1, 1, 2))):
+                    batch = dice.randint(2, 60)
+                    value = dice.choice((0.5, 1.5, 2.0, 3.0)) if kind == "split" else dice.randint(1, 8) / 4
+                    known = XNYS.open_utc(day) + timedelta(days=dice.choice((-10, 0, 0, 3, 12)))
+                    _once(parts[batch > 30], "corporate_actions", name, day, batch).action(
+                        name, day, kind, value, batch, known, "r"
+                    )
+    return parts
+
+
+def _once(raw: Raw, table: str, name: str, day: date, batch: int) -> Raw:
+    """``raw``, or a place for rows nobody stores where that batch has the row already: a batch has a key once."""
+    key = (name, day, batch)
+    taken = any((r["instrument"], r["session"], r["batch_id"]) == key for r in raw.rows.get(table, []))
+    return Raw() if taken else raw
+
+
+# -- the story -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Story:
+    """The marts after each chapter, and the raw rows of the random history."""
+
+    statuses: dict[str, str]
+    first: dict[str, list[Row]]
+    again: dict[str, list[Row]]
+    later: dict[str, list[Row]]
+    rebuilt: dict[str, list[Row]]
+    cut: dict[str, list[Row]]
+    random_rows: dict[str, list[Row]]
+    readable: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def story(server_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    name = f"octopus_dbt_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}" template "{template_database}"')
+        try:
+            yield tell(Dbt(make_conninfo(server_url, dbname=name), tmp_path_factory.mktemp("dbt")))
+        finally:
+            connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+def tell(dbt: Dbt) -> Story:
+    random_one, random_two = random_history()
+    store_calendar(dbt.url)
+    part_one().store(dbt.url)
+    random_one.store(dbt.url)
+    statuses = dbt.run("build")
+    first = dbt.marts()
+    dbt.build()
+    again = dbt.marts()
+    part_two().store(dbt.url)
+    random_two.store(dbt.url)
+    dbt.build()
+    later = dbt.marts()
+    dbt.build("--full-refresh")
+    rebuilt = dbt.marts()
+    with psycopg.connect(dbt.url) as connection:
+        for table in ("bars", "corporate_actions", "instruments", "sentiment_scores"):
+            connection.execute(f"delete from raw.{table} where known_at > %s", [CUT])
+    dbt.build("--full-refresh")
+    rows = {table: random_one.rows[table] + random_two.rows[table] for table in ("bars", "corporate_actions")}
+    readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader")}
+    return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable)
+
+
+def as_of(rows: list[Row], instant: datetime, since: str = "known_from") -> list[Row]:
+    return [row for row in rows if row[since] <= instant and (row["known_to"] is None or row["known_to"] > instant)]
+
+
+def of(rows: list[Row], name: str, *columns: str) -> list[tuple[Any, ...]]:
+    return [tuple(row[column] for column in columns) for row in rows if row["instrument"] == name]
+
+
+def january_rows(rows: list[Row], name: str, *columns: str) -> dict[int, tuple[Any, ...]]:
+    """Rows of one instrument by day of January."""
+    return {
+        row["session"].day: tuple(row[column] for column in columns)
+        for row in rows
+        if row["instrument"] == name and row["session"].month == 1
+    }
+
+
+# -- the database as a whole ---------------------------------------------------------------------------------------
+
+
+def test_every_model_check_and_unit_test_passes(story: Story) -> None:
+    warnings = {name.split(".")[2] for name, status in story.statuses.items() if status == "warn"}
+    assert set(story.statuses.values()) <= {"success", "pass", "warn"}
+    assert warnings <= {"returns_are_plausible", "adjustment_factors_dividends_are_plausible"}
+    kinds = [name.split(".")[0] for name in story.statuses]
+    assert kinds.count("model") == 17
+    assert kinds.count("unit_test") == 15
+    assert kinds.count("test") > 30
+
+
+@pytest.mark.parametrize("role", ["octopus_research", "octopus_trader"])
+def test_the_roles_of_the_warehouse_may_read_what_dbt_built(story: Story, role: str) -> None:
+    assert len(story.readable[role]) == 17
+
+
+def test_building_again_changes_nothing(story: Story) -> None:
+    assert story.again == story.first
+
+
+def test_an_incremental_build_tells_what_a_full_one_tells(story: Story) -> None:
+    assert story.later == story.rebuilt
+    assert story.later["prices"] != story.first["prices"]
+
+
+@pytest.mark.parametrize("mart", ["prices", "adjustment_factors", "universe"])
+@pytest.mark.parametrize("instant", [january(3, 22), january(9, 22), january(16, 13), CUT])
+def test_deleting_what_was_known_later_changes_nothing_earlier(story: Story, mart: str, instant: datetime) -> None:
+    # The end of a version is itself later knowledge: known_to is left out.
+    since = "known_at" if mart == "adjustment_factors" else "known_from"
+    before, after = (
+        [{k: v for k, v in row.items() if k != "known_to"} for row in as_of(marts[mart], instant, since)]
+        for marts in (story.rebuilt, story.cut)
+    )
+    assert before
+    assert after == before
+
+
+def test_deleting_what_was_known_later_changes_no_earlier_sentiment(story: Story) -> None:
+    before = [row for row in story.rebuilt["daily_sentiment"] if row["known_from"] <= CUT]
+    assert before
+    assert [row for row in story.cut["daily_sentiment"] if row["known_from"] <= CUT] == before
+
+
+# -- prices --------------------------------------------------------------------------------------------------------
+
+
+def test_a_restated_price_is_read_as_it_was_known(story: Story) -> None:
+    prices = story.later["prices"]
+    for instant, close in (
+        (january(4, 12), 101.0),
+        (january(8, 14), 101.5),
+        (january(16, 13, 59), 101.5),
+        (january(16, 14), 101.0),
+    ):
+        assert january_rows(as_of(prices, instant), "AAA", "close")[3] == (close,)
+    assert len([row for row in prices if row["instrument"] == "AAA" and row["session"] == date(2024, 1, 3)]) == 3
+
+
+def test_a_bar_is_not_seen_before_it_was_known(story: Story) -> None:
+    assert 2 not in january_rows(as_of(story.later["prices"], january(2, 21)), "AAA", "close")
+    assert january_rows(as_of(story.later["prices"], january(2, 21, 15)), "AAA", "close") == {2: (100.0,)}
+
+
+def test_an_action_without_a_bar_counts_at_the_next_one_until_the_bar_arrives(story: Story) -> None:
+    early = january_rows(as_of(story.later["prices"], january(16, 13)), "AAA", "split_ratio", "dividend")
+    assert 9 not in early
+    assert early[10] == (1.0, 0.25)
+    assert early[5] == (2.0, 0.5)
+    late = january_rows(as_of(story.later["prices"], january(18)), "AAA", "split_ratio", "dividend")
+    assert late[9] == (1.0, 0.25)
+    assert late[10] == (1.0, 0.0)
+    assert late[5] == (2.0, 0.75)
+    ccc = january_rows(as_of(story.later["prices"], january(18)), "CCC", "split_ratio")
+    assert ccc == {2: (1.0,), 3: (1.0,), 4: (3.0,), 5: (1.0,), 8: (1.0,)}
+
+
+def test_returns_hold_through_actions_gaps_and_restatements(story: Story) -> None:
+    first = january_rows(story.first["returns"], "AAA", "total_return", "known_from")
+    assert 2 not in first
+    assert first[5][0] == pytest.approx((52.0 + 0.5) * 2 / 102.0 - 1, abs=1e-15)
+    assert first[10][0] == pytest.approx((54.0 + 0.25) / 53.0 - 1, abs=1e-15)
+    assert first[4] == (pytest.approx(102.0 / 101.5 - 1, abs=1e-15), january(8, 14))
+    later = january_rows(story.later["returns"], "AAA", "total_return", "known_from")
+    assert later[4] == (pytest.approx(102.0 / 101.0 - 1, abs=1e-15), january(16, 14))
+    assert later[9] == (pytest.approx(53.75 / 53.0 - 1, abs=1e-15), january(17, 14))
+    assert later[10][0] == pytest.approx(54.0 / 53.5 - 1, abs=1e-15)
+
+
+# -- factors, universe, sentiment, panel ---------------------------------------------------------------------------
+
+
+def test_dividend_factors_use_the_close_and_the_value_known_then(story: Story) -> None:
+    def factors(instant: datetime) -> dict[tuple[int, str], tuple[Any, ...]]:
+        rows = as_of(story.later["adjustment_factors"], instant, "known_at")
+        return {
+            (row["ex_session"].day, row["kind"]): (row["split_factor"], row["dividend_factor"])
+            for row in rows
+            if row["instrument"] == "AAA"
+        }
+
+    assert factors(january(10)) == {
+        (5, "split"): (0.5, 1.0),
+        (5, "dividend"): (1.0, 1 - 0.5 * 2 / 102.0),
+        (9, "dividend"): (1.0, 1 - 0.25 / 53.0),
+    }
+    assert factors(january(18))[(5, "dividend")] == (1.0, 1 - 0.75 * 2 / 102.0)
+
+
+def test_membership_is_read_as_it_was_known(story: Story) -> None:
+    universe = story.later["universe"]
+    assert of(as_of(universe, january(11)), "AAA", "member_from", "member_to") == [(FIRST, None)]
+    assert of(as_of(universe, january(12)), "AAA", "member_from", "member_to") == [(FIRST, date(2024, 1, 10))]
+    assert of(as_of(universe, january(5)), "BBB", "member_from") == []
+
+
+def test_texts_count_from_the_first_decision_that_could_know_them(story: Story) -> None:
+    items = january_rows(story.later["daily_sentiment"], "AAA", "n_items", "n_items_clean", "score_sum")
+    assert 3 not in items, "news of the 3rd that was known on the 12th is the 12th's"
+    assert items[4] == (1, 1, 0.5)
+    assert items[5] == (1, 1, -0.5)
+    assert items[8] == (2, 1, 0.0)  # the weekend's and the made-up one
+    assert items[9] == (0, 0, 0.0)
+    assert items[12] == (1, 1, 1.0)
+
+
+def test_sentiment_ends_with_the_recorded_bars(story: Story) -> None:
+    last_bar = max(row["session"] for row in story.later["prices"])
+    assert max(row["session"] for row in story.later["daily_sentiment"]) == last_bar < LAST
+
+
+def test_decayed_sentiment_is_what_the_decision_knew(story: Story) -> None:
+    rows = january_rows(story.later["daily_sentiment"], "AAA", "decayed_score", "decayed_score_clean", "known_from")
+    weight = [0.5 ** (age / 5) for age in range(10)]
+    # On the 9th the weekend's score is still 1; from the 10th on it is 0.25, and as old as ever.
+    clean_9 = (0.5 * weight[3] - 0.5 * weight[2] + 1.0 * weight[1]) / (weight[3] + weight[2] + weight[1])
+    clean_10 = (0.5 * weight[4] - 0.5 * weight[3] + 0.25 * weight[2]) / (weight[4] + weight[3] + weight[2])
+    all_9 = (0.5 * weight[3] - 0.5 * weight[2] + (1.0 - 1.0) * weight[1]) / (weight[3] + weight[2] + 2 * weight[1])
+    assert rows[9] == (
+        pytest.approx(all_9, abs=1e-15),
+        pytest.approx(clean_9, abs=1e-15),
+        XNYS.decision_utc(date(2024, 1, 9)),
+    )
+    assert rows[10][1] == pytest.approx(clean_10, abs=1e-15)
+
+
+def test_the_panel_is_complete_and_knows_members_and_gaps(story: Story) -> None:
+    first = january_rows(story.first["panel"], "AAA", "has_bar", "member", "close", "dividend")
+    assert list(first) == [2, 3, 4, 5, 8, 9, 10, 11, 12]
+    assert first[9] == (False, True, None, None)
+    assert first[10] == (True, True, 54.0, 0.25)
+    later = january_rows(story.later["panel"], "AAA", "has_bar", "member", "close", "dividend")
+    assert later[9] == (True, True, 53.5, 0.25)
+    assert [later[day][1] for day in (9, 10, 11, 16)] == [True, True, False, False]
+    assert min(january_rows(story.later["panel"], "BBB", "close")) == 8
+
+
+# -- a random history beside a brute force -------------------------------------------------------------------------
+
+
+def visible(rows: list[Row], instant: datetime, *key: str) -> list[Row]:
+    """The row of the greatest batch known by ``instant``, for each key: the definition, as slowly as it reads."""
+    best: dict[tuple[Any, ...], Row] = {}
+    for row in sorted((r for r in rows if r["known_at"] <= instant), key=lambda r: r["batch_id"]):
+        best[tuple(row[column] for column in key)] = row
+    return list(best.values())
+
+
+def grid(rows: list[Row], value: str, empty: float, name: str, day: str = "session") -> np.ndarray:
+    array = np.full((len(DAYS), 1), empty)
+    for row in rows:
+        if row["instrument"] == name:
+            array[DAYS.index(row[day]), 0] = row[value]
+    return array
+
+
+INSTANTS = [datetime(2024, 1, 3, 1, tzinfo=UTC) + timedelta(hours=31 * step) for step in range(40)]
+
+
+@pytest.mark.parametrize("name", ["R1", "R2", "R3"])
+def test_prices_as_of_any_time_give_the_returns_of_the_raw_rows(story: Story, name: str) -> None:
+    prices = [row for row in story.later["prices"] if row["instrument"] == name]
+    for instant in INSTANTS:
+        bars = visible(story.random_rows["bars"], instant, "instrument", "session")
+        actions = visible(story.random_rows["corporate_actions"], instant, "instrument", "session", "kind")
+        close = grid(bars, "close", np.nan, name)
+        split = grid([a for a in actions if a["kind"] == "split"], "value", 1.0, name)
+        dividend = grid([a for a in actions if a["kind"] == "dividend"], "value", 0.0, name)
+        seen = as_of(prices, instant)
+        assert len(seen) == np.count_nonzero(~np.isnan(close)), instant
+        np.testing.assert_array_equal(grid(seen, "close", np.nan, name), close)
+        found = total_returns(close, grid(seen, "split_ratio", 1.0, name), grid(seen, "dividend", 0.0, name))
+        np.testing.assert_allclose(
+            found, total_returns(close, split, dividend), rtol=0, atol=1e-12, err_msg=str(instant)
+        )
+
+
+def test_dividend_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -> None:
+    stored = [row for row in story.later["adjustment_factors"] if row["source"] == "r" and row["kind"] == "dividend"]
+    compared = 0
+    for instant in INSTANTS:
+        bars = visible(story.random_rows["bars"], instant, "instrument", "session")
+        actions = visible(story.random_rows["corporate_actions"], instant, "instrument", "session", "kind")
+        expected = {}
+        for action in actions:
+            if action["kind"] != "dividend" or action["ts"] > instant:
+                continue
+            name, day = action["instrument"], action["session"]
+            earlier = [bar for bar in bars if bar["instrument"] == name and bar["session"] < day]
+            if earlier:
+                last = max(earlier, key=lambda bar: bar["session"])
+                splits = [
+                    other["value"]
+                    for other in actions
+                    if (other["instrument"], other["kind"]) == (name, "split")
+                    and last["session"] < other["session"] <= day
+                ]
+                expected[name, day] = 1 - action["value"] * float(np.prod(splits)) / last["close"]
+        seen = {
+            (row["instrument"], row["ex_session"]): row["dividend_factor"]
+            for row in as_of(stored, instant, "known_at")
+            if XNYS.open_utc(row["ex_session"]) <= instant
+        }
+        assert seen == pytest.approx(expected, abs=1e-12), instant
+        compared += len(expected)
+    assert compared > 50

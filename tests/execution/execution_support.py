@@ -1,0 +1,297 @@
+"""What the order path's tests share: a small market, clocks, stored plans, an engine, brokers with faults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from octopus.core.costs import CostModel
+from octopus.core.ids import client_order_id, intent_id
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    Fill,
+    GateReport,
+    OpenOrder,
+    OrderType,
+    PlannedOrder,
+    Side,
+)
+from octopus.core.sessions import Sessions
+from octopus.execution.book import Book, CorporateAction
+from octopus.execution.states import OrderState
+from octopus.execution.window import execution_window
+from resources.brokers.base import (
+    Broker,
+    BrokerAccount,
+    BrokerOrder,
+    BrokerUnavailableError,
+    Guarantee,
+    UncertainOutcomeError,
+)
+from resources.brokers.paper import PaperBehaviour, PaperBroker
+from resources.execution_engine import EngineSettings, ExecutionEngine, Judge, no_failpoint
+from resources.price_feed import Bar
+from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_store import OrderStore
+
+SESSIONS = Sessions("XNYS")
+DECIDED = date(2022, 12, 27)
+EXECUTED = date(2022, 12, 28)
+OPEN, CLOSE = SESSIONS.open_utc(EXECUTED), SESSIONS.close_utc(EXECUTED)
+D = Decimal
+
+
+@dataclass
+class ManualClock:
+    """A clock that only the test and waiting move."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+    def wait_until(self, instant: datetime) -> None:
+        self.at = max(self.at, instant)
+
+
+@dataclass(frozen=True)
+class FileClock:
+    """A clock that several processes share; it only moves forward."""
+
+    path: Path
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.path.read_text())
+
+    def wait_until(self, instant: datetime) -> None:
+        if instant > self.now():
+            draft = self.path.with_suffix(f".{os.getpid()}")
+            draft.write_text(instant.isoformat())
+            draft.replace(self.path)
+
+
+@dataclass
+class TableFeed:
+    """Prices by instrument and session."""
+
+    bars: dict[tuple[str, date], Bar]
+    corporate_actions: list[CorporateAction] = field(default_factory=list)
+
+    def bar(self, instrument: str, session: date) -> Bar | None:
+        return self.bars.get((instrument, session))
+
+    def last_close(self, instrument: str, session: date) -> Decimal | None:
+        days = [day for name, day in self.bars if name == instrument and day <= session]
+        return self.bars[instrument, max(days)].close if days else None
+
+    def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        return [a for a in self.corporate_actions if a.instrument in instruments and after < a.at <= until]
+
+
+def flat_feed(names: Sequence[str], price: Decimal = D(100), days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:
+    return TableFeed({(name, day): Bar(price, price) for name in names for day in days})
+
+
+def approve_all(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+    ids = tuple(order.intent_id for order in batch.orders)
+    return (GateReport("risk", ids), GateReport("compliance", ids))
+
+
+FREE = CostModel(commission_bps=0, half_spread_bps=0, slippage_bps=0)
+
+
+def store_plan(
+    url: str,
+    account: str,
+    trades: Sequence[tuple[str, Side, Decimal]],
+    *,
+    name: str = "batch",
+    session: date = DECIDED,
+    order_type: OrderType = OrderType.MARKET_ON_CLOSE,
+    judged: bool = True,
+    created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
+    price: Decimal = D(100),
+) -> Batch:
+    """Store a plan as the research job leaves it."""
+    window = execution_window(SESSIONS, session, order_type)
+    batch_id = f"{account}-{name}"
+    orders = tuple(
+        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type)
+        for instrument, side, quantity in trades
+    )
+    with connect(url, Role.RESEARCH) as connection:
+        connection.execute(
+            "insert into portfolio.batches values (%s, %s, %s, 'decision', 'snapshot', %s, %s, null, %s)",
+            [batch_id, account, session, window.not_before, window.expires_at, created_at],
+        )
+        for order in orders:
+            connection.execute(
+                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s)",
+                [
+                    batch_id,
+                    order.intent_id,
+                    order.instrument,
+                    order.side.value,
+                    order.quantity,
+                    order.reference_price,
+                    order.order_type.value,
+                ],
+            )
+        if judged:
+            connection.execute(
+                "insert into compliance.approvals values (%s, %s, 0, 'r', 'c', %s)", [batch_id, len(orders), created_at]
+            )
+    return Batch(batch_id, account, session, window.not_before, window.expires_at, orders)
+
+
+def paper(url: str, account: str, clock: object, feed: TableFeed, **options: object) -> PaperBroker:
+    """A paper broker without costs, unless told otherwise."""
+    terms: dict[str, object] = {"costs": FREE, "deposit": D(100_000), **options}
+    return PaperBroker(url, account, clock, SESSIONS, feed, **terms)  # type: ignore[arg-type]
+
+
+@dataclass
+class Desk:
+    """An engine with its parts at hand."""
+
+    url: str
+    account: str
+    clock: ManualClock
+    feed: TableFeed
+    broker: Broker
+    anchor: Path | None = None
+    judge: Judge = approve_all
+    failpoint: Callable[[str], None] = no_failpoint
+    settings: EngineSettings = EngineSettings()
+
+    @contextmanager
+    def engine(self, **changes: object) -> Iterator[ExecutionEngine]:
+        """A new engine over new connections, as a new process would have."""
+        with ExitStack() as stack:
+            store = stack.enter_context(OrderStore.opened(self.url))
+            engine = ExecutionEngine(
+                store, self.broker, self.clock, self.judge, AuditLog(self.url, self.anchor), self.feed, SESSIONS,
+                self.settings, self.failpoint,
+            )  # fmt: skip
+            yield replace(engine, **changes)  # type: ignore[arg-type]
+
+    def open(self) -> None:
+        with OrderStore.opened(self.url) as store:
+            store.open_account(self.account, "test", "opened for a test", self.clock.now())
+
+    def execute(self, batch: Batch, run_id: str = "run", **changes: object):  # type: ignore[no-untyped-def]
+        with self.engine(**changes) as engine:
+            return engine.execute_batch(batch.batch_id, run_id)
+
+    def states(self, batch: Batch) -> dict[str, str]:
+        """State of each order by instrument."""
+        with OrderStore.opened(self.url) as store:
+            orders = store.orders(self.account, batch_id=batch.batch_id)
+            return {order.order.instrument: order.status.state.value for order in orders}
+
+
+def rows(url: str, query: str, *parameters: object) -> list[tuple]:  # type: ignore[type-arg]
+    with connect(url) as connection:
+        return connection.execute(query, parameters).fetchall()
+
+
+@dataclass
+class VenueBroker:
+    """A venue in memory with any guarantee and scripted faults: each submit takes the next fault of ``script``.
+
+    Faults: ``ok``; ``lost`` (the order stands, the answer does not come); ``dropped`` (it never arrived, and we cannot
+    know); ``down`` (definitely not sent); ``late`` (it stands, is found only after a while).
+    """
+
+    account_name: str
+    clock: ManualClock
+    guarantee: Guarantee
+    script: list[str] = field(default_factory=list)
+    prices: dict[str, Decimal] = field(default_factory=dict)
+    orders: dict[str, list[BrokerOrder]] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    sends: list[str] = field(default_factory=list)
+    snapshot_age: object = None
+    executed: list[Fill] = field(default_factory=list)
+    cash: Decimal = D(1_000_000)
+    name: str = "venue"
+
+    def account(self) -> BrokerAccount:
+        return BrokerAccount(self.account_name, "V1", "USD", is_paper=True)
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        taken = self.clock.now() - self.snapshot_age if self.snapshot_age else self.clock.now()  # type: ignore[operator]
+        working = tuple(
+            OpenOrder(o.client_order_id, o.instrument, o.side, o.quantity)
+            for standing in self.orders.values()
+            for o in standing
+            if o.state is OrderState.ACCEPTED and o.client_order_id not in self.hidden
+        )
+        return AccountSnapshot(self.account_name, taken, self.cash, {}, dict.fromkeys(quoted, D(100)), working)
+
+    def submit(
+        self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
+        expires_at: datetime,
+    ) -> BrokerOrder:  # fmt: skip
+        fault = self.script.pop(0) if self.script else "ok"
+        self.sends.append(client_order_id)
+        if fault == "down":
+            raise BrokerUnavailableError("venue: connection refused")
+        if fault != "dropped":
+            standing = self.orders.setdefault(client_order_id, [])
+            if not standing or self.guarantee is not Guarantee.IDEMPOTENT_KEY:
+                number = f"V{sum(map(len, self.orders.values()))}"
+                standing.append(
+                    BrokerOrder(client_order_id, number, instrument, side, quantity, OrderState.ACCEPTED, D(0))
+                )
+        if fault == "late":
+            self.hidden.add(client_order_id)
+        if fault != "ok":
+            raise UncertainOutcomeError("venue: timed out")
+        return self.orders[client_order_id][0]
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        known = client_order_id in self.orders and client_order_id not in self.hidden
+        return self.orders[client_order_id][0] if known else None
+
+    def cancel(self, client_order_id: str) -> None:
+        for standing in self.orders.get(client_order_id, []):
+            self._end(standing, OrderState.CANCELLED, D(0))
+
+    def fill_all(self) -> None:
+        """Execute everything that stands, as an auction would."""
+        for standing in list(self.orders.values()):
+            for number, order in enumerate(standing):
+                if order.state is OrderState.ACCEPTED:
+                    self.executed.append(
+                        Fill(
+                            f"{order.broker_order_id}-{number}", order.client_order_id, order.instrument, order.side,
+                            order.quantity, D(100), D(0), self.clock.now(),
+                        )  # fmt: skip
+                    )
+                    self._end(order, OrderState.FILLED, order.quantity)
+
+    def _end(self, order: BrokerOrder, state: OrderState, filled: Decimal) -> None:
+        standing = self.orders[order.client_order_id]
+        standing[standing.index(order)] = replace(order, state=state, filled_quantity=filled)
+
+    def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        return tuple(self.executed)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        positions: dict[str, Decimal] = {}
+        for fill in self.executed:
+            positions[fill.instrument] = positions.get(fill.instrument, D(0)) + fill.side.sign * fill.quantity
+        cash = sum((fill.cash_flow for fill in self.executed), D(0))
+        return Book(self.account_name, cash, {k: v for k, v in positions.items() if v}, tuple(self.executed))
+
+
+def order_ids(batch: Batch) -> list[str]:
+    return [client_order_id(order.intent_id) for order in batch.orders]

@@ -1,0 +1,606 @@
+"""The order path against a real PostgreSQL: what is sent, what is refused, and what is left afterwards."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    Desk,
+    ManualClock,
+    VenueBroker,
+    approve_all,
+    flat_feed,
+    order_ids,
+    paper,
+    rows,
+    store_plan,
+)
+
+from octopus.core.orders import GateReport, OrderType, Outcome, Side, TradingState, Verdict
+from octopus.execution.reconcile import BreakKind
+from octopus.execution.states import Event, IllegalTransitionError
+from resources.brokers.base import Guarantee
+from resources.brokers.paper import PaperBehaviour
+from resources.warehouse.audit_log import AuditLog, verify
+from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_store import (
+    AccountBusyError,
+    BatchRefusedError,
+    FencedOutError,
+    OrderStore,
+    TradingHaltedError,
+)
+
+D = Decimal
+NAMES = ("AAA", "BBB", "CCC")
+BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
+NOON = OPEN + timedelta(hours=1)
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path) -> Desk:
+    clock, feed = ManualClock(NOON), flat_feed(NAMES)
+    desk = Desk(database_url, "acct", clock, feed, paper(database_url, "acct", clock, feed), tmp_path / "audit.anchor")
+    desk.open()
+    return desk
+
+
+def venue_desk(url: str, guarantee: Guarantee, script: list[str]) -> tuple[Desk, VenueBroker]:
+    clock = ManualClock(NOON)
+    venue = VenueBroker("acct", clock, guarantee, script)
+    desk = Desk(url, "acct", clock, flat_feed(NAMES), venue)
+    desk.open()
+    return desk, venue
+
+
+def audit_kinds(url: str) -> list[str]:
+    return [kind for (kind,) in rows(url, "select kind from audit.log order by seq")]
+
+
+# -- the whole path ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_executed_booked_and_reconciled(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    done = desk.execute(batch)
+
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert done.collection.new_fills == 3
+    assert done.collection.open_orders == ()
+    assert done.breaks == ()
+    assert desk.clock.now() == CLOSE
+    nav = done.navs[EXECUTED]
+    assert nav.closing == D(100_000)
+    assert nav.holdings.cash == D(97_000)
+    assert nav.flows == D(100_000)
+    assert rows(desk.url, "select instrument, quantity from execution.positions order by 1") == [
+        (name, D(10)) for name in NAMES
+    ]
+    assert rows(desk.url, "select kind from execution.reconciliation") == [("ok",)]
+    assert rows(desk.url, "select status from execution.attempts") == [("done",)]
+    assert verify(desk.url, desk.anchor).ok
+
+
+def test_running_every_step_again_changes_nothing(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.execute(batch)
+    tables = ("orders", "order_events", "order_intents", "fills", "entries", "positions", "nav", "reconciliation",
+              "attempts", "verdicts", "snapshots", "outbox")  # fmt: skip
+    before = {name: rows(desk.url, f"select * from execution.{name} order by 1, 2") for name in tables}
+    audit = rows(desk.url, "select hash from audit.log order by seq")
+
+    again = desk.execute(batch, "run-2")
+    with desk.engine() as engine:
+        assert engine.prepare(batch.batch_id, "run-3") is None
+        assert engine.send(batch.batch_id, "run-3").sent == ()
+        assert engine.collect_fills(batch.batch_id).new_fills == 0
+        assert engine.update_positions("acct") == {}
+        assert engine.reconcile("acct", EXECUTED) == ()
+
+    assert again.placement.sent == ()
+    assert {name: rows(desk.url, f"select * from execution.{name} order by 1, 2") for name in tables} == before
+    assert rows(desk.url, "select hash from audit.log order by seq") == audit
+
+
+def test_the_steps_as_separate_calls_give_the_same(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        assert engine.prepare(batch.batch_id, "run") is not None
+    with desk.engine() as engine:
+        assert len(engine.send(batch.batch_id, "run").sent) == 3
+    with desk.engine() as engine:
+        assert engine.collect_fills(batch.batch_id).new_fills == 3
+        assert set(engine.update_positions("acct")) == {EXECUTED}
+        assert engine.reconcile("acct", EXECUTED) == ()
+
+
+def test_sells_go_first_and_pay_for_the_buys_of_the_same_auction(desk: Desk) -> None:
+    first = store_plan(desk.url, "acct", [("AAA", Side.BUY, D(1000))])
+    desk.execute(first)
+    later = SESSIONS.next(EXECUTED)
+    desk.feed.bars.update(flat_feed(NAMES, days=[later]).bars)
+    desk.clock.wait_until(SESSIONS.open_utc(later) + timedelta(hours=1))
+    second = store_plan(
+        desk.url, "acct", [("AAA", Side.SELL, D(500)), ("BBB", Side.BUY, D(500))], name="second", session=EXECUTED,
+    )  # fmt: skip
+    done = desk.execute(second)
+    assert desk.states(second) == {"AAA": "filled", "BBB": "filled"}
+    assert done.navs[later].holdings.positions == {"AAA": D(500), "BBB": D(500)}
+    assert done.breaks == ()
+
+
+def test_orders_at_the_open_fill_at_the_open_and_nav_waits_for_the_close(database_url: str) -> None:
+    clock, feed = ManualClock(OPEN - timedelta(minutes=30)), flat_feed(NAMES)
+    desk = Desk(database_url, "acct", clock, feed, paper(database_url, "acct", clock, feed))
+    desk.open()
+    batch = store_plan(database_url, "acct", BUYS, order_type=OrderType.MARKET_ON_OPEN)
+    done = desk.execute(batch)
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert clock.now() == OPEN
+    assert done.navs == {}
+    clock.wait_until(CLOSE)
+    with desk.engine() as engine:
+        assert set(engine.update_positions("acct")) == {EXECUTED}
+
+
+def test_partial_fills_are_followed_to_their_end(database_url: str) -> None:
+    clock, feed = ManualClock(NOON), flat_feed(NAMES)
+    behaviour = PaperBehaviour(fill_fraction=D("0.5"), fills_per_order=2, reject=frozenset({"CCC"}))
+    broker = paper(database_url, "acct", clock, feed, behaviour=behaviour)
+    desk = Desk(database_url, "acct", clock, feed, broker)
+    desk.open()
+    batch = store_plan(database_url, "acct", BUYS)
+    done = desk.execute(batch)
+    assert desk.states(batch) == {"AAA": "cancelled", "BBB": "cancelled", "CCC": "rejected"}
+    assert done.collection.new_fills == 4
+    assert done.navs[EXECUTED].holdings.positions == {"AAA": D(5), "BBB": D(5)}
+    assert done.breaks == ()
+
+
+def test_without_a_bar_orders_expire_and_nothing_is_held(desk: Desk) -> None:
+    for name in NAMES:
+        del desk.feed.bars[name, EXECUTED]
+    batch = store_plan(desk.url, "acct", BUYS)
+    done = desk.execute(batch)
+    assert desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    assert done.navs[EXECUTED].holdings.positions == {}
+    assert done.breaks == ()
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def nothing_was_sent(desk: Desk) -> bool:
+    return rows(desk.url, "select 1 from paper.orders") == [] and rows(desk.url, "select 1 from execution.orders") == []
+
+
+def test_outside_its_window_a_batch_is_refused(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    for now in (OPEN - timedelta(seconds=1), CLOSE - timedelta(minutes=10), CLOSE, CLOSE + timedelta(days=1)):
+        desk.clock.at = now
+        with pytest.raises(BatchRefusedError, match="may be sent from"):
+            desk.execute(batch)
+    assert nothing_was_sent(desk)
+    assert "batch.refused" in audit_kinds(desk.url)
+
+
+def test_a_backfill_of_past_days_never_trades(desk: Desk) -> None:
+    past = store_plan(desk.url, "acct", BUYS, session=date(2022, 12, 20))
+    with pytest.raises(BatchRefusedError, match="may be sent from"):
+        desk.execute(past)
+    assert nothing_was_sent(desk)
+
+
+def test_a_superseded_batch_is_refused(desk: Desk) -> None:
+    old = store_plan(desk.url, "acct", BUYS)
+    store_plan(desk.url, "acct", BUYS, name="newer", created_at=NOON)
+    with pytest.raises(BatchRefusedError, match="superseded by acct-newer"):
+        desk.execute(old)
+    assert nothing_was_sent(desk)
+
+
+def test_a_batch_that_research_did_not_judge_is_refused(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS, judged=False)
+    with pytest.raises(BatchRefusedError, match="not judged by both gates"):
+        desk.execute(batch)
+    with pytest.raises(BatchRefusedError, match="does not exist"):
+        desk.execute(replace(batch, batch_id="nobody"))
+    assert nothing_was_sent(desk)
+
+
+def test_what_research_denied_stays_denied(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with connect(desk.url, Role.RESEARCH) as connection:
+        connection.execute(
+            "insert into risk.limit_report values (%s, 1, 'name_weight', %s, 'deny', 1, 0.1, 'too much of AAA')",
+            [batch.batch_id, batch.orders[0].intent_id],
+        )
+    desk.execute(batch)
+    assert desk.states(batch) == {"BBB": "filled", "CCC": "filled"}
+    denied = rows(desk.url, "select reason from execution.verdicts where rule = 'research_denial'")
+    assert denied == [("name_weight: too much of AAA",)]
+
+
+def test_denials_are_stored_and_no_gate_at_all_approves_nothing(desk: Desk) -> None:
+    def deny_second(batch, snapshot, now):  # type: ignore[no-untyped-def]
+        risk, compliance = approve_all(batch, snapshot, now)
+        name = batch.orders[-1].intent_id
+        verdict = Verdict("risk", "gross", name, Outcome.DENY, "too much", 2.0, 1.0)
+        return (replace(risk, approved=tuple(i for i in risk.approved if i != name), verdicts=(verdict,)), compliance)
+
+    batch = store_plan(desk.url, "acct", [*BUYS[:1], ("ZZZ", Side.BUY, D(1))])
+    desk.execute(batch, judge=deny_second)
+    assert rows(desk.url, "select instrument, status from execution.order_intents order by 1") == [
+        ("AAA", "approved" if desk.states(batch) else "denied"),
+        ("ZZZ", "denied"),
+    ]
+    other = store_plan(desk.url, "acct", BUYS, name="other", created_at=NOON)
+    desk.clock.at = NOON
+    desk.execute(other, judge=lambda *_: ())
+    assert desk.states(other) == {}
+
+
+def test_a_stale_snapshot_is_refused(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    venue.snapshot_age = timedelta(minutes=6)
+    with pytest.raises(BatchRefusedError, match="is 0:06:00 old"):
+        desk.execute(store_plan(database_url, "acct", BUYS))
+    assert venue.sends == []
+
+
+def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
+    def slow(name: str) -> None:
+        if name == "after_result_commit":
+            desk.clock.at += timedelta(minutes=3)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine(failpoint=slow) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 2
+    assert "old" in placed.stopped
+    desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+
+
+# -- the kill switch ---------------------------------------------------------------------------------------------------
+
+
+def test_an_account_that_was_never_opened_or_is_halted_is_refused(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with OrderStore.opened(desk.url) as store:
+        store.set_trading_state("acct", TradingState.HALTED, "tester", "a test", NOON)
+        assert store.trading_status("nobody").state is TradingState.HALTED
+    with pytest.raises(TradingHaltedError, match="a test"):
+        desk.execute(batch)
+    assert nothing_was_sent(desk)
+
+
+def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it(desk: Desk) -> None:
+    def halt_after_first(name: str) -> None:
+        if name == "after_result_commit":
+            with OrderStore.opened(desk.url) as other:
+                other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine(failpoint=halt_after_first) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 1
+    assert "halted" in placed.stopped
+    assert sorted(desk.states(batch).values()) == ["accepted", "approved", "approved"]
+    with OrderStore.opened(desk.url) as store:
+        store.set_trading_state("acct", TradingState.ACTIVE, "tester", "go on", NOON)
+    desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert len(rows(desk.url, "select 1 from paper.orders")) == 3
+
+
+def test_a_halted_batch_is_void_when_its_window_has_passed(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+    desk.clock.at = CLOSE
+    done = desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    assert done.placement.sent == ()
+    assert rows(desk.url, "select distinct status from execution.order_intents") == [("void",)]
+    assert rows(desk.url, "select 1 from paper.orders") == []
+
+
+def test_reducing_lets_only_smaller_positions_through(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    later = SESSIONS.next(EXECUTED)
+    desk.feed.bars.update(flat_feed(NAMES, days=[later]).bars)
+    desk.clock.wait_until(SESSIONS.open_utc(later))
+    with OrderStore.opened(desk.url) as store:
+        store.set_trading_state("acct", TradingState.REDUCING, "tester", "wind down", desk.clock.now())
+    second = store_plan(
+        desk.url, "acct", [("AAA", Side.SELL, D(4)), ("BBB", Side.BUY, D(1))], name="second", session=EXECUTED
+    )
+    desk.execute(second)
+    assert desk.states(second) == {"AAA": "filled"}
+
+
+def test_a_restored_database_starts_halted_and_its_approvals_are_void(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+    with connect(desk.url) as connection:
+        connection.execute("update execution.trading_state set database_id = 'elsewhere'")
+    desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    with OrderStore.opened(desk.url) as store:
+        assert "restored" in store.trading_status("acct").reason
+        store.set_trading_state("acct", TradingState.ACTIVE, "tester", "checked", NOON)
+        assert store.trading_status("acct").state is TradingState.ACTIVE
+
+
+def test_the_kill_switch_can_cancel_what_works_while_a_run_waits(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as waiting, desk.engine() as killer:
+        waiting.prepare(batch.batch_id, "run")
+        waiting.send(batch.batch_id, "run")
+        with waiting.store.account_lock("acct"):
+            assert len(killer.cancel_open("acct")) == 3
+        waiting.collect_fills(batch.batch_id)
+    assert desk.states(batch) == dict.fromkeys(NAMES, "cancelled")
+
+
+# -- two workers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_sensor_that_fires_twice_sends_once(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    outcomes: list[object] = []
+    clocks = [ManualClock(NOON), ManualClock(NOON)]
+
+    def work(number: int) -> None:
+        broker = paper(desk.url, "acct", clocks[number], desk.feed)
+        mine = replace(desk, clock=clocks[number], broker=broker)
+        try:
+            outcomes.append(len(mine.execute(batch, f"run-{number}").placement.sent))
+        except (AccountBusyError, BatchRefusedError) as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(sent for sent in outcomes if isinstance(sent, int)) == 3, outcomes
+    assert len(rows(desk.url, "select 1 from paper.orders")) == 3
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+
+
+def test_while_one_worker_holds_the_account_another_is_told_so(desk: Desk) -> None:
+    with (
+        OrderStore.opened(desk.url) as one,
+        OrderStore.opened(desk.url) as two,
+        one.account_lock("acct"),
+        two.account_lock("another"),
+        pytest.raises(AccountBusyError, match="another run"),
+        two.account_lock("acct", wait_seconds=0.1),
+    ):
+        pass
+
+
+def test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    ids = order_ids(batch)
+    with desk.engine() as old, desk.engine() as new:
+        # The old worker's lock is lost without its noticing: it holds its claim and goes on.
+        claim = old.prepare(batch.batch_id, "old")
+        newer = new.prepare(batch.batch_id, "new")
+        assert newer.fence > claim.fence
+        with pytest.raises(FencedOutError, match="no longer holds"):
+            old.store.begin_send(claim, ids[0], Event.SEND, NOON)
+        assert old.store.claim_of(batch.batch_id, "old") is None
+        rows_before = desk.states(batch)
+        with connect(desk.url) as connection:
+            connection.execute("update execution.leases set expires_at = now() - interval '1 second'")
+        with pytest.raises(FencedOutError):
+            new.store.begin_send(newer, ids[0], Event.SEND, NOON)
+    assert desk.states(batch) == rows_before == dict.fromkeys(NAMES, "approved")
+
+
+def test_an_order_is_never_sent_twice_even_under_a_valid_fence(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        engine.store.begin_send(claim, order_ids(batch)[0], Event.SEND, NOON)
+        with pytest.raises(IllegalTransitionError):
+            engine.store.begin_send(claim, order_ids(batch)[0], Event.SEND, NOON)
+
+
+# -- what a venue does -------------------------------------------------------------------------------------------------
+
+
+def test_an_idempotent_venue_is_asked_again_and_has_one_order(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, ["lost", "ok", "dropped", "dropped", "ok"])
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "accepted")
+    assert all(len(standing) == 1 for standing in venue.orders.values())
+    assert len(venue.sends) == 6
+
+
+@pytest.mark.parametrize("guarantee", [Guarantee.SEARCHABLE_TAG, Guarantee.NOTHING])
+def test_another_venue_is_never_sent_an_order_twice(database_url: str, guarantee: Guarantee) -> None:
+    desk, venue = venue_desk(database_url, guarantee, ["late", "ok", "ok"])
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == {"AAA": "unknown", "BBB": "accepted", "CCC": "accepted"}
+    assert "alert.unknown_order" in audit_kinds(database_url)
+    for number in range(3):
+        with desk.engine() as engine:
+            engine.prepare(batch.batch_id, f"again-{number}")
+            engine.send(batch.batch_id, f"again-{number}")
+    assert len(venue.sends) == len(set(venue.sends)) == 3
+
+
+def test_a_searchable_venue_settles_what_it_finds_and_what_can_no_longer_arrive(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.SEARCHABLE_TAG, ["late", "dropped", "lost"])
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == {"AAA": "unknown", "BBB": "unknown", "CCC": "accepted"}
+    venue.hidden.clear()
+    desk.clock.at = CLOSE
+    venue.fill_all()
+    with desk.engine() as engine:
+        assert engine.collect_fills(batch.batch_id).open_orders == ()
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "expired", "CCC": "filled"}
+
+
+def test_an_unknown_order_freezes_its_instrument_and_counts_as_filled(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.NOTHING, ["late"])
+    first = store_plan(database_url, "acct", [("AAA", Side.BUY, D(10))])
+    with desk.engine() as engine:
+        engine.prepare(first.batch_id, "run")
+        engine.send(first.batch_id, "run")
+    seen = []
+
+    def watch(batch, snapshot, now):  # type: ignore[no-untyped-def]
+        seen.append(snapshot.working("AAA", Side.BUY))
+        return approve_all(batch, snapshot, now)
+
+    second = store_plan(
+        database_url, "acct", [("AAA", Side.BUY, D(5)), ("BBB", Side.BUY, D(5))], name="second", created_at=NOON
+    )
+    with desk.engine(judge=watch) as engine:
+        engine.prepare(second.batch_id, "run-2")
+        engine.send(second.batch_id, "run-2")
+        assert set(seen) == {D(10)}
+        assert desk.states(second) == {"BBB": "accepted"}
+        # A person finds at the venue that it never arrived.
+        engine.store.record(order_ids(first)[0], Event.CANCEL, NOON, "settled by telephone")
+        assert desk.states(first) == {"AAA": "cancelled"}
+    assert rows(database_url, "select rule from execution.verdicts where intent_id = %s", second.orders[0].intent_id) == [
+        ("unknown_order",)
+    ]
+    assert len(venue.sends) == 2
+
+
+def test_a_venue_that_is_down_leaves_orders_unsent_for_the_next_attempt(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.SEARCHABLE_TAG, ["ok", "down"])
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert "refused" in placed.stopped
+    assert desk.states(batch) == {"AAA": "accepted", "BBB": "approved", "CCC": "approved"}
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run-2")
+        engine.send(batch.batch_id, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "accepted")
+    assert all(len(standing) == 1 for standing in venue.orders.values())
+
+
+def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
+    """A limit that is lowered while orders go out stops those that no longer fit."""
+    limit = [D(5000)]
+
+    def gross(batch, snapshot, now):  # type: ignore[no-untyped-def]
+        used = sum((o.remaining * 100 for o in snapshot.open_orders), D(0))
+        approved, verdicts = [], []
+        for order in batch.orders:
+            if used + order.notional <= limit[0]:
+                used += order.notional
+                approved.append(order.intent_id)
+            else:
+                verdicts.append(Verdict("risk", "gross", order.intent_id, Outcome.DENY, "gross limit"))
+        return (GateReport("risk", tuple(approved), tuple(verdicts)),)
+
+    def lower(name: str) -> None:
+        if name == "after_result_commit":
+            limit[0] = D(1500)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.execute(batch, judge=gross, failpoint=lower)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "cancelled", "CCC": "cancelled"}
+    assert rows(desk.url, "select instrument from execution.order_intents where status = 'denied' order by 1") == [
+        ("BBB",),
+        ("CCC",),
+    ]
+
+
+# -- reconciliation finds what was planted -----------------------------------------------------------------------------
+
+
+PLANTED = {
+    BreakKind.QUANTITY: "update paper.fills set quantity = quantity + 1 where instrument = 'AAA'",
+    BreakKind.PRICE: "update paper.fills set price = price + 1 where instrument = 'AAA'",
+    BreakKind.FEE: "update paper.fills set fees = fees + 1 where instrument = 'AAA'",
+    BreakKind.CASH: "update paper.entries set cash = cash - 10 where kind = 'deposit'",
+    BreakKind.SPLIT: "insert into paper.entries select 'x', account, 'split', 'AAA', 10, 0, max(at), '' "
+    "from paper.entries group by account",
+    BreakKind.MANUAL_TRADE: "insert into paper.fills select 'hand', broker_order_id, account, 'by-hand', 'BBB', 'buy', "
+    "3, 100, 0, at from paper.fills where instrument = 'BBB'",
+    BreakKind.UNKNOWN_FILL: "delete from paper.fills where instrument = 'CCC'",
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_break_is_found_classified_and_halts_what_it_must(desk: Desk, kind: BreakKind) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    assert desk.execute(batch).breaks == ()
+    with connect(desk.url) as connection:
+        connection.execute(PLANTED[kind])
+    with desk.engine() as engine:
+        found = engine.reconcile("acct", EXECUTED)
+        assert [item.kind for item in found] == [kind]
+        halted = engine.store.trading_status("acct").state is TradingState.HALTED
+    assert halted is (kind not in {BreakKind.PRICE, BreakKind.FEE})
+    stored = rows(desk.url, "select seq, kind from execution.reconciliation order by seq")
+    assert stored == [(0, "breaks"), (1, kind.value)]
+    assert "reconciliation.breaks" in audit_kinds(desk.url)
+
+
+def test_a_fill_we_did_not_collect_is_a_missing_fill(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        engine.update_positions("acct")
+        desk.clock.at = CLOSE
+        assert [item.kind for item in engine.reconcile("acct", EXECUTED)] == [BreakKind.MISSING_FILL] * 3
+        engine.collect_fills(batch.batch_id)
+        assert engine.reconcile("acct", EXECUTED) == ()
+
+
+def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    with connect(desk.url) as connection:
+        connection.execute(
+            "insert into paper.entries select account_number || ':fix', account, 'manual', 'AAA', 2, -200, %s, 'fix' "
+            "from paper.accounts",
+            [CLOSE],
+        )
+    with desk.engine() as engine:
+        assert [item.kind for item in engine.reconcile("acct", EXECUTED)] == [BreakKind.MANUAL_TRADE]
+        (entry,) = [e for e in desk.broker.statement().entries if e.kind == "manual"]
+        engine.store.recognise("acct", entry, EXECUTED, CLOSE)
+        assert engine.reconcile("acct", EXECUTED) == ()
+
+
+def test_nothing_is_written_to_the_order_path_by_research(desk: Desk) -> None:
+    store_plan(desk.url, "acct", BUYS)
+    assert rows(desk.url, "select 1 from execution.order_intents") == []
+    assert AuditLog(desk.url).anchored() is None
+    assert DECIDED < EXECUTED
