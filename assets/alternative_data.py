@@ -4,8 +4,6 @@ Belongs here: ingesting and scoring texts. Does not: aggregating scores by day (
 (octopus/strategy).
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 

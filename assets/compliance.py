@@ -4,8 +4,6 @@ Belongs here: running the compliance gate on the plan. Does not: its rules (octo
 (resources/warehouse/audit_log.py).
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import dagster as dg

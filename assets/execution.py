@@ -7,8 +7,7 @@ No asset here has a retry policy: what was sent is never sent again because some
 materialised again by hand; what is done is not done twice.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from datetime import date
 
 import dagster as dg
@@ -161,7 +160,7 @@ def positions(
 )  # fmt: skip
 def reconciliation(
     context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Our book against the broker's own ledger: each difference classified, with what to do about it."""
     with trading.engine() as engine:
         session = trading.execution_session(partitions.session_of(context))
@@ -173,10 +172,10 @@ def reconciliation(
         },
         schema={"kind": pl.String, "instrument": pl.String, "detail": pl.String, "remedy": pl.String},
     )  # fmt: skip
-    check = dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
-    return dg.MaterializeResult(
-        metadata={"session": str(session), "breaks": len(breaks), "table": reporting.table(rows)}, check_results=[check]
+    yield dg.MaterializeResult(
+        metadata={"session": str(session), "breaks": len(breaks), "table": reporting.table(rows)}
     )
+    yield dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
 
 
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:

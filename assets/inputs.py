@@ -9,10 +9,18 @@ from collections import OrderedDict
 from dataclasses import fields
 from datetime import date
 
-from octopus.decision import DecisionConfig, Prepared, prepare
+import numpy as np
 
+from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+from octopus.decision import DecisionConfig, Prepared, prepare
+from octopus.models.estimators import Estimator, estimator_from_bytes
+from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
+from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+from octopus.warehouse.quality import find_all, training_exclusions
+from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
 
@@ -44,3 +52,96 @@ def prepared(of: Panel, config: DecisionConfig) -> Prepared:
             _prepared.popitem(last=False)
     _prepared.move_to_end(key)
     return _prepared[key]
+
+
+def training_set(settings: Settings, warehouse: Warehouse, session: date) -> TrainingSet:
+    """What models are trained on for ``session``: the panel up to the end of the last training period.
+
+    The same for every session of a period, so that its models are trained once.
+    """
+    config = settings.strategies.models
+    known = panel(settings, warehouse, session)
+    last = training_session(session, config.retrain)
+    stop = int(np.searchsorted(known.sessions, np.datetime64(last, "D"), side="right"))
+    cut = known.rows(0, stop)
+    cube = prepared(cut, settings.decision).features
+    return build(cut, cube.names, cube.values, config, training_exclusions(cut, find_all(cut)))
+
+
+def appointments(warehouse: Warehouse, name: str) -> list[Appointment]:
+    """Every move of the champion's alias, oldest first."""
+    rows = warehouse.rows(
+        """
+        select name, version, effective_from from models.champion_history
+        where name = %s and alias = 'champion' order by effective_from
+        """,
+        [name],
+    )
+    return [Appointment(row["name"], row["version"], row["effective_from"]) for row in rows]
+
+
+def fold_records(warehouse: Warehouse) -> list[FoldRecord]:
+    """Folds of the best reviewed model that passed, of the latest review that has one."""
+    rows = warehouse.rows(
+        """
+        with best as (
+            select model, fingerprint from models.reviews
+            where passed order by as_of desc, (scores ->> 'rank_ic')::float8 desc limit 1
+        )
+        select f.model, f.fold, f.train_to, f.test_from, f.test_to, f.artifact
+        from models.walk_forward_folds f join best using (model, fingerprint) order by f.fold
+        """
+    )
+    return [FoldRecord(**row) for row in rows]
+
+
+def speaker(settings: Settings, warehouse: Warehouse, session: date) -> Speaker | None:
+    """Which model speaks for ``session``."""
+    moves = appointments(warehouse, settings.strategies.models.registered_name)
+    return model_for(session, settings.sessions.decision_utc(session), moves, fold_records(warehouse))
+
+
+def estimator(registry: ModelRegistry, chosen: Speaker) -> Estimator:
+    """The fitted estimator of a speaker, from MLflow."""
+    if chosen.fold is None:
+        if chosen.version is None:
+            raise MissingDataError(
+                f"model {chosen.name} has neither a version nor a fold; appoint a champion in MLflow"
+            )
+        return estimator_from_bytes(registry.estimator(chosen.name, chosen.version))
+    folder, name = chosen.fold.artifact.rsplit("/folds/", 1)
+    return estimator_from_bytes(registry.artifact(folder, f"folds/{name}"))
+
+
+def predictions(warehouse: Warehouse, of: Panel, session: date) -> tuple[FloatArray | None, str | None]:
+    """Stored predictions of ``session``, shape (N,), and whose they are; (None, None): it abstains."""
+    rows = warehouse.rows("select instrument, model, value from models.predictions where session = %s", [session])
+    if not rows:
+        return None, None
+    by_name = {row["instrument"]: row["value"] for row in rows}
+    return np.array([by_name.get(name, np.nan) for name in of.symbols]), rows[0]["model"]
+
+
+def past_predictions(
+    settings: Settings, warehouse: Warehouse, registry: ModelRegistry, of: Prepared
+) -> FloatArray | None:
+    """For every session the prediction of the model that spoke then, shape (T, N); None when none ever did."""
+    panel = of.panel
+    moves = appointments(warehouse, settings.strategies.models.registered_name)
+    folds = fold_records(warehouse)
+    decided = settings.sessions.decisions_utc(panel.sessions).to_pydatetime()
+    speakers = [
+        model_for(day, instant, moves, folds)
+        for day, instant in zip(panel.sessions.astype(object), decided, strict=True)
+    ]
+    known: dict[str, Speaker] = {speaker.label: speaker for speaker in speakers if speaker is not None}
+    if not known:
+        return None
+    predictions = np.full(panel.close.shape, np.nan)
+    labels = np.array([speaker.label if speaker else "" for speaker in speakers])
+    for label, chosen in known.items():
+        rows = np.flatnonzero(labels == label)
+        features = as_model_sees(of.features.values[rows], panel.member[rows])
+        values = estimator(registry, chosen).predict(features.reshape(-1, features.shape[-1]))
+        predictions[rows] = np.where(panel.member[rows], values.reshape(len(rows), -1), np.nan)
+    return predictions

@@ -3,8 +3,6 @@
 Belongs here: ingesting market data. Does not: validating it (octopus/market_data) or joining it (dbt).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date, timedelta
 

@@ -4,16 +4,12 @@ Belongs here: joining the account, the decision and the plan. Does not: the deci
 executed (assets/execution.py).
 """
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import dagster as dg
 import numpy as np
 import polars as pl
-from octopus.decision import Decision, decide
-from octopus.portfolio.rebalance import plan_orders
 
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import MissingDataError, OctopusError
@@ -21,7 +17,9 @@ from octopus.core.ids import batch_id, canonical_json, fingerprint
 from octopus.core.orders import AccountSnapshot, Batch, OrderType
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
+from octopus.decision import Decision, decide
 from octopus.execution.window import execution_window
+from octopus.portfolio.rebalance import plan_orders
 from resources.brokers.base import Broker
 from resources.clock import Clock
 from resources.settings import Settings

@@ -4,8 +4,6 @@ Belongs here: running the risk gate on the plan and showing it. Does not: the ga
 judges again with the same code.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets import keys, partitions, reporting

@@ -3,8 +3,6 @@
 Belongs here: storing what the decision function computes on its way. Does not: computing it (octopus/strategy).
 """
 
-from __future__ import annotations
-
 import dagster as dg
 import numpy as np
 import polars as pl

@@ -4,11 +4,11 @@ Belongs here: running dbt once for all models, and the findings. Does not: SQL (
 (octopus/warehouse).
 """
 
-from __future__ import annotations
-
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -152,7 +152,9 @@ def quality_findings(
 
 def dbt_resource() -> DbtCliResource:
     """dbt's command line on our project; the profile reads the addresses from the environment."""
-    return DbtCliResource(project_dir=str(ROOT / "dbt_project"), profiles_dir=str(ROOT / "dbt_project"))
+    project = str(ROOT / "dbt_project")
+    program = str(Path(sys.executable).parent / "dbt")
+    return DbtCliResource(project_dir=project, profiles_dir=project, dbt_executable=program)
 
 
 def build_assets() -> list[dg.AssetsDefinition]:

@@ -6,13 +6,17 @@ what the user sees of it (cli/).
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterEventType, EventLogEntry
+from dagster_shared.error import SerializableErrorInfo
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Events go to Dagster's storage; the terminal shows progress instead."""
@@ -40,11 +44,15 @@ class JobReport:
     success: bool
     seconds: float
     steps: tuple[StepReport, ...]
+    run_error: str | None = None
 
     @property
     def first_error(self) -> str | None:
-        """The failure's own words, without a traceback."""
-        return next((step.error for step in self.steps if step.error), None)
+        """The failure's own words, without a traceback; None when all went well."""
+        if self.success:
+            return None
+        in_step = next((step.error for step in self.steps if step.error), None)
+        return in_step or self.run_error or "the run failed before its first step; see it in Dagster"
 
 
 class _Steps:
@@ -55,10 +63,15 @@ class _Steps:
         self._started: dict[str, float] = {}
         self._metadata: dict[str, dict[str, object]] = {}
         self.reports: list[StepReport] = []
+        self.run_error: str | None = None
 
     def __call__(self, entry: EventLogEntry) -> None:
         event = entry.dagster_event
-        if event is None or event.step_key is None:
+        if event is None:
+            return
+        if event.event_type is DagsterEventType.RUN_FAILURE and event.job_failure_data.error is not None:
+            self.run_error = _innermost(event.job_failure_data.error)
+        if event.step_key is None:
             return
         kind, step = event.event_type, event.step_key
         if kind is DagsterEventType.STEP_START:
@@ -90,22 +103,29 @@ def execute(
     selection: list[dg.AssetKey] | None = None,
     on_start: Callable[[str], None] = lambda step: None,
     on_end: Callable[[StepReport], None] = lambda report: None,
+    log: Path | None = None,
 ) -> JobReport:
-    """Run ``job`` here and now; a failing step fails the run, never the caller."""
+    """Run ``job`` here and now; a failing step fails the run, never the caller.
+
+    Args:
+        log: file that takes what the steps print.
+    """
     run_id = str(uuid.uuid4())
     steps = _Steps(on_start, on_end)
     instance.add_event_listener(run_id, steps)
     started = time.monotonic()
-    result = job.execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        partition_key=partition_key,
-        tags=dict(tags or {}),
-        asset_selection=selection,
-        run_config=QUIET,
-        raise_on_error=False,
-    )
-    return JobReport(run_id, result.success, time.monotonic() - started, tuple(steps.reports))
+    # dbt and others print as they go; the terminal belongs to the progress.
+    with (log or Path(os.devnull)).open("a", encoding="utf-8") as output, redirect_stdout(output):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            partition_key=partition_key,
+            tags=dict(tags or {}),
+            asset_selection=selection,
+            run_config=QUIET,
+            raise_on_error=False,
+        )
+    return JobReport(run_id, result.success, time.monotonic() - started, tuple(steps.reports), steps.run_error)
 
 
 def _failure_text(event: dg.DagsterEvent) -> str:
@@ -113,7 +133,10 @@ def _failure_text(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
-    error = data.error
-    while error is not None and error.cause is not None:
+    return _innermost(data.error) if data.error is not None else "failed without a message"
+
+
+def _innermost(error: SerializableErrorInfo) -> str:
+    while error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else "failed without a message"
+    return error.message.strip()

@@ -3,8 +3,6 @@
 Belongs here: when the daily pipeline runs by itself. Does not: what it does.
 """
 
-from __future__ import annotations
-
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 

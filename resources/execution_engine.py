@@ -44,7 +44,7 @@ from octopus.execution.book import QUANTITY_STEP, action_entry, action_order
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind
 from octopus.execution.reconcile import reconcile as compare_books
-from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
+from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
 from resources.brokers.base import (
     Broker,
@@ -468,7 +468,7 @@ class ExecutionEngine:
     def _within_remaining_limits(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> bool:
         """Judge what is left once more, with what was sent counted as filled; a denial is committed."""
         now = self.clock.now()
-        orders = self.store.orders(claim.account)
+        orders = self.store.orders(claim.account, WORKING | {OrderState.APPROVED})
         left = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
         judged = replace(stored.batch, orders=tuple(o for o in stored.batch.orders if o.intent_id in left))
         # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
@@ -499,15 +499,10 @@ class ExecutionEngine:
 
     def _collect(self, batch: Batch) -> Collection:
         account = batch.account
-        ids = {o.client_order_id for o in self.store.working(account) if o.batch_id == batch.batch_id}
-        if ids:
+        if self._awaited(batch):
             self.clock.wait_until(batch.expires_at)
         self.failpoint("after_wait")
-        deadline = max(batch.expires_at, self.clock.now()) + self.settings.settle_timeout
-        new_fills = self._poll(account)
-        while ids & {o.client_order_id for o in self.store.working(account)} and self.clock.now() < deadline:
-            self.clock.wait_until(self.clock.now() + self.settings.poll_interval)
-            new_fills += self._poll(account)
+        new_fills = self._follow(batch)
         now = self.clock.now()
         self.store.void_unsent(account, now)
         self.store.finish(account, now)
@@ -515,11 +510,37 @@ class ExecutionEngine:
         self.failpoint("after_collecting")
         return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
 
+    def _follow(self, batch: Batch) -> int:
+        """Ask until the batch's orders are terminal or patience ends; a broker that does not answer is asked again."""
+        deadline = max(batch.expires_at, self.clock.now()) + self.settings.settle_timeout
+        booked = 0
+        while True:
+            is_last = self.clock.now() >= deadline
+            try:
+                booked += self._poll(batch.account)
+                if is_last or not self._awaited(batch):
+                    return booked
+            except (BrokerUnavailableError, UncertainOutcomeError):
+                # Only questions were asked: asking again moves nothing.
+                if is_last:
+                    raise
+            self.clock.wait_until(self.clock.now() + self.settings.poll_interval)
+
+    def _awaited(self, batch: Batch) -> bool:
+        """Whether the broker may still tell us something of the batch's orders."""
+        return any(
+            order.batch_id == batch.batch_id and (self._may_search or order.status.state not in UNRESOLVED)
+            for order in self.store.working(batch.account)
+        )
+
     def _poll(self, account: str) -> int:
         """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
         booked = 0
-        for fill in self.broker.fills(self.clock.now() - self.settings.lookback):
-            if self.store.record_fill(account, fill, self.session_at(fill.at), self.clock.now()):
+        known = {fill.fill_id for fill in self.store.fills(account, self._since())}
+        for fill in self.broker.fills(self._since()):
+            if fill.fill_id not in known and self.store.record_fill(
+                account, fill, self.session_at(fill.at), self.clock.now()
+            ):
                 booked += 1
                 self.failpoint("after_fill_commit")
         for order in self.store.working(account):

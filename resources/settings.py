@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from octopus.backtest.config import BacktestConfig
-from octopus.compliance.rules import CompliancePolicy
-from octopus.decision import DecisionConfig
-from octopus.models.config import ModelConfig
-from octopus.portfolio.config import PortfolioConfig
-from octopus.strategy.config import StrategyConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from octopus.backtest.config import BacktestConfig
+from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.decision import DecisionConfig
+from octopus.models.config import ModelConfig
+from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
+from octopus.strategy.config import StrategyConfig
 from resources.runtime.postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,13 +97,15 @@ class PaperConfig(_Section):
 
     Attributes:
         deposit_usd: cash it is opened with, once.
-        partial_fill_fraction: share of each order that a first fill covers; 1 fills whole orders at once.
+        fill_fraction: part of each order that fills; the rest is cancelled after the auction. 1: all of it.
+        fills_per_order: into how many executions each fill is cut.
         reject: instruments whose orders the broker refuses, to rehearse a rejection.
     """
 
     account: str = Field(default="paper", pattern=r"^[a-z0-9-]{1,32}$")
     deposit_usd: Decimal = Field(default=Decimal(1_000_000), gt=0)
-    partial_fill_fraction: Decimal = Field(default=Decimal(1), gt=0, le=1)
+    fill_fraction: Decimal = Field(default=Decimal(1), gt=0, le=1)
+    fills_per_order: int = Field(default=1, ge=1, le=10)
     reject: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from resources.brokers.base import Broker
@@ -56,6 +56,14 @@ class Trading:
             )
 
 
+def open_paper_account(settings: Settings) -> bool:
+    """Switch trading on for a paper account that never traded; a halted or restored one stays as it is."""
+    with OrderStore.opened(settings.database_url) as store:
+        opened = store.open_account(settings.paper.account, "octopus", "paper account opened", datetime.now(UTC))
+        store.drain_outbox(audit_log(settings))
+    return opened
+
+
 def anchor_file(settings: Settings) -> Path:
     """Where the audit log's head is kept, outside the database."""
     return settings.home / "audit.anchor"
@@ -78,5 +86,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
         allow_fractional=settings.strategies.portfolio.fractional,
-        behaviour=PaperBehaviour(settings.paper.partial_fill_fraction, frozenset(settings.paper.reject)),
+        behaviour=PaperBehaviour(
+            settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
+        ),
     )

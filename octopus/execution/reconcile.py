@@ -17,7 +17,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from octopus.core.orders import Fill
-from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.book import Book, Entry, EntryKind, plain
 
 CENT = Decimal("0.01")
 
@@ -120,7 +120,8 @@ def _one_sided(fill: Fill, kind: BreakKind, why: str) -> Break:
         reference=fill.fill_id,
         ours=fill.quantity if is_ours else None,
         brokers=None if is_ours else fill.quantity,
-        detail=f"fill {fill.fill_id} ({fill.side.value} {fill.quantity} {fill.instrument} at {fill.price}) {why}",
+        detail=f"fill {fill.fill_id} ({fill.side.value} {plain(fill.quantity)} {fill.instrument} "
+        f"at {plain(fill.price)}) {why}",
         quantity_effect=sign * _signed(fill),
         cash_effect=sign * fill.cash_flow,
     )
@@ -135,15 +136,15 @@ def _differences(mine: Fill, theirs: Fill) -> Iterator[Break]:
     where = f"fill {mine.fill_id} of {mine.instrument}"
     shares = _signed(theirs) - _signed(mine)
     if shares:
-        detail = f"{where}: our book says {_signed(mine):+}, the broker {_signed(theirs):+} shares"
+        detail = f"{where}: our book says {plain(_signed(mine), '+')}, the broker {plain(_signed(theirs), '+')} shares"
         cash = -shares * mine.price
         yield _of_fill(BreakKind.QUANTITY, mine, _signed(mine), _signed(theirs), detail, shares, cash)
     if theirs.price != mine.price:
-        detail = f"{where}: price is {mine.price} in our book and {theirs.price} at the broker"
+        detail = f"{where}: price is {plain(mine.price)} in our book and {plain(theirs.price)} at the broker"
         cash = -_signed(theirs) * (theirs.price - mine.price)
         yield _of_fill(BreakKind.PRICE, mine, mine.price, theirs.price, detail, Decimal(0), cash)
     if theirs.fees != mine.fees:
-        detail = f"{where}: fees are {mine.fees} in our book and {theirs.fees} at the broker"
+        detail = f"{where}: fees are {plain(mine.fees)} in our book and {plain(theirs.fees)} at the broker"
         yield _of_fill(BreakKind.FEE, mine, mine.fees, theirs.fees, detail, Decimal(0), mine.fees - theirs.fees)
 
 
@@ -175,7 +176,8 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
             ours=(our_quantity if by_shares else our_cash) if key in mine else None,
             brokers=(their_quantity if by_shares else their_cash) if key in theirs else None,
             detail=f"{sample.kind.value} of {sample.instrument or 'cash'} on {sample.at:%Y-%m-%d}: our book has "
-            f"{our_quantity} shares and {our_cash} cash, the broker {their_quantity} shares and {their_cash} cash",
+            f"{plain(our_quantity)} shares and {plain(our_cash)} cash, the broker {plain(their_quantity)} shares and "
+            f"{plain(their_cash)} cash",
             quantity_effect=quantity,
             cash_effect=cash,
         )
@@ -217,7 +219,10 @@ def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Itera
         mine, theirs = ours.positions.get(name, Decimal(0)), brokers.positions.get(name, Decimal(0))
         rest = theirs - mine - explained[name]
         if rest:
-            detail = f"position in {name}: {mine} in our book, {theirs} at the broker, {rest:+} shares without a record"
+            detail = (
+                f"position in {name}: {plain(mine)} in our book, {plain(theirs)} at the broker, "
+                f"{plain(rest, '+')} shares without a record"
+            )
             yield Break(BreakKind.QUANTITY, name, None, mine, theirs, detail, quantity_effect=rest)
 
 
@@ -225,5 +230,8 @@ def _cash_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: D
     explained = sum((item.cash_effect for item in found), Decimal(0))
     rest = brokers.cash - ours.cash - explained
     if abs(rest) >= tolerance:
-        detail = f"cash: {ours.cash} in our book, {brokers.cash} at the broker, {rest:+} without a record"
+        detail = (
+            f"cash: {plain(ours.cash)} in our book, {plain(brokers.cash)} at the broker, "
+            f"{plain(rest, '+')} without a record"
+        )
         yield Break(BreakKind.CASH, None, None, ours.cash, brokers.cash, detail, cash_effect=rest)

@@ -6,6 +6,7 @@ Belongs here: the list of commands and how an error ends. Does not: the commands
 from __future__ import annotations
 
 import sys
+import warnings
 
 import click
 from dotenv import load_dotenv
@@ -50,6 +51,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error that a user can act on is one clear line and exit status 1."""
     load_dotenv(ROOT / ".env")
+    # The one beta feature that is used on purpose, and Dagster's note that ingestion may run a range in one run.
+    warnings.filterwarnings("ignore", message=".*backfill_policy.*")
+    warnings.filterwarnings("ignore", message=".*varying BackfillPolicies.*")
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -6,10 +6,12 @@ Belongs here: which sessions run, in which order, and what is printed meanwhile.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +57,8 @@ class Progress:
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last of several sessions.")
 def run(as_of: datetime | None, first: datetime | None, last: datetime | None) -> None:
     """Run the daily pipeline: data, research, risk, compliance, paper orders, reconciliation."""
-    console = Console(highlight=False)
+    # The stream is named, because steps that print are redirected to a log.
+    console = Console(highlight=False, file=sys.stdout)
     console.print("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ...")
     opened = time.monotonic()
     settings = open_house()
@@ -133,14 +136,18 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
     from octopus_pipelines.jobs import DAILY
     from octopus_pipelines.launch import execute
     from octopus_pipelines.overview import changed, checksums
+    from resources.trading import open_paper_account
     from resources.warehouse.connection import Role
     from resources.warehouse.store import Warehouse
 
+    open_paper_account(settings)
     owner = Warehouse(settings.database_url, Role.OWNER)
     before = checksums(owner)
     started = time.monotonic()
     outcome = Outcome(list(sessions))
     progress = Progress(console)
+    log = settings.home / "logs" / "run.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     daily = research.defs.resolve_job_def(DAILY)
     with dg.DagsterInstance.get() as instance:
         for number, session in enumerate(sessions, start=1):
@@ -148,13 +155,13 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
             current = begin(settings, session)
             diary = start_run(owner, session)
             report = execute(
-                daily, instance, partition_key=session.isoformat(), on_start=progress.started, on_end=progress.ended,
+                daily, instance, partition_key=session.isoformat(), on_start=progress.started, on_end=progress.ended, log=log,
                 selection=_selection(daily, is_last=session == sessions[-1]),
             )  # fmt: skip
             outcome.research.append(report)
-            outcome.failure = report.first_error if not report.success else None
+            outcome.failure = report.first_error
             if outcome.failure is None and current:
-                _execute_orders(instance, execution.defs, progress, outcome)
+                _execute_orders(instance, execution.defs, progress, outcome, log)
             elif outcome.failure is None:
                 outcome.skipped.append(f"{session}: the clock is past this session, so it cannot trade")
             finish_run(owner, diary, failed=outcome.failure is not None)
@@ -185,7 +192,9 @@ def _selection(job: dg.JobDefinition, *, is_last: bool) -> list[dg.AssetKey] | N
     return [key for key in job.asset_layer.executable_asset_keys if key != keys.BACKTEST_RUNS]
 
 
-def _execute_orders(instance: dg.DagsterInstance, defs: dg.Definitions, progress: Progress, outcome: Outcome) -> None:
+def _execute_orders(
+    instance: dg.DagsterInstance, defs: dg.Definitions, progress: Progress, outcome: Outcome, log: Path
+) -> None:
     """Evaluate the very sensor that the daemon evaluates, and run what it asks for under its name and run key."""
     import dagster as dg
 
@@ -200,11 +209,10 @@ def _execute_orders(instance: dg.DagsterInstance, defs: dg.Definitions, progress
         tags = {**request.tags, SENSOR_NAME_TAG: approved_batch.name, RUN_KEY_TAG: str(request.run_key)}
         report = execute(
             defs.resolve_job_def(EXECUTE), instance, partition_key=request.partition_key, tags=tags,
-            on_start=progress.started, on_end=progress.ended,
+            on_start=progress.started, on_end=progress.ended, log=log,
         )  # fmt: skip
         outcome.execution.append(report)
-        if not report.success:
-            outcome.failure = report.first_error
+        outcome.failure = outcome.failure or report.first_error
 
 
 def _plain(step: str) -> str:

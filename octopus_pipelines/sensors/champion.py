@@ -3,8 +3,6 @@
 Belongs here: comparing MLflow with the history in the warehouse. Does not: recording the move (assets/models.py does).
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets import keys

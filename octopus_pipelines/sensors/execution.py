@@ -4,8 +4,6 @@ Belongs here: reading our own database and asking for one run. Does not: decidin
 judges again.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
 from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
-from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind, action_entry, action_order
+from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind, action_entry, action_order, plain
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
     BrokerAccount,
@@ -142,13 +142,15 @@ class PaperBroker:
             known = ledger.order(client_order_id)
             if known is None:
                 known = self._receive(ledger, wanted)
+        if known.state is OrderState.REJECTED:
+            raise OrderRejectedError(
+                f"paper: {client_order_id} ({side.value} {plain(quantity)} {instrument}): {known.reason}"
+            )
         if (known.instrument, known.side, known.quantity) != (instrument, side, quantity):
             raise UncertainOutcomeError(
-                f"paper: {client_order_id} already stands for {known.side.value} {known.quantity} {known.instrument}; "
-                "give each order an id of its own"
+                f"paper: {client_order_id} already stands for {known.side.value} {plain(known.quantity)} "
+                f"{known.instrument}; give each order an id of its own"
             )
-        if known.state is OrderState.REJECTED:
-            raise OrderRejectedError(f"paper: {client_order_id} ({side.value} {quantity} {instrument}): {known.reason}")
         return known
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -301,7 +303,7 @@ class PaperBroker:
         if quantity == order.remaining:
             ledger.end_working(order.client_order_id, OrderState.FILLED, "")
         else:
-            reason = f"{order.remaining - quantity:f} shares were not filled in the auction"
+            reason = f"{plain(order.remaining - quantity)} shares were not filled in the auction"
             ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
 
     # -- inside: accepting orders --------------------------------------------------------------------------------------
@@ -321,7 +323,7 @@ class PaperBroker:
         if order.instrument in self.behaviour.reject:
             return f"orders in {order.instrument} are refused by configuration"
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
-            return f"quantity {order.quantity:f} is not a positive multiple of {_lot(ledger):f} shares"
+            return f"quantity {plain(order.quantity)} is not a positive multiple of {plain(_lot(ledger))} shares"
         auctions = self._auctions(ledger.now, order.expires_at)
         if not any(order_type is order.order_type for _, _, order_type in auctions):
             return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
@@ -337,7 +339,9 @@ class PaperBroker:
             (o.remaining for o in ledger.working() if o.instrument == order.instrument and o.side is Side.SELL),
             Decimal(0),
         )
-        return "" if order.quantity <= held - selling else f"short sale: {held:f} held, {selling:f} being sold already"
+        if order.quantity <= held - selling:
+            return ""
+        return f"short sale: {plain(held)} held, {plain(selling)} of them being sold already"
 
     # -- inside: marking -----------------------------------------------------------------------------------------------
 

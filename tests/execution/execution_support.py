@@ -34,18 +34,20 @@ from resources.brokers.base import (
     Guarantee,
     UncertainOutcomeError,
 )
-from resources.brokers.paper import PaperBehaviour, PaperBroker
+from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge, no_failpoint
 from resources.price_feed import Bar
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import OrderStore
 
+ROOT = Path(__file__).parents[2]
 SESSIONS = Sessions("XNYS")
 DECIDED = date(2022, 12, 27)
 EXECUTED = date(2022, 12, 28)
 OPEN, CLOSE = SESSIONS.open_utc(EXECUTED), SESSIONS.close_utc(EXECUTED)
 D = Decimal
+HUNDRED = D(100)
 
 
 @dataclass
@@ -95,7 +97,7 @@ class TableFeed:
         return [a for a in self.corporate_actions if a.instrument in instruments and after < a.at <= until]
 
 
-def flat_feed(names: Sequence[str], price: Decimal = D(100), days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:
+def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:
     return TableFeed({(name, day): Bar(price, price) for name in names for day in days})
 
 
@@ -117,7 +119,7 @@ def store_plan(
     order_type: OrderType = OrderType.MARKET_ON_CLOSE,
     judged: bool = True,
     created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
-    price: Decimal = D(100),
+    price: Decimal = HUNDRED,
 ) -> Batch:
     """Store a plan as the research job leaves it."""
     window = execution_window(SESSIONS, session, order_type)
@@ -169,7 +171,7 @@ class Desk:
     anchor: Path | None = None
     judge: Judge = approve_all
     failpoint: Callable[[str], None] = no_failpoint
-    settings: EngineSettings = EngineSettings()
+    settings: EngineSettings = field(default_factory=EngineSettings)
 
     @contextmanager
     def engine(self, **changes: object) -> Iterator[ExecutionEngine]:
@@ -218,9 +220,13 @@ class VenueBroker:
     orders: dict[str, list[BrokerOrder]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     sends: list[str] = field(default_factory=list)
+    arrived: list[str] = field(default_factory=list)
     snapshot_age: object = None
+    acknowledged: set[str] = field(default_factory=set)
     executed: list[Fill] = field(default_factory=list)
-    cash: Decimal = D(1_000_000)
+    fills_at: datetime | None = None
+    cash: Decimal = 10_000 * HUNDRED
+    deaf: int = 0
     name: str = "venue"
 
     def account(self) -> BrokerAccount:
@@ -244,6 +250,7 @@ class VenueBroker:
         self.sends.append(client_order_id)
         if fault == "down":
             raise BrokerUnavailableError("venue: connection refused")
+        self.arrived.append(client_order_id)
         if fault != "dropped":
             standing = self.orders.setdefault(client_order_id, [])
             if not standing or self.guarantee is not Guarantee.IDEMPOTENT_KEY:
@@ -255,9 +262,11 @@ class VenueBroker:
             self.hidden.add(client_order_id)
         if fault != "ok":
             raise UncertainOutcomeError("venue: timed out")
+        self.acknowledged.add(client_order_id)
         return self.orders[client_order_id][0]
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        self._auction()
         known = client_order_id in self.orders and client_order_id not in self.hidden
         return self.orders[client_order_id][0] if known else None
 
@@ -266,15 +275,24 @@ class VenueBroker:
             self._end(standing, OrderState.CANCELLED, D(0))
 
     def fill_all(self) -> None:
-        """Execute everything that stands, as an auction would."""
+        """Execute what stands, as an auction would, and cancel orders for a multiple of five shares."""
         for standing in list(self.orders.values()):
             for number, order in enumerate(standing):
-                if order.state is OrderState.ACCEPTED:
+                if order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
+                    self._end(order, OrderState.CANCELLED, D(0))
+                elif order.state is OrderState.ACCEPTED:
+                    kept = self.guarantee is not Guarantee.NOTHING or order.client_order_id in self.acknowledged
                     self.executed.append(
                         Fill(
-                            f"{order.broker_order_id}-{number}", order.client_order_id, order.instrument, order.side,
-                            order.quantity, D(100), D(0), self.clock.now(),
-                        )  # fmt: skip
+                            fill_id=f"{order.broker_order_id}-{number}",
+                            client_order_id=order.client_order_id if kept else "",
+                            instrument=order.instrument,
+                            side=order.side,
+                            quantity=order.quantity,
+                            price=HUNDRED,
+                            fees=D(0),
+                            at=self.clock.now(),
+                        )
                     )
                     self._end(order, OrderState.FILLED, order.quantity)
 
@@ -282,10 +300,21 @@ class VenueBroker:
         standing = self.orders[order.client_order_id]
         standing[standing.index(order)] = replace(order, state=state, filled_quantity=filled)
 
+    def _auction(self) -> None:
+        """Before every answer; ``deaf`` questions are not answered."""
+        if self.deaf:
+            self.deaf -= 1
+            raise UncertainOutcomeError("venue: timed out")
+        if self.fills_at is not None and self.clock.now() >= self.fills_at:
+            self.hidden.clear()
+            self.fill_all()
+
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        self._auction()
         return tuple(self.executed)
 
     def statement(self, since: datetime | None = None) -> Book:
+        self._auction()
         positions: dict[str, Decimal] = {}
         for fill in self.executed:
             positions[fill.instrument] = positions.get(fill.instrument, D(0)) + fill.side.sign * fill.quantity

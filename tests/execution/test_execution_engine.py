@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from execution_support import (
     CLOSE,
-    DECIDED,
     EXECUTED,
     OPEN,
     SESSIONS,
@@ -29,9 +28,9 @@ from execution_support import (
 from octopus.core.orders import GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import Event, IllegalTransitionError
-from resources.brokers.base import Guarantee
+from resources.brokers.base import Guarantee, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour
-from resources.warehouse.audit_log import AuditLog, verify
+from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import (
     AccountBusyError,
@@ -232,17 +231,22 @@ def test_what_research_denied_stays_denied(desk: Desk) -> None:
 
 
 def test_denials_are_stored_and_no_gate_at_all_approves_nothing(desk: Desk) -> None:
-    def deny_second(batch, snapshot, now):  # type: ignore[no-untyped-def]
+    def deny_bbb(batch, snapshot, now):  # type: ignore[no-untyped-def]
+        denied = {order.intent_id for order in batch.orders if order.instrument == "BBB"}
+        verdicts = tuple(Verdict("risk", "gross", name, Outcome.DENY, "too much", 2.0, 1.0) for name in denied)
         risk, compliance = approve_all(batch, snapshot, now)
-        name = batch.orders[-1].intent_id
-        verdict = Verdict("risk", "gross", name, Outcome.DENY, "too much", 2.0, 1.0)
-        return (replace(risk, approved=tuple(i for i in risk.approved if i != name), verdicts=(verdict,)), compliance)
+        return (GateReport("risk", tuple(i for i in risk.approved if i not in denied), verdicts), compliance)
 
-    batch = store_plan(desk.url, "acct", [*BUYS[:1], ("ZZZ", Side.BUY, D(1))])
-    desk.execute(batch, judge=deny_second)
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.execute(batch, judge=deny_bbb)
+    assert desk.states(batch) == {"AAA": "filled", "CCC": "filled"}
     assert rows(desk.url, "select instrument, status from execution.order_intents order by 1") == [
-        ("AAA", "approved" if desk.states(batch) else "denied"),
-        ("ZZZ", "denied"),
+        ("AAA", "approved"),
+        ("BBB", "denied"),
+        ("CCC", "approved"),
+    ]
+    assert rows(desk.url, "select rule, outcome, reason, value, limit_value from execution.verdicts") == [
+        ("gross", "deny", "too much", 2.0, 1.0)
     ]
     other = store_plan(desk.url, "acct", BUYS, name="other", created_at=NOON)
     desk.clock.at = NOON
@@ -455,7 +459,7 @@ def test_another_venue_is_never_sent_an_order_twice(database_url: str, guarantee
 
 def test_a_searchable_venue_settles_what_it_finds_and_what_can_no_longer_arrive(database_url: str) -> None:
     desk, venue = venue_desk(database_url, Guarantee.SEARCHABLE_TAG, ["late", "dropped", "lost"])
-    batch = store_plan(database_url, "acct", BUYS)
+    batch = store_plan(database_url, "acct", [(name, Side.BUY, D(11)) for name in NAMES])
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
         engine.send(batch.batch_id, "run")
@@ -491,9 +495,9 @@ def test_an_unknown_order_freezes_its_instrument_and_counts_as_filled(database_u
         # A person finds at the venue that it never arrived.
         engine.store.record(order_ids(first)[0], Event.CANCEL, NOON, "settled by telephone")
         assert desk.states(first) == {"AAA": "cancelled"}
-    assert rows(database_url, "select rule from execution.verdicts where intent_id = %s", second.orders[0].intent_id) == [
-        ("unknown_order",)
-    ]
+    assert rows(
+        database_url, "select rule from execution.verdicts where intent_id = %s", second.orders[0].intent_id
+    ) == [("unknown_order",)]
     assert len(venue.sends) == 2
 
 
@@ -510,6 +514,29 @@ def test_a_venue_that_is_down_leaves_orders_unsent_for_the_next_attempt(database
         engine.send(batch.batch_id, "run-2")
     assert desk.states(batch) == dict.fromkeys(NAMES, "accepted")
     assert all(len(standing) == 1 for standing in venue.orders.values())
+
+
+@pytest.mark.parametrize(("deaf", "minutes"), [(7, 1), (10_000, 20)])
+def test_a_venue_that_does_not_answer_questions_is_asked_again_for_a_while(
+    database_url: str, deaf: int, minutes: int
+) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    venue.fills_at = CLOSE
+    batch = store_plan(database_url, "acct", [(name, Side.BUY, D(11)) for name in NAMES])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        venue.deaf = deaf
+        if deaf == 7:
+            assert engine.collect_fills(batch.batch_id).open_orders == ()
+        else:
+            with pytest.raises(UncertainOutcomeError, match="timed out"):
+                engine.collect_fills(batch.batch_id)
+            assert desk.states(batch) == dict.fromkeys(NAMES, "accepted")
+            venue.deaf = 0
+            engine.collect_fills(batch.batch_id)
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert desk.clock.now() <= CLOSE + timedelta(minutes=minutes)
 
 
 def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
@@ -597,10 +624,3 @@ def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
         (entry,) = [e for e in desk.broker.statement().entries if e.kind == "manual"]
         engine.store.recognise("acct", entry, EXECUTED, CLOSE)
         assert engine.reconcile("acct", EXECUTED) == ()
-
-
-def test_nothing_is_written_to_the_order_path_by_research(desk: Desk) -> None:
-    store_plan(desk.url, "acct", BUYS)
-    assert rows(desk.url, "select 1 from execution.order_intents") == []
-    assert AuditLog(desk.url).anchored() is None
-    assert DECIDED < EXECUTED

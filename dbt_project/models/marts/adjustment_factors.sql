@@ -11,6 +11,18 @@ splits as (
 
 -- A dividend is measured against the last close before its ex-session. A bar that arrived only after the ex-session
 -- opened replaces an earlier one, from the time it was known; so all bars back to the last punctual one may count.
+measured as materialized (
+    select
+        a.*,
+        coalesce((
+            select max(q.session) from {{ ref('prices') }} q
+            where q.source = a.source and q.instrument = a.instrument
+                and q.session < a.ex_session and q.known_from <= a.effective_utc
+        ), '-infinity'::date) as punctual_session
+    from actions a
+    where a.kind = 'dividend'
+),
+
 priced as (
     select
         a.source,
@@ -26,17 +38,10 @@ priced as (
             range between unbounded preceding and interval '1 day' preceding
         )) as known_to,
         greatest(a.batch_id, p.batch_id) as batch_id
-    from actions a
-    cross join lateral (
-        select coalesce(max(q.session), '-infinity'::date) as session
-        from {{ ref('prices') }} q
-        where q.source = a.source and q.instrument = a.instrument
-            and q.session < a.ex_session and q.known_from <= a.effective_utc
-    ) punctual
+    from measured a
     join {{ ref('prices') }} p
         on p.source = a.source and p.instrument = a.instrument
-        and p.session < a.ex_session and p.session >= punctual.session
-    where a.kind = 'dividend'
+        and p.session between a.punctual_session and a.ex_session - 1
 ),
 
 dividends as (

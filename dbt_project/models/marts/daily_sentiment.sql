@@ -21,23 +21,30 @@ with items as (
     group by instrument, model, exchange, seq, first_seq, last_seq
 ),
 
+-- Session numbers first, materialized, so that sessions are joined by equality: on a range all meet all.
+decided as materialized (
+    select i.*, decided.seq as decided_seq
+    from items i
+    cross join lateral generate_series(
+        i.first_seq, least(i.seq + {{ window_sessions }} - 1, i.last_seq)
+    ) as decided (seq)
+),
+
 by_age as (
     select
-        i.instrument,
-        i.model,
+        d.instrument,
+        d.model,
         s.session,
         s.decision_utc,
-        s.seq - i.seq as age,
-        power(0.5::double precision, (s.seq - i.seq) / {{ half_life }}::double precision) as weight,
-        sum(i.n) as n,
-        sum(i.total) as total,
-        sum(i.n_clean) as n_clean,
-        sum(i.total_clean) as total_clean
-    from items i
-    join {{ ref('int_sessions') }} s
-        on s.exchange = i.exchange and s.in_history
-        and s.seq between i.first_seq and least(i.seq + {{ window_sessions }} - 1, i.last_seq)
-    group by i.instrument, i.model, s.session, s.decision_utc, s.seq, i.seq
+        s.seq - d.seq as age,
+        power(0.5::double precision, (s.seq - d.seq) / {{ half_life }}::double precision) as weight,
+        sum(d.n) as n,
+        sum(d.total) as total,
+        sum(d.n_clean) as n_clean,
+        sum(d.total_clean) as total_clean
+    from decided d
+    join {{ ref('int_sessions') }} s on s.exchange = d.exchange and s.seq = d.decided_seq and s.in_history
+    group by d.instrument, d.model, s.session, s.decision_utc, s.seq, d.seq
 )
 
 select

@@ -23,7 +23,7 @@ changed as (
 ),
 
 -- The bar before the first changed one is needed too, to return from.
-slices as (
+slices as materialized (
     select
         c.source,
         c.instrument,

@@ -492,6 +492,9 @@ create table execution.orders (
     updated_at timestamptz not null
 );
 
+create index orders_by_state on execution.orders (account, state);
+create index order_intents_by_batch on execution.order_intents (batch_id);
+
 create table execution.order_events (
     event_id bigint generated always as identity primary key,
     client_order_id text not null,
@@ -611,7 +614,7 @@ create table paper.orders (
     client_order_id text not null,
     instrument text not null,
     side text not null,
-    quantity numeric(28, 8) not null check (quantity > 0),
+    quantity numeric(28, 8) not null check (quantity > 0 or state = 'rejected'),
     order_type text not null,
     state text not null,
     reason text,

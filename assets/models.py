@@ -1,0 +1,363 @@
+"""M5 ML Models: training sets, walk-forward training, review in MLflow, the champion's history and predictions.
+
+Belongs here: the steps of training and review as assets. Does not: estimators and gates (octopus/models), MLflow
+(resources/registry.py).
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import inputs, keys, partitions, reporting
+from octopus.core.ids import canonical_json, fingerprint
+from octopus.core.stats import sharpe
+from octopus.core.types import FloatArray
+from octopus.models import evaluation, gates, walkforward
+from octopus.models.estimators import ESTIMATORS, make
+from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
+from octopus.models.training import TrainingSet, as_model_sees, training_session
+from octopus.models.walkforward import WalkForward
+from resources.clock import Clock
+from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
+from resources.settings import Settings
+from resources.warehouse.store import Warehouse
+
+GROUP = "models"
+OWNERS = ["team:models"]
+
+
+@dg.asset(
+    key=keys.TRAINING_SETS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.FEATURES, keys.QUALITY_FINDINGS], partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def training_sets(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """What the models are trained on: features and labels up to the last quarter's end, told apart by fingerprint."""
+    session = partitions.session_of(context)
+    training = inputs.training_set(settings, warehouse, session)
+    sessions = training.panel.sessions
+    frame = pl.DataFrame(
+        {
+            "fingerprint": [training.fingerprint],
+            "as_of": [training_session(session, settings.strategies.models.retrain)],
+            "rows": [training.labelled],
+            "first_session": [sessions[0].item()],
+            "last_session": [sessions[-1].item()],
+            "horizon_sessions": [settings.strategies.models.horizon_sessions],
+            "features": [json.dumps(training.names)],
+            "created_at": [datetime.now(UTC)],
+        }
+    )
+    added = warehouse.insert_new("models.training_sets", frame)
+    excluded = int((training.panel.member & ~np.isnan(training.panel.close) & ~training.usable).sum())
+    return dg.MaterializeResult(
+        metadata={
+            "fingerprint": training.fingerprint, "rows": training.labelled, "rows_excluded": excluded, "new": added,
+            "first_session": str(sessions[0]), "last_session": str(sessions[-1]), "features": len(training.names),
+        }
+    )  # fmt: skip
+
+
+@dg.multi_asset(
+    name="train_and_review",
+    specs=[
+        dg.AssetSpec(
+            keys.WALK_FORWARD, group_name=GROUP, owners=OWNERS, kinds={"xgboost", "mlflow"}, deps=[keys.TRAINING_SETS],
+            description="Walk-forward models, purged and embargoed: each has seen only the past of its test block.",
+        ),
+        dg.AssetSpec(
+            keys.REVIEWS, group_name=GROUP, owners=OWNERS, kinds={"mlflow"}, deps=[keys.TRAINING_SETS],
+            description="Each model's out-of-sample scores against the gates; what passes is a challenger in MLflow.",
+        ),
+    ],
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def train_and_review(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    registry: dg.ResourceParam[ModelRegistry],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Train each estimator once for a training set, score it, judge it, register it."""
+    session, config = partitions.session_of(context), settings.strategies.models
+    training = inputs.training_set(settings, warehouse, session)
+    reviewed = _reviewed(warehouse, settings, training)
+    walks: dict[str, WalkForward] = {}
+    for name in ESTIMATORS:
+        if name not in reviewed:
+            context.log.info(f"training {name} on {training.labelled:,} rows")
+            walks[name] = walkforward.run(training, config, lambda name=name: make(name, config))  # type: ignore[misc]
+    trials = _trials(training, walks)
+    for name, walk in walks.items():
+        _train_one(context, settings, warehouse, registry, training, name, walk, trials)
+    yield dg.MaterializeResult(asset_key=keys.WALK_FORWARD, metadata=_fold_metadata(warehouse, settings, training))
+    yield dg.MaterializeResult(
+        asset_key=keys.REVIEWS, metadata=_review_metadata(warehouse, settings, training, len(walks))
+    )
+
+
+def model_fingerprint(settings: Settings, training: TrainingSet) -> str:
+    """Of the training set and everything that shapes a model."""
+    return fingerprint(training.fingerprint, settings.strategies.models.model_dump(mode="json"))
+
+
+def _reviewed(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> set[str]:
+    rows = warehouse.rows(
+        "select model from models.reviews where fingerprint = %s", [model_fingerprint(settings, training)]
+    )
+    return {row["model"] for row in rows}
+
+
+def _trials(training: TrainingSet, walks: dict[str, WalkForward]) -> list[float]:
+    """Sharpe ratio per session of every model tried on this data."""
+    spreads = [evaluation.spread_returns(training, walk.predictions) for walk in walks.values()]
+    return [sharpe(spread[~np.isnan(spread)], 1.0) for spread in spreads]
+
+
+def _train_one(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    warehouse: Warehouse,
+    registry: ModelRegistry,
+    training: TrainingSet,
+    name: str,
+    walk: WalkForward,
+    trials: list[float],
+) -> None:
+    """Score, judge and register one estimator; MLflow first, so that a crash leaves a version that is found again."""
+    config, mark = settings.strategies.models, model_fingerprint(settings, training)
+    scores = evaluation.evaluate(training, walk.predictions, walk.folds, config.horizon_sessions, trials)
+    review = gates.review(scores, config.gates, parity=_parity(training, walk))
+    key = fingerprint(mark, name)
+    registered = registry.find(config.registered_name, key)
+    if registered is None:
+        registered = registry.log(_trained(context, settings, training, name, walk, scores, review, key))
+    sessions = training.panel.sessions
+    folds = pl.DataFrame(
+        [
+            {
+                "model": name, "fingerprint": mark, "fold": fold.number,
+                "train_from": sessions[fold.train_start].item(), "train_to": sessions[fold.train_stop - 1].item(),
+                "test_from": sessions[fold.test_start].item(), "test_to": sessions[fold.test_stop - 1].item(),
+                "rank_ic": ic, "artifact": f"{registered.artifact_uri}/folds/{fold.number:03d}.bin",
+            }
+            for fold, ic in zip(walk.folds, scores.fold_rank_ic, strict=True)
+        ]
+    )  # fmt: skip
+    warehouse.replace("models.walk_forward_folds", {"model": name, "fingerprint": mark}, folds)
+    record = pl.DataFrame(
+        {
+            "model": [name], "fingerprint": [mark], "as_of": [sessions[-1].item()], "version": [registered.version],
+            "mlflow_run_id": [registered.run_id], "passed": [review.passed],
+            "gates": [canonical_json(review.record())], "scores": [canonical_json(scores.record())],
+        }
+    )  # fmt: skip
+    warehouse.insert_new("models.reviews", record)
+
+
+def _parity(training: TrainingSet, walk: WalkForward) -> bool:
+    """Serving the last session alone gives the bits that the walk-forward gave."""
+    if not walk.folds:
+        return False
+    row = walk.folds[-1].test_stop - 1
+    served = walk.estimators[-1].predict(training.features[row])
+    known = ~np.isnan(walk.predictions[row])
+    return bool(np.array_equal(served[known], walk.predictions[row][known]))
+
+
+def _trained(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    training: TrainingSet,
+    name: str,
+    walk: WalkForward,
+    scores: evaluation.Scores,
+    review: gates.Review,
+    key: str,
+) -> TrainedModel:
+    config, sessions = settings.strategies.models, training.panel.sessions
+    final = walkforward.fit_final(training, lambda: make(name, config))
+    example = training.features[-1][:5]
+    return TrainedModel(
+        name=config.registered_name,
+        fingerprint=key,
+        parameters={
+            "estimator": name, "horizon_sessions": config.horizon_sessions, "window": config.window,
+            "embargo_sessions": config.embargo_sessions, "train_from": str(sessions[0]), "train_to": str(sessions[-1]),
+            "rows": training.labelled, "features": len(training.names), "trials": len(ESTIMATORS), "seed": config.seed,
+            **{f"{name}.{field}": value for field, value in getattr(config, name).model_dump().items()},
+        },
+        metrics={
+            "rank_ic": scores.rank_ic, "icir": scores.icir, "t_stat": scores.t_stat, "hit_rate": scores.hit_rate,
+            "spread_sharpe": scores.spread_sharpe, "deflated_sharpe": scores.deflated_sharpe,
+        },
+        fold_metrics={"fold_rank_ic": scores.fold_rank_ic},
+        estimator=final.to_bytes(),
+        folds=[estimator.to_bytes() for estimator in walk.estimators],
+        pictures={
+            "folds.png": fold_picture([sessions[f.test_start].item() for f in walk.folds], scores.fold_rank_ic),
+            "calibration.png": calibration_picture(scores.calibration),
+            "importance.png": importance_picture(training.names, final.importance()),
+        },
+        documents={"review.md": _card(name, settings, training, scores, review)},
+        feature_names=training.names,
+        example=example,
+        predicted=final.predict(example),
+        passed=review.passed,
+        reasons=[gate.reason for gate in review.gates],
+        tags={"estimator": name, "dagster/run_id": context.run.run_id, "data_fingerprint": training.fingerprint},
+    )  # fmt: skip
+
+
+def _card(name: str, settings: Settings, training: TrainingSet, scores: evaluation.Scores, review: gates.Review) -> str:
+    """The model card: what it is, what it learnt from, what it showed, what to mind."""
+    sessions, config = training.panel.sessions, settings.strategies.models
+    lines = [
+        f"# {config.registered_name} · {name}",
+        "",
+        f"Predicts each instrument's excess return over {config.horizon_sessions} sessions from the close of T+1.",
+        f"Data: source {settings.universe.market_data}, {len(training.panel.symbols)} instruments, "
+        f"{sessions[0]} to {sessions[-1]}, {training.labelled:,} labelled rows, fingerprint `{training.fingerprint}`.",
+        f"Validation: walk-forward ({config.window}), purged by the label, embargo {config.embargo_sessions}.",
+        "",
+        "| gate | value | wanted | |",
+        "|---|---|---|---|",
+        *(f"| {g.name} | {g.value:.3f} | {g.limit:g} | {'passed' if g.passed else 'FAILED'} |" for g in review.gates),
+        "",
+        f"Rank IC {scores.rank_ic:.4f} (t {scores.t_stat:.2f}) over {scores.sessions:,} sessions out of sample.",
+        "",
+        "Mind: the sample's companies were chosen because they survived; every figure on it flatters.",
+    ]
+    return "\n".join(lines)
+
+
+def _fold_metadata(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dict[str, object]:
+    frame = warehouse.read(
+        """
+        select model, fold, train_to, test_from, test_to, rank_ic from models.walk_forward_folds
+        where fingerprint = $1 order by model, fold
+        """,
+        [model_fingerprint(settings, training)],
+    )
+    return {"folds": len(frame), "table": reporting.table(frame, limit=60)}
+
+
+def _review_metadata(
+    warehouse: Warehouse, settings: Settings, training: TrainingSet, trained: int
+) -> dict[str, object]:
+    rows = warehouse.rows(
+        "select * from models.reviews where fingerprint = %s order by model", [model_fingerprint(settings, training)]
+    )
+    frame = pl.DataFrame(
+        [
+            {"model": row["model"], "version": row["version"], "gate": gate["name"], "value": gate["value"],
+             "wanted": gate["limit"], "passed": gate["passed"]}
+            for row in rows for gate in row["gates"]
+        ]
+    )  # fmt: skip
+    passed = [row["model"] for row in rows if row["passed"]]
+    return {
+        "trained_now": trained, "passed": ", ".join(passed) or "none: the model signal abstains",
+        "table": reporting.table(frame),
+    }  # fmt: skip
+
+
+@dg.asset(
+    key=keys.CHAMPION_HISTORY, group_name=GROUP, owners=OWNERS, kinds={"mlflow", "postgres"}, deps=[keys.REVIEWS],
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def champion_history(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    registry: dg.ResourceParam[ModelRegistry],
+    clock: dg.ResourceParam[Clock],
+) -> dg.MaterializeResult[None]:
+    """Every move of the champion's alias, dated: a session uses the champion as of its own decision."""
+    session, config = partitions.session_of(context), settings.strategies.models
+    recorded = inputs.appointments(warehouse, config.registered_name)
+    effective = settings.sessions.decision_utc(session)
+    current = registry.alias(config.registered_name)
+    by = "a person, in MLflow"
+    if current is None and not recorded and config.auto_champion and effective <= clock.now():
+        best = _best_passed(warehouse, settings, session)
+        if best is not None:
+            registry.appoint(config.registered_name, best.version)
+            current, by = best.version, "policy: the first model that passed every gate"
+    last = recorded[-1].version if recorded else None
+    moved = current != last
+    if moved:
+        # A move that a person makes counts from when it was seen; on recorded data that is the replayed instant.
+        moment = max(effective if not recorded else clock.now(), effective)
+        warehouse.insert_new(
+            "models.champion_history",
+            pl.DataFrame(
+                {
+                    "name": [config.registered_name], "alias": [CHAMPION], "version": [current],
+                    "effective_from": [moment], "recorded_at": [datetime.now(UTC)], "appointed_by": [by],
+                },
+                schema_overrides={"version": pl.Int64},
+            ),
+        )  # fmt: skip
+    return dg.MaterializeResult(
+        metadata={
+            "champion": f"{config.registered_name} version {current}" if current else "none", "moved": moved,
+            "moves": len(inputs.appointments(warehouse, config.registered_name)),
+        }
+    )  # fmt: skip
+
+
+def _best_passed(warehouse: Warehouse, settings: Settings, session: date) -> Registered | None:
+    """Of the models that passed on the current training set, the one with the highest rank correlation."""
+    rows = warehouse.rows(
+        """
+        select version, mlflow_run_id from models.reviews
+        where passed and as_of <= %s order by as_of desc, (scores ->> 'rank_ic')::float8 desc limit 1
+        """,
+        [session],
+    )
+    if not rows:
+        return None
+    name = settings.strategies.models.registered_name
+    return Registered(name, rows[0]["version"], rows[0]["mlflow_run_id"], "")
+
+
+@dg.asset(
+    key=keys.PREDICTIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.CHAMPION_HISTORY, keys.WALK_FORWARD, keys.FEATURES], partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def predictions(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    registry: dg.ResourceParam[ModelRegistry],
+) -> dg.MaterializeResult[None]:
+    """The champion's predictions for the session; before any appointment those of the fold that had not seen it."""
+    session = partitions.session_of(context)
+    speaker = inputs.speaker(settings, warehouse, session)
+    if speaker is None:
+        frame = pl.DataFrame(schema={"instrument": pl.String, "value": pl.Float64})
+    else:
+        panel = inputs.panel(settings, warehouse, session)
+        cube = inputs.prepared(panel, settings.decision).features
+        estimator = inputs.estimator(registry, speaker)
+        features = as_model_sees(cube.values[-1:], panel.member[-1:])[0]
+        values: FloatArray = np.where(panel.member[-1], estimator.predict(features), np.nan)
+        frame = pl.DataFrame({"instrument": panel.symbols, "value": values}).filter(pl.col("value").is_not_nan())
+    label = speaker.label if speaker is not None else ""
+    rows = frame.with_columns(pl.lit(session).alias("session"), pl.lit(label).alias("model"))
+    changed = warehouse.replace("models.predictions", {"session": session}, rows)
+    return dg.MaterializeResult(
+        metadata={
+            "model": label or "none: no model passed its review, the signal abstains", "rows": len(frame),
+            "changed": changed, "table": reporting.table(frame.sort("value", descending=True)),
+        }
+    )  # fmt: skip
+
+
+ASSETS = (training_sets, train_and_review, champion_history, predictions)

@@ -1,0 +1,74 @@
+"""What a user sets about models (config/strategies.yaml, section models).
+
+Belongs here: parameters of training and the limits of the review. Does not: training itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RidgeConfig(_Section):
+    """Linear least squares with an L2 penalty, the baseline."""
+
+    penalty: float = Field(default=1000.0, gt=0)
+
+
+class XGBoostConfig(_Section):
+    """Gradient-boosted trees; few and shallow, for the signal is weak."""
+
+    trees: int = Field(default=120, ge=10, le=2000)
+    depth: int = Field(default=4, ge=1, le=12)
+    learning_rate: float = Field(default=0.03, gt=0, le=1)
+    min_child_weight: float = Field(default=200.0, ge=0)
+    subsample: float = Field(default=0.7, gt=0, le=1)
+    column_share: float = Field(default=0.7, gt=0, le=1)
+
+
+class GateLimits(_Section):
+    """What a model must show out of sample; every gate must pass, and none is loosened to please a demonstration.
+
+    Attributes:
+        rank_ic_min: mean rank correlation of prediction and outcome.
+        t_min: its t-statistic with Newey-West errors over the label's horizon.
+        deflated_sharpe_min: probability that the top-minus-bottom spread's Sharpe ratio is not luck, given all trials.
+        positive_folds_min: share of test blocks with a positive mean rank correlation.
+    """
+
+    rank_ic_min: float = Field(default=0.02, ge=0, le=1)
+    t_min: float = Field(default=2.0, ge=0)
+    deflated_sharpe_min: float = Field(default=0.95, ge=0, le=1)
+    positive_folds_min: float = Field(default=0.6, ge=0, le=1)
+
+
+class ModelConfig(_Section):
+    """Training and review.
+
+    Attributes:
+        registered_name: name in MLflow's registry; its alias ``champion`` is the model that speaks.
+        horizon_sessions: of the label: total return from the close of T+1 to that of T+1+horizon.
+        train_min_sessions: history before the first test block. test_sessions: length of a test block.
+        window: ``anchored`` trains on all history, ``rolling`` on the last ``train_min_sessions``.
+        embargo_sessions: left out between the last known label and the first test session.
+        retrain: how often the training set moves on.
+        auto_champion: appoint the first model ever that passes every gate; later ones are a person's choice in MLflow.
+    """
+
+    registered_name: str = Field(default="octopus-return", pattern=r"^[a-z0-9-]{1,64}$")
+    horizon_sessions: int = Field(default=5, ge=1, le=63)
+    train_min_sessions: int = Field(default=2520, ge=252)
+    test_sessions: int = Field(default=252, ge=21)
+    window: Literal["anchored", "rolling"] = "anchored"
+    embargo_sessions: int = Field(default=5, ge=0)
+    retrain: Literal["month", "quarter", "year"] = "quarter"
+    auto_champion: bool = True
+    seed: int = 7
+    ridge: RidgeConfig = RidgeConfig()
+    xgboost: XGBoostConfig = XGBoostConfig()
+    gates: GateLimits = GateLimits()

@@ -1,0 +1,79 @@
+"""The review's gates: what a model must show before it may speak.
+
+Belongs here: comparing scores with limits, with a reason for each. Does not: appointing (a person does, in MLflow).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from octopus.models.config import GateLimits
+from octopus.models.evaluation import Scores
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate: passed when ``value`` is at least ``limit``."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """All gates of one model."""
+
+    gates: tuple[GateResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.passed for gate in self.gates)
+
+    def record(self) -> list[dict[str, object]]:
+        """Plain values; a figure that could not be computed is None."""
+        return [
+            {name: None if isinstance(value, float) and not np.isfinite(value) else value
+             for name, value in asdict(gate).items()}
+            for gate in self.gates
+        ]  # fmt: skip
+
+
+def review(scores: Scores, limits: GateLimits, *, parity: bool) -> Review:
+    """Judge a model by its out-of-sample scores; a figure that cannot be computed fails its gate.
+
+    Args:
+        parity: serving one session gives the bits that the walk-forward gave.
+    """
+    folds = [value for value in scores.fold_rank_ic if np.isfinite(value)]
+    positive = sum(value > 0 for value in folds) / len(folds) if folds else float("nan")
+    slope = _slope(scores.calibration)
+    return Review(
+        (
+            _gate("rank_ic", scores.rank_ic, limits.rank_ic_min, "mean rank correlation out of sample"),
+            _gate("t_stat", scores.t_stat, limits.t_min, "t-statistic of the rank correlation"),
+            _gate(
+                "deflated_sharpe", scores.deflated_sharpe, limits.deflated_sharpe_min, "deflated Sharpe of the spread"
+            ),
+            _gate("positive_folds", positive, limits.positive_folds_min, "share of test blocks with skill"),
+            _gate("calibration_slope", slope, 0.0, "outcome by fifth of the prediction rises", strict=True),
+            _gate("train_serve_parity", float(parity), 1.0, "serving gives what training gave"),
+        )
+    )
+
+
+def _gate(name: str, value: float, limit: float, what: str, *, strict: bool = False) -> GateResult:
+    passed = bool(np.isfinite(value) and (value > limit if strict else value >= limit))
+    sign = ">" if strict else "≥"
+    verdict = "passes" if passed else "fails"
+    return GateResult(name, value, limit, passed, f"{what}: {value:.3f}, wanted {sign} {limit:g}: {verdict}")
+
+
+def _slope(buckets: tuple[float, ...]) -> float:
+    if len(buckets) < 2 or not np.isfinite(buckets).all():
+        return float("nan")
+    return float(np.polyfit(np.arange(len(buckets)), np.array(buckets), 1)[0])

@@ -1,0 +1,1 @@
+"""M8 Portfolio Optimizer: from scores to target weights, and from weights to orders."""

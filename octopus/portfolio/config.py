@@ -1,0 +1,123 @@
+"""What a user sets about the portfolio (config/strategies.yaml, section portfolio).
+
+Belongs here: the objective's parameters, the constraints, how weights become orders. Does not: limits of the risk gate
+(config/risk.yaml), which are wider: the optimiser stays inside them on purpose, so that prices may drift before the
+orders are sent.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Estimator = Literal["ledoit_wolf", "sample"]
+Fallback = Literal["keep", "cash"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Constraints(_Section):
+    """Bounds on target weights, as fractions of equity before the rebalance.
+
+    Attributes:
+        long_only: no weight below zero.
+        name_weight_max: of one position. name_weight_min: of one position; below zero it is the largest short, and
+            needs ``long_only`` off.
+        gross_max: sum of absolute weights. net_min, net_max: sum of weights.
+        turnover_max: sum of absolute changes in one rebalance; turnover_max_initial: for an account without positions.
+        cash_min: cash left after the rebalance and its proportional costs.
+    """
+
+    long_only: bool = True
+    name_weight_max: float = Field(default=0.12, gt=0, le=1)
+    name_weight_min: float = Field(default=0.0, ge=-1, le=1)
+    gross_max: float = Field(default=0.98, gt=0, le=10)
+    net_min: float = Field(default=0.0, ge=-10, le=10)
+    net_max: float = Field(default=0.98, ge=-10, le=10)
+    turnover_max: float = Field(default=0.25, gt=0, le=10)
+    turnover_max_initial: float = Field(default=1.0, gt=0, le=10)
+    cash_min: float = Field(default=0.015, ge=-10, le=1)
+
+    @property
+    def floor(self) -> float:
+        """Least weight of one position."""
+        return max(self.name_weight_min, 0.0) if self.long_only else self.name_weight_min
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Constraints:
+        if self.net_min > self.net_max:
+            raise ValueError(f"net_min = {self.net_min} is above net_max = {self.net_max}: swap them")
+        if self.name_weight_min > self.name_weight_max:
+            raise ValueError(
+                f"name_weight_min = {self.name_weight_min} is above name_weight_max = {self.name_weight_max}: lower it"
+            )
+        if self.long_only and self.name_weight_min < 0:
+            raise ValueError(f"name_weight_min = {self.name_weight_min} allows shorts: set long_only to false")
+        return self
+
+
+class PortfolioConfig(_Section):
+    """Mean-variance with costs, and how its weights become orders.
+
+    The objective, in expected return over ``horizon_sessions`` as a fraction of equity::
+
+        maximise    alpha·w − risk_aversion/2 · w'Σw − cost · Σ|w − previous|
+        alpha       base_return + alpha_per_score × score
+        Σ           daily covariance × horizon_sessions
+
+    All terms have one unit, so a trade is made when its gain over the horizon pays for its cost.
+
+    Attributes:
+        horizon_sessions: over which alpha, Σ and costs are compared: how long a score is expected to hold. Longer than
+            the fastest signal lives, and the costs of following it look too small.
+        base_return: expected return over the horizon, in excess of cash, of an instrument with score 0, as a fraction:
+            scores only compare instruments with each other.
+        alpha_per_score: expected excess return over the horizon for a score of 1, as a fraction.
+        covariance_sessions: window of daily returns behind the covariance.
+        covariance_sessions_min: with fewer returns in the window an instrument may be reduced but not bought.
+        covariance_estimator: ``ledoit_wolf`` (shrunk towards a multiple of the identity) or ``sample``.
+        fallback: when the constraints clash: ``keep`` what is held, made smaller where a limit asks for it, or go to
+            ``cash``; never a silent third thing.
+        fractional: shares may be fractions; else whole.
+        lot_size: quantities are multiples of it, shares; none means 1, or a millionth where shares may be fractions.
+        trade_min_fraction: the no-trade band: changes smaller than this fraction of equity are not traded.
+        trade_min_notional: nor are orders smaller than this, account currency. Closing a position is exempt from both.
+        cash_buffer: cash the plan leaves for prices that move before the orders fill, fraction of equity.
+    """
+
+    risk_aversion: float = Field(default=4.0, gt=0)
+    horizon_sessions: int = Field(default=5, ge=1, le=252)
+    base_return: float = Field(default=0.001, ge=-1, le=1)
+    alpha_per_score: float = Field(default=0.0015, gt=0, le=1)
+    covariance_sessions: int = Field(default=252, ge=60, le=1260)
+    covariance_sessions_min: int = Field(default=126, ge=20, le=1260)
+    covariance_estimator: Estimator = "ledoit_wolf"
+    constraints: Constraints = Constraints()
+    fallback: Fallback = "keep"
+    fractional: bool = False
+    lot_size: Decimal | None = Field(default=None, gt=0)
+    trade_min_fraction: float = Field(default=0.002, ge=0, le=0.1)
+    trade_min_notional: Decimal = Field(default=Decimal(0), ge=0)
+    cash_buffer: float = Field(default=0.005, ge=0, le=1)
+
+    @property
+    def lot(self) -> Decimal:
+        """The smallest quantity that is traded, shares."""
+        if self.lot_size is not None:
+            return self.lot_size
+        return Decimal("0.000001") if self.fractional else Decimal(1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> PortfolioConfig:
+        if self.covariance_sessions_min > self.covariance_sessions:
+            raise ValueError(
+                f"covariance_sessions_min = {self.covariance_sessions_min} is above "
+                f"covariance_sessions = {self.covariance_sessions}: lower it"
+            )
+        if not self.fractional and self.lot_size is not None and self.lot_size % 1:
+            raise ValueError(f"lot_size = {self.lot_size} is not whole: set fractional to true or use a whole number")
+        return self

@@ -1,0 +1,172 @@
+"""From target weights to orders: sizes, what is too small to trade, and what cash can pay.
+
+Belongs here: sizing, in Decimal, for the daily run; octopus/backtest repeats its rules in floats for speed, and a test
+holds the two together. Does not: choosing weights (optimiser.py) and judging orders (octopus/risk, octopus/compliance).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
+
+from octopus.core.costs import CostModel
+from octopus.core.errors import MissingDataError
+from octopus.core.ids import intent_id
+from octopus.core.orders import AccountSnapshot, OrderType, PlannedOrder, Side
+from octopus.portfolio.config import PortfolioConfig
+
+LOT_ROUNDING = Decimal("1e-9")
+"""Quantities are rounded to this fraction of a lot before they are cut to whole lots: 999.9999999999 lots are 1000."""
+
+
+def plan_orders(
+    batch_id: str,
+    targets: Mapping[str, float],
+    snapshot: AccountSnapshot,
+    config: PortfolioConfig,
+    costs: CostModel,
+    *,
+    order_type: OrderType = OrderType.MARKET_ON_CLOSE,
+) -> tuple[PlannedOrder, ...]:
+    """The orders that take the account from what it holds to ``targets``: sells first, then buys, each by name.
+
+    Orders still open at the broker count as filled, except that an open sell brings no cash and an open buy no shares
+    to sell until it fills. Purchases leave ``config.cash_buffer`` of equity in cash. An instrument that is held and
+    has no target is sold.
+
+    Args:
+        targets: weight of equity by instrument.
+        snapshot: positions, cash and the price of each instrument.
+
+    Raises:
+        MissingDataError: an instrument without a price.
+    """
+    held = _with_open_orders(snapshot)
+    names = sorted(set(targets) | set(held))
+    missing = [n for n in names if snapshot.prices.get(n, Decimal(0)) <= 0 and (targets.get(n) or held.get(n))]
+    if missing:
+        raise MissingDataError(f"no price of {', '.join(missing)} to size an order with; ingest their bars first")
+    prices = {name: snapshot.prices[name] for name in names if snapshot.prices.get(name, Decimal(0)) > 0}
+    changes = share_changes({n: targets.get(n, 0.0) for n in prices}, held, prices, snapshot.equity, config)
+    if config.constraints.long_only:
+        changes = _deliverable(changes, snapshot)
+    spendable = snapshot.cash - _open_purchases(snapshot, costs) - _decimal(config.cash_buffer) * snapshot.equity
+    changes = affordable(changes, prices, spendable, costs, config.lot)
+    orders = [
+        PlannedOrder(
+            intent_id(batch_id, name),
+            name,
+            Side.BUY if change > 0 else Side.SELL,
+            abs(change),
+            prices[name],
+            order_type,
+        )
+        for name, change in changes.items()
+    ]
+    return tuple(sorted(orders, key=lambda order: (order.side is Side.BUY, order.instrument)))
+
+
+def share_changes(
+    targets: Mapping[str, float],
+    held: Mapping[str, Decimal],
+    prices: Mapping[str, Decimal],
+    equity: Decimal,
+    config: PortfolioConfig,
+) -> dict[str, Decimal]:
+    """Shares to buy (positive) or sell, by instrument; changes too small to trade are absent.
+
+    A position whose target is zero is closed whatever its size. Otherwise a change is cut to whole lots towards the
+    target and never beyond it, and dropped within the no-trade band.
+    """
+    least = max(_decimal(config.trade_min_fraction) * equity, config.trade_min_notional)
+    changes: dict[str, Decimal] = {}
+    for name, weight in targets.items():
+        now = held.get(name, Decimal(0))
+        if weight == 0:
+            change = -now if config.fractional else floor_to_lot(-now, config.lot)
+        else:
+            change = floor_to_lot(_decimal(weight) * equity / prices[name] - now, config.lot)
+            if abs(change) * prices[name] < least:
+                continue
+        if change:
+            changes[name] = change
+    return changes
+
+
+def affordable(
+    changes: Mapping[str, Decimal],
+    prices: Mapping[str, Decimal],
+    cash: Decimal,
+    costs: CostModel,
+    lot: Decimal,
+) -> dict[str, Decimal]:
+    """``changes`` with all purchases scaled down by one factor to what cash and the sales' proceeds can pay.
+
+    The same rule at planning and, with that day's prices, at execution: an overnight gap may leave less than was
+    planned. Costs are included: the fill price is moved against the trader and the commission comes on top.
+
+    Args:
+        prices: reference prices, before costs. cash: what may be spent besides the proceeds.
+
+    Returns:
+        The changes whose purchases cost at most ``cash`` plus the proceeds; those cut to nothing are absent.
+    """
+    power = cash + sum((proceeds(-c, prices[n], costs) for n, c in changes.items() if c < 0), Decimal(0))
+    buys = {n: c for n, c in changes.items() if c > 0}
+    if not buys or sum((outlay(c, prices[n], costs) for n, c in buys.items()), Decimal(0)) <= power:
+        return dict(changes)
+    # The least commissions do not shrink with the orders: they are set aside first.
+    power -= _decimal(costs.commission_min) * len(buys)
+    full = (1 + _decimal(costs.price_move)) * (1 + _decimal(costs.commission_rate))
+    part = max(power, Decimal(0)) / sum((c * prices[n] * full for n, c in buys.items()), Decimal(0))
+    scaled = {n: c if c < 0 else (c * part / lot).to_integral_value(ROUND_DOWN) * lot for n, c in changes.items()}
+    return {name: change for name, change in scaled.items() if change}
+
+
+def outlay(shares: Decimal, price: Decimal, costs: CostModel) -> Decimal:
+    """Cash that buying ``shares`` at the reference ``price`` takes, costs included."""
+    value = shares * price * (1 + _decimal(costs.price_move))
+    return value + _commission(value, costs)
+
+
+def proceeds(shares: Decimal, price: Decimal, costs: CostModel) -> Decimal:
+    """Cash that selling ``shares`` at the reference ``price`` brings, costs deducted."""
+    value = shares * price * (1 - _decimal(costs.price_move))
+    return value - _commission(value, costs)
+
+
+def floor_to_lot(shares: Decimal, lot: Decimal) -> Decimal:
+    """``shares`` cut towards zero to a multiple of ``lot``."""
+    return (shares / lot).quantize(LOT_ROUNDING).to_integral_value(ROUND_DOWN) * lot
+
+
+def _commission(value: Decimal, costs: CostModel) -> Decimal:
+    return max(value * _decimal(costs.commission_rate), _decimal(costs.commission_min))
+
+
+def _decimal(number: float) -> Decimal:
+    """The decimal that a person wrote, not its binary neighbour."""
+    return Decimal(repr(number))
+
+
+def _with_open_orders(snapshot: AccountSnapshot) -> dict[str, Decimal]:
+    held: dict[str, Decimal] = defaultdict(Decimal, snapshot.positions)
+    for order in snapshot.open_orders:
+        held[order.instrument] += order.side.sign * order.remaining
+    return dict(held)
+
+
+def _deliverable(changes: Mapping[str, Decimal], snapshot: AccountSnapshot) -> dict[str, Decimal]:
+    """Sales cut to the shares that are held now and that no open order sells already."""
+    result = {}
+    for name, change in changes.items():
+        free = snapshot.positions.get(name, Decimal(0)) - snapshot.working(name, Side.SELL)
+        result[name] = max(change, -max(free, Decimal(0)))
+    return {name: change for name, change in result.items() if change}
+
+
+def _open_purchases(snapshot: AccountSnapshot, costs: CostModel) -> Decimal:
+    """Cash that open purchases will take."""
+    buys = (order for order in snapshot.open_orders if order.side is Side.BUY)
+    return sum((outlay(o.remaining, snapshot.prices.get(o.instrument, Decimal(0)), costs) for o in buys), Decimal(0))

@@ -1,0 +1,49 @@
+"""The order path's tests are many and small: they share one database for each file and empty it between tests."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from resources.warehouse.connection import connect
+
+_EMPTY = """
+set session_replication_role = replica;
+do $$
+declare name text;
+begin
+    for name in select format('%I.%I', schemaname, tablename) from pg_tables
+        where schemaname in ('execution', 'paper', 'audit', 'portfolio', 'compliance', 'risk', 'ops', 'raw')
+          and tablename <> 'batch_counter' loop
+        execute 'delete from ' || name;
+    end loop;
+end $$;
+"""
+
+
+@pytest.fixture(scope="module")
+def module_database(server_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database for all tests of one file."""
+    name = f"octopus_execution_{uuid.uuid4().hex[:12]}"
+    shared = str(conninfo_to_dict(server_url)["dbname"])
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}" template "{template_database}"')
+        # These tests end clients, never the server: nothing they prove needs the disk to have answered.
+        connection.execute(f'alter database "{name}" set synchronous_commit = off')
+        try:
+            yield re.sub(rf"/{shared}(?=\?|$)", f"/{name}", server_url)
+        finally:
+            connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+@pytest.fixture
+def database_url(module_database: str) -> Iterator[str]:
+    """The file's database, emptied after the test."""
+    yield module_database
+    with connect(module_database, autocommit=True) as connection:
+        connection.execute(_EMPTY)

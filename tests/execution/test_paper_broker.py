@@ -1,0 +1,365 @@
+"""The paper broker: its rules one by one, and its ledger under anything that a trader may send."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from execution_support import CLOSE, DECIDED, EXECUTED, FREE, OPEN, SESSIONS, ManualClock, TableFeed, flat_feed, paper
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from octopus.core.costs import CostModel
+from octopus.core.orders import OrderType, Side
+from octopus.execution.book import CorporateAction, EntryKind, cash_of, positions_of
+from octopus.execution.nav import Holdings, strike_nav
+from octopus.execution.states import OrderState
+from resources.brokers.base import Guarantee, OrderRejectedError, UncertainOutcomeError
+from resources.brokers.paper import PaperBehaviour, PaperBroker, PaperBrokerError
+from resources.price_feed import Bar
+
+D = Decimal
+NEXT = SESSIONS.next(EXECUTED)
+MOC, MOO = OrderType.MARKET_ON_CLOSE, OrderType.MARKET_ON_OPEN
+NAMES = ("AAA", "BBB")
+numbers = itertools.count()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(OPEN + timedelta(hours=1))
+
+
+@pytest.fixture
+def feed() -> TableFeed:
+    return flat_feed(NAMES, days=(DECIDED, EXECUTED, NEXT))
+
+
+@pytest.fixture
+def broker(database_url: str, clock: ManualClock, feed: TableFeed) -> PaperBroker:
+    return paper(database_url, "acct", clock, feed)
+
+
+def buy(broker: PaperBroker, name: str, quantity: str, order_id: str | None = None, side: Side = Side.BUY) -> str:
+    order_id = order_id or f"o{next(numbers)}"
+    broker.submit(order_id, name, side, D(quantity), MOC, _next_close(broker.clock.now()))
+    return order_id
+
+
+def _next_close(now: datetime) -> datetime:
+    session = SESSIONS.previous(now.date())
+    while SESSIONS.close_utc(session) <= now:
+        session = SESSIONS.next(session)
+    return SESSIONS.close_utc(session)
+
+
+def state(broker: PaperBroker, order_id: str) -> tuple[str, Decimal]:
+    order = broker.order(order_id)
+    assert order is not None
+    return order.state.value, order.filled_quantity
+
+
+def test_an_account_is_opened_once_with_its_deposit(broker: PaperBroker, clock: ManualClock) -> None:
+    assert broker.guarantee is Guarantee.IDEMPOTENT_KEY
+    assert broker.snapshot().cash == D(100_000)
+    again = replace(broker, deposit=D(5))
+    assert again.snapshot().cash == D(100_000)
+    assert [(e.kind, e.cash) for e in again.statement().entries] == [(EntryKind.DEPOSIT, D(100_000))]
+    number = broker.account().number
+    assert number.startswith("PAPER-")
+    assert broker.account().is_paper
+    assert replace(broker, paper_account="other").account().number != number
+
+
+def test_an_order_fills_at_the_close_with_costs_by_hand(database_url: str, clock: ManualClock, feed: TableFeed) -> None:
+    """100 shares at 100 moved by 4 bps: 100.04; commission 1 bp of 10,004 is 1.0004, in cents 1.00."""
+    broker = paper(database_url, "acct", clock, feed, costs=CostModel())
+    order_id = buy(broker, "AAA", "100")
+    assert state(broker, order_id) == ("accepted", D(0))
+    assert broker.fills() == ()
+    clock.wait_until(CLOSE)
+    (fill,) = broker.fills()
+    assert (fill.quantity, fill.price, fill.fees, fill.at) == (D(100), D("100.04"), D("1.00"), CLOSE)
+    assert state(broker, order_id) == ("filled", D(100))
+    assert broker.snapshot().cash == D(100_000) - D(10_004) - 1
+    assert broker.snapshot().positions == {"AAA": D(100)}
+
+
+def test_a_sale_is_moved_against_the_seller_and_the_least_commission_holds(
+    database_url: str, clock: ManualClock, feed: TableFeed
+) -> None:
+    costs = CostModel(commission_min=5, half_spread_bps=10, slippage_bps=0)
+    broker = paper(database_url, "acct", clock, feed, costs=costs)
+    buy(broker, "AAA", "1")
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    buy(broker, "AAA", "1", side=Side.SELL)
+    clock.wait_until(SESSIONS.close_utc(NEXT))
+    assert [(f.price, f.fees) for f in broker.fills()] == [(D("100.1"), D(5)), (D("99.9"), D(5))]
+
+
+def test_the_same_client_order_id_is_the_same_order(broker: PaperBroker, clock: ManualClock) -> None:
+    first = broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
+    assert broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE) == first
+    with pytest.raises(UncertainOutcomeError, match="already stands for buy 1 AAA"):
+        broker.submit("o", "AAA", Side.BUY, D(2), MOC, CLOSE)
+    clock.wait_until(CLOSE)
+    assert len(broker.fills()) == 1
+    assert broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE).state is OrderState.FILLED
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "quantity", "options", "why"),
+    [
+        ("ZZZ", Side.BUY, "1", {}, "unknown instrument"),
+        ("AAA", Side.BUY, "1000.00000001", {}, "buying power"),
+        ("AAA", Side.SELL, "1", {}, "short sale"),
+        ("AAA", Side.BUY, "0.5", {"allow_fractional": False}, "not a positive multiple"),
+        ("AAA", Side.BUY, "0", {}, "not a positive multiple"),
+        ("AAA", Side.BUY, "1", {"behaviour": PaperBehaviour(reject=frozenset({"AAA"}))}, "by configuration"),
+    ],
+)
+def test_what_is_refused_and_stays_refused(database_url, clock, feed, name, side, quantity, options, why) -> None:  # type: ignore[no-untyped-def]
+    broker = paper(database_url, "acct", clock, feed, **options)
+    for _ in range(2):
+        with pytest.raises(OrderRejectedError, match=why):
+            broker.submit("o", name, side, D(quantity), MOC, CLOSE)
+    assert state(broker, "o") == ("rejected", D(0))
+    clock.wait_until(CLOSE)
+    assert broker.fills() == ()
+
+
+def test_no_order_is_taken_after_its_auction(broker: PaperBroker, clock: ManualClock) -> None:
+    clock.at = CLOSE
+    with pytest.raises(OrderRejectedError, match="no market_on_close auction"):
+        broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
+    with pytest.raises(OrderRejectedError, match="no market_on_open auction"):
+        broker.submit("p", "AAA", Side.BUY, D(1), MOO, SESSIONS.close_utc(NEXT) - timedelta(days=1))
+
+
+def test_two_sales_of_the_same_shares_are_one_too_many(broker: PaperBroker, clock: ManualClock) -> None:
+    buy(broker, "AAA", "10")
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    buy(broker, "AAA", "6", side=Side.SELL)
+    with pytest.raises(OrderRejectedError, match="10 held, 6 of them being sold already"):
+        buy(broker, "AAA", "5", side=Side.SELL)
+    with pytest.raises(OrderRejectedError, match="short sale"):
+        buy(broker, "BBB", "1", side=Side.SELL)
+
+
+def test_nothing_later_than_the_clock_is_seen(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
+    feed.bars["AAA", EXECUTED] = Bar(None, D(777))
+    feed.bars["AAA", NEXT] = Bar(None, D(888))
+    order_id = buy(broker, "AAA", "1")
+    clock.at = CLOSE - timedelta(microseconds=1)
+    assert state(broker, order_id) == ("accepted", D(0))
+    assert broker.snapshot(["AAA"]).prices == {"AAA": D(100)}
+    clock.at = CLOSE
+    assert [f.price for f in broker.fills()] == [D(777)]
+    assert broker.snapshot(["AAA"]).prices == {"AAA": D(777)}
+    clock.at = CLOSE - timedelta(days=30)
+    assert broker.snapshot().taken_at == CLOSE
+
+
+def test_without_a_bar_an_order_expires(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
+    del feed.bars["AAA", EXECUTED]
+    closing = buy(broker, "AAA", "1")
+    opening = f"o{next(numbers)}"
+    feed.bars["BBB", NEXT] = Bar(None, D(100))
+    broker.submit(opening, "BBB", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT))
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    assert state(broker, closing) == ("expired", D(0))
+    assert state(broker, opening) == ("expired", D(0))
+    assert broker.fills() == ()
+
+
+def test_at_the_open_the_opening_price_counts(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
+    feed.bars["AAA", NEXT] = Bar(D(90), D(120))
+    broker.submit("o", "AAA", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT))
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    assert [(f.price, f.at) for f in broker.fills()] == [(D(90), SESSIONS.open_utc(NEXT))]
+
+
+def test_sales_of_the_same_auction_pay_for_buys(broker: PaperBroker, clock: ManualClock) -> None:
+    buy(broker, "AAA", "1000")
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    with pytest.raises(OrderRejectedError, match=r"buying power 0\.00"):
+        buy(broker, "BBB", "100")
+    buy(broker, "AAA", "400", side=Side.SELL)
+    buy(broker, "BBB", "400")
+    clock.wait_until(SESSIONS.close_utc(NEXT))
+    assert broker.snapshot().positions == {"AAA": D(600), "BBB": D(400)}
+    assert broker.snapshot().cash == 0
+
+
+def test_a_gap_scales_all_buys_down_by_one_factor(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
+    feed.bars["AAA", EXECUTED] = feed.bars["BBB", EXECUTED] = Bar(None, D(125))
+    ids = [buy(broker, "AAA", "750"), buy(broker, "BBB", "250")]
+    clock.wait_until(CLOSE)
+    assert [state(broker, order_id) for order_id in ids] == [("cancelled", D(600)), ("cancelled", D(200))]
+    assert broker.snapshot().cash == 0
+
+
+def test_partial_fills_in_pieces_share_the_commission(database_url: str, clock: ManualClock, feed: TableFeed) -> None:
+    behaviour = PaperBehaviour(fill_fraction=D("0.5"), fills_per_order=3)
+    costs = CostModel(commission_bps=10, half_spread_bps=0, slippage_bps=0)
+    broker = paper(database_url, "acct", clock, feed, behaviour=behaviour, costs=costs, allow_fractional=False)
+    order_id = buy(broker, "AAA", "21")
+    clock.wait_until(CLOSE)
+    fills = broker.fills()
+    assert [f.quantity for f in fills] == [D(3), D(3), D(4)]
+    assert sum(f.fees for f in fills) == D("1.00")
+    assert state(broker, order_id) == ("cancelled", D(10))
+    for wrong in ({"fill_fraction": D(0)}, {"fill_fraction": D(2)}, {"fills_per_order": 0}):
+        with pytest.raises(PaperBrokerError, match="must be"):
+            PaperBehaviour(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_cancelled_order_does_not_fill(broker: PaperBroker, clock: ManualClock) -> None:
+    order_id = buy(broker, "AAA", "1")
+    broker.cancel(order_id)
+    broker.cancel(order_id)
+    clock.wait_until(CLOSE)
+    assert state(broker, order_id) == ("cancelled", D(0))
+    assert broker.fills() == ()
+
+
+def test_splits_and_dividends_reach_the_ledger_and_the_marks(
+    broker: PaperBroker, clock: ManualClock, feed: TableFeed
+) -> None:
+    """10 shares at 100; then 2 for 1 and 0.50 a new share: 20 shares, 10 cash, marked at 49.50 until the close."""
+    buy(broker, "AAA", "10")
+    clock.wait_until(CLOSE)
+    ex = SESSIONS.open_utc(NEXT)
+    feed.corporate_actions += [
+        CorporateAction(EntryKind.DIVIDEND, "AAA", D("0.5"), ex),
+        CorporateAction(EntryKind.SPLIT, "AAA", D(2), ex),
+    ]
+    broker.submit("across", "AAA", Side.SELL, D(10), MOO, ex)
+    clock.at = ex - timedelta(seconds=1)
+    assert broker.snapshot().equity == D(100_000)
+    clock.at = ex
+    snapshot = broker.snapshot()
+    assert snapshot.positions == {"AAA": D(20)}
+    assert snapshot.prices == {"AAA": D("49.5")}
+    assert snapshot.equity == D(100_000)
+    assert state(broker, "across") == ("cancelled", D(0))
+    clock.at = ex + timedelta(days=20)
+    broker.snapshot()
+    kinds = [(e.kind, e.quantity, e.cash) for e in broker.statement(CLOSE).entries]
+    assert kinds == [(EntryKind.DIVIDEND, D(0), D(10)), (EntryKind.SPLIT, D(10), D(0))]
+
+
+def test_a_transfer_counts_once(broker: PaperBroker) -> None:
+    for _ in range(2):
+        broker.transfer("t1", EntryKind.WITHDRAWAL, D(-40_000), "school fees")
+    assert broker.snapshot().cash == D(60_000)
+
+
+DAYS = [day.astype(object) for day in SESSIONS.between(date(2022, 12, 1), date(2022, 12, 30))]
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> TableFeed:
+    """Wild prices, missing bars, splits and dividends for two instruments over December."""
+    bars = {(name, DAYS[0]): Bar(D(50), D(50)) for name in NAMES}
+    for name in NAMES:
+        for day in DAYS[1:6]:
+            if draw(st.integers(0, 9)):
+                price = st.decimals(D("0.5"), D(500), places=4)
+                bars[name, day] = Bar(draw(price) if draw(st.booleans()) else None, draw(price))
+    actions = [
+        CorporateAction(kind, name, value, SESSIONS.open_utc(day))
+        for kind, value in (
+            (EntryKind.SPLIT, draw(st.sampled_from([D("0.5"), D(2), D(3)]))),
+            (EntryKind.DIVIDEND, D("0.25")),
+        )
+        for name in NAMES
+        for day in draw(st.lists(st.sampled_from(DAYS[2:6]), max_size=1))
+    ]
+    return TableFeed(bars, actions)
+
+
+orders = st.lists(
+    st.tuples(
+        st.integers(0, 5), st.sampled_from(NAMES), st.sampled_from(Side), st.decimals(D("0.5"), D(900), places=1),
+        st.sampled_from(OrderType),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    feed=markets(),
+    wanted=orders,
+    costs=st.sampled_from([FREE, CostModel(), CostModel(commission_min=3, commission_bps=50, slippage_bps=30)]),
+    fractional=st.booleans(),
+    behaviour=st.sampled_from([PaperBehaviour(), PaperBehaviour(fill_fraction=D("0.4"), fills_per_order=2)]),
+)
+def test_the_ledger_conserves_cash_and_shares(module_database, feed, wanted, costs, fractional, behaviour) -> None:  # type: ignore[no-untyped-def]
+    """Whatever is sent: cash and shares are sums of records, no buy overdraws, and our NAV is its equity."""
+    clock = ManualClock(SESSIONS.close_utc(DAYS[0]))
+    broker = paper(
+        module_database,
+        f"h{next(numbers)}",
+        clock,
+        feed,
+        costs=costs,
+        allow_fractional=fractional,
+        behaviour=behaviour,
+        deposit=D(20_000),
+    )
+    broker.snapshot()
+    last = Holdings(D(0), {}, {})
+    seen = 0
+    seen_entries = 0
+    for number, day in enumerate(DAYS[1:6]):
+        for when, name, side, quantity, order_type in wanted:
+            if when == number:
+                amount = quantity if fractional else quantity.to_integral_value() + 1
+                expiry = SESSIONS.open_utc(day) if order_type is MOO else SESSIONS.close_utc(day)
+                try:
+                    broker.submit(f"o{next(numbers)}", name, side, amount, order_type, expiry)
+                except OrderRejectedError:
+                    continue
+        clock.wait_until(SESSIONS.close_utc(day))
+        statement, snapshot = broker.statement(), broker.snapshot()
+        assert statement.cash == cash_of(statement.fills, statement.entries) == snapshot.cash
+        assert statement.positions == positions_of(statement.fills, statement.entries) == snapshot.positions
+        assert all(shares > 0 for shares in statement.positions.values())
+        assert not snapshot.open_orders
+        sold_at_a_loss = sum((max(f.fees - f.quantity * f.price, D(0)) for f in statement.fills), D(0))
+        assert statement.cash >= -sold_at_a_loss, "a buy overdrew the account"
+        names = {*NAMES}
+        prices = {n: price for n in names if (price := feed.last_close(n, day)) is not None}
+        nav = strike_nav(last, statement.fills[seen:], _unseen(statement.entries, seen_entries), prices)
+        assert nav.closing == snapshot.equity
+        last, seen, seen_entries = nav.holdings, len(statement.fills), len(statement.entries)
+    for order_id, filled, quantity in _fills_by_order(broker):
+        assert filled <= quantity, order_id
+
+
+def _unseen(entries, count):  # type: ignore[no-untyped-def]
+    """Entries booked since the first ``count`` were: they are listed by time, and time only goes on."""
+    return entries[count:]
+
+
+def _fills_by_order(broker: PaperBroker):  # type: ignore[no-untyped-def]
+    totals: dict[str, Decimal] = {}
+    for fill in broker.fills():
+        totals[fill.client_order_id] = totals.get(fill.client_order_id, D(0)) + fill.quantity
+    for order_id, filled in totals.items():
+        order = broker.order(order_id)
+        assert order is not None
+        assert order.filled_quantity == filled
+        yield order_id, filled, order.quantity
+
+
+def test_an_account_opened_before_any_session_is_refused_clearly(database_url: str, feed: TableFeed) -> None:
+    early = paper(database_url, "acct", ManualClock(datetime(1970, 1, 1, tzinfo=UTC)), feed)
+    assert early.snapshot().cash == D(100_000)
+    with pytest.raises(Exception, match="calendar"):
+        early.snapshot(["AAA"])
