@@ -4,16 +4,24 @@ Belongs here: simulating the decision function over the whole panel and showing 
 (octopus/backtest).
 """
 
-import dagster as dg
+from datetime import UTC, date, datetime
 
-from assets import inputs, keys, partitions
-from octopus.backtest.simulator import run_backtest
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import inputs, keys, partitions, reporting
+from octopus.backtest.metrics import measure
+from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
+from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
+from octopus.core.ids import canonical_json, fingerprint
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
 
 GROUP = "backtest"
 OWNERS = ["team:backtest"]
+TITLE = "Octopus · ensemble of the configured signals"
 
 
 @dg.asset(
@@ -27,12 +35,87 @@ def backtest_runs(
     registry: dg.ResourceParam[ModelRegistry],
 ) -> dg.MaterializeResult[None]:
     """The decision function over all sessions, each with the model of that day, costs included; no hindsight text."""
-    session = partitions.session_of(context)
+    session, config = partitions.session_of(context), settings.strategies.backtest
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
-    result = run_backtest(panel, settings.strategies.backtest, settings.decision, predictions, prepared)
-    return dg.MaterializeResult(metadata={"equity": float(result.equity[-1])})
+    result = run_backtest(panel, config, settings.decision, predictions, prepared)
+    benchmark = run_benchmarks(panel, config, settings.decision)["equal_weight"]
+    metrics = measure(
+        result, benchmark, trials=_trials(warehouse, config.trials), trial_sharpe_spread=config.trial_sharpe_spread
+    )
+    warnings = standard_warnings(result, metrics, survivors_only=settings.recorded)
+    png = tearsheet_png(result, benchmark, metrics, TITLE)
+    mark = fingerprint(
+        inputs.panel_fingerprint(panel), settings.decision.model_dump(mode="json"), config.model_dump(mode="json"),
+        "none" if predictions is None else predictions,
+    )  # fmt: skip
+    record = {**metrics.record(), "warnings": warnings}
+    changed = _store(warehouse, session, mark, result, record, settings)
+    html = tearsheet_html(
+        png, metrics, TITLE, warnings=warnings,
+        assumptions={**settings.strategies.costs.model_dump(), "fills": f"next session's {result.execution}",
+                     "initial cash": config.initial_cash, "model": "each session's own: its champion or its fold"},
+    )  # fmt: skip
+    page = settings.home / "tearsheets" / f"{session}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(html, encoding="utf-8")
+    figures = {f"strategy.{name}": value for name, value in metrics.strategy.__dict__.items()}
+    registry.log_report("backtest", mark, figures, {"tearsheet.png": png}, {"tearsheet.html": html})
+    return dg.MaterializeResult(
+        metadata={
+            "changed": changed, "headline": headline(metrics), "trades": metrics.trades,
+            "sharpe_95": f"{metrics.sharpe_low:.2f} to {metrics.sharpe_high:.2f}",
+            "deflated_sharpe": metrics.deflated_sharpe, "cost_drag": metrics.cost_drag,
+            "turnover_annual": metrics.turnover_annual, "warnings": "; ".join(warnings) or "none",
+            "tear_sheet": reporting.picture(png, "tear sheet"), "page": dg.MetadataValue.path(str(page)),
+        }
+    )  # fmt: skip
+
+
+def _trials(warehouse: Warehouse, configured: int) -> int:
+    """Strategies tried: what is configured, or the distinct settings ever published if they are more."""
+    tried: int = warehouse.scalar("select count(distinct settings) from backtest.runs") or 0
+    return max(configured, tried, 1)
+
+
+def _store(
+    warehouse: Warehouse,
+    session: date,
+    mark: str,
+    result: BacktestResult,
+    record: dict[str, object],
+    settings: Settings,
+) -> bool:
+    """Store one run and its series under its fingerprint; False when they are stored already."""
+    chosen = {"decision": settings.decision.model_dump(mode="json"),
+              "backtest": settings.strategies.backtest.model_dump(mode="json")}  # fmt: skip
+    run = pl.DataFrame(
+        {
+            "fingerprint": [mark], "as_of": [session], "strategy": ["ensemble"],
+            "first_session": [result.sessions[0].item()], "last_session": [result.sessions[-1].item()],
+            "metrics": [canonical_json(record)], "settings": [canonical_json(chosen)],
+            "created_at": [datetime.now(UTC)],
+        }
+    )  # fmt: skip
+    added = warehouse.insert_new("backtest.runs", run)
+    days = result.sessions
+    daily = pl.DataFrame(
+        {
+            "session": days, "equity": result.equity, "cash": result.cash, "gross_return": result.gross_return,
+            "net_return": result.net_return, "turnover": result.turnover, "costs": result.total_costs,
+        }
+    ).with_columns(pl.lit(mark).alias("fingerprint"))  # fmt: skip
+    warehouse.replace("backtest.daily", {"fingerprint": mark}, daily)
+    decided = ~np.isnan(result.targets)
+    rows, columns = np.nonzero(decided & (result.targets != 0))
+    targets = pl.DataFrame(
+        {
+            "session": days[rows], "instrument": np.array(result.symbols)[columns],
+            "weight": result.targets[rows, columns],
+        }
+    ).with_columns(pl.lit(mark).alias("fingerprint"))  # fmt: skip
+    return warehouse.replace("backtest.targets", {"fingerprint": mark}, targets) or bool(added)
 
 
 ASSETS = (backtest_runs,)

@@ -128,7 +128,7 @@ def positions(
     """Our own book after the session's fills, and its NAV: P&L by price, fees, dividends and flows."""
     with trading.engine() as engine:
         session = trading.execution_session(partitions.session_of(context))
-        engine.update_positions(trading.account, session)
+        engine.update_positions(trading.account)
     rows = warehouse.read(
         """
         select instrument, quantity::float8 as quantity, price::float8 as price, (quantity * price)::float8 as value

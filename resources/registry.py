@@ -158,6 +158,7 @@ class ModelRegistry:
                 artifacts={"estimator": str(folder / "artifacts" / "estimator.bin")},
                 pip_requirements=_REQUIREMENTS,
                 signature=infer_signature(example, pd.Series(model.predicted)),
+                input_example=None if len(example) == 0 else example,
             )
         if not client.search_registered_models(f"name = '{model.name}'"):
             client.create_registered_model(model.name)
@@ -171,6 +172,31 @@ class ModelRegistry:
         if model.passed:
             client.set_registered_model_alias(model.name, CHALLENGER, version.version)
         return self._registered(version)
+
+    def log_report(
+        self,
+        name: str,
+        fingerprint: str,
+        metrics: Mapping[str, float],
+        pictures: Mapping[str, bytes],
+        documents: Mapping[str, str],
+    ) -> None:
+        """Track a report (a backtest) with its artifacts; once for a fingerprint."""
+        import mlflow
+
+        known = f"tags.`{_FINGERPRINT}` = '{fingerprint}'"
+        if self._client.search_runs([self._experiment()], known, max_results=1):
+            return
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            mlflow.start_run(experiment_id=self._experiment(), run_name=name, tags={_FINGERPRINT: fingerprint}),
+        ):
+            mlflow.log_metrics(_finite(metrics))
+            for file, png in pictures.items():
+                _write(Path(scratch) / file, png)
+            for file, text in documents.items():
+                _write(Path(scratch) / file, text.encode())
+            mlflow.log_artifacts(scratch)
 
     def alias(self, name: str, alias: str = CHAMPION) -> int | None:
         """Version that ``alias`` points at; None without one."""

@@ -49,6 +49,7 @@ class Trading:
                 store=store,
                 broker=self.broker,
                 clock=self.clock,
+                sessions=self.settings.sessions,
                 judge=Gates(self.settings, warehouse).judge_at_execution,
                 audit=audit_log(self.settings),
                 feed=WarehousePrices(warehouse, self.settings.universe.market_data),

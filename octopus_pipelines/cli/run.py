@@ -155,7 +155,8 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
             current = begin(settings, session)
             diary = start_run(owner, session)
             report = execute(
-                daily, instance, partition_key=session.isoformat(), on_start=progress.started, on_end=progress.ended, log=log,
+                daily, instance, partition_key=session.isoformat(), log=log,
+                on_start=progress.started, on_end=progress.ended,
                 selection=_selection(daily, is_last=session == sessions[-1]),
             )  # fmt: skip
             outcome.research.append(report)
@@ -202,7 +203,9 @@ def _execute_orders(
     from octopus_pipelines.launch import RUN_KEY_TAG, SENSOR_NAME_TAG, execute
     from octopus_pipelines.sensors.execution import approved_batch
 
-    tick = approved_batch.evaluate_tick(dg.build_sensor_context(instance=instance, sensor_name=approved_batch.name))
+    tick = approved_batch.evaluate_tick(
+        dg.build_sensor_context(instance=instance, sensor_name=approved_batch.name, definitions=defs)
+    )
     if tick.skip_message:
         outcome.skipped.append(tick.skip_message)
     for request in tick.run_requests or ():

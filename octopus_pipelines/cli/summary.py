@@ -114,13 +114,17 @@ def _backtest(console: Console, warehouse: Warehouse) -> None:
     table = Table("", "strategy", "equal weight", box=None, padding=(0, 2))
     for name, label, form in (
         ("cagr", "CAGR", "{:.1%}"), ("volatility", "volatility p.a.", "{:.1%}"), ("sharpe", "Sharpe", "{:.2f}"),
-        ("max_drawdown", "max drawdown", "{:.1%}"), ("turnover_annual", "turnover p.a.", "{:.1f}×"),
-        ("cost_drag_annual", "costs p.a.", "{:.2%}"),
+        ("max_drawdown", "max drawdown", "{:.1%}"), ("hit_rate", "days up", "{:.1%}"),
     ):  # fmt: skip
-        table.add_row(
-            label, _figure(metrics["strategy"].get(name), form), _figure(metrics["benchmark"].get(name), form)
-        )
+        own, other = metrics["strategy"].get(name), metrics["benchmark"].get(name)
+        table.add_row(label, _figure(own, form), _figure(other, form))
     console.print(table)
+    console.print(
+        f"  Sharpe between {_figure(metrics['sharpe_low'], '{:.2f}')} and {_figure(metrics['sharpe_high'], '{:.2f}')} "
+        f"(95 %), deflated {_figure(metrics['deflated_sharpe'], '{:.2f}')}, "
+        f"turnover {_figure(metrics['turnover_annual'], '{:.1f}')}× a year, "
+        f"costs {_figure(metrics['cost_drag'], '{:.2%}')} a year, {metrics['trades']:,} trades"
+    )
     for warning in metrics.get("warnings", ()):
         console.print(f"  [yellow]{warning}[/yellow]")
 

@@ -72,7 +72,7 @@ class Services:
             raise
 
     def watch(self, poll_seconds: float = 1.0) -> None:
-        """Return when a service has ended by itself: an error that names its log. Ctrl-C passes through to the caller."""
+        """Return when a service has ended by itself: an error that names its log. Ctrl-C passes through."""
         while True:
             for name, process in self.running.items():
                 if process.poll() is not None:

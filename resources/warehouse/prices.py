@@ -1,6 +1,6 @@
 """Recorded prices for the order path: what the paper broker fills with, what our own book is worth.
 
-Belongs here: the answer to `PriceFeed` from raw.bars and raw.corporate_actions. Does not: panels for research (store.py).
+Belongs here: the answer to `PriceFeed` from raw.bars and raw.corporate_actions. Does not: research's panels (store.py).
 """
 
 from __future__ import annotations

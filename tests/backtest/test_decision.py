@@ -19,14 +19,12 @@ from octopus.portfolio.config import Constraints, PortfolioConfig
 CONFIG = DecisionConfig()
 
 
-@pytest.mark.parametrize("window", [(2900, 2930), (3470, 3500), (3990, 4020)])
-def test_today_decides_as_the_backtest_did(sample_panel: Panel, window: tuple[int, int]) -> None:
-    """Ninety sessions, each prepared from a panel that ends there, against one preparation of the whole."""
-    panel = sample_panel.rows(0, window[1] + 200)
+def assert_same(panel: Panel, rows: range) -> None:
+    """Each row decided from a panel that ends there, and from one that goes on."""
     whole = prepare(panel, CONFIG)
-    generator = np.random.default_rng(window[0])
+    generator = np.random.default_rng(rows.start)
     weights = np.full(20, 0.04)
-    for row in range(*window):
+    for row in rows:
         session: date = panel.sessions[row].item()
         predictions = generator.normal(size=20) if row % 3 else None
         today = decide(prepare(panel.until(session), CONFIG), -1, predictions, weights, CONFIG)
@@ -39,6 +37,16 @@ def test_today_decides_as_the_backtest_did(sample_panel: Panel, window: tuple[in
         assert today.certificate == then.certificate
         assert (today.fallback, then.fallback) == (None, None)
         weights = then.target_weights
+
+
+@pytest.mark.parametrize("first", [1500, 4700, 7500])
+def test_today_decides_as_the_backtest_did(sample_panel: Panel, first: int) -> None:
+    """Ninety sessions in three decades."""
+    assert_same(sample_panel.rows(first, first + 400), range(280, 310))
+
+
+def test_today_decides_as_the_backtest_did_after_thirty_years(sample_panel: Panel) -> None:
+    assert_same(sample_panel, range(8310, 8312))
 
 
 def test_a_decision_has_its_certificate(sample_panel: Panel) -> None:

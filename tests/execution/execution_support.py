@@ -227,6 +227,7 @@ class VenueBroker:
     fills_at: datetime | None = None
     cash: Decimal = 10_000 * HUNDRED
     deaf: int = 0
+    fills_late: int = 0
     name: str = "venue"
 
     def account(self) -> BrokerAccount:
@@ -311,6 +312,9 @@ class VenueBroker:
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         self._auction()
+        if self.fills_late:
+            self.fills_late -= 1
+            return ()
         return tuple(self.executed)
 
     def statement(self, since: datetime | None = None) -> Book:

@@ -25,9 +25,10 @@ from execution_support import (
     store_plan,
 )
 
-from octopus.core.orders import GateReport, OrderType, Outcome, Side, TradingState, Verdict
+from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
+from octopus.execution.approval import Decision
 from octopus.execution.reconcile import BreakKind
-from octopus.execution.states import Event, IllegalTransitionError
+from octopus.execution.states import Event, IllegalTransitionError, OrderState
 from resources.brokers.base import Guarantee, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour
 from resources.warehouse.audit_log import verify
@@ -537,6 +538,67 @@ def test_a_venue_that_does_not_answer_questions_is_asked_again_for_a_while(
             engine.collect_fills(batch.batch_id)
     assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
     assert desk.clock.now() <= CLOSE + timedelta(minutes=minutes)
+
+
+def test_an_order_does_not_end_before_all_its_fills_are_booked(database_url: str) -> None:
+    """The venue cancels the rest of a part-filled order, and its list of fills lags behind its list of orders."""
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    batch = store_plan(database_url, "acct", [("AAA", Side.BUY, D(11))])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        (order_id,) = order_ids(batch)
+        standing = venue.orders[order_id][0]
+        venue.orders[order_id] = [replace(standing, state=OrderState.CANCELLED, filled_quantity=D(4))]
+        venue.executed.append(Fill("V0-0", order_id, "AAA", Side.BUY, D(4), D(100), D(0), CLOSE))
+        venue.fills_late = 2
+        assert engine.collect_fills(batch.batch_id).new_fills == 1
+        assert engine.reconcile("acct", EXECUTED) == ()
+    assert rows(database_url, "select state, filled_quantity from execution.orders") == [("cancelled", D(4))]
+
+
+def test_a_fill_is_booked_once_and_only_for_an_order_of_ours(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    order_id = order_ids(batch)[0]
+    fill = Fill("f", order_id, "AAA", Side.BUY, D(4), D(100), D(1), CLOSE)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        engine.store.begin_send(claim, order_id, Event.SEND, NOON)
+        assert engine.store.record_fill("acct", fill, EXECUTED, CLOSE)
+        events = rows(desk.url, "select count(*) from execution.order_events")
+        assert not engine.store.record_fill("acct", fill, EXECUTED, CLOSE)
+        assert not engine.store.record_fill("acct", replace(fill, client_order_id="by-hand"), EXECUTED, CLOSE)
+        assert rows(desk.url, "select count(*) from execution.order_events") == events
+        assert engine.store.positions("acct") == {"AAA": D(4)}
+
+
+def test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.execute(batch)
+    late = Fill("late", order_ids(batch)[0], "AAA", Side.BUY, D(1), D(100), D(0), CLOSE)
+    with desk.engine() as engine:
+        engine.store.record_fill("acct", late, EXECUTED, CLOSE)
+        assert engine.update_positions("acct") == {}
+        later = SESSIONS.next(EXECUTED)
+        desk.clock.wait_until(SESSIONS.close_utc(later))
+        nav = engine.update_positions("acct")[later]
+    assert nav.holdings.positions["AAA"] == D(11)
+    assert "alert.overfilled" in audit_kinds(desk.url)
+
+
+def test_the_kill_switch_counts_in_the_transaction_that_claims_or_sends(desk: Desk) -> None:
+    """Turned between the engine's own look at it and the commit."""
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        stored = engine.store.batch(batch.batch_id)
+        engine.store.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
+        with pytest.raises(TradingHaltedError, match="stop"):
+            engine.store.begin_send(claim, order_ids(batch)[0], Event.SEND, NOON)
+        with pytest.raises(TradingHaltedError, match="stop"):
+            engine.store.claim(stored, (), Decision((), ()), desk.broker.snapshot(), "run-2", NOON)
+    assert desk.states(batch) == dict.fromkeys(NAMES, "approved")
+    assert rows(desk.url, "select max(attempt), max(fence) from execution.attempts") == [(1, 1)]
 
 
 def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
