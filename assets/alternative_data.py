@@ -13,7 +13,7 @@ import polars as pl
 from assets import keys, partitions
 from octopus.alternative_data.scores import score_rows, texts_to_score
 from octopus.core.errors import OctopusError
-from resources.factories import Feeds
+from resources.research_factories import Feeds
 from resources.sentiment.base import SentimentModel
 from resources.settings import Settings
 from resources.sources.base import NewsSource, SocialSource

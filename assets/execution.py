@@ -9,6 +9,7 @@ materialised again by hand; what is done is not done twice.
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -144,7 +145,7 @@ def positions(
         """,
         [trading.account],
     )
-    shown: dict[str, object] = {"session": str(session), "positions": len(rows), "table": reporting.table(rows)}
+    shown: dict[str, Any] = {"session": str(session), "positions": len(rows), "table": reporting.table(rows)}
     if not nav.is_empty():
         shown["nav"] = float(nav["closing"][-1])
         shown["cash"] = float(nav["cash"][-1])

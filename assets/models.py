@@ -7,6 +7,7 @@ Belongs here: the steps of training and review as assets. Does not: estimators a
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -236,7 +237,7 @@ def _card(name: str, settings: Settings, training: TrainingSet, scores: evaluati
     return "\n".join(lines)
 
 
-def _fold_metadata(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dict[str, object]:
+def _fold_metadata(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dict[str, Any]:
     frame = warehouse.read(
         """
         select model, fold, train_to, test_from, test_to, rank_ic from models.walk_forward_folds
@@ -247,9 +248,7 @@ def _fold_metadata(warehouse: Warehouse, settings: Settings, training: TrainingS
     return {"folds": len(frame), "table": reporting.table(frame, limit=60)}
 
 
-def _review_metadata(
-    warehouse: Warehouse, settings: Settings, training: TrainingSet, trained: int
-) -> dict[str, object]:
+def _review_metadata(warehouse: Warehouse, settings: Settings, training: TrainingSet, trained: int) -> dict[str, Any]:
     rows = warehouse.rows(
         "select * from models.reviews where fingerprint = %s order by model", [model_fingerprint(settings, training)]
     )

@@ -4,8 +4,10 @@ Belongs here: joining the account, the decision and the plan. Does not: the deci
 executed (assets/execution.py).
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -58,7 +60,7 @@ def is_current(settings: Settings, clock: Clock, session: date) -> bool:
     return settings.sessions.last_decided(clock.now()) == session
 
 
-def _holdings(snapshot: AccountSnapshot, *, changed: bool) -> dict[str, object]:
+def _holdings(snapshot: AccountSnapshot, *, changed: bool) -> dict[str, Any]:
     frame = pl.DataFrame(
         {
             "instrument": list(snapshot.positions),
@@ -87,7 +89,7 @@ def target_weights(
     predictions, model = inputs.predictions(warehouse, panel, session)
     previous = weights_of(snapshot, panel.symbols)
     decision = decide(inputs.prepared(panel, settings.decision), -1, predictions, previous, settings.decision)
-    sources = {
+    sources: dict[str, object] = {
         "panel": inputs.panel_fingerprint(panel), "config": settings.decision.model_dump(mode="json"),
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
     }  # fmt: skip
@@ -144,7 +146,7 @@ def _store(
     panel: Panel,
     decision: Decision,
     model: str | None,
-    sources: dict[str, object],
+    sources: Mapping[str, object],
 ) -> bool:
     record = pl.DataFrame(
         {
@@ -196,7 +198,7 @@ def _targets(warehouse: Warehouse, session: date) -> tuple[dict[str, float], str
     return {row["instrument"]: row["weight"] for row in rows}, rows[0]["decision_id"]
 
 
-def _plan_metadata(batch: Batch | None, *, changed: bool) -> dict[str, object]:
+def _plan_metadata(batch: Batch | None, *, changed: bool) -> dict[str, Any]:
     orders = batch.orders if batch is not None else ()
     frame = pl.DataFrame(
         {

@@ -23,7 +23,7 @@ from assets import (
 from octopus_pipelines.jobs import research_jobs
 from octopus_pipelines.schedules import research_schedules
 from octopus_pipelines.sensors.champion import champion_moved
-from resources import factories
+from resources import factories, research_factories
 from resources.warehouse.connection import Role
 
 
@@ -33,11 +33,11 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         "settings": factories.lazily(lambda settings: settings, "config/*.yaml and OCTOPUS_* variables"),
         "warehouse": factories.warehouse_as(Role.RESEARCH),
         "clock": factories.lazily(factories.trading_clock, "Wall clock, or replay clock on recorded data"),
-        "market_data_source": factories.lazily(factories.market_data_source, "Bars and corporate actions"),
-        "news_sources": factories.lazily(factories.news_sources, "News"),
-        "social_sources": factories.lazily(factories.social_sources, "Social posts"),
-        "sentiment_model": factories.lazily(factories.sentiment, "Scores texts"),
-        "registry": factories.lazily(factories.registry, "MLflow"),
+        "market_data_source": factories.lazily(research_factories.market_data_source, "Bars and corporate actions"),
+        "news_sources": factories.lazily(research_factories.news_sources, "News"),
+        "social_sources": factories.lazily(research_factories.social_sources, "Social posts"),
+        "sentiment_model": factories.lazily(research_factories.sentiment, "Scores texts"),
+        "registry": factories.lazily(research_factories.registry, "MLflow"),
         "broker": factories.lazily(factories.broker, "The account's broker, read only here"),
         "dbt": warehouse.dbt_resource(),
     }

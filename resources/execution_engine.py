@@ -244,8 +244,7 @@ class ExecutionEngine:
             session = self.sessions.next(session)
         return session
 
-    # -- inside: before sending
-    # ------------------------------------------------------------------------------------------
+    # -- inside: before sending --------------------------------------------------------------------------------------
 
     @contextmanager
     def _account(self, account: str) -> Iterator[None]:
@@ -360,8 +359,7 @@ class ExecutionEngine:
     def _cannot_arrive(self, order: StoredOrder) -> bool:
         return self.clock.now() >= order.expires_at + self.settings.absent_grace
 
-    # -- inside: sending
-    # -------------------------------------------------------------------------------------------------
+    # -- inside: sending ---------------------------------------------------------------------------------------------
 
     def _send(self, claim: Claim) -> Placement:
         stored = self.store.batch(claim.batch_id)
@@ -494,8 +492,7 @@ class ExecutionEngine:
         self.store.drain_outbox(self.audit)
         return False
 
-    # -- inside: after sending
-    # -------------------------------------------------------------------------------------------
+    # -- inside: after sending ---------------------------------------------------------------------------------------
 
     def _collect(self, batch: Batch) -> Collection:
         account = batch.account

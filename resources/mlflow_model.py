@@ -11,10 +11,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
+
 from octopus.models.estimators import estimator_from_bytes
 
 
-class EstimatorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class EstimatorModel(PythonModel):
     """Wraps the bytes of one fitted estimator; a row of the frame is one instrument on one session."""
 
     def load_context(self, context: Any) -> None:

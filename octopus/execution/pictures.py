@@ -9,6 +9,8 @@ import io
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
+
 
 def nav_picture(sessions: Sequence[date], nav: Sequence[float]) -> bytes:
     """The account's NAV by session, as PNG.
@@ -20,7 +22,13 @@ def nav_picture(sessions: Sequence[date], nav: Sequence[float]) -> bytes:
 
     figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
     axes = figure.subplots()
-    axes.plot(list(sessions), list(nav), color="#1f5f8b", marker="o" if len(nav) < 40 else None, linewidth=1.6)
+    axes.plot(
+        np.array(sessions, dtype="datetime64[D]"),
+        list(nav),
+        color="#1f5f8b",
+        marker="o" if len(nav) < 40 else None,
+        linewidth=1.6,
+    )
     axes.set_title("Net asset value")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)

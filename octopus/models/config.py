@@ -23,7 +23,7 @@ class RidgeConfig(_Section):
 class XGBoostConfig(_Section):
     """Gradient-boosted trees; few and shallow, for the signal is weak."""
 
-    trees: int = Field(default=120, ge=10, le=2000)
+    trees: int = Field(default=80, ge=10, le=2000)
     depth: int = Field(default=4, ge=1, le=12)
     learning_rate: float = Field(default=0.03, gt=0, le=1)
     min_child_weight: float = Field(default=200.0, ge=0)

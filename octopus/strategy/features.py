@@ -114,7 +114,7 @@ def cross_sectional_rank(values: FloatArray, member: BoolArray) -> FloatArray:
 
 def _reversal(x: _Inputs) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return -x.total_return(5) / (windows.std(x.returns, 63) * np.sqrt(5.0))
+        return np.asarray(-x.total_return(5) / (windows.std(x.returns, 63) * np.sqrt(5.0)))
 
 
 def _idiosyncratic(x: _Inputs) -> FloatArray:
@@ -155,7 +155,7 @@ FEATURES: tuple[Feature, ...] = (
     _reversal), Feature("beta_63", ("total_return", "member"), 64, "slope on the members' mean return, 63 sessions",
             lambda x: x.beta(63)),
     Feature("idiosyncratic_63", ("total_return", "member"), 64, "volatility that the slope leaves over",
-    _idiosyncratic), Feature("rank_momentum", ("total_return", "member"), 253, "rank of momentum_12_1 among the members",
+    _idiosyncratic), Feature("rank_momentum", ("total_return", "member"), 253, "rank of momentum_12_1 among members",
             lambda x: cross_sectional_rank(
                 windows.lagged(x.log_index, 21) - windows.lagged(x.log_index, 252), x.panel.member)),
     Feature("rank_return_5", ("total_return", "member"), 6, "rank of return_5 among the members",

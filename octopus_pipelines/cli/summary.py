@@ -151,7 +151,7 @@ def _verdicts(warehouse: Warehouse, table: str, account: str, session: date) -> 
             select v.* from compliance.pretrade_report v join portfolio.batches b using (batch_id)
             where b.account = %s and b.session = %s and b.superseded_by is null order by seq""",
     }
-    return warehouse.rows(statements[table], [account, session])  # type: ignore[arg-type]
+    return warehouse.rows(statements[table], [account, session])
 
 
 def _gate(console: Console, label: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets import keys
 from octopus_pipelines.jobs import DAILY
-from resources import factories
+from resources import factories, research_factories
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
@@ -22,7 +22,7 @@ def champion_moved(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
     """One run for each move: the champion's history and what predicts from it, for the latest decided session."""
     settings = factories.current_settings()
     name = settings.strategies.models.registered_name
-    current = factories.registry(settings).alias(name)
+    current = research_factories.registry(settings).alias(name)
     warehouse = Warehouse(settings.database_url, Role.RESEARCH)
     known = warehouse.rows(
         """

@@ -4,7 +4,7 @@ Belongs here: reading our own database and asking for one run. Does not: decidin
 judges again.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -30,36 +30,56 @@ def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
 
 
 def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """What the sensor asks for at ``now``."""
-    account = settings.paper.account
+    """What the sensor asks for at ``now``: the first run of a current batch, or another to finish what was begun."""
     warehouse = Warehouse(settings.database_url, Role.TRADER)
-    session = settings.sessions.last_decided(now)
-    batch = _current(warehouse, account)
+    batch = _latest(warehouse, settings.paper.account)
     if batch is None:
         return dg.SkipReason("no approved batch")
-    if not settings.recorded and not batch["not_before"] <= now < batch["expires_at"]:
-        return dg.SkipReason(f"batch {batch['batch_id']} is outside its window from {batch['not_before']}")
-    if batch["session"] != session or now >= batch["expires_at"]:
-        return dg.SkipReason(f"batch {batch['batch_id']} of {batch['session']} is not of the current session {session}")
-    if batch["done"]:
-        return dg.SkipReason(f"batch {batch['batch_id']} was executed already")
-    launched = launches.of(warehouse, batch["batch_id"])
+    name, decided = batch["batch_id"], batch["session"]
+    if _is_reconciled(warehouse, settings, decided):
+        return dg.SkipReason(f"batch {name} was executed and reconciled already")
+    launched = launches.of(warehouse, name)
     if launched.is_active:
-        return dg.SkipReason(f"batch {batch['batch_id']} is being executed by run {launched.latest_run}")
+        return dg.SkipReason(f"batch {name} is being executed by run {launched.latest_run}")
+    if launched.count == 0 and (reason := _why_not_now(settings, batch, now)):
+        return dg.SkipReason(reason)
     attempt = launched.count + 1
     return dg.RunRequest(
-        run_key=f"{batch['batch_id']}:{attempt}",
-        partition_key=batch["session"].isoformat(),
-        tags={"octopus/batch": batch["batch_id"], "octopus/attempt": str(attempt)},
+        run_key=f"{name}:{attempt}",
+        partition_key=decided.isoformat(),
+        tags={"octopus/batch": name, "octopus/attempt": str(attempt)},
     )
 
 
-def _current(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
+def _why_not_now(settings: Settings, batch: dict[str, Any], now: datetime) -> str | None:
+    """Why a batch that nobody has begun may not be begun now; None when it may.
+
+    On recorded data the clock stands at the decision until execution itself moves it into the window.
+    """
+    name, current = batch["batch_id"], settings.sessions.last_decided(now)
+    if batch["session"] != current:
+        return f"batch {name} of {batch['session']} is not of the current session {current}: a past day cannot trade"
+    if now >= batch["expires_at"]:
+        return f"the window of batch {name} closed at {batch['expires_at']}"
+    if not settings.recorded and now < batch["not_before"]:
+        return f"the window of batch {name} opens at {batch['not_before']}"
+    return None
+
+
+def _is_reconciled(warehouse: Warehouse, settings: Settings, decided: date) -> bool:
+    return bool(
+        warehouse.scalar(
+            "select exists (select from execution.reconciliation where account = %s and session = %s)",
+            [settings.paper.account, settings.sessions.next(decided)],
+        )
+    )
+
+
+def _latest(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
     """The latest approved batch of the account that nothing supersedes."""
     rows = warehouse.rows(
         """
-        select b.batch_id, b.session, b.not_before, b.expires_at,
-               exists (select from execution.attempts t where t.batch_id = b.batch_id and t.status = 'done') as done
+        select b.batch_id, b.session, b.not_before, b.expires_at
         from portfolio.batches b join compliance.approvals a using (batch_id)
         where b.account = %s and b.superseded_by is null
         order by b.session desc limit 1

@@ -176,7 +176,7 @@ class PaperBroker:
         with self._ledger() as ledger:
             ledger.add_entry(Entry(entry_id, kind, None, Decimal(0), cash, ledger.now, note))
 
-    # -- inside: booking what the clock has passed ---------------------------------------------------------------------
+    # -- inside: booking what the clock has passed -------------------------------------------------------------------
 
     @contextmanager
     def _ledger(self) -> Iterator[Ledger]:
@@ -306,7 +306,7 @@ class PaperBroker:
             reason = f"{plain(order.remaining - quantity)} shares were not filled in the auction"
             ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
 
-    # -- inside: accepting orders --------------------------------------------------------------------------------------
+    # -- inside: accepting orders ------------------------------------------------------------------------------------
 
     def _receive(self, ledger: Ledger, order: NewOrder) -> BrokerOrder:
         mark = self._mark(order.instrument, ledger.now)
@@ -343,7 +343,7 @@ class PaperBroker:
             return ""
         return f"short sale: {plain(held)} held, {plain(selling)} of them being sold already"
 
-    # -- inside: marking -----------------------------------------------------------------------------------------------
+    # -- inside: marking ---------------------------------------------------------------------------------------------
 
     def _prices(self, now: datetime, held: Collection[str], quoted: Collection[str]) -> dict[str, Decimal]:
         prices: dict[str, Decimal] = {}

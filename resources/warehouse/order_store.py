@@ -143,7 +143,7 @@ class OrderStore:
         with connect(url, Role.TRADER, autocommit=True) as connection:
             yield cls(url, connection, lease_seconds)
 
-    # -- the account's lock and the kill switch ------------------------------------------------------------------------
+    # -- the account's lock and the kill switch ----------------------------------------------------------------------
 
     @contextmanager
     def account_lock(self, account: str, wait_seconds: float = 5.0) -> Iterator[None]:
@@ -203,8 +203,7 @@ class OrderStore:
             )
         return TradingStatus(TradingState(row["state"]), row["reason"])
 
-    # -- what there is to execute
-    # ---------------------------------------------------------------------------------------
+    # -- what there is to execute ------------------------------------------------------------------------------------
 
     def batch(self, batch_id: str) -> StoredBatch:
         """The plan; raises `BatchRefusedError` when there is none."""
@@ -298,8 +297,7 @@ class OrderStore:
         rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
         return {row["intent_id"]: row["status"] for row in rows}
 
-    # -- claiming and sending
-    # -------------------------------------------------------------------------------------------
+    # -- claiming and sending ----------------------------------------------------------------------------------------
 
     def claim(
         self, stored: StoredBatch, judged: Sequence[PlannedOrder], decision: Decision, snapshot: AccountSnapshot,
@@ -460,8 +458,7 @@ class OrderStore:
         with self.connection.transaction():
             self._note("batch.refused", batch_id, {"reason": reason, "trading_time": now})
 
-    # -- what the broker reports
-    # ----------------------------------------------------------------------------------------
+    # -- what the broker reports -------------------------------------------------------------------------------------
 
     def record(
         self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None
@@ -539,8 +536,7 @@ class OrderStore:
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
-    # -- our book
-    # --------------------------------------------------------------------------------------------------------
+    # -- our book ----------------------------------------------------------------------------------------------------
 
     def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
         """Our fills with ``at >= since``, oldest first."""
@@ -692,8 +688,7 @@ class OrderStore:
             )
         return True
 
-    # -- the audit log
-    # ---------------------------------------------------------------------------------------------------
+    # -- the audit log -----------------------------------------------------------------------------------------------
 
     def drain_outbox(self, audit: AuditLog) -> int:
         """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries."""
@@ -709,8 +704,7 @@ class OrderStore:
         audit.remember(head)
         return len(rows)
 
-    # -- inside
-    # ----------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------------------
 
     def _take_lease(self, account: str, holder: str) -> int:
         fence: int = _scalar(

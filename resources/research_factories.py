@@ -1,0 +1,120 @@
+"""Dagster resources of research: sources, sentiment and MLflow, with their secrets.
+
+Belongs here: joining settings and secrets to the sources, the sentiment models and the registry; each library is
+imported by the function that needs it. Does not: what execution uses too (factories.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import dagster as dg
+
+from octopus.core.errors import ConfigError
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from resources.registry import ModelRegistry
+    from resources.sentiment.base import SentimentModel
+    from resources.sources.base import MarketDataSource, NewsSource, SocialSource
+
+T = TypeVar("T")
+
+
+@dataclass
+class Feeds(Generic[T]):
+    """The configured sources of one kind.
+
+    Attributes:
+        sources: those that can be asked.
+        skipped: why each of the others cannot, naming the variable to set.
+    """
+
+    sources: list[T] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, name: str, make: Callable[[], T]) -> None:
+        """Make one source; without its key it is skipped, and said to be."""
+        try:
+            self.sources.append(make())
+        except ConfigError as error:
+            self.skipped.append(f"{name} is skipped: {error}")
+
+
+def secret(name: str) -> str | None:
+    """A secret from its environment variable, read now and stored nowhere."""
+    return dg.EnvVar(name).get_value()
+
+
+def market_data_source(settings: Settings) -> MarketDataSource:
+    """The configured source of bars and corporate actions."""
+    if settings.universe.market_data == "yahoo":
+        from resources.sources.yahoo import YahooMarketData
+
+        return YahooMarketData(base_url=os.environ.get("OCTOPUS_YAHOO_URL"), cache_dir=settings.home / "yfinance")
+    from resources.sources.sample import SampleMarketData
+
+    return SampleMarketData()
+
+
+def news_sources(settings: Settings) -> Feeds[NewsSource]:
+    """The configured news sources. The sample's events belong to the sample's prices and are left out of live data."""
+    feeds: Feeds[NewsSource] = Feeds()
+    for name in settings.alternative_data.news:
+        if name == "newsapi":
+            from resources.sources.newsapi import NewsApiNews
+
+            url = os.environ.get("OCTOPUS_NEWSAPI_URL")
+            feeds.add(name, lambda url=url: NewsApiNews(secret("NEWSAPI_API_KEY"), base_url=url))  # type: ignore[misc]
+        elif settings.recorded:
+            from resources.sources.sample import SampleNews
+
+            feeds.add(name, lambda: SampleNews(sessions=settings.sessions))
+        else:
+            feeds.skipped.append("sample news are skipped: they belong to the sample's prices")
+    return feeds
+
+
+def social_sources(settings: Settings) -> Feeds[SocialSource]:
+    """The configured social sources; the sample's synthetic posts likewise."""
+    feeds: Feeds[SocialSource] = Feeds()
+    for name in settings.alternative_data.social:
+        if name == "reddit":
+            feeds.add(name, lambda: _reddit(settings))
+        elif settings.recorded:
+            from resources.sources.sample import SamplePosts
+
+            feeds.add(name, SamplePosts)
+        else:
+            feeds.skipped.append("sample posts are skipped: they are synthetic")
+    return feeds
+
+
+def _reddit(settings: Settings) -> SocialSource:
+    from resources.sources.reddit import RedditPosts
+
+    return RedditPosts(
+        secret("REDDIT_CLIENT_ID"),
+        secret("REDDIT_CLIENT_SECRET"),
+        secret("REDDIT_USER_AGENT"),
+        subreddits=settings.alternative_data.subreddits,
+        base_url=os.environ.get("OCTOPUS_REDDIT_URL"),
+    )
+
+
+def sentiment(settings: Settings) -> SentimentModel:
+    """The configured sentiment model."""
+    from resources.sentiment.factory import sentiment_model
+
+    chosen = settings.alternative_data.sentiment
+    return sentiment_model(chosen.model, chosen.finbert)
+
+
+def registry(settings: Settings) -> ModelRegistry:
+    """MLflow."""
+    from resources.registry import ModelRegistry
+
+    return ModelRegistry(settings.mlflow_url, settings.home / "mlflow")
