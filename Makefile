@@ -44,7 +44,7 @@ bench: setup  ## measurements beside named peers; writes benchmarks/out/results.
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 
-timescaledb: ## a real TimescaleDB in .timescaledb (Debian, root), for the tests
+timescaledb:  ## a real TimescaleDB in .timescaledb (Debian, root), for the tests
 	deploy/timescaledb/dev-server setup
 
 format: setup  ## let ruff rewrite style

@@ -53,7 +53,7 @@ class Trading:
                 judge=Gates(self.settings, warehouse).judge_at_execution,
                 audit=audit_log(self.settings),
                 feed=WarehousePrices(warehouse, self.settings.universe.market_data),
-                settings=EngineSettings(),
+                settings=EngineSettings(lot=self.settings.strategies.portfolio.lot),
             )
 
 

@@ -105,6 +105,11 @@ def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:
         console.print(f"  champion: {chosen['name']} version {chosen['version']}")
 
 
+def print_backtest(console: Console, settings: Settings) -> None:
+    """Print the figures of the latest published backtest."""
+    _backtest(console, Warehouse(settings.database_url, Role.OWNER))
+
+
 def _backtest(console: Console, warehouse: Warehouse) -> None:
     runs = warehouse.rows("select * from backtest.runs order by as_of desc, created_at desc limit 1")
     if not runs:

@@ -41,6 +41,7 @@ def instance_configuration() -> Mapping[str, object]:
     return {
         "storage": {"postgres": {"postgres_url": {"env": "OCTOPUS_DAGSTER_STORAGE_URL"}}},
         "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
         "run_monitoring": {
             "enabled": True,
             # A killed worker would keep its pool slot, and the broker's pool has only one.
