@@ -1,0 +1,157 @@
+"""A small house for tests of the pipelines: the sample since 2018 in real databases, dbt's marts built."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from octopus_pipelines import dbt_manifest
+from resources import factories, research_factories
+from resources.registry import ModelRegistry
+from resources.settings import ROOT, Settings, load_settings
+from resources.trading import Trading, open_paper_account, paper_broker
+from resources.warehouse.connection import Role
+from resources.warehouse.migrate import migrate
+from resources.warehouse.store import Warehouse
+
+HISTORY_START = "2018-01-02"
+
+
+@pytest.fixture(scope="session")
+def manifest() -> None:
+    """dbt's manifest, made before the definitions are imported."""
+    dbt_manifest.ensure()
+
+
+def edited_config(folder: Path, **changes: Any) -> Path:
+    """A copy of config/ with dotted keys changed, e.g. ``{"universe.universe.history_start": "2018-01-02"}``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "config").glob("*.yaml")}
+    for dotted, value in changes.items():
+        node: Any = files
+        *parents, last = dotted.split(".")
+        for name in parents:
+            node = node[name]
+        node[last] = value
+    for name, content in files.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder
+
+
+def url_of(server: str, database: str) -> str:
+    """URL of another database on the same server."""
+    parts = conninfo_to_dict(make_conninfo(server, dbname=database))
+    host = str(parts.get("host", "localhost"))
+    identity = str(parts.get("user", "postgres")) + (f":{parts['password']}" if parts.get("password") else "")
+    if host.startswith("/"):
+        return f"postgresql://{identity}@/{database}?host={host.replace('/', '%2F')}"
+    return f"postgresql://{identity}@{host}:{parts.get('port', 5432)}/{database}"
+
+
+@dataclass(frozen=True)
+class House:
+    """One house: its settings, its environment and what the assets talk to."""
+
+    settings: Settings
+    environment: dict[str, str]
+    resources: dict[str, Any]
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.settings.database_url, Role.OWNER)
+
+    def call(self, asset: dg.AssetsDefinition, session: str) -> None:
+        """Materialise one asset for a session; its own error is raised."""
+        needed = {name: self.resources[name] for name in asset.required_resource_keys if name in self.resources}
+        instance = dg.DagsterInstance.ephemeral()
+        assert dg.materialize([asset], partition_key=session, resources=needed, instance=instance).success
+
+    def dbt(self) -> None:
+        """Build the marts as the daily job does."""
+        from assets.warehouse import dbt_environment
+
+        project = str(ROOT / "dbt_project")
+        command = [
+            str(Path(sys.executable).parent / "dbt"), "build", "--exclude-resource-type", "unit_test",
+            "--project-dir", project, "--profiles-dir", project, "--target-path", str(self.settings.home / "dbt"),
+        ]  # fmt: skip
+        environment = {**os.environ, **dbt_environment(self.settings.database_url)}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout[-3000:]
+
+
+def make_house(server: str, folder: Path, **changes: Any) -> Iterator[House]:
+    """A house in fresh databases of ``server``."""
+    config = edited_config(folder / "config", **changes)
+    names = {name: f"octopus_{name}_{uuid.uuid4().hex[:10]}" for name in ("warehouse", "dagster", "mlflow")}
+    with psycopg.connect(server, autocommit=True) as connection:
+        for name in names.values():
+            connection.execute(f'create database "{name}"')
+        environment = {
+            "OCTOPUS_CONFIG": str(config),
+            "OCTOPUS_HOME": str(folder / "home"),
+            "OCTOPUS_DATABASE_URL": url_of(server, names["warehouse"]),
+            "OCTOPUS_DAGSTER_URL": url_of(server, names["dagster"]),
+            "OCTOPUS_MLFLOW_URL": url_of(server, names["mlflow"]),
+        }
+        settings = load_settings(environment)
+        settings.home.mkdir(parents=True)
+        migrate(settings.database_url)
+        open_paper_account(settings)
+        clock = factories.trading_clock(settings)
+        broker = paper_broker(settings, clock)
+        resources = {
+            "settings": settings,
+            "warehouse": Warehouse(settings.database_url, Role.RESEARCH),
+            "clock": clock,
+            "broker": broker,
+            "trading": Trading(settings, clock, broker),
+            "registry": ModelRegistry(settings.mlflow_url, settings.home / "mlflow"),
+            "market_data_source": research_factories.market_data_source(settings),
+            "news_sources": research_factories.news_sources(settings),
+            "social_sources": research_factories.social_sources(settings),
+            "sentiment_model": research_factories.sentiment(settings),
+        }
+        try:
+            yield House(settings, environment, resources)
+        finally:
+            for name in names.values():
+                connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+@pytest.fixture(scope="module")
+def house(server_url: str, tmp_path_factory: pytest.TempPathFactory, manifest: None) -> Iterator[House]:
+    """The sample since 2018, models on short folds that may speak whatever their scores, marts built."""
+    from assets.alternative_data import news, sentiment_scores, social_posts
+    from assets.market_data import market_data
+    from assets.warehouse import session_rows
+
+    changes = {
+        "universe.universe.history_start": HISTORY_START,
+        "strategies.models.train_min_sessions": 504,
+        "strategies.models.test_sessions": 63,
+        "strategies.models.auto_champion": False,
+        "strategies.models.xgboost.trees": 20,
+        "strategies.models.gates": {
+            "rank_ic_min": 0.0, "t_min": 0.0, "deflated_sharpe_min": 0.0, "positive_folds_min": 0.0,
+        },
+        "strategies.backtest.start": "2022-05-02",
+    }  # fmt: skip
+    for made in make_house(server_url, tmp_path_factory.mktemp("house"), **changes):
+        made.resources["warehouse"].insert_new("ops.sessions", session_rows(made.settings.sessions))
+        for asset in (market_data, news, social_posts, sentiment_scores):
+            made.call(asset, "2022-12-27")
+        made.dbt()
+        yield made

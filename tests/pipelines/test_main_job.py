@@ -1,0 +1,167 @@
+"""The main job as a user runs it: one command, a summary, a second run that changes nothing, a restatement."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from resources.runtime.postgres import EmbeddedPostgres
+
+OCTOPUS = str(Path(sys.executable).parent / "octopus")
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="octopus-main-"))
+    yield folder
+    EmbeddedPostgres(folder).stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def octopus(home: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user without any setting would."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER", "MLFLOW", "DBT"))}
+    result = subprocess.run(
+        [OCTOPUS, *arguments],
+        env={**clean, "OCTOPUS_HOME": str(home), "COLUMNS": "160", **environment},
+        capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if check:
+        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return result
+
+
+def status(home: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(octopus(home, "status", "--json").stdout)
+    return state
+
+
+@pytest.fixture(scope="module")
+def first_run(home: Path) -> subprocess.CompletedProcess[str]:
+    """A run that is killed during ingestion, and the one after it that completes."""
+    process = subprocess.Popen(
+        [OCTOPUS, "run"], env={**os.environ, "OCTOPUS_HOME": str(home)}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if _batches(home):
+            break
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return octopus(home, "run")
+
+
+def _batches(home: Path) -> int:
+    """Batches that ingestion has committed; 0 while there is no database yet."""
+    try:
+        with psycopg.connect(EmbeddedPostgres(home).url(), connect_timeout=1) as connection:
+            row = connection.execute("select count(*) from ops.batches").fetchone()
+            return row[0] if row else 0
+    except psycopg.Error:
+        return 0
+
+
+@pytest.mark.timeout(600)
+def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, first_run: Any) -> None:
+    state = status(home)
+    assert state["last_run"]["status"] == "succeeded"
+    assert state["last_run"]["as_of"] == "2022-12-27"
+    assert state["tables"]["raw.bars"] == 8313 * 20
+    assert state["reconciliation"] == {"session": "2022-12-28", "ok": True, "breaks": 0}
+    assert state["audit"]["ok"]
+    assert state["audit"]["entries"] > 0
+    assert state["orders"].keys() == {"filled"}
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        twice = connection.execute(
+            "select count(*) from (select from raw.bars group by source, instrument, session having count(*) > 1) t"
+        ).fetchone()
+        assert twice == (0,)
+        equal = connection.execute(
+            """
+            select sum(n.closing) = sum(e.cash) + (
+                select coalesce(sum(case side when 'buy' then -1 else 1 end * quantity * price - fees), 0)
+                from paper.fills
+            ) + (select coalesce(sum(quantity * price), 0) from execution.positions)
+            from execution.nav n, (select sum(cash) as cash from paper.entries) e
+            """
+        ).fetchone()
+        assert equal == (True,), "our NAV is not the broker's cash plus positions"
+
+
+def test_the_summary_says_what_a_person_wants_to_read(first_run: subprocess.CompletedProcess[str]) -> None:
+    for words in (
+        "166,260 bars", "survivorship", "rounding", "Backtest", "equal weight", "Target weights", "risk:",
+        "compliance:",
+        "filled", "NAV", "our book and the broker's agree", "audit log", "Time", "octopus up",
+    ):  # fmt: skip
+        assert words in first_run.stdout, f"the summary does not say {words!r}"
+
+
+@pytest.mark.timeout(600)
+def test_a_second_run_changes_nothing_and_a_restated_bar_only_its_descendants(home: Path, first_run: Any) -> None:
+    before = status(home)
+    again = octopus(home, "run")
+    assert "Changed nothing" in again.stdout
+    assert status(home)["tables"] | {"ops.runs": 0} == before["tables"] | {"ops.runs": 0}
+    # A bar that the vendor had stored differently: the run sees its own value again as a restatement, known from now.
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        connection.execute(
+            """
+            insert into raw.bars
+            select source, instrument, ts, session, open, high, low, close * 1.01, volume, known_at, false,
+                   ingested_at + interval '1 second', batch_id + 1000, 'planted'
+            from raw.bars where instrument = 'KO' and session = '2022-11-01'
+            """
+        )
+        connection.execute("update ops.batch_counter set last_batch = last_batch + 1000")
+    restated = octopus(home, "run")
+    changed = restated.stdout.split("Changed", 1)[1].split("Next")[0]
+    assert "raw.bars" in changed
+    assert "marts.prices" in changed
+    for untouched in ("execution.", "paper.", "portfolio.", "raw.news", "marts.universe", "models.champion_history"):
+        assert untouched not in changed, f"{untouched} is no descendant of a bar that is known only from now on"
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        versions = connection.execute(
+            "select count(*) from raw.bars where instrument = 'KO' and session = '2022-11-01'"
+        ).fetchone()
+    assert versions == (3,), "stored, planted, restated back: three rows"
+
+
+@pytest.mark.timeout(300)
+def test_octopus_up_serves_both_pages_and_stops_cleanly(home: Path, first_run: Any) -> None:
+    import psutil
+
+    process = subprocess.Popen(
+        [OCTOPUS, "up", "--dagster-port", "3900", "--mlflow-port", "5900"],
+        env={**os.environ, "OCTOPUS_HOME": str(home), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Ctrl-C stops everything" in line:
+            break
+    assert "127.0.0.1:3900" in said, said
+    assert "127.0.0.1:5900" in said, said
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 3
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert "stopped" in rest
+    assert process.returncode == 0
+    assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not EmbeddedPostgres(home).is_running()
