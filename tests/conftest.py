@@ -79,3 +79,18 @@ def database_url(server_url: str, template_database: str) -> Iterator[str]:
             yield _url_of(server_url, name)
         finally:
             connection.execute(f'drop database if exists "{name}" with (force)')
+
+
+REQUIRED = frozenset(os.environ.get("OCTOPUS_TEST_REQUIRE", "").split())
+"""Markers whose tests may not be skipped, e.g. ``timescale nlp`` where continuous integration provides both."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Turn a skip of a required kind into a failure: a green run that tested nothing would be a lie."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    kinds = REQUIRED & {marker.name for marker in item.iter_markers()}
+    if report.skipped and kinds and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although OCTOPUS_TEST_REQUIRE names {', '.join(sorted(kinds))}: {report.longrepr}"
