@@ -1,0 +1,146 @@
+"""Models learn from the past alone, serve what they were tested on, and pass only with skill."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.core.errors import MissingDataError
+from octopus.core.panel import Panel
+from octopus.core.stats import sharpe
+from octopus.core.types import FloatArray
+from octopus.models import evaluation, gates, walkforward
+from octopus.models.config import ModelConfig
+from octopus.models.estimators import ESTIMATORS, Ridge, estimator_from_bytes, make
+from octopus.models.labels import forward_excess_return, known_after
+from octopus.models.selection import Appointment, FoldRecord, model_for
+from octopus.models.splits import walk_forward
+from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+
+SMALL = ModelConfig(train_min_sessions=300, test_sessions=60, horizon_sessions=5, embargo_sessions=3)
+
+
+def panel_of(returns: FloatArray) -> Panel:
+    nan, ones = np.full(returns.shape, np.nan), np.ones(returns.shape)
+    return Panel(
+        sessions=np.arange(np.datetime64("2015-01-01"), np.datetime64("2015-01-01") + len(returns)),
+        symbols=tuple(f"S{i}" for i in range(returns.shape[1])),
+        close=np.cumprod(1 + returns, axis=0), total_return=returns, open=nan, high=nan, low=nan, volume=nan,
+        member=np.ones(returns.shape, dtype=bool), sentiment=nan, split=ones, dividend=np.zeros(returns.shape),
+        price_basis="total_return",
+    )  # fmt: skip
+
+
+def training_set(skill: float, seed: int = 3, rows: int = 700, columns: int = 20) -> TrainingSet:
+    """Features of which the first tells ``skill`` of the next week's return."""
+    random = np.random.default_rng(seed)
+    panel = panel_of(random.normal(0, 0.01, (rows, columns)))
+    label = np.nan_to_num(forward_excess_return(panel, 5))
+    values = random.normal(0, 1, (rows, columns, 4))
+    values[:, :, 0] += skill * label
+    return build(panel, ("a", "b", "c", "d"), values, SMALL, np.zeros((rows, columns), dtype=bool))
+
+
+@given(rows=st.integers(320, 2000), window=st.sampled_from(["anchored", "rolling"]))
+def test_no_fold_learns_from_a_label_that_was_not_known(rows: int, window: str) -> None:
+    config = SMALL.model_copy(update={"window": window})
+    folds = walk_forward(rows, config)
+    tested = [row for fold in folds for row in range(fold.test_start, fold.test_stop)]
+    assert tested == list(range(tested[0], rows)) if tested else rows <= 300 + 9
+    for fold in folds:
+        last_known = fold.train_stop - 1 + known_after(config.horizon_sessions)
+        assert last_known < fold.test_start - config.embargo_sessions + 1
+        assert fold.train_start < fold.train_stop
+
+
+def test_a_label_is_the_return_after_execution() -> None:
+    returns = np.zeros((12, 5))
+    returns[2, 0] = 0.10  # from the close of row 1, where a decision of row 0 is executed, to that of row 2
+    label = forward_excess_return(panel_of(returns), 1)
+    assert label[0, 0] > 0
+    assert label[0, 1] < 0
+    assert np.isnan(label[1]).all(), "all returned the same: nothing to learn"
+
+
+@given(row=st.integers(0, 40))
+@settings(max_examples=20, deadline=None)
+def test_a_label_never_changes_once_it_is_known(row: int) -> None:
+    random = np.random.default_rng(row)
+    returns = random.normal(0, 0.01, (60, 6))
+    changed = returns.copy()
+    changed[row + known_after(5) + 1 :] = 0.5
+    before, after = (forward_excess_return(panel_of(r), 5) for r in (returns, changed))
+    assert np.array_equal(before[: row + 1], after[: row + 1], equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_serving_one_session_gives_the_bits_of_the_batch(name: str) -> None:
+    training = training_set(0.5)
+    estimator = make(name, SMALL)
+    estimator.fit(*training.rows(0, 500))
+    batch = walkforward.predict(estimator, training.features)
+    assert np.array_equal(estimator.predict(training.features[610]), batch[610])
+    again = estimator_from_bytes(estimator.to_bytes())
+    assert np.array_equal(again.predict(training.features[610]), batch[610])
+    assert estimator.importance().sum() == pytest.approx(1)
+
+
+def test_serving_transforms_one_session_as_training_did() -> None:
+    random = np.random.default_rng(1)
+    values, member = random.normal(0, 1, (50, 8, 3)), random.random((50, 8)) < 0.8
+    values[random.random(values.shape) < 0.1] = np.nan
+    whole = as_model_sees(values, member)
+    assert np.array_equal(as_model_sees(values[20:21], member[20:21])[0], whole[20])
+
+
+@pytest.mark.parametrize(("skill", "passes"), [(1.0, True), (0.0, False)])
+def test_skill_passes_the_gates_and_noise_does_not(skill: float, passes: bool) -> None:
+    training = training_set(skill)
+    walk = walkforward.run(training, SMALL, lambda: make("ridge", SMALL))
+    spread = evaluation.spread_returns(training, walk.predictions)
+    trials = [sharpe(spread[~np.isnan(spread)], 1.0)]
+    scores = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, trials)
+    review = gates.review(scores, SMALL.gates, parity=True)
+    assert review.passed is passes, [gate.reason for gate in review.gates]
+    assert gates.review(scores, SMALL.gates, parity=False).passed is False
+
+
+def test_an_estimator_that_learnt_nothing_says_so() -> None:
+    with pytest.raises(MissingDataError, match="fit it first"):
+        Ridge(1.0).predict(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("retrain", "last"), [("month", date(2022, 11, 30)), ("quarter", date(2022, 9, 30)), ("year", date(2021, 12, 31))]
+)
+def test_training_reaches_to_the_end_of_the_last_period(retrain: str, last: date) -> None:
+    assert training_session(date(2022, 12, 27), retrain) == last
+
+
+@given(
+    moves=st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 9))), max_size=5),
+    day=st.integers(0, 40),
+    train_gap=st.integers(-3, 10),
+)
+def test_a_session_hears_the_champion_of_its_day_or_a_fold_that_saw_only_the_past(
+    moves: list[tuple[int, int | None]], day: int, train_gap: int
+) -> None:
+    start = datetime(2022, 1, 3, 21, 30, tzinfo=UTC)
+    session, decided = (start + timedelta(days=day)).date(), start + timedelta(days=day)
+    appointments = [Appointment("m", version, start + timedelta(days=when)) for when, version in moves]
+    block = date(2022, 1, 10)
+    fold = FoldRecord("m", 0, block - timedelta(days=train_gap), block, date(2022, 1, 20), "uri")
+    speaker = model_for(session, decided, appointments, [fold])
+    effective = [a for a in appointments if a.effective_from <= decided]
+    if speaker is None:
+        return
+    if speaker.fold is None:
+        assert effective
+        assert speaker.version in {a.version for a in effective}
+    else:
+        assert not effective
+        assert fold.train_to < fold.test_from <= session <= fold.test_to
