@@ -8,7 +8,7 @@ materialised again by hand; what is done is not done twice.
 """
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -157,6 +157,7 @@ def positions(
 @dg.asset(
     key=keys.RECONCILIATION, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.POSITIONS],
     partitions_def=partitions.SESSIONS, pool=POOL,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5)),
     check_specs=[dg.AssetCheckSpec("books_agree", asset=keys.RECONCILIATION, description="Our book is the broker's.")],
 )  # fmt: skip
 def reconciliation(

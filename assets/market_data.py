@@ -18,6 +18,8 @@ from resources.warehouse.store import AppendReport, Warehouse
 
 GROUP = "market_data"
 OWNERS = ["team:market_data"]
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
+"""Collected every session; over a long weekend four days may pass."""
 
 
 @dg.multi_asset(
@@ -29,6 +31,7 @@ OWNERS = ["team:market_data"]
         ),
         dg.AssetSpec(
             keys.BARS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+            freshness_policy=FRESHNESS,
             description="Daily bars as printed, append-only, with the time each was known. A restatement is a new row.",
         ),
         dg.AssetSpec(

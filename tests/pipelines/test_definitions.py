@@ -1,0 +1,122 @@
+"""Both code locations: they load, are complete, have no cycle, start nothing by themselves and stay apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+GROUPS = {
+    "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
+    "execution",
+}  # fmt: skip
+HEAVY = ("mlflow", "xgboost", "sklearn", "skfolio", "dbt", "dagster_dbt", "transformers", "torch", "yfinance", "praw")
+
+
+@pytest.fixture(scope="module")
+def locations(manifest: None) -> dict[str, dg.Definitions]:
+    from octopus_pipelines import execution, research
+
+    return {"research": research.defs, "execution": execution.defs}
+
+
+def _specs(locations: dict[str, dg.Definitions]) -> dict[dg.AssetKey, dg.AssetSpec]:
+    """Every asset once: a location names those of the other as stubs, without a group of ours."""
+    found: dict[dg.AssetKey, dg.AssetSpec] = {}
+    for defs in locations.values():
+        for spec in defs.resolve_all_asset_specs():
+            if spec.key not in found or spec.group_name in GROUPS:
+                found[spec.key] = spec
+    return found
+
+
+def test_both_locations_load(locations: dict[str, dg.Definitions]) -> None:
+    for defs in locations.values():
+        dg.Definitions.validate_loadable(defs)
+
+
+def test_every_asset_says_whose_it_is_and_what(locations: dict[str, dg.Definitions]) -> None:
+    made = {key: spec for key, spec in _specs(locations).items() if spec.group_name in GROUPS}
+    assert {spec.group_name for spec in made.values()} == GROUPS
+    for key, spec in made.items():
+        assert len(key.path) == 2, key
+        assert list(spec.owners) == [f"team:{spec.group_name}"], key
+        assert spec.kinds, key
+        assert spec.description, key
+
+
+def test_the_joined_graph_has_no_cycle(locations: dict[str, dg.Definitions]) -> None:
+    specs = _specs(locations)
+    order = list(TopologicalSorter({k: {d.asset_key for d in s.deps} for k, s in specs.items()}).static_order())
+    place = {key: index for index, key in enumerate(order)}
+    path = [("raw", "bars"), ("marts", "prices"), ("portfolio", "target_weights"), ("risk", "limit_report"),
+            ("compliance", "pretrade_report"), ("execution", "orders"), ("execution", "reconciliation")]  # fmt: skip
+    places = [place[dg.AssetKey(list(key))] for key in path]
+    assert places == sorted(places)
+
+
+def test_nothing_starts_by_itself_and_nothing_that_trades_is_retried(locations: dict[str, dg.Definitions]) -> None:
+    for defs in locations.values():
+        for sensor in defs.sensors or ():
+            assert sensor.default_status is dg.DefaultSensorStatus.STOPPED  # type: ignore[union-attr]
+        for schedule in defs.schedules or ():
+            assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+    execute = locations["execution"].resolve_job_def("execute")
+    assert execute.tags["dagster/max_retries"] == "0"
+    assert all(node.definition.retry_policy is None for node in execute.graph.nodes)  # type: ignore[attr-defined]
+
+
+def _python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER"))}
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], cwd=folder, env={**clean, **environment}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+
+
+def test_execution_loads_without_dbt_and_machine_learning(tmp_path: Path) -> None:
+    code = "import octopus_pipelines.execution, sys; print([m for m in sys.modules])"
+    loaded = _python(code, tmp_path).stdout
+    assert [name for name in HEAVY if f"'{name}'" in loaded] == []
+
+
+def test_importing_does_no_input_or_output_and_warns_of_nothing_but_backfills(manifest: Any, tmp_path: Path) -> None:
+    home = tmp_path / "never-made"
+    code = (
+        "import octopus_pipelines.execution, octopus_pipelines.research, assets, resources; "
+        "print(assets.__file__, resources.__file__)"
+    )
+    done = _python(code, tmp_path, OCTOPUS_HOME=str(home), OCTOPUS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
+    assert not home.exists()
+    from resources.settings import ROOT
+
+    assert all(Path(name).is_relative_to(ROOT) for name in done.stdout.split())
+    ours = [line for line in done.stderr.splitlines() if "BetaWarning" in line or "PreviewWarning" in line]
+    assert [line for line in ours if "backfill_policy" not in line] == []
+
+
+def test_a_secret_is_in_no_snapshot(manifest: Any, tmp_path: Path) -> None:
+    code = (
+        "from octopus_pipelines import research; from dagster._serdes import serialize_value; "
+        "from dagster._core.remote_representation.external_data import RepositorySnap; "
+        "print(serialize_value(RepositorySnap.from_def(research.defs.get_repository_def())))"
+    )
+    assert "s3cr3t-value" not in _python(code, tmp_path, NEWSAPI_API_KEY="s3cr3t-value").stdout
+
+
+def test_partitions_are_the_exchanges_sessions() -> None:
+    from datetime import UTC, date, datetime
+
+    from assets.partitions import SESSIONS
+    from octopus.core.sessions import Sessions
+
+    saturday = datetime(2022, 12, 24, 12, tzinfo=UTC)
+    keys = SESSIONS.get_partition_keys(current_time=saturday)
+    expected = [str(day) for day in Sessions().between(date(1990, 1, 2), date(2022, 12, 23))]
+    assert keys == expected, "Friday's key exists on Saturday, and no holiday has one"
