@@ -64,9 +64,10 @@ class FinBertSentiment:
         return scores
 
     def _score_batch(self, texts: list[str]) -> FloatArray:
+        loaded = self._loaded  # first: it says in one line what is missing
+
         import torch
 
-        loaded = self._loaded
         longest = min(MAX_TOKENS, int(loaded.classifier.config.max_position_embeddings))
         tokens = loaded.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         with torch.no_grad():

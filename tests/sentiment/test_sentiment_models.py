@@ -156,6 +156,7 @@ def test_a_classifier_of_something_else_is_refused(saved, tmp_path):
 
 @pytest.mark.nlp
 def test_a_model_that_is_not_there_is_one_clear_error(tmp_path):
+    pytest.importorskip("torch")
     pytest.importorskip("transformers")
     with pytest.raises(SentimentModelError, match="name a folder with a saved model") as caught:
         FinBertSentiment(tmp_path / "nowhere").score(["profit"])
