@@ -1,0 +1,90 @@
+"""Bad configuration gives one clear error: the file, the field, the value, the remedy, and never a password."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from octopus.core.errors import ConfigError
+from resources.settings import ROOT, load_settings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path / "config"
+
+
+def load(config: Path, **environment: str) -> object:
+    return load_settings({"OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home"), **environment})
+
+
+def edit(config: Path, file: str, old: str, new: str) -> None:
+    path = config / file
+    text = path.read_text()
+    assert old in text, f"{file} has no {old!r} to change"
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_what_ships_is_valid(config: Path) -> None:
+    load(config)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("universe.yaml", "market_data: sample", "market_data: bloomberg", ["universe.market_data", "bloomberg"]),
+        ("universe.yaml", "mode: paper", "mode: live", ["trading.mode", "live", "paper"]),
+        ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
+        ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
+        ("strategies.yaml", "net_max: 0.98", "net_max: -1", ["constraints", "net_min"]),
+        ("risk.yaml", "gross_max: 1.02", "gross_max: lots", ["gross_max", "lots", "number"]),
+        ("risk.yaml", "gross_max: 1.02", "# gone", ["gross_max", "required"]),
+        ("compliance.yaml", "mode: enforce", "mode: perhaps", ["perhaps"]),
+        ("risk.yaml", "gross_max: 1.02", "gross_max: [1.02", ["YAML", "mend"]),
+    ],
+)
+def test_a_wrong_value_names_file_field_value_and_remedy(
+    config: Path, file: str, old: str, new: str, words: list[str]
+) -> None:
+    edit(config, file, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load(config)
+    message = str(caught.value)
+    assert file in message
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def test_a_missing_file_is_named(config: Path) -> None:
+    (config / "risk.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"risk\.yaml.*restore"):
+        load(config)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"OCTOPUS_MARKET_DATA": "foo"}, ["OCTOPUS_MARKET_DATA", "foo", "yahoo"]),
+        ({"OCTOPUS_DATABASE_URL": "postgresql://u:secret@h/d"}, ["OCTOPUS_DAGSTER_URL", "all three"]),
+        (
+            {
+                "OCTOPUS_DATABASE_URL": "mysql://u:secret@h/d",
+                "OCTOPUS_DAGSTER_URL": "postgresql://h/d",
+                "OCTOPUS_MLFLOW_URL": "postgresql://h/m",
+            },
+            ["OCTOPUS_DATABASE_URL", "postgresql://"],
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named_and_no_password_is_told(
+    config: Path, variables: dict[str, str], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(config, **variables)
+    for word in words:
+        assert word in str(caught.value)
+    assert "secret" not in str(caught.value)
