@@ -65,6 +65,9 @@ def template_database(server_url: str) -> Iterator[str]:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
         migrate(_url_of(server_url, name))
+        # A template must have no session on it, and TimescaleDB's scheduler opens one wherever it may.
+        connection.execute(f'alter database "{name}" with allow_connections false')
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
         yield name
         connection.execute(f'drop database if exists "{name}" with (force)')
 
