@@ -15,13 +15,14 @@ import polars as pl
 
 from assets import inputs, keys, partitions, reporting
 from octopus.core.ids import canonical_json, fingerprint
-from octopus.core.stats import sharpe
+from octopus.core.stats import SESSIONS_PER_YEAR, sharpe
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.estimators import ESTIMATORS, make
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
+from octopus.strategy.features import truncation_breaks
 from resources.clock import Clock
 from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
 from resources.settings import Settings
@@ -93,9 +94,10 @@ def train_and_review(
         if name not in reviewed:
             context.log.info(f"training {name} on {training.labelled:,} rows")
             walks[name] = walkforward.run(training, config, lambda name=name: make(name, config))  # type: ignore[misc]
-    trials = _trials(training, walks)
+    trials = _trials(warehouse, training, walks)
+    looks_ahead = _looks_ahead(settings, training)
     for name, walk in walks.items():
-        _train_one(context, settings, warehouse, registry, training, name, walk, trials)
+        _train_one(context, settings, warehouse, registry, training, name, walk, trials, looks_ahead)
     yield dg.MaterializeResult(asset_key=keys.WALK_FORWARD, metadata=_fold_metadata(warehouse, settings, training))
     yield dg.MaterializeResult(
         asset_key=keys.REVIEWS, metadata=_review_metadata(warehouse, settings, training, len(walks))
@@ -114,10 +116,23 @@ def _reviewed(warehouse: Warehouse, settings: Settings, training: TrainingSet) -
     return {row["model"] for row in rows}
 
 
-def _trials(training: TrainingSet, walks: dict[str, WalkForward]) -> list[float]:
-    """Sharpe ratio per session of every model tried on this data."""
+def _trials(warehouse: Warehouse, training: TrainingSet, walks: dict[str, WalkForward]) -> list[float]:
+    """Sharpe ratio per session of every model tried on data up to the same session, earlier runs' models included."""
+    before = warehouse.rows(
+        "select (scores ->> 'spread_sharpe')::float8 as sharpe from models.reviews where as_of = %s",
+        [training.panel.sessions[-1].item()],
+    )
     spreads = [evaluation.spread_returns(training, walk.predictions) for walk in walks.values()]
-    return [sharpe(spread[~np.isnan(spread)], 1.0) for spread in spreads]
+    now = [sharpe(spread[~np.isnan(spread)], 1.0) for spread in spreads]
+    return now + [row["sharpe"] / SESSIONS_PER_YEAR**0.5 for row in before if row["sharpe"] is not None]
+
+
+def _looks_ahead(settings: Settings, training: TrainingSet) -> tuple[str, ...]:
+    """Features that change when the future is cut off, seen from the middle and from the last quarter of the data."""
+    panel = training.panel
+    cube = inputs.prepared(panel, settings.decision).features
+    last = len(panel.sessions) - 1
+    return tuple(sorted({name for row in (last // 2, 3 * last // 4) for name in truncation_breaks(panel, cube, row)}))
 
 
 def _train_one(
@@ -129,11 +144,18 @@ def _train_one(
     name: str,
     walk: WalkForward,
     trials: list[float],
+    looks_ahead: tuple[str, ...],
 ) -> None:
     """Score, judge and register one estimator; MLflow first, so that a crash leaves a version that is found again."""
     config, mark = settings.strategies.models, model_fingerprint(settings, training)
-    scores = evaluation.evaluate(training, walk.predictions, walk.folds, config.horizon_sessions, trials)
-    review = gates.review(scores, config.gates, parity=_parity(training, walk))
+    scores = evaluation.evaluate(
+        training, walk.predictions, walk.folds, config.horizon_sessions, trials, config.tried_before
+    )
+    review = gates.review(scores, config.gates, parity=_parity(training, walk), truncation=not looks_ahead)
+    if looks_ahead:
+        context.log.error(
+            f"features that look ahead: {', '.join(looks_ahead)}; mend them in octopus/strategy/features.py"
+        )
     key = fingerprint(mark, name)
     registered = registry.find(config.registered_name, key)
     if registered is None:
@@ -162,13 +184,14 @@ def _train_one(
 
 
 def _parity(training: TrainingSet, walk: WalkForward) -> bool:
-    """Serving the last session alone gives the bits that the walk-forward gave."""
+    """Serving the last session alone, by rows or by columns as pandas keeps them, gives the walk-forward's bits."""
     if not walk.folds:
         return False
     row = walk.folds[-1].test_stop - 1
-    served = walk.estimators[-1].predict(training.features[row])
     known = ~np.isnan(walk.predictions[row])
-    return bool(np.array_equal(served[known], walk.predictions[row][known]))
+    features = training.features[row]
+    served = [walk.estimators[-1].predict(order(features)) for order in (np.ascontiguousarray, np.asfortranarray)]
+    return all(np.array_equal(values[known], walk.predictions[row][known]) for values in served)
 
 
 def _trained(
@@ -190,7 +213,7 @@ def _trained(
         parameters={
             "estimator": name, "horizon_sessions": config.horizon_sessions, "window": config.window,
             "embargo_sessions": config.embargo_sessions, "train_from": str(sessions[0]), "train_to": str(sessions[-1]),
-            "rows": training.labelled, "features": len(training.names), "trials": len(ESTIMATORS), "seed": config.seed,
+            "rows": training.labelled, "features": len(training.names), "trials": scores.trials, "seed": config.seed,
             **{f"{name}.{field}": value for field, value in getattr(config, name).model_dump().items()},
         },
         metrics={

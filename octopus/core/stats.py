@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from octopus.core.errors import MissingDataError
-from octopus.core.types import FloatArray
+from octopus.core.types import BoolArray, FloatArray
 
 SESSIONS_PER_YEAR = 252
 EULER_MASCHERONI = 0.5772156649015329
@@ -107,7 +107,8 @@ def _sharpes(sums: FloatArray, squares: FloatArray, chosen: list[int], length: i
     count = len(chosen) * length
     mean = sums[chosen].sum(axis=0) / count
     variance = (squares[chosen].sum(axis=0) - count * mean**2) / (count - 1)
-    return np.asarray(mean / np.sqrt(variance))
+    # A strategy that stays in cash has no Sharpe ratio; as 0 it is neither chosen as the best nor hidden from the rank.
+    return np.where(variance > 0, mean / np.sqrt(np.where(variance > 0, variance, 1.0)), 0.0)
 
 
 def hac_t_statistic(values: FloatArray, lags: int) -> float:
@@ -138,6 +139,41 @@ def rank_correlation(left: FloatArray, right: FloatArray, least: int = 5) -> Flo
     scale = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((count[:, 0] >= least) & (scale > 0), product / scale, np.nan)
+
+
+def standardised(values: FloatArray, inside: BoolArray, least: int = 2) -> FloatArray:
+    """Deviation from the row's mean in the row's standard deviation (ddof 1), over the cells that are ``inside``.
+
+    A row's result depends on that row alone, bit for bit, whatever the number of rows or their order in memory.
+
+    Args:
+        values, inside: shape (T, N). least: cells that a row needs.
+
+    Returns:
+        shape (T, N); NaN outside, where missing, and in rows with fewer than ``least`` values or without variation.
+    """
+    counted = np.ascontiguousarray(inside & ~np.isnan(values))
+    count = counted.sum(axis=1, keepdims=True)
+    # Contiguous rows: NumPy adds a row in another order, and rounds otherwise, when columns are contiguous.
+    known = np.ascontiguousarray(np.where(counted, values, 0.0))
+    deviation = np.where(counted, known - known.sum(axis=1, keepdims=True) / np.maximum(count, 1), 0.0)
+    spread = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / np.maximum(count - 1, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(counted & (count >= least) & (spread > 1e-12), deviation / spread, np.nan)
+
+
+def centred_ranks(values: FloatArray) -> FloatArray:
+    """Ranks along axis 1 from -0.5 to 0.5, ties averaged; NaN where missing, or where fewer than two values are known.
+
+    Args:
+        values: shape (T, N) or (T, N, F); NaN is left out.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=1, nan_policy="omit")
+    count = (~np.isnan(values)).sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.isnan(values) | (count < 2), np.nan, (ranks - 1.0) / (count - 1.0) - 0.5)
 
 
 def moments(returns: FloatArray) -> tuple[float, float]:

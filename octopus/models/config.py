@@ -57,6 +57,7 @@ class ModelConfig(_Section):
         window: ``anchored`` trains on all history, ``rolling`` on the last ``train_min_sessions``.
         embargo_sessions: left out between the last known label and the first test session.
         retrain: how often the training set moves on.
+        tried_before: parameters tried by hand on this data before any review; they deflate the Sharpe ratio too.
         auto_champion: appoint the first model ever that passes every gate; later ones are a person's choice in MLflow.
     """
 
@@ -67,6 +68,7 @@ class ModelConfig(_Section):
     window: Literal["anchored", "rolling"] = "anchored"
     embargo_sessions: int = Field(default=5, ge=0)
     retrain: Literal["month", "quarter", "year"] = "quarter"
+    tried_before: int = Field(default=0, ge=0)
     auto_champion: bool = True
     seed: int = 7
     ridge: RidgeConfig = RidgeConfig()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.types import FloatArray
 from octopus.models.config import ModelConfig
 
@@ -51,8 +51,9 @@ class Ridge:
         self._weights = np.asarray(np.linalg.solve(gram, features.T @ labels), dtype=np.float64)
 
     def predict(self, features: FloatArray) -> FloatArray:
-        # Row by row sums: a matrix product may round differently for another number of rows.
-        return np.asarray((features * self._fitted()).sum(axis=1))
+        # Row by row sums: a matrix product may round differently for another number of rows, and a sum for another
+        # order in memory (a pandas frame gives its columns one after the other).
+        return np.asarray((np.ascontiguousarray(features) * self._fitted()).sum(axis=1))
 
     def importance(self) -> FloatArray:
         size = np.abs(self._fitted())
@@ -106,7 +107,11 @@ class XGBoost:
 
 def make(name: str, config: ModelConfig) -> Estimator:
     """A new estimator by name."""
-    return Ridge(config.ridge.penalty) if name == "ridge" else XGBoost(config)
+    if name == "ridge":
+        return Ridge(config.ridge.penalty)
+    if name == "xgboost":
+        return XGBoost(config)
+    raise ConfigError(where="models", field="estimator", value=name, remedy=f"use one of {', '.join(ESTIMATORS)}")
 
 
 ESTIMATORS = ("ridge", "xgboost")

@@ -12,6 +12,7 @@ import numpy as np
 
 from octopus.core.stats import deflated_sharpe, hac_t_statistic, moments, rank_correlation, sharpe
 from octopus.core.types import FloatArray
+from octopus.models.labels import entered
 from octopus.models.splits import Fold
 from octopus.models.training import TrainingSet
 
@@ -29,6 +30,7 @@ class Scores:
         spread_sharpe: annualised, of the top fifth less the bottom fifth, next session's return, before costs.
         deflated_sharpe: probability that it is not luck, given the trials.
         calibration: mean label by fifth of the predictions, ascending.
+        sessions: with a score. trials: how many models luck could choose from.
     """
 
     rank_ic: float
@@ -40,6 +42,7 @@ class Scores:
     fold_rank_ic: tuple[float, ...]
     calibration: tuple[float, ...]
     sessions: int
+    trials: int
 
     def record(self) -> dict[str, object]:
         """Plain values; numbers that could not be computed are None."""
@@ -54,12 +57,18 @@ def _plain(value: object) -> object:
 
 
 def evaluate(
-    training: TrainingSet, predictions: FloatArray, folds: Sequence[Fold], horizon: int, trials: Sequence[float]
+    training: TrainingSet,
+    predictions: FloatArray,
+    folds: Sequence[Fold],
+    horizon: int,
+    trials: Sequence[float],
+    tried_before: int = 0,
 ) -> Scores:
     """Score ``predictions`` (T, N) against the labels of the training set.
 
     Args:
         trials: Sharpe ratios per session of every trial made on this data, this one included: what luck is measured by.
+        tried_before: further trials on this data whose Sharpe ratios are not known, such as parameters tried by hand.
     """
     counted = np.where(training.usable, predictions, np.nan)
     ic = rank_correlation(counted, training.labels)
@@ -68,19 +77,22 @@ def evaluate(
     known = spread[~np.isnan(spread)]
     skewness, kurtosis = moments(known) if len(known) > 2 else (0.0, 3.0)
     per_session = sharpe(known, 1.0)
-    variance = float(np.var(list(trials))) if len(trials) > 1 else 0.0
+    # A few trials of kindred models look alike: their spread is not taken for less than that of estimates by chance.
+    variance = max(float(np.var(list(trials))), 1.0 / max(len(known), 1)) if len(trials) else 0.0
+    count = len(trials) + tried_before
     return Scores(
         rank_ic=_mean(tested),
-        icir=_mean(tested) / float(tested.std(ddof=1)) if len(tested) > 2 else float("nan"),
+        icir=sharpe(tested, 1.0),
         t_stat=hac_t_statistic(tested, horizon),
         hit_rate=float((tested > 0).mean()) if len(tested) else float("nan"),
         spread_sharpe=sharpe(known),
-        deflated_sharpe=deflated_sharpe(per_session, len(known), skewness, kurtosis, variance, len(trials))
+        deflated_sharpe=deflated_sharpe(per_session, len(known), skewness, kurtosis, variance, count)
         if len(known) > 2
         else float("nan"),
         fold_rank_ic=tuple(_mean(_known(ic[fold.test_start : fold.test_stop])) for fold in folds),
         calibration=calibration(counted, training.labels),
         sessions=len(tested),
+        trials=count,
     )
 
 
@@ -88,10 +100,10 @@ def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray
     """Return of the top fifth less the bottom fifth, entered at the close of T+1, held one session, shape (T,)."""
     counted = np.where(training.usable, predictions, np.nan)
     returns = np.full(counted.shape, np.nan)
-    returns[:-2] = training.panel.total_return[2:]
+    returns[:-2] = training.panel.total_return[2:] * entered(training.panel)[:-2]
     both = ~np.isnan(counted) & ~np.isnan(returns)
     count = both.sum(axis=1)
-    order = np.argsort(np.argsort(np.where(both, counted, np.inf), axis=1), axis=1)
+    order = np.argsort(np.argsort(np.where(both, counted, np.inf), axis=1, kind="stable"), axis=1)
     size = np.maximum(count // BUCKETS, 1)[:, None]
     bottom = both & (order < size)
     top = both & (order >= count[:, None] - size) & (order < count[:, None])

@@ -43,15 +43,19 @@ class Review:
         ]  # fmt: skip
 
 
-def review(scores: Scores, limits: GateLimits, *, parity: bool) -> Review:
+def review(scores: Scores, limits: GateLimits, *, parity: bool, truncation: bool | None = None) -> Review:
     """Judge a model by its out-of-sample scores; a figure that cannot be computed fails its gate.
 
     Args:
         parity: serving one session gives the bits that the walk-forward gave.
+        truncation: no feature changed when the future was cut off; None: not measured here, the gate is left out.
     """
     folds = [value for value in scores.fold_rank_ic if np.isfinite(value)]
     positive = sum(value > 0 for value in folds) / len(folds) if folds else float("nan")
     slope = _slope(scores.calibration)
+    measured = () if truncation is None else (
+        _gate("truncation", float(truncation), 1.0, "features keep their bits without the future"),
+    )  # fmt: skip
     return Review(
         (
             _gate("rank_ic", scores.rank_ic, limits.rank_ic_min, "mean rank correlation out of sample"),
@@ -62,6 +66,7 @@ def review(scores: Scores, limits: GateLimits, *, parity: bool) -> Review:
             _gate("positive_folds", positive, limits.positive_folds_min, "share of test blocks with skill"),
             _gate("calibration_slope", slope, 0.0, "outcome by fifth of the prediction rises", strict=True),
             _gate("train_serve_parity", float(parity), 1.0, "serving gives what training gave"),
+            *measured,
         )
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from octopus.core.panel import Panel
+from octopus.core.stats import standardised
 from octopus.core.types import FloatArray
 
 
@@ -22,20 +23,25 @@ def forward_excess_return(panel: Panel, horizon: int) -> FloatArray:
         shape (T, N).
     """
     steps = panel.total_return
-    forward = np.full(steps.shape, np.nan)
+    forward = entered(panel)
     reach = len(steps) - 1 - horizon
     if reach > 0:
         growth = np.ones((reach, steps.shape[1]))
         for step in range(horizon):
             growth = growth * (1.0 + steps[2 + step : 2 + step + reach])
-        forward[:reach] = growth - 1.0
-    inside = panel.member & ~np.isnan(forward)
-    count = inside.sum(axis=1, keepdims=True)
-    centre = np.where(inside, forward, 0.0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
-    deviation = np.where(inside, forward - centre, 0.0)
-    spread = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / np.maximum(count - 1, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(inside & (count >= 5) & (spread > 1e-12), deviation / spread, np.nan)
+        forward[:reach] *= growth - 1.0
+    forward[max(reach, 0) :] = np.nan
+    return standardised(forward, panel.member, least=5)
+
+
+def entered(panel: Panel) -> FloatArray:
+    """1 where a decision of the row could be executed at the close of T+1, NaN where there is no bar, shape (T, N).
+
+    Without a bar in T+1 the return of T+2 spans the gap and holds a part that nobody could earn.
+    """
+    result = np.full(panel.close.shape, np.nan)
+    result[:-1] = np.where(np.isnan(panel.close[1:]), np.nan, 1.0)
+    return result
 
 
 def known_after(horizon: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
+from octopus.core.stats import centred_ranks
 from octopus.core.types import BoolArray, FloatArray
 from octopus.models.config import ModelConfig
 from octopus.models.labels import forward_excess_return
@@ -59,14 +60,8 @@ def as_model_sees(values: FloatArray, member: BoolArray) -> FloatArray:
     Args:
         values: shape (T, N, F). member: shape (T, N).
     """
-    from scipy.stats import rankdata
-
-    inside = np.where(member[:, :, None], values, np.nan)
-    ranks = rankdata(inside, axis=1, nan_policy="omit")
-    count = (~np.isnan(inside)).sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = (ranks - 1.0) / (count - 1.0) - 0.5
-    return np.where(np.isnan(inside) | (count < 2), 0.0, scaled)
+    ranks = centred_ranks(np.where(member[:, :, None], values, np.nan))
+    return np.where(np.isnan(ranks), 0.0, ranks)
 
 
 def build(

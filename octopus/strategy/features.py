@@ -2,7 +2,8 @@
 
 Belongs here: what each feature is, and computing all of them. Does not: window arithmetic (windows.py), signals.
 
-Row t of every feature uses rows up to t and no others, bit for bit the same whether or not the panel goes on.
+Row t of every feature uses the ``window`` rows up to t and no others: it has the same bits whether or not the panel
+goes on, and wherever it starts. A missing bar inside a window gives NaN, except for returns, which need both ends only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
+from octopus.core.stats import centred_ranks
 from octopus.core.types import BoolArray, DateArray, FloatArray
 from octopus.strategy import windows
 
@@ -46,37 +48,52 @@ class _Inputs:
 
     def __init__(self, panel: Panel) -> None:
         self.panel = panel
+        self._volatility: dict[int, FloatArray] = {}
 
     @cached_property
     def returns(self) -> FloatArray:
-        return np.asarray(self.panel.total_return)
+        return np.ascontiguousarray(self.panel.total_return)
 
     @cached_property
-    def log_index(self) -> FloatArray:
-        """Logarithm of the total-return index, 0 at an instrument's first bar; NaN where there is no bar."""
-        has_bar = ~np.isnan(self.panel.close)
-        steps = np.where(np.isnan(self.returns), 0.0, np.log1p(np.where(np.isnan(self.returns), 0.0, self.returns)))
-        return np.where(has_bar, np.cumsum(steps, axis=0), np.nan)
+    def has_bar(self) -> BoolArray:
+        return np.asarray(~np.isnan(self.panel.close))
+
+    @cached_property
+    def steps(self) -> FloatArray:
+        return windows.log_steps(self.returns)
 
     @cached_property
     def market(self) -> FloatArray:
         """Mean return of the members, shape (T, 1)."""
-        inside = self.panel.member & ~np.isnan(self.returns)
+        inside = np.ascontiguousarray(self.panel.member & ~np.isnan(self.returns))
         count = inside.sum(axis=1, keepdims=True)
         total = np.where(inside, self.returns, 0.0).sum(axis=1, keepdims=True)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
+    @cached_property
+    def beta(self) -> FloatArray:
+        """Slope on the market over a quarter."""
+        return windows.slope(self.returns, self.market, _QUARTER)
+
+    @cached_property
+    def momentum(self) -> FloatArray:
+        """Logarithm of the growth from 252 to 21 sessions ago."""
+        return windows.log_growth(self.steps, self.has_bar, 252, 21)
+
+    @cached_property
+    def traded(self) -> FloatArray:
+        """Close times volume: unlike shares, not moved by a split."""
+        return np.asarray(self.panel.close * self.panel.volume)
+
     def total_return(self, sessions: int) -> FloatArray:
         """Total return over the last ``sessions`` sessions."""
-        return np.expm1(self.log_index - windows.lagged(self.log_index, sessions))
+        return np.expm1(windows.log_growth(self.steps, self.has_bar, sessions))
 
-    def beta(self, window: int) -> FloatArray:
-        """Slope of returns on the market's over the window."""
-        product = windows.mean(self.returns * self.market, window)
-        market_mean, own_mean = windows.mean(self.market, window), windows.mean(self.returns, window)
-        variance = windows.mean(self.market**2, window) - market_mean**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(variance > 0, (product - own_mean * market_mean) / variance, np.nan)
+    def volatility(self, window: int) -> FloatArray:
+        """Standard deviation of daily returns."""
+        if window not in self._volatility:
+            self._volatility[window] = windows.std(self.returns, window)
+        return self._volatility[window]
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,8 @@ class Feature:
     """One declared expression.
 
     Attributes:
-        inputs: panel fields it reads. window: sessions it looks back, the current one included.
+        inputs: panel fields it reads. window: rows it looks back, the current one included.
+        lag: the newest row it reads, in rows before the current one.
     """
 
     name: str
@@ -92,82 +110,90 @@ class Feature:
     window: int
     description: str
     compute: Callable[[_Inputs], FloatArray]
+    lag: int = 0
+
+
+_RETURNS = ("close", "total_return")
+_AMONG = (*_RETURNS, "member")
+_QUARTER = 63
 
 
 def _returns(sessions: int) -> Feature:
     return Feature(
-        f"return_{sessions}", ("total_return",), sessions + 1, f"total return over {sessions} sessions",
+        f"return_{sessions}", _RETURNS, sessions + 1, f"total return over {sessions} sessions",
         lambda x: x.total_return(sessions),
     )  # fmt: skip
 
 
 def cross_sectional_rank(values: FloatArray, member: BoolArray) -> FloatArray:
     """Rank among the session's members with a value, from -0.5 to 0.5, ties averaged; NaN elsewhere. Shape (T, N)."""
-    from scipy.stats import rankdata
-
-    inside = np.where(member, values, np.nan)
-    ranks = rankdata(inside, axis=1, nan_policy="omit")
-    count = (~np.isnan(inside)).sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.isnan(inside) | (count < 2), np.nan, (ranks - 1) / (count - 1) - 0.5)
+    return centred_ranks(np.where(member, values, np.nan))
 
 
 def _reversal(x: _Inputs) -> FloatArray:
+    spread = x.volatility(_QUARTER) * np.sqrt(5.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(-x.total_return(5) / (windows.std(x.returns, 63) * np.sqrt(5.0)))
+        return np.where(spread > 0, -x.total_return(5) / spread, np.nan)
 
 
 def _idiosyncratic(x: _Inputs) -> FloatArray:
-    residual = windows.std(x.returns, 63) ** 2 - x.beta(63) ** 2 * windows.std(x.market, 63) ** 2
+    residual = x.volatility(_QUARTER) ** 2 - x.beta**2 * windows.std(x.market, _QUARTER) ** 2
     return np.sqrt(np.maximum(residual, 0.0))
 
 
 def _month_turn(x: _Inputs) -> FloatArray:
-    """1 on a month's first three sessions and 0 otherwise: known without looking ahead."""
-    month = x.panel.sessions.astype("datetime64[M]").astype(np.int64)
-    starts = np.flatnonzero(np.r_[True, month[1:] != month[:-1]]) if len(month) else np.array([], dtype=np.int64)
-    since = np.arange(len(month)) - starts[np.searchsorted(starts, np.arange(len(month)), side="right") - 1]
-    return np.repeat((since < 3).astype(float)[:, None], len(x.panel.symbols), axis=1)
+    """1 on a month's first three sessions and 0 otherwise, NaN on the first rows: known without looking ahead."""
+    month = x.panel.sessions.astype("datetime64[M]").astype(np.float64)[:, None]
+    before = windows.lagged(month, 3)
+    flag = np.where(np.isnan(before), np.nan, (month != before).astype(np.float64))
+    return np.repeat(flag, len(x.panel.symbols), axis=1)
 
 
 def _volume_ratio(x: _Inputs) -> FloatArray:
+    usual = windows.mean(x.traded, _QUARTER)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return windows.mean(x.panel.volume, 5) / windows.mean(x.panel.volume, 63)
+        return np.where(usual > 0, windows.mean(x.traded, 5) / usual, np.nan)
 
 
 FEATURES: tuple[Feature, ...] = (
     *(_returns(sessions) for sessions in (1, 5, 10, 21, 63, 126, 252)),
-    Feature("momentum_12_1", ("total_return",), 253, "total return from 252 to 21 sessions ago",
-            lambda x: np.expm1(windows.lagged(x.log_index, 21) - windows.lagged(x.log_index, 252))),
-    Feature("volatility_21", ("total_return",), 22, "standard deviation of daily returns, 21 sessions",
-            lambda x: windows.std(x.returns, 21)),
-    Feature("volatility_63", ("total_return",), 64, "standard deviation of daily returns, 63 sessions",
-            lambda x: windows.std(x.returns, 63)),
-    Feature("downside_63", ("total_return",), 64, "root mean square of negative daily returns, 63 sessions",
+    Feature("momentum_12_1", _RETURNS, 253, "total return from 252 to 21 sessions ago",
+            lambda x: np.expm1(x.momentum), lag=21),
+    Feature("volatility_21", ("total_return",), 21, "standard deviation of daily returns, 21 sessions",
+            lambda x: x.volatility(21)),
+    Feature("volatility_63", ("total_return",), 63, "standard deviation of daily returns, 63 sessions",
+            lambda x: x.volatility(63)),
+    Feature("downside_63", ("total_return",), 63, "root mean square of negative daily returns, 63 sessions",
             lambda x: windows.downside_std(x.returns, 63)),
-    Feature("skewness_63", ("total_return",), 64, "skewness of daily returns, 63 sessions",
+    Feature("skewness_63", ("total_return",), 63, "skewness of daily returns, 63 sessions",
             lambda x: windows.skewness(x.returns, 63)),
-    Feature("autocorrelation_63", ("total_return",), 64, "first-order autocorrelation of daily returns, 63 sessions",
+    Feature("autocorrelation_63", ("total_return",), 63, "first-order autocorrelation of daily returns, 63 sessions",
             lambda x: windows.autocorrelation(x.returns, 63)),
-    Feature("from_high_252", ("total_return",), 252, "distance from the highest index of 252 sessions",
-            lambda x: np.expm1(x.log_index - windows.maximum(x.log_index, 252))),
-    Feature("reversal_5", ("total_return",), 64, "minus the 5-session return over its volatility",
-    _reversal), Feature("beta_63", ("total_return", "member"), 64, "slope on the members' mean return, 63 sessions",
-            lambda x: x.beta(63)),
-    Feature("idiosyncratic_63", ("total_return", "member"), 64, "volatility that the slope leaves over",
-    _idiosyncratic), Feature("rank_momentum", ("total_return", "member"), 253, "rank of momentum_12_1 among members",
-            lambda x: cross_sectional_rank(
-                windows.lagged(x.log_index, 21) - windows.lagged(x.log_index, 252), x.panel.member)),
-    Feature("rank_return_5", ("total_return", "member"), 6, "rank of return_5 among the members",
+    Feature("from_high_252", _RETURNS, 252, "distance from the highest index of 252 sessions",
+            lambda x: np.expm1(windows.log_below_high(x.steps, x.has_bar, 252))),
+    Feature("reversal_5", _RETURNS, 63, "minus the 5-session return over its volatility", _reversal),
+    Feature("beta_63", ("total_return", "member"), 63, "slope on the members' mean return, 63 sessions",
+            lambda x: x.beta),
+    Feature("idiosyncratic_63", ("total_return", "member"), 63, "volatility that the slope leaves over",
+            _idiosyncratic),
+    Feature("rank_momentum", _AMONG, 253, "rank of momentum_12_1 among the members",
+            lambda x: cross_sectional_rank(x.momentum, x.panel.member)),
+    Feature("rank_return_5", _AMONG, 6, "rank of return_5 among the members",
             lambda x: cross_sectional_rank(x.total_return(5), x.panel.member)),
-    Feature("rank_volatility", ("total_return", "member"), 64, "rank of volatility_63 among the members",
-            lambda x: cross_sectional_rank(windows.std(x.returns, 63), x.panel.member)),
-    Feature("turn_of_month", (), 3, "1 on a month's first three sessions", _month_turn),
-    Feature("volume_ratio", ("volume",), 63, "mean volume of 5 sessions over that of 63", _volume_ratio),
+    Feature("rank_volatility", ("total_return", "member"), 63, "rank of volatility_63 among the members",
+            lambda x: cross_sectional_rank(x.volatility(63), x.panel.member)),
+    Feature("turn_of_month", (), 4, "1 on a month's first three sessions", _month_turn),
+    Feature("volume_ratio", ("close", "volume"), 63, "mean traded value of 5 sessions over that of 63", _volume_ratio),
+    Feature("dollar_volume_21", ("close", "volume"), 21, "mean traded value of 21 sessions, in the close's currency",
+            lambda x: windows.mean(x.traded, 21)),
     Feature("sentiment", ("sentiment",), 1, "decayed sentiment of texts known by the decision",
             lambda x: np.asarray(x.panel.sentiment)),
+    Feature("sentiment_change_5", ("sentiment",), 6, "sentiment less that of 5 sessions ago",
+            lambda x: x.panel.sentiment - windows.lagged(x.panel.sentiment, 5)),
 )  # fmt: skip
 """Every feature, in the order of the cube."""
+
+LONGEST_WINDOW = max(feature.window for feature in FEATURES)
 
 
 def compute_features(panel: Panel, names: Sequence[str] | None = None) -> FeatureCube:
@@ -188,3 +214,15 @@ def compute_features(panel: Panel, names: Sequence[str] | None = None) -> Featur
     for index, name in enumerate(chosen):
         values[:, :, index] = by_name[name].compute(inputs)
     return FeatureCube(panel.sessions, panel.symbols, tuple(chosen), values)
+
+
+def truncation_breaks(panel: Panel, cube: FeatureCube, row: int) -> tuple[str, ...]:
+    """Features of ``cube`` whose values on ``row`` change when all later sessions, and those before its longest window,
+    are cut off; empty when none looks ahead. A change of one bit counts.
+
+    Args:
+        cube: features of ``panel``, all or some. row: not negative.
+    """
+    alone = compute_features(panel.rows(max(row + 1 - LONGEST_WINDOW, 0), row + 1), cube.names).values[-1]
+    same = (alone == cube.values[row]) | (np.isnan(alone) & np.isnan(cube.values[row]))
+    return tuple(name for name, equal in zip(cube.names, same.all(axis=0), strict=True) if not equal)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from octopus.core.panel import Panel
+from octopus.core.stats import standardised
 from octopus.core.types import BoolArray, FloatArray
 from octopus.strategy import windows
-from octopus.strategy.config import StrategyConfig
+from octopus.strategy.config import MeanReversionConfig, MomentumConfig, StrategyConfig
 
 CLIP = 3.0
 
@@ -22,29 +23,21 @@ def standardise(values: FloatArray, member: BoolArray) -> FloatArray:
 
     NaN for non-members, missing values, and on sessions where fewer than two members have a value or all have the same.
     """
-    inside = member & ~np.isnan(values)
-    count = inside.sum(axis=1, keepdims=True)
-    known = np.where(inside, values, 0.0)
-    centre = known.sum(axis=1, keepdims=True) / np.maximum(count, 1)
-    deviation = np.where(inside, values - centre, 0.0)
-    spread = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / np.maximum(count - 1, 1))
-    usable = inside & (count >= 2) & (spread > 1e-12)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(usable, np.clip(deviation / spread, -CLIP, CLIP), np.nan)
+    return np.clip(standardised(values, member), -CLIP, CLIP)
 
 
-def momentum(panel: Panel, config: StrategyConfig, log_index: FloatArray) -> FloatArray:
+def momentum(panel: Panel, config: MomentumConfig) -> FloatArray:
     """Total return from ``lookback`` to ``skip`` sessions ago. Source: Jegadeesh and Titman (1993)."""
-    section = config.momentum
-    past = windows.lagged(log_index, section.skip_sessions) - windows.lagged(log_index, section.lookback_sessions)
+    steps, has_bar = windows.log_steps(panel.total_return), ~np.isnan(panel.close)
+    past = windows.log_growth(steps, has_bar, config.lookback_sessions, config.skip_sessions)
     return standardise(past, panel.member)
 
 
-def mean_reversion(panel: Panel, config: StrategyConfig, log_index: FloatArray) -> FloatArray:
+def mean_reversion(panel: Panel, config: MeanReversionConfig) -> FloatArray:
     """Minus the latest return in units of its own volatility. Source: Lehmann (1990), Jegadeesh (1990)."""
-    section = config.mean_reversion
-    latest = log_index - windows.lagged(log_index, section.window_sessions)
-    spread = windows.std(panel.total_return, section.volatility_sessions)
+    steps, has_bar = windows.log_steps(panel.total_return), ~np.isnan(panel.close)
+    latest = windows.log_growth(steps, has_bar, config.window_sessions)
+    spread = windows.std(panel.total_return, config.volatility_sessions)
     with np.errstate(divide="ignore", invalid="ignore"):
         return standardise(np.where(spread > 0, -latest / spread, np.nan), panel.member)
 
@@ -61,11 +54,8 @@ def model(predictions: FloatArray, member: BoolArray) -> FloatArray:
 
 def rule_signals(panel: Panel, config: StrategyConfig) -> dict[str, FloatArray]:
     """The signals that need no model, by name, each of shape (T, N)."""
-    has_bar = ~np.isnan(panel.close)
-    known = np.where(np.isnan(panel.total_return), 0.0, panel.total_return)
-    log_index = np.where(has_bar, np.cumsum(np.log1p(known), axis=0), np.nan)
     return {
-        "momentum": momentum(panel, config, log_index),
-        "mean_reversion": mean_reversion(panel, config, log_index),
+        "momentum": momentum(panel, config.momentum),
+        "mean_reversion": mean_reversion(panel, config.mean_reversion),
         "sentiment": sentiment(panel),
     }
