@@ -6,6 +6,7 @@ Belongs here: where requests go, how long they may take, and what they brought. 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -37,3 +38,20 @@ class VendorSession(requests.Session):
     def payload_hash(self) -> str:
         """SHA-256 (first 32 hex digits) of all bodies received so far."""
         return self._digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a vendor is reached.
+
+    Attributes:
+        base_url: sends every request there instead; None: the vendor itself.
+        timeout_s: longest wait for a connection and for each read, seconds.
+    """
+
+    base_url: str | None = None
+    timeout_s: float = 20.0
+
+    def session(self) -> VendorSession:
+        """A new session with this access."""
+        return VendorSession(self.base_url, self.timeout_s)
