@@ -114,7 +114,7 @@ class TradingConfig(_Section):
 
     Attributes:
         mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
-        execution_sensor: whether the sensor that executes approved batches starts switched on.
+        execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
     """
 
     mode: Literal["paper"] = "paper"
