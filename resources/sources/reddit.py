@@ -134,7 +134,8 @@ def _requestor_class(subreddits: Sequence[str]) -> type[Any]:
                 if not reads:
                     raise
                 raise own_error(error) or _no_answer(error.original_exception) from error
-            if reads and response.status_code >= 500:
+            # An empty body, which prawcore would take for an empty listing, loses posts without a word.
+            if reads and (response.status_code >= 500 or (response.status_code == 200 and not response.content)):
                 raise _no_listing(response.status_code, subreddits)
             return response
 
