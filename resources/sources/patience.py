@@ -248,7 +248,10 @@ class Persistence:
 
 def window_name(seconds: int) -> str:
     """The window in words."""
-    return _WINDOW_NAMES.get(seconds, f"{seconds} s")
+    for unit, name in ((3600, "hours"), (60, "minutes")):
+        if seconds not in _WINDOW_NAMES and seconds % unit == 0:
+            return f"{seconds // unit} {name}"
+    return _WINDOW_NAMES.get(seconds, f"{seconds} seconds")
 
 
 def _at(instant: datetime) -> str:
