@@ -50,9 +50,9 @@ CHART = {
 @pytest.fixture
 def fetches(vendor, yfinance_cache) -> dict[str, Callable[[], int]]:
     """How many rows each source brings when asked."""
-    sample, yahoo = SampleMarketData(), YahooMarketData(vendor.url, timeout_s=3, cache_dir=yfinance_cache)
-    news = NewsApiNews("key", vendor.url, timeout_s=3)
-    posts = RedditPosts("id", "secret", "test: octopus", ["stocks"], vendor.url, timeout_s=3)
+    sample, yahoo = SampleMarketData(), YahooMarketData(vendor.access(), cache_dir=yfinance_cache)
+    news = NewsApiNews("key", vendor.access())
+    posts = RedditPosts("id", "secret", "test: octopus", ["stocks"], vendor.access())
     return {
         "sample": lambda: sample.fetch(["AAPL"], DAY, DAY, Sessions()).bars.height,
         "yahoo": lambda: yahoo.fetch(["AAPL"], DAY, DAY, Sessions()).bars.height,
