@@ -55,7 +55,7 @@ def access(source: str, settings: Settings) -> Access:
     from resources.sources.http import Access
     from resources.warehouse.budgets import SourceBudget, limits_of
 
-    limits = limits_of(source)
+    limits = limits_of(source, settings.request_limits)
     budget = SourceBudget(settings.database_url, source, limits) if limits.requests_by_window else None
     return Access(base_url=os.environ.get(f"OCTOPUS_{source.upper()}_URL"), budget=budget)
 

@@ -27,6 +27,7 @@ from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
 from resources.runtime.postgres import EmbeddedPostgres
+from resources.warehouse.budgets import SourceLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: config/, dbt_project/ and workspace.yaml stand here."""
@@ -122,10 +123,15 @@ class TradingConfig(_Section):
 
 
 class UniverseFile(_Section):
-    """config/universe.yaml."""
+    """config/universe.yaml.
+
+    Attributes:
+        request_limits: requests that a source may be sent, where the user's plan differs from the vendor's free one.
+    """
 
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
+    request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
 
@@ -158,6 +164,7 @@ class Settings:
     embedded: EmbeddedPostgres | None
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
+    request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
     strategies: StrategiesFile
@@ -219,6 +226,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         embedded=embedded,
         universe=universe,
         alternative_data=file.alternative_data,
+        request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),

@@ -73,8 +73,7 @@ KNOWN_LIMITS: Mapping[str, SourceLimits] = {
     "coingecko": SourceLimits(per_minute=30, per_day=322),
     # docs.alpaca.markets, About Market Data API: 200 calls a minute on the Basic plan.
     "alpaca": SourceLimits(per_minute=200),
-    # api.stocktwits.com/developers/docs/rate_limiting: an hourly limit, which it names in its headers; 200 without
-    # a key by the older edition of that page.
+    # api.stocktwits.com/developers/docs/rate_limiting: an hourly limit, named in its headers; 200 is our own caution.
     "stocktwits": SourceLimits(windows={3_600: 200}),
     # Reddit's Data API Wiki: 100 queries a minute for each OAuth client.
     "reddit": SourceLimits(per_minute=100),

@@ -29,6 +29,7 @@ from assets.warehouse import session_rows
 from octopus.core.sessions import Sessions
 from octopus_pipelines.sensors.execution import next_execution
 from resources.research_factories import market_data_source
+from resources.sources.http import Access
 from resources.sources.yahoo import YahooMarketData
 from resources.trading import Trading, paper_broker
 from resources.warehouse.connection import Role
@@ -127,7 +128,7 @@ def house(
     }  # fmt: skip
     for made in make_house(server_url, folder, **changes):
         broker = paper_broker(made.settings, clock)
-        source = YahooMarketData(yahoo_url, cache_dir=folder / "yfinance", now=clock.now)
+        source = YahooMarketData(Access(yahoo_url), cache_dir=folder / "yfinance", now=clock.now)
         made.resources.update(
             clock=clock, broker=broker, trading=Trading(made.settings, clock, broker), market_data_source=source
         )
