@@ -46,12 +46,10 @@ def settle_bars(
             long = long.with_columns(pl.lit(None, kind).alias(name))
     window = pl.col("session").is_null() | pl.col("session").is_between(start, end)
     long = finished(long.filter(window), sessions, now).sort(_ORDER, maintain_order=True)
-    # Stamping keeps the order: what it does not carry is put beside it again.
     stamped = _recorded(stamp_bars(long, sessions), long["known_at"])
-    extra = [name for name in long.columns if name not in stamped.columns]
-    good, rejects = validate_bars(pl.concat([stamped, long.select(extra)], how="horizontal"), sessions, now)
+    good, rejects = validate_bars(_beside(stamped, long), sessions, now)
     compared = good.filter(pl.col("adj_close").is_not_null() & pl.col("adj_close").is_not_nan())
-    adjusted, bad = validate_adjusted(stamp_adjusted(compared, sessions, now), sessions, now)
+    adjusted, bad = validate_adjusted(_beside(stamp_adjusted(compared, sessions, now), compared), sessions, now)
     return SettledBars(good.select(BARS_SCHEMA.names()), adjusted.select(ADJUSTED_SCHEMA.names()), rejects + bad)
 
 
@@ -69,8 +67,7 @@ def settle_actions(
     window = pl.col("session").is_null() | pl.col("session").is_between(start, end)
     long = long.filter(window).sort([*_ORDER, "kind"], maintain_order=True)
     stamped = _recorded(stamp_actions(long, sessions), long["known_at"])
-    extra = [name for name in long.columns if name not in stamped.columns]
-    good, rejects = validate_actions(pl.concat([stamped, long.select(extra)], how="horizontal"), sessions)
+    good, rejects = validate_actions(_beside(stamped, long), sessions)
     return good.select(ACTIONS_SCHEMA.names()), rejects
 
 
@@ -80,3 +77,9 @@ def _recorded(stamped: pl.DataFrame, known: pl.Series) -> pl.DataFrame:
         known_at=pl.coalesce(known.cast(stamped.schema["known_at"]), "known_at"),
         known_at_imputed=known.is_null(),
     )
+
+
+def _beside(stamped: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+    """``stamped``, whose order is that of ``read``, with the columns that stamping does not carry."""
+    extra = [name for name in read.columns if name not in stamped.columns]
+    return pl.concat([stamped, read.select(extra)], how="horizontal")

@@ -240,9 +240,7 @@ class CoinGeckoMarketData:
             interval="daily" if self._plan == "pro" else omit, precision="full", extra_headers=self._headers(),
         )  # fmt: skip
         if not isinstance(answer, list):
-            raise SourceUnavailableError(
-                f"coingecko: the candles of {coin} are no list; the interface may have changed"
-            )
+            raise SourceUnavailableError(f"coingecko: the candles of {coin} are no list; the form changed")
         return daily_ranges(symbol, answer)
 
     def _candle_days(self, days: int) -> str:
