@@ -55,7 +55,7 @@ _FIELDS: Mapping[str, str] = {
 }
 _PRICES = ("open", "high", "low", "close")
 _INTRADAY_FIELDS: Mapping[str, str] = {**{name: _FIELDS[name] for name in _PRICES}, "volume": "5. volume"}
-_LIMIT = re.compile(r"rate limit|call frequency|(requests|calls) per (second|minute|day)", re.IGNORECASE)
+_LIMIT = re.compile(r"rate limit|call frequency|(requests?|calls?) per (second|minute|day)", re.IGNORECASE)
 _PLAN = re.compile(r"premium|\bdemo\b", re.IGNORECASE)
 _BAD_KEY = re.compile(r"apikey|api key", re.IGNORECASE)
 _CLASSES: Mapping[str, str] = {"Equity": "equity", "ETF": "etf"}

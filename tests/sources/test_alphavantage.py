@@ -128,7 +128,7 @@ LIMITS = [
 def test_a_limit_is_not_a_missing_symbol(vendor, source, ibm, body):
     vendor.answer("symbol=IBM", ibm)
     vendor.answer("symbol=KO", body)
-    with pytest.raises(SourceUnavailableError, match="limit .* reached at KO; wait until tomorrow") as caught:
+    with pytest.raises(SourceUnavailableError, match=r"limit .* reached at KO; wait until tomorrow") as caught:
         source.fetch(["IBM", "KO"], START, END, XNYS)
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
@@ -234,7 +234,7 @@ def test_a_session_that_still_trades_is_no_bar_and_a_future_one_is_refused(vendo
 
 def test_a_field_that_is_gone_from_all_rows_is_one_message(vendor, source, recorded):
     vendor.answer(DAILY, recorded("pricehist/ibm-partial.json"))
-    with pytest.raises(SourceUnavailableError, match="no field 5. adjusted close, 6. volume"):
+    with pytest.raises(SourceUnavailableError, match=r"no field 5\. adjusted close, 6\. volume"):
         source.fetch(["IBM"], START, END, XNYS)
 
 
@@ -272,7 +272,7 @@ def test_a_cut_answer_and_nobody_there(vendor, source, ibm, closed_port_url):
 
 
 def test_a_missing_key_names_its_variable():
-    with pytest.raises(ConfigError, match="ALPHAVANTAGE_API_KEY.*set it to use the source alphavantage"):
+    with pytest.raises(ConfigError, match=r"ALPHAVANTAGE_API_KEY.*set it to use the source alphavantage"):
         AlphaVantageMarketData(None)
 
 
