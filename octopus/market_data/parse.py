@@ -92,7 +92,9 @@ def _number(frame: pl.DataFrame, name: str) -> pl.Expr:
 
 def _day(frame: pl.DataFrame, name: str) -> pl.Expr:
     if frame.schema[name] == pl.String:
-        return pl.col(name).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+        text = pl.col(name)
+        whole = text.str.contains(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
+        return pl.when(whole).then(text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False))
     return pl.col(name).cast(pl.Date, strict=False)
 
 
