@@ -115,7 +115,8 @@ def _ingest(
 ) -> dg.MaterializeResult[None]:
     """Fetch from every source that can be asked; when one fails the others are stored first, then the asset fails."""
     problems: list[str] = []
-    rows = {"rows_fetched": 0, "rows_new": 0, "rows_restated": 0, "rows_quarantined": 0}
+    truncated: list[str] = []
+    rows = {"rows_fetched": 0, "rows_new": 0, "rows_restated": 0, "rows_quarantined": 0, "about_no_instrument": 0}
     for source in feeds.sources:
         try:
             found = source.fetch(settings.universe.symbols, start, end)
@@ -130,12 +131,23 @@ def _ingest(
         rows["rows_new"] += report.new
         rows["rows_restated"] += report.restated
         rows["rows_quarantined"] += report.quarantined
+        rows["about_no_instrument"] += found.unlinked
+        if found.truncated:
+            context.log.warning(f"{source.name} holds more than it gave; run again later, or widen the plan")
+            truncated.append(source.name)
     if problems:
         raise dg.Failure(description="; ".join(problems), metadata=rows, allow_retries=False)
     for reason in feeds.skipped:
         context.log.warning(reason)
     asked = ", ".join(source.name for source in feeds.sources) or "none"
-    return dg.MaterializeResult(metadata={**rows, "sources": asked, "skipped": "; ".join(feeds.skipped) or "none"})
+    return dg.MaterializeResult(
+        metadata={
+            **rows,
+            "sources": asked,
+            "truncated": ", ".join(truncated) or "none",
+            "skipped": "; ".join(feeds.skipped) or "none",
+        }
+    )
 
 
 ASSETS = (

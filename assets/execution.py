@@ -90,10 +90,13 @@ def orders(
 @dg.asset(
     key=keys.FILLS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.ORDERS],
     partitions_def=partitions.SESSIONS, pool=POOL,
+    check_specs=[
+        dg.AssetCheckSpec("orders_terminal", asset=keys.FILLS, description="Every order of the batch came to its end.")
+    ],
 )  # fmt: skip
 def fills(
     context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """What the broker filled: orders are followed until they are terminal, each fill is booked once."""
     batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
     launches.note(warehouse, batch, context.run.run_id)
@@ -110,12 +113,20 @@ def fills(
         """,
         [batch],
     )
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "batch_id": batch, "fills": len(rows), "new": collection.new_fills,
             "still_open": len(collection.open_orders), "fees": float(rows["fees"].sum()),
             "notional": float((rows["quantity"] * rows["price"]).sum()), "table": reporting.table(rows),
         }
+    )  # fmt: skip
+    yield dg.AssetCheckResult(
+        check_name="orders_terminal", passed=not collection.open_orders, severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "open_orders": ", ".join(collection.open_orders) or "none",
+            "remedy": "the paper broker fills when the session's bars are in; at another look the open ones up; then "
+            "materialise execution/fills again",
+        },
     )  # fmt: skip
 
 

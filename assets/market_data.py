@@ -14,6 +14,7 @@ from octopus.core.errors import OctopusError
 from octopus.core.rejects import Reject
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
+from resources.sources.sample import RECORDED_TO
 from resources.warehouse.store import AppendReport, Warehouse
 
 GROUP = "market_data"
@@ -74,7 +75,7 @@ def fetch_window(
     """Which sessions to ask for: a range as it is, one session from where the store ends, a recording always whole."""
     first, last = partitions.session_range(context)
     if settings.recorded:
-        return settings.universe.history_start, max(last, date(2022, 12, 28))
+        return settings.universe.history_start, max(last, RECORDED_TO)
     if first < last:
         return first, last
     stored: date | None = warehouse.scalar("select max(session) from raw.bars where source = %s", [source])

@@ -26,6 +26,7 @@ from resources.brokers.base import Broker
 from resources.clock import Clock
 from resources.settings import Settings
 from resources.warehouse.plans import Plans
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
 
 GROUP = "portfolio"
@@ -33,8 +34,9 @@ OWNERS = ["team:portfolio"]
 
 
 @dg.asset(
+    # The paper broker fills and marks at our own bars: without the session's it would show yesterday's account.
     key=keys.OPENING_POSITIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
-    partitions_def=partitions.SESSIONS, pool="broker",
+    deps=[keys.BARS, keys.CORPORATE_ACTIONS], partitions_def=partitions.SESSIONS, pool="broker",
 )  # fmt: skip
 def opening_positions(
     context: dg.AssetExecutionContext,
@@ -48,11 +50,22 @@ def opening_positions(
     stored = plans.snapshot(account, session)
     if stored is not None and (plans.is_settled(account, session) or not is_current(settings, clock, session)):
         return dg.MaterializeResult(metadata=_holdings(stored[1], changed=False))
-    if not is_current(settings, clock, session):
-        context.log.warning(f"{session} is not the current session: the account is shown as it is now")
-    snapshot = broker.snapshot(settings.symbols)
+    if is_current(settings, clock, session):
+        snapshot = broker.snapshot(settings.symbols)
+    else:
+        context.log.warning(f"{session} is not the current session: the account is taken from our own book of that day")
+        snapshot = _past(settings, warehouse, session)
     changed = plans.save_snapshot(session, snapshot)
     return dg.MaterializeResult(metadata=_holdings(snapshot, changed=changed))
+
+
+def _past(settings: Settings, warehouse: Warehouse, session: date) -> AccountSnapshot:
+    """What our book held at the close of a past session, at that day's prices; before its first day the deposit."""
+    cash, positions = Plans(warehouse).book(settings.paper.account, session) or (settings.paper.deposit_usd, {})
+    feed = WarehousePrices(warehouse, settings.universe.market_data)
+    prices = {name: feed.last_close(name, session) for name in sorted({*settings.symbols, *positions})}
+    known = {name: price for name, price in prices.items() if price is not None}
+    return AccountSnapshot(settings.paper.account, settings.sessions.decision_utc(session), cash, positions, known)
 
 
 def is_current(settings: Settings, clock: Clock, session: date) -> bool:

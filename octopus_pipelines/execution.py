@@ -6,19 +6,25 @@ loaded here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import dagster as dg
 
 from assets import execution
 from octopus_pipelines.jobs import execution_jobs
-from octopus_pipelines.sensors.execution import approved_batch
+from octopus_pipelines.sensors.execution import execution_sensor
 from resources import factories
+from resources.runtime.dagster_home import EXECUTION_SENSOR
 from resources.warehouse.connection import Role
 
 
-def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Definitions:
-    """The definitions of the location; a test swaps any resource by its key."""
+def build_defs(resource_overrides: Mapping[str, object] | None = None, *, executes: bool = False) -> dg.Definitions:
+    """The definitions of the location; a test swaps any resource by its key.
+
+    Args:
+        executes: the sensor that executes approved batches starts switched on.
+    """
     resources: dict[str, object] = {
         "warehouse": factories.warehouse_as(Role.TRADER),
         "trading": factories.lazily(factories.trading, "Broker, clock, gates and records of the account"),
@@ -26,10 +32,10 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
     return dg.Definitions(
         assets=list(execution.ASSETS),
         jobs=execution_jobs(),
-        sensors=[approved_batch],
+        sensors=[execution_sensor(running=executes)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )
 
 
-defs = build_defs()
+defs = build_defs(executes=os.environ.get(EXECUTION_SENSOR) == "on")

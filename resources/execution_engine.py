@@ -109,6 +109,7 @@ class EngineSettings:
         poll_interval, settle_timeout: how often and how long after the auction orders are asked for.
         absent_grace: how long after its expiry an order that the venue does not know is held to have never arrived.
         lookback: how far back the books' fills and entries are compared, and late fills looked for.
+        data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
@@ -119,6 +120,7 @@ class EngineSettings:
     settle_timeout: timedelta = timedelta(minutes=15)
     absent_grace: timedelta = timedelta(minutes=1)
     lookback: timedelta = timedelta(days=30)
+    data_patience: timedelta = timedelta(0)
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
@@ -565,10 +567,11 @@ class ExecutionEngine:
         self._recognise_flows(account)
         self.failpoint("after_flows")
         struck: dict[date, NavStatement] = {}
-        now = self.clock.now()
+        now, last_bar = self.clock.now(), self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
             self._recognise_actions(account, session)
-            if self.sessions.close_utc(session) > now:
+            has_bars = last_bar is not None and session <= last_bar
+            if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
                 break
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)

@@ -5,7 +5,7 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -28,6 +28,8 @@ _HISTORY_MARGIN = 30
 """Sessions read beyond the VaR window: instruments with a gap still have a full window."""
 _RECENT = timedelta(days=5)
 """How far back intents are read for the duplicate rule, over a long weekend."""
+_SAME_MARKET = timedelta(minutes=1)
+"""Daily prices that were read this recently still count as the prices of now."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,16 @@ class Gates:
 
     settings: Settings
     warehouse: Warehouse
+    _read: list[tuple[int, datetime, Panel | None]] = field(default_factory=list, repr=False, compare=False)
 
     def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
-        """Both reports at the moment of sending, with that moment's account, prices and kill switch."""
-        return (self.risk(batch, snapshot, now), self.compliance(batch, snapshot, now, sending=True))
+        """Both reports at the moment of sending, with that moment's account, prices and kill switch.
+
+        Risk judges what compliance lets through: a sale that compliance denies must not make room for a purchase.
+        """
+        compliance = self.compliance(batch, snapshot, now, sending=True)
+        left = tuple(order for order in batch.orders if order.intent_id in compliance.approved)
+        return (compliance, self.risk(replace(batch, orders=left), snapshot, now))
 
     def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
         """The risk gate's verdicts."""
@@ -62,12 +70,7 @@ class Gates:
 
     def market(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> MarketContext:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
-        try:
-            panel: Panel | None = self.warehouse.panel(
-                self.settings.universe.market_data, now, self.settings.sessions, None
-            )
-        except MissingDataError:
-            panel = None
+        panel = self._panel(now)
         peak, previous = self._nav(batch, snapshot)
         names = {order.instrument for order in batch.orders} | set(snapshot.positions)
         return MarketContext(
@@ -94,6 +97,23 @@ class Gates:
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _panel(self, now: datetime) -> Panel | None:
+        """Prices as known at ``now``; None where there are none. Each order of a batch is judged on its own: while no
+        batch was stored since, what was read within `_SAME_MARKET` is not read again."""
+        stored = self.warehouse.scalar("select last_batch from ops.batch_counter")
+        for batch, at, panel in self._read:
+            if batch == stored and timedelta(0) <= now - at < _SAME_MARKET:
+                return panel
+        self._read.clear()
+        try:
+            found: Panel | None = self.warehouse.panel(
+                self.settings.universe.market_data, now, self.settings.sessions, None
+            )
+        except MissingDataError:
+            found = None
+        self._read.append((stored, now, found))
+        return found
 
     def _last_prices(self, panel: Panel, names: set[str]) -> dict[str, LastPrice]:
         """The latest close of each instrument that was known, and when it was made."""

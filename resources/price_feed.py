@@ -29,6 +29,10 @@ class PriceFeed(Protocol):
         """The bar of ``session``; None where there is none."""
         ...
 
+    def last_session(self) -> date | None:
+        """The latest session of which any bar is stored; None before the first."""
+        ...
+
     def last_close(self, instrument: str, session: date) -> Decimal | None:
         """The latest close at or before ``session``; None before the instrument's first bar."""
         ...

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resources.registry import ModelRegistry
     from resources.sentiment.base import SentimentModel
     from resources.sources.base import MarketDataSource, NewsSource, SocialSource
+    from resources.sources.http import Access
 
 T = TypeVar("T")
 
@@ -49,12 +50,22 @@ def secret(name: str) -> str | None:
     return dg.EnvVar(name).get_value()
 
 
+def access(source: str, settings: Settings) -> Access:
+    """How ``source`` is reached: at OCTOPUS_<SOURCE>_URL where that is set, within the budget that its limits allow."""
+    from resources.sources.http import Access
+    from resources.warehouse.budgets import SourceBudget, limits_of
+
+    limits = limits_of(source, settings.request_limits)
+    budget = SourceBudget(settings.database_url, source, limits) if limits.requests_by_window else None
+    return Access(base_url=os.environ.get(f"OCTOPUS_{source.upper()}_URL"), budget=budget)
+
+
 def market_data_source(settings: Settings) -> MarketDataSource:
     """The configured source of bars and corporate actions."""
     if settings.universe.market_data == "yahoo":
         from resources.sources.yahoo import YahooMarketData
 
-        return YahooMarketData(base_url=os.environ.get("OCTOPUS_YAHOO_URL"), cache_dir=settings.home / "yfinance")
+        return YahooMarketData(access("yahoo", settings), cache_dir=settings.home / "yfinance")
     from resources.sources.sample import SampleMarketData
 
     return SampleMarketData()
@@ -67,8 +78,7 @@ def news_sources(settings: Settings) -> Feeds[NewsSource]:
         if name == "newsapi":
             from resources.sources.newsapi import NewsApiNews
 
-            url = os.environ.get("OCTOPUS_NEWSAPI_URL")
-            feeds.add(name, lambda url=url: NewsApiNews(secret("NEWSAPI_API_KEY"), base_url=url))  # type: ignore[misc]
+            feeds.add(name, lambda: NewsApiNews(secret("NEWSAPI_API_KEY"), access("newsapi", settings)))
         elif settings.recorded:
             from resources.sources.sample import SampleNews
 
@@ -101,7 +111,7 @@ def _reddit(settings: Settings) -> SocialSource:
         secret("REDDIT_CLIENT_SECRET"),
         secret("REDDIT_USER_AGENT"),
         subreddits=settings.alternative_data.subreddits,
-        base_url=os.environ.get("OCTOPUS_REDDIT_URL"),
+        access=access("reddit", settings),
     )
 
 

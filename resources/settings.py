@@ -27,6 +27,7 @@ from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
 from resources.runtime.postgres import EmbeddedPostgres
+from resources.warehouse.budgets import SourceLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: config/, dbt_project/ and workspace.yaml stand here."""
@@ -114,7 +115,7 @@ class TradingConfig(_Section):
 
     Attributes:
         mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
-        execution_sensor: whether the sensor that executes approved batches starts switched on.
+        execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
     """
 
     mode: Literal["paper"] = "paper"
@@ -122,10 +123,15 @@ class TradingConfig(_Section):
 
 
 class UniverseFile(_Section):
-    """config/universe.yaml."""
+    """config/universe.yaml.
+
+    Attributes:
+        request_limits: requests that a source may be sent, where the user's plan differs from the vendor's free one.
+    """
 
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
+    request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
 
@@ -158,6 +164,7 @@ class Settings:
     embedded: EmbeddedPostgres | None
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
+    request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
     strategies: StrategiesFile
@@ -219,6 +226,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         embedded=embedded,
         universe=universe,
         alternative_data=file.alternative_data,
+        request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from resources.brokers.base import Broker
@@ -53,8 +53,18 @@ class Trading:
                 judge=Gates(self.settings, warehouse).judge_at_execution,
                 audit=audit_log(self.settings),
                 feed=WarehousePrices(warehouse, self.settings.universe.market_data),
-                settings=EngineSettings(lot=self.settings.strategies.portfolio.lot),
+                settings=EngineSettings(
+                    lot=self.settings.strategies.portfolio.lot,
+                    # The paper broker's answer changes with new bars, not with waiting.
+                    settle_timeout=timedelta(0),
+                    data_patience=data_patience(self.settings),
+                ),
             )
+
+
+def data_patience(settings: Settings) -> timedelta:
+    """How long after a session's close its daily bars may still arrive: a recording has all that there will ever be."""
+    return timedelta(0) if settings.recorded else timedelta(days=3)
 
 
 def open_paper_account(settings: Settings) -> bool:
@@ -87,6 +97,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
         allow_fractional=settings.strategies.portfolio.fractional,
+        data_patience=data_patience(settings),
         behaviour=PaperBehaviour(
             settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
         ),

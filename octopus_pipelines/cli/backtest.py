@@ -5,13 +5,11 @@ Belongs here: running the backtest's asset alone and printing its figures. Does 
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 
 import click
-from rich.console import Console
 
-from octopus_pipelines.cli.house import open_house
+from octopus_pipelines.cli.house import new_console, open_house
 from octopus_pipelines.cli.run import Progress, RunFailedError, wanted_sessions
 from octopus_pipelines.cli.summary import print_backtest
 
@@ -27,7 +25,7 @@ def backtest(as_of: datetime | None) -> None:
     from octopus_pipelines.jobs import DAILY
     from octopus_pipelines.launch import execute
 
-    console = Console(highlight=False, file=sys.stdout)
+    console = new_console()
     settings = open_house()
     session = wanted_sessions(settings, as_of, None, None)[0]
     progress = Progress(console)

@@ -6,11 +6,17 @@ Belongs here: what several commands need first. Does not: the commands.
 from __future__ import annotations
 
 import os
+import sys
+
+from rich.console import Console
 
 from octopus_pipelines import dbt_manifest
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
 from resources.warehouse.migrate import migrate
+
+LOG_WIDTH = 120
+"""Characters of a line where output goes to a file or a pipe."""
 
 
 def settings() -> Settings:
@@ -29,3 +35,9 @@ def open_house() -> Settings:
     dbt_manifest.ensure()
     dagster_home.set_pools()
     return current
+
+
+def new_console() -> Console:
+    """Where a command prints: as wide as the terminal, and wide enough for a line of a log where there is none."""
+    # The stream is named, because steps that print are redirected to a log.
+    return Console(highlight=False, file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)

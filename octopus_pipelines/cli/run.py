@@ -6,7 +6,6 @@ Belongs here: which sessions run, in which order, and what is printed meanwhile.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import click
 from rich.console import Console
 
 from octopus.core.errors import ConfigError, OctopusError
-from octopus_pipelines.cli.house import open_house
+from octopus_pipelines.cli.house import new_console, open_house
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class Progress:
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last of several sessions.")
 def run(as_of: datetime | None, first: datetime | None, last: datetime | None) -> None:
     """Run the daily pipeline: data, research, risk, compliance, paper orders, reconciliation."""
-    # The stream is named, because steps that print are redirected to a log.
-    console = Console(highlight=False, file=sys.stdout)
+    console = new_console()
     console.print("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ...")
     opened = time.monotonic()
     settings = open_house()
@@ -201,15 +199,14 @@ def _execute_orders(
 
     from octopus_pipelines.jobs import EXECUTE
     from octopus_pipelines.launch import RUN_KEY_TAG, SENSOR_NAME_TAG, execute
-    from octopus_pipelines.sensors.execution import approved_batch
+    from octopus_pipelines.sensors.execution import execution_sensor
 
-    tick = approved_batch.evaluate_tick(
-        dg.build_sensor_context(instance=instance, sensor_name=approved_batch.name, definitions=defs)
-    )
+    sensor = execution_sensor(running=False)
+    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, sensor_name=sensor.name, definitions=defs))
     if tick.skip_message:
         outcome.skipped.append(tick.skip_message)
     for request in tick.run_requests or ():
-        tags = {**request.tags, SENSOR_NAME_TAG: approved_batch.name, RUN_KEY_TAG: str(request.run_key)}
+        tags = {**request.tags, SENSOR_NAME_TAG: sensor.name, RUN_KEY_TAG: str(request.run_key)}
         report = execute(
             defs.resolve_job_def(EXECUTE), instance, partition_key=request.partition_key, tags=tags,
             on_start=progress.started, on_end=progress.ended, log=log,

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from octopus_pipelines.cli.house import settings
+from octopus_pipelines.cli.house import new_console, settings
 from octopus_pipelines.overview import status as read_status
 
 
@@ -26,7 +25,7 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(state, indent=2, default=str))
         return
-    console = Console()
+    console = new_console()
     table = Table("table", "rows", title="Warehouse")
     for name, count in state["tables"].items():
         table.add_row(name, f"{count:,}")

@@ -21,12 +21,15 @@ from resources.warehouse.connection import safe_address, sqlalchemy_url
 @click.command()
 @click.option("--dagster-port", default=3000, show_default=True, help="The next free port is taken if this one is not.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Likewise.")
-def up(dagster_port: int, mlflow_port: int) -> None:
+@click.option("--execute", is_flag=True, help="Start with the sensor on that executes approved batches.")
+def up(dagster_port: int, mlflow_port: int, execute: bool) -> None:
     """Serve Dagster (webserver and daemon) and MLflow on the loopback address until Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
     click.echo("starting the database ...")
     current = open_house()
-    services = Services(current.home, dagster_home.environment(current))
+    executes = execute or current.trading.execution_sensor
+    switch = {dagster_home.EXECUTION_SENSOR: "on" if executes else "off"}
+    services = Services(current.home, dagster_home.environment(current) | switch)
     family = list(_family(current, free_port(dagster_port), free_port(mlflow_port)))
     click.echo("starting Dagster and MLflow ...")
     try:
@@ -35,7 +38,9 @@ def up(dagster_port: int, mlflow_port: int) -> None:
             if service.url:
                 click.secho(f"  {service.name:<18} {service.url}", fg="green")
         click.echo(f"  {'database':<18} {safe_address(current.database_url)}  (octopus db psql)")
-        click.echo("The daemon runs schedules and sensors; switch them on under Automation in Dagster.")
+        state = "on: approved batches are executed by themselves" if executes else "off, unless switched on there"
+        click.echo("The daemon runs schedules and sensors; switch them on and off under Automation in Dagster.")
+        click.echo(f"The execution sensor starts {state}.")
         click.echo("Ctrl-C stops everything.")
         sys.stdout.flush()
         services.watch()

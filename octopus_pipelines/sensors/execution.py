@@ -17,12 +17,18 @@ from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
 
-@dg.sensor(
-    job_name=EXECUTE,
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Executes the current approved batch once its window is open; a past session's batch never.",
-)
+def execution_sensor(*, running: bool) -> dg.SensorDefinition:
+    """The sensor; ``running``: switched on from the start, else a person switches it on in Dagster."""
+    return dg.SensorDefinition(
+        name="approved_batch",
+        evaluation_fn=approved_batch,
+        job_name=EXECUTE,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description="Executes the current approved batch once its window is open; a past session's batch never.",
+    )
+
+
 def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run for each batch and attempt: a spent run key would otherwise hide a batch whose run failed."""
     settings = factories.current_settings()
@@ -32,6 +38,8 @@ def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
 def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """What the sensor asks for at ``now``: the first run of a current batch, or another to finish what was begun."""
     warehouse = Warehouse(settings.database_url, Role.TRADER)
+    if (waiting := _unfinished(warehouse, settings)) is not None:
+        return waiting
     batch = _latest(warehouse, settings.paper.account)
     if batch is None:
         return dg.SkipReason("no approved batch")
@@ -44,11 +52,37 @@ def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.Skip
     if launched.count == 0 and (reason := _why_not_now(settings, batch, now)):
         return dg.SkipReason(reason)
     attempt = launched.count + 1
-    return dg.RunRequest(
-        run_key=f"{name}:{attempt}",
-        partition_key=decided.isoformat(),
-        tags={"octopus/batch": name, "octopus/attempt": str(attempt)},
+    return _run(name, decided, f"{name}:{attempt}", attempt)
+
+
+def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | None:
+    """A run for an executed batch some of whose orders are still open, once bars have come in that can end them."""
+    rows = warehouse.rows(
+        """
+        select b.batch_id, b.session, (select max(session) from raw.bars where source = %s) as last_bar
+        from portfolio.batches b
+        where b.account = %s and exists (
+            select from execution.orders o join execution.order_intents i using (intent_id)
+            where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled'))
+        order by b.session limit 1
+        """,
+        [settings.universe.market_data, settings.paper.account],
     )
+    if not rows or not _is_reconciled(warehouse, settings, rows[0]["session"]):
+        return None
+    name, decided, last_bar = rows[0]["batch_id"], rows[0]["session"], rows[0]["last_bar"]
+    launched = launches.of(warehouse, name)
+    if last_bar is None or last_bar < settings.sessions.next(decided) or launched.is_active:
+        return None
+    # One run for each session of new bars: an order that they do not end is a person's to look up.
+    return _run(name, decided, f"{name}:bars-{last_bar}", launched.count + 1)
+
+
+def _run(batch: str, decided: date, run_key: str, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=run_key, partition_key=decided.isoformat(),
+        tags={"octopus/batch": batch, "octopus/attempt": str(attempt)},
+    )  # fmt: skip
 
 
 def _why_not_now(settings: Settings, batch: dict[str, Any], now: datetime) -> str | None:

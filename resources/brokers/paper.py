@@ -10,7 +10,9 @@ The rules of the house:
   by half the spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction.
-- An order whose instrument has no bar in its auction expires at its expiry.
+- While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
+  close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
+  auction expires at its expiry.
 - The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
   all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
@@ -25,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
@@ -85,6 +87,7 @@ class PaperBroker:
 
     Attributes:
         url: where the schema ``paper`` is.
+        data_patience: how long after a session's close its bars may still arrive; zero for a recording.
         deposit: cash the account is opened with, once, at the clock's time of the first call.
         allow_fractional: whether shares may be fractions; fixed when the account is opened.
     """
@@ -99,6 +102,7 @@ class PaperBroker:
     currency: str = "USD"
     allow_fractional: bool = True
     allow_short: bool = False
+    data_patience: timedelta = timedelta(0)
     behaviour: PaperBehaviour = field(default_factory=PaperBehaviour)
 
     @property
@@ -191,12 +195,25 @@ class PaperBroker:
         if ledger.now <= ledger.settled_until:
             return
         if ledger.positions() or ledger.working():
+            last_bar, booked = self.feed.last_session(), ledger.settled_until
             for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
+                if self._awaits_bars(session, last_bar, ledger.now):
+                    # A later call goes on where this one stops; until then the account is as the last bars left it.
+                    ledger.expire(booked)
+                    ledger.settle(booked)
+                    return
                 if order_type is OrderType.MARKET_ON_OPEN:
                     self._apply_actions(ledger, session, at)
                 self._auction(ledger, session, at, order_type)
+                booked = at
             ledger.expire(ledger.now)
         ledger.settle(ledger.now)
+
+    def _awaits_bars(self, session: date, last_bar: date | None, now: datetime) -> bool:
+        """Whether the bars of ``session`` are still to come."""
+        if last_bar is not None and session <= last_bar:
+            return False
+        return now < self.sessions.close_utc(session) + self.data_patience
 
     def _auctions(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, date, OrderType]]:
         """Opens and closes with ``after < at <= until``, in time order."""
@@ -213,11 +230,15 @@ class PaperBroker:
 
     def _apply_actions(self, ledger: Ledger, session: date, at: datetime) -> None:
         positions = ledger.positions()
-        if not positions:
+        concerned = {*positions, *(order.instrument for order in ledger.working())}
+        if not concerned:
             return
         before = self.sessions.previous(session)
-        actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), at)
+        actions = self.feed.actions(sorted(concerned), self.sessions.open_utc(before), at)
         for action in sorted(actions, key=action_order):
+            if action.kind is EntryKind.SPLIT:
+                # Its shares are counted in another unit now, whether any are held or not.
+                ledger.cancel_instrument(action.instrument, f"{action.instrument} split {action.value} for 1")
             held = positions.get(action.instrument, Decimal(0))
             last = self.feed.last_close(action.instrument, before)
             entry = action_entry(action, held, last, _lot(ledger))
@@ -225,8 +246,6 @@ class PaperBroker:
                 continue
             ledger.add_entry(entry)
             positions[action.instrument] = held + entry.quantity
-            if action.kind is EntryKind.SPLIT:
-                ledger.cancel_instrument(action.instrument, f"{action.instrument} split {action.value} for 1")
 
     def _auction(self, ledger: Ledger, session: date, at: datetime, order_type: OrderType) -> None:
         priced = [

@@ -19,6 +19,9 @@ BROKER_POOL = "broker"
 
 MAX_RUNTIME_SECONDS = 4 * 3600
 
+EXECUTION_SENSOR = "OCTOPUS_EXECUTION_SENSOR"
+"""Set to ``on`` by `octopus up` where the settings or its user say that approved batches are executed by themselves."""
+
 
 def environment(settings: Settings) -> dict[str, str]:
     """Variables for every process: where Dagster's home and databases are, and no telemetry from anything."""

@@ -58,7 +58,7 @@ class AlpacaMarketData:
 
     Args:
         api_key, api_secret: values of ALPACA_API_KEY and ALPACA_API_SECRET.
-        access: how Alpaca is reached.
+        access: where its requests go, how long they may take and how often they are sent.
         feed: one of `FEEDS`.
         now: what time it is, to leave out a session that is still trading.
     """
@@ -93,7 +93,7 @@ class AlpacaMarketData:
         now = self._now()
         first = max(start, date.fromisoformat(FIRST_SESSION))
         wanted = sorted(set(symbols))
-        with self._access.session() as session:
+        with self._access.session(NAME) as session:
             answers, unknown = self._bars(session, wanted, first, end)
             held = [symbol for symbol in wanted if symbol not in unknown]
             events = self._events(session, held, first, end)
@@ -291,10 +291,8 @@ def _bar_frames(answers: Mapping[str, Any]) -> tuple[list[pl.DataFrame], list[Re
 
 
 def _prepared(client: Any, session: VendorSession) -> Any:
-    """``client`` on our session, which bounds, hashes and repeats requests; alpaca-py takes neither as an argument.
-
-    Its own repetition waits 3 s three times whatever the server asks for, hence is switched off.
-    """
+    """``client`` on our session, which has the patience: alpaca-py takes neither a session nor a limit of its retries
+    as an argument, and its own wait 3 s three times whatever the server asks for."""
     client._session = session
     client._retry = 0
     return client

@@ -1,7 +1,7 @@
 """Alpha Vantage over plain HTTP: raw daily bars with splits and dividends, currency pairs, bars within the day.
 
 Belongs here: asking Alpha Vantage and turning its answers into bars and actions. Does not: repairing or adjusting
-prices, retries and budgets (resources/sources/http.py).
+prices, sending again and budgets (patience.py).
 
 Every answer has status 200; what went wrong is said in its only field. A limit reached ends the fetch, a bad key is a
 setting to correct, an unknown symbol is a reject. The key travels in the address, and the service repeats it in its
@@ -69,7 +69,7 @@ class AlphaVantageMarketData:
 
     Args:
         api_key: value of ALPHAVANTAGE_API_KEY; daily adjusted bars need a premium plan.
-        access: how Alpha Vantage is reached.
+        access: where its requests go, how long they may take and how often they are sent.
         describe: ask once more for each stock to learn its name, currency and class; without it a stock is an equity in
             USD without a name.
         now: what time it is, to leave out a session that is still trading.
@@ -101,7 +101,7 @@ class AlphaVantageMarketData:
         now = self._now()
         first = max(start, date.fromisoformat(FIRST_SESSION))
         read = _Read()
-        with self._access.session() as session:
+        with self._access.session(NAME) as session:
             for symbol in sorted(set(symbols)):  # one request each, two with its description
                 calendar = PAIRS if _PAIR.match(symbol) else sessions
                 series = self._daily(session, symbol, _size(first, now, calendar))
@@ -145,7 +145,7 @@ class AlphaVantageMarketData:
                  "extended_hours": "false", "outputsize": "full" if month else "compact"}  # fmt: skip
         if month:
             query["month"] = month
-        with self._access.session() as session:
+        with self._access.session(NAME) as session:
             series = self._series(session, symbol, query, _INTRADAY_FIELDS)
         empty = INSTRUMENTS_SCHEMA.to_frame()
         if isinstance(series, Reject):

@@ -32,6 +32,7 @@ from octopus.market_data.stamps import undated_listing
 from octopus.market_data.validate import validate_instruments
 from resources.sources.base import MarketData
 from resources.sources.http import Access
+from resources.sources.patience import own_error
 
 if TYPE_CHECKING:
     from coingecko_sdk import Coingecko
@@ -86,12 +87,11 @@ class CoinGeckoMarketData:
 
     Args:
         api_key: value of COINGECKO_API_KEY, optional; None asks without a key, at a lower rate.
-        access: how CoinGecko is reached.
+        access: where its requests go, how long they may take and how often they are sent.
         plan: which plan the key belongs to; without a paid one the past year is served, no more.
         coins: CoinGecko's id of each instrument, where it is not in `COINS` and not the instrument's own name.
         quote: currency of prices, as CoinGecko writes it.
         candles: ask for candles too, for open, high and low.
-        retries: how often the client repeats a request that failed or was limited, with the pause it is told.
         now: what time it is, to leave out a day that is not over.
     """
 
@@ -107,7 +107,6 @@ class CoinGeckoMarketData:
         coins: Mapping[str, str] | None = None,
         quote: str = "usd",
         candles: bool = True,
-        retries: int = 2,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if plan == "pro" and not api_key:
@@ -120,7 +119,6 @@ class CoinGeckoMarketData:
         self._coins = {**COINS, **(coins or {})}
         self._quote = quote
         self._candles = candles
-        self._retries = retries
         self._now = now
 
     def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
@@ -138,7 +136,7 @@ class CoinGeckoMarketData:
         ids = {symbol: self._coins.get(symbol, symbol) for symbol in sorted(set(symbols))}
         frames: list[pl.DataFrame] = []
         known: list[str] = []
-        with VendorClient(self._access) as http:
+        with VendorClient(NAME, self._access) as http:
             client = self._client(http)
             names = self._names(client, sorted(set(ids.values())))
             for symbol, coin in ids.items():  # one or two requests each; nothing here loops over points
@@ -178,7 +176,7 @@ class CoinGeckoMarketData:
 
         base = f"https://{'pro-api' if self._plan == 'pro' else 'api'}.coingecko.com/api/v3"
         client = Coingecko(
-            base_url=base, http_client=http, timeout=self._access.timeout_s, max_retries=self._retries,
+            base_url=base, http_client=http, timeout=self._access.timeout_s, max_retries=0,
             pro_api_key="", demo_api_key="",
         )  # fmt: skip
         # Set afterwards: a key that is None at birth would be read from variables of the library's own.
@@ -366,6 +364,9 @@ def _ask(get: Callable[..., Any], *args: object, **options: object) -> Any:
     except coingecko_sdk.APIStatusError as error:
         raise _refused(error.status_code, error.body) from error
     except coingecko_sdk.APIError as error:
+        told = own_error(error)
+        if told is not None:
+            raise told from error
         cause = type(error.__cause__ or error).__name__
         raise SourceUnavailableError(
             f"coingecko: no answer ({cause}); check the network, the proxy and OCTOPUS_COINGECKO_URL"

@@ -1,7 +1,7 @@
 """HTTP client for vendors' libraries that are built on httpx.
 
 Belongs here: what http.py does for requests: where requests go, how long they may take, what they brought. Does not:
-any vendor's answers; repeating requests (the libraries on httpx do that themselves).
+any vendor's answers, sending again (patient_transport.py).
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import httpx
 
 from resources.sources.base import rebased
 from resources.sources.http import Access
+from resources.sources.patient_transport import PatientTransport
 
 
 class VendorClient(httpx.Client):
-    """A client that sends every request to ``access.base_url`` (None: as addressed), with its timeout, and hashes the
-    answers."""
+    """A client that sends every request to ``access.base_url`` (None: as addressed), with its timeout and patience,
+    and hashes the answers; errors begin with ``source``. The library on top should send nothing again itself."""
 
-    def __init__(self, access: Access) -> None:
-        super().__init__(timeout=access.timeout_s, follow_redirects=True)
+    def __init__(self, source: str, access: Access) -> None:
+        super().__init__(
+            timeout=access.timeout_s, follow_redirects=True, transport=PatientTransport(access.persistence(source))
+        )
         self._access = access
         self._digest = hashlib.sha256()
 

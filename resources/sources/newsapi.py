@@ -20,7 +20,7 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.ids import fingerprint
 from octopus.core.rejects import Reject, json_payload
 from resources.sources.base import TextItems, require_key
-from resources.sources.http import VendorSession
+from resources.sources.http import Access
 
 NAME = "newsapi"
 PAGE_SIZE = 100
@@ -37,7 +37,7 @@ class NewsApiNews:
 
     Args:
         api_key: value of NEWSAPI_API_KEY.
-        base_url: sends every request there instead; None: NewsAPI itself.
+        access: where its requests go, how long they may take and how often they are sent.
         max_pages: pages of 100 articles read of each query; the free plan gives one.
         now: what time it is, to refuse articles from the future.
     """
@@ -48,14 +48,12 @@ class NewsApiNews:
     def __init__(
         self,
         api_key: str | None,
-        base_url: str | None = None,
-        timeout_s: float = 20.0,
+        access: Access | None = None,
         max_pages: int = 1,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._key = require_key("NEWSAPI_API_KEY", api_key, NAME)
-        self._base_url = base_url
-        self._timeout_s = timeout_s
+        self._access = access or Access()
         self._max_pages = max_pages
         self._now = now
 
@@ -65,7 +63,7 @@ class NewsApiNews:
 
         articles: list[Any] = []
         truncated = False
-        with VendorSession(self._base_url, self._timeout_s) as session:
+        with self._access.session(NAME) as session:
             client = NewsApiClient(self._key, session=session)
             for query in search_terms(names, LONGEST_QUERY):
                 found, more = self._search(client, query, start_utc, end_utc)

@@ -24,6 +24,8 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.ids import canonical_json
 from octopus.core.rejects import Reject, json_payload
 from resources.sources.base import TextItems, require_key
+from resources.sources.http import Access
+from resources.sources.patience import SAFE_METHODS, own_error
 
 NAME = "reddit"
 DEFAULT_SUBREDDITS = ("stocks", "investing", "wallstreetbets", "SecurityAnalysis")
@@ -40,7 +42,7 @@ class RedditPosts:
     Args:
         client_id, client_secret, user_agent: values of REDDIT_CLIENT_ID, REDDIT_CLIENT_SECRET and REDDIT_USER_AGENT.
         subreddits: where to search.
-        base_url: sends every request there instead; None: Reddit itself.
+        access: where its requests go, how long they may take and how often they are sent.
         limit: submissions read of each query, newest first.
         now: what time it is, to refuse posts from the future.
     """
@@ -54,8 +56,7 @@ class RedditPosts:
         client_secret: str | None,
         user_agent: str | None,
         subreddits: Sequence[str] = DEFAULT_SUBREDDITS,
-        base_url: str | None = None,
-        timeout_s: float = 20.0,
+        access: Access | None = None,
         limit: int = 250,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -69,8 +70,7 @@ class RedditPosts:
                 where="reddit", field="subreddits", value=subreddits, remedy="name at least one subreddit"
             )
         self._subreddits = tuple(subreddits)
-        self._base_url = base_url
-        self._timeout_s = timeout_s
+        self._access = access or Access()
         self._limit = min(limit, _LARGEST_SEARCH)
         self._now = now
 
@@ -96,31 +96,63 @@ class RedditPosts:
         import praw
         import prawcore
 
-        address = {"oauth_url": self._base_url, "reddit_url": self._base_url} if self._base_url else {}
-        options: dict[str, Any] = {**self._credentials, **address, "timeout": int(self._timeout_s)}
-        try:
-            with praw.Reddit(**options, check_for_updates=False) as reddit:
-                reddit.read_only = True
-                found = reddit.subreddit("+".join(self._subreddits)).search(query, sort="new", limit=self._limit)
-                return [_record(submission) for submission in found]
-        except prawcore.exceptions.OAuthException as error:
-            raise _bad_credentials(str(error.error)) from error
-        except prawcore.exceptions.TooManyRequests as error:
-            raise SourceUnavailableError(
-                "reddit: HTTP 429, too many requests; wait some minutes and try again"
-            ) from error
-        except prawcore.exceptions.ResponseException as error:
-            status = error.response.status_code
-            if status in (401, 403):
-                raise _bad_credentials(f"HTTP {status}") from error
-            raise SourceUnavailableError(
-                f"reddit: HTTP {status}: the answer is no listing; check the subreddits "
-                f"{', '.join(self._subreddits)}, or try again later"
-            ) from error
-        except prawcore.exceptions.PrawcoreException as error:
-            raise SourceUnavailableError(
-                f"reddit: no answer ({type(error).__name__}); check the network and the proxy, or try again later"
-            ) from error
+        with self._access.session(NAME) as session:
+            try:
+                with praw.Reddit(
+                    **self._credentials, check_for_updates=False,
+                    requestor_class=_requestor_class(self._subreddits), requestor_kwargs={"session": session},
+                ) as reddit:  # fmt: skip
+                    reddit.read_only = True
+                    found = reddit.subreddit("+".join(self._subreddits)).search(query, sort="new", limit=self._limit)
+                    return [_record(submission) for submission in found]
+            except prawcore.exceptions.OAuthException as error:
+                raise _bad_credentials(str(error.error)) from error
+            except prawcore.exceptions.TooManyRequests as error:
+                raise SourceUnavailableError(
+                    "reddit: HTTP 429, too many requests; wait some minutes and try again"
+                ) from error
+            except prawcore.exceptions.ResponseException as error:
+                status = error.response.status_code
+                if status in (401, 403):
+                    raise _bad_credentials(f"HTTP {status}") from error
+                raise _no_listing(status, self._subreddits) from error
+            except prawcore.exceptions.PrawcoreException as error:
+                raise own_error(error) or _no_answer(error) from error
+
+
+def _requestor_class(subreddits: Sequence[str]) -> type[Any]:
+    import prawcore
+
+    class PatientRequestor(prawcore.Requestor):
+        """Ends a reading request where our patience ended: prawcore would begin all of it again, twice."""
+
+        def request(self, *args: Any, timeout: float | None = None, **options: Any) -> Any:
+            reads = str(args[0] if args else options.get("method")).upper() in SAFE_METHODS
+            try:
+                response = super().request(*args, timeout=timeout, **options)
+            except prawcore.exceptions.RequestException as error:
+                if not reads:
+                    raise
+                raise own_error(error) or _no_answer(error.original_exception) from error
+            # An empty body, which prawcore would take for an empty listing, loses posts without a word.
+            if reads and (response.status_code >= 500 or (response.status_code == 200 and not response.content)):
+                raise _no_listing(response.status_code, subreddits)
+            return response
+
+    return PatientRequestor
+
+
+def _no_answer(error: Exception) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"reddit: no answer ({type(error).__name__}); check the network and the proxy, or try again later"
+    )
+
+
+def _no_listing(status: int, subreddits: Sequence[str]) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"reddit: HTTP {status}: the answer is no listing; check the subreddits {', '.join(subreddits)}, or try "
+        "again later"
+    )
 
 
 def _bad_credentials(why: str) -> ConfigError:

@@ -31,6 +31,9 @@ from resources.sources.base import MarketData, TextItems
 
 NAME = "sample"
 
+RECORDED_TO = date(2022, 12, 28)
+"""The last session of the recording."""
+
 COMPANIES: Mapping[str, str] = {
     "AAPL": "Apple Inc.",
     "AMD": "Advanced Micro Devices, Inc.",
@@ -58,7 +61,7 @@ _TEXTS = Path(__file__).parent / "data"
 
 
 class SampleMarketData:
-    """Prices of 20 companies, 1990-01-02 to 2022-12-28, total-return closes only.
+    """Prices of 20 companies, 1990-01-02 to 2022-12-28 (`RECORDED_TO`), total-return closes only.
 
     Args:
         path: the file of prices; by default the one inside the installed package `skfolio`.

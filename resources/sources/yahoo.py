@@ -33,6 +33,7 @@ from octopus.market_data.schema import INSTRUMENTS_SCHEMA
 from octopus.market_data.settle import settle_actions, settle_bars
 from octopus.market_data.splits import later_split_factor
 from resources.sources.base import MarketData, rebased
+from resources.sources.http import Access
 
 if TYPE_CHECKING:
     from curl_cffi.requests import Response, Session
@@ -68,8 +69,7 @@ class YahooMarketData:
     """Daily bars and corporate actions of Yahoo Finance.
 
     Args:
-        base_url: sends every request there instead (a mirror, a proxy, a test server); None: Yahoo itself.
-        timeout_s: longest wait for each request, seconds.
+        access: where its requests go, how long they may take and how often they are sent.
         cache_dir: where yfinance keeps time zones and cookies; None: its own folder in the user's cache.
         now: what time it is, to leave out a session that is still trading.
     """
@@ -79,13 +79,11 @@ class YahooMarketData:
 
     def __init__(
         self,
-        base_url: str | None = None,
-        timeout_s: float = 20.0,
+        access: Access | None = None,
         cache_dir: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._base_url = base_url
-        self._timeout_s = timeout_s
+        self._access = access or Access()
         self._cache_dir = cache_dir
         self._now = now
 
@@ -99,9 +97,9 @@ class YahooMarketData:
         answers: list[_Answer] = []
         rejects: list[Reject] = []
         digest = hashlib.sha256()
-        with _yfinance(self._base_url, self._timeout_s, self._cache_dir, digest) as session:
+        with _yfinance(self._access, self._cache_dir, digest) as session:
             for symbol in sorted(set(symbols)):  # one request each; nothing here loops over bars
-                answer = _ask(symbol, first, session, self._timeout_s)
+                answer = _ask(symbol, first, session, self._access.timeout_s)
                 if isinstance(answer, Reject):
                     rejects.append(answer)
                 else:
@@ -231,9 +229,7 @@ def _instrument(answer: _Answer) -> dict[str, object]:
 
 
 @contextmanager
-def _yfinance(
-    base_url: str | None, timeout_s: float, cache_dir: Path | None, digest: hashlib._Hash
-) -> Iterator[Session[Response]]:
+def _yfinance(access: Access, cache_dir: Path | None, digest: hashlib._Hash) -> Iterator[Session[Response]]:
     """A session for yfinance, with the library told to raise its errors for as long as it lasts."""
     import yfinance
     from yfinance.data import YfData
@@ -250,30 +246,45 @@ def _yfinance(
             # yfinance calls pandas in ways that pandas 4 will drop: nothing that a user of ours can act on.
             warnings.simplefilter("ignore", DeprecationWarning)
             # Not closed: yfinance keeps it for the process, and others in it may use yfinance too.
-            yield _session(base_url, timeout_s, digest)
+            yield _session(access, digest)
     finally:
         yfinance.config.debug.hide_exceptions = hidden
 
 
-def _session(base_url: str | None, timeout_s: float, digest: hashlib._Hash) -> Session[Response]:
+def _session(access: Access, digest: hashlib._Hash) -> Session[Response]:
     from curl_cffi import requests as curl
 
+    persistence = access.persistence(NAME)
+    passing = (
+        curl.exceptions.ConnectionError,
+        curl.exceptions.Timeout,
+        curl.exceptions.ProxyError,
+        # A body cut short, and HTTP/2 streams that end early.
+        curl.exceptions.HTTPError,
+        curl.exceptions.ChunkedEncodingError,
+    )
+
     class YahooSession(curl.Session):  # type: ignore[type-arg]
-        """Sends yfinance's requests to ``base_url``, bounds their time, hashes charts, refuses what is no answer."""
+        """Sends yfinance's requests to ``base_url`` with patience, hashes charts, refuses what is no answer."""
 
         refusals = 0
 
         def request(self, method: Any, url: str, *args: Any, **options: Any) -> Any:
-            options["timeout"] = timeout_s
-            response = super().request(method, rebased(url, base_url), *args, **options)
+            options["timeout"] = access.timeout_s
+            send = super().request
+            response: Any = persistence.send(
+                method, lambda: send(method, rebased(url, access.base_url), *args, **options), passing
+            )
             if "/v8/finance/chart/" in url:
-                self.refusals = self.refusals + 1 if _is_refusal(response.status_code) else 0
-                # yfinance meets the first with a fresh cookie; the second it would take for an unknown symbol.
-                if self.refusals > 1:
+                status = response.status_code
+                self.refusals = self.refusals + 1 if _is_refusal(status) else 0
+                # yfinance meets the first with a fresh cookie, which mends no failure of the service; the second it
+                # would take for an unknown symbol.
+                if status >= 500 or self.refusals > 1:
                     raise SourceUnavailableError(
-                        f"yahoo: HTTP {response.status_code}: the service refuses or is down; try again later"
+                        f"yahoo: HTTP {status}: the service refuses or is down; try again later"
                     )
-                if response.status_code < 400:
+                if status < 400:
                     _require_json(response)
                 digest.update(response.content)
             return response

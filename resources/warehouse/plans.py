@@ -88,6 +88,26 @@ class Plans:
             prices={row["instrument"]: row["price"] for row in named},
         )
 
+    def book(self, account: str, session: date) -> tuple[Decimal, dict[str, Decimal]] | None:
+        """Cash and positions of our own book at the close of ``session``; None before the book's first day."""
+        heads = self.warehouse.rows(
+            """
+            select session, cash from execution.nav where account = %s and session <= %s
+            order by session desc limit 1
+            """,
+            [account, session],
+        )
+        if not heads:
+            return None
+        rows = self.warehouse.rows(
+            """
+            select instrument, quantity from execution.positions
+            where account = %s and session = %s and quantity <> 0
+            """,
+            [account, heads[0]["session"]],
+        )
+        return heads[0]["cash"], {row["instrument"]: row["quantity"] for row in rows}
+
     # -- the plan ----------------------------------------------------------------------------------------------------
 
     def save_plan(self, batch: Batch, decision_id: str, snapshot_id: str, now: datetime) -> bool:

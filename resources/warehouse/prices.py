@@ -43,6 +43,13 @@ class WarehousePrices:
         opening = rows[0]["open"]
         return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
 
+    def last_session(self) -> date | None:
+        """The latest session of which any bar is stored; None before the first."""
+        latest: date | None = self.warehouse.scalar(
+            "select max(session) from raw.bars where source = %s", [self.source]
+        )
+        return latest
+
     def last_close(self, instrument: str, session: date) -> Decimal | None:
         """The latest close at or before ``session``; None before the instrument's first bar."""
         close = self.warehouse.scalar(

@@ -89,6 +89,9 @@ class TableFeed:
     def bar(self, instrument: str, session: date) -> Bar | None:
         return self.bars.get((instrument, session))
 
+    def last_session(self) -> date | None:
+        return max((day for _, day in self.bars), default=None)
+
     def last_close(self, instrument: str, session: date) -> Decimal | None:
         days = [day for name, day in self.bars if name == instrument and day <= session]
         return self.bars[instrument, max(days)].close if days else None

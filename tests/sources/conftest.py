@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from resources.sources.http import Access
+from resources.sources.patience import Patience
+
+HASTY = Patience(attempts=2, base_s=0.001)
+"""One more attempt, at once."""
+
 
 @dataclass
 class Vendor:
@@ -42,6 +48,10 @@ class Vendor:
         if found[3].get("X-Once") == "True":
             self.routes.remove(found)
         return found
+
+    def access(self, timeout_s: float = 5.0) -> Access:
+        """How a source reaches it."""
+        return Access(self.url, timeout_s, HASTY)
 
     def paths(self, part: str = "") -> list[str]:
         return [path for _, path, _ in self.asked if part in path]
@@ -88,6 +98,12 @@ def closed_port_url() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody(closed_port_url: str) -> Access:
+    """How a source reaches an address where nothing listens."""
+    return Access(closed_port_url, 2.0, HASTY)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.alpaca import AlpacaMarketData
 from resources.sources.http import Access
+from resources.sources.patience import Patience
 
 KEY, SECRET = "AK0123456789", "secret-of-the-key"
 XNYS = Sessions()
@@ -37,7 +38,7 @@ def recorded(test_data: Path):
 
 @pytest.fixture
 def source(vendor) -> AlpacaMarketData:
-    return AlpacaMarketData(KEY, SECRET, Access(vendor.url, 5), now=lambda: NOW)
+    return AlpacaMarketData(KEY, SECRET, vendor.access(), now=lambda: NOW)
 
 
 def test_bars_are_raw_and_dated_in_new_york(vendor, source, recorded):
@@ -70,7 +71,7 @@ def test_bars_are_raw_and_dated_in_new_york(vendor, source, recorded):
 def test_the_feed_can_be_chosen(vendor, recorded):
     vendor.answer(BARS, recorded("test_multisymbol_get_bars"))
     vendor.answer(EVENTS, NO_EVENTS)
-    source = AlpacaMarketData(KEY, SECRET, Access(vendor.url, 5), feed="sip", now=lambda: NOW)
+    source = AlpacaMarketData(KEY, SECRET, vendor.access(), feed="sip", now=lambda: NOW)
     day = date(2022, 3, 9)
     assert source.fetch(["AAPL", "TSLA"], day, day, XNYS).bars["instrument"].to_list() == ["AAPL", "TSLA"]
     assert "feed=sip" in vendor.paths(BARS)[0]
@@ -101,7 +102,7 @@ def events(vendor, source, recorded):
         vendor.answer(EVENTS, body)
         vendor.answer(BARS, {"bars": {}, "next_page_token": None})
         # A window without bars to expect: only actions are asked about here.
-        quiet = AlpacaMarketData(KEY, SECRET, Access(vendor.url, 5), now=lambda: datetime(2023, 1, 2, tzinfo=UTC))
+        quiet = AlpacaMarketData(KEY, SECRET, vendor.access(), now=lambda: datetime(2023, 1, 2, tzinfo=UTC))
         return quiet.fetch(symbols, date(2023, 1, 3), date(2024, 9, 3), XNYS)
 
     return fetch
@@ -215,7 +216,7 @@ def test_a_session_that_still_trades_is_no_bar_and_a_late_one_comes_next_time(ve
     vendor.answer(EVENTS, NO_EVENTS)
     day = date(2022, 3, 9)
     moments = iter([datetime(2022, 3, 9, 20, tzinfo=UTC), datetime(2022, 3, 9, 21, 15, tzinfo=UTC)])
-    source = AlpacaMarketData(KEY, SECRET, Access(vendor.url, 5), now=lambda: next(moments))
+    source = AlpacaMarketData(KEY, SECRET, vendor.access(), now=lambda: next(moments))
     brought = [source.fetch(["AAPL", "TSLA"], day, day, XNYS) for _ in range(2)]
     assert [(data.bars.height, data.rejects) for data in brought] == [(0, []), (2, [])]
 
@@ -295,6 +296,6 @@ def test_a_cut_answer_and_nobody_there(vendor, source, recorded, closed_port_url
     vendor.answer(BARS, recorded("test_multisymbol_get_bars"), cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer for bars"):
         source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
-    away = AlpacaMarketData(KEY, SECRET, Access(closed_port_url, 2), now=lambda: NOW)
+    away = AlpacaMarketData(KEY, SECRET, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network"):
         away.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)

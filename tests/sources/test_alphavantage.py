@@ -18,6 +18,7 @@ from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.alphavantage import AlphaVantageMarketData
 from resources.sources.http import Access
+from resources.sources.patience import Patience
 
 KEY = "KEY0123456789"
 XNYS = Sessions()
@@ -37,7 +38,7 @@ def recorded(test_data: Path):
 
 @pytest.fixture
 def source(vendor) -> AlphaVantageMarketData:
-    return AlphaVantageMarketData(KEY, Access(vendor.url, 5), describe=False, now=lambda: NOW)
+    return AlphaVantageMarketData(KEY, vendor.access(), describe=False, now=lambda: NOW)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_pair_keeps_the_days_of_its_own_market(vendor, source, recorded):
 def test_stocks_are_described_by_a_search(vendor, ibm, recorded):
     vendor.answer(DAILY, ibm)
     vendor.answer("function=SYMBOL_SEARCH", recorded("pricehist/search-ibm.json"))
-    source = AlphaVantageMarketData(KEY, Access(vendor.url, 5), now=lambda: NOW)
+    source = AlphaVantageMarketData(KEY, vendor.access(), now=lambda: NOW)
     found = source.fetch(["IBM", "IBMJ", "IBMX"], START, END, XNYS).instruments
     assert found.select("instrument", "name", "currency", "asset_class").rows() == [
         ("IBM", "International Business Machines Corp", "USD", "equity"),
@@ -224,7 +225,7 @@ def test_a_late_bar_comes_with_the_next_fetch_and_changes_no_other(vendor, sourc
 def test_a_session_that_still_trades_is_no_bar_and_a_future_one_is_refused(vendor, ibm):
     afternoon = datetime(2021, 1, 8, 19, tzinfo=UTC)
     vendor.answer(DAILY, ibm)
-    source = AlphaVantageMarketData(KEY, Access(vendor.url, 5), describe=False, now=lambda: afternoon)
+    source = AlphaVantageMarketData(KEY, vendor.access(), describe=False, now=lambda: afternoon)
     data = source.fetch(["IBM"], START, END, XNYS)
     assert data.bars["session"].max() == date(2021, 1, 7)
     assert [(reject.reason, reject.payload["session"]) for reject in data.rejects] == [
@@ -264,7 +265,7 @@ def test_a_cut_answer_and_nobody_there(vendor, source, ibm, closed_port_url):
     vendor.answer(DAILY, ibm, cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer") as cut:
         source.fetch(["IBM"], START, END, XNYS)
-    away = AlphaVantageMarketData(KEY, Access(closed_port_url, 2), now=lambda: NOW)
+    away = AlphaVantageMarketData(KEY, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network") as alone:
         away.fetch(["IBM"], START, END, XNYS)
     for caught in (cut, alone):
@@ -279,7 +280,7 @@ def test_a_missing_key_names_its_variable():
 def test_bars_within_the_day_are_known_at_their_end(vendor, recorded):
     now = datetime(2017, 12, 18, 19, 56, 30, tzinfo=UTC)
     vendor.answer("function=TIME_SERIES_INTRADAY", recorded("romeltorres/mock_time_series"))
-    source = AlphaVantageMarketData(KEY, Access(vendor.url, 5), now=lambda: now)
+    source = AlphaVantageMarketData(KEY, vendor.access(), now=lambda: now)
     data = source.fetch_intraday("MSFT", XNYS, "1min")
     assert data.bars.schema == BARS_SCHEMA
     last = data.bars.row(-1, named=True)

@@ -16,6 +16,7 @@ from octopus.core.sessions import Sessions
 from octopus.market_data.schema import BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.coingecko import CoinGeckoMarketData
 from resources.sources.http import Access
+from resources.sources.patience import Patience
 
 KEY = "CG-0123456789"
 XNYS = Sessions()
@@ -79,7 +80,7 @@ def candles(closes: pl.DataFrame, hours: int = 4) -> list[list[float]]:
 
 @pytest.fixture
 def source(vendor) -> CoinGeckoMarketData:
-    return CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, candles=False, now=lambda: NOW)
+    return CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: NOW)
 
 
 def test_the_close_of_a_day_is_the_price_of_the_next_midnight(vendor, source, chart, closes, recorded):
@@ -107,7 +108,7 @@ def test_prices_within_a_day_are_no_close(vendor, recorded):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, recorded(CHART))
     now = datetime(2018, 8, 28, 12, tzinfo=UTC)
-    source = CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, candles=False, now=lambda: now)
+    source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: now)
     data = source.fetch(["BTC"], date(2018, 8, 26), date(2018, 8, 27), XNYS)
     assert data.bars.is_empty()
     (reject,) = data.rejects
@@ -121,7 +122,7 @@ def test_a_midnight_among_the_recorded_points_is_the_close_of_the_day_before(ven
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, body)
     now = datetime(2018, 8, 28, 12, tzinfo=UTC)
-    source = CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, candles=False, now=lambda: now)
+    source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: now)
     bars = source.fetch(["BTC"], date(2018, 8, 20), date(2018, 8, 27), XNYS).bars
     assert bars.select("session", "close", "volume").rows() == [(date(2018, 8, 26), 6710.5, None)]
 
@@ -143,7 +144,7 @@ def test_a_day_that_is_not_over_is_no_bar(vendor, chart):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
     early = datetime(2021, 2, 8, 0, 14, tzinfo=UTC)
-    source = CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, candles=False, now=lambda: early)
+    source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: early)
     data = source.fetch(["BTC"], START, date(2021, 2, 8), XNYS)
     assert data.bars["session"].max() == date(2021, 2, 6)
     assert data.rejects == []
@@ -155,7 +156,7 @@ def test_candles_that_tile_a_day_give_its_open_and_range(vendor, chart, closes):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
     vendor.answer(OHLC, list(reversed(body)))
-    source = CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, now=lambda: NOW)
+    source = CoinGeckoMarketData(KEY, vendor.access(), now=lambda: NOW)
     data = source.fetch(["BTC"], START, END, XNYS)
     whole = data.bars.filter(pl.col("session") != date(2021, 2, 2))
     expected = closes.filter(pl.col("session") != date(2021, 2, 2))
@@ -171,7 +172,7 @@ def test_candles_of_four_days_tile_none(vendor, chart, closes):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
     vendor.answer(OHLC, four)
-    bars = CoinGeckoMarketData(KEY, Access(vendor.url, 5), retries=0, now=lambda: NOW).fetch(
+    bars = CoinGeckoMarketData(KEY, vendor.access(), now=lambda: NOW).fetch(
         ["BTC"], START, END, XNYS
     ).bars  # fmt: skip
     assert bars.height == 7
@@ -185,7 +186,7 @@ def test_the_key_travels_in_the_header_of_its_plan(vendor, chart, monkeypatch):
     vendor.answer(CHART, chart)
     for plan, key in (("demo", KEY), ("pro", KEY), ("demo", None)):
         source = CoinGeckoMarketData(
-            key, Access(vendor.url, 5), plan=plan, retries=0, candles=False, now=lambda: NOW
+            key, vendor.access(), plan=plan, candles=False, now=lambda: NOW
         )  # fmt: skip
         assert source.fetch(["BTC"], START, END, XNYS).bars.height == 7
     sent = [
@@ -283,7 +284,7 @@ def test_a_cut_answer_and_nobody_there(vendor, source, chart, closed_port_url):
     vendor.answer(CHART, chart, cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer"):
         source.fetch(["BTC"], START, END, XNYS)
-    away = CoinGeckoMarketData(KEY, Access(closed_port_url, 2), retries=0, now=lambda: NOW)
+    away = CoinGeckoMarketData(KEY, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network"):
         away.fetch(["BTC"], START, END, XNYS)
 

@@ -15,6 +15,7 @@ from resources.sources.base import missing_variables, rebased
 from resources.sources.coingecko import CoinGeckoMarketData
 from resources.sources.http import Access
 from resources.sources.newsapi import NewsApiNews
+from resources.sources.patience import BudgetExhaustedError, Refusal
 from resources.sources.reddit import RedditPosts
 from resources.sources.sample import SampleMarketData
 from resources.sources.yahoo import YahooMarketData
@@ -67,13 +68,12 @@ LATER = datetime(2022, 12, 28, 12, tzinfo=UTC)
 @pytest.fixture
 def fetches(vendor, yfinance_cache) -> dict[str, Callable[[], int]]:
     """How many rows each source brings when asked."""
-    sample, yahoo = SampleMarketData(), YahooMarketData(vendor.url, timeout_s=3, cache_dir=yfinance_cache)
-    news = NewsApiNews("key", vendor.url, timeout_s=3)
-    posts = RedditPosts("id", "secret", "test: octopus", ["stocks"], vendor.url, timeout_s=3)
-    access = Access(vendor.url, 3)
-    daily = AlphaVantageMarketData("key", access, describe=False, now=lambda: LATER)
-    stocks = AlpacaMarketData("key", "secret", access, now=lambda: LATER)
-    coins = CoinGeckoMarketData("key", access, retries=0, candles=False, now=lambda: LATER)
+    sample, yahoo = SampleMarketData(), YahooMarketData(vendor.access(), cache_dir=yfinance_cache)
+    news = NewsApiNews("key", vendor.access())
+    posts = RedditPosts("id", "secret", "test: octopus", ["stocks"], vendor.access())
+    daily = AlphaVantageMarketData("key", vendor.access(), describe=False, now=lambda: LATER)
+    stocks = AlpacaMarketData("key", "secret", vendor.access(), now=lambda: LATER)
+    coins = CoinGeckoMarketData("key", vendor.access(), candles=False, now=lambda: LATER)
     return {
         "alphavantage": lambda: daily.fetch(["AAPL"], DAY, DAY, Sessions()).bars.height,
         "alpaca": lambda: stocks.fetch(["AAPL"], DAY, DAY, Sessions()).bars.height,
@@ -132,3 +132,28 @@ def test_a_source_without_its_keys_is_named_before_it_is_made():
 def test_an_address_is_moved_with_its_path_and_query():
     assert rebased("https://a.example/v1/x?y=1", None) == "https://a.example/v1/x?y=1"
     assert rebased("https://a.example/v1/x?y=1", "http://127.0.0.1:8/mirror/") == "http://127.0.0.1:8/mirror/v1/x?y=1"
+
+
+class Spent:
+    """A budget of which nothing is left."""
+
+    def spend(self) -> Refusal:
+        return Refusal(25, 86_400, datetime(2022, 12, 29, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("name", ["alpaca", "alphavantage", "coingecko"])
+def test_patience_and_budget_reach_the_vendors_client(vendor, fetches, name):
+    vendor.answer("/v1/corporate-actions", {"corporate_actions": {}, "next_page_token": None})
+    vendor.answer("/coins/markets", [])
+    vendor.answer(ROUTES[name][0], b"oops", status=503, once=True)
+    vendor.answer(ROUTES[name][0], ROUTES[name][1], cut=False)
+    assert fetches[name]() == 1, "one failure passes"
+    assert len(vendor.paths(ROUTES[name][0])) == 2, "and nobody but us sends again"
+    broke = Access(vendor.url, budget=Spent())
+    source = {
+        "alpaca": lambda: AlpacaMarketData("key", "secret", broke),
+        "alphavantage": lambda: AlphaVantageMarketData("key", broke),
+        "coingecko": lambda: CoinGeckoMarketData("key", broke),
+    }[name]()
+    with pytest.raises(BudgetExhaustedError, match=f"^{name}: our budget of 25 requests in a day is spent"):
+        source.fetch(["AAPL"], DAY, DAY, Sessions())

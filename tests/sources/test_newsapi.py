@@ -27,7 +27,7 @@ def page(test_data: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def news(vendor) -> NewsApiNews:
-    return NewsApiNews(KEY, vendor.url, timeout_s=5)
+    return NewsApiNews(KEY, vendor.access())
 
 
 def test_articles_are_linked_stamped_and_hashed(vendor, news, page):
@@ -85,7 +85,7 @@ def test_malformed_articles_are_rejected_with_their_reason(vendor, news, page):
         dict(good, title="", description=""),
     ]
     vendor.answer("/v2/everything", broken)
-    source = NewsApiNews(KEY, vendor.url, now=lambda: datetime(2022, 9, 28, 12, tzinfo=UTC))
+    source = NewsApiNews(KEY, vendor.access(), now=lambda: datetime(2022, 9, 28, 12, tzinfo=UTC))
     found = source.fetch(NAMES, START, END)
     assert found.items.is_empty()
     assert sorted(reject.reason for reject in found.rejects) == [
@@ -110,8 +110,8 @@ def test_more_than_the_plan_gives_is_said(vendor, page):
     )
     vendor.answer("page=1", full)
     vendor.answer("page=2", {"status": "error", "code": "maximumResultsReached", "message": "upgrade"}, status=426)
-    assert NewsApiNews(KEY, vendor.url).fetch(NAMES, START, END).truncated
-    assert NewsApiNews(KEY, vendor.url, max_pages=3).fetch(NAMES, START, END).truncated
+    assert NewsApiNews(KEY, vendor.access()).fetch(NAMES, START, END).truncated
+    assert NewsApiNews(KEY, vendor.access(), max_pages=3).fetch(NAMES, START, END).truncated
     assert len(vendor.paths("page=2")) == 1
 
 
@@ -144,9 +144,9 @@ def test_a_missing_key_names_its_variable():
         NewsApiNews(None)
 
 
-def test_a_cut_answer_and_nobody_there(vendor, news, page, closed_port_url):
+def test_a_cut_answer_and_nobody_there(vendor, news, page, nobody):
     vendor.answer("/v2/everything", page, cut=True)
     with pytest.raises(SourceUnavailableError, match="newsapi"):
         news.fetch(NAMES, START, END)
     with pytest.raises(SourceUnavailableError, match="check the network"):
-        NewsApiNews(KEY, closed_port_url, timeout_s=2).fetch(NAMES, START, END)
+        NewsApiNews(KEY, nobody).fetch(NAMES, START, END)

@@ -30,7 +30,7 @@ def listing(test_data: Path) -> dict[str, Any]:
 def reddit(vendor, test_data: Path) -> RedditPosts:
     tape = json.loads((test_data / "wire/reddit/praw_cassettes/TestSubreddit.test_search.json").read_text())
     vendor.answer("/api/v1/access_token", tape["interactions"][0]["response"]["body"]["string"].encode())
-    return RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], vendor.url, timeout_s=5)
+    return RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], vendor.access())
 
 
 def test_posts_are_linked_and_stamped(vendor, reddit, listing):
@@ -81,7 +81,7 @@ def test_malformed_posts_are_rejected(vendor, reddit, listing):
     broken["data"]["children"] = [one, two, three]
     vendor.answer("/r/stocks/search", broken)
     source = RedditPosts(
-        "client", SECRET, "test: octopus", ["stocks"], vendor.url, now=lambda: datetime(2016, 1, 1, tzinfo=UTC)
+        "client", SECRET, "test: octopus", ["stocks"], vendor.access(), now=lambda: datetime(2016, 1, 1, tzinfo=UTC)
     )
     found = source.fetch(NAMES, START, END)
     assert found.items.is_empty()
@@ -116,7 +116,7 @@ def test_a_failing_service_is_one_clear_error(vendor, reddit, status, body, says
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_name_their_variables(vendor, status):
     vendor.answer("/api/v1/access_token", {"message": "Unauthorized", "error": status}, status=status)
-    source = RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], vendor.url, timeout_s=5)
+    source = RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], vendor.access())
     with pytest.raises(ConfigError, match="REDDIT_CLIENT_ID, REDDIT_CLIENT_SECRET") as caught:
         source.fetch(NAMES, START, END)
     assert SECRET not in str(caught.value)
@@ -130,7 +130,7 @@ def test_a_missing_key_names_its_variable(lacking):
         RedditPosts(*keys)
 
 
-def test_nobody_there(closed_port_url):
-    source = RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], closed_port_url, timeout_s=2)
+def test_nobody_there(nobody):
+    source = RedditPosts("client", SECRET, "test: octopus reads posts", ["stocks"], nobody)
     with pytest.raises(SourceUnavailableError, match="check the network"):
         source.fetch(NAMES, START, END)

@@ -38,7 +38,7 @@ def recorded(test_data: Path):
 @pytest.fixture
 def yahoo(vendor, yfinance_cache):
     vendor.answer("getcrumb", b"crumb", kind="text/plain")
-    return YahooMarketData(vendor.url, timeout_s=5, cache_dir=yfinance_cache, now=lambda: NOW)
+    return YahooMarketData(vendor.access(), cache_dir=yfinance_cache, now=lambda: NOW)
 
 
 def with_bar_and_split(chart: dict[str, Any], day: datetime, ratio: tuple[int, int]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def test_malformed_bars_go_to_quarantine_and_the_rest_is_kept(vendor, yahoo, rec
 def test_a_session_that_still_trades_is_no_bar_yet(vendor, yfinance_cache, recorded):
     vendor.answer("chart/AAPL", recorded(AAPL))
     in_the_afternoon = datetime(2020, 11, 6, 19, 0, tzinfo=UTC)
-    source = YahooMarketData(vendor.url, cache_dir=yfinance_cache, now=lambda: in_the_afternoon)
+    source = YahooMarketData(vendor.access(), cache_dir=yfinance_cache, now=lambda: in_the_afternoon)
     data = source.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS)
     assert data.bars["session"].max() == date(2020, 11, 5)
     assert data.rejects == []
@@ -231,8 +231,8 @@ def test_a_cut_answer_is_no_answer(vendor, yahoo, recorded):
         yahoo.fetch(["MSFT"], START, END, XNYS)
 
 
-def test_nobody_there(closed_port_url, yfinance_cache):
-    source = YahooMarketData(closed_port_url, timeout_s=2, cache_dir=yfinance_cache)
+def test_nobody_there(nobody, yfinance_cache):
+    source = YahooMarketData(nobody, cache_dir=yfinance_cache)
     with pytest.raises(SourceUnavailableError, match="check the network"):
         source.fetch(["MSFT"], START, END, XNYS)
 
