@@ -6,16 +6,16 @@ Belongs here: the point-in-time columns of market data that a vendor does not st
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import polars as pl
 
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import DECISION_DELAY, FIRST_SESSION, Sessions
 from octopus.core.types import DateArray
-from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, UTC_INSTANT
+from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, UTC_INSTANT
 
 BAR_PUBLICATION_DELAY = timedelta(minutes=15)
 """From the close to the daily bar in vendors' feeds: inside `sessions.DECISION_DELAY`, so that T's bar decides T."""
@@ -50,14 +50,51 @@ def stamp_actions(frame: pl.DataFrame, sessions: Sessions) -> pl.DataFrame:
     that can be right (the price opens without the dividend), hence the most cautious.
 
     Args:
-        frame: columns source, instrument, session, kind, value.
+        frame: columns source, instrument, session, kind, value and, where a kind has one, detail.
     """
     opens = _instants(frame["session"], sessions, "opens")
+    if "detail" not in frame.columns:
+        frame = frame.with_columns(detail=pl.lit(None, pl.String))
     return (
         frame.with_columns(ts=opens, known_at=opens, known_at_imputed=pl.lit(True))
         .select(ACTIONS_SCHEMA.names())
         .cast(ACTIONS_SCHEMA)
     )
+
+
+def stamp_adjusted(frame: pl.DataFrame, sessions: Sessions, fetched: datetime) -> pl.DataFrame:
+    """Add ``ts`` (close of the session) and ``known_at`` (the fetch, recorded) to vendors' adjusted closes.
+
+    Args:
+        frame: columns source, instrument, session, adj_close.
+    """
+    moment = pl.lit(fetched.astimezone(UTC)).cast(UTC_INSTANT)
+    return (
+        frame.with_columns(
+            ts=_instants(frame["session"], sessions, "closes"), known_at=moment, known_at_imputed=pl.lit(False)
+        )
+        .select(ADJUSTED_SCHEMA.names())
+        .cast(ADJUSTED_SCHEMA)
+    )
+
+
+def finished(frame: pl.DataFrame, sessions: Sessions, now: datetime) -> pl.DataFrame:
+    """``frame`` without the session that still trades or is not published yet: a price in passing is no bar.
+
+    Only that session: a row further in the future stays, to be refused by `validate_bars`.
+    """
+    published = now.astimezone(UTC) - BAR_PUBLICATION_DELAY + DECISION_DELAY
+    # `session_of` takes the session decided at that very instant; here it is published already.
+    (current,) = sessions.session_of(pd.DatetimeIndex([published + timedelta(microseconds=1)]))
+    return frame.filter(pl.col("session").is_null() | (pl.col("session") != _as_date(current)))
+
+
+def undated_listing(sessions: Sessions) -> datetime:
+    """``ts`` of an instrument whose vendor does not say when it was listed: the calendar's first opening.
+
+    The same in every fetch, whatever its window, so that one instrument stays one row.
+    """
+    return sessions.open_utc(sessions.next(date.fromisoformat(FIRST_SESSION) - timedelta(days=1)))
 
 
 def _instants(days: pl.Series, sessions: Sessions, which: Literal["opens", "closes"]) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Which bars and corporate actions are refused, and why.
+"""Which instruments, bars, adjusted closes and corporate actions are refused, and why.
 
 Belongs here: rules on single records that make one unusable. Does not: suspicions about series, such as outliers or
 stale prices (octopus/warehouse/quality.py): those keep the record and report a finding.
@@ -12,7 +12,7 @@ import polars as pl
 
 from octopus.core.rejects import Reject, Rule, split_rejects
 from octopus.core.sessions import Sessions
-from octopus.market_data.schema import UTC_INSTANT
+from octopus.market_data.schema import ACTION_KINDS, ASSET_CLASSES, DETAILED_KINDS, UTC_INSTANT
 
 RANGE_TOLERANCE = 1e-4
 """How far, as a fraction of its price plus one unit, an open or close may lie outside the range: vendors round."""
@@ -45,23 +45,74 @@ def validate_bars(
     return split_rejects(frame, rules, key=("source", "instrument", "ts"), table="bars")
 
 
+def validate_adjusted(
+    frame: pl.DataFrame, sessions: Sessions, now: datetime | None = None
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Split vendors' adjusted closes (`schema.ADJUSTED_SCHEMA`) into good rows and rejects, like `validate_bars`."""
+    price = pl.col("adj_close")
+    rules = [
+        *_day_rules("session date", sessions),
+        *_time_rules(now),
+        Rule(price.is_null() | price.is_nan(), "adj_close is missing"),
+        Rule(price.is_infinite() | (price <= 0), pl.format("adj_close {} is not a positive number", price)),
+    ]
+    return split_rejects(frame, rules, key=("source", "instrument", "ts"), table="adjusted_closes")
+
+
 def validate_actions(frame: pl.DataFrame, sessions: Sessions) -> tuple[pl.DataFrame, list[Reject]]:
-    """Split corporate actions (`schema.ACTIONS_SCHEMA`) into good rows and rejects, like `validate_bars`."""
-    value, kind = pl.col("value"), pl.col("kind")
+    """Split corporate actions (`schema.ACTIONS_SCHEMA`) into good rows and rejects, like `validate_bars`.
+
+    An action may be known before its ex-date: it is announced. Its reads ask for both.
+    """
+    value, kind, detail = pl.col("value"), pl.col("kind"), pl.col("detail")
+    shown = value.cast(pl.String).fill_null("nothing")
     rules = [
         *_day_rules("ex-date", sessions),
-        *_time_rules(None),
-        Rule(~kind.is_in(["split", "dividend"]), pl.format("kind {} is neither split nor dividend", kind)),
+        Rule(pl.col("known_at").is_null(), "when it became known is missing"),
+        Rule(kind.is_null(), "the kind is missing"),
+        Rule(~kind.is_in(ACTION_KINDS), pl.format(f"kind {{}} is none of {', '.join(ACTION_KINDS)}", kind)),
         Rule(
-            value.is_null() | ~value.is_finite() | (value <= 0),
-            pl.format("{} of {} is not a positive number", kind, value.cast(pl.String).fill_null("nothing")),
+            value.is_null() | ~value.is_finite() | (value < 0) | ((value == 0) & (kind != "delisting")),
+            pl.format("{} of {} is not a positive number", kind, shown),
         ),
         Rule(
             (kind == "split") & ~value.is_between(1 / MAX_SPLIT_RATIO, MAX_SPLIT_RATIO),
             pl.format("split ratio {} is beyond 1:1000 or 1000:1", value),
         ),
+        Rule(
+            kind.is_in(DETAILED_KINDS) & (detail.is_null() | (detail == "")), pl.format("{} names no new symbol", kind)
+        ),
+        Rule((kind == "symbol_change") & (detail == pl.col("instrument")), pl.format("{} to the same symbol", kind)),
+        Rule((kind == "symbol_change") & (value != 1), pl.format("symbol_change of {} is not 1", value)),
     ]
     return split_rejects(frame, rules, key=("source", "instrument", "ts", "kind"), table="corporate_actions")
+
+
+def validate_instruments(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Reject]]:
+    """Split instruments (`schema.INSTRUMENTS_SCHEMA`) into good rows and rejects, like `validate_bars`."""
+    rules = [Rule(pl.col("instrument").is_null() | (pl.col("instrument") == ""), "the instrument is missing")]
+    for name in ("exchange", "currency", "ts", "known_at"):
+        text = pl.col(name).cast(pl.String)
+        rules.append(Rule(text.is_null() | (text == ""), f"{name} is missing"))
+    for name, allowed in (("asset_class", ASSET_CLASSES), ("price_basis", ("raw", "total_return"))):
+        held = pl.col(name)
+        rules.append(
+            Rule(
+                held.is_null() | ~held.is_in(allowed),
+                pl.format(f"{name} {{}} is none of {', '.join(allowed)}", held.fill_null("nothing")),
+            )
+        )
+    for name in ("lot_size", "tick_size"):
+        size = pl.col(name)
+        rules.append(Rule(~size.is_finite() | (size <= 0), pl.format(f"{name} {{}} is not a positive number", size)))
+    rules += [
+        Rule(pl.col("lot_size").is_null(), "lot_size is missing"),
+        Rule(
+            pl.col("member_to") < pl.col("member_from"),
+            pl.format("member_to {} is before member_from {}", pl.col("member_to"), pl.col("member_from")),
+        ),
+    ]
+    return split_rejects(frame, rules, key=("source", "instrument", "ts"), table="instruments")
 
 
 def _day_rules(what: str, sessions: Sessions) -> list[Rule]:

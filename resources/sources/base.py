@@ -16,6 +16,7 @@ import polars as pl
 from octopus.core.errors import ConfigError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
+from octopus.market_data.schema import ADJUSTED_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class MarketData:
         instruments, bars, actions: valid rows, by `octopus.market_data.schema`.
         rejects: refused records and symbols that the vendor could not serve, each with its reason.
         payload_hash: fingerprint of the bytes the vendor sent.
+        adjusted: the vendor's own adjusted closes where it has them, only to compare ours with.
     """
 
     instruments: pl.DataFrame
@@ -33,6 +35,7 @@ class MarketData:
     actions: pl.DataFrame
     rejects: list[Reject]
     payload_hash: str
+    adjusted: pl.DataFrame = field(default_factory=ADJUSTED_SCHEMA.to_frame)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,12 @@ class MarketDataSource(Protocol):
         ...
 
     def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """Sessions ``start`` to ``end``, both inclusive, of ``symbols``."""
+        """Sessions ``start`` to ``end``, both inclusive, of ``symbols``.
+
+        Args:
+            sessions: calendar of the exchange that stocks and funds trade on. Currency pairs and coins keep calendars
+                of their own (24/5, 24/7): stamped with a stock exchange's close they would be known before they were.
+        """
         ...
 
 

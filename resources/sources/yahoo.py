@@ -29,10 +29,9 @@ from octopus.core.errors import SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
 from octopus.core.types import DateArray, FloatArray
-from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA, UTC_INSTANT
+from octopus.market_data.schema import INSTRUMENTS_SCHEMA
+from octopus.market_data.settle import settle_actions, settle_bars
 from octopus.market_data.splits import later_split_factor
-from octopus.market_data.stamps import BAR_PUBLICATION_DELAY, stamp_actions, stamp_bars
-from octopus.market_data.validate import validate_actions, validate_bars
 from resources.sources.base import MarketData, rebased
 from resources.sources.http import Access
 
@@ -54,6 +53,14 @@ EXCHANGES: Mapping[str, str] = {
     "BTS": "BATS",
 }
 """Yahoo's exchange codes by ISO 10383; another code is stored as Yahoo sends it."""
+
+ASSET_CLASS_OF: Mapping[str, str] = {
+    "EQUITY": "equity",
+    "ETF": "etf",
+    "CRYPTOCURRENCY": "crypto",
+    "CURRENCY": "fx",
+}
+"""Yahoo's kinds of instruments by ours; another kind is stored as Yahoo sends it, in lower case."""
 
 _META_FIELDS = ("longName", "shortName", "exchangeName", "currency", "instrumentType", "firstTradeDate")
 
@@ -97,26 +104,18 @@ class YahooMarketData:
                     rejects.append(answer)
                 else:
                     answers.append(answer)
-        bars, bad_bars = self._bars(answers, first, end, sessions)
-        actions, bad_actions = _actions(answers, first, end, sessions)
+        bars = [printed_bars(answer.symbol, answer.history) for answer in answers]
+        settled = settle_bars(bars, first, end, sessions, self._now())
+        acts = [printed_actions(answer.symbol, answer.history) for answer in answers]
+        actions, bad_actions = settle_actions(acts, first, end, sessions)
         return MarketData(
             instruments=_instruments(answers),
-            bars=bars,
+            bars=settled.bars,
             actions=actions,
-            rejects=rejects + bad_bars + bad_actions,
+            rejects=rejects + settled.rejects + bad_actions,
             payload_hash=digest.hexdigest()[:32],
+            adjusted=settled.adjusted,
         )
-
-    def _bars(
-        self, answers: Sequence[_Answer], start: date, end: date, sessions: Sessions
-    ) -> tuple[pl.DataFrame, list[Reject]]:
-        frames = [printed_bars(answer.symbol, answer.history) for answer in answers]
-        long = pl.concat(frames) if frames else BARS_SCHEMA.to_frame()
-        stamped = stamp_bars(long.filter(pl.col("session").is_between(start, end)), sessions)
-        now = self._now().astimezone(UTC)
-        # Today's row, while the market is open, is a price in passing and no bar: not yet, rather than malformed.
-        closed = pl.col("ts").is_null() | (pl.col("ts") <= pl.lit(now - BAR_PUBLICATION_DELAY).cast(UTC_INSTANT))
-        return validate_bars(stamped.filter(closed), sessions, now)
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,9 @@ def printed_bars(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
         history: index of dates; columns Open, High, Low, Close, Volume and Stock Splits (0 on ordinary days).
 
     Returns:
-        Columns source, instrument, session, open, high, low, close, volume (whole shares). Rows that only carry an
-        action (no price at all, no volume) are left out; a row that lacks only its close stays, to be refused.
+        Columns source, instrument, session, open, high, low, close, volume (whole shares), adj_close (Yahoo's own, as
+        sent). Rows that only carry an action (no price at all, no volume) are left out; a row that lacks only its
+        close stays, to be refused.
     """
     days = _days(history)
     factor = _factor(history, days)
@@ -147,13 +147,14 @@ def printed_bars(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
             "session": pl.Series(days, dtype=pl.Date),
             **{name: np.round(price * factor, PRICE_DECIMALS) for name, price in values.items()},
             "volume": np.round(volume / factor),
+            "adj_close": _adjusted(history),
         }
     ).with_columns(pl.selectors.float().fill_nan(None))
     acts = pl.Series((_column(history, "Stock Splits") != 0) | (_column(history, "Dividends") != 0))
     empty = pl.all_horizontal(pl.col("open", "high", "low", "close").is_null()) & acts
     return frame.filter(~empty).select(
         source=pl.lit(NAME), instrument=pl.lit(symbol), session="session",
-        open="open", high="high", low="low", close="close", volume="volume",
+        open="open", high="high", low="low", close="close", volume="volume", adj_close="adj_close",
     )  # fmt: skip
 
 
@@ -179,6 +180,13 @@ def _days(history: pd.DataFrame) -> DateArray:
     return pd.DatetimeIndex(history.index).tz_localize(None).to_numpy(dtype="datetime64[D]")
 
 
+def _adjusted(history: pd.DataFrame) -> FloatArray:
+    if "Adj Close" not in history:
+        return np.full(len(history), np.nan)
+    values: FloatArray = history["Adj Close"].to_numpy(dtype=np.float64)
+    return values
+
+
 def _column(history: pd.DataFrame, name: str) -> FloatArray:
     if name not in history:
         return np.zeros(len(history))
@@ -191,14 +199,6 @@ def _factor(history: pd.DataFrame, days: DateArray) -> FloatArray:
     return later_split_factor(days, days[ratios > 0], ratios[ratios > 0])
 
 
-def _actions(
-    answers: Sequence[_Answer], start: date, end: date, sessions: Sessions
-) -> tuple[pl.DataFrame, list[Reject]]:
-    frames = [printed_actions(answer.symbol, answer.history) for answer in answers]
-    long = pl.concat(frames) if frames else ACTIONS_SCHEMA.to_frame()
-    return validate_actions(stamp_actions(long.filter(pl.col("session").is_between(start, end)), sessions), sessions)
-
-
 def _instruments(answers: Sequence[_Answer]) -> pl.DataFrame:
     rows = [_instrument(answer) for answer in answers]
     return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA)
@@ -209,7 +209,7 @@ def _instrument(answer: _Answer) -> dict[str, object]:
     first_trade = meta.get("firstTradeDate")
     # yfinance makes a timestamp of it; Yahoo omits it for some funds, which are then known from their first bar.
     listed = pd.Timestamp(first_trade or answer.history.index[0]).tz_convert("UTC")
-    code = str(meta.get("exchangeName", ""))
+    code, kind = str(meta.get("exchangeName", "")), str(meta.get("instrumentType", ""))
     return {
         "source": NAME,
         "instrument": answer.symbol,
@@ -217,8 +217,10 @@ def _instrument(answer: _Answer) -> dict[str, object]:
         "name": meta.get("longName") or meta.get("shortName"),
         "exchange": EXCHANGES.get(code, code),
         "currency": str(meta.get("currency", "")),
-        "asset_class": str(meta.get("instrumentType", "")).lower(),
+        "asset_class": ASSET_CLASS_OF.get(kind, kind.lower()),
         "price_basis": "raw",
+        "lot_size": 1.0,
+        "tick_size": None,
         "member_from": listed.date(),
         "member_to": None,
         "known_at": listed.to_pydatetime(),

@@ -161,6 +161,6 @@ def test_actions():
         "split ratio 5000.0 is beyond 1:1000 or 1000:1",
         "dividend of -1.0 is not a positive number",
         "the ex-date 2022-12-26 is not a session of XNYS",
-        "kind merger is neither split nor dividend",
+        "kind merger is none of split, dividend, spin_off, symbol_change, delisting",
         "dividend of nothing is not a positive number",
     ]

@@ -13,7 +13,7 @@ import pytest
 
 from octopus.core.errors import SourceUnavailableError
 from octopus.core.sessions import Sessions
-from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.yahoo import YahooMarketData
 
 XNYS = Sessions()
@@ -134,6 +134,18 @@ def test_the_instrument_is_described_by_the_answer(vendor, yahoo, recorded):
         "Microsoft Corporation", "XNAS", "USD", "equity", "raw",
     )  # fmt: skip
     assert row["ts"] == datetime(1986, 3, 13, 14, 30, tzinfo=UTC)
+
+
+def test_yahoos_own_adjusted_close_is_kept_to_compare_with(vendor, yahoo, recorded):
+    chart = recorded(MSFT)
+    sent = chart["chart"]["result"][0]["indicators"]["adjclose"][0]["adjclose"]
+    vendor.answer("chart/MSFT", chart)
+    data = yahoo.fetch(["MSFT"], START, END, XNYS)
+    assert data.adjusted.schema == ADJUSTED_SCHEMA
+    assert data.adjusted["session"].to_list() == data.bars["session"].to_list()
+    assert data.adjusted["adj_close"].to_list() == pytest.approx(sent, rel=1e-6)
+    assert (data.adjusted["adj_close"] < data.bars["close"]).any(), "it holds dividends that came later"
+    assert data.adjusted["known_at"].unique().to_list() == [NOW], "hence is known from the fetch"
 
 
 def test_malformed_bars_go_to_quarantine_and_the_rest_is_kept(vendor, yahoo, recorded):

@@ -1,0 +1,406 @@
+"""CoinGecko through its official client: daily closes, volumes and ranges of coins.
+
+Belongs here: asking CoinGecko and turning its points and candles into bars of UTC days. Does not: exchanges' own order
+books and candles, which differ from CoinGecko's average over exchanges.
+
+Coins trade without a pause, so a session is a UTC day that closes at 00:00 UTC of the next one. CoinGecko sends points
+in time, not bars: the close of day D is the price of the first point stamped from 00:00 to 00:05 UTC of D+1, and no
+other. Points of any other time of day are prices in passing, left out, and the last one of each answer always is: it is
+the price of now. The volume at that point covers the 24 hours before it, hence day D, in the quote currency; divided by
+the close it is a number of coins, as bars have it.
+
+Candles are stamped with their end. Where they tile day D without a gap, they give its open and range; the close stays
+the point's, and the range reaches to it, because both are CoinGecko's samples of one average.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from octopus.core.errors import ConfigError, SourceUnavailableError
+from octopus.core.rejects import Reject, json_payload
+from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.market_data.parse import read_fields, records_frame
+from octopus.market_data.schema import ACTIONS_SCHEMA, INSTRUMENTS_SCHEMA
+from octopus.market_data.settle import settle_bars
+from octopus.market_data.stamps import undated_listing
+from octopus.market_data.validate import validate_instruments
+from resources.sources.base import MarketData
+from resources.sources.http import Access
+from resources.sources.patience import own_error
+
+if TYPE_CHECKING:
+    from coingecko_sdk import Coingecko
+
+    from resources.sources.httpx_client import VendorClient
+
+NAME = "coingecko"
+VARIABLE = "COINGECKO_API_KEY"
+
+DAYS = Sessions("24/7")
+"""UTC days."""
+
+COINS: Mapping[str, str] = {
+    "ADA": "cardano",
+    "AVAX": "avalanche-2",
+    "BCH": "bitcoin-cash",
+    "BNB": "binancecoin",
+    "BTC": "bitcoin",
+    "DOGE": "dogecoin",
+    "DOT": "polkadot",
+    "ETH": "ethereum",
+    "LINK": "chainlink",
+    "LTC": "litecoin",
+    "SOL": "solana",
+    "XLM": "stellar",
+    "XMR": "monero",
+    "XRP": "ripple",
+}
+"""CoinGecko's ids of well-known symbols; symbols are not unique there, ids are. Another name is taken for an id."""
+
+DEMO_DAYS = 365
+"""How far back CoinGecko serves without a paid plan."""
+
+MIDNIGHT_MS = 5 * 60 * 1000
+"""How late after 00:00 UTC a point may be stamped and still be the close of the day before."""
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_BATCH = 250
+_FREE_CANDLES = ("1", "7", "14", "30")
+"""Reaches in days, as CoinGecko takes them; beyond a month free candles last four days and tile none."""
+_PAID_CANDLES = ("90", "180")
+_KEY_ERRORS = (10002, 10010, 10011)
+_PLAN_ERRORS = (10005, 10012)
+
+
+class CoinGeckoMarketData:
+    """Daily bars of coins, averaged over exchanges; crypto has no corporate actions.
+
+    Whatever calendar it is asked with, sessions are UTC days (`DAYS`). Days beyond the reach of candles (30 days, 180
+    on a paid plan) have a close and a volume only; asked for again when they are that old, they are restated without
+    their range. ``candles=False`` keeps it to closes from the start.
+
+    Args:
+        api_key: value of COINGECKO_API_KEY, optional; None asks without a key, at a lower rate.
+        access: where its requests go, how long they may take and how often they are sent.
+        plan: which plan the key belongs to; without a paid one the past year is served, no more.
+        coins: CoinGecko's id of each instrument, where it is not in `COINS` and not the instrument's own name.
+        quote: currency of prices, as CoinGecko writes it.
+        candles: ask for candles too, for open, high and low.
+        now: what time it is, to leave out a day that is not over.
+    """
+
+    name = NAME
+    needs: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        access: Access | None = None,
+        *,
+        plan: Literal["demo", "pro"] = "demo",
+        coins: Mapping[str, str] | None = None,
+        quote: str = "usd",
+        candles: bool = True,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if plan == "pro" and not api_key:
+            raise ConfigError(
+                where="environment", field=VARIABLE, value=None, remedy="set it to use CoinGecko's paid plan"
+            )
+        self._key = api_key
+        self._access = access or Access()
+        self._plan = plan
+        self._coins = {**COINS, **(coins or {})}
+        self._quote = quote
+        self._candles = candles
+        self._now = now
+
+    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
+        """As `MarketDataSource.fetch`, for UTC days. A coin that CoinGecko does not know is a reject.
+
+        Raises:
+            SourceUnavailableError: CoinGecko limits the rate, is down, cannot be reached or answers no data.
+            ConfigError: the key is refused, or its plan does not include what is asked.
+        """
+        from resources.sources.httpx_client import VendorClient
+
+        now = self._now()
+        today = now.astimezone(UTC).date()
+        first, rejects = self._reach(sorted(set(symbols)), start, today)
+        ids = {symbol: self._coins.get(symbol, symbol) for symbol in sorted(set(symbols))}
+        frames: list[pl.DataFrame] = []
+        known: list[str] = []
+        with VendorClient(NAME, self._access) as http:
+            client = self._client(http)
+            names = self._names(client, sorted(set(ids.values())))
+            for symbol, coin in ids.items():  # one or two requests each; nothing here loops over points
+                chart = self._chart(client, symbol, coin, max((today - first).days + 1, 1))
+                if isinstance(chart, Reject):
+                    rejects.append(chart)
+                    continue
+                closes, bad = daily_closes(symbol, chart)
+                ranges, bad_candles = self._ranges(client, symbol, coin, first, today)
+                frames.append(_with_ranges(closes, ranges))
+                known.append(symbol)
+                rejects += bad + bad_candles
+        settled = settle_bars(frames, first, end, DAYS, now)
+        instruments, bad_instruments = validate_instruments(self._instruments(known, ids, names))
+        return MarketData(
+            instruments=instruments,
+            bars=settled.bars,
+            actions=ACTIONS_SCHEMA.to_frame(),
+            rejects=rejects + settled.rejects + bad_instruments,
+            payload_hash=http.payload_hash,
+        )
+
+    def _reach(self, symbols: Sequence[str], start: date, today: date) -> tuple[date, list[Reject]]:
+        """The first day that may be asked for, and a reject for each coin if that is later than ``start``."""
+        first = max(start, date.fromisoformat(FIRST_SESSION))
+        oldest = today - timedelta(days=DEMO_DAYS - 1)
+        if self._plan == "pro" or first >= oldest:
+            return first, []
+        why = f"days from {first} to before {oldest} need a paid plan; import them with the source files"
+        return oldest, [
+            Reject("bars", symbol, why, json_payload({"symbol": symbol, "from": first, "before": oldest}))
+            for symbol in symbols
+        ]
+
+    def _client(self, http: VendorClient) -> Coingecko:
+        from coingecko_sdk import Coingecko
+
+        base = f"https://{'pro-api' if self._plan == 'pro' else 'api'}.coingecko.com/api/v3"
+        client = Coingecko(
+            base_url=base, http_client=http, timeout=self._access.timeout_s, max_retries=0,
+            pro_api_key="", demo_api_key="",
+        )  # fmt: skip
+        # Set afterwards: a key that is None at birth would be read from variables of the library's own.
+        client.pro_api_key = self._key if self._plan == "pro" else None
+        client.demo_api_key = None if self._plan == "pro" else self._key
+        return client
+
+    def _headers(self) -> dict[str, Any]:
+        """Without a key the client wants to be told that the header is left out on purpose."""
+        from coingecko_sdk import omit
+
+        return {} if self._key else {"x-cg-demo-api-key": omit}
+
+    def _names(self, client: Coingecko, coins: Sequence[str]) -> dict[str, str]:
+        """Names of the coins that CoinGecko lists; a coin missing here may still have a past."""
+        names: dict[str, str] = {}
+        for start in range(0, len(coins), _BATCH):
+            batch = ",".join(coins[start : start + _BATCH])
+            answer = _ask(
+                client.coins.markets.with_raw_response.get,
+                vs_currency=self._quote, ids=batch, per_page=_BATCH, extra_headers=self._headers(),
+            )  # fmt: skip
+            if not isinstance(answer, list):
+                raise SourceUnavailableError("coingecko: the list of coins is no list; the interface may have changed")
+            rows = [row for row in answer if isinstance(row, Mapping)]
+            names |= {str(row.get("id")): str(row["name"]) for row in rows if row.get("name")}
+        return names
+
+    def _chart(self, client: Coingecko, symbol: str, coin: str, days: int) -> Mapping[str, Any] | Reject:
+        from coingecko_sdk import NotFoundError
+
+        try:
+            answer = _ask(
+                client.coins.market_chart.with_raw_response.get,
+                coin, days=str(days), vs_currency=self._quote, interval="daily", precision="full",
+                extra_headers=self._headers(),
+            )  # fmt: skip
+        except NotFoundError:
+            return Reject(
+                "bars", symbol, f"CoinGecko does not know the coin {coin}; look up its API id on its page",
+                json_payload({"symbol": symbol, "id": coin}),
+            )  # fmt: skip
+        if not isinstance(answer, Mapping) or not isinstance(answer.get("prices"), list):
+            raise SourceUnavailableError(
+                f"coingecko: the chart of {coin} has no list of prices; the interface may have changed"
+            )
+        return answer
+
+    def _ranges(
+        self, client: Coingecko, symbol: str, coin: str, first: date, today: date
+    ) -> tuple[pl.DataFrame, list[Reject]]:
+        if not self._candles:
+            return daily_ranges(symbol, [])
+        from coingecko_sdk import omit
+
+        answer = _ask(
+            client.coins.ohlc.with_raw_response.get,
+            coin, days=self._candle_days((today - first).days + 1), vs_currency=self._quote,
+            interval="daily" if self._plan == "pro" else omit, precision="full", extra_headers=self._headers(),
+        )  # fmt: skip
+        if not isinstance(answer, list):
+            raise SourceUnavailableError(f"coingecko: the candles of {coin} are no list; the form changed")
+        return daily_ranges(symbol, answer)
+
+    def _candle_days(self, days: int) -> str:
+        """The shortest reach of candles that holds ``days``, or the longest whose candles tile days."""
+        held = (*_FREE_CANDLES, *_PAID_CANDLES) if self._plan == "pro" else _FREE_CANDLES
+        return next((size for size in held if int(size) >= days), held[-1])
+
+    def _instruments(self, symbols: Sequence[str], ids: Mapping[str, str], names: Mapping[str, str]) -> pl.DataFrame:
+        listed = undated_listing(DAYS)
+        rows = [
+            {
+                "source": NAME, "instrument": symbol, "ts": listed, "name": names.get(ids[symbol]),
+                "exchange": DAYS.exchange, "currency": self._quote.upper(), "asset_class": "crypto",
+                "price_basis": "raw", "lot_size": 1.0, "tick_size": None, "member_from": None, "member_to": None,
+                "known_at": listed, "known_at_imputed": True,
+            }
+            for symbol in symbols
+        ]  # fmt: skip
+        return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA)
+
+
+def daily_closes(symbol: str, chart: Mapping[str, Any]) -> tuple[pl.DataFrame, list[Reject]]:
+    """Closes and volumes of UTC days from points in time; which point is whose close, the module's docstring says.
+
+    Args:
+        chart: lists ``prices`` and ``total_volumes`` of [milliseconds, value], any order.
+
+    Returns:
+        Columns source, instrument, session, open, high, low (null), close, volume (coins); malformed points. A chart
+        with points and none at midnight is one reject.
+    """
+    prices, rejects = _points(symbol, chart.get("prices"), ("value",), "the price")
+    volumes, bad = _points(symbol, chart.get("total_volumes"), ("value",), "the volume")
+    late = pl.col("ms") % _DAY_MS
+    closing = prices.filter(late <= MIDNIGHT_MS).with_columns(session=_day_before(pl.col("ms") - late))
+    # The first of a midnight's points, and any other of the same instant, for validation to refuse.
+    closing = closing.filter(pl.col("ms") == pl.col("ms").min().over("session"))
+    if closing.is_empty() and not prices.is_empty():
+        rejects.append(
+            Reject(
+                "bars", symbol, f"none of the {prices.height} prices of {symbol} is of 00:00 UTC: they are no closes",
+                json_payload({"symbol": symbol, "prices": chart.get("prices")}),
+            )
+        )  # fmt: skip
+    elif prices.is_empty() and not rejects:
+        rejects.append(Reject("bars", symbol, f"CoinGecko has no prices of {symbol}; check its id", {"symbol": symbol}))
+    turnover = volumes.unique("ms", keep="first", maintain_order=True).rename({"value": "turnover"})
+    return closing.join(turnover, on="ms", how="left", maintain_order="left").select(
+        source=pl.lit(NAME), instrument=pl.lit(symbol), session="session",
+        open=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64), low=pl.lit(None, pl.Float64),
+        close="value", volume=pl.when(pl.col("value") > 0).then(pl.col("turnover") / pl.col("value")),
+    ), rejects + bad  # fmt: skip
+
+
+def daily_ranges(symbol: str, candles: Sequence[Any]) -> tuple[pl.DataFrame, list[Reject]]:
+    """Open, high and low of each UTC day that candles tile without a gap; malformed candles.
+
+    Args:
+        candles: lists of [milliseconds of its end, open, high, low, close], any order.
+
+    Returns:
+        Columns session, open, high, low.
+    """
+    frame, rejects = _points(symbol, list(candles), ("open", "high", "low", "close"), "the candle")
+    frame = frame.unique("ms", keep="first", maintain_order=True).sort("ms")
+    width = frame["ms"].diff().min()
+    # One candle alone may be a whole day; two show how long each lasts.
+    step = _DAY_MS if width is None else int(str(width))
+    days = (
+        frame.with_columns(session=_day_before(((pl.col("ms") - 1) // _DAY_MS + 1) * _DAY_MS))
+        .group_by("session", maintain_order=True)
+        .agg(
+            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(),
+            covered=pl.len() * step, last=pl.col("ms").max() % _DAY_MS,
+        )
+    )  # fmt: skip
+    whole = (pl.col("covered") == _DAY_MS) & (pl.col("last") == 0)
+    return days.filter(whole).select("session", "open", "high", "low"), rejects
+
+
+def _with_ranges(closes: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    joined = closes.drop("open", "high", "low").join(ranges, on="session", how="left", maintain_order="left")
+    has = pl.col("open").is_not_null()
+    return joined.with_columns(
+        high=pl.when(has).then(pl.max_horizontal("high", "close")),
+        low=pl.when(has).then(pl.min_horizontal("low", "close")),
+    ).select(closes.columns)
+
+
+def _points(symbol: str, points: object, names: Sequence[str], what: str) -> tuple[pl.DataFrame, list[Reject]]:
+    """Lists of [milliseconds, value …] as columns ms and ``names``, and those that are none."""
+    held = points if isinstance(points, list) else []
+    whole = [point for point in held if isinstance(point, list) and len(point) == len(names) + 1]
+    rejects = [
+        Reject("bars", symbol, f"{what} is no list of {len(names) + 1} numbers", json_payload({"point": point}))
+        for point in held
+        if not (isinstance(point, list) and len(point) == len(names) + 1)
+    ]
+    columns = ["ms", *names]
+    frame = records_frame((dict(zip(columns, point, strict=True)) for point in whole), columns)
+    read, bad = read_fields(
+        frame.with_columns(instrument=pl.lit(symbol)), table="bars", numbers=columns, required=columns
+    )
+    return read.select(pl.col("ms").cast(pl.Int64, strict=False), *names), rejects + bad
+
+
+def _day_before(midnight_ms: pl.Expr) -> pl.Expr:
+    return pl.from_epoch(midnight_ms - _DAY_MS, time_unit="ms").dt.date()
+
+
+def _ask(get: Callable[..., Any], *args: object, **options: object) -> Any:
+    """The JSON of one answer; `NotFoundError` passes, every other failure becomes one of ours."""
+    import coingecko_sdk
+
+    try:
+        body = get(*args, **options).http_response.content
+    except coingecko_sdk.NotFoundError:
+        raise
+    except coingecko_sdk.RateLimitError as error:
+        raise SourceUnavailableError(
+            "coingecko: HTTP 429, too many requests; wait a minute, or set COINGECKO_API_KEY for a higher rate"
+        ) from error
+    except coingecko_sdk.APIStatusError as error:
+        raise _refused(error.status_code, error.body) from error
+    except coingecko_sdk.APIError as error:
+        told = own_error(error)
+        if told is not None:
+            raise told from error
+        cause = type(error.__cause__ or error).__name__
+        raise SourceUnavailableError(
+            f"coingecko: no answer ({cause}); check the network, the proxy and OCTOPUS_COINGECKO_URL"
+        ) from error
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise SourceUnavailableError(
+            f"coingecko: an answer of {len(body)} bytes that is not JSON: the service is down, the answer was cut or a "
+            "proxy answers in its place; check OCTOPUS_COINGECKO_URL and try again later"
+        ) from error
+
+
+def _refused(status: int, body: object) -> SourceUnavailableError | ConfigError:
+    code = _error_code(body)
+    if code in _PLAN_ERRORS:
+        return ConfigError(
+            where="environment", field=VARIABLE, value="(hidden)",
+            remedy=f"CoinGecko says {code}: its plan does not include what is asked; use a larger one or fewer days",
+        )  # fmt: skip
+    if status in (401, 403) or code in _KEY_ERRORS:
+        return ConfigError(
+            where="environment", field=VARIABLE, value="(hidden)",
+            remedy=f"CoinGecko refused it (HTTP {status}): set a valid key of the plan that is configured",
+        )  # fmt: skip
+    return SourceUnavailableError(f"coingecko: HTTP {status}: the service refuses or is down; try again later")
+
+
+def _error_code(body: object) -> int | None:
+    """CoinGecko's own error code, wherever this kind of answer keeps it."""
+    held: object = body
+    if isinstance(held, Mapping) and isinstance(held.get("error"), Mapping):
+        held = held["error"]
+    if isinstance(held, Mapping) and isinstance(held.get("status"), Mapping):
+        held = held["status"]
+    code = held.get("error_code") if isinstance(held, Mapping) else None
+    return code if isinstance(code, int) else None
