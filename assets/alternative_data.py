@@ -4,6 +4,7 @@ Belongs here: ingesting and scoring texts. Does not: aggregating scores by day (
 (octopus/strategy).
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -21,37 +22,43 @@ from resources.warehouse.store import Warehouse
 
 GROUP = "alternative_data"
 OWNERS = ["team:alternative_data"]
+ANSWERED = "every_source_answered"
+Ingested = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _ITEM_KINDS: tuple[tuple[Literal["news", "post"], str], ...] = (("news", "news"), ("post", "social_posts"))
 
 
 @dg.asset(
     key=keys.NEWS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
     partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool="news",
+    check_specs=[dg.AssetCheckSpec(ANSWERED, asset=keys.NEWS, description="No configured source failed to answer.")],
 )  # fmt: skip
 def news(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
     news_sources: dg.ResourceParam[Feeds[NewsSource]],
-) -> dg.MaterializeResult[None]:
+) -> Ingested:
     """News items by instrument, each with the time it was published and the time it counts from."""
     start, end = text_window(context, settings)
-    return _ingest(context, warehouse, settings, "news", news_sources, start, end)
+    yield from _ingest(context, warehouse, settings, "news", news_sources, start, end)
 
 
 @dg.asset(
     key=keys.SOCIAL_POSTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
     partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool="social",
+    check_specs=[
+        dg.AssetCheckSpec(ANSWERED, asset=keys.SOCIAL_POSTS, description="No configured source failed to answer.")
+    ],
 )  # fmt: skip
 def social_posts(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
     social_sources: dg.ResourceParam[Feeds[SocialSource]],
-) -> dg.MaterializeResult[None]:
+) -> Ingested:
     """Social posts by instrument; synthetic ones are marked."""
     start, end = text_window(context, settings)
-    return _ingest(context, warehouse, settings, "social_posts", social_sources, start, end)
+    yield from _ingest(context, warehouse, settings, "social_posts", social_sources, start, end)
 
 
 @dg.asset(
@@ -112,8 +119,9 @@ def _ingest(
     feeds: Feeds[NewsSource] | Feeds[SocialSource],
     start: datetime,
     end: datetime,
-) -> dg.MaterializeResult[None]:
-    """Fetch from every source that can be asked; when one fails the others are stored first, then the asset fails."""
+) -> Ingested:
+    """Fetch from every source that can be asked. One that fails fails the check and no other source: a decision does
+    not wait for a news vendor. When none answers, the asset fails."""
     problems: list[str] = []
     truncated: list[str] = []
     rows = {"rows_fetched": 0, "rows_new": 0, "rows_restated": 0, "rows_quarantined": 0, "about_no_instrument": 0}
@@ -135,19 +143,21 @@ def _ingest(
         if found.truncated:
             context.log.warning(f"{source.name} holds more than it gave; run again later, or widen the plan")
             truncated.append(source.name)
-    if problems:
+    if problems and len(problems) == len(feeds.sources):
         raise dg.Failure(description="; ".join(problems), metadata=rows, allow_retries=False)
     for reason in feeds.skipped:
         context.log.warning(reason)
     asked = ", ".join(source.name for source in feeds.sources) or "none"
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
-            **rows,
-            "sources": asked,
-            "truncated": ", ".join(truncated) or "none",
+            **rows, "sources": asked, "truncated": ", ".join(truncated) or "none",
             "skipped": "; ".join(feeds.skipped) or "none",
         }
-    )
+    )  # fmt: skip
+    yield dg.AssetCheckResult(
+        check_name=ANSWERED, passed=not problems, metadata={"failed": "; ".join(problems) or "none"},
+        description="; ".join(problems) or None,
+    )  # fmt: skip
 
 
 ASSETS = (

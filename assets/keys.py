@@ -8,6 +8,16 @@ from dagster import AssetKey
 INSTRUMENTS = AssetKey(["raw", "instruments"])
 BARS = AssetKey(["raw", "bars"])
 CORPORATE_ACTIONS = AssetKey(["raw", "corporate_actions"])
+ADJUSTED_CLOSES = AssetKey(["raw", "adjusted_closes"])
+
+COMPARED = ("alpaca", "alphavantage", "coingecko", "files", "yahoo")
+"""Sources of market data that can be ingested beside the traded one."""
+
+
+def compared_bars(source: str) -> AssetKey:
+    """The asset of a source that is only compared; its rows stand in the same tables under its name."""
+    return AssetKey(["compared", source])
+
 
 NEWS = AssetKey(["raw", "news"])
 SOCIAL_POSTS = AssetKey(["raw", "social_posts"])

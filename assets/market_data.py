@@ -10,8 +10,9 @@ import dagster as dg
 import polars as pl
 
 from assets import keys, partitions, reporting
-from octopus.core.errors import OctopusError
+from octopus.core.errors import ConfigError, OctopusError
 from octopus.core.rejects import Reject
+from resources.research_factories import MarketDataCatalogue
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
 from resources.sources.sample import RECORDED_TO
@@ -37,7 +38,11 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_w
         ),
         dg.AssetSpec(
             keys.CORPORATE_ACTIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
-            description="Splits and dividends by ex-date.",
+            description="Splits, dividends, spin-offs, symbol changes and delistings by ex-date.",
+        ),
+        dg.AssetSpec(
+            keys.ADJUSTED_CLOSES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+            description="The vendor's own adjusted closes, where it gives any: compared with ours, never a price.",
         ),
     ],
     partitions_def=partitions.SESSIONS,
@@ -52,30 +57,87 @@ def market_data(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Fetch what is missing up to the session, append what differs, quarantine what is malformed."""
     start, end = fetch_window(context, settings, warehouse, market_data_source.name)
-    context.log.info(f"{market_data_source.name}: asking for {start} to {end}")
+    for table, metadata in _ingest(context, settings, warehouse, market_data_source, start, end):
+        yield dg.MaterializeResult(asset_key=dg.AssetKey(["raw", table]), metadata=metadata)
+
+
+def build_comparison(name: str) -> dg.AssetsDefinition:
+    """The asset of one further source: ingested beside the one that is traded on, so that the two can be compared.
+
+    Nothing depends on it: when its vendor is down, no decision waits.
+    """
+
+    @dg.asset(
+        key=keys.compared_bars(name), group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+        description=f"Market data of {name}, for comparison, where config/universe.yaml names it in compare_with.",
+        partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool=name,
+        output_required=False,
+    )  # fmt: skip
+    def compared(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        warehouse: dg.ResourceParam[Warehouse],
+        market_data_catalogue: dg.ResourceParam[MarketDataCatalogue],
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        if name == settings.universe.market_data or name not in settings.universe.compare_with:
+            context.log.info(f"{name} is not compared; name it in universe.compare_with of config/universe.yaml")
+            return
+        try:
+            source = market_data_catalogue.source(name)
+        except ConfigError as error:
+            context.log.warning(f"{name} is skipped: {error}")
+            return
+        start, end = _missing(context, settings, warehouse, name)
+        tables = dict(_ingest(context, settings, warehouse, source, start, end))
+        yield dg.MaterializeResult(
+            metadata={f"{table}.{field}": value for table, fields in tables.items() for field, value in fields.items()}
+        )
+
+    return compared
+
+
+def _ingest(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    warehouse: Warehouse,
+    source: MarketDataSource,
+    start: date,
+    end: date,
+) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
+    """Fetch once, append table by table; the metadata of each."""
+    context.log.info(f"{source.name}: asking for {start} to {end}")
     try:
-        data = market_data_source.fetch(settings.symbols, start, end, settings.sessions)
+        data = source.fetch(settings.symbols, start, end, settings.sessions)
     except OctopusError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    for key, frame, rejects in (
-        (keys.INSTRUMENTS, data.instruments, _of("instruments", data.rejects)),
-        (keys.CORPORATE_ACTIONS, data.actions, _of("corporate_actions", data.rejects)),
-        (keys.BARS, data.bars, _of("bars", data.rejects)),
+    for table, frame in (
+        ("instruments", data.instruments),
+        ("corporate_actions", data.actions),
+        ("bars", data.bars),
+        ("adjusted_closes", data.adjusted),
     ):
+        rejects = [reject for reject in data.rejects if reject.table == table]
         report = warehouse.append(
-            key.path[-1], frame, source=market_data_source.name, run_id=context.run.run_id,
-            rejects=rejects, payload_hash=data.payload_hash,
+            table, frame, source=source.name, run_id=context.run.run_id, rejects=rejects,
+            payload_hash=data.payload_hash,
         )  # fmt: skip
-        yield dg.MaterializeResult(asset_key=key, metadata=_metadata(report, frame, rejects))
+        yield table, _metadata(report, frame, rejects)
 
 
 def fetch_window(
     context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, source: str
 ) -> tuple[date, date]:
-    """Which sessions to ask for: a range as it is, one session from where the store ends, a recording always whole."""
-    first, last = partitions.session_range(context)
+    """Which sessions to ask the traded source for: a recording always whole, else what is missing."""
     if settings.recorded:
-        return settings.universe.history_start, max(last, RECORDED_TO)
+        return settings.universe.history_start, max(partitions.session_range(context)[1], RECORDED_TO)
+    return _missing(context, settings, warehouse, source)
+
+
+def _missing(
+    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, source: str
+) -> tuple[date, date]:
+    """A range of sessions as it is, a single session from where the store ends, less what is asked for again."""
+    first, last = partitions.session_range(context)
     if first < last:
         return first, last
     stored: date | None = warehouse.scalar("select max(session) from raw.bars where source = %s", [source])
@@ -83,10 +145,6 @@ def fetch_window(
         return settings.universe.history_start, last
     resume = settings.sessions.previous(stored + timedelta(days=1), max(settings.universe.refetch_sessions, 1))
     return min(resume, first), last
-
-
-def _of(table: str, rejects: list[Reject]) -> list[Reject]:
-    return [reject for reject in rejects if reject.table == table]
 
 
 def _metadata(report: AppendReport, frame: pl.DataFrame, rejects: list[Reject]) -> dict[str, dg.MetadataValue]:
@@ -108,4 +166,4 @@ def _metadata(report: AppendReport, frame: pl.DataFrame, rejects: list[Reject]) 
     return metadata
 
 
-ASSETS = (market_data,)
+ASSETS = (market_data, *(build_comparison(name) for name in keys.COMPARED))

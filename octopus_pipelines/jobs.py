@@ -11,6 +11,7 @@ from assets import keys
 
 DAILY = "daily"
 INGEST = "ingest"
+COMPARE = "compare"
 EXECUTE = "execute"
 
 RUN_TAGS = {"dagster/max_runtime": "14400"}
@@ -22,8 +23,9 @@ RESEARCH_GROUPS = (
 
 def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """The daily pipeline up to the approved rebalance, and ingestion alone for backfills."""
-    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS)
-    ingestion = dg.AssetSelection.groups("market_data", "alternative_data")
+    compared = dg.AssetSelection.assets(*(keys.compared_bars(name) for name in keys.COMPARED))
+    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared
+    ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared
     return [
         dg.define_asset_job(
             DAILY, selection=everything, tags=RUN_TAGS,
@@ -32,6 +34,10 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             INGEST, selection=ingestion, tags=RUN_TAGS,
             description="Market data, news and posts of one session or range.",
+        ),
+        dg.define_asset_job(
+            COMPARE, selection=compared, tags=RUN_TAGS,
+            description="Market data of the sources in compare_with; one that fails fails alone.",
         ),
     ]  # fmt: skip
 

@@ -34,6 +34,9 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         "warehouse": factories.warehouse_as(Role.RESEARCH),
         "clock": factories.lazily(factories.trading_clock, "Wall clock, or replay clock on recorded data"),
         "market_data_source": factories.lazily(research_factories.market_data_source, "Bars and corporate actions"),
+        "market_data_catalogue": factories.lazily(
+            research_factories.MarketDataCatalogue, "Every source of market data, for comparison"
+        ),
         "news_sources": factories.lazily(research_factories.news_sources, "News"),
         "social_sources": factories.lazily(research_factories.social_sources, "Social posts"),
         "sentiment_model": factories.lazily(research_factories.sentiment, "Scores texts"),

@@ -62,13 +62,83 @@ def access(source: str, settings: Settings) -> Access:
 
 def market_data_source(settings: Settings) -> MarketDataSource:
     """The configured source of bars and corporate actions."""
-    if settings.universe.market_data == "yahoo":
-        from resources.sources.yahoo import YahooMarketData
+    return market_data_of(settings.universe.market_data, settings)
 
-        return YahooMarketData(access("yahoo", settings), cache_dir=settings.home / "yfinance")
+
+@dataclass(frozen=True)
+class MarketDataCatalogue:
+    """Every source of market data by name; each is made when it is asked for."""
+
+    settings: Settings
+
+    def source(self, name: str) -> MarketDataSource:
+        """As `market_data_of`."""
+        return market_data_of(name, self.settings)
+
+
+def market_data_of(name: str, settings: Settings) -> MarketDataSource:
+    """One source of market data by its name in the settings.
+
+    Raises:
+        ConfigError: its key or its files are not set.
+    """
+    makers: dict[str, Callable[[Settings], MarketDataSource]] = {
+        "alpaca": _alpaca,
+        "alphavantage": _alphavantage,
+        "coingecko": _coingecko,
+        "files": _files,
+        "sample": _sample,
+        "yahoo": _yahoo,
+    }
+    return makers[name](settings)
+
+
+def _sample(_settings: Settings) -> MarketDataSource:
     from resources.sources.sample import SampleMarketData
 
     return SampleMarketData()
+
+
+def _yahoo(settings: Settings) -> MarketDataSource:
+    from resources.sources.yahoo import YahooMarketData
+
+    return YahooMarketData(access("yahoo", settings), cache_dir=settings.home / "yfinance")
+
+
+def _alphavantage(settings: Settings) -> MarketDataSource:
+    from resources.sources.alphavantage import AlphaVantageMarketData
+
+    return AlphaVantageMarketData(secret("ALPHAVANTAGE_API_KEY"), access("alphavantage", settings))
+
+
+def _coingecko(settings: Settings) -> MarketDataSource:
+    from resources.sources.coingecko import CoinGeckoMarketData
+
+    return CoinGeckoMarketData(secret("COINGECKO_API_KEY"), access("coingecko", settings))
+
+
+def _alpaca(settings: Settings) -> MarketDataSource:
+    from resources.sources.alpaca import AlpacaMarketData
+
+    return AlpacaMarketData(secret("ALPACA_API_KEY"), secret("ALPACA_API_SECRET"), access("alpaca", settings))
+
+
+def _files(settings: Settings) -> MarketDataSource:
+    from resources.sources.files import FileMarketData
+
+    paths = settings.universe.files
+    if paths is None:
+        raise ConfigError(
+            where="config/universe.yaml", field="universe.files", value=None,
+            remedy="name the file of bars there, e.g. {bars: data/bars.parquet}, to use the source files",
+        )  # fmt: skip
+    root = settings.root
+    return FileMarketData(
+        root / paths.bars,
+        root / paths.actions if paths.actions else None,
+        root / paths.instruments if paths.instruments else None,
+        price_basis=paths.price_basis,
+    )
 
 
 def news_sources(settings: Settings) -> Feeds[NewsSource]:

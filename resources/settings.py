@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -32,7 +32,9 @@ from resources.warehouse.budgets import SourceLimits
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: config/, dbt_project/ and workspace.yaml stand here."""
 
-MarketDataName = Literal["sample", "yahoo"]
+MarketDataName = Literal["sample", "yahoo", "alphavantage", "coingecko", "alpaca", "files"]
+MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
+"""Every source of market data; all but the sample can be compared with the one that is traded on."""
 NewsName = Literal["sample", "newsapi"]
 SocialName = Literal["sample", "reddit"]
 
@@ -41,11 +43,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class FilesConfig(_Section):
+    """Bars of the user's own (config/universe.yaml, section universe.files); the form is in resources/sources/files.py.
+
+    Attributes:
+        bars, actions, instruments: CSV or Parquet; a relative path counts from the repository.
+    """
+
+    bars: Path
+    actions: Path | None = None
+    instruments: Path | None = None
+    price_basis: Literal["raw", "total_return"] = "raw"
+
+
 class UniverseConfig(_Section):
     """Which instruments, from where, since when (config/universe.yaml).
 
     Attributes:
-        market_data: source of bars; the variable OCTOPUS_MARKET_DATA overrides it.
+        market_data: source of bars that is traded on; the variable OCTOPUS_MARKET_DATA overrides it.
+        compare_with: further sources, ingested beside it and compared with it, never traded on.
+        files: where the source ``files`` finds its bars.
         exchange: ISO 10383 code of the calendar that all sessions follow.
         symbols: instrument → company name (the name is what news is searched for).
         history_start: first session to ingest.
@@ -53,6 +70,8 @@ class UniverseConfig(_Section):
     """
 
     market_data: MarketDataName = "sample"
+    compare_with: tuple[MarketDataName, ...] = ()
+    files: FilesConfig | None = None
     exchange: str = "XNYS"
     symbols: dict[str, str]
     history_start: date = date.fromisoformat(FIRST_SESSION)
@@ -210,10 +229,11 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     file = read_section(folder / "universe.yaml", UniverseFile)
     universe = file.universe
     if chosen := environment.get("OCTOPUS_MARKET_DATA"):
-        if chosen not in ("sample", "yahoo"):
+        if chosen not in MARKET_DATA:
             raise ConfigError(
-                where="environment", field="OCTOPUS_MARKET_DATA", value=chosen, remedy="use sample or yahoo"
-            )
+                where="environment", field="OCTOPUS_MARKET_DATA", value=chosen,
+                remedy=f"use one of {', '.join(MARKET_DATA)}",
+            )  # fmt: skip
         universe = universe.model_copy(update={"market_data": chosen})
     home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
     embedded, urls = _databases(environment, home)

@@ -91,9 +91,12 @@ def _schema(current: Settings) -> Finding:
 def _sources(current: Settings) -> Iterator[Finding]:
     needed = {
         "newsapi": ("NEWSAPI_API_KEY",),
+        "alphavantage": ("ALPHAVANTAGE_API_KEY",),
+        "alpaca": ("ALPACA_API_KEY", "ALPACA_API_SECRET"),
         "reddit": ("REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET", "REDDIT_USER_AGENT"),
     }
-    for name in (current.universe.market_data, *current.alternative_data.news, *current.alternative_data.social):
+    bars = (current.universe.market_data, *current.universe.compare_with)
+    for name in (*bars, *current.alternative_data.news, *current.alternative_data.social):
         missing = [variable for variable in needed.get(name, ()) if not os.environ.get(variable)]
         if missing:
             yield Finding("!", f"source {name}", f"skipped until {', '.join(missing)} is set (see .env.example)")

@@ -16,6 +16,8 @@ from resources.warehouse.connection import sqlalchemy_url
 
 BROKER_POOL = "broker"
 """Pool of everything that speaks to a broker: one run at a time."""
+SOURCE_POOLS = ("market_data", "news", "social", "alpaca", "alphavantage", "coingecko", "files", "yahoo")
+"""Pools of the sources: each vendor is asked by one run at a time, and raw tables have one writer per source."""
 
 MAX_RUNTIME_SECONDS = 4 * 3600
 
@@ -75,8 +77,9 @@ def prepare(settings: Settings) -> None:
 
 
 def set_pools() -> None:
-    """Give the broker's pool its single slot: pools are unlimited unless they are told otherwise."""
+    """Give the pools of the broker and of the sources their single slot: they are unlimited unless told otherwise."""
     from dagster import DagsterInstance
 
     with DagsterInstance.get() as instance:
-        instance.event_log_storage.set_concurrency_slots(BROKER_POOL, 1)
+        for pool in (BROKER_POOL, *SOURCE_POOLS):
+            instance.event_log_storage.set_concurrency_slots(pool, 1)

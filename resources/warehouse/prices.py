@@ -67,7 +67,7 @@ class WarehousePrices:
             """
             select distinct on (instrument, ts, kind) instrument, ts, session, kind, value
             from raw.corporate_actions
-            where source = %s and instrument = any(%s) and ts > %s and ts <= %s
+            where source = %s and instrument = any(%s) and ts > %s and ts <= %s and kind in ('split', 'dividend')
             order by instrument, ts, kind, batch_id desc
             """,
             [self.source, sorted(instruments), after, until],

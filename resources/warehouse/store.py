@@ -36,6 +36,7 @@ RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
     "bars": ("source", "instrument", "ts"),
     "corporate_actions": ("source", "instrument", "ts", "kind"),
+    "adjusted_closes": ("source", "instrument", "ts"),
     "news": ("source", "instrument", "ts", "item_id"),
     "social_posts": ("source", "instrument", "ts", "item_id"),
     "sentiment_scores": ("source", "instrument", "ts", "item_kind", "item_id", "model"),
@@ -343,7 +344,9 @@ def _insert_versions(
             current as (
                 select distinct on ({key}) {key}, row_hash
                 from {target}
-                where (source) in (select distinct source from staged)
+                -- The range of time as well, so that a day's rows are compared with that day and not with all history.
+                where source in (select distinct source from staged)
+                  and ts between (select min(ts) from staged) and (select max(ts) from staged)
                 order by {key}, batch_id desc
             )
             select h.*, c.row_hash as old_hash from hashed h left join current c using ({key})

@@ -1,10 +1,14 @@
 """Migrations: they apply, they are repeatable, they go back, and the roles hold."""
 
+from datetime import UTC, datetime
+
+import polars as pl
 import psycopg
 import pytest
 
 from resources.warehouse.connection import Role, WarehouseUnreachableError, connect
 from resources.warehouse.migrate import downgrade, migrate
+from resources.warehouse.store import Warehouse
 
 SCHEMAS = "select count(*) from information_schema.schemata where schema_name in ('raw', 'execution', 'audit', 'paper')"
 
@@ -50,3 +54,30 @@ def test_an_unreachable_database_gives_one_clear_line_without_the_password() -> 
     with pytest.raises(WarehouseUnreachableError, match="OCTOPUS_DATABASE_URL") as caught:
         connect("postgresql://u:secret@127.0.0.1:1/octopus")
     assert "secret" not in str(caught.value)
+
+
+def test_new_columns_restate_nothing(database_url: str) -> None:
+    """A database of revision 0002 with an action and an instrument in it, brought up, then fetched again."""
+    downgrade(database_url, "0002")
+    ts = datetime(2020, 8, 31, 13, 30, tzinfo=UTC)
+    action = {"source": "s", "instrument": "AAPL", "ts": ts, "session": ts.date(), "kind": "split", "value": 4.0}
+    described = {"source": "s", "instrument": "AAPL", "ts": ts, "name": "Apple", "exchange": "XNAS", "currency": "USD",
+                 "asset_class": "equity", "price_basis": "raw"}  # fmt: skip
+    members = {"member_from": ts.date(), "member_to": None}
+    stamps = {"known_at": ts, "known_at_imputed": True}
+    warehouse = Warehouse(database_url, Role.RESEARCH)
+    spans = pl.Schema({"member_to": pl.Date})
+    warehouse.append("corporate_actions", pl.DataFrame([action | stamps]), source="s")
+    warehouse.append("instruments", pl.DataFrame([described | members | stamps], schema_overrides=spans), source="s")
+    migrate(database_url)
+    wider = pl.DataFrame([action | {"detail": None} | stamps], schema_overrides={"detail": pl.String})
+    assert warehouse.append("corporate_actions", wider, source="s").batch_id is None
+    lots = pl.DataFrame(
+        [described | {"lot_size": 1.0, "tick_size": None} | members | stamps],
+        schema_overrides={**spans, "tick_size": pl.Float64},
+    )
+    assert warehouse.append("instruments", lots, source="s").batch_id is None
+    later = pl.DataFrame([action | {"kind": "delisting", "value": 0.0, "detail": "bankrupt"} | stamps])
+    warehouse.append("corporate_actions", later, source="s")
+    with pytest.raises(RuntimeError, match=r"1 rows of spin-offs.*delete them first"):
+        downgrade(database_url, "0002")

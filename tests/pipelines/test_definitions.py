@@ -12,6 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from resources.runtime.dagster_home import BROKER_POOL, SOURCE_POOLS
+
 GROUPS = {
     "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
     "execution",
@@ -120,3 +122,16 @@ def test_partitions_are_the_exchanges_sessions() -> None:
     keys = SESSIONS.get_partition_keys(current_time=saturday)
     expected = [str(day) for day in Sessions().between(date(1990, 1, 2), date(2022, 12, 23))]
     assert keys == expected, "Friday's key exists on Saturday, and no holiday has one"
+
+
+def test_each_pool_has_its_slot(locations: dict[str, dg.Definitions]) -> None:
+    pools = {
+        node.pool
+        for defs in locations.values()
+        for asset in defs.assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for node in [asset.node_def]
+        if isinstance(node, dg.OpDefinition) and node.pool
+    }
+    assert pools <= {BROKER_POOL, *SOURCE_POOLS}, "a pool without slots is unlimited: name it in dagster_home"
+    assert BROKER_POOL in pools

@@ -3,7 +3,7 @@
 with actions as (
     select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }}
+    where {{ was_ever_seen() }} and kind in ('split', 'dividend')
 ),
 
 bars as (
