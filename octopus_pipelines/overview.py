@@ -15,6 +15,7 @@ from resources.settings import Settings
 from resources.trading import anchor_file
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
+from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 
 SCHEMAS = (
@@ -24,6 +25,13 @@ SCHEMAS = (
 
 DIARIES = frozenset({"ops.runs", "execution.leases", "execution.launches"})
 """Tables that note that a run took place; they grow with every run and are no part of its result."""
+
+
+def trading(settings: Settings) -> dict[str, str]:
+    """The kill switch as it counts now, and why."""
+    with OrderStore.opened(settings.database_url) as store:
+        now = store.trading_status(settings.paper.account)
+    return {"state": now.state.value, "reason": now.reason}
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -37,6 +45,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "orders": _counts(warehouse, "select state as name, count(*) as n from execution.orders group by 1 order by 1"),
         "reconciliation": reconciliation(warehouse),
         "audit": {"ok": audit.ok, "entries": audit.entries},
+        "trading": trading(settings),
         "quality": _counts(
             warehouse, "select severity as name, count(*) as n from ops.quality_findings group by 1 order by 1"
         ),

@@ -19,6 +19,7 @@ from rich.console import Console
 from octopus.core.errors import ConfigError, OctopusError
 from octopus_pipelines.cli.house import new_console, open_house
 from resources.settings import Settings
+from resources.sources.sample import RECORDED_TO
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,6 +80,7 @@ def wanted_sessions(
         ConfigError: a day is no session, or the options contradict each other.
     """
     calendar = settings.sessions
+    latest = RECORDED_TO if settings.recorded else calendar.last_decided(datetime.now(UTC))
     if (first is None) != (last is None) or (as_of and first):
         raise ConfigError(
             where="octopus run", field="--as-of/--from/--to", value="mixed",
@@ -91,16 +93,26 @@ def wanted_sessions(
                 where="octopus run", field="--from/--to", value=f"{first:%Y-%m-%d}..{last:%Y-%m-%d}",
                 remedy=f"no session of {calendar.exchange} lies between them; widen the range",
             )  # fmt: skip
-        return days
+        return [_not_after(day, latest, "--to") for day in days]
     if as_of is None:
-        return [SAMPLE_DECISION_DAY if settings.recorded else calendar.last_decided(datetime.now(UTC))]
+        return [SAMPLE_DECISION_DAY if settings.recorded else latest]
     if not calendar.is_session(as_of.date()):
         raise ConfigError(
             where="octopus run", field="--as-of", value=f"{as_of:%Y-%m-%d}",
             remedy=f"that is no session of {calendar.exchange}; the one before it is "
             f"{calendar.previous(as_of.date())}",
         )  # fmt: skip
-    return [as_of.date()]
+    return [_not_after(as_of.date(), latest, "--as-of")]
+
+
+def _not_after(day: date, latest: date, option: str) -> date:
+    if day > latest:
+        raise ConfigError(
+            where="octopus run", field=option, value=str(day),
+            remedy=f"the last session that can be decided is {latest}: the recording ends there, or the market has not "
+            "closed since",
+        )  # fmt: skip
+    return day
 
 
 @dataclass

@@ -30,7 +30,7 @@ def status(as_json: bool) -> None:
     for name, count in state["tables"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for name in ("last_run", "champion", "orders", "reconciliation", "audit", "quality", "timescaledb"):
+    for name in ("last_run", "champion", "trading", "orders", "reconciliation", "audit", "quality", "timescaledb"):
         console.print(f"[bold]{name:<15}[/bold] {_plain(state[name])}")
 
 

@@ -1,0 +1,106 @@
+"""The command line as a user meets it: each command is a process; every refusal is one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from resources.runtime.postgres import EmbeddedPostgres
+
+OCTOPUS = str(Path(sys.executable).parent / "octopus")
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="octopus-cli-"))
+    yield folder
+    EmbeddedPostgres(folder).stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def octopus(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER", "MLFLOW", "DBT"))}
+    return subprocess.run(
+        [OCTOPUS, *arguments], env={**clean, "OCTOPUS_HOME": str(home), **environment}, capture_output=True, text=True,
+        timeout=120, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def refusal(result: subprocess.CompletedProcess[str]) -> str:
+    """The last line of standard error, of a command that failed without a traceback."""
+    assert result.returncode not in (0, -9), result.stdout
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--as-of", "2022-12-25"), ("--as-of", "no session of XNYS", "2022-12-23")),
+        (("run", "--as-of", "2023-05-05"), ("2023-05-05", "2022-12-28", "recording ends")),
+        (("run", "--as-of", "tomorrow"), ("--as-of", "tomorrow")),
+        (("run", "--from", "2022-12-01"), ("--from and --to together",)),
+        (("run", "--from", "2022-12-05", "--to", "2022-12-01"), ("widen the range",)),
+        (("run", "--from", "2022-12-27", "--to", "2023-01-04"), ("--to", "2022-12-29", "recording ends")),
+        (("backtest", "--as-of", "2022-12-26"), ("no session",)),
+        (("db", "restore", "/nowhere.tar"), ("/nowhere.tar", "name the right file")),
+        (("prune",), ("No such command 'prune'",)),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_with_its_remedy(
+    home: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    line = refusal(octopus(home, *arguments))
+    for word in words:
+        assert word in line
+
+
+def test_a_broken_setting_is_named_before_anything_starts(tmp_path: Path) -> None:
+    line = refusal(octopus(tmp_path, "status", OCTOPUS_MARKET_DATA="bloomberg"))
+    assert "OCTOPUS_MARKET_DATA" in line
+    assert "sample" in line
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_the_kill_switch_and_the_audit_log(home: Path) -> None:
+    assert octopus(home, "db", "migrate").returncode == 0
+    assert octopus(home, "halt", "--help").returncode == 0
+    assert octopus(home, "halt").returncode == 0
+    state = json.loads(octopus(home, "status", "--json").stdout)
+    assert state["trading"]["state"] == "halted"
+    assert state["audit"]["ok"] is True
+    assert state["orders"] == {}
+    assert octopus(home, "resume").returncode == 0
+    assert json.loads(octopus(home, "status", "--json").stdout)["trading"]["state"] == "active"
+    assert "whole" in octopus(home, "audit", "verify").stdout
+    with psycopg.connect(EmbeddedPostgres(home).url(), autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")  # past the trigger that forbids it
+        connection.execute("update audit.log set subject = 'another' where seq = 1")
+    assert "1" in refusal(octopus(home, "audit", "verify"))
+    assert json.loads(octopus(home, "status", "--json").stdout)["audit"]["ok"] is False
+
+
+def test_a_backup_comes_back_halted(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backup.tar"
+    assert octopus(home, "db", "backup", str(target)).returncode == 0
+    assert "holds" in refusal(octopus(home, "db", "restore", str(target)))
+    elsewhere = Path(tempfile.mkdtemp(prefix="octopus-cli2-"))
+    try:
+        restored = octopus(elsewhere, "db", "restore", str(target))
+        assert restored.returncode == 0, restored.stderr
+        assert "trading is halted" in restored.stdout
+        state = json.loads(octopus(elsewhere, "status", "--json").stdout)["trading"]
+        assert state["state"] == "halted"
+        assert "restored" in state["reason"]
+    finally:
+        EmbeddedPostgres(elsewhere).stop()
+        shutil.rmtree(elsewhere, ignore_errors=True)
