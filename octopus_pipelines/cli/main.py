@@ -22,6 +22,7 @@ class _Commands(click.Group):
         "run": "octopus_pipelines.cli.run",
         "up": "octopus_pipelines.cli.up",
         "status": "octopus_pipelines.cli.status",
+        "revisions": "octopus_pipelines.cli.revisions",
         "backtest": "octopus_pipelines.cli.backtest",
         "halt": "octopus_pipelines.cli.trading",
         "resume": "octopus_pipelines.cli.trading",

@@ -1,0 +1,52 @@
+"""What a vendor changed after the fact, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from resources.warehouse.connection import Role
+from resources.warehouse.revisions import revisions
+from resources.warehouse.store import Warehouse
+
+FIRST, LAST = date(2022, 1, 1), date(2022, 12, 31)
+SEEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def bars(close: list[float], volume: list[float | None], source: str = "v") -> pl.DataFrame:
+    days = [date(2022, 12, 1) + timedelta(days=offset) for offset in range(len(close))]
+    stamps = [datetime(day.year, day.month, day.day, 21, tzinfo=UTC) for day in days]
+    return pl.DataFrame(
+        {
+            "source": source, "instrument": "A", "ts": stamps, "session": days, "open": None, "high": None, "low": None,
+            "close": close, "volume": volume, "known_at": stamps, "known_at_imputed": True,
+        },
+        schema_overrides={"volume": pl.Float64},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def warehouse(database_url: str) -> Warehouse:
+    store = Warehouse(database_url, Role.RESEARCH)
+    for number, (close, volume) in enumerate([(2.0, None), (2.5, 20.0), (2.0, 20.0)]):
+        fetched = bars([1.0, close, 3.0], [10.0, volume, 30.0])
+        store.append("bars", fetched, source="v", now=SEEN + timedelta(days=number))
+    store.append("bars", bars([9.0], [1.0], source="w"), source="w")
+    return store
+
+
+def test_each_changed_field_is_told_with_before_and_after(warehouse: Warehouse) -> None:
+    found = revisions(warehouse, "v", FIRST, LAST)
+    told = found.select("session", "field", "before", "after").rows()
+    day = date(2022, 12, 2)
+    assert told == [(day, "close", 2.0, 2.5), (day, "volume", None, 20.0), (day, "close", 2.5, 2.0)]
+    assert found["seen_at"].to_list() == [SEEN + timedelta(days=n) for n in (1, 1, 2)]
+
+
+def test_range_instrument_and_source_narrow_it(warehouse: Warehouse) -> None:
+    assert revisions(warehouse, "v", date(2022, 12, 3), LAST).is_empty()
+    assert revisions(warehouse, "v", FIRST, LAST, "B").is_empty()
+    assert revisions(warehouse, "w", FIRST, LAST).is_empty()
+    assert revisions(warehouse, "v", FIRST, LAST, "A").height == 3
