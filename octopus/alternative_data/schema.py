@@ -1,7 +1,7 @@
 """Columns of news, social posts and sentiment scores, as sources and models deliver them.
 
 Belongs here: names and types of the business columns of raw.news, raw.social_posts and raw.sentiment_scores. Does not:
-the columns that the writer adds (ingested_at, batch_id, row_hash).
+the columns that the writer adds (ingested_at, batch_id).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Columns of instruments, bars, corporate actions and adjusted closes, as every source delivers them.
 
 Belongs here: names, types and units of the business columns of raw.instruments, raw.bars, raw.corporate_actions and of
-vendors' own adjusted closes. Does not: the columns that the writer adds (ingested_at, batch_id, row_hash).
+vendors' own adjusted closes. Does not: the columns that the writer adds (ingested_at, batch_id).
 """
 
 from __future__ import annotations

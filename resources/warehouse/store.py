@@ -27,9 +27,11 @@ from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
 from octopus.market_data.returns import total_returns
+from octopus.warehouse.versions import STAMPS, Changes, changes
 from resources.warehouse.connection import Role, connect, safe_address
 
-_ADDED = ("ingested_at", "batch_id", "row_hash")
+_FEW_INSTRUMENTS = 500
+"""Up to so many are named in the query; of more the whole range of time is read."""
 """Columns of every raw table that the writer adds to the frame."""
 
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -216,20 +218,42 @@ class Warehouse:
         if frame.select(key).is_duplicated().any():
             raise MissingDataError(f"raw.{table}: the frame holds a key of {key} twice; validate it before appending")
         with self.connect() as connection, connection.cursor() as cursor:
-            _stage(cursor, f"raw.{table}", frame)
+            # Whoever writes holds this row, so the versions read next are the current ones until we commit.
             (last,) = cursor.execute("select last_batch from ops.batch_counter for update").fetchone() or (0,)
-            counts = _insert_versions(cursor, table, key, frame.columns, last + 1, moment)
+            found = self._changes(table, key, frame, moment)
             quarantined = _quarantine(cursor, source, rejects, last + 1, moment)
-            if not (counts["new"] or counts["restated"] or quarantined):
+            if not (found.new or found.restated or quarantined):
                 connection.rollback()
-                return AppendReport(table, None, 0, 0, counts["unchanged"], 0)
+                return AppendReport(table, None, 0, 0, found.unchanged, 0)
+            stamped = found.rows.with_columns(ingested_at=pl.lit(moment), batch_id=pl.lit(last + 1))
+            _copy(cursor, sql.Identifier("raw", table), stamped)
             cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
             cursor.execute(
                 "insert into ops.batches values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [last + 1, f"raw.{table}", source, moment, run_id, payload_hash, counts["new"], counts["restated"],
-                 counts["unchanged"], quarantined],
+                [last + 1, f"raw.{table}", source, moment, run_id, payload_hash, found.new, found.restated,
+                 found.unchanged, quarantined],
             )  # fmt: skip
-        return AppendReport(table, last + 1, counts["new"], counts["restated"], counts["unchanged"], quarantined)
+        return AppendReport(table, last + 1, found.new, found.restated, found.unchanged, quarantined)
+
+    def _changes(self, table: str, key: Sequence[str], frame: pl.DataFrame, moment: datetime) -> Changes:
+        """What of ``frame`` is not stored yet. Only the range that it touches is read, not all history."""
+        if frame.is_empty():
+            return Changes(frame, 0, 0, 0)
+        names = frame["instrument"].unique().to_list()
+        columns = ", ".join(f'"{name}"' for name in (*(c for c in frame.columns if c not in STAMPS), "batch_id"))
+        stored = self.read(
+            f"""
+            select {columns} from raw.{table}
+            where source = any(string_to_array($1, chr(31))) and ts between $2 and $3
+              and ($4::text is null or instrument = any(string_to_array($4, chr(31))))
+            """,  # noqa: S608  # names of our own tables and columns
+            [
+                "\x1f".join(frame["source"].unique().to_list()), frame["ts"].min(), frame["ts"].max(),
+                "\x1f".join(names) if len(names) <= _FEW_INSTRUMENTS else None,
+            ],
+        )  # fmt: skip
+        types = {name: kind for name, kind in stored.schema.items() if name in frame.columns}
+        return changes(frame.cast(types), stored, key, moment)  # type: ignore[arg-type]
 
     def replace(
         self, table: str, scope: Mapping[str, object], frame: pl.DataFrame, *, keep: Sequence[str] = ()
@@ -311,7 +335,13 @@ def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:
             columns, _identifier(table)
         )
     )
-    with cursor.copy(sql.SQL("copy staged ({}) from stdin (format csv, null '\\N')").format(columns)) as copy:
+    _copy(cursor, sql.Identifier("staged"), frame)
+
+
+def _copy(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -> None:
+    """COPY ``frame`` into ``target``, whose columns bear the frame's names."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    with cursor.copy(sql.SQL("copy {} ({}) from stdin (format csv, null '\\N')").format(target, columns)) as copy:
         for start in range(0, len(frame), 200_000):
             chunk = _encodable(frame[start : start + 200_000])
             copy.write(chunk.write_csv(include_header=False, null_value="\\N", quote_style="necessary").encode())
@@ -320,63 +350,6 @@ def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:
 def _encodable(frame: pl.DataFrame) -> pl.DataFrame:
     """NaN becomes NULL: a missing number has one form in the warehouse."""
     return frame.with_columns(pl.selectors.float().fill_nan(None))
-
-
-def _insert_versions(
-    cursor: psycopg.Cursor, table: str, key: Sequence[str], columns: Sequence[str], batch: int, moment: datetime
-) -> dict[str, int]:
-    """Compare ``staged`` with the current versions and insert what differs; counts of new, restated and unchanged."""
-    content = [c for c in columns if c not in ("known_at", "known_at_imputed")]
-    names = {
-        "target": sql.Identifier("raw", table),
-        "key": sql.SQL(", ").join(map(sql.Identifier, key)),
-        "content": sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(c)) for c in content),
-        "columns": sql.SQL(", ").join(map(sql.Identifier, content)),
-    }
-    cursor.execute("analyze staged")
-    cursor.execute(
-        sql.SQL(
-            """
-            create temporary table fresh on commit drop as
-            with hashed as (
-                select s.*, md5(row({content})::text) as row_hash from staged s
-            ),
-            current as (
-                select distinct on ({key}) {key}, row_hash
-                from {target}
-                -- The range of time as well, so that a day's rows are compared with that day and not with all history.
-                where source in (select distinct source from staged)
-                  and ts between (select min(ts) from staged) and (select max(ts) from staged)
-                order by {key}, batch_id desc
-            )
-            select h.*, c.row_hash as old_hash from hashed h left join current c using ({key})
-            """
-        ).format(**names)
-    )
-    cursor.execute(
-        sql.SQL(
-            """
-            insert into {target} ({columns}, known_at, known_at_imputed, ingested_at, batch_id, row_hash)
-            select {columns},
-                   case when old_hash is not null and known_at_imputed
-                        then greatest(known_at, %(now)s) else known_at end,
-                   known_at_imputed and old_hash is null,
-                   %(now)s, %(batch)s, row_hash
-            from fresh where old_hash is distinct from row_hash
-            """
-        ).format(**names),
-        {"now": moment, "batch": batch},
-    )
-    row = cursor.execute(
-        """
-        select count(*) filter (where old_hash is null), count(*) filter (where old_hash <> row_hash),
-               count(*) filter (where old_hash = row_hash)
-        from fresh
-        """
-    ).fetchone()
-    cursor.execute("drop table staged, fresh")
-    new, restated, unchanged = row or (0, 0, 0)
-    return {"new": new, "restated": restated, "unchanged": unchanged}
 
 
 def _quarantine(cursor: psycopg.Cursor, source: str, rejects: Sequence[Reject], batch: int, moment: datetime) -> int:

@@ -118,7 +118,7 @@ class Raw:
     def add(self, table: str, known_at: datetime, batch: int, **columns: object) -> None:
         self.rows.setdefault(table, []).append(
             columns
-            | {"known_at": known_at, "known_at_imputed": False, "batch_id": batch, "row_hash": uuid.uuid4().hex}
+            | {"known_at": known_at, "known_at_imputed": False, "batch_id": batch}
             | {"ingested_at": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=batch)}
         )
 

@@ -56,7 +56,7 @@ def saved(places: tuple[Place, Place], tmp_path: Path) -> Path:
         store.drain_outbox(AuditLog(old.urls["octopus"], old.anchor))
     with connect(old.urls["octopus"]) as connection:
         connection.execute(
-            "insert into raw.bars select 's', 'A', t, t::date, null, null, null, 1.5, null, t, true, t, 1, 'h' "
+            "insert into raw.bars select 's', 'A', t, t::date, null, null, null, 1.5, null, t, true, t, 1 "
             "from generate_series('2020-01-01'::timestamptz, '2022-12-31', '1 day') t"
         )
         connection.execute(
@@ -98,8 +98,7 @@ def test_a_target_that_holds_something_is_only_replaced_by_force(places: tuple[P
     old, _ = places
     with connect(old.urls["octopus"]) as connection:
         connection.execute(
-            "insert into raw.bars "
-            "values ('s', 'B', now(), now(), null, null, null, 2, null, now(), true, now(), 2, 'h')"
+            "insert into raw.bars values ('s', 'B', now(), now(), null, null, null, 2, null, now(), true, now(), 2)"
         )
     with pytest.raises(BackupError, match=r"octopus_.* holds \d+ tables.*--force"):
         archive.restore(old, saved)

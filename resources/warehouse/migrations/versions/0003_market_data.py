@@ -1,7 +1,7 @@
 """More of market data: lots and ticks, further kinds of corporate actions, and vendors' own adjusted closes.
 
-New columns change the fingerprint of a row's content. Stored rows get the new fingerprint, for otherwise the next fetch
-would take every one of them for a restatement, known from that day on only.
+Rows lose the fingerprint of their content: what is fetched is compared with what is stored, column by column, so that a
+new column restates nothing.
 """
 
 from alembic import op
@@ -11,8 +11,15 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_ACTIONS = "source, instrument, ts, session, kind, value"
-_DESCRIBED = "source, instrument, ts, name, exchange, currency, asset_class, price_basis"
+_CONTENT = {
+    "instruments": "source, instrument, ts, name, exchange, currency, asset_class, price_basis, member_from, member_to",
+    "bars": "source, instrument, ts, session, open, high, low, close, volume",
+    "corporate_actions": "source, instrument, ts, session, kind, value",
+    "news": "source, instrument, ts, item_id, title, body, url, publisher, synthetic, hindsight, text_hash",
+    "social_posts": "source, instrument, ts, item_id, author, body, url, upvotes, synthetic, text_hash",
+    "sentiment_scores": "source, instrument, ts, item_id, item_kind, model, text_hash, score, hindsight, synthetic",
+}
+"""What revision 0002 fingerprints, in its order: going back must not restate anything either."""
 
 
 def upgrade() -> None:
@@ -37,7 +44,6 @@ def upgrade() -> None:
             known_at_imputed boolean not null,
             ingested_at timestamptz not null,
             batch_id bigint not null,
-            row_hash text not null,
             primary key (source, instrument, ts, ingested_at)
         )
         """
@@ -48,8 +54,8 @@ def upgrade() -> None:
         op.execute("select create_hypertable('raw.adjusted_closes', by_range('ts', interval '1 year'))")
     else:
         op.execute("create index adjusted_closes_ts_brin on raw.adjusted_closes using brin (ts)")
-    _rehash("raw.corporate_actions", f"{_ACTIONS}, detail")
-    _rehash("raw.instruments", f"{_DESCRIBED}, lot_size, tick_size, member_from, member_to")
+    for table in _CONTENT:
+        op.execute(f"alter table raw.{table} drop column row_hash")
 
 
 def downgrade() -> None:
@@ -66,8 +72,11 @@ def downgrade() -> None:
     _kinds("'split', 'dividend'")
     op.execute("alter table raw.corporate_actions drop column detail")
     op.execute("alter table raw.instruments drop column lot_size, drop column tick_size")
-    _rehash("raw.corporate_actions", _ACTIONS)
-    _rehash("raw.instruments", f"{_DESCRIBED}, member_from, member_to")
+    op.execute("set local timezone to 'UTC'")
+    for table, content in _CONTENT.items():
+        op.execute(f"alter table raw.{table} add column row_hash text")
+        op.execute(f"update raw.{table} set row_hash = md5(row({content})::text)")  # noqa: S608  # constants
+        op.execute(f"alter table raw.{table} alter column row_hash set not null")
 
 
 def _kinds(allowed: str) -> None:
@@ -75,12 +84,6 @@ def _kinds(allowed: str) -> None:
     op.execute(
         f"alter table raw.corporate_actions add constraint corporate_actions_kind_check check (kind in ({allowed}))"
     )
-
-
-def _rehash(table: str, content: str) -> None:
-    """As `Warehouse.append` does it: of the row of its content as text, times in UTC."""
-    op.execute("set local timezone to 'UTC'")
-    op.execute(f"update {table} set row_hash = md5(row({content})::text)")  # noqa: S608  # constants
 
 
 def _has_timescale() -> bool:
