@@ -1,0 +1,92 @@
+"""Histories glued from two sources: the level of prices or of volume changes from one bar to the next, for good.
+
+Belongs here: jumps of the price that neither an action nor the day's trading explains, and jumps of the volume's level.
+Does not: units and splits (units.py, splits.py), seams that the adjusted close shows (dividends.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octopus.core.types import BoolArray, FloatArray
+from octopus.warehouse.defects.repair import multiply
+from octopus.warehouse.defects.tape import PRICES, Tape
+from octopus.warehouse.quality import Finding, Kind, Severity
+
+LEVEL_LEAST, LEVEL_DEVIATIONS = 0.02, 7.0
+LEVEL_LOUDNESS = 0.35
+"""News that moves a price by seven deviations overnight has more than 1.4 times the volume of the month."""
+VOLUME_BEFORE, VOLUME_AFTER = 60, 20
+VOLUME_LEAST = np.log(5.0)
+VOLUME_DEVIATIONS = 6.0
+VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
+
+
+def level_seams(tape: Tape) -> list[Finding]:
+    """Overnight jumps on a calm tape: the price stands elsewhere the next morning and trades there as if it always had."""
+    flags = calm_jumps(tape)
+    return [_level(tape, row) for row in np.flatnonzero(flags).tolist()]
+
+
+def calm_jumps(tape: Tape) -> BoolArray:
+    excess = tape.gap - tape.log_yield - tape.market_gap
+    with np.errstate(invalid="ignore"):
+        jump = np.abs(excess) > np.maximum(LEVEL_LEAST, LEVEL_DEVIATIONS * tape.gap_scale)
+        inside = np.abs(tape.raw_move - tape.raw_gap) < 3 * tape.move_scale
+        calm: BoolArray = jump & inside & (tape.loudness < LEVEL_LOUDNESS)
+        return calm & (tape.after(tape.loudness) < LEVEL_LOUDNESS)
+
+
+def _level(tape: Tape, row: int) -> Finding:
+    excess = float(tape.gap[row] - tape.log_yield[row])
+    fields = (*PRICES, "adj_close")
+    return tape.finding(
+        Kind.SCRAPE_SEAM, Severity.WARN, (row, row), row + 1, {"jump": excess, "loudness": float(tape.loudness[row])},
+        f"opens {np.expm1(excess):+.1%} on {tape.day(row)} and stays there, on no more volume than usual",
+        "compare both sides with a second source: an action is missing, or the history is glued from two",
+        multiply(fields, float(np.exp(excess)), None, tape.day(row - 1)),
+    )  # fmt: skip
+
+
+def volume_seams(tape: Tape) -> list[Finding]:
+    """Rows from which on volume is counted in another unit: the medians of a quarter before and a month after differ."""
+    volume = tape.log_volume
+    before = tape.trailing_median(volume, VOLUME_BEFORE, VOLUME_AFTER)
+    spread = tape.trailing_median(np.abs(volume - before), VOLUME_BEFORE, VOLUME_AFTER)
+    after = _leading_median(tape, volume)
+    change = after - before
+    with np.errstate(invalid="ignore"):
+        far = np.abs(change) > np.maximum(VOLUME_LEAST, VOLUME_DEVIATIONS * spread)
+        sharp = np.abs(volume - tape.before(volume)) > 0.5 * np.abs(change)
+    rows = np.flatnonzero(far & sharp)
+    found, last = [], -VOLUME_AFTER
+    for row in rows.tolist():
+        if row - last >= VOLUME_AFTER:
+            found.append(_volume(tape, row, float(change[row])))
+            last = row
+    return found
+
+
+def _leading_median(tape: Tape, values: FloatArray) -> FloatArray:
+    """Median of each row and the `VOLUME_AFTER` - 1 after it, NaN where fewer are left."""
+    turned = np.concatenate([values[::-1]])
+    codes = tape.code[::-1]
+    import polars as pl
+
+    frame = pl.DataFrame({"code": codes, "value": turned}).with_columns(pl.col("value").fill_nan(None))
+    median = pl.col("value").rolling_median(VOLUME_AFTER, min_samples=VOLUME_AFTER // 2).over("code")
+    result = frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)[::-1]
+    place = tape.starts[np.searchsorted(tape.starts, np.arange(len(tape)), side="right")] - np.arange(len(tape))
+    return np.where(place >= VOLUME_AFTER, result, np.nan)
+
+
+def _volume(tape: Tape, row: int, change: float) -> Finding:
+    near = VOLUME_FACTORS[np.abs(VOLUME_FACTORS - abs(change)).argmin()] * np.sign(change)
+    exact = abs(near - change) < 0.6
+    factor = float(np.exp(near if exact else change))
+    return tape.finding(
+        Kind.VOLUME_SEAM, Severity.WARN, (row, row), row + VOLUME_AFTER - 1, {"change": float(np.exp(change))},
+        f"from {tape.day(row)} on volume is {np.exp(change):.3g} times what it was",
+        "ingest the older volumes again: they are counted in lots, on another exchange, or unadjusted",
+        multiply(("volume",), round(factor, 9), None, tape.day(row - 1)) if exact else None,
+    )  # fmt: skip
