@@ -25,11 +25,11 @@ def _bars_only(detect: Callable[[Tape], list[Finding]]) -> Detector:
 MENDING: Sequence[Detector] = (
     _bars_only(units.unit_fields), _bars_only(bars.impossible_bars), _bars_only(units.unit_levels),
     _bars_only(units.uneven_splits), _bars_only(bars.repeated_bars), _bars_only(bars.price_spikes),
-    splits.split_defects,
+    splits.split_defects, dividends.restated_dividends, dividends.dividend_defects,
 )  # fmt: skip
 """Each sees bars without the defects of those before it: a bar a hundred times too high is no split."""
 SEEING: Sequence[Detector] = (
-    dividends.dividend_defects, _bars_only(seams.level_seams), _bars_only(seams.volume_seams),
+    _bars_only(seams.level_seams), _bars_only(seams.volume_seams),
     _bars_only(bars.zero_volumes),
 )  # fmt: skip
 

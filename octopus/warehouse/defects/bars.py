@@ -12,7 +12,7 @@ import numpy as np
 
 from octopus.core.types import BoolArray, DateArray, FloatArray
 from octopus.warehouse.defects.repair import clear, drop, exchange, put
-from octopus.warehouse.defects.tape import MOVE_UNKNOWN, PRICES, Tape, runs_of
+from octopus.warehouse.defects.tape import PRICES, Tape, runs_of
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity
 
 RANGE_TOLERANCE = 1e-4
@@ -22,9 +22,10 @@ CHANCE = 1e-4
 HABIT_SESSIONS = 250
 REPEATED_VOLUME = 1000.0
 """A volume that may repeat by chance: below it a single repeated bar says nothing."""
-SPIKE_LEAST, SPIKE_DEVIATIONS, SPIKE_REMAINDER = 0.03, 7.0, 0.25
-SPIKE_LOUDNESS = 1.1
+SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS = 0.02, 0.35, 1.1
 """A price that truly leaves and comes back does so on more than three times the volume."""
+NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS = 4.0, 5.0
+"""Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 on sound days."""
 ZERO_HABIT = 0.02
 GAP_SEVERE_SESSIONS = 5
 
@@ -162,20 +163,22 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
-    score = spike_score(tape)
-    return [_spike(tape, row) for row in np.flatnonzero(score > SPIKE_DEVIATIONS).tolist()]
+    nights = _there_and_back(tape, tape.gap - tape.market_gap) > NIGHTS_DEVIATIONS * tape.gap_scale
+    closes = _there_and_back(tape, tape.move - tape.market) > CLOSE_DEVIATIONS * tape.move_scale
+    # Between a split and its recorded day one bar stands off as well: splits.py names that.
+    split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
+    return [_spike(tape, row) for row in np.flatnonzero((nights | closes) & ~split).tolist()]
 
 
-def spike_score(tape: Tape) -> FloatArray:
-    """By how many deviations a bar leaves and comes back, the lesser of both ways; 0 where it does not."""
-    away = tape.move - tape.market
-    back = tape.after(tape.gap)
+def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
+    """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back calmly."""
+    back = tape.after(tape.gap - tape.market_gap)
+    rest = tape.move - tape.market + back
     lesser = np.fmin(np.abs(away), np.abs(back))
     with np.errstate(invalid="ignore"):
-        spike = (away * back < 0) & (np.abs(away + back) < SPIKE_REMAINDER * lesser) & (lesser > SPIKE_LEAST)
+        spike = (away * back < 0) & (np.abs(rest) < SPIKE_REMAINDER * lesser) & (lesser > SPIKE_LEAST)
         spike &= ~(np.nan_to_num(tape.loudness) > SPIKE_LOUDNESS)
-    known = np.minimum(tape.move_scale, MOVE_UNKNOWN)
-    return np.where(spike, lesser / known, 0.0)
+    return np.where(spike, lesser, 0.0)
 
 
 def _spike(tape: Tape, row: int) -> Finding:

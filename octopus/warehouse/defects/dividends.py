@@ -26,7 +26,7 @@ from octopus.warehouse.defects.repair import (
     several,
     unadjust,
 )
-from octopus.warehouse.defects.tape import Tape
+from octopus.warehouse.defects.tape import PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity
 
 UNITS = (0.01, 100.0)
@@ -48,7 +48,11 @@ LEVEL_YIELD = 0.12
 """A step of the adjusted close beyond this, without an action, is no forgotten dividend."""
 STEP_NONE = 1e-5
 """Raw and adjusted close are the same."""
-CADENCE_SPACINGS, CADENCE_BAND = 4, 0.12
+RESTATED, SAME_RATIO = 2, 0.02
+CADENCE_SPACINGS, CADENCE_BAND = 3, 0.12
+SHIFT_BAND, SHIFT_LEAST = 0.05, 0.2
+"""A clock that is right to five percent, and a payment a fifth of the beat off."""
+PAID = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,21 @@ def dividend_defects(tape: Tape, actions: pl.DataFrame) -> list[Finding]:
         off = np.abs(tape.residue) > tape.residue_bound
     for low, high, payments in _by_instrument(tape, actions):
         found += _Case(tape, low, high, payments, off).findings()
+    return found
+
+
+def restated_dividends(tape: Tape, actions: pl.DataFrame) -> list[Finding]:
+    """Runs of dividends to which the adjusted close gives one and the same other amount.
+
+    Up to a split that is cash in new shares beside prices of old ones; without a split the prices stand on another level.
+    """
+    found: list[Finding] = []
+    with np.errstate(invalid="ignore"):
+        off = np.abs(tape.residue) > tape.residue_bound
+    for low, high, payments in _by_instrument(tape, actions):
+        case = _Case(tape, low, high, payments, off)
+        for run, ratio in case.same_ratio():
+            found += case.restated(run, ratio)
     return found
 
 
@@ -222,7 +241,7 @@ class _Case:
         before = [one.row for one in usual if one.row < payment.row]
         after = [one.row for one in usual if one.row > payment.row]
         spacing = np.diff([one.row for one in usual])
-        if len(before) < 2 or len(spacing) < 3:
+        if not before or len(spacing) < 3:
             return False
         middle = float(np.median(spacing))
         if after:
@@ -311,6 +330,57 @@ class _Case:
         """The action stands; the adjusted close is wrong."""
         return self._level(payment.row, f"takes {self._implied(payment.row):g} off on {payment.session}, the dividend is {payment.cash:g}")
 
+    # runs of payments
+
+    def same_ratio(self) -> Iterator[tuple[list[Payment], float]]:
+        """Runs of at least `RESTATED` payments whose implied cash is the same multiple of theirs, and the multiple."""
+        run: list[Payment] = []
+        ratios: list[float] = []
+        for payment in [*self.payments, None]:
+            ratio = float("nan") if payment is None else self._implied(payment.row) / payment.cash
+            log_ratio = np.log(ratio) if ratio > 0 else np.nan
+            told = 0.02 < abs(log_ratio) < np.log(40.0) and payment is not None and payment.row in self.off
+            if told and run and abs(log_ratio - np.median(ratios)) < SAME_RATIO:
+                run.append(payment)  # type: ignore[arg-type]
+                ratios.append(float(log_ratio))
+                continue
+            if len(run) >= RESTATED:
+                yield run, float(np.exp(np.median(ratios)))
+            run, ratios = ([payment], [float(log_ratio)]) if told and payment is not None else ([], [])
+
+    def restated(self, run: list[Payment], ratio: float) -> list[Finding]:
+        tape, last = self.tape, run[-1].row
+        later = next((one.row for one in self.payments if one.row > last), self.high - 1)
+        rows = np.arange(last + 1, later + 1)
+        if not len(rows):
+            return []
+        splits = float(np.exp(tape.log_split[rows].sum()))
+        if abs(np.log(splits / ratio)) < 2 * SAME_RATIO:
+            return [self._old_shares(run, splits)]
+        # Without a split the older prices are too high by the ratio: where do they come down by it?
+        off = np.abs(tape.gap[rows] - tape.market_gap[rows] + np.log(ratio)) / tape.gap_scale[rows]
+        place = int(rows[np.nanargmin(off)])
+        return [self._other_level(run, ratio, place)] if np.nanmin(off) < 4 and abs(np.log(ratio)) > 0.025 else []
+
+    def _old_shares(self, run: list[Payment], ratio: float) -> Finding:
+        steps = [change_action("dividend", one.session, one.cash, one.cash * ratio) for one in run]
+        return self.tape.finding(
+            Kind.WRONG_DIVIDEND, Severity.WARN, (run[0].row, run[-1].row), run[-1].row,
+            {"ratio": ratio, "payments": len(run)},
+            f"{len(run)} dividends up to {run[-1].session} are in the shares of after the split of {ratio:g}, the prices "
+            "in those of before", "state cash in the shares of its day", several(*steps),
+        )  # fmt: skip
+
+    def _other_level(self, run: list[Payment], ratio: float, place: int) -> Finding:
+        tape = self.tape
+        return tape.finding(
+            Kind.SCRAPE_SEAM, Severity.SEVERE, (place, place), place,
+            {"level": ratio, "payments": len(run), "jump": float(tape.gap[place])},
+            f"before {tape.day(place)} prices are {ratio:.4g} times what the dividends and the adjusted close's steps agree "
+            "with", "ingest the older part again: it is on another level",
+            multiply((*PRICES, "adj_close"), 1 / ratio, None, tape.day(place - 1)),
+        )  # fmt: skip
+
     # steps of the adjusted close
 
     def _level(self, row: int, what: str) -> Finding:
@@ -382,31 +452,67 @@ class _Case:
         return found
 
     def _cadence(self) -> list[Finding]:
-        """Holes and shifts in the rhythm of an instrument that pays like a clock."""
-        usual = [one for one in self.payments if abs(one.excess) < ALIKE]
-        rows: FloatArray = np.array([one.row for one in usual], dtype=np.float64)
-        spacing = np.diff(rows)
-        found = []
-        for index in range(CADENCE_SPACINGS, len(spacing)):
-            past = spacing[max(0, index - 8) : index]
-            middle = float(np.median(past))
-            steady = float(np.median(np.abs(past / middle - 1))) < CADENCE_BAND
-            last, now = usual[index], usual[index + 1]
-            if steady and 1.75 < spacing[index] / middle < 2.3 and abs(now.unit - last.unit) < np.log(1.25):
-                found.append(self._hole(last, now, middle))
+        """Holes, insertions and shifts in the rhythm of an instrument that pays like a clock."""
+        usual = [one for one in self.payments if one.row not in self.done]
+        found: list[Finding | None] = []
+        for index in range(1, len(usual)):
+            found.append(self._hole(usual, index))
+            if index + 1 < len(usual):
+                found += [self._insertion(usual, index), self._shift(usual, index)]
         return [one for one in found if one is not None]
 
-    def _hole(self, last: Payment, now: Payment, spacing: float) -> Finding | None:
-        between = [row for row in self.done if last.row < row < now.row]
-        others = [one for one in self.payments if last.row < one.row < now.row]
-        if between or others:
+    def _beat(self, rows: list[int], index: int, width: int) -> tuple[float, float, int]:
+        """Median spacing near ``rows[index]`` without the ``width`` spacings that end there and after, its relative
+        deviation, and the last row that it looked at; (nan, inf, 0) below three spacings."""
+        spacing = np.diff(np.array(rows, dtype=np.float64))
+        early, late = spacing[max(0, index - 7) : index - 1], spacing[index - 1 + width : index - 1 + width + 3]
+        near = np.concatenate([early, late])
+        if len(near) < CADENCE_SPACINGS:
+            return float("nan"), float("inf"), 0
+        middle = float(np.median(near))
+        last = rows[min(len(rows) - 1, index - 1 + width + len(late))]
+        return middle, float(np.median(np.abs(near / middle - 1))), last
+
+    def _hole(self, usual: list[Payment], index: int) -> Finding | None:
+        last, now = usual[index - 1], usual[index]
+        middle, spread, known = self._beat([one.row for one in usual], index, 1)
+        alike = abs(now.unit - last.unit) < np.log(1.25)
+        busy = any(last.row < row < now.row for row in self.done)
+        if not (alike and not busy and spread < CADENCE_BAND and 1.7 < (now.row - last.row) / middle < 2.3):
             return None
-        tape = self.tape
-        middle = round((last.row + now.row) / 2)
-        near = range(max(last.row + 1, middle - 8), min(now.row, middle + 9))
+        tape, half = self.tape, round((last.row + now.row) / 2)
+        near = range(max(last.row + 1, half - 8), min(now.row, half + 9))
         return tape.finding(
-            Kind.MISSING_DIVIDEND, Severity.WARN, (near[0], near[-1]), now.row,
-            {"spacing_sessions": spacing, "cash_before": last.cash, "cash_after": now.cash},
-            f"pays about every {spacing:.0f} sessions, but nothing is recorded between {last.session} and {now.session}",
+            Kind.MISSING_DIVIDEND, Severity.WARN, (near[0], near[-1]), max(known, now.row),
+            {"spacing_sessions": middle, "cash_before": last.cash, "cash_after": now.cash},
+            f"pays about every {middle:.0f} sessions, but nothing is recorded between {last.session} and {now.session}",
             "look whether a dividend was paid in between and record it",
+        )  # fmt: skip
+
+    def _insertion(self, usual: list[Payment], index: int) -> Finding | None:
+        """A payment without which the beat would be whole."""
+        last, now, later = usual[index - 1 : index + 2]
+        middle, spread, known = self._beat([one.row for one in usual], index, 2)
+        whole = abs((later.row - last.row) / middle - 1) < CADENCE_BAND
+        unlike = abs(now.unit - last.unit) > ALIKE and abs(now.unit - later.unit) > ALIKE
+        paid = _likelihood(self.tape, now.row, now.share) - _likelihood(self.tape, now.row, 0.0)
+        if not (whole and spread < CADENCE_BAND and (unlike or min(now.row - last.row, later.row - now.row) < middle / 3)):
+            return None
+        return self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None
+
+    def _shift(self, usual: list[Payment], index: int) -> Finding | None:
+        """A payment far from the middle between its neighbours, which are two beats apart."""
+        tape, (last, now, later) = self.tape, usual[index - 1 : index + 2]
+        middle, spread, known = self._beat([one.row for one in usual], index, 2)
+        two = abs((later.row - last.row) / (2 * middle) - 1) < SHIFT_BAND
+        early = (now.row - last.row) / middle
+        if not (two and spread < SHIFT_BAND and abs(early - 1) > SHIFT_LEAST and abs(now.unit - last.unit) < ALIKE):
+            return None
+        due = round((last.row + later.row) / 2)
+        first, final = min(now.row, due), max(now.row, due)
+        return tape.finding(
+            Kind.MISDATED_DIVIDEND, Severity.INFO, (first, final), max(known, later.row),
+            {"spacing_sessions": middle, "sessions_off": now.row - due, "recorded": now.session},
+            f"pays every {middle:.0f} sessions, but the dividend of {now.session} is {now.row - due:+d} sessions off that",
+            "look the ex-date up",
         )  # fmt: skip

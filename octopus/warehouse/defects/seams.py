@@ -13,12 +13,12 @@ from octopus.warehouse.defects.repair import multiply
 from octopus.warehouse.defects.tape import PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
 
-LEVEL_LEAST, LEVEL_DEVIATIONS = 0.02, 7.0
-LEVEL_LOUDNESS = 0.35
-"""News that moves a price by seven deviations overnight has more than 1.4 times the volume of the month."""
+LEVEL_LEAST, LEVEL_DEVIATIONS, LEVEL_RANGE = 0.025, 6.5, 3.0
+NEXT_LOUDNESS = 0.35
+"""By how much the day after a calm jump may be louder than the day itself may."""
 VOLUME_BEFORE, VOLUME_AFTER = 60, 20
 VOLUME_LEAST = np.log(5.0)
-VOLUME_DEVIATIONS = 6.0
+VOLUME_DEVIATIONS = 4.5
 VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
 
 
@@ -32,9 +32,10 @@ def calm_jumps(tape: Tape) -> BoolArray:
     excess = tape.gap - tape.log_yield - tape.market_gap
     with np.errstate(invalid="ignore"):
         jump = np.abs(excess) > np.maximum(LEVEL_LEAST, LEVEL_DEVIATIONS * tape.gap_scale)
-        inside = np.abs(tape.raw_move - tape.raw_gap) < 3 * tape.move_scale
-        calm: BoolArray = jump & inside & (tape.loudness < LEVEL_LOUDNESS)
-        return calm & (tape.after(tape.loudness) < LEVEL_LOUDNESS)
+        inside = np.abs(tape.raw_move - tape.raw_gap) < LEVEL_RANGE * tape.move_scale
+        bound = tape.loudness_bound(excess)
+        calm: BoolArray = jump & inside & (tape.loudness < bound)
+        return calm & (tape.after(tape.loudness) < bound + NEXT_LOUDNESS)
 
 
 def _level(tape: Tape, row: int) -> Finding:

@@ -33,8 +33,6 @@ FITS, CONTRADICTS = 5.0, 7.0
 LEAST_LOG = 0.04
 """Splits of four percent and less are not told from ordinary opening gaps; the adjusted close may still show them."""
 SEARCH_ROWS = 45
-CALM = 0.8
-"""A calm tape: dollar volume below 2.2 times its month's median. News that moves a price has more."""
 CALM_LEAST, CALM_DEVIATIONS = 0.07, 8.0
 TICK = 0.01
 PAIR_TOLERANCE = 0.12
@@ -216,18 +214,22 @@ def _unrecorded(tape: Tape) -> list[tuple[int, float]]:
     result = []
     for row in np.flatnonzero(by_adjusted | by_gap).tolist():
         ratio = _adjusted_ratio(tape, row) if by_adjusted[row] else _calm_ratio(tape, row)
-        if ratio is not None and ratio in RATIOS and _distance(tape, row, ratio) <= FITS < _distance(tape, row, 1.0):
+        if ratio is None or ratio not in RATIOS:
+            continue
+        least = 2 * _distance(tape, row, ratio) if by_adjusted[row] else FITS
+        if _distance(tape, row, ratio) <= FITS and _distance(tape, row, 1.0) > least:
             result.append((row, ratio))
     return result
 
 
 def _calm_ratio(tape: Tape, row: int) -> float | None:
-    """The plausible ratio of a gap that no news explains: the day's dollar volume and range are ordinary."""
+    """The plausible ratio of a gap that no news explains: the day's range and volume, in new shares, are ordinary."""
     gap = float(np.exp(-tape.raw_gap[row]))
     ratio = float(RATIOS[np.abs(np.log(RATIOS / gap)).argmin()])
     loud = float(tape.loudness[row]) - np.log(ratio)
     inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale[row])
-    return ratio if inside and abs(loud) < CALM else None
+    bound = float(tape.loudness_bound(tape.raw_gap[row : row + 1])[0])
+    return ratio if inside and not loud > bound else None
 
 
 def _missing(tape: Tape, row: int, ratio: float) -> Finding:

@@ -37,6 +37,12 @@ STEP_SHARE = 0.03
 """Vendors round cash and differ in which close they divide by: three percent of a dividend is no defect."""
 
 
+CALM_JUMPS = (0.02, 0.03, 0.06, 0.08, 0.10, 0.15, 0.25, 0.40)
+CALM_LOUDNESS = (-0.10, 0.05, 0.40, 0.50, 0.85, 1.05, 1.50, 2.50)
+"""News that moves a price overnight moves volume: no true jump of the tuning stocks was as quiet as this (log of the
+month's median), and three quarters of all days are."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tape:
     """Bars of all instruments one after the other, each ascending in time; every array has shape (rows,).
@@ -189,6 +195,11 @@ class Tape:
         volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
         shares = volume - self._shares()
         return shares - self.trailing_median(shares, RECENT_SESSIONS, 5)
+
+    def loudness_bound(self, jump: FloatArray) -> FloatArray:
+        """The loudness below which an overnight ``jump`` (log, either way) has no news behind it."""
+        bound: FloatArray = np.interp(np.abs(jump), CALM_JUMPS, CALM_LOUDNESS)
+        return bound
 
     def _shares(self) -> FloatArray:
         total: FloatArray = np.cumsum(self.log_split)

@@ -79,6 +79,8 @@ def unit_levels(tape: Tape) -> list[Finding]:
     middle = _middles(tape)
     jump = middle - tape.before(middle) + tape.log_split
     unit = _unit(np.nan_to_num(jump))
+    # At a recorded split the prices themselves must jump that far: a split recorded upside down is none of ours.
+    unit[(tape.log_split != 0.0) & (np.abs(jump - tape.log_split) < MIXED_SPREAD)] = 0.0
     unit[_volume_splits(tape, jump)] = 0.0
     found = []
     for start, stop, place, factor in _levels(tape, unit):
