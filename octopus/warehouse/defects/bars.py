@@ -22,10 +22,10 @@ CHANCE = 1e-4
 HABIT_SESSIONS = 250
 REPEATED_VOLUME = 1000.0
 """A volume that may repeat by chance: below it a single repeated bar says nothing."""
-SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS = 0.02, 0.35, 1.1
-"""A price that truly leaves and comes back does so on more than three times the volume."""
-NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS = 4.0, 5.0
-"""Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 on sound days."""
+SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.55
+"""A price that truly leaves and comes back does so on more than three times the volume; on ordinary volume less will do."""
+NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.0, 5.0, 3.5
+"""Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 (quiet: 2.8) on sound days."""
 ZERO_HABIT = 0.02
 GAP_SEVERE_SESSIONS = 5
 
@@ -164,7 +164,9 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
     nights = _there_and_back(tape, tape.gap - tape.market_gap) > NIGHTS_DEVIATIONS * tape.gap_scale
-    closes = _there_and_back(tape, tape.move - tape.market) > CLOSE_DEVIATIONS * tape.move_scale
+    with np.errstate(invalid="ignore"):
+        least = np.where(tape.loudness < SPIKE_QUIET, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
+    closes = _there_and_back(tape, tape.move - tape.market) > least * tape.move_scale
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
     return [_spike(tape, row) for row in np.flatnonzero((nights | closes) & ~split).tolist()]

@@ -26,7 +26,7 @@ from octopus.warehouse.defects.repair import (
     several,
     unadjust,
 )
-from octopus.warehouse.defects.tape import PRICES, Tape
+from octopus.warehouse.defects.tape import PRICES, STEP_EXACT, Tape
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity
 
 UNITS = (0.01, 100.0)
@@ -50,8 +50,6 @@ STEP_NONE = 1e-5
 """Raw and adjusted close are the same."""
 RESTATED, SAME_RATIO = 2, 0.02
 CADENCE_SPACINGS, CADENCE_BAND = 3, 0.12
-SHIFT_BAND, SHIFT_LEAST = 0.05, 0.2
-"""A clock that is right to five percent, and a payment a fifth of the beat off."""
 PAID = 2.0
 
 
@@ -193,9 +191,9 @@ class _Case:
         row, tape = payment.row, self.tape
         self.done.add(row)
         repair: Repair = change_action("dividend", payment.session, payment.cash, cash)
-        if np.isfinite(tape.step[row]) and row not in self.off:
-            # The adjusted close was made with the wrong cash: bring its older part to the right one.
-            level = np.log(max(1 - cash / self._base(row), 0.02)) - float(tape.log_yield[row])
+        # Where the adjusted close was made with the wrong cash, its older part goes to the right one.
+        level = np.log(max(1 - cash / self._base(row), 0.02)) - tape.log_split[row] - tape.step[row]
+        if np.isfinite(level) and abs(level) > 2 * STEP_EXACT + 0.05 * cash / self._base(row):
             repair = several(repair, multiply(("adj_close",), float(np.exp(level)), None, tape.day(row - 1)))
         return tape.finding(
             Kind.WRONG_DIVIDEND, Severity.SEVERE, (row, row), known,
@@ -299,16 +297,15 @@ class _Case:
         if row not in self.off:
             return self._phantom(payment, row, "the price does not fall") if absent and payment.share > 0.015 else None
         if self._unapplied(payment):
-            strange = not abs(payment.excess) < ALIKE and self._off_beat(payment)
-            if absent or strange or (nothing > 2.0 and self._off_beat(payment)):
+            if absent or self._off_beat(payment) or nothing > DECISIVE / 2:
                 return self._phantom(payment, payment.known, "neither the adjusted close nor the habit knows it")
         return self._unfollowed(payment)
 
     def _off_beat(self, payment: Payment) -> bool:
-        """Whether the payment comes between those of the cadence, or of an instrument that does not pay."""
+        """Whether the payment comes between those of the cadence."""
         others = [one.row for one in self.payments if one.row != payment.row and one.row not in self.done]
         if len(others) < 2:
-            return True
+            return False
         spacing = float(np.median(np.diff(others)))
         nearest = min(abs(one - payment.row) for one in others)
         return nearest < 0.7 * spacing
@@ -416,18 +413,18 @@ class _Case:
 
     def _glued(self) -> list[Finding]:
         """Older raw prices that are the adjusted ones: no step there has anything to take off, and then one goes up."""
-        tape, found = self.tape, []
-        for row in self.off:
+        tape = self.tape
+        for row in reversed(self.off):
             ratio = np.abs(np.log(tape.adj_close[self.low : row] / tape.close[self.low : row]))
             if row - self.low > 1 and tape.residue[row] > 0 and np.nanmax(ratio, initial=0.0) < STEP_NONE:
                 jump = float(tape.residue[row])
                 self.done |= {place for place in self.off if place <= row}
-                found.append(tape.finding(
+                return [tape.finding(
                     Kind.SCRAPE_SEAM, Severity.SEVERE, (row, row), row, {"jump": jump},
                     f"before {tape.day(row)} the raw prices are the adjusted ones: they jump by {np.expm1(jump):+.2%} there",
                     "ingest the older part again as raw prices, or undo its adjustment", unadjust(tape.day(row - 1), tape.basis),
-                ))  # fmt: skip
-        return found
+                )]  # fmt: skip
+        return []
 
     # habit
 
@@ -452,13 +449,13 @@ class _Case:
         return found
 
     def _cadence(self) -> list[Finding]:
-        """Holes, insertions and shifts in the rhythm of an instrument that pays like a clock."""
+        """Holes and insertions in the rhythm of an instrument that pays like a clock."""
         usual = [one for one in self.payments if one.row not in self.done]
         found: list[Finding | None] = []
         for index in range(1, len(usual)):
             found.append(self._hole(usual, index))
             if index + 1 < len(usual):
-                found += [self._insertion(usual, index), self._shift(usual, index)]
+                found.append(self._insertion(usual, index))
         return [one for one in found if one is not None]
 
     def _beat(self, rows: list[int], index: int, width: int) -> tuple[float, float, int]:
@@ -494,25 +491,7 @@ class _Case:
         last, now, later = usual[index - 1 : index + 2]
         middle, spread, known = self._beat([one.row for one in usual], index, 2)
         whole = abs((later.row - last.row) / middle - 1) < CADENCE_BAND
-        unlike = abs(now.unit - last.unit) > ALIKE and abs(now.unit - later.unit) > ALIKE
         paid = _likelihood(self.tape, now.row, now.share) - _likelihood(self.tape, now.row, 0.0)
-        if not (whole and spread < CADENCE_BAND and (unlike or min(now.row - last.row, later.row - now.row) < middle / 3)):
+        if not (whole and spread < CADENCE_BAND):
             return None
         return self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None
-
-    def _shift(self, usual: list[Payment], index: int) -> Finding | None:
-        """A payment far from the middle between its neighbours, which are two beats apart."""
-        tape, (last, now, later) = self.tape, usual[index - 1 : index + 2]
-        middle, spread, known = self._beat([one.row for one in usual], index, 2)
-        two = abs((later.row - last.row) / (2 * middle) - 1) < SHIFT_BAND
-        early = (now.row - last.row) / middle
-        if not (two and spread < SHIFT_BAND and abs(early - 1) > SHIFT_LEAST and abs(now.unit - last.unit) < ALIKE):
-            return None
-        due = round((last.row + later.row) / 2)
-        first, final = min(now.row, due), max(now.row, due)
-        return tape.finding(
-            Kind.MISDATED_DIVIDEND, Severity.INFO, (first, final), max(known, later.row),
-            {"spacing_sessions": middle, "sessions_off": now.row - due, "recorded": now.session},
-            f"pays every {middle:.0f} sessions, but the dividend of {now.session} is {now.row - due:+d} sessions off that",
-            "look the ex-date up",
-        )  # fmt: skip

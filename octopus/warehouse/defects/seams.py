@@ -18,7 +18,7 @@ NEXT_LOUDNESS = 0.35
 """By how much the day after a calm jump may be louder than the day itself may."""
 VOLUME_BEFORE, VOLUME_AFTER = 60, 20
 VOLUME_LEAST = np.log(5.0)
-VOLUME_DEVIATIONS = 4.5
+VOLUME_DEVIATIONS, NEWS_DEVIATIONS = 4.5, 3.5
 VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
 
 
@@ -59,6 +59,8 @@ def volume_seams(tape: Tape) -> list[Finding]:
     with np.errstate(invalid="ignore"):
         far = np.abs(change) > np.maximum(VOLUME_LEAST, VOLUME_DEVIATIONS * spread)
         sharp = np.abs(volume - tape.before(volume)) > 0.5 * np.abs(change)
+        # A price that moves with it has news: the interest is real.
+        sharp &= np.abs(tape.move - tape.market) < NEWS_DEVIATIONS * tape.move_scale
     rows = np.flatnonzero(far & sharp)
     found, last = [], -VOLUME_AFTER
     for row in rows.tolist():

@@ -32,7 +32,7 @@ MOVE_UNKNOWN, MOVE_FLOOR = 0.03, 0.004
 GAP_UNKNOWN, GAP_FLOOR = 0.02, 0.0025
 STEP_EXACT = 3e-5
 """Adjusted closes are stored to six digits or so: smaller steps between adjusted and raw close are rounding."""
-STEP_NOISE = 12.0
+STEP_NOISE, STEP_NOISE_MOST = 4.0, 1e-3
 STEP_SHARE = 0.03
 """Vendors round cash and differ in which close they divide by: three percent of a dividend is no defect."""
 
@@ -101,6 +101,12 @@ class Tape:
         shifted[self.starts[1:] - 1] = np.nan
         return shifted
 
+    @cached_property
+    def old_shares(self) -> FloatArray:
+        """Log of what one share of the first bar has become by the row; prices plus it are on one level."""
+        total: FloatArray = np.cumsum(self.log_split)
+        return total
+
     def trailing_median(self, values: FloatArray, window: int, least: int) -> FloatArray:
         """Median of the ``window`` rows before each row (without it), NaN below ``least`` numbers."""
         frame = pl.DataFrame({"code": self.code, "value": values}).with_columns(pl.col("value").fill_nan(None))
@@ -113,7 +119,15 @@ class Tape:
         quarter = self.trailing_median(size, SCALE_SESSIONS, SCALE_MIN_SESSIONS)
         month = self.trailing_median(size, RECENT_SESSIONS, SCALE_MIN_SESSIONS)
         deviation = MAD_TO_DEVIATION * np.fmax(quarter, month)
-        return np.maximum(np.where(np.isnan(deviation), unknown, deviation), floor)
+        return np.maximum(np.where(np.isnan(deviation), unknown, deviation), floor) * self._elapsed
+
+    @cached_property
+    def _elapsed(self) -> FloatArray:
+        """Root of the weekdays since the previous bar, one holiday allowed: over missing bars prices move further."""
+        weekdays = np.ones(len(self))
+        weekdays[1:] = np.busday_count(self.session[:-1], self.session[1:])
+        root: FloatArray = np.sqrt(np.where(self.first, 1.0, np.maximum(weekdays - 1, 1.0)))
+        return root
 
     @cached_property
     def log_split(self) -> FloatArray:
@@ -185,15 +199,20 @@ class Tape:
     @cached_property
     def residue_bound(self) -> FloatArray:
         """The largest residue that is rounding: of adjusted closes as seen so far, and of the dividend's cash."""
-        noise = self.trailing_median(np.abs(self.step), SCALE_SESSIONS, 5)
-        ticks = 2e-6 / np.fmin(self.adj_close, self.close)
-        return STEP_EXACT + np.nan_to_num(STEP_NOISE * noise) + np.nan_to_num(ticks) + STEP_SHARE * np.abs(self.log_yield)
+        frame = pl.DataFrame({"code": self.code, "step": np.abs(self.step)}).with_columns(pl.col("step").fill_nan(None))
+        # Dividends are one row of sixty: the ninth decile is the rounding of whichever of both closes is coarser.
+        quantile = pl.col("step").rolling_quantile(0.9, window_size=SCALE_SESSIONS, min_samples=5).over("code")
+        noise = frame.select(quantile.fill_null(0.0)).to_series().to_numpy()
+        ticks = np.nan_to_num(2e-6 / np.fmin(self.adj_close, self.close))
+        # Vendors divide by the close before, some by the open: the difference is the move's share of the yield.
+        convention = (STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)) * np.abs(self.log_yield)
+        return STEP_EXACT + STEP_NOISE * np.minimum(noise, STEP_NOISE_MOST) + ticks + convention
 
     @cached_property
     def loudness(self) -> FloatArray:
         """Log of the row's volume against the median of the month before, splits undone; NaN without volume."""
         volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
-        shares = volume - self._shares()
+        shares = volume - self.old_shares
         return shares - self.trailing_median(shares, RECENT_SESSIONS, 5)
 
     def loudness_bound(self, jump: FloatArray) -> FloatArray:
@@ -201,15 +220,11 @@ class Tape:
         bound: FloatArray = np.interp(np.abs(jump), CALM_JUMPS, CALM_LOUDNESS)
         return bound
 
-    def _shares(self) -> FloatArray:
-        total: FloatArray = np.cumsum(self.log_split)
-        return total
-
     @cached_property
     def log_volume(self) -> FloatArray:
         """Log volume in today's shares, NaN where there is none."""
         volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
-        return volume - self._shares()
+        return volume - self.old_shares
 
     def name(self, row: int) -> str:
         return self.symbols[int(self.code[row])]

@@ -33,10 +33,11 @@ def unit_fields(tape: Tape) -> list[Finding]:
     mixed = spread > MIXED_SPREAD
     if not mixed.any():
         return []
-    middle = np.nanmedian(np.log(prices), axis=0)
+    logs = np.log(prices) + tape.old_shares
+    middle = np.nanmedian(logs, axis=0)
     usual = tape.trailing_median(np.where(mixed, np.nan, middle), 7, 1)
     usual = np.where(np.isnan(usual), middle, usual)
-    exponents = np.stack([_unit(np.log(one) - usual) for one in prices])
+    exponents = np.stack([_unit(one - usual) for one in logs])
     found: list[Finding] = []
     for name, exponent in zip(PRICES, exponents, strict=True):
         off = np.where(mixed, exponent, 0.0)
