@@ -205,7 +205,7 @@ def _changed(bad: Path) -> dict[str, set[date]]:
 
 WITNESS: Mapping[str, frozenset[Kind]] = {
     "prices": frozenset({Kind.UNIT_ERROR, Kind.UNEVEN_SPLIT, Kind.WRONG_SPLIT, Kind.MISSING_SPLIT, Kind.MISDATED_SPLIT,
-                         Kind.PHANTOM_SPLIT, Kind.PRICE_SPIKE}),
+                         Kind.PHANTOM_SPLIT}),
     "dividends": frozenset({Kind.WRONG_DIVIDEND, Kind.PHANTOM_DIVIDEND, Kind.MISDATED_DIVIDEND, Kind.MISSING_DIVIDEND}),
     "adjusted close": frozenset({Kind.ADJUSTED_CLOSE}),
 }  # fmt: skip

@@ -11,12 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from octopus.core.types import BoolArray, DateArray, FloatArray
-from octopus.warehouse.defects.repair import clear, drop, exchange, put
+from octopus.warehouse.defects.repair import clear, drop, exchange, put, several
 from octopus.warehouse.defects.tape import PRICES, Tape, runs_of
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity
 
 RANGE_TOLERANCE = 1e-4
 """As in market_data/validate.py: how far, as a share of the price plus one unit, a price may lie outside the range."""
+OUTSIDE_APART = 63
+"""A quarter: an exchange whose range leaves its auctions out makes one finding and not a hundred."""
 CHANCE = 1e-4
 """A run of flat bars is a defect where the instrument's own habit makes it rarer than this."""
 HABIT_SESSIONS = 250
@@ -42,11 +44,26 @@ def impossible_bars(tape: Tape) -> list[Finding]:
             for name in ("open", "close")
         }
     found = [_crossed(tape, row) for row in np.flatnonzero(crossed).tolist()]
+    # A bar without any price is one finding, and so are days on end without one.
+    empty = holes["close"] & holes["open"] & holes["high"] & holes["low"]
+    found += [_empty(tape, start, stop) for start, stop in runs_of(empty, tape.first)]
     for name in PRICES:
-        found += [_hole(tape, name, row) for row in np.flatnonzero(holes[name]).tolist()]
+        found += [_hole(tape, name, row) for row in np.flatnonzero(holes[name] & ~empty).tolist()]
     for name, flags in outside.items():
-        found += [_outside(tape, name, row) for row in np.flatnonzero(flags).tolist()]
+        rows = np.flatnonzero(flags)
+        ends = np.flatnonzero(np.diff(rows) > OUTSIDE_APART) + 1
+        for cluster in np.split(rows, ends):
+            for part in np.split(cluster, np.flatnonzero(np.diff(tape.code[cluster])) + 1):
+                found += [_outside(tape, name, part.tolist())] if len(part) else []
     return found
+
+
+def _empty(tape: Tape, start: int, stop: int) -> Finding:
+    return tape.finding(
+        Kind.IMPOSSIBLE_BAR, Severity.SEVERE, (start, stop - 1), start, {"sessions": stop - start},
+        f"no price at all from {tape.day(start)} to {tape.day(stop - 1)}", "ingest these days again, or leave them out",
+        drop(tape.day(start), tape.day(stop - 1)),
+    )  # fmt: skip
 
 
 def _usual(tape: Tape, values: FloatArray) -> BoolArray:
@@ -76,14 +93,18 @@ def _hole(tape: Tape, name: str, row: int) -> Finding:
     )  # fmt: skip
 
 
-def _outside(tape: Tape, name: str, row: int) -> Finding:
-    price = float(getattr(tape, name)[row])
-    repair = _close_from_adjusted(tape, row) if name == "close" else put(tape.day(row), {"open": None})
+def _outside(tape: Tape, name: str, rows: list[int]) -> Finding:
+    row, prices = rows[0], getattr(tape, name)
+    steps = [_close_from_adjusted(tape, one) if name == "close" else put(tape.day(one), {"open": None}) for one in rows]
+    repairs = [step for step in steps if step is not None]
+    more = f" and {len(rows) - 1} times more until {tape.day(rows[-1])}" if len(rows) > 1 else ""
     return tape.finding(
-        Kind.IMPOSSIBLE_BAR, Severity.WARN, (row, row), row,
-        {"field": name, "price": price, "low": float(tape.low[row]), "high": float(tape.high[row])},
-        f"{name} {price:g} lies outside {tape.low[row]:g} to {tape.high[row]:g} on {tape.day(row)}",
-        "ingest the bar again or take it from a second source", repair,
+        Kind.IMPOSSIBLE_BAR, Severity.WARN, (row, rows[-1]), row,
+        {"field": name, "price": float(prices[row]), "low": float(tape.low[row]), "high": float(tape.high[row]),
+         "bars": len(rows)},
+        f"{name} {prices[row]:g} lies outside {tape.low[row]:g} to {tape.high[row]:g} on {tape.day(row)}{more}",
+        "take the bar from a second source; where it happens often, the range leaves the closing auction out",
+        (several(*repairs) if len(repairs) > 1 else repairs[0]) if repairs else None,
     )  # fmt: skip
 
 
@@ -163,9 +184,13 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
-    nights = _there_and_back(tape, tape.gap - tape.market_gap) > NIGHTS_DEVIATIONS * tape.gap_scale
     with np.errstate(invalid="ignore"):
-        least = np.where(tape.loudness < SPIKE_QUIET, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
+        quiet = tape.loudness < SPIKE_QUIET
+    # Without volume nothing says that the day was quiet: quotes of the untraded wander.
+    nights = _there_and_back(tape, tape.gap - tape.market_gap) > np.where(
+        np.isnan(tape.loudness), 2 * CLOSE_DEVIATIONS, NIGHTS_DEVIATIONS
+    ) * tape.gap_scale
+    least = np.where(quiet, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
     closes = _there_and_back(tape, tape.move - tape.market) > least * tape.move_scale
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)

@@ -50,7 +50,8 @@ STEP_NONE = 1e-5
 """Raw and adjusted close are the same."""
 RESTATED, SAME_RATIO = 2, 0.02
 CADENCE_SPACINGS, CADENCE_BAND = 3, 0.12
-PAID = 2.0
+PAID = 0.3
+"""Log likelihood ratio above which the price shows a payment that the cadence does not expect."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ def _payments(tape: Tape, low: int, high: int, part: pl.DataFrame) -> list[Payme
 
 
 def _likelihood(tape: Tape, row: int, share: float) -> float:
-    """Log likelihood of the row's gap and move if a dividend of ``share`` of the price was paid; up to a constant."""
+    """Log likelihood of the row's gap and move if a dividend of ``share`` of the price was paid; up to a constant.
+
+    A price that did not trade says nothing.
+    """
+    if not tape.volume[row] > 0 and tape.move[row] == 0.0:
+        return 0.0
     drop = np.log(max(1 - share, 0.02))
     values = (
         (tape.gap[row] - drop - tape.market_gap[row]) / tape.gap_scale[row],
@@ -308,7 +314,7 @@ class _Case:
             return False
         spacing = float(np.median(np.diff(others)))
         nearest = min(abs(one - payment.row) for one in others)
-        return nearest < 0.7 * spacing
+        return nearest < 0.55 * spacing
 
     def _phantom(self, payment: Payment, known: int, why: str) -> Finding:
         tape, row = self.tape, payment.row
@@ -330,20 +336,23 @@ class _Case:
     # runs of payments
 
     def same_ratio(self) -> Iterator[tuple[list[Payment], float]]:
-        """Runs of at least `RESTATED` payments whose implied cash is the same multiple of theirs, and the multiple."""
+        """Runs of payments whose implied cash is the same multiple of theirs, and the multiple."""
         run: list[Payment] = []
         ratios: list[float] = []
-        for payment in [*self.payments, None]:
-            ratio = float("nan") if payment is None else self._implied(payment.row) / payment.cash
-            log_ratio = np.log(ratio) if ratio > 0 else np.nan
-            told = 0.02 < abs(log_ratio) < np.log(40.0) and payment is not None and payment.row in self.off
-            if told and run and abs(log_ratio - np.median(ratios)) < SAME_RATIO:
-                run.append(payment)  # type: ignore[arg-type]
-                ratios.append(float(log_ratio))
+        for payment in self.payments:
+            implied = self._implied(payment.row) / payment.cash
+            ratio = float(np.log(implied)) if implied > 0 else float("nan")
+            slack = SAME_RATIO + 2 * float(self.tape.residue_bound[payment.row]) / payment.share * 0.3
+            if run and abs(ratio - np.median(ratios)) < min(slack, 0.2):
+                run.append(payment)
+                ratios.append(ratio)
                 continue
-            if len(run) >= RESTATED:
+            if run:
                 yield run, float(np.exp(np.median(ratios)))
-            run, ratios = ([payment], [float(log_ratio)]) if told and payment is not None else ([], [])
+            starts = payment.row in self.off and SAME_RATIO < abs(ratio) < np.log(40.0)
+            run, ratios = ([payment], [ratio]) if starts else ([], [])
+        if run:
+            yield run, float(np.exp(np.median(ratios)))
 
     def restated(self, run: list[Payment], ratio: float) -> list[Finding]:
         tape, last = self.tape, run[-1].row
@@ -352,8 +361,10 @@ class _Case:
         if not len(rows):
             return []
         splits = float(np.exp(tape.log_split[rows].sum()))
-        if abs(np.log(splits / ratio)) < 2 * SAME_RATIO:
+        if splits != 1.0 and abs(np.log(splits / ratio)) < 3 * SAME_RATIO:
             return [self._old_shares(run, splits)]
+        if len(run) < RESTATED:
+            return []
         # Without a split the older prices are too high by the ratio: where do they come down by it?
         off = np.abs(tape.gap[rows] - tape.market_gap[rows] + np.log(ratio)) / tape.gap_scale[rows]
         place = int(rows[np.nanargmin(off)])
@@ -428,6 +439,12 @@ class _Case:
 
     # habit
 
+    def _alone(self, payment: Payment, factor: float) -> float:
+        """How much better the price likes ``factor`` times the cash; what is usual elsewhere counts little."""
+        share = payment.share
+        price = _likelihood(self.tape, payment.row, share * factor) - _likelihood(self.tape, payment.row, share)
+        return price + min(_prior(share * factor) - _prior(share), 2.0)
+
     def _pooled(self) -> list[Finding]:
         """All payments in another unit alike: none stands out, but the price falls a hundred times more at each."""
         if len(self.payments) < POOLED_PAYMENTS or any(payment.row in self.off for payment in self.payments):
@@ -436,16 +453,15 @@ class _Case:
         alike = [one for one in self.payments if abs(one.unit - middle) < SIMILAR]
         found = []
         for factor in UNITS:
-            gains = [
-                _likelihood(self.tape, one.row, one.share * factor) - _likelihood(self.tape, one.row, one.share)
-                + min(_prior(one.share * factor) - _prior(one.share), 2.0)
-                for one in alike
-            ]  # fmt: skip
-            if len(alike) >= POOLED_PAYMENTS and sum(gains) > POOLED_DECISIVE:
-                enough = int(np.argmax(np.cumsum(gains) > POOLED_DECISIVE))
-                for one in alike:
-                    known = max(one.row, alike[max(enough, POOLED_PAYMENTS - 1)].row)
-                    found.append(self._corrected(one, one.cash * factor, f"its {len(alike)} payments together say", known))
+            gains = [self._alone(one, factor) for one in alike]
+            better = [(one, gain) for one, gain in zip(alike, gains, strict=True) if gain > 0]
+            if len(better) < POOLED_PAYMENTS or sum(gains) < POOLED_DECISIVE:
+                continue
+            total = np.cumsum([gain for _, gain in better])
+            enough = max(int(np.argmax(total > POOLED_DECISIVE)), POOLED_PAYMENTS - 1)
+            for one, _ in better:
+                known = max(one.row, better[enough][0].row)
+                found.append(self._corrected(one, one.cash * factor, f"its {len(better)} payments together say", known))
         return found
 
     def _cadence(self) -> list[Finding]:

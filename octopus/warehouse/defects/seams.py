@@ -14,6 +14,8 @@ from octopus.warehouse.defects.tape import PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
 
 LEVEL_LEAST, LEVEL_DEVIATIONS, LEVEL_RANGE = 0.025, 6.5, 3.0
+STAYS = 0.6
+"""Of the gap, at the close; an open that is off by itself is no level."""
 NEXT_LOUDNESS = 0.35
 """By how much the day after a calm jump may be louder than the day itself may."""
 VOLUME_BEFORE, VOLUME_AFTER = 60, 20
@@ -32,7 +34,8 @@ def calm_jumps(tape: Tape) -> BoolArray:
     excess = tape.gap - tape.log_yield - tape.market_gap
     with np.errstate(invalid="ignore"):
         jump = np.abs(excess) > np.maximum(LEVEL_LEAST, LEVEL_DEVIATIONS * tape.gap_scale)
-        inside = np.abs(tape.raw_move - tape.raw_gap) < LEVEL_RANGE * tape.move_scale
+        stays = np.sign(excess) * (tape.move - tape.log_yield - tape.market) > STAYS * np.abs(excess)
+        inside = stays & (np.abs(tape.raw_move - tape.raw_gap) < LEVEL_RANGE * tape.move_scale)
         bound = tape.loudness_bound(excess)
         calm: BoolArray = jump & inside & (tape.loudness < bound)
         return calm & (tape.after(tape.loudness) < bound + NEXT_LOUDNESS)

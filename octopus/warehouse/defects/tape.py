@@ -202,7 +202,9 @@ class Tape:
         frame = pl.DataFrame({"code": self.code, "step": np.abs(self.step)}).with_columns(pl.col("step").fill_nan(None))
         # Dividends are one row of sixty: the ninth decile is the rounding of whichever of both closes is coarser.
         quantile = pl.col("step").rolling_quantile(0.9, window_size=SCALE_SESSIONS, min_samples=5).over("code")
-        noise = frame.select(quantile.fill_null(0.0)).to_series().to_numpy()
+        noise = frame.select(quantile.fill_null(float("nan"))).to_series().to_numpy()
+        # Before there is a history a close may be rounded to the cent.
+        noise = np.where(np.isnan(noise), 0.0051 / np.fmin(self.adj_close, self.close), noise)
         ticks = np.nan_to_num(2e-6 / np.fmin(self.adj_close, self.close))
         # Vendors divide by the close before, some by the open: the difference is the move's share of the yield.
         convention = (STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)) * np.abs(self.log_yield)
