@@ -92,7 +92,9 @@ def clean_row(series: Sequence[Series]) -> tuple[dict[str, Any], list[Finding]]:
     }, found  # fmt: skip
 
 
-def measure(cell: Cell, series: Sequence[Series], clean: Sequence[Finding], seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+def measure(
+    cell: Cell, series: Sequence[Series], clean: Sequence[Finding], seeds: Sequence[int] = SEEDS
+) -> dict[str, Any]:
     """Recall of one kind at one magnitude."""
     counts: Counter[str] = Counter()
     known = {(one.instrument, one.kind, one.session_from) for one in clean}
@@ -176,8 +178,17 @@ def yahoo_frames(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     frame = frame.rename({frame.columns[0]: "session"}).with_columns(
         pl.col("session").str.slice(0, 10).str.to_date(), instrument=pl.lit(path.name.split("-1")[0])
     )
-    names = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Adj Close": "adj_close", "Volume": "volume"}
-    bars = frame.select("instrument", "session", *(pl.col(old).cast(pl.Float64).alias(new) for old, new in names.items()))
+    names = {
+        "Open": "open",
+        "High": "high",
+        "Low": "low",
+        "Close": "close",
+        "Adj Close": "adj_close",
+        "Volume": "volume",
+    }
+    bars = frame.select(
+        "instrument", "session", *(pl.col(old).cast(pl.Float64).alias(new) for old, new in names.items())
+    )
     actions = [
         frame.select("instrument", "session", kind=pl.lit(kind), value=pl.col(column).cast(pl.Float64)).filter(
             pl.col("value") != 0
@@ -189,7 +200,10 @@ def yahoo_frames(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _changed(bad: Path) -> dict[str, set[date]]:
     """What the maintainers repaired: sessions by witness (prices, dividends, steps of the adjusted close)."""
-    (bars, acts), (fixed, fixed_acts) = yahoo_frames(bad), yahoo_frames(bad.with_name(bad.name.replace(".csv", "-fixed.csv")))
+    (bars, acts), (fixed, fixed_acts) = (
+        yahoo_frames(bad),
+        yahoo_frames(bad.with_name(bad.name.replace(".csv", "-fixed.csv"))),
+    )
     both = bars.join(fixed, on=["instrument", "session"], suffix="_fixed").sort("session")
     off = pl.any_horizontal((pl.col(name) / pl.col(f"{name}_fixed") - 1).abs() > 1e-2 for name in PRICES)
     prices = set(both.filter(off)["session"])

@@ -26,8 +26,9 @@ REPEATED_VOLUME = 1000.0
 """A volume that may repeat by chance: below it a single repeated bar says nothing."""
 SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.55
 """A price that truly leaves and comes back does so on more than three times the volume; on ordinary volume less will do."""
-NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.0, 5.0, 3.5
+NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
 """Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 (quiet: 2.8) on sound days."""
+UNTRADED_DEVIATIONS = 12.0
 ZERO_HABIT = 0.02
 GAP_SEVERE_SESSIONS = 5
 
@@ -128,9 +129,11 @@ def repeated_bars(tape: Tape) -> list[Finding]:
     flat = (tape.high == tape.low) & (tape.close == tape.before(tape.close)) & ~(tape.volume > 0)
     alive = tape.volume >= REPEATED_VOLUME
     ranged = same & (tape.high > tape.low)
-    found = [_frozen(tape, start, stop, start, "repeat the bar before, with its volume") for start, stop in runs_of(
-        ranged & alive, tape.first)]
-    standing = (flat | (same & (tape.volume > 0) & ~(ranged & alive)))
+    found = [
+        _frozen(tape, start, stop, start, "repeat the bar before, with its volume")
+        for start, stop in runs_of(ranged & alive, tape.first)
+    ]
+    standing = flat | (same & (tape.volume > 0) & ~(ranged & alive))
     habit = _habit(tape, standing)
     for start, stop in runs_of(standing, tape.first):
         needed = _needed(float(habit[start]))
@@ -187,11 +190,11 @@ def price_spikes(tape: Tape) -> list[Finding]:
     with np.errstate(invalid="ignore"):
         quiet = tape.loudness < SPIKE_QUIET
     # Without volume nothing says that the day was quiet: quotes of the untraded wander.
-    nights = _there_and_back(tape, tape.gap - tape.market_gap) > np.where(
-        np.isnan(tape.loudness), 2 * CLOSE_DEVIATIONS, NIGHTS_DEVIATIONS
-    ) * tape.gap_scale
-    least = np.where(quiet, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
-    closes = _there_and_back(tape, tape.move - tape.market) > least * tape.move_scale
+    untraded = np.isnan(tape.loudness)
+    night = np.where(untraded, UNTRADED_DEVIATIONS, NIGHTS_DEVIATIONS)
+    close = np.where(quiet, CLOSE_QUIET_DEVIATIONS, np.where(untraded, UNTRADED_DEVIATIONS, CLOSE_DEVIATIONS))
+    nights = _there_and_back(tape, tape.gap - tape.market_gap) > night * tape.gap_scale
+    closes = _there_and_back(tape, tape.move - tape.market) > close * tape.move_scale
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
     return [_spike(tape, row) for row in np.flatnonzero((nights | closes) & ~split).tolist()]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from octopus.core.types import BoolArray, FloatArray
+from octopus.core.types import BoolArray
 from octopus.warehouse.defects.repair import (
     add_action,
     change_action,
@@ -216,7 +216,9 @@ class _Case:
             for factor in (1 / ratio, ratio):
                 nearer = abs(payment.excess + np.log(factor)) < np.log(1.3) < np.log(1.5) < abs(payment.excess)
                 if nearer and self._gain(payment, factor) > 2:
-                    return self._corrected(payment, payment.cash * factor, "before and after the split it would be", payment.known)
+                    return self._corrected(
+                        payment, payment.cash * factor, "before and after the split it would be", payment.known
+                    )
         return None
 
     def _unit(self, payment: Payment) -> Finding | None:
@@ -291,7 +293,9 @@ class _Case:
             near = 0 < abs(other.row - payment.row) <= DUPLICATE_ROWS and abs(other.unit - payment.unit) < np.log(1.4)
             if not near or other.row in self.done:
                 continue
-            weaker = min(payment, other, key=lambda one: _likelihood(tape, one.row, one.share) - _likelihood(tape, one.row, 0.0))
+            weaker = min(
+                payment, other, key=lambda one: _likelihood(tape, one.row, one.share) - _likelihood(tape, one.row, 0.0)
+            )
             return self._phantom(weaker, max(payment.row, other.row), "another one alike stands beside it")
         return None
 
@@ -331,7 +335,10 @@ class _Case:
 
     def _unfollowed(self, payment: Payment) -> Finding:
         """The action stands; the adjusted close is wrong."""
-        return self._level(payment.row, f"takes {self._implied(payment.row):g} off on {payment.session}, the dividend is {payment.cash:g}")
+        return self._level(
+            payment.row,
+            f"takes {self._implied(payment.row):g} off on {payment.session}, the dividend is {payment.cash:g}",
+        )
 
     # runs of payments
 
@@ -342,8 +349,8 @@ class _Case:
         for payment in self.payments:
             implied = self._implied(payment.row) / payment.cash
             ratio = float(np.log(implied)) if implied > 0 else float("nan")
-            slack = SAME_RATIO + 2 * float(self.tape.residue_bound[payment.row]) / payment.share * 0.3
-            if run and abs(ratio - np.median(ratios)) < min(slack, 0.2):
+            slack = SAME_RATIO + float(self.tape.step_noise[payment.row]) / (payment.share * max(implied, 1e-3))
+            if run and abs(ratio - np.median(ratios)) < min(slack, 0.3):
                 run.append(payment)
                 ratios.append(ratio)
                 continue
@@ -361,7 +368,7 @@ class _Case:
         if not len(rows):
             return []
         splits = float(np.exp(tape.log_split[rows].sum()))
-        if splits != 1.0 and abs(np.log(splits / ratio)) < 3 * SAME_RATIO:
+        if splits != 1.0 and abs(np.log(splits / ratio)) < max(3 * SAME_RATIO, 0.1 * abs(np.log(splits))):
             return [self._old_shares(run, splits)]
         if len(run) < RESTATED:
             return []
@@ -427,7 +434,8 @@ class _Case:
         tape = self.tape
         for row in reversed(self.off):
             ratio = np.abs(np.log(tape.adj_close[self.low : row] / tape.close[self.low : row]))
-            if row - self.low > 1 and tape.residue[row] > 0 and np.nanmax(ratio, initial=0.0) < STEP_NONE:
+            stands = abs(np.log(tape.adj_close[row] / tape.close[row])) > tape.residue_bound[row]
+            if row - self.low > 1 and stands and tape.residue[row] > 0 and np.nanmax(ratio, initial=0.0) < STEP_NONE:
                 jump = float(tape.residue[row])
                 self.done |= {place for place in self.off if place <= row}
                 return [tape.finding(
@@ -507,7 +515,13 @@ class _Case:
         last, now, later = usual[index - 1 : index + 2]
         middle, spread, known = self._beat([one.row for one in usual], index, 2)
         whole = abs((later.row - last.row) / middle - 1) < CADENCE_BAND
+        # A second one of its size is a habit of its own, such as a small yearly bonus.
+        habit = [one for one in self.payments if one is not now and abs(one.unit - now.unit) < np.log(1.25)]
+        if abs(now.unit - last.unit) > ALIKE and habit:
+            return None
         paid = _likelihood(self.tape, now.row, now.share) - _likelihood(self.tape, now.row, 0.0)
         if not (whole and spread < CADENCE_BAND):
             return None
-        return self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None
+        return (
+            self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None
+        )

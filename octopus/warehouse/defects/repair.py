@@ -165,11 +165,7 @@ def _add(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, Any]) 
 
 def _named(actions: pl.DataFrame, repair: Mapping[str, Any]) -> pl.Expr:
     """The first action that the repair names: of two alike only one is meant."""
-    alike = (
-        _one(repair)
-        & (pl.col("kind") == repair["kind"])
-        & ((pl.col("value") / repair["value"] - 1).abs() < 1e-9)
-    )
+    alike = _one(repair) & (pl.col("kind") == repair["kind"]) & ((pl.col("value") / repair["value"] - 1).abs() < 1e-9)
     first = alike & (alike.cast(pl.Int64).cum_sum() == 1)
     if not actions.select(first.any()).item():
         raise MissingDataError(
@@ -210,19 +206,25 @@ def _unadjust(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, A
     for row in sorted(set(rows[(rows > 0) & (rows <= sound)].tolist()), reverse=True):
         factor[row:upper] = current
         here = acts.filter(pl.Series(rows == row))
-        split = float(here.filter(pl.col("kind") == "split")["value"].product()) if repair["basis"] == "printed" else 1.0
+        split = (
+            float(here.filter(pl.col("kind") == "split")["value"].product()) if repair["basis"] == "printed" else 1.0
+        )
         cash = float(here.filter(pl.col("kind") == "dividend")["value"].sum())
         current, upper = current / split / (1 + current * cash / float(adjusted[row - 1])), row
     factor[:upper] = current
     factor[sound:] = 1.0
     # The bars stand at the adjusted close; what an untouched bar would be is that over the factor.
     scale = pl.DataFrame(
-        {"instrument": own["instrument"], "session": own["session"], "_scale": np.where(factor == 1.0, 1.0, adjusted / close / factor)}
+        {
+            "instrument": own["instrument"],
+            "session": own["session"],
+            "_scale": np.where(factor == 1.0, 1.0, adjusted / close / factor),
+        }
     )
     changed = frame.join(scale, on=["instrument", "session"], how="left", maintain_order="left")
-    return changed.with_columns(
-        [(pl.col(name) * pl.col("_scale").fill_null(1.0)).alias(name) for name in PRICES]
-    ).drop("_scale"), actions
+    return changed.with_columns([(pl.col(name) * pl.col("_scale").fill_null(1.0)).alias(name) for name in PRICES]).drop(
+        "_scale"
+    ), actions
 
 
 _ACTIONS: dict[str, Callable[[pl.DataFrame, pl.DataFrame, Mapping[str, Any]], Frames]] = {

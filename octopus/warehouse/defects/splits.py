@@ -116,7 +116,7 @@ def _adjusted_ratio(tape: Tape, row: int) -> float | None:
     if not np.isfinite(ratio) or abs(np.log(ratio)) < LEAST_LOG:
         return None
     nearest = float(RATIOS[np.abs(np.log(RATIOS / ratio)).argmin()])
-    return nearest if abs(np.log(nearest / ratio)) < 2e-3 else ratio
+    return nearest if abs(np.log(nearest / ratio)) < 1e-3 + 2 * tape.step_noise[row] else ratio
 
 
 def _jump_nearby(tape: Tape, split: Split, taken: set[int]) -> int | None:

@@ -197,8 +197,8 @@ class Tape:
         return self.step - (self.log_yield - self.log_split)
 
     @cached_property
-    def residue_bound(self) -> FloatArray:
-        """The largest residue that is rounding: of adjusted closes as seen so far, and of the dividend's cash."""
+    def step_noise(self) -> FloatArray:
+        """The largest step that is rounding of either close, as seen so far."""
         frame = pl.DataFrame({"code": self.code, "step": np.abs(self.step)}).with_columns(pl.col("step").fill_nan(None))
         # Dividends are one row of sixty: the ninth decile is the rounding of whichever of both closes is coarser.
         quantile = pl.col("step").rolling_quantile(0.9, window_size=SCALE_SESSIONS, min_samples=5).over("code")
@@ -206,9 +206,15 @@ class Tape:
         # Before there is a history a close may be rounded to the cent.
         noise = np.where(np.isnan(noise), 0.0051 / np.fmin(self.adj_close, self.close), noise)
         ticks = np.nan_to_num(2e-6 / np.fmin(self.adj_close, self.close))
+        total: FloatArray = STEP_EXACT + STEP_NOISE * np.minimum(np.nan_to_num(noise), STEP_NOISE_MOST) + ticks
+        return total
+
+    @cached_property
+    def residue_bound(self) -> FloatArray:
+        """The largest residue that is rounding of the closes or of the dividend's cash."""
         # Vendors divide by the close before, some by the open: the difference is the move's share of the yield.
-        convention = (STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)) * np.abs(self.log_yield)
-        return STEP_EXACT + STEP_NOISE * np.minimum(noise, STEP_NOISE_MOST) + ticks + convention
+        convention = STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)
+        return self.step_noise + convention * np.abs(self.log_yield)
 
     @cached_property
     def loudness(self) -> FloatArray:
