@@ -2,9 +2,10 @@
 
 Belongs here: planting (benchmarks/defect_injector.py), scoring and printing. Does not: detecting, asserting.
 
-Detectors were tuned on the symbols that `held_out` refuses; every figure here is from the others. A planted defect counts
-as found if a finding that the untouched bars do not have touches its sessions, two to either side. Intervals are
-Wilson's at 95 %.
+Detectors were tuned on the symbols that `held_out` refuses; every figure here is from the others. A planted defect
+counts as found if a finding that the untouched bars do not have touches its sessions, three days to either side; as
+named, if such a finding is of its kind; as restored, if all proposed repairs together bring the untouched bars back.
+Intervals are Wilson's at 95 %.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def measure(
     return {
         "group": "planted", "kind": cell.kind, "magnitude": cell.magnitude, "planted": counts["planted"],
         "found": counts["found"], "recall": counts["found"] / max(1, counts["planted"]), "low": low, "high": high,
-        "named": counts["named"] / max(1, counts["planted"]), "restored": counts["restored"] / max(1, counts["planted"]),
+        "named": counts["named"] / max(1, counts["planted"]),
+        "restored": counts["restored"] / max(1, counts["planted"]),
         "elsewhere": counts["elsewhere"],
     }  # fmt: skip
 
@@ -303,7 +305,8 @@ def main() -> None:
         if row["group"] == "planted":
             table.add_row(
                 row["kind"], row["magnitude"], str(row["planted"]), f"{row['recall']:.1%}",
-                f"{row['low']:.0%}–{row['high']:.0%}", f"{row['named']:.0%}", f"{row['restored']:.0%}", str(row["elsewhere"]),
+                f"{row['low']:.0%}–{row['high']:.0%}", f"{row['named']:.0%}", f"{row['restored']:.0%}",
+                str(row["elsewhere"]),
             )  # fmt: skip
     console.print(table)
     for row in rows:

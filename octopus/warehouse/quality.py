@@ -134,7 +134,7 @@ def find_all(panel: Panel) -> list[Finding]:
 
 
 def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -> pl.DataFrame:
-    """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after the session that showed it.
+    """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after what showed them.
 
     A proposed repair travels in the evidence, under ``repair``.
     """

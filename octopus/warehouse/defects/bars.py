@@ -25,7 +25,7 @@ HABIT_SESSIONS = 250
 REPEATED_VOLUME = 1000.0
 """A volume that may repeat by chance: below it a single repeated bar says nothing."""
 SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.55
-"""A price that truly leaves and comes back does so on more than three times the volume; on ordinary volume less will do."""
+"""A price that truly leaves and comes back does so on more than three times the volume; on less, less will do."""
 NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
 """Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 (quiet: 2.8) on sound days."""
 UNTRADED_DEVIATIONS = 12.0
@@ -76,7 +76,8 @@ def _crossed(tape: Tape, row: int) -> Finding:
     low, high = tape.high[row], tape.low[row]
     inside = all(low * 0.9999 <= price <= high * 1.0001 for price in (tape.open[row], tape.close[row]))
     return tape.finding(
-        Kind.IMPOSSIBLE_BAR, Severity.SEVERE, (row, row), row, {"high": float(tape.high[row]), "low": float(tape.low[row])},
+        Kind.IMPOSSIBLE_BAR, Severity.SEVERE, (row, row), row,
+        {"high": float(tape.high[row]), "low": float(tape.low[row])},
         f"high {tape.high[row]:g} is below low {tape.low[row]:g} on {tape.day(row)}",
         "exchange them" if inside else "ingest the bar again or take it from a second source",
         exchange(tape.day(row), ("high", "low")) if inside else put(tape.day(row), {"high": None, "low": None}),
@@ -110,7 +111,7 @@ def _outside(tape: Tape, name: str, rows: list[int]) -> Finding:
 
 
 def _close_from_adjusted(tape: Tape, row: int) -> Repair | None:
-    """The close that the adjusted close of the row implies, where it fits into the day's range better than the given."""
+    """The close that the adjusted close of the row implies; None where it does not fit into the day's range."""
     if tape.first[row]:
         return None
     ratio = tape.adj_close[row - 1] / tape.close[row - 1] * np.exp(tape.log_split[row])
@@ -215,7 +216,7 @@ def _spike(tape: Tape, row: int) -> Finding:
     away, back = float(tape.move[row]), float(tape.gap[row + 1])
     return tape.finding(
         Kind.PRICE_SPIKE, Severity.SEVERE, (row, row), row + 1, {"move": away, "back": back},
-        f"moves {np.expm1(away):+.1%} on {tape.day(row)} on ordinary volume and opens {np.expm1(back):+.1%} the day after",
+        f"moves {np.expm1(away):+.1%} on {tape.day(row)} on ordinary volume and opens {np.expm1(back):+.1%} next day",
         "compare with a second source; a bad tick is left out", drop(tape.day(row), tape.day(row)),
     )  # fmt: skip
 

@@ -91,7 +91,8 @@ def dividend_defects(tape: Tape, actions: pl.DataFrame) -> list[Finding]:
 def restated_dividends(tape: Tape, actions: pl.DataFrame) -> list[Finding]:
     """Runs of dividends to which the adjusted close gives one and the same other amount.
 
-    Up to a split that is cash in new shares beside prices of old ones; without a split the prices stand on another level.
+    Up to a split that is cash in new shares beside prices of old ones; without a split the prices stand on another
+    level.
     """
     found: list[Finding] = []
     with np.errstate(invalid="ignore"):
@@ -146,7 +147,7 @@ def _likelihood(tape: Tape, row: int, share: float) -> float:
 
 
 def _prior(share: float) -> float:
-    return -0.5 * ((np.log10(max(share, 1e-9)) - YIELD_LOG10) / YIELD_SPREAD) ** 2
+    return float(-0.5 * ((np.log10(max(share, 1e-9)) - YIELD_LOG10) / YIELD_SPREAD) ** 2)
 
 
 class _Case:
@@ -204,7 +205,8 @@ class _Case:
         return tape.finding(
             Kind.WRONG_DIVIDEND, Severity.SEVERE, (row, row), known,
             {"cash": payment.cash, "implied": cash, "share": payment.share, "gap": float(tape.gap[row])},
-            f"the dividend of {payment.cash:g} on {payment.session} is {payment.share:.2%} of the price; {why} {cash:g}",
+            f"the dividend of {payment.cash:g} on {payment.session} is {payment.share:.2%} of the price; "
+            f"{why} {cash:g}",
             "look the amount up and correct it", repair,
         )  # fmt: skip
 
@@ -231,9 +233,9 @@ class _Case:
                 if gain > 0:
                     return self._corrected(payment, payment.cash * factor, "the adjusted close was made with", row)
                 return self._unfollowed(payment)
-            if self._habitual_unit(payment, factor) or (factor < 1 and self._impossible(payment)):
-                if gain > DECISIVE:
-                    return self._corrected(payment, payment.cash * factor, "its own habit and price say", payment.known)
+            strange = self._habitual_unit(payment, factor) or (factor < 1 and self._impossible(payment))
+            if strange and gain > DECISIVE:
+                return self._corrected(payment, payment.cash * factor, "its own habit and price say", payment.known)
         return None
 
     def _habitual_unit(self, payment: Payment, factor: float) -> bool:
@@ -280,8 +282,8 @@ class _Case:
                 return tape.finding(
                     Kind.MISDATED_DIVIDEND, Severity.WARN, (first, last), last,
                     {"cash": payment.cash, "recorded": payment.session, "adjusted": tape.day(other)},
-                    f"the dividend of {payment.cash:g} is recorded on {payment.session}, but the adjusted close takes it "
-                    f"off on {tape.day(other)}", "move the dividend to the day of the adjusted close",
+                    f"the dividend of {payment.cash:g} is recorded on {payment.session}, but the adjusted close takes "
+                    f"it off on {tape.day(other)}", "move the dividend to the day of the adjusted close",
                     move_action("dividend", payment.session, payment.cash, tape.day(other)),
                 )  # fmt: skip
         return None
@@ -306,9 +308,8 @@ class _Case:
         absent = nothing > DECISIVE and self._untouched(payment)
         if row not in self.off:
             return self._phantom(payment, row, "the price does not fall") if absent and payment.share > 0.015 else None
-        if self._unapplied(payment):
-            if absent or self._off_beat(payment) or nothing > DECISIVE / 2:
-                return self._phantom(payment, payment.known, "neither the adjusted close nor the habit knows it")
+        if self._unapplied(payment) and (absent or self._off_beat(payment) or nothing > DECISIVE / 2):
+            return self._phantom(payment, payment.known, "neither the adjusted close nor the habit knows it")
         return self._unfollowed(payment)
 
     def _off_beat(self, payment: Payment) -> bool:
@@ -382,8 +383,8 @@ class _Case:
         return self.tape.finding(
             Kind.WRONG_DIVIDEND, Severity.WARN, (run[0].row, run[-1].row), run[-1].row,
             {"ratio": ratio, "payments": len(run)},
-            f"{len(run)} dividends up to {run[-1].session} are in the shares of after the split of {ratio:g}, the prices "
-            "in those of before", "state cash in the shares of its day", several(*steps),
+            f"{len(run)} dividends up to {run[-1].session} are in the shares of after the split of {ratio:g}, the "
+            "prices in those of before", "state cash in the shares of its day", several(*steps),
         )  # fmt: skip
 
     def _other_level(self, run: list[Payment], ratio: float, place: int) -> Finding:
@@ -391,8 +392,8 @@ class _Case:
         return tape.finding(
             Kind.SCRAPE_SEAM, Severity.SEVERE, (place, place), place,
             {"level": ratio, "payments": len(run), "jump": float(tape.gap[place])},
-            f"before {tape.day(place)} prices are {ratio:.4g} times what the dividends and the adjusted close's steps agree "
-            "with", "ingest the older part again: it is on another level",
+            f"before {tape.day(place)} prices are {ratio:.4g} times what the dividends and the adjusted close's steps "
+            "agree with", "ingest the older part again: it is on another level",
             multiply((*PRICES, "adj_close"), 1 / ratio, None, tape.day(place - 1)),
         )  # fmt: skip
 
@@ -404,7 +405,8 @@ class _Case:
         return tape.finding(
             Kind.ADJUSTED_CLOSE, Severity.WARN, (row, row), row,
             {"residue": float(tape.residue[row]), "implied": self._implied(row)},
-            f"the vendor's adjusted close {what}", "compute adjusted closes from the actions, or correct its older part",
+            f"the vendor's adjusted close {what}",
+            "compute adjusted closes from the actions, or correct its older part",
             multiply(("adj_close",), float(np.exp(-tape.residue[row])), None, tape.day(row - 1)),
         )  # fmt: skip
 
@@ -440,8 +442,9 @@ class _Case:
                 self.done |= {place for place in self.off if place <= row}
                 return [tape.finding(
                     Kind.SCRAPE_SEAM, Severity.SEVERE, (row, row), row, {"jump": jump},
-                    f"before {tape.day(row)} the raw prices are the adjusted ones: they jump by {np.expm1(jump):+.2%} there",
-                    "ingest the older part again as raw prices, or undo its adjustment", unadjust(tape.day(row - 1), tape.basis),
+                    f"before {tape.day(row)} the raw prices are the adjusted ones: they jump by {np.expm1(jump):+.2%}",
+                    "ingest the older part again as raw prices, or undo its adjustment",
+                    unadjust(tape.day(row - 1), tape.basis),
                 )]  # fmt: skip
         return []
 

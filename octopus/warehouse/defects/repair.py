@@ -1,7 +1,7 @@
 """Repairs as data, and applying one to bars and actions.
 
-Belongs here: the actions a finding may propose, and what each does. Does not: deciding whether to apply one: a person or
-a policy does, and the repaired rows are then a source of their own.
+Belongs here: the actions a finding may propose, and what each does. Does not: deciding whether to apply one: a person
+or a policy does, and the repaired rows are then a source of their own.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def move_action(kind: str, session: str, value: float, moved: str) -> Repair:
 
 
 def unadjust(end: str, basis: Basis) -> Repair:
-    """Up to session ``end`` the prices are adjusted ones: divide them by the actions' factor, from the next bar's on."""
+    """Up to session ``end`` the prices are adjusted ones: divide them by the factor of the actions since."""
     return {"action": "unadjust", "to": end, "basis": basis}
 
 
@@ -100,7 +100,7 @@ def apply_repair(frame: pl.DataFrame, actions: pl.DataFrame, repair: Repair) -> 
 
 
 def _between(repair: Mapping[str, Any]) -> pl.Expr:
-    rows = pl.col("instrument") == repair["instrument"]
+    rows: pl.Expr = pl.col("instrument") == repair["instrument"]
     if repair.get("from"):
         rows &= pl.col("session") >= date.fromisoformat(repair["from"])
     if repair.get("to"):
@@ -119,7 +119,8 @@ def _multiply(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, A
 
 
 def _one(repair: Mapping[str, Any]) -> pl.Expr:
-    return (pl.col("instrument") == repair["instrument"]) & (pl.col("session") == date.fromisoformat(repair["session"]))
+    rows: pl.Expr = pl.col("instrument") == repair["instrument"]
+    return rows & (pl.col("session") == date.fromisoformat(repair["session"]))
 
 
 def _set(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, Any]) -> Frames:
@@ -166,7 +167,7 @@ def _add(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, Any]) 
 def _named(actions: pl.DataFrame, repair: Mapping[str, Any]) -> pl.Expr:
     """The first action that the repair names: of two alike only one is meant."""
     alike = _one(repair) & (pl.col("kind") == repair["kind"]) & ((pl.col("value") / repair["value"] - 1).abs() < 1e-9)
-    first = alike & (alike.cast(pl.Int64).cum_sum() == 1)
+    first: pl.Expr = alike & (alike.cast(pl.Int64).cum_sum() == 1)
     if not actions.select(first.any()).item():
         raise MissingDataError(
             f"no {repair['kind']} of {repair['value']:g} on {repair['session']} for {repair['instrument']}: "
@@ -192,8 +193,8 @@ def _move(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, Any])
 def _unadjust(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, Any]) -> Frames:
     """Backwards from the first sound bar: ``f before = (f / split) / (1 + f * cash / adjusted close before)``.
 
-    That is ``f before = f / split * (1 - cash / (price before / split))`` with ``price = adjusted close / f`` solved for
-    ``f before``.
+    That is ``f before = f / split * (1 - cash / (price before / split))`` with ``price = adjusted close / f``, solved
+    for ``f before``.
     """
     own = frame.filter(pl.col("instrument") == repair["instrument"]).sort("session")
     days = own["session"].to_numpy().astype("datetime64[D]")
@@ -228,6 +229,7 @@ def _unadjust(frame: pl.DataFrame, actions: pl.DataFrame, repair: Mapping[str, A
 
 
 _ACTIONS: dict[str, Callable[[pl.DataFrame, pl.DataFrame, Mapping[str, Any]], Frames]] = {
-    "multiply": _multiply, "set": _set, "clear": _clear, "exchange": _exchange, "drop": _drop, "add_split": _add, "add_dividend": _add,
+    "multiply": _multiply, "set": _set, "clear": _clear, "exchange": _exchange, "drop": _drop,
+    "add_split": _add, "add_dividend": _add,
     "remove_action": _remove, "change_action": _change, "move_action": _move, "unadjust": _unadjust,
 }  # fmt: skip

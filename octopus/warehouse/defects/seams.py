@@ -25,7 +25,7 @@ VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
 
 
 def level_seams(tape: Tape) -> list[Finding]:
-    """Overnight jumps on a calm tape: the price stands elsewhere the next morning and trades there as if it always had."""
+    """Overnight jumps on a calm tape: the price stands elsewhere in the morning, and trades there calmly."""
     flags = calm_jumps(tape)
     return [_level(tape, row) for row in np.flatnonzero(flags).tolist()]
 
@@ -53,7 +53,7 @@ def _level(tape: Tape, row: int) -> Finding:
 
 
 def volume_seams(tape: Tape) -> list[Finding]:
-    """Rows from which on volume is counted in another unit: the medians of a quarter before and a month after differ."""
+    """Rows from which on volume is counted in another unit: medians of a quarter before and a month after differ."""
     volume = tape.log_volume
     before = tape.trailing_median(volume, VOLUME_BEFORE, VOLUME_AFTER)
     spread = tape.trailing_median(np.abs(volume - before), VOLUME_BEFORE, VOLUME_AFTER)

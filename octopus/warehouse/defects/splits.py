@@ -101,7 +101,7 @@ def _judge(tape: Tape, split: Split, recorded: list[Split]) -> tuple[Finding | N
 
 
 def _ratio_at(tape: Tape, row: int) -> float | None:
-    """The ratio that the gap shows: the adjusted close's where the gap agrees with it, else a plausible one near to it."""
+    """The ratio that the gap shows: the adjusted close's where the gap agrees with it, else a plausible one near it."""
     by_adjusted = _adjusted_ratio(tape, row)
     if by_adjusted is not None and _distance(tape, row, by_adjusted) <= FITS:
         return by_adjusted
@@ -148,7 +148,7 @@ def _phantom(tape: Tape, split: Split) -> Finding:
     return tape.finding(
         Kind.PHANTOM_SPLIT, Severity.SEVERE, (row, row), row,
         {"ratio": split.ratio, "gap": float(tape.raw_gap[row]), "already_adjusted": adjusted, "off_grid": older},
-        f"a split of {split.ratio:g} is recorded on {split.session}, but the price opens {np.expm1(tape.raw_gap[row]):+.1%}"
+        f"a split of {split.ratio:g} is recorded on {split.session}, but it opens {np.expm1(tape.raw_gap[row]):+.1%}"
         + ("; older prices are fractions of a cent: they are adjusted already" if adjusted else ""),
         "undo the vendor's adjustment of the older bars" if adjusted else "remove the split, or look whether the older "
         "bars are adjusted already", repair,

@@ -114,7 +114,10 @@ class Tape:
         return frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)
 
     def scale(self, values: FloatArray, unknown: float, floor: float) -> FloatArray:
-        """Standard deviation of ``values`` as known before each row, robust: the larger of a month's and a quarter's."""
+        """Standard deviation of ``values`` as known before each row, robust: the larger of a month's and a quarter's.
+
+        ``unknown`` where there is no history; at least ``floor``.
+        """
         size = np.abs(values)
         quarter = self.trailing_median(size, SCALE_SESSIONS, SCALE_MIN_SESSIONS)
         month = self.trailing_median(size, RECENT_SESSIONS, SCALE_MIN_SESSIONS)
@@ -131,8 +134,9 @@ class Tape:
 
     @cached_property
     def log_split(self) -> FloatArray:
-        """What a split does to the log price of the row, with the sign reversed; zero where prices are adjusted for it."""
-        return np.log(self.split) if self.basis == "printed" else np.zeros(len(self))
+        """Log of the split: it takes as much off the log price; zero where prices are adjusted for it already."""
+        none: FloatArray = np.zeros(len(self))
+        return np.log(self.split).astype(np.float64) if self.basis == "printed" else none
 
     @cached_property
     def raw_move(self) -> FloatArray:
@@ -159,6 +163,7 @@ class Tape:
 
     @cached_property
     def gap(self) -> FloatArray:
+        """Like ``move``, from the last close to the open."""
         return self.raw_gap + self.log_split
 
     @cached_property
@@ -186,8 +191,10 @@ class Tape:
 
     @cached_property
     def step(self) -> FloatArray:
-        """Step of the vendor's adjustment, ``log(adj / close)`` of the previous bar less that of the row: what its
-        adjusted close has taken off; NaN where there is no adjusted close."""
+        """What the vendor's adjusted close takes off: ``log(adj / close)`` of the bar before less that of the row.
+
+        NaN where there is no adjusted close.
+        """
         ratio = np.log(self.adj_close) - np.log(self.close)
         return self.before(ratio) - ratio
 
@@ -214,7 +221,8 @@ class Tape:
         """The largest residue that is rounding of the closes or of the dividend's cash."""
         # Vendors divide by the close before, some by the open: the difference is the move's share of the yield.
         convention = STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)
-        return self.step_noise + convention * np.abs(self.log_yield)
+        bound: FloatArray = self.step_noise + convention * np.abs(self.log_yield)
+        return bound
 
     @cached_property
     def loudness(self) -> FloatArray:
@@ -244,7 +252,7 @@ class Tape:
         self, kind: Kind, severity: Severity, rows: tuple[int, int], known: int, evidence: Mapping[str, object],
         message: str, remedy: str, repair: Mapping[str, object] | None = None,
     ) -> Finding:  # fmt: skip
-        """A finding from the first to the last of ``rows``, complete at row ``known``; the instrument joins the repair."""
+        """A finding from the first to the last of ``rows``, complete at row ``known``."""
         name = self.name(rows[0])
         told = {key: value for key, value in evidence.items() if not isinstance(value, float) or np.isfinite(value)}
         mended: Repair | None = None if repair is None else {"instrument": name, **repair}

@@ -33,8 +33,7 @@ def unit_fields(tape: Tape) -> list[Finding]:
     mixed = spread > MIXED_SPREAD
     if not mixed.any():
         return []
-    logs = np.log(prices) + tape.old_shares
-    middle = np.nanmedian(logs, axis=0)
+    logs, middle = np.log(prices) + tape.old_shares, _middles(tape) + tape.old_shares
     usual = tape.trailing_median(np.where(mixed, np.nan, middle), 7, 1)
     usual = np.where(np.isnan(usual), middle, usual)
     exponents = np.stack([_unit(one - usual) for one in logs])
@@ -143,7 +142,8 @@ def _level(tape: Tape, start: int, stop: int, place: int, log_factor: float, fie
     return tape.finding(
         Kind.UNIT_ERROR, Severity.SEVERE, (first, last), known,
         {"factor": 1 / factor, "sessions": stop - start, "history": history},
-        f"prices {where} are {1 / factor:g} times the others", "multiply them back: the vendor changed the currency unit",
+        f"prices {where} are {1 / factor:g} times the others",
+        "multiply them back: the vendor changed the currency unit",
         multiply(fields, round(factor, 9), None if history else tape.day(start), tape.day(stop - 1)),
     )  # fmt: skip
 
