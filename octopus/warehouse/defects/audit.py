@@ -6,6 +6,7 @@ Belongs here: the order, and mending what is found for the detectors that follow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -34,6 +35,18 @@ SEEING: Sequence[Detector] = (
 )  # fmt: skip
 
 
+def apply_repairs(frame: pl.DataFrame, actions: pl.DataFrame, findings: Sequence[Finding]) -> Frames:
+    """All proposed repairs of an audit, in the order of its stages: a later one is proposed for mended bars."""
+    repairs = [finding.repair for finding in findings if finding.repair is not None]
+    for repair in sorted(repairs, key=lambda one: int(str(one.get("stage", 0)))):
+        frame, actions = apply_repair(frame, actions, repair)
+    return frame, actions
+
+
+def _staged(finding: Finding, stage: int) -> Finding:
+    return finding if finding.repair is None else replace(finding, repair={**finding.repair, "stage": stage})
+
+
 def audit(
     frame: pl.DataFrame, actions: pl.DataFrame, basis: Basis = "printed", calendar: DateArray | None = None
 ) -> list[Finding]:
@@ -55,14 +68,13 @@ def audit(
     tape = tape_of(frame, actions, basis)
     found = bars.missing_days(tape, calendar)
     current: Frames = (frame, actions)
-    for detect in MENDING:
+    for stage, detect in enumerate(MENDING):
         new = detect(tape, current[1])
+        new = [_staged(finding, stage) for finding in new]
         if new:
-            for finding in new:
-                if finding.repair is not None:
-                    current = apply_repair(*current, finding.repair)
+            current = apply_repairs(*current, new)
             tape = tape_of(*current, basis)
         found += new
     for detect in SEEING:
-        found += detect(tape, current[1])
+        found += [_staged(finding, len(MENDING)) for finding in detect(tape, current[1])]
     return sorted(found, key=lambda one: (one.instrument or "", one.session_from, one.kind.value))

@@ -470,7 +470,9 @@ class _Case:
                 continue
             total = np.cumsum([gain for _, gain in better])
             enough = max(int(np.argmax(total > POOLED_DECISIVE)), POOLED_PAYMENTS - 1)
-            for one, _ in better:
+            middle = float(np.median([one.unit for one, _ in better]))
+            same = {id(one) for one, _ in better} | {id(one) for one in alike if abs(one.unit - middle) < SAME_CASH}
+            for one in [one for one in alike if id(one) in same]:
                 known = max(one.row, better[enough][0].row)
                 found.append(self._corrected(one, one.cash * factor, f"its {len(better)} payments together say", known))
         return found

@@ -30,6 +30,7 @@ MAD_TO_DEVIATION = 1.4826
 MOVE_UNKNOWN, MOVE_FLOOR = 0.03, 0.004
 """Daily scale where there is no history yet, and the least one."""
 GAP_UNKNOWN, GAP_FLOOR = 0.02, 0.0025
+PEERS_LEAST = 5
 STEP_EXACT = 3e-5
 """Adjusted closes are stored to six digits or so: smaller steps between adjusted and raw close are rounding."""
 STEP_NOISE, STEP_NOISE_MOST = 4.0, 1e-3
@@ -176,7 +177,7 @@ class Tape:
 
     @cached_property
     def market(self) -> FloatArray:
-        """Median move of the session over all instruments; zero where fewer than ten are there."""
+        """Median move of the session over all instruments; zero where fewer than `PEERS_LEAST` are there."""
         return self._median_of_session(self.move)
 
     @cached_property
@@ -184,9 +185,20 @@ class Tape:
         """Like ``market``, of gaps."""
         return self._median_of_session(self.gap)
 
+    @cached_property
+    def alone(self) -> BoolArray:
+        """Rows of sessions with fewer than `PEERS_LEAST` instruments: a move may be the market's."""
+        frame = pl.DataFrame({"session": self.session})
+        return frame.select(pl.len().over("session") < PEERS_LEAST).to_series().to_numpy()
+
     def _median_of_session(self, values: FloatArray) -> FloatArray:
         frame = pl.DataFrame({"session": self.session, "value": values}).with_columns(pl.col("value").fill_nan(None))
-        median = pl.when(pl.col("value").count() >= 10).then(pl.col("value").median()).otherwise(0.0).over("session")
+        median = (
+            pl.when(pl.col("value").count() >= PEERS_LEAST)
+            .then(pl.col("value").median())
+            .otherwise(0.0)
+            .over("session")
+        )
         return frame.select(median).to_series().to_numpy().astype(np.float64)
 
     @cached_property
@@ -196,7 +208,8 @@ class Tape:
         NaN where there is no adjusted close.
         """
         ratio = np.log(self.adj_close) - np.log(self.close)
-        return self.before(ratio) - ratio
+        step: FloatArray = self.before(ratio) - ratio
+        return step
 
     @cached_property
     def residue(self) -> FloatArray:
