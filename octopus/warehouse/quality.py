@@ -53,6 +53,28 @@ class Kind(StrEnum):
     OUTLIER_RETURN = "outlier_return"
     SURVIVORSHIP = "survivorship"
     TOTAL_RETURN_BASIS = "total_return_basis"
+    UNIT_ERROR = "unit_error"
+    IMPOSSIBLE_BAR = "impossible_bar"
+    FROZEN_BAR = "frozen_bar"
+    ZERO_VOLUME = "zero_volume"
+    PRICE_SPIKE = "price_spike"
+    MISSING_SPLIT = "missing_split"
+    WRONG_SPLIT = "wrong_split"
+    MISDATED_SPLIT = "misdated_split"
+    PHANTOM_SPLIT = "phantom_split"
+    UNEVEN_SPLIT = "uneven_split"
+    MISSING_DIVIDEND = "missing_dividend"
+    WRONG_DIVIDEND = "wrong_dividend"
+    MISDATED_DIVIDEND = "misdated_dividend"
+    PHANTOM_DIVIDEND = "phantom_dividend"
+    ADJUSTED_CLOSE = "adjusted_close"
+    SCRAPE_SEAM = "scrape_seam"
+    VOLUME_SEAM = "volume_seam"
+    DISAGREEMENT = "disagreement"
+
+
+Repair = Mapping[str, object]
+"""What would mend a finding, as data: ``action``, ``instrument`` and what the action needs (defects/repair.py)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,8 @@ class Finding:
         instrument: None when it is about the source as a whole.
         session_from, session_to: both inclusive.
         evidence: figures, JSON-able. remedy: what to do, in one sentence.
+        known_session: when the evidence was complete; None: ``session_to``. A spike is known once it has gone back.
+        repair: the same remedy as data, where the evidence determines one; a proposal, never applied unasked.
     """
 
     kind: Kind
@@ -73,6 +97,8 @@ class Finding:
     evidence: Mapping[str, object]
     message: str
     remedy: str
+    known_session: date | None = None
+    repair: Repair | None = None
 
     def finding_id(self, source: str) -> str:
         """Named by where it begins: a finding that still goes on tomorrow is the same finding."""
@@ -108,7 +134,10 @@ def find_all(panel: Panel) -> list[Finding]:
 
 
 def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -> pl.DataFrame:
-    """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after the last session."""
+    """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after what showed them.
+
+    A proposed repair travels in the evidence, under ``repair``.
+    """
     rows = [
         {
             "finding_id": finding.finding_id(source),
@@ -118,7 +147,7 @@ def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -
             "severity": finding.severity.value,
             "session_from": finding.session_from,
             "session_to": finding.session_to,
-            "evidence": canonical_json(finding.evidence),
+            "evidence": canonical_json(_told(finding)),
             "message": finding.message,
             "remedy": finding.remedy,
             "known_at": _known_at(finding, sessions),
@@ -376,5 +405,9 @@ def _finding(
     )
 
 
+def _told(finding: Finding) -> Mapping[str, object]:
+    return finding.evidence if finding.repair is None else {**finding.evidence, "repair": finding.repair}
+
+
 def _known_at(finding: Finding, sessions: Sessions) -> datetime:
-    return sessions.close_utc(finding.session_to) + KNOWN_AFTER_CLOSE
+    return sessions.close_utc(finding.known_session or finding.session_to) + KNOWN_AFTER_CLOSE

@@ -1,0 +1,344 @@
+"""Raw bars and actions of many instruments as one run of arrays, and the returns and scales that detectors share.
+
+Belongs here: the arrays, shifting within an instrument, trailing scales, the steps of the vendor's adjusted close, and
+making a finding at rows. Does not: judging (the other modules of this package).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from octopus.core.errors import MissingDataError
+from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
+from octopus.warehouse.quality import Finding, Kind, Repair, Severity
+
+Basis = Literal["printed", "split_adjusted"]
+"""Whether ``close`` is what was printed that day, or already divided by later splits (as Yahoo sends it)."""
+
+PRICES = ("open", "high", "low", "close")
+BARS_COLUMNS = ("instrument", "session", *PRICES, "volume")
+ACTIONS_COLUMNS = ("instrument", "session", "kind", "value")
+SCALE_SESSIONS, RECENT_SESSIONS, SCALE_MIN_SESSIONS = 63, 21, 12
+MAD_TO_DEVIATION = 1.4826
+"""From a median absolute deviation to the standard deviation of a normal variable."""
+MOVE_UNKNOWN, MOVE_FLOOR = 0.03, 0.004
+"""Daily scale where there is no history yet, and the least one."""
+GAP_UNKNOWN, GAP_FLOOR = 0.02, 0.0025
+PEERS_LEAST = 5
+STEP_EXACT = 3e-5
+"""Adjusted closes are stored to six digits or so: smaller steps between adjusted and raw close are rounding."""
+STEP_NOISE, STEP_NOISE_MOST = 4.0, 1e-3
+STEP_SHARE = 0.03
+"""Vendors round cash and differ in which close they divide by: three percent of a dividend is no defect."""
+
+
+CALM_JUMPS = (0.02, 0.03, 0.06, 0.08, 0.10, 0.15, 0.25, 0.40)
+CALM_LOUDNESS = (-0.10, 0.05, 0.40, 0.50, 0.85, 1.05, 1.50, 2.50)
+"""News that moves a price overnight moves volume: no true jump of the tuning stocks was as quiet as this (log of the
+month's median), and three quarters of all days are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """Bars of all instruments one after the other, each ascending in time; every array has shape (rows,).
+
+    Attributes:
+        code: index into ``symbols``. session: ``datetime64[D]``.
+        open, high, low, close: NaN where missing or not positive. volume: NaN where missing.
+        adj_close: the vendor's own, adjusted for splits and dividends; all NaN where it gives none.
+        split: new shares for one old effective since the previous bar, 1.0 on ordinary rows.
+        dividend: cash for one share as held on the row, paid since the previous bar, 0.0 on ordinary rows.
+        basis: of the prices.
+    """
+
+    symbols: tuple[str, ...]
+    code: IntArray
+    session: DateArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+    adj_close: FloatArray
+    split: FloatArray
+    dividend: FloatArray
+    basis: Basis
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    @cached_property
+    def first(self) -> BoolArray:
+        """First row of each instrument."""
+        flags: BoolArray = np.ones(len(self), dtype=bool)
+        flags[1:] = self.code[1:] != self.code[:-1]
+        return flags
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """First row of each instrument, and the number of rows at the end; shape (N + 1,)."""
+        return np.append(np.flatnonzero(self.first), len(self)).astype(np.int64)
+
+    def span(self, row: int) -> tuple[int, int]:
+        """First row, and the row after the last, of the instrument at ``row``."""
+        index = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return int(self.starts[index]), int(self.starts[index + 1])
+
+    def before(self, values: FloatArray) -> FloatArray:
+        """Each row's value one bar earlier, NaN on an instrument's first."""
+        shifted = np.roll(values, 1)
+        shifted[self.first] = np.nan
+        return shifted
+
+    def after(self, values: FloatArray) -> FloatArray:
+        """Each row's value one bar later, NaN on an instrument's last."""
+        shifted = np.roll(values, -1)
+        shifted[self.starts[1:] - 1] = np.nan
+        return shifted
+
+    @cached_property
+    def old_shares(self) -> FloatArray:
+        """Log of what one share of the first bar has become by the row; prices plus it are on one level."""
+        total: FloatArray = np.cumsum(self.log_split)
+        return total
+
+    def trailing_median(self, values: FloatArray, window: int, least: int) -> FloatArray:
+        """Median of the ``window`` rows before each row (without it), NaN below ``least`` numbers."""
+        frame = pl.DataFrame({"code": self.code, "value": values}).with_columns(pl.col("value").fill_nan(None))
+        median = pl.col("value").rolling_median(window, min_samples=least).shift(1).over("code")
+        return frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)
+
+    def scale(self, values: FloatArray, unknown: float, floor: float) -> FloatArray:
+        """Standard deviation of ``values`` as known before each row, robust: the larger of a month's and a quarter's.
+
+        ``unknown`` where there is no history; at least ``floor``.
+        """
+        size = np.abs(values)
+        quarter = self.trailing_median(size, SCALE_SESSIONS, SCALE_MIN_SESSIONS)
+        month = self.trailing_median(size, RECENT_SESSIONS, SCALE_MIN_SESSIONS)
+        deviation = MAD_TO_DEVIATION * np.fmax(quarter, month)
+        return np.maximum(np.where(np.isnan(deviation), unknown, deviation), floor) * self._elapsed
+
+    @cached_property
+    def _elapsed(self) -> FloatArray:
+        """Root of the weekdays since the previous bar, one holiday allowed: over missing bars prices move further."""
+        weekdays = np.ones(len(self))
+        weekdays[1:] = np.busday_count(self.session[:-1], self.session[1:])
+        root: FloatArray = np.sqrt(np.where(self.first, 1.0, np.maximum(weekdays - 1, 1.0)))
+        return root
+
+    @cached_property
+    def log_split(self) -> FloatArray:
+        """Log of the split: it takes as much off the log price; zero where prices are adjusted for it already."""
+        none: FloatArray = np.zeros(len(self))
+        return np.log(self.split).astype(np.float64) if self.basis == "printed" else none
+
+    @cached_property
+    def raw_move(self) -> FloatArray:
+        """Log return from close to close, without splits and dividends."""
+        return np.log(self.close) - self.before(np.log(self.close))
+
+    @cached_property
+    def raw_gap(self) -> FloatArray:
+        """Log return from the last close to the open (to the close where there is no open)."""
+        opened = np.where(np.isnan(self.open), self.close, self.open)
+        return np.log(opened) - self.before(np.log(self.close))
+
+    @cached_property
+    def log_yield(self) -> FloatArray:
+        """What the row's dividend takes off the price: ``log(1 - cash / previous close)``, at least log 0.02."""
+        previous = self.before(self.close) * np.exp(-self.log_split)
+        share = np.where(self.dividend > 0, self.dividend / previous, 0.0)
+        return np.where(self.first, 0.0, np.log(np.maximum(1 - share, 0.02)))
+
+    @cached_property
+    def move(self) -> FloatArray:
+        """Log return with splits, without dividends."""
+        return self.raw_move + self.log_split
+
+    @cached_property
+    def gap(self) -> FloatArray:
+        """Like ``move``, from the last close to the open."""
+        return self.raw_gap + self.log_split
+
+    @cached_property
+    def move_scale(self) -> FloatArray:
+        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR)
+
+    @cached_property
+    def gap_scale(self) -> FloatArray:
+        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR)
+
+    @cached_property
+    def market(self) -> FloatArray:
+        """Median move of the session over all instruments; zero where fewer than `PEERS_LEAST` are there."""
+        return self._median_of_session(self.move)
+
+    @cached_property
+    def market_gap(self) -> FloatArray:
+        """Like ``market``, of gaps."""
+        return self._median_of_session(self.gap)
+
+    @cached_property
+    def alone(self) -> BoolArray:
+        """Rows of sessions with fewer than `PEERS_LEAST` instruments: a move may be the market's."""
+        frame = pl.DataFrame({"session": self.session})
+        return frame.select(pl.len().over("session") < PEERS_LEAST).to_series().to_numpy()
+
+    def _median_of_session(self, values: FloatArray) -> FloatArray:
+        frame = pl.DataFrame({"session": self.session, "value": values}).with_columns(pl.col("value").fill_nan(None))
+        median = (
+            pl.when(pl.col("value").count() >= PEERS_LEAST)
+            .then(pl.col("value").median())
+            .otherwise(0.0)
+            .over("session")
+        )
+        return frame.select(median).to_series().to_numpy().astype(np.float64)
+
+    @cached_property
+    def step(self) -> FloatArray:
+        """What the vendor's adjusted close takes off: ``log(adj / close)`` of the bar before less that of the row.
+
+        NaN where there is no adjusted close.
+        """
+        ratio = np.log(self.adj_close) - np.log(self.close)
+        step: FloatArray = self.before(ratio) - ratio
+        return step
+
+    @cached_property
+    def residue(self) -> FloatArray:
+        """The step that the actions do not account for; NaN where there is no adjusted close."""
+        return self.step - (self.log_yield - self.log_split)
+
+    @cached_property
+    def step_noise(self) -> FloatArray:
+        """The largest step that is rounding of either close, as seen so far."""
+        frame = pl.DataFrame({"code": self.code, "step": np.abs(self.step)}).with_columns(pl.col("step").fill_nan(None))
+        # Dividends are one row of sixty: the ninth decile is the rounding of whichever of both closes is coarser.
+        quantile = pl.col("step").rolling_quantile(0.9, window_size=SCALE_SESSIONS, min_samples=5).over("code")
+        noise = frame.select(quantile.fill_null(float("nan"))).to_series().to_numpy()
+        # Before there is a history a close may be rounded to the cent.
+        noise = np.where(np.isnan(noise), 0.0051 / np.fmin(self.adj_close, self.close), noise)
+        ticks = np.nan_to_num(2e-6 / np.fmin(self.adj_close, self.close))
+        total: FloatArray = STEP_EXACT + STEP_NOISE * np.minimum(np.nan_to_num(noise), STEP_NOISE_MOST) + ticks
+        return total
+
+    @cached_property
+    def residue_bound(self) -> FloatArray:
+        """The largest residue that is rounding of the closes or of the dividend's cash."""
+        # Vendors divide by the close before, some by the open: the difference is the move's share of the yield.
+        convention = STEP_SHARE + np.minimum(np.abs(np.nan_to_num(self.move)), 0.1)
+        bound: FloatArray = self.step_noise + convention * np.abs(self.log_yield)
+        return bound
+
+    @cached_property
+    def loudness(self) -> FloatArray:
+        """Log of the row's volume against the median of the month before, splits undone; NaN without volume."""
+        volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
+        shares = volume - self.old_shares
+        return shares - self.trailing_median(shares, RECENT_SESSIONS, 5)
+
+    def loudness_bound(self, jump: FloatArray) -> FloatArray:
+        """The loudness below which an overnight ``jump`` (log, either way) has no news behind it."""
+        bound: FloatArray = np.interp(np.abs(jump), CALM_JUMPS, CALM_LOUDNESS)
+        return bound
+
+    @cached_property
+    def log_volume(self) -> FloatArray:
+        """Log volume in today's shares, NaN where there is none."""
+        volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
+        return volume - self.old_shares
+
+    def name(self, row: int) -> str:
+        return self.symbols[int(self.code[row])]
+
+    def day(self, row: int) -> str:
+        return str(self.session[row])
+
+    def finding(
+        self, kind: Kind, severity: Severity, rows: tuple[int, int], known: int, evidence: Mapping[str, object],
+        message: str, remedy: str, repair: Mapping[str, object] | None = None,
+    ) -> Finding:  # fmt: skip
+        """A finding from the first to the last of ``rows``, complete at row ``known``."""
+        name = self.name(rows[0])
+        told = {key: value for key, value in evidence.items() if not isinstance(value, float) or np.isfinite(value)}
+        mended: Repair | None = None if repair is None else {"instrument": name, **repair}
+        return Finding(
+            kind=kind, severity=severity, instrument=name, session_from=self.session[rows[0]].astype(object),
+            session_to=self.session[rows[1]].astype(object), evidence=told, message=f"{name}: {message}",
+            remedy=remedy, known_session=self.session[known].astype(object), repair=mended,
+        )  # fmt: skip
+
+
+def tape_of(bars: pl.DataFrame, actions: pl.DataFrame, basis: Basis) -> Tape:
+    """Arrays of ``bars`` and ``actions``, in the order of instrument and session.
+
+    Args:
+        bars: `BARS_COLUMNS` and, where the vendor gives it, adj_close; one row for an instrument and session.
+        actions: `ACTIONS_COLUMNS`; an action on a day without a bar counts at the next bar.
+        basis: of the prices; dividends are per share in the same basis.
+
+    Raises:
+        MissingDataError: a column is missing.
+    """
+    _require(bars, BARS_COLUMNS, "bars")
+    _require(actions, ACTIONS_COLUMNS, "actions")
+    frame = bars.sort("instrument", "session")
+    if "adj_close" not in frame.columns:
+        frame = frame.with_columns(adj_close=pl.lit(None, dtype=pl.Float64))
+    effects = _effects(frame.select("instrument", "session"), actions)
+    frame = frame.join(effects, on=["instrument", "session"], how="left", maintain_order="left")
+    names = frame["instrument"].unique(maintain_order=True).to_list()
+    codes = frame["instrument"].replace_strict(names, list(range(len(names))), return_dtype=pl.Int64)
+
+    def prices(name: str) -> FloatArray:
+        values = frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+    volume = frame["volume"].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+    return Tape(
+        symbols=tuple(names), code=codes.to_numpy(), session=frame["session"].to_numpy().astype("datetime64[D]"),
+        open=prices("open"), high=prices("high"), low=prices("low"), close=prices("close"),
+        volume=volume, adj_close=prices("adj_close"), split=frame["split"].fill_null(1.0).to_numpy().astype(np.float64),
+        dividend=frame["dividend"].fill_null(0.0).to_numpy().astype(np.float64), basis=basis,
+    )  # fmt: skip
+
+
+def _effects(keys: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
+    """Split and dividend of each bar: those of its day, and of days without a bar before it."""
+    placed = (
+        actions.select(ACTIONS_COLUMNS)
+        .filter(pl.col("value") > 0)
+        .sort("session")
+        .join_asof(
+            keys.with_columns(bar=pl.col("session")).sort("session"), on="session", by="instrument",
+            strategy="forward", check_sortedness=False,
+        )
+        .drop_nulls("bar")
+    )  # fmt: skip
+    value, kind = pl.col("value"), pl.col("kind")
+    return placed.group_by("instrument", pl.col("bar").alias("session")).agg(
+        split=pl.when(kind == "split").then(value.log()).otherwise(0.0).sum().exp(),
+        dividend=pl.when(kind == "dividend").then(value).otherwise(0.0).sum(),
+    )
+
+
+def _require(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise MissingDataError(f"{what} lack the column {missing[0]}; give {', '.join(columns)}")
+
+
+def runs_of(flags: BoolArray, breaks: BoolArray) -> list[tuple[int, int]]:
+    """Runs of True as half-open row ranges; a run ends where ``breaks`` says that another instrument begins."""
+    before = np.concatenate(([False], flags[:-1])) & ~breaks
+    after = np.concatenate((flags[1:] & ~breaks[1:], [False])) if len(flags) else flags
+    return list(
+        zip(np.flatnonzero(flags & ~before).tolist(), (np.flatnonzero(flags & ~after) + 1).tolist(), strict=True)
+    )
