@@ -19,8 +19,10 @@ from psycopg.conninfo import conninfo_to_dict
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import OctopusError
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from octopus.warehouse.defects.audit import audit
+from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.pictures import findings_picture
-from octopus.warehouse.quality import Severity, find_all, finding_rows
+from octopus.warehouse.quality import Finding, Severity, find_all, finding_rows
 from resources.settings import ROOT, Settings
 from resources.warehouse.store import Warehouse
 
@@ -121,13 +123,29 @@ def quality_findings(
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """What is suspicious about the data: rounding, survivorship, gaps, stale prices, outliers; with its remedy."""
+    """What is suspicious about the data, with its remedy and, where the evidence gives one, a proposed repair.
+
+    Of an index of total return: rounding, survivorship, gaps, stale prices, outliers. Of raw prices also defects of
+    units, splits, dividends and single bars, and where a compared source disagrees.
+    """
     _, session = partitions.session_range(context)
     source = settings.universe.market_data
     panel = inputs.panel(settings, warehouse, session)
-    findings = find_all(panel)
-    rows = finding_rows(findings, source, settings.sessions).with_columns(ingested_at=pl.lit(datetime.now(UTC)))
-    changed = warehouse.replace("ops.quality_findings", {"source": source}, rows, keep=("ingested_at",))
+    found: dict[str, list[Finding]] = {source: find_all(panel)}
+    if panel.price_basis == "raw":
+        as_of = settings.sessions.decision_utc(session)
+        bars = _bars(warehouse, source, as_of)
+        found[source] = audit(bars, _actions(warehouse, source, as_of), calendar=panel.sessions) + found[source]
+        for other in settings.universe.compare_with:
+            found[f"{source} and {other}"] = disagreement(bars, _bars(warehouse, other, as_of))
+    changed, tables = False, []
+    for label, some in found.items():
+        # Two detectors may see one thing; the first one proposes a repair.
+        rows = finding_rows(some, label, settings.sessions).unique("finding_id", keep="first", maintain_order=True)
+        rows = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+        changed |= warehouse.replace("ops.quality_findings", {"source": label}, rows, keep=("ingested_at",))
+        tables.append(rows)
+    rows, findings = pl.concat(tables), [finding for some in found.values() for finding in some]
     by_severity = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
     yield dg.MaterializeResult(
         metadata={
@@ -148,6 +166,37 @@ def quality_findings(
             check_name=name, passed=by_severity[severity] == 0, severity=level,
             metadata={"count": by_severity[severity]},
         )  # fmt: skip
+
+
+def _bars(warehouse: Warehouse, source: str, as_of: datetime) -> pl.DataFrame:
+    """Bars of ``source`` as known at ``as_of``, beside them the vendor's own adjusted close where it gives one."""
+    bars = warehouse.read(
+        """
+        select instrument, session, open, high, low, close, volume from marts.prices
+        where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
+        """,
+        [source, as_of],
+    )
+    adjusted = warehouse.read(
+        """
+        select distinct on (instrument, session) instrument, session, adj_close from raw.adjusted_closes
+        where source = $1 and known_at <= $2 order by instrument, session, batch_id desc
+        """,
+        [source, as_of],
+    )
+    return bars.join(adjusted, on=["instrument", "session"], how="left")
+
+
+def _actions(warehouse: Warehouse, source: str, as_of: datetime) -> pl.DataFrame:
+    """Splits and dividends of ``source`` as known at ``as_of``."""
+    return warehouse.read(
+        """
+        select distinct on (instrument, ts, kind) instrument, session, kind, value from raw.corporate_actions
+        where source = $1 and known_at <= $2 and kind in ('split', 'dividend')
+        order by instrument, ts, kind, batch_id desc
+        """,
+        [source, as_of],
+    )
 
 
 def dbt_resource() -> DbtCliResource:

@@ -25,7 +25,7 @@ from assets.compliance import pretrade_report
 from assets.market_data import market_data
 from assets.risk import limit_report
 from assets.strategy import features, signals
-from assets.warehouse import session_rows
+from assets.warehouse import quality_findings, session_rows
 from octopus.core.sessions import Sessions
 from octopus_pipelines.sensors.execution import next_execution
 from resources.research_factories import market_data_source
@@ -40,8 +40,10 @@ SYMBOLS = {"AAPL": "Apple", "CVX": "Chevron", "JNJ": "Johnson & Johnson", "KO": 
            "PFE": "Pfizer", "PG": "Procter & Gamble", "WMT": "Walmart", "XOM": "Exxon Mobil"}  # fmt: skip
 XNYS = Sessions()
 DECIDED, EXECUTED = date(2017, 8, 29), date(2017, 8, 30)
-PLAN = (portfolio.opening_positions, features, signals, portfolio.target_weights, portfolio.rebalance_plan,
-        limit_report, pretrade_report)  # fmt: skip
+PLAN = (
+    quality_findings, portfolio.opening_positions, features, signals, portfolio.target_weights,
+    portfolio.rebalance_plan, limit_report, pretrade_report,
+)  # fmt: skip
 
 
 @dataclass
