@@ -27,7 +27,7 @@ REPEATED_VOLUME = 1000.0
 SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.55
 """A price that truly leaves and comes back does so on more than three times the volume; on less, less will do."""
 NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
-"""Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.4 (quiet: 2.8) on sound days."""
+"""Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.3 (quiet: 2.8) in tuning."""
 SPIKE_ALONE = 0.07
 """Without peers a day on which the whole market dips and recovers looks like a spike: of 49 stocks 14 times in five
 years, at up to 6.5 %."""

@@ -33,7 +33,7 @@ UNITS = (0.01, 100.0)
 TAIL_FREEDOM = 4.0
 """Of Student's t, as which gaps are read: a normal one would call every surprise impossible."""
 YIELD_LOG10, YIELD_SPREAD = -2.2, 0.6
-"""One payment is about 0.6 % of the price, within a factor of four: from 1,300 dividends of the tuning stocks."""
+"""One payment is about 0.6 % of the price, within a factor of four: a wide guess, for the choice between units."""
 ALIKE, SIMILAR = np.log(1.6), np.log(3.0)
 """Amounts of one habit, and amounts that may be."""
 BEFORE, AFTER = 6, 2
