@@ -138,6 +138,7 @@ def test_a_backfill_of_ingestion_days_is_one_run_and_one_of_decisions_is_a_run_e
         keys.INSTRUMENTS,
         keys.BARS,
         keys.CORPORATE_ACTIONS,
+        keys.ADJUSTED_CLOSES,
         keys.NEWS,
         keys.SOCIAL_POSTS,
         keys.SENTIMENT_SCORES,
@@ -168,7 +169,9 @@ def test_the_one_run_of_a_range_asks_for_exactly_its_sessions(
         "warehouse": Warehouse(database_url, Role.RESEARCH),
         "market_data_source": SampleMarketData(),
     }
-    (request,) = backfill_of(research, [keys.INSTRUMENTS, keys.BARS, keys.CORPORATE_ACTIONS], week)
+    (request,) = backfill_of(
+        research, [keys.INSTRUMENTS, keys.BARS, keys.CORPORATE_ACTIONS, keys.ADJUSTED_CLOSES], week
+    )
     job = location.build_defs(resources).resolve_job_def("ingest")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(
