@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from octopus_pipelines.cli.house import settings
+from octopus_pipelines.cli.house import open_database
 from resources.trading import anchor_file
 from resources.warehouse.audit_log import verify as verify_log
 
@@ -24,9 +24,7 @@ def audit() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
 def verify(as_json: bool) -> None:
     """Check every entry's hash and the chain; say where it is broken."""
-    current = settings()
-    if current.embedded is not None:
-        current.embedded.start()
+    current = open_database()
     result = verify_log(current.database_url, anchor_file(current))
     problem = result.problem
     if as_json:

@@ -16,7 +16,7 @@ import click
 
 from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
-from octopus_pipelines.cli.house import settings
+from octopus_pipelines.cli.house import has_schema, settings
 from resources.settings import Settings
 from resources.warehouse.connection import connect, safe_address
 
@@ -70,20 +70,21 @@ def _databases(current: Settings) -> Iterator[Finding]:
         yield Finding("!", "database", f"embedded, not running ({current.embedded.data}): `octopus up` starts it")
         return
     urls = {"octopus": current.database_url, "dagster": current.dagster_url, "mlflow": current.mlflow_url}
+    reached = set()
     for name, url in urls.items():
         try:
             with connect(url, autocommit=True) as connection:
                 row = connection.execute("select current_setting('server_version')").fetchone()
+            reached.add(name)
             yield Finding("✓", f"database {name}", f"PostgreSQL {row[0] if row else '?'} at {safe_address(url)}")
         except OctopusError as error:
             yield Finding("✗", f"database {name}", str(error))
-    yield _schema(current)
+    if "octopus" in reached:
+        yield _schema(current)
 
 
 def _schema(current: Settings) -> Finding:
-    with connect(current.database_url, autocommit=True) as connection:
-        row = connection.execute("select to_regclass('public.alembic_version') is not null").fetchone()
-    if row and row[0]:
+    if has_schema(current.database_url):
         return Finding("✓", "schema", "migrated")
     return Finding("!", "schema", "not made yet: `octopus db migrate` or `octopus run` makes it")
 

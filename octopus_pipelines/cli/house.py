@@ -13,6 +13,7 @@ from rich.console import Console
 from octopus_pipelines import dbt_manifest
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
+from resources.warehouse.connection import connect
 from resources.warehouse.migrate import migrate
 
 LOG_WIDTH = 120
@@ -22,6 +23,23 @@ LOG_WIDTH = 120
 def settings() -> Settings:
     """Settings as the files and variables are now."""
     return load_settings(os.environ)
+
+
+def has_schema(url: str) -> bool:
+    """Whether the warehouse was ever migrated."""
+    with connect(url, autocommit=True) as connection:
+        row = connection.execute("select to_regclass('public.alembic_version') is not null").fetchone()
+    return bool(row and row[0])
+
+
+def open_database() -> Settings:
+    """Start the embedded server if it is ours, and make the schema where there is none: enough to read and to halt."""
+    current = settings()
+    if current.embedded is not None:
+        current.embedded.start()
+    if not has_schema(current.database_url):
+        migrate(current.database_url)
+    return current
 
 
 def open_house() -> Settings:

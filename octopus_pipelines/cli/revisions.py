@@ -12,7 +12,7 @@ from datetime import date, datetime
 import click
 from rich.table import Table
 
-from octopus_pipelines.cli.house import new_console, settings
+from octopus_pipelines.cli.house import new_console, open_database
 
 SHOWN = 50
 
@@ -31,9 +31,7 @@ def revisions(
     from resources.warehouse.revisions import revisions as changes
     from resources.warehouse.store import Warehouse
 
-    current = settings()
-    if current.embedded is not None:
-        current.embedded.start()
+    current = open_database()
     name = source or current.universe.market_data
     found = changes(
         Warehouse(current.database_url, Role.RESEARCH), name, first.date() if first else date.min,

@@ -10,7 +10,7 @@ import json
 import click
 from rich.table import Table
 
-from octopus_pipelines.cli.house import new_console, settings
+from octopus_pipelines.cli.house import new_console, open_database
 from octopus_pipelines.overview import status as read_status
 
 
@@ -18,10 +18,7 @@ from octopus_pipelines.overview import status as read_status
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
 def status(as_json: bool) -> None:
     """Rows per table, last run, champion, orders, reconciliation, audit chain."""
-    current = settings()
-    if current.embedded is not None:
-        current.embedded.start()
-    state = read_status(current)
+    state = read_status(open_database())
     if as_json:
         click.echo(json.dumps(state, indent=2, default=str))
         return

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from octopus.core.orders import TradingState
-from octopus_pipelines.cli.house import settings
-from resources.settings import Settings
+from octopus_pipelines.cli.house import open_database
 from resources.trading import audit_log
 from resources.warehouse.order_store import OrderStore
 
@@ -33,7 +32,7 @@ def resume(reason: str) -> None:
 
 
 def _turn(state: TradingState, reason: str) -> None:
-    current = _running()
+    current = open_database()
     with OrderStore.opened(current.database_url) as store:
         store.set_trading_state(current.paper.account, state, getpass.getuser(), reason, datetime.now(UTC))
         store.drain_outbox(audit_log(current))
@@ -43,10 +42,3 @@ def _turn(state: TradingState, reason: str) -> None:
         TradingState.ACTIVE: "orders may leave again; `octopus halt` stops them",
     }
     click.echo(f"account {current.paper.account} is {state.value}: {advice[state]}")
-
-
-def _running() -> Settings:
-    current = settings()
-    if current.embedded is not None:
-        current.embedded.start()
-    return current
