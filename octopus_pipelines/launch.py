@@ -7,6 +7,7 @@ what the user sees of it (cli/).
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -139,4 +140,5 @@ def _failure_text(event: dg.DagsterEvent) -> str:
 def _innermost(error: SerializableErrorInfo) -> str:
     while error.cause is not None:
         error = error.cause
-    return error.message.strip()
+    # An error of ours is a sentence for the user: the class's path before it says nothing to him.
+    return re.sub(r"^(octopus|resources|assets)[.\w]*: ", "", error.message.strip())
