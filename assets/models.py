@@ -172,7 +172,10 @@ def _train_one(
             for fold, ic in zip(walk.folds, scores.fold_rank_ic, strict=True)
         ]
     )  # fmt: skip
-    warehouse.replace("models.walk_forward_folds", {"model": name, "fingerprint": mark}, folds)
+    if walk.folds:
+        warehouse.replace("models.walk_forward_folds", {"model": name, "fingerprint": mark}, folds)
+    else:
+        context.log.warning(f"{name}: the history is too short for a test block; it cannot pass its review")
     record = pl.DataFrame(
         {
             "model": [name], "fingerprint": [mark], "as_of": [sessions[-1].item()], "version": [registered.version],

@@ -22,7 +22,8 @@ def fold_picture(starts: Sequence[date], rank_ic: Sequence[float]) -> bytes:
     figure, axes = _canvas("Rank IC of each walk-forward block, out of sample")
     colours = [_COLOUR if value > 0 else "#b5482f" for value in rank_ic]
     axes.bar([str(day.year) for day in starts], rank_ic, color=colours)
-    axes.axhline(float(np.nanmean(rank_ic)), color="black", linewidth=0.8, linestyle="--")
+    if rank_ic:
+        axes.axhline(float(np.nanmean(rank_ic)), color="black", linewidth=0.8, linestyle="--")
     axes.tick_params(axis="x", rotation=60)
     return _png(figure)
 
