@@ -9,9 +9,12 @@ from datetime import datetime
 
 import click
 
-from octopus_pipelines.cli.house import new_console, open_house
+from octopus.core.errors import MissingDataError
+from octopus_pipelines.cli.house import new_console, open_database, open_house
 from octopus_pipelines.cli.run import Progress, RunFailedError, wanted_sessions
 from octopus_pipelines.cli.summary import print_backtest
+from resources.warehouse.connection import Role
+from resources.warehouse.store import Warehouse
 
 
 @click.command()
@@ -26,8 +29,11 @@ def backtest(as_of: datetime | None) -> None:
     from octopus_pipelines.launch import execute
 
     console = new_console()
-    settings = open_house()
-    session = wanted_sessions(settings, as_of, None, None)[0]
+    current = open_database()
+    session = wanted_sessions(current, as_of, None, None)[0]
+    if Warehouse(current.database_url, Role.RESEARCH).scalar("select to_regclass('marts.prices') is null"):
+        raise MissingDataError("the warehouse holds no prices yet; `octopus run` brings the data that a backtest needs")
+    open_house()
     progress = Progress(console)
     with dg.DagsterInstance.get() as instance:
         report = execute(
@@ -36,5 +42,5 @@ def backtest(as_of: datetime | None) -> None:
         )  # fmt: skip
     if report.first_error:
         raise RunFailedError(f"{report.first_error}; `octopus run` brings the data that a backtest needs")
-    print_backtest(console, settings)
-    console.print(f"  tear sheet: {settings.home / 'tearsheets' / f'{session}.html'}")
+    print_backtest(console, current, session)
+    console.print(f"  tear sheet: {current.home / 'tearsheets' / f'{session}.html'}")

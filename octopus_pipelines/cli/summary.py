@@ -33,7 +33,7 @@ def print_summary(console: Console, settings: Settings, outcome: Outcome) -> Non
     console.rule(f"[bold]Octopus · {session}")
     _data(console, warehouse, settings)
     _models(console, warehouse, settings)
-    _backtest(console, warehouse)
+    _backtest(console, warehouse, session)
     _decision(console, warehouse, settings, session)
     _orders(console, warehouse, settings, session)
     _account(console, warehouse, settings)
@@ -105,13 +105,13 @@ def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:
         console.print(f"  champion: {chosen['name']} version {chosen['version']}")
 
 
-def print_backtest(console: Console, settings: Settings) -> None:
-    """Print the figures of the latest published backtest."""
-    _backtest(console, Warehouse(settings.database_url, Role.OWNER))
+def print_backtest(console: Console, settings: Settings, session: date) -> None:
+    """Print the figures of the backtest that was published last for ``session``."""
+    _backtest(console, Warehouse(settings.database_url, Role.OWNER), session)
 
 
-def _backtest(console: Console, warehouse: Warehouse) -> None:
-    runs = warehouse.rows("select * from backtest.runs order by as_of desc, created_at desc limit 1")
+def _backtest(console: Console, warehouse: Warehouse, session: date) -> None:
+    runs = warehouse.rows("select * from backtest.runs where as_of = %s order by created_at desc limit 1", [session])
     if not runs:
         return
     run, metrics = runs[0], runs[0]["metrics"]
