@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench lint format nlp timescaledb clean
+.PHONY: help setup run up test test-all bench bench-quality bench-warehouse lint format nlp timescaledb clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,12 @@ test-all: setup lint  ## all tests, the slow proof included
 
 bench: setup  ## measurements beside named peers; writes benchmarks/out/results.json
 	$(BIN)/python -m benchmarks
+
+bench-quality: setup  ## recall and false alarms of the defect detectors on recorded data (some minutes)
+	$(BIN)/python -m benchmarks.quality
+
+bench-warehouse: setup  ## appends into a real TimescaleDB beside a bare COPY and an upsert; needs `make timescaledb`
+	@OCTOPUS_TEST_TIMESCALE_URL="$$(deploy/timescaledb/dev-server start)" $(BIN)/python -m benchmarks.warehouse
 
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
