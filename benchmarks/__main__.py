@@ -145,7 +145,7 @@ def warehouse() -> Iterator[Measurement]:
         yield compare(
             "first append of all bars", f"{len(bars):,} rows", append,
             "pandas.to_sql to a stage, then upsert", upsert, 2,
-            "ours keeps versions and hashes; the peer stores four columns of one version",
+            "ours keeps versions; the peer stores four columns of one version",
         )  # fmt: skip
         engine.dispose()
     finally:
