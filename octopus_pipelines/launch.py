@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
+import psutil
 from dagster import DagsterEventType, EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
 
@@ -24,6 +26,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 SENSOR_NAME_TAG = "dagster/sensor_name"
 RUN_KEY_TAG = "dagster/run_key"
+PROCESS_TAG = "octopus/process"
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def execute(
     Args:
         log: file that takes what the steps print.
     """
+    release_dead(instance)
     run_id = str(uuid.uuid4())
     steps = _Steps(on_start, on_end)
     instance.add_event_listener(run_id, steps)
@@ -121,12 +125,39 @@ def execute(
             instance=instance,
             run_id=run_id,
             partition_key=partition_key,
-            tags=dict(tags or {}),
+            tags={**(tags or {}), PROCESS_TAG: _process(os.getpid())},
             asset_selection=selection,
             run_config=QUIET,
             raise_on_error=False,
         )
     return JobReport(run_id, result.success, time.monotonic() - started, tuple(steps.reports), steps.run_error)
+
+
+def release_dead(instance: dg.DagsterInstance) -> None:
+    """End runs of this machine whose process was killed, and give back the pool slots that they hold.
+
+    Without a daemon nobody else would: the next run would wait for a slot for ever.
+    """
+    here = socket.gethostname()
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        host, _, process = run.tags.get(PROCESS_TAG, "").partition("/")
+        if host != here or _is_alive(process):
+            continue
+        instance.report_run_failed(run, "its process was killed; what it had done is not done twice")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _process(pid: int) -> str:
+    """Host, number and start of a process: a number is given again, its start is not."""
+    return f"{socket.gethostname()}/{pid}.{psutil.Process(pid).create_time():.2f}"
+
+
+def _is_alive(process: str) -> bool:
+    pid = process.partition(".")[0]
+    try:
+        return f"{socket.gethostname()}/{process}" == _process(int(pid))
+    except (psutil.NoSuchProcess, ValueError):
+        return False
 
 
 def _failure_text(event: dg.DagsterEvent) -> str:

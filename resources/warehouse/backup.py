@@ -179,11 +179,21 @@ def _workshop(beside: Path) -> Iterator[Path]:
 def _unpack(source: Path, folder: Path) -> Manifest:
     manifest = read_manifest(source)
     with tarfile.open(source) as archive:
-        archive.extractall(folder, filter="data")
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
-            raise BackupError(f"{source}: {name} is missing or damaged; nothing was restored, use another archive")
+        names = set(archive.getnames())
+        for name, expected in manifest.files.items():
+            path = (folder / name).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise BackupError(
+                    f"{source}: {name} leads out of the archive; it was not written by `octopus db backup`"
+                )
+            # One named file after the other: nothing else that an archive may hold is written anywhere.
+            held = archive.extractfile(name) if name in names else None
+            if held is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with held, path.open("wb") as copy:
+                    shutil.copyfileobj(held, copy)
+            if held is None or _sha256(path) != expected:
+                raise BackupError(f"{source}: {name} is missing or damaged; nothing was restored, use another archive")
     return manifest
 
 
