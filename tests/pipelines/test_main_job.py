@@ -123,7 +123,7 @@ def test_a_second_run_changes_nothing_and_a_restated_bar_only_its_descendants(ho
             """
             insert into raw.bars
             select source, instrument, ts, session, open, high, low, close * 1.01, volume, now(), false,
-                   ingested_at + interval '1 second', batch_id + 1000, 'planted'
+                   ingested_at + interval '1 second', batch_id + 1000
             from raw.bars where instrument = 'KO' and session = '2022-11-01'
             """
         )
