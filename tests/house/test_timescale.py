@@ -41,7 +41,14 @@ def test_time_tables_are_hypertables_and_go_back(timescale: str) -> None:
         rows = connection.execute(
             "select hypertable_name from timescaledb_information.hypertables order by 1"
         ).fetchall()
-        assert [name for (name,) in rows] == ["bars", "corporate_actions", "news", "sentiment_scores", "social_posts"]
+        assert [name for (name,) in rows] == [
+            "adjusted_closes",
+            "bars",
+            "corporate_actions",
+            "news",
+            "sentiment_scores",
+            "social_posts",
+        ]
     downgrade(timescale)
     migrate(timescale)
 
