@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import polars as pl
 
@@ -35,7 +34,9 @@ from resources.sources.patience import TryLaterError
 NAME = "rss"
 
 _END_OF_FEED = re.compile(rb"</(?:\w+:)?(?:rss|feed|rdf)\s*>", re.IGNORECASE)
+_GLOBAL_ID = re.compile(r"(?:https?|tag|urn):\S", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_WEB_ADDRESS = re.compile(r"https?://[^/\s]", re.IGNORECASE)
 _WEB_PAGE = re.compile(rb"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ class RssNews:
         if not feeds:
             raise ConfigError(where="rss", field="feeds", value=dict(feeds), remedy="name at least one feed")
         for feed, url in feeds.items():
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            if not _WEB_ADDRESS.match(url):
                 raise ConfigError(
                     where="rss", field=f"feeds.{feed}", value=url, remedy="give its whole address, with https://"
                 )
@@ -81,7 +82,7 @@ class RssNews:
                     entries = _entries(session, feed, url)
                 except SourceUnavailableError as error:
                     failures.append(error)
-                    rejects.append(Reject("news", None, str(error), {"feed": feed, "host": urlsplit(url).netloc}))
+                    rejects.append(Reject("news", None, str(error), {"feed": feed}))
                     continue
                 good, malformed = _versions(entries, feed, now)
                 versions += good
@@ -130,7 +131,7 @@ def _entries(session: VendorSession, feed: str, url: str) -> list[Mapping[str, A
 
     body, headers = _body(session, feed, url)
     # As a stream: bytes that happen to be the name of a local file would be read as that file.
-    parsed = feedparser.parse(io.BytesIO(body), response_headers={**headers, "content-location": url})
+    parsed = feedparser.parse(io.BytesIO(body), response_headers=headers)
     why = None
     if not body.strip():
         why = "the answer is empty"
@@ -186,20 +187,25 @@ def _versions(entries: Sequence[Mapping[str, Any]], feed: str, now: datetime) ->
             why = "published after it was fetched"
         else:
             item_id = fingerprint(_identity(entry, feed, title))
-            url = str(entry.get("link") or "")
-            versions.append(_Version(known_at, published, title, body, url, feed, item_id))
+            versions.append(_Version(known_at, published, title, body, _address(entry), feed, item_id))
             continue
         rejects.append(Reject("news", None, why, {"feed": feed, "entry": json_payload(entry)}))
     return versions, rejects
 
 
+def _address(entry: Mapping[str, Any]) -> str:
+    """The entry's link, or an empty text: feedparser gives the guid for a link where there is none."""
+    link = str(entry.get("link") or "")
+    return link if _WEB_ADDRESS.match(link) else ""
+
+
 def _identity(entry: Mapping[str, Any], feed: str, title: str) -> str:
     """What names the item: its guid, else its address, else its title.
 
-    One that is no address or other URI names it within its feed alone: two publishers may both have an item 1234.
+    One that is no address, tag or URN names it within its feed alone: two publishers may both have an item 1234.
     """
     found = str(entry.get("id") or entry.get("link") or title)
-    return found if urlsplit(found).scheme else f"{feed}\x1f{found}"
+    return found if _GLOBAL_ID.match(found) else f"{feed}\x1f{found}"
 
 
 def _plain(text: object) -> str:
@@ -209,14 +215,13 @@ def _plain(text: object) -> str:
 
 def _instant(text: object) -> datetime | None:
     """A time of RSS (RFC 822) or Atom (ISO 8601) as UTC; None where it is missing, unreadable or says no offset."""
-    instant = parse_instant(text)
-    if instant is not None or not isinstance(text, str):
-        return instant
-    try:
-        instant = parsedate_to_datetime(text)
-    except ValueError:
+    if not isinstance(text, str):
         return None
-    return instant.astimezone(UTC) if instant.tzinfo is not None else None
+    try:
+        instant = parse_instant(text) or parsedate_to_datetime(text)
+        return instant.astimezone(UTC) if instant.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _rows(versions: Sequence[_Version], linker: Linker) -> tuple[list[dict[str, object]], int]:
