@@ -168,7 +168,6 @@ FAILURES = [
     (404, b"<html>gone</html>", "text/html", "HTTP 404; check its address"),
     (200, b"<!DOCTYPE html><html><body>sign in</body></html>", "text/html", "a web page"),
     (200, b'{"error": "no"}', "application/json", "no RSS or Atom"),
-    (200, b"/etc/passwd", "text/plain", "no RSS or Atom"),
     (200, b"", KIND, "the answer is empty"),
     (200, rendered([item("Apple soars"), item("Tesla falls")])[:-40], KIND, "ends in the middle"),
 ]
@@ -193,6 +192,14 @@ def test_only_failing_feeds_are_one_clear_error(vendor, rss, status, body, kind,
     with pytest.raises(SourceUnavailableError, match=says) as caught:
         rss.fetch(NAMES, START, END)
     assert str(caught.value).startswith("rss: feed 'BBC': ")
+
+
+def test_an_answer_that_names_a_local_file_does_not_open_it(vendor, rss, tmp_path):
+    local = tmp_path / "feed.xml"
+    local.write_bytes(rendered([item("Apple soars")]))
+    vendor.answer("/bbc.xml", str(local).encode(), kind=KIND)
+    with pytest.raises(SourceUnavailableError, match="no RSS or Atom"):
+        rss.fetch(NAMES, START, END)
 
 
 def test_every_failed_feed_is_named(vendor, nobody):
