@@ -57,7 +57,9 @@ def mark_bursts(
 
 def _shape(text: pl.Expr) -> pl.Expr:
     """The plain text with every number as 0 and every run of cashtags as one $; null without words."""
-    masked = plain(text).str.replace_all(r"\d[\d.,]*", "0").str.replace_all(r"\$[a-z][a-z.\-]*(?:\s\$[a-z][a-z.\-]*)*", "$")
+    masked = (
+        plain(text).str.replace_all(r"\d[\d.,]*", "0").str.replace_all(r"\$[a-z][a-z.\-]*(?:\s\$[a-z][a-z.\-]*)*", "$")
+    )
     return pl.when(masked.str.contains(r"\p{L}")).then(masked)
 
 
@@ -100,7 +102,9 @@ def novelty(items: pl.DataFrame, window: timedelta = NOVELTY_WINDOW) -> pl.Serie
     )
     pairs = (
         words.with_columns(
-            following=pl.when(pl.len().over("row") == 1).then(pl.lit("")).otherwise(pl.col("word").shift(-1).over("row"))
+            following=pl.when(pl.len().over("row") == 1)
+            .then(pl.lit(""))
+            .otherwise(pl.col("word").shift(-1).over("row"))
         )
         .drop_nulls("following")
         .unique(["row", "word", "following"], maintain_order=True)

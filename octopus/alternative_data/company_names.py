@@ -90,7 +90,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "Walt Disney": ("Disney",),
     "Wells Fargo": ("WellsFargo",),
 }
-"""Further names and former names by name without legal form; with a $, tickers of other share classes or of the past."""
+"""Further and former names, by name without legal form; with a $, tickers of other share classes or of the past."""
 
 COINED = frozenset((
     "abbvie", "abiomed", "alibaba", "allstate", "altria", "amgen", "astrazeneca", "berkshire hathaway",
@@ -116,8 +116,8 @@ OTHER_MEANINGS = (
     r"apple (?:pie|cider|juice|sauce|tree|orchard|picking|crumble|cake|valley|blossom|butter|martini|grower|harvest|"
     r"variet|farm|core|crop|peel|tart|turnover|strudel|cheeks|of (?:my|his|her|the) eye)\w*",
     r"amazon(?:'s|’s)? (?:rain ?forest|river|basin|jungle|forest|tribe|fires?|delta|deforestation)\w*",
-    r"(?:work|works|travel|tourist|student|entry|transit|schengen|golden|spouse|family|graduate|business|skilled worker|"
-    r"h-?1b|uk|us|eu|e-?|your|my|a|the|of|for|on|exit|temporary|seasonal|talent|residence) visa",
+    r"(?:work|works|travel|tourist|student|entry|transit|schengen|golden|spouse|family|graduate|business|"
+    r"skilled worker|h-?1b|uk|us|eu|e-?|your|my|a|the|of|for|on|exit|temporary|seasonal|talent|residence) visa",
     r"visa (?:application|requirement|holder|waiver|rule|restriction|ban|scheme|programme|program|overstay|polic|free|"
     r"system|route|status|sponsor|processing|office|is (?:granted|required))\w*",
     r"shell (?:compan|corporation|script|casing|shock|out|entit|game|hole|suit|structure)\w*",
@@ -186,8 +186,8 @@ ORDINARY_FIRST_WORDS = frozenset((
     "range", "regency", "regional", "reliance", "republic", "resolute", "retail", "rigel", "rocket", "royal", "santa",
     "science", "security", "select", "service", "silicon", "silver", "simply", "southern", "southwest", "spectrum",
     "spirit", "standard", "sterling", "strategic", "summit", "superior", "synergy", "taiwan", "target", "texas",
-    "tractor", "transition", "tribune", "trinity", "triumph", "union", "united", "universal", "urban", "valley", "vector",
-    "velocity", "venture", "victory", "virginia", "vista", "waters", "western", "world",
+    "tractor", "transition", "tribune", "trinity", "triumph", "union", "united", "universal", "urban", "valley",
+    "vector", "velocity", "venture", "victory", "virginia", "vista", "waters", "western", "world",
 ))
 """First words of companies' names that do not stand for the company alone."""
 

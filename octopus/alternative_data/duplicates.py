@@ -89,7 +89,9 @@ def _neighbours(chain: IntArray, instants: IntArray, span: int) -> tuple[IntArra
     order = np.argsort(chain, kind="stable")  # rows are in order of time, and stay so within a key
     key, time = chain[order], instants[order]
     length = int(np.ptp(instants)) + span + 2 if len(instants) else 1
-    line = (np.cumsum(np.concatenate([[0], key[1:] != key[:-1]])) if len(key) else key) * length + (time - time.min(initial=0))
+    line = (np.cumsum(np.concatenate([[0], key[1:] != key[:-1]])) if len(key) else key) * length + (
+        time - time.min(initial=0)
+    )
     opening = np.searchsorted(line, line - span)
     # A reach into the key before is cut off by the distance that stands between two keys.
     later = np.flatnonzero(opening < np.arange(len(order)))

@@ -131,7 +131,7 @@ class Linker:
 
     @cached_property
     def _by_ticker(self) -> dict[str, tuple[str, ...]]:
-        found = {_plain(symbol): (symbol,) for symbol in self.names}
+        found: dict[str, tuple[str, ...]] = {_plain(symbol): (symbol,) for symbol in self.names}
         for symbol in sorted(self.names):
             for alias in self._spoken(symbol):
                 if alias.startswith("$"):

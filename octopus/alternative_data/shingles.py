@@ -7,6 +7,7 @@ and what follows from a likeness (duplicates.py, bursts.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -98,26 +99,26 @@ def shingles(texts: pl.Series) -> Shingles:
 
 
 def signatures(sets: Shingles) -> Hashes:
-    """MinHash signatures, shape (texts, BANDS); each is `ROWS` minima folded into one number; 0 for a text without runs.
+    """MinHash signatures, shape (texts, BANDS); each folds `ROWS` minima into one number; 0 for a text without runs.
 
     Source: Broder, On the resemblance and containment of documents (1997); Indyk and Motwani (1998) for the bands.
     """
     found = np.zeros((len(sets.sizes), BANDS), np.uint64)
-    multipliers = np.random.default_rng(7).integers(1, 1 << 63, (BANDS, ROWS), dtype=np.uint64) * np.uint64(2) + np.uint64(
-        1
-    )
+    multipliers = np.random.default_rng(7).integers(1, 1 << 63, (BANDS, ROWS), dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
     filled = np.flatnonzero(sets.sizes)
     starts = sets.bounds[filled]
     # Chunks that stay in the processor's cache: the minima of one are taken for every hash before the next is read.
     cuts = np.unique(np.searchsorted(starts, np.arange(0, len(sets.values) + _CHUNK, _CHUNK)))
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in pairwise(cuts):
         first, last = starts[low], sets.bounds[filled[high - 1] + 1]
         mixed = _mixed(sets.values[first:last])
         within = starts[low:high] - first
         for band in range(BANDS):
             folded = np.zeros(high - low, np.uint64)
             for factor in multipliers[band]:
-                least = np.minimum.reduceat((mixed * factor) >> np.uint64(24), within)
+                least: Hashes = np.minimum.reduceat((mixed * factor) >> np.uint64(24), within)
                 folded = _mixed(folded ^ least)
             found[filled[low:high], band] = folded
     return found

@@ -24,8 +24,18 @@ _NOISE = re.compile(r"https?\S*|@\w+|^rt\b|[#\"“”]")
 _TOKEN = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)|n't\b|[a-z_&]+(?:[-'’][a-z_]+)*|\$[a-z]+|[.,;:!?()%$€£]")
 _CLAUSE = re.compile(r"\s*(?:[;!?]|\.(?=\s|$)|\b(?:but|however|although|though|whereas|while|even though)\b)\s*")
 _NUMBER = re.compile(r"[-+]?(?:\d|\.\d)")
-_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mln": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "bln": 1e9, "billion": 1e9}
-_COMPARES = frozenset({"compared", "vs", "vs.", "versus", "against", "from"})
+_SCALES = {
+    "k": 1e3,
+    "thousand": 1e3,
+    "m": 1e6,
+    "mn": 1e6,
+    "mln": 1e6,
+    "million": 1e6,
+    "b": 1e9,
+    "bn": 1e9,
+    "bln": 1e9,
+    "billion": 1e9,
+}
 _YARDSTICK = frozenset({"a", "an", "the", "eur", "usd", "$", "€", "last", "previous", "year-earlier", "same", "q"})
 _BEFORE, _AFTER = 8, 5
 """How far from a direction its subject may stand, in words."""
@@ -63,11 +73,7 @@ class FinanceSentiment:
 
     def _tone(self, text: str) -> float:
         plain = self._phrases(_NOISE.sub(" ", unescape(text).lower().replace("’", "'")))
-        clauses = [_clause(part) for part in _CLAUSE.split(plain) if part]
-        said = [weight for clause in clauses for weight in _statements(clause)]
-        if not said:
-            said = [weight for clause in clauses for weight in _figures(clause.tokens)]
-        return sum(said)
+        return sum(_clause_tone(_clause(part)) for part in _CLAUSE.split(plain) if part)
 
     def _phrases(self, text: str) -> str:
         for pattern, code in self._patterns:
@@ -81,26 +87,26 @@ class FinanceSentiment:
 
 def _clause(text: str) -> _Clause:
     tokens = _TOKEN.findall(text)
-    for place, token in enumerate(tokens):
+    for place, word in enumerate(tokens):
         following = tokens[place + 1] if place + 1 < len(tokens) else ""
-        if token in words.BEFORE and (token != "from" or following in _YARDSTICK or _NUMBER.match(following)):
+        if word in words.BEFORE and (word != "from" or following in _YARDSTICK or _NUMBER.match(following)):
             return _Clause(tokens, place)
     return _Clause(tokens, len(tokens))
 
 
-def _statements(clause: _Clause) -> Iterator[float]:
-    """Weights of what the clause says of the present."""
+def _clause_tone(clause: _Clause) -> float:
+    """The clause's directions and tone words; two figures side by side where no direction is said."""
     tokens = clause.tokens[: clause.past]
     used: set[int] = set()
-    for place, token in enumerate(tokens):
-        way = _way(token)
-        if way:
-            yield from _moved(tokens, place, way, used)
-    for place, token in enumerate(tokens):
-        if place not in used:
-            weight = words.GOOD.get(token, 0.0) - words.BAD.get(token, 0.0)
-            if weight:
-                yield weight * _turned(tokens, place)
+    moves = [weight for place, token in enumerate(tokens) for weight in _moved(tokens, place, _way(token), used)]
+    if not moves:
+        moves = list(_figures(clause, used))
+    words_said = (
+        (words.GOOD.get(token, 0.0) - words.BAD.get(token, 0.0)) * _turned(tokens, place)
+        for place, token in enumerate(tokens)
+        if place not in used
+    )
+    return sum(moves) + sum(words_said)
 
 
 def _way(token: str) -> int:
@@ -111,10 +117,14 @@ def _way(token: str) -> int:
 
 def _moved(tokens: Sequence[str], place: int, way: int, used: set[int]) -> Iterator[float]:
     """Weight of a direction, by the nearest thing that it may be said of."""
+    if not way:
+        return
     token = tokens[place]
+    measured = _measured(tokens, place)
+    reach = len(tokens) if measured and token in ("up", "down") else _BEFORE
     subjects = sorted(
         (abs(other - place) + 0.5 * (other < place), other)
-        for other in range(max(0, place - _BEFORE), min(len(tokens), place + _AFTER + 1))
+        for other in range(max(0, place - reach), min(len(tokens), place + _AFTER + 1))
         if other != place and _sign(tokens[other])
     )
     turned = _turned(tokens, place)
@@ -122,14 +132,20 @@ def _moved(tokens: Sequence[str], place: int, way: int, used: set[int]) -> Itera
         subject = subjects[0][1]
         used |= {place, subject}
         yield _MOVED * way * _sign(tokens[subject]) * turned
-    elif token not in words.NARROW and token not in words.WIDEN and token not in words.LEVELS:
+    elif measured or token not in words.LEVELS:
         yield _UNSAID * way * turned
 
 
-def _sign(token: str) -> int:
-    if token in words.GOOD_WHEN_UP or token.startswith("$"):
-        return 1 if token != "$" else 0
-    return -1 if token in words.BAD_WHEN_UP else 0
+def _measured(tokens: Sequence[str], place: int) -> bool:
+    """Whether a share in per cent stands beside the direction."""
+    return "%" in tokens[max(0, place - 3) : place + 5] or "pct" in tokens[max(0, place - 3) : place + 5]
+
+
+def _sign(word: str) -> int:
+    """Whether more of it is better; a cashtag stands for its price."""
+    if word in words.GOOD_WHEN_UP or (len(word) > 1 and word[0] == "$"):
+        return 1
+    return -1 if word in words.BAD_WHEN_UP else 0
 
 
 def _turned(tokens: Sequence[str], place: int) -> float:
@@ -137,23 +153,29 @@ def _turned(tokens: Sequence[str], place: int) -> float:
     return -0.6 if any(token in words.NEGATIONS for token in tokens[max(0, place - 3) : place]) else 1.0
 
 
-def _figures(tokens: Sequence[str]) -> Iterator[float]:
-    """Weight of "<measure> … 5.2 mn compared with … 4.1 mn"."""
-    for place, token in enumerate(tokens):
-        if token not in _COMPARES:
-            continue
-        subject = next((_sign(tokens[other]) for other in range(place - 1, -1, -1) if _sign(tokens[other])), 0)
-        now, then = _first_number(tokens[:place][::-1], back=True), _first_number(tokens[place + 1 :])
-        if subject and now is not None and then is not None and now != then:
-            yield _COMPARED * subject * (1 if now > then else -1)
-            return
+def _figures(clause: _Clause, used: set[int]) -> Iterator[float]:
+    """Weight of "<measure> … 5.2 mn compared with … 4.1 mn", and of a profit beside a past loss."""
+    tokens, past = clause.tokens[: clause.past], clause.tokens[clause.past + 1 :]
+    if not past:
+        return
+    place = next((other for other in reversed(range(len(tokens))) if _sign(tokens[other])), -1)
+    if place < 0:
+        return
+    sign, before = _sign(tokens[place]), next((_sign(token) for token in past if _sign(token)), 0)
+    now, then = _first_number(tokens[place + 1 :]), _first_number(past)
+    if now is None or then is None:
+        return
+    used.add(place)
+    if before and before != sign:
+        yield _COMPARED * sign
+    elif now != then:
+        yield _COMPARED * sign * (1 if now > then else -1)
 
 
-def _first_number(tokens: Sequence[str], *, back: bool = False) -> float | None:
-    """The first figure that is not a year, in its scale ("5.2 mn"); ``back``: the tokens stand in reverse."""
+def _first_number(tokens: Sequence[str]) -> float | None:
+    """The first figure that is not a year, in its scale ("5.2 mn")."""
     for place, token in enumerate(tokens):
-        if not _NUMBER.match(token) or re.fullmatch(r"(?:19|20)\d\d", token):
-            continue
-        beside = tokens[place - 1] if back and place else tokens[place + 1] if not back and place + 1 < len(tokens) else ""
-        return float(token.replace(",", "")) * _SCALES.get(beside, 1.0)
+        if _NUMBER.match(token) and not re.fullmatch(r"(?:19|20)\d\d", token):
+            beside = tokens[place + 1] if place + 1 < len(tokens) else ""
+            return float(token.replace(",", "")) * _SCALES.get(beside, 1.0)
     return None
