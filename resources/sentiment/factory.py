@@ -9,6 +9,7 @@ from pathlib import Path
 
 from octopus.core.errors import ConfigError
 from resources.sentiment.base import SentimentModel
+from resources.sentiment.finance import FinanceSentiment
 from resources.sentiment.finbert import DEFAULT_MODEL, FinBertSentiment
 from resources.sentiment.lexicon import LexiconSentiment
 
@@ -19,14 +20,17 @@ def sentiment_model(
     """The model that ``kind`` names.
 
     Args:
-        kind: ``vader`` (light, always there) or ``finbert`` (needs the extra ``nlp`` and its weights).
-        model, batch_size, revision: of `FinBertSentiment`; not used by ``vader``.
+        kind: ``finance`` (rules for business news) or ``vader`` (a lexicon for social media), both light and always
+            there, or ``finbert`` (needs the extra ``nlp`` and its weights).
+        model, batch_size, revision: of `FinBertSentiment`; not used by the others.
 
     Raises:
         ConfigError: any other kind.
     """
+    if kind == "finance":
+        return FinanceSentiment()
     if kind == "vader":
         return LexiconSentiment()
     if kind == "finbert":
         return FinBertSentiment(model or DEFAULT_MODEL, batch_size, revision)
-    raise ConfigError(where="sentiment", field="kind", value=kind, remedy="use vader or finbert")
+    raise ConfigError(where="sentiment", field="kind", value=kind, remedy="use finance, vader or finbert")

@@ -80,6 +80,6 @@ def test_real_posts_count_by_their_cashtags_and_not_by_letters_after_a_dollar(te
     assert not any(linked for tweet, linked in of_t.items() if tweet.count("$") == 1 and "$T.TO" in tweet), "Telus"
     by_hand = {tweet for tweet in of_t if "$T" in tweet.split()}
     assert len(by_hand) > 1000
-    assert all(of_t[tweet] for tweet in by_hand)
+    assert {tweet for tweet in by_hand if not of_t[tweet]} == {tweet for tweet in by_hand if "telus" in tweet.lower()}
     assert 0.3 < sum(of_t[tweet] for tweet in of["T"]) / len(of["T"]) < 0.4
     assert sum("AAPL" in LINKER.link(tweet) for tweet in of["AAPL"]) / len(of["AAPL"]) > 0.95
