@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-warehouse lint format nlp timescaledb clean
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse lint format nlp timescaledb clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ bench: setup  ## measurements beside named peers; writes benchmarks/out/results.
 
 bench-quality: setup  ## recall and false alarms of the defect detectors on recorded data (some minutes)
 	$(BIN)/python -m benchmarks.quality
+
+bench-texts: setup  ## how well texts are read: tone, instruments, copies, on recorded texts
+	$(BIN)/python -m benchmarks.texts
 
 bench-warehouse: setup  ## appends into a real TimescaleDB beside a bare COPY and an upsert; needs `make timescaledb`
 	@OCTOPUS_TEST_TIMESCALE_URL="$$(deploy/timescaledb/dev-server start)" $(BIN)/python -m benchmarks.warehouse

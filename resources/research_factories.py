@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import dagster as dg
@@ -144,33 +145,63 @@ def _files(settings: Settings) -> MarketDataSource:
 def news_sources(settings: Settings) -> Feeds[NewsSource]:
     """The configured news sources. The sample's events belong to the sample's prices and are left out of live data."""
     feeds: Feeds[NewsSource] = Feeds()
+    makers: dict[str, Callable[[Settings], NewsSource]] = {
+        "newsapi": _newsapi,
+        "rss": _rss,
+        "sample": _sample_news,
+    }
     for name in settings.alternative_data.news:
-        if name == "newsapi":
-            from resources.sources.newsapi import NewsApiNews
-
-            feeds.add(name, lambda: NewsApiNews(secret("NEWSAPI_API_KEY"), access("newsapi", settings)))
-        elif settings.recorded:
-            from resources.sources.sample import SampleNews
-
-            feeds.add(name, lambda: SampleNews(sessions=settings.sessions))
-        else:
+        if name == "sample" and not settings.recorded:
             feeds.skipped.append("sample news are skipped: they belong to the sample's prices")
+        else:
+            feeds.add(name, partial(makers[name], settings))
     return feeds
+
+
+def _sample_news(settings: Settings) -> NewsSource:
+    from resources.sources.sample import SampleNews
+
+    return SampleNews(sessions=settings.sessions)
+
+
+def _newsapi(settings: Settings) -> NewsSource:
+    from resources.sources.newsapi import NewsApiNews
+
+    return NewsApiNews(secret("NEWSAPI_API_KEY"), access("newsapi", settings))
+
+
+def _rss(settings: Settings) -> NewsSource:
+    from resources.sources.rss import RssNews
+
+    return RssNews(settings.alternative_data.feeds, access("rss", settings))
 
 
 def social_sources(settings: Settings) -> Feeds[SocialSource]:
     """The configured social sources; the sample's synthetic posts likewise."""
     feeds: Feeds[SocialSource] = Feeds()
+    makers: dict[str, Callable[[Settings], SocialSource]] = {
+        "reddit": _reddit,
+        "sample": _sample_posts,
+        "stocktwits": _stocktwits,
+    }
     for name in settings.alternative_data.social:
-        if name == "reddit":
-            feeds.add(name, lambda: _reddit(settings))
-        elif settings.recorded:
-            from resources.sources.sample import SamplePosts
-
-            feeds.add(name, SamplePosts)
-        else:
+        if name == "sample" and not settings.recorded:
             feeds.skipped.append("sample posts are skipped: they are synthetic")
+        else:
+            feeds.add(name, partial(makers[name], settings))
     return feeds
+
+
+def _sample_posts(_settings: Settings) -> SocialSource:
+    from resources.sources.sample import SamplePosts
+
+    return SamplePosts()
+
+
+def _stocktwits(settings: Settings) -> SocialSource:
+    from resources.sources.stocktwits import StockTwitsPosts
+
+    return StockTwitsPosts(access("stocktwits", settings))
 
 
 def _reddit(settings: Settings) -> SocialSource:

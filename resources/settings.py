@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MarketDataName = Literal["sample", "yahoo", "alphavantage", "coingecko", "alpaca", "files"]
 MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
-NewsName = Literal["sample", "newsapi"]
-SocialName = Literal["sample", "reddit"]
+NewsName = Literal["sample", "newsapi", "rss"]
+SocialName = Literal["sample", "reddit", "stocktwits"]
 
 
 class _Section(BaseModel):
@@ -89,11 +89,12 @@ class SentimentConfig(_Section):
     """Which model scores texts.
 
     Attributes:
-        model: ``vader`` (a lexicon, no download) or ``finbert`` (needs the extra nlp).
+        model: ``finance`` (rules for business news) or ``vader`` (a lexicon for social media), both without a
+            download, or ``finbert`` (needs the extra nlp).
         finbert: hub name or local folder of the FinBERT weights.
     """
 
-    model: Literal["vader", "finbert"] = "vader"
+    model: Literal["finance", "vader", "finbert"] = "finance"
     finbert: str = "ProsusAI/finbert"
 
 
@@ -101,12 +102,14 @@ class AlternativeDataConfig(_Section):
     """News and social posts (config/universe.yaml, section alternative_data).
 
     Attributes:
+        feeds: RSS and Atom feeds, name → address; the name becomes the publisher of its items.
         subreddits: where Reddit is searched.
         lookback_days: how far back a run asks the services for texts.
     """
 
     news: tuple[NewsName, ...] = ("sample",)
     social: tuple[SocialName, ...] = ("sample",)
+    feeds: dict[str, str] = Field(default_factory=dict)
     subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
     lookback_days: int = Field(default=3, ge=1, le=30)
     sentiment: SentimentConfig = SentimentConfig()
@@ -208,7 +211,7 @@ class Settings:
     def sentiment_family(self) -> str:
         """What the stored name of the configured sentiment model begins with; its version follows."""
         chosen = self.alternative_data.sentiment
-        return chosen.model if chosen.model == "vader" else Path(chosen.finbert).name.lower()
+        return Path(chosen.finbert).name.lower() if chosen.model == "finbert" else chosen.model
 
     @property
     def recorded(self) -> bool:

@@ -15,7 +15,7 @@ from resources.sentiment.lexicon import LexiconSentiment
 
 
 def sentiment_model(
-    kind: str = "vader", model: str | Path | None = None, batch_size: int = 32, revision: str | None = None
+    kind: str = "finance", model: str | Path | None = None, batch_size: int = 32, revision: str | None = None
 ) -> SentimentModel:
     """The model that ``kind`` names.
 

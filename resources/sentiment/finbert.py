@@ -84,7 +84,7 @@ class FinBertSentiment:
         except ImportError as error:
             raise SentimentModelError(
                 f"sentiment model {self._model}: the package {error.name} is missing: run `make nlp`, or set the "
-                "sentiment model to vader"
+                "sentiment model to finance"
             ) from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(self._model, revision=self._revision)
@@ -92,7 +92,7 @@ class FinBertSentiment:
         except (OSError, ValueError) as error:
             raise SentimentModelError(
                 f"sentiment model {self._model}: cannot be loaded ({type(error).__name__}): name a folder with a saved "
-                "model, or let this machine reach the hub once; or set the sentiment model to vader"
+                "model, or let this machine reach the hub once; or set the sentiment model to finance"
             ) from error
         positive, negative = _labels(self._model, classifier.config.id2label)
         return _Loaded(tokenizer, classifier, positive, negative, _revision(self._model, classifier))

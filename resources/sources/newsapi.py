@@ -197,6 +197,6 @@ def parse_instant(text: object) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo is not None else None
+    except (ValueError, OverflowError):  # an offset may lead before the year 1
         return None
-    return instant.astimezone(UTC) if instant.tzinfo is not None else None

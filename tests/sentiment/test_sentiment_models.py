@@ -45,7 +45,7 @@ def test_the_lexicon_on_labelled_sentences(test_data: Path):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="use vader or finbert"):
+    with pytest.raises(ConfigError, match="use finance, vader or finbert"):
         sentiment_model("crystal ball")
 
 
