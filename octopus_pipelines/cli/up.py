@@ -25,6 +25,8 @@ from resources.warehouse.connection import safe_address, sqlalchemy_url
 def up(dagster_port: int, mlflow_port: int, execute: bool) -> None:
     """Serve Dagster (webserver and daemon) and MLflow on the loopback address until Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Python leaves SIGINT ignored where a shell has started it in the background.
+    signal.signal(signal.SIGINT, _interrupt)
     click.echo("starting the database ...")
     current = open_house()
     executes = execute or current.trading.execution_sensor
@@ -75,5 +77,5 @@ def _family(current: Settings, dagster_port: int, mlflow_port: int) -> tuple[Ser
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """A service manager's SIGTERM ends like Ctrl-C."""
+    """SIGTERM, as a service manager sends it, ends like Ctrl-C."""
     raise KeyboardInterrupt
