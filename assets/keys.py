@@ -9,6 +9,8 @@ INSTRUMENTS = AssetKey(["raw", "instruments"])
 BARS = AssetKey(["raw", "bars"])
 CORPORATE_ACTIONS = AssetKey(["raw", "corporate_actions"])
 ADJUSTED_CLOSES = AssetKey(["raw", "adjusted_closes"])
+BAR_VERDICTS = AssetKey(["raw", "bar_verdicts"])
+ACTION_VERDICTS = AssetKey(["raw", "action_verdicts"])
 
 COMPARED = ("alpaca", "alphavantage", "coingecko", "files", "yahoo")
 """Sources of market data that can be ingested beside the traded one."""

@@ -19,12 +19,14 @@ from psycopg.conninfo import conninfo_to_dict
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import OctopusError
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
-from octopus.warehouse.defects.audit import audit
 from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Finding, Severity, find_all, finding_rows
+from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
+from resources.warehouse import verdicts as verdict_store
 from resources.warehouse.store import Warehouse
+from resources.warehouse.verdicts import vendor_actions, vendor_bars
 
 GROUP = "warehouse"
 OWNERS = ["team:warehouse"]
@@ -110,6 +112,54 @@ def build_dbt_assets() -> dg.AssetsDefinition:
     return dbt_models
 
 
+@dg.multi_asset(
+    name="judge_rows",
+    specs=[
+        dg.AssetSpec(
+            keys.BAR_VERDICTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+            deps=[keys.BARS, keys.CORPORATE_ACTIONS, keys.ADJUSTED_CLOSES],
+            description="Bars under a severe finding: kept out of the marts, repaired or used, as decided.",
+        ),
+        dg.AssetSpec(
+            keys.ACTION_VERDICTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+            deps=[keys.BARS, keys.CORPORATE_ACTIONS, keys.ADJUSTED_CLOSES],
+            description="Splits and dividends under a severe finding, likewise.",
+        ),
+    ],
+    partitions_def=partitions.SESSIONS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)  # fmt: skip
+def verdicts(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Find what is severely wrong with raw bars and actions before the marts are built, and let the policy decide."""
+    _, session = partitions.session_range(context)
+    source = settings.universe.market_data
+    as_of = settings.sessions.decision_utc(session)
+    counts, held = (0, 0), pl.DataFrame()
+    if _is_raw(warehouse, source):
+        bars, actions = vendor_bars(warehouse, source, as_of), vendor_actions(warehouse, source, as_of)
+        cases = severe_cases(inputs.audited(bars, actions, settings.sessions), source, settings.sessions)
+        decided = policy_verdicts(
+            [(case, settings.quality.decision(case.kind)) for case in cases], bars, actions, settings.sessions
+        )
+        counts = verdict_store.store(warehouse, decided, source, context.run.run_id)
+        held = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
+    for key, count in zip((keys.BAR_VERDICTS, keys.ACTION_VERDICTS), counts, strict=True):
+        metadata: dict[str, Any] = {"rows_decided": count, "policy": settings.quality.severe}
+        if key == keys.BAR_VERDICTS and not held.is_empty():
+            metadata["bars"] = reporting.table(held.tail(50))
+        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+
+
+def _is_raw(warehouse: Warehouse, source: str) -> bool:
+    """Whether the source gives prices as printed: an index of total return has no units and actions to be wrong."""
+    basis = warehouse.scalar("select price_basis from raw.instruments where source = %s limit 1", [source])
+    return bool(basis == "raw")
+
+
 @dg.asset(
     key=keys.QUALITY_FINDINGS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
     deps=list(keys.MARTS), partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(),
@@ -134,10 +184,13 @@ def quality_findings(
     found: dict[str, list[Finding]] = {source: find_all(panel)}
     if panel.price_basis == "raw":
         as_of = settings.sessions.decision_utc(session)
-        bars = _bars(warehouse, source, as_of)
-        found[source] = audit(bars, _actions(warehouse, source, as_of), calendar=panel.sessions) + found[source]
+        # What the vendor sent: what is kept out of the marts is still found, until the vendor mends it.
+        bars = vendor_bars(warehouse, source, as_of)
+        found[source] = (
+            inputs.audited(bars, vendor_actions(warehouse, source, as_of), settings.sessions) + found[source]
+        )
         for other in settings.universe.compare_with:
-            found[f"{source} and {other}"] = disagreement(bars, _bars(warehouse, other, as_of))
+            found[f"{source} and {other}"] = disagreement(bars, vendor_bars(warehouse, other, as_of))
     changed, tables = False, []
     for label, some in found.items():
         # Two detectors may see one thing; the first one proposes a repair.
@@ -168,37 +221,6 @@ def quality_findings(
         )  # fmt: skip
 
 
-def _bars(warehouse: Warehouse, source: str, as_of: datetime) -> pl.DataFrame:
-    """Bars of ``source`` as known at ``as_of``, beside them the vendor's own adjusted close where it gives one."""
-    bars = warehouse.read(
-        """
-        select instrument, session, open, high, low, close, volume from marts.prices
-        where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
-        """,
-        [source, as_of],
-    )
-    adjusted = warehouse.read(
-        """
-        select distinct on (instrument, session) instrument, session, adj_close from raw.adjusted_closes
-        where source = $1 and known_at <= $2 order by instrument, session, batch_id desc
-        """,
-        [source, as_of],
-    )
-    return bars.join(adjusted, on=["instrument", "session"], how="left")
-
-
-def _actions(warehouse: Warehouse, source: str, as_of: datetime) -> pl.DataFrame:
-    """Splits and dividends of ``source`` as known at ``as_of``."""
-    return warehouse.read(
-        """
-        select distinct on (instrument, ts, kind) instrument, session, kind, value from raw.corporate_actions
-        where source = $1 and known_at <= $2 and kind in ('split', 'dividend')
-        order by instrument, ts, kind, batch_id desc
-        """,
-        [source, as_of],
-    )
-
-
 def dbt_resource() -> DbtCliResource:
     """dbt's command line on our project; the profile reads the addresses from the environment."""
     project = str(ROOT / "dbt_project")
@@ -208,4 +230,4 @@ def dbt_resource() -> DbtCliResource:
 
 def build_assets() -> list[dg.AssetsDefinition]:
     """The group's assets; the dbt models come from the manifest."""
-    return [sessions, build_dbt_assets(), quality_findings]
+    return [sessions, verdicts, build_dbt_assets(), quality_findings]

@@ -26,6 +26,8 @@ from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
+from octopus.warehouse.quality import Kind
+from octopus.warehouse.verdicts import Decision
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
 
@@ -115,6 +117,23 @@ class AlternativeDataConfig(_Section):
     sentiment: SentimentConfig = SentimentConfig()
 
 
+class QualityConfig(_Section):
+    """What becomes of rows under a severe finding (config/universe.yaml, section quality).
+
+    Attributes:
+        severe: ``hold`` keeps them out of the marts until a person decides, ``repair`` applies what the finding
+            proposes (and holds where it proposes nothing), ``keep`` uses them as they are.
+        by_kind: the same for single kinds of findings, e.g. {missing_dividend: repair}.
+    """
+
+    severe: Literal["hold", "repair", "keep"] = "hold"
+    by_kind: dict[Kind, Literal["hold", "repair", "keep"]] = Field(default_factory=dict)
+
+    def decision(self, kind: Kind) -> Decision:
+        """What the policy says of a severe finding of ``kind``."""
+        return self.by_kind.get(kind, self.severe)
+
+
 class PaperConfig(_Section):
     """The paper broker's account (config/universe.yaml, section paper).
 
@@ -153,6 +172,7 @@ class UniverseFile(_Section):
 
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
+    quality: QualityConfig = QualityConfig()
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
@@ -186,6 +206,7 @@ class Settings:
     embedded: EmbeddedPostgres | None
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
+    quality: QualityConfig
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
@@ -249,6 +270,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         embedded=embedded,
         universe=universe,
         alternative_data=file.alternative_data,
+        quality=file.quality,
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,

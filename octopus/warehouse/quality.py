@@ -150,7 +150,7 @@ def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -
             "evidence": canonical_json(_told(finding)),
             "message": finding.message,
             "remedy": finding.remedy,
-            "known_at": _known_at(finding, sessions),
+            "known_at": known_at(finding, sessions),
         }
         for finding in findings
     ]
@@ -409,5 +409,6 @@ def _told(finding: Finding) -> Mapping[str, object]:
     return finding.evidence if finding.repair is None else {**finding.evidence, "repair": finding.repair}
 
 
-def _known_at(finding: Finding, sessions: Sessions) -> datetime:
+def known_at(finding: Finding, sessions: Sessions) -> datetime:
+    """When a finding's evidence was complete: `KNOWN_AFTER_CLOSE` after the session that completed it."""
     return sessions.close_utc(finding.known_session or finding.session_to) + KNOWN_AFTER_CLOSE

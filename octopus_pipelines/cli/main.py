@@ -28,6 +28,7 @@ class _Commands(click.Group):
         "resume": "octopus_pipelines.cli.trading",
         "audit": "octopus_pipelines.cli.audit",
         "doctor": "octopus_pipelines.cli.doctor",
+        "quality": "octopus_pipelines.cli.quality",
         "db": "octopus_pipelines.cli.db",
     }
 

@@ -32,13 +32,14 @@ from resources.warehouse.connection import Role, connect, safe_address
 
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
-"""Columns of every raw table that the writer adds to the frame."""
 
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
     "bars": ("source", "instrument", "ts"),
     "corporate_actions": ("source", "instrument", "ts", "kind"),
     "adjusted_closes": ("source", "instrument", "ts"),
+    "bar_verdicts": ("source", "instrument", "ts"),
+    "action_verdicts": ("source", "instrument", "ts", "kind"),
     "news": ("source", "instrument", "ts", "item_id"),
     "social_posts": ("source", "instrument", "ts", "item_id"),
     "sentiment_scores": ("source", "instrument", "ts", "item_kind", "item_id", "model"),

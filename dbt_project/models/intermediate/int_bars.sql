@@ -20,4 +20,4 @@ select
     b.batch_id
 from {{ ref('stg_bars') }} b
 join bases using (source)
-where {{ was_ever_seen() }}
+where {{ was_ever_seen() }} and b.excluded is not true

@@ -3,7 +3,7 @@
 with actions as (
     select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }} and kind in ('split', 'dividend')
+    where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend')
 ),
 
 bars as (
@@ -11,6 +11,8 @@ bars as (
     from {{ ref('stg_bars') }}
     where (source, instrument) in (select source, instrument from actions)
     group by source, instrument, session
+    -- A bar that is kept out now carries nothing: what was paid that day counts at the next one.
+    having bool_or(excluded and known_to is null) is not true
 ),
 
 -- Late: a later session was known before this one.

@@ -2,7 +2,7 @@
 with actions as materialized (
     select source, instrument, ex_session, effective_utc, kind, value, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }}
+    where {{ was_ever_seen() }} and excluded is not true
 ),
 
 splits as (

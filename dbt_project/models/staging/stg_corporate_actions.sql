@@ -1,3 +1,14 @@
+with versions as (
+    select
+        source, instrument, session, ts, kind, value, known_at, known_at_imputed, ingested_at, batch_id,
+        false as excluded
+    from {{ source('raw', 'corporate_actions') }}
+    union all
+    select
+        source, instrument, session, ts, kind, value, known_at, known_at_imputed, ingested_at, batch_id, excluded
+    from {{ source('raw', 'action_verdicts') }}
+)
+
 select
     source,
     instrument,
@@ -9,5 +20,6 @@ select
     {{ superseded_at(['source', 'instrument', 'session', 'kind']) }} as known_to,
     known_at_imputed,
     ingested_at,
-    batch_id
-from {{ source('raw', 'corporate_actions') }}
+    batch_id,
+    excluded
+from versions

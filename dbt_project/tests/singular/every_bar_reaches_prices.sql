@@ -1,7 +1,8 @@
 {{ config(meta={'dagster': {'ref': {'name': 'prices'}}}) }}
--- The current price is the last batch's bar of that session: nothing is lost, however late it came.
+-- The current price is the last batch's bar of that session: nothing is lost, however late it came, but what a
+-- verdict keeps out.
 with bars as (
-    select source, instrument, session, close from {{ ref('stg_bars') }} where known_to is null
+    select source, instrument, session, close from {{ ref('stg_bars') }} where known_to is null and excluded is not true
 ),
 
 current_prices as (

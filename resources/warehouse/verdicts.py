@@ -1,0 +1,150 @@
+"""Verdicts on vendors' rows in the warehouse: what is undecided, what was decided, and storing a decision.
+
+Belongs here: reading the rows that verdicts are about, and appending verdicts. Does not: which rows a decision changes
+(octopus/warehouse/verdicts.py).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from octopus.core.errors import MissingDataError
+from octopus.core.sessions import Sessions
+from octopus.warehouse.verdicts import Case, Decision, Verdicts, personal_verdict, taken_back
+from resources.warehouse.store import Warehouse
+
+
+def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: str | None = None) -> pl.DataFrame:
+    """Bars as the vendor last sent them by ``as_of``, whatever was decided about them.
+
+    Returns:
+        Columns of raw.bars up to known_at_imputed, adj_close where the vendor gives one, and ``decided``: a verdict is
+        newer than the vendor's row.
+    """
+    return warehouse.read(
+        """
+        with sent as (
+            select distinct on (instrument, session) source, instrument, ts, session, open, high, low, close, volume,
+                known_at, known_at_imputed, batch_id
+            from raw.bars
+            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+            order by instrument, session, batch_id desc
+        ),
+        adjusted as (
+            select distinct on (instrument, session) instrument, session, adj_close from raw.adjusted_closes
+            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+            order by instrument, session, batch_id desc
+        ),
+        judged as (
+            select instrument, session, max(batch_id) as batch_id from raw.bar_verdicts
+            where source = $1 and known_at <= $2 group by instrument, session
+        )
+        select s.source, s.instrument, s.ts, s.session, s.open, s.high, s.low, s.close, s.volume, s.known_at,
+            s.known_at_imputed, a.adj_close, coalesce(j.batch_id > s.batch_id, false) as decided
+        from sent s
+        left join adjusted a using (instrument, session)
+        left join judged j using (instrument, session)
+        order by s.instrument, s.session
+        """,
+        [source, as_of, instrument],
+    )
+
+
+def vendor_actions(warehouse: Warehouse, source: str, as_of: datetime, instrument: str | None = None) -> pl.DataFrame:
+    """Splits and dividends as the vendor last sent them by ``as_of``, likewise with ``decided``."""
+    return warehouse.read(
+        """
+        with sent as (
+            select distinct on (instrument, session, kind) source, instrument, ts, session, kind, value, detail,
+                known_at, known_at_imputed, batch_id
+            from raw.corporate_actions
+            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+                and kind in ('split', 'dividend')
+            order by instrument, session, kind, batch_id desc
+        ),
+        judged as (
+            select instrument, session, kind, max(batch_id) as batch_id from raw.action_verdicts
+            where source = $1 and known_at <= $2 group by instrument, session, kind
+        )
+        select s.source, s.instrument, s.ts, s.session, s.kind, s.value, s.detail, s.known_at, s.known_at_imputed,
+            coalesce(j.batch_id > s.batch_id, false) as decided
+        from sent s
+        left join judged j using (instrument, session, kind)
+        order by s.instrument, s.session, s.kind
+        """,
+        [source, as_of, instrument],
+    )
+
+
+def store(warehouse: Warehouse, verdicts: Verdicts, source: str, run_id: str | None = None) -> tuple[int, int]:
+    """Append verdicts; how many bars and how many actions they newly decide about."""
+    counts = [
+        warehouse.append(table, frame, source=source, run_id=run_id)
+        for table, frame in (("bar_verdicts", verdicts.bars), ("action_verdicts", verdicts.actions))
+    ]
+    return counts[0].new + counts[0].restated, counts[1].new + counts[1].restated
+
+
+def decide(
+    warehouse: Warehouse, finding_id: str, decision: Decision, sessions: Sessions,
+    *, by: str, reason: str, now: datetime,
+) -> tuple[str, int, int]:  # fmt: skip
+    """Store a person's decision about one finding; the source, and how many bars and actions it concerns.
+
+    Raises:
+        MissingDataError: the finding is unknown, proposes no repair, or has no stored row under it.
+    """
+    rows = warehouse.rows("select * from ops.quality_findings where starts_with(finding_id, %s) limit 2", [finding_id])
+    if len(rows) != 1:
+        why = "is unknown" if not rows else "begins several findings"
+        raise MissingDataError(f"finding {finding_id!r} {why}; `octopus quality list` prints them")
+    row: dict[str, Any] = rows[0]
+    # A comparison is recorded under "ours and theirs": what is decided on is ours.
+    source = str(row["source"]).split(" and ", maxsplit=1)[0]
+    case = Case.from_row(row)
+    bars = vendor_bars(warehouse, source, now, case.instrument)
+    actions = vendor_actions(warehouse, source, now, case.instrument)
+    if decision == "take_back":
+        found = taken_back(case, _in_force(warehouse, source, case), bars, actions, by=by, reason=reason, now=now)
+    else:
+        found = personal_verdict(case, decision, bars, actions, sessions, by=by, reason=reason, now=now)
+    return source, *store(warehouse, found, source)
+
+
+def _in_force(warehouse: Warehouse, source: str, case: Case) -> Verdicts:
+    """The verdicts of a finding that no later one has replaced."""
+    frames = [
+        warehouse.read(
+            f"""
+            select * from (
+                select distinct on ({key}) * from raw.{table}
+                where source = $1 and instrument = $2 order by {key}, batch_id desc
+            ) v where finding_id = $3 and decision <> 'take_back'
+            """,  # noqa: S608  # two tables of ours and their keys
+            [source, case.instrument, case.finding_id],
+        )
+        for table, key in (("bar_verdicts", "session"), ("action_verdicts", "session, kind"))
+    ]
+    return Verdicts(*frames)
+
+
+def decisions(warehouse: Warehouse) -> pl.DataFrame:
+    """Every decision that is on record, the latest first: finding, what, by whom, why, over how many rows."""
+    return warehouse.read(
+        """
+        select finding_id, source, instrument, decision, decided_by, reason, min(session) as first,
+            max(session) as last, count(*) as rows, max(ingested_at) as decided_at
+        from (
+            select source, instrument, session, finding_id, decision, decided_by, reason, ingested_at
+            from raw.bar_verdicts
+            union all
+            select source, instrument, session, finding_id, decision, decided_by, reason, ingested_at
+            from raw.action_verdicts
+        ) v
+        group by finding_id, source, instrument, decision, decided_by, reason, ingested_at
+        order by decided_at desc, instrument, first
+        """
+    )
