@@ -5,17 +5,23 @@ Belongs here: ingesting and scoring texts. Does not: aggregating scores by day (
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import dagster as dg
 import polars as pl
 
-from assets import keys, partitions
+from assets import inputs, keys, partitions, reporting
+from octopus.alternative_data.daily import daily_texts
+from octopus.alternative_data.marks import CONTEXT, ITEM_KEY, READ_LANGUAGE, texts_of
+from octopus.alternative_data.marks import text_marks as find_marks
+from octopus.alternative_data.reports import REPORT_SCHEMA, report_picture, report_row, source_report
 from octopus.alternative_data.scores import score_rows, texts_to_score
 from octopus.core.errors import OctopusError
 from resources.research_factories import Feeds
 from resources.sentiment.base import SentimentModel
+from resources.sentiment.language import LanguageMarker
 from resources.settings import Settings
 from resources.sources.base import NewsSource, SocialSource
 from resources.warehouse.store import Warehouse
@@ -86,13 +92,109 @@ def sentiment_scores(
     return dg.MaterializeResult(metadata={"model": sentiment_model.name, **counts})
 
 
-def _current(warehouse: Warehouse, table: str) -> pl.DataFrame:
-    """The latest version of every item of ``raw.table``."""
+@dg.asset(
+    key=keys.TEXT_MARKS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.NEWS, keys.SOCIAL_POSTS], partitions_def=partitions.SESSIONS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)  # fmt: skip
+def text_marks(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[None]:
+    """Of each text once: whether it repeats an earlier one, comes in a burst, is new, and in which language it is."""
+    unmarked = {
+        table: warehouse.scalar(
+            f"""
+            select min(t.known_at) from raw.{table} t
+            left join raw.text_marks m using (source, instrument, ts, item_id, text_hash)
+            where m.item_kind is distinct from '{kind}'
+            """  # noqa: S608  # kind and table are constants
+        )
+        for kind, table in _ITEM_KINDS
+    }
+    first = min((since for since in unmarked.values() if since is not None), default=None)
+    if first is None:
+        return dg.MaterializeResult(metadata={"texts_marked": 0})
+    texts = texts_of(*(_current(warehouse, table, first - CONTEXT) for _, table in _ITEM_KINDS))
+    marked = warehouse.read("select source, instrument, ts, item_kind, item_id, text_hash from raw.text_marks")
+    wanted = texts.join(marked, on=list(ITEM_KEY), how="anti", maintain_order="left")
+    distinct = wanted.unique("text_hash", maintain_order=True)
+    languages = dict(zip(distinct["text_hash"], LanguageMarker().mark(distinct["text"].to_list()), strict=True))
+    marks = find_marks(texts, wanted, languages)
+    warehouse.insert_new("raw.text_marks", marks.with_columns(ingested_at=pl.lit(datetime.now(UTC))))
+    return dg.MaterializeResult(
+        metadata={
+            "texts_marked": len(marks), "copies": int(marks["copy"].sum()), "in_bursts": int(marks["burst"].sum()),
+            "other_languages": int((marks["language"] != READ_LANGUAGE).sum()),
+            "mean_novelty": float(marks.select(pl.col("novelty").mean()).item() or 0.0),
+        }
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=keys.TEXT_SOURCE_REPORTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
+    deps=[keys.SENTIMENT_SCORES, keys.TEXT_MARKS, *keys.MARTS], partitions_def=partitions.SESSIONS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)  # fmt: skip
+def text_source_reports(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    sentiment_model: dg.ResourceParam[SentimentModel],
+) -> dg.MaterializeResult[None]:
+    """What each source of texts is worth: coverage, latency, copies, and how well its tone ranks later returns.
+
+    Texts that are synthetic or were chosen in hindsight count for coverage, and never for the correlation.
+    """
+    _, session = partitions.session_range(context)
+    panel = inputs.panel(settings, warehouse, session)
+    items = _scored_items(warehouse, sentiment_model.name, settings.sessions.decision_utc(session))
+    rows: list[dict[str, object]] = []
+    pictures: dict[str, dg.MarkdownMetadataValue] = {}
+    for (kind, source), own in items.group_by("item_kind", "source", maintain_order=True):
+        texts = daily_texts(own, panel.sessions, panel.symbols, settings.sessions)
+        clean = daily_texts(own.filter("clean"), panel.sessions, panel.symbols, settings.sessions)
+        report = source_report(
+            str(source), own, replace(texts, sentiment=clean.sentiment), panel.member, panel.total_return
+        )
+        rows.append(report_row(report, str(kind), own, session))
+        pictures[f"picture_{kind}_{source}".replace("-", "_")] = reporting.picture(
+            report_picture(report), f"coverage and information of {source}"
+        )
+    table = pl.DataFrame(rows, schema=REPORT_SCHEMA)
+    measured = table.with_columns(measured_at=pl.lit(datetime.now(UTC)))
+    for (source, kind), one in measured.group_by("source", "item_kind", maintain_order=True):
+        scope = {"source": source, "item_kind": kind}
+        warehouse.replace("ops.text_source_reports", scope, one, keep=("measured_at",))
+    shown = table.drop("ic", "session")
+    return dg.MaterializeResult(
+        metadata={"sources": len(rows), **({"table": reporting.table(shown)} if rows else {}), **pictures}
+    )
+
+
+def _scored_items(warehouse: Warehouse, model: str, as_of: datetime) -> pl.DataFrame:
+    """Current scores of every text known by ``as_of``, with its weight as ``novelty``."""
+    return warehouse.read(
+        """
+        select distinct on (s.source, s.instrument, s.ts, s.item_kind, s.item_id)
+            s.source, s.item_kind, s.instrument, s.ts, s.known_at, s.known_at_imputed, s.ingested_at, s.score,
+            coalesce(m.weight, 1) as novelty, coalesce(m.copy, false) as copy, coalesce(m.burst, false) as burst,
+            not (s.synthetic or s.hindsight) as clean
+        from raw.sentiment_scores s
+        left join raw.text_marks m using (source, instrument, ts, item_kind, item_id, text_hash)
+        where s.model = $1 and s.known_at <= $2
+        order by s.source, s.instrument, s.ts, s.item_kind, s.item_id, s.batch_id desc
+        """,
+        [model, as_of],
+    )
+
+
+def _current(warehouse: Warehouse, table: str, since: datetime | None = None) -> pl.DataFrame:
+    """The latest version of every item of ``raw.table`` that was known at ``since`` or later; None: of all."""
     return warehouse.read(
         f"""
         select distinct on (source, instrument, ts, item_id) * from raw.{table}
+        where $1::timestamptz is null or known_at >= $1
         order by source, instrument, ts, item_id, batch_id desc
-        """  # noqa: S608  # the table's name is one of two constants
+        """,  # noqa: S608  # the table's name is one of two constants
+        [since],
     )
 
 
@@ -164,4 +266,6 @@ ASSETS = (
     news,
     social_posts,
     sentiment_scores,
+    text_marks,
+    text_source_reports,
 )

@@ -24,6 +24,8 @@ def compared_bars(source: str) -> AssetKey:
 NEWS = AssetKey(["raw", "news"])
 SOCIAL_POSTS = AssetKey(["raw", "social_posts"])
 SENTIMENT_SCORES = AssetKey(["raw", "sentiment_scores"])
+TEXT_MARKS = AssetKey(["raw", "text_marks"])
+TEXT_SOURCE_REPORTS = AssetKey(["ops", "text_source_reports"])
 
 SESSIONS = AssetKey(["ops", "sessions"])
 QUALITY_FINDINGS = AssetKey(["ops", "quality_findings"])

@@ -25,7 +25,8 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """The daily pipeline up to the approved rebalance, and ingestion alone for backfills."""
     compared = dg.AssetSelection.assets(*(keys.compared_bars(name) for name in keys.COMPARED))
     everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared
-    ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared
+    reports = dg.AssetSelection.assets(keys.TEXT_SOURCE_REPORTS)
+    ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared - reports
     return [
         dg.define_asset_job(
             DAILY, selection=everything, tags=RUN_TAGS,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 from octopus.alternative_data.daily import DailyTexts
 from octopus.alternative_data.duplicates import require_columns
 from octopus.core.errors import MissingDataError
+from octopus.core.ids import canonical_json
 from octopus.core.stats import hac_t_statistic, rank_correlation
 from octopus.core.types import BoolArray, DateArray, FloatArray
 
@@ -149,6 +151,45 @@ def _ic(sentiment: FloatArray, total_return: FloatArray, horizon: int) -> Horizo
     known = found[~np.isnan(found)]
     mean = float(known.mean()) if len(known) else float("nan")
     return HorizonIc(horizon, mean, hac_t_statistic(known, horizon), len(known))
+
+
+REPORT_SCHEMA = pl.Schema(
+    {
+        "source": pl.String(), "item_kind": pl.String(), "session": pl.Date(), "items": pl.Int64(),
+        "share_covered": pl.Float64(), "copies": pl.Float64(), "bursts": pl.Float64(), "known_after_s": pl.Float64(),
+        "stored_after_s": pl.Float64(), "ic": pl.String(),
+    }
+)  # fmt: skip
+"""Rows of ops.text_source_reports; the latencies are medians."""
+
+
+def report_row(report: SourceReport, item_kind: str, items: pl.DataFrame, session: date) -> dict[str, object]:
+    """One row of `REPORT_SCHEMA`.
+
+    Args:
+        items: of the source, with ``copy`` and ``burst``. session: up to which it was measured.
+    """
+    decay = [
+        {"horizon": one.horizon, "ic": _number(one.mean), "t": _number(one.t_stat), "sessions": one.sessions}
+        for one in report.ic
+    ]
+    return {
+        "source": report.source,
+        "item_kind": item_kind,
+        "session": session,
+        "items": report.items,
+        "share_covered": _number(report.share_covered),
+        "copies": items.select(pl.col("copy").mean()).item(),
+        "bursts": items.select(pl.col("burst").mean()).item(),
+        "known_after_s": _number(report.latency.known[0]),
+        "stored_after_s": _number(report.latency.stored[0]),
+        "ic": canonical_json(decay),
+    }
+
+
+def _number(value: float) -> float | None:
+    """NaN is no number in JSON and in PostgreSQL's averages."""
+    return float(value) if np.isfinite(value) else None
 
 
 def report_picture(report: SourceReport) -> bytes:

@@ -21,6 +21,8 @@ select
     v.item_id,
     v.model,
     v.score,
+    -- A text that is not marked (yet) counts as new.
+    coalesce(m.weight, 1) as weight,
     not (v.synthetic or v.hindsight) as clean,
     v.known_from,
     v.known_to,
@@ -31,6 +33,9 @@ select
     replaced.seq - 1 as last_seq
 from versions v
 join exchanges e using (instrument)
+left join {{ source('raw', 'text_marks') }} m
+    on m.source = v.source and m.instrument = v.instrument and m.ts = v.text_utc and m.item_kind = v.item_kind
+    and m.item_id = v.item_id and m.text_hash = v.text_hash
 cross join lateral (
     select session, seq from {{ ref('int_sessions') }} s
     where s.exchange = e.exchange and s.decision_utc >= v.first_known

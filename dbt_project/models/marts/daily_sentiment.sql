@@ -4,6 +4,7 @@
 ]) }}
 {%- set half_life = var('sentiment_half_life_sessions') %}
 {%- set window_sessions = var('sentiment_window_sessions') %}
+-- A text weighs its novelty, and nothing where it is a copy, part of a burst or in a language that is not read.
 -- Sums are numeric (15 digits of each score), hence exact: no order of rows, and no later text, changes a last bit.
 with items as (
     select
@@ -14,9 +15,11 @@ with items as (
         first_seq,
         last_seq,
         count(*) as n,
-        sum(score::numeric) as total,
+        sum(weight::numeric) as mass,
+        sum(score::numeric * weight::numeric) as total,
         count(*) filter (where clean) as n_clean,
-        coalesce(sum(score::numeric) filter (where clean), 0) as total_clean
+        coalesce(sum(weight::numeric) filter (where clean), 0) as mass_clean,
+        coalesce(sum(score::numeric * weight::numeric) filter (where clean), 0) as total_clean
     from {{ ref('int_scored_items') }}
     group by instrument, model, exchange, seq, first_seq, last_seq
 ),
@@ -39,8 +42,10 @@ by_age as (
         s.seq - d.seq as age,
         power(0.5::double precision, (s.seq - d.seq) / {{ half_life }}::double precision) as weight,
         sum(d.n) as n,
+        sum(d.mass) as mass,
         sum(d.total) as total,
         sum(d.n_clean) as n_clean,
+        sum(d.mass_clean) as mass_clean,
         sum(d.total_clean) as total_clean
     from decided d
     join {{ ref('int_sessions') }} s on s.exchange = d.exchange and s.seq = d.decided_seq and s.in_history
@@ -53,12 +58,13 @@ select
     model,
     coalesce(sum(n) filter (where age = 0), 0)::bigint as n_items,
     coalesce(sum(n_clean) filter (where age = 0), 0)::bigint as n_items_clean,
+    coalesce(sum(mass) filter (where age = 0), 0)::double precision as volume,
     coalesce(sum(total) filter (where age = 0), 0)::double precision as score_sum,
-    (sum(total) filter (where age = 0) / nullif(sum(n) filter (where age = 0), 0))::double precision as score_mean,
-    sum(weight * total::double precision order by age) / sum(weight * n::double precision order by age)
-        as decayed_score,
+    (sum(total) filter (where age = 0) / nullif(sum(mass) filter (where age = 0), 0))::double precision as score_mean,
+    sum(weight * total::double precision order by age)
+        / nullif(sum(weight * mass::double precision order by age), 0) as decayed_score,
     sum(weight * total_clean::double precision order by age)
-        / nullif(sum(weight * n_clean::double precision order by age), 0) as decayed_score_clean,
+        / nullif(sum(weight * mass_clean::double precision order by age), 0) as decayed_score_clean,
     decision_utc as known_from
 from by_age
 group by instrument, session, model, decision_utc
