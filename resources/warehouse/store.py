@@ -3,7 +3,7 @@
 Belongs here: how frames enter and leave the warehouse. Does not: the order path's transactions (order_store.py), the
 audit log (audit_log.py) and what the frames mean.
 
-Writes go by COPY into a staging table and are compared there with what is stored, in one transaction; reads arrive as
+An append compares what it was given with what is stored, and goes by binary COPY, in one transaction; reads arrive as
 Arrow. Neither ever loops over rows.
 """
 
@@ -226,10 +226,12 @@ class Warehouse:
             if not (found.new or found.restated or quarantined):
                 connection.rollback()
                 return AppendReport(table, None, 0, 0, found.unchanged, 0)
-            stamped = found.rows.with_columns(ingested_at=pl.lit(moment), batch_id=pl.lit(last + 1))
+            stamped = found.rows.with_columns(
+                ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(last + 1, pl.Int64)
+            )
             # Chunk by chunk and in the key's order within one: half again as fast into a hypertable with its key.
             stamped = stamped.sort(pl.col("ts").dt.year(), *key)
-            _copy(cursor, sql.Identifier("raw", table), stamped)
+            _copy_binary(cursor, sql.Identifier("raw", table), stamped)
             cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
             cursor.execute(
                 "insert into ops.batches values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -348,6 +350,20 @@ def _copy(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -
         for start in range(0, len(frame), 200_000):
             chunk = _encodable(frame[start : start + 200_000])
             copy.write(chunk.write_csv(include_header=False, null_value="\\N", quote_style="necessary").encode())
+
+
+def _copy_binary(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -> None:
+    """As `_copy`, where every column has the very type of its column in the table: no text is made and read again."""
+    import pgpq
+
+    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    arrow = _encodable(frame).to_arrow()
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow.schema)
+    with cursor.copy(sql.SQL("copy {} ({}) from stdin (format binary)").format(target, columns)) as copy:
+        copy.write(encoder.write_header())
+        for batch in arrow.to_batches(max_chunksize=50_000):
+            copy.write(encoder.write_batch(batch))
+        copy.write(encoder.finish())
 
 
 def _encodable(frame: pl.DataFrame) -> pl.DataFrame:
