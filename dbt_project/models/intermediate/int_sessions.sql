@@ -8,14 +8,19 @@
     post_hook='analyze {{ this }}',
 ) }}
 with recorded as (
-    select i.exchange, min(b.session) as first_session, max(b.session) as last_session
+    -- Two looks into an index for each instrument, however long its history.
+    select i.exchange, min(first_bar.session) as first_session, max(last_bar.session) as last_session
     from {{ ref('int_instruments') }} i
-    join (
-        select source, instrument, min(session) as first_session, max(session) as last_session
-        from {{ ref('stg_bars') }}
-        group by source, instrument
-    ) spans using (source, instrument)
-    cross join lateral (values (spans.first_session), (spans.last_session)) as b (session)
+    cross join lateral (
+        select p.session from {{ ref('prices') }} p
+        where p.source = i.source and p.instrument = i.instrument
+        order by p.session limit 1
+    ) first_bar
+    cross join lateral (
+        select p.session from {{ ref('prices') }} p
+        where p.source = i.source and p.instrument = i.instrument
+        order by p.session desc limit 1
+    ) last_bar
     group by i.exchange
 )
 

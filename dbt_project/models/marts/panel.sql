@@ -1,7 +1,5 @@
-{{ config(indexes=[
-    {'columns': ['source', 'instrument', 'session'], 'unique': true},
-    {'columns': ['source', 'session']},
-]) }}
+-- A view: rows for every session and instrument, read by people and by few of them at a time.
+{{ config(materialized='view') }}
 with bars as (
     select * from {{ ref('prices') }} where known_to is null
 ),

@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_bars') }}, {{ ref('stg_corporate_actions') }}
+-- depends_on: {{ ref('stg_bars') }}, {{ ref('stg_corporate_actions') }}, {{ ref('int_session_actions') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
@@ -8,26 +8,31 @@
     indexes=[
         {'columns': ['source', 'instrument', 'session', 'known_from'], 'unique': true},
         {'columns': ['source', 'session']},
+        {'columns': ['source', 'batch_id']},
     ],
 ) }}
+{%- if is_incremental() %}
+{%- set new = since_last_build('r') %}
+{%- set arrived %}
+        select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'bars') }} r where {{ new }}
+        union all
+        select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'bar_verdicts') }} r where {{ new }}
+        union all
+        select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'corporate_actions') }} r where {{ new }}
+        union all
+        select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'action_verdicts') }} r where {{ new }}
+{%- endset %}
+{%- set bounds = build_bounds(arrived) %}
+{%- endif %}
 with
 {% if is_incremental() -%}
--- Batches are numbered in commit order, so what is above the greatest number stored is what is new. A bar or an action
--- changes nothing before its own session: from there on the instrument is built again.
-stored as (
-    select source, max(batch_id) as batch_id from {{ this }} group by source
-),
-
-changed as (
-    select arrived.source, arrived.instrument, min(arrived.session) as from_session
-    from (
-        select source, instrument, session, batch_id from {{ ref('stg_bars') }}
-        union all
-        select source, instrument, ex_session, batch_id from {{ ref('stg_corporate_actions') }}
+-- A bar or an action changes nothing before its own session: from there on the instrument is built again.
+changed as materialized (
+    select source, instrument, min(session) as from_session
+    from ({{ arrived }}
     ) arrived
-    left join stored using (source)
-    where arrived.batch_id > coalesce(stored.batch_id, 0)
-    group by arrived.source, arrived.instrument
+    where batch_id <= {{ bounds.last_batch }}
+    group by source, instrument
 ),
 
 {% endif -%}
@@ -36,6 +41,15 @@ bars as (
     from {{ ref('int_bars') }} b
     {%- if is_incremental() %}
     join changed c on c.source = b.source and c.instrument = b.instrument and b.session >= c.from_session
+    where b.session >= {{ bounds.since }}
+    {%- endif %}
+),
+
+actions as (
+    {%- if is_incremental() %}
+    {{ session_actions(bounds.since) }}
+    {%- else %}
+    select * from {{ ref('int_session_actions') }}
     {%- endif %}
 )
 
@@ -55,6 +69,9 @@ select
     least(b.known_to, a.known_to) as known_to,
     greatest(b.batch_id, a.batch_id) as batch_id
 from bars b
-left join {{ ref('int_session_actions') }} a
+left join actions a
     on a.source = b.source and a.instrument = b.instrument and a.session = b.session
     and {{ seen_together('b', 'a') }}
+{%- if is_incremental() %}
+where greatest(b.batch_id, a.batch_id) <= {{ bounds.last_batch }}
+{%- endif %}

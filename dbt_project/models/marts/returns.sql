@@ -6,20 +6,21 @@
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},
+        {'columns': ['source', 'batch_id']},
     ],
 ) }}
+{%- if is_incremental() %}
+{%- set arrived %}
+        select r.source, r.instrument, r.session from {{ ref('prices') }} r where {{ since_last_build('r') }}
+{%- endset %}
+{%- endif %}
 with
 {% if is_incremental() -%}
-stored as (
-    select source, max(batch_id) as batch_id from {{ this }} group by source
-),
-
 changed as (
-    select p.source, p.instrument, min(p.session) as from_session
-    from {{ ref('prices') }} p
-    left join stored using (source)
-    where p.batch_id > coalesce(stored.batch_id, 0)
-    group by p.source, p.instrument
+    select source, instrument, min(session) as from_session
+    from ({{ arrived }}
+    ) arrived
+    group by source, instrument
 ),
 
 -- The bar before the first changed one is needed too, to return from.

@@ -1,0 +1,30 @@
+{#- What has arrived since a model was built last, so that a day costs a day and not all of history.
+
+    Batches are numbered in commit order over all sources, so what is above the greatest number that a source has stored
+    is what is new of it. The numbers and the first session are asked for beforehand: as literals they reach the scans,
+    where as joins they would only be applied to all that was ever stored. -#}
+
+{#- By source, what of a relation with source and batch_id is above the greatest batch in this model. -#}
+{% macro since_last_build(alias) -%}
+    {%- set found = run_query(
+        "select s.source, coalesce((select max(t.batch_id) from " ~ this ~ " t where t.source = s.source), 0)"
+        ~ " from (select distinct source from raw.instruments) s order by 1"
+    ) -%}
+    {%- for row in found.rows %}
+    {{ "(" if loop.first else "or " }}({{ alias }}.source = '{{ row[0] }}' and {{ alias }}.batch_id > {{ row[1] }})
+    {%- if loop.last %}){% endif -%}
+    {%- else -%}
+    false
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- Up to which batch this build goes, and the first session of what arrived until then, as literals.
+
+    Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
+    out every row above that batch. -#}
+{% macro build_bounds(arrived) -%}
+    {%- set found = run_query(
+        "select coalesce(max(batch_id), 0), coalesce(min(session), 'infinity'::date)::text from (" ~ arrived ~ ") arrived"
+    ) -%}
+    {{ return({"last_batch": found.rows[0][0], "since": "'" ~ found.rows[0][1] ~ "'::date"}) }}
+{%- endmacro %}

@@ -1,0 +1,137 @@
+{#- Which actions a bar carries, and when that was known; int_session_actions is the whole of it.
+
+    An action counts at the first bar on or after its ex-session. A bar that arrives late takes the action over from the
+    later bar that carried it until then. Over a gap of more than a year nothing is carried, so that sessions from
+    ``since`` on (a date in SQL, or none) need no older rows than that. -#}
+{% macro session_actions(since=none) %}
+with actions as (
+    select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
+    from {{ ref('stg_corporate_actions') }}
+    where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend')
+    {%- if since %} and ex_session >= {{ since }} - {{ carried_days() }}{% endif %}
+),
+
+bars as (
+    select source, instrument, session, min(known_from) as first_known
+    from {{ ref('stg_bars') }}
+    where (source, instrument) in (select source, instrument from actions)
+    {%- if since %} and session >= {{ since }} - {{ carried_days() }}{% endif %}
+    group by source, instrument, session
+    -- A bar that is kept out now carries nothing: what was paid that day counts at the next one.
+    having bool_or(excluded and known_to is null) is not true
+),
+
+-- Late: a later session was known before this one.
+arrivals as (
+    select
+        *,
+        coalesce(first_known > min(first_known) over (
+            partition by source, instrument order by session desc
+            rows between unbounded preceding and 1 preceding
+        ), false) as late
+    from bars
+),
+
+timeline as (
+    select source, instrument, session, session as bar_session, first_known, late from arrivals
+    union all
+    select distinct source, instrument, ex_session, null::date, null::timestamptz, null::boolean from actions
+),
+
+-- Beyond the first bar that was not late nothing can carry an action of this day. Descending, so that the frame
+-- starts at a fixed row: a moving start makes PostgreSQL begin again at each row.
+settled as (
+    select
+        *,
+        min(bar_session) filter (where not late) over (
+            partition by source, instrument order by session desc
+            range between unbounded preceding and current row
+        ) as settled_session
+    from timeline
+),
+
+attached as (
+    select
+        a.source,
+        a.instrument,
+        bar.bar_session as session,
+        a.ex_session,
+        a.kind,
+        a.value,
+        greatest(a.known_from, bar.first_known) as known_from,
+        least(a.known_to, min(bar.first_known) over (
+            partition by a.source, a.instrument, a.ex_session, a.kind, a.batch_id order by bar.bar_session
+            rows between unbounded preceding and 1 preceding
+        )) as known_to,
+        a.batch_id
+    from actions a
+    join settled ex_day
+        on ex_day.source = a.source and ex_day.instrument = a.instrument
+        and ex_day.session = a.ex_session and ex_day.bar_session is null
+    join settled bar
+        on bar.source = a.source and bar.instrument = a.instrument
+        and bar.settled_session = ex_day.settled_session
+        and bar.bar_session between a.ex_session and a.ex_session + {{ carried_days() }}
+),
+
+carried as (
+    select * from attached where {{ was_ever_seen() }}
+),
+
+instants as (
+    select source, instrument, session, '-infinity'::timestamptz as instant from carried
+    union
+    select source, instrument, session, known_from from carried
+    union
+    select source, instrument, session, known_to from carried where known_to is not null
+),
+
+states as (
+    select
+        *,
+        lead(instant) over (partition by source, instrument, session order by instant) as next_instant
+    from instants
+),
+
+active as (
+    select
+        s.source,
+        s.instrument,
+        s.session,
+        s.instant,
+        s.next_instant,
+        c.ex_session,
+        c.kind,
+        c.value,
+        c.batch_id,
+        -- Splits after a dividend on the way to the bar: the cash was paid for an old share, of which there are now more.
+        exp(sum(ln(c.value::numeric(40, 20))) filter (where c.kind = 'split' and c.value > 0) over (
+            partition by s.source, s.instrument, s.session, s.instant order by c.ex_session desc
+            range between unbounded preceding and interval '1 day' preceding
+        ))::double precision as later_splits
+    from states s
+    left join carried c
+        on c.source = s.source and c.instrument = s.instrument and c.session = s.session
+        and {{ seen_at('c', 's.instant') }}
+)
+
+select
+    source,
+    instrument,
+    session,
+    case count(*) filter (where kind = 'split')
+        when 0 then 1
+        when 1 then min(value) filter (where kind = 'split')
+        else {{ product('value', "kind = 'split'") }}
+    end as split_ratio,
+    coalesce(
+        sum(value / coalesce(later_splits, 1) order by ex_session) filter (where kind = 'dividend'), 0
+    ) as dividend,
+    instant as known_from,
+    next_instant as known_to,
+    max(batch_id) as batch_id
+from active
+group by source, instrument, session, instant, next_instant
+{% endmacro %}
+
+{%- macro carried_days() -%} 366 {%- endmacro %}
