@@ -1,26 +1,40 @@
-"""Appending bars to a bitemporal hypertable, beside the customary upsert and beside a bare binary COPY.
+"""The warehouse on a real TimescaleDB: bulk appends, as-of reads, and what a day costs as history grows.
 
-Belongs here: this measurement, on the server that OCTOPUS_TEST_TIMESCALE_URL or an argument names. Does not: what
+Belongs here: these measurements, on the server that OCTOPUS_TEST_TIMESCALE_URL or an argument names. Does not: what
 `make bench` measures on the embedded server (__main__.py).
 
-One fetch of a source that is stored already: of its rows 80 % are new, 15 % unchanged and 5 % restated. The peers do
-less: the upsert keeps one version of a row and forgets what it was, the bare COPY compares nothing.
+- append: one fetch of a source that is stored already: of its rows 80 % are new, 15 % unchanged and 5 % restated. The
+  peers do less: the upsert keeps one version of a row and forgets what it was, the bare COPY compares nothing.
+- read: everything known at an instant, as Arrow, beside pandas.read_sql of the same statement; each in a process of its
+  own, whose peak memory is counted.
+- day: one more session of many symbols, appended and built into the marts by dbt, on growing history. What dbt takes to
+  start and to make one view is measured beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import psycopg
 
-from resources.warehouse.connection import Role
+from octopus.core.sessions import Sessions
+from resources.settings import ROOT
+from resources.warehouse.connection import Role, sqlalchemy_url
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
 
@@ -78,14 +92,20 @@ def ours(url: str, stored: pl.DataFrame, fetched: pl.DataFrame) -> tuple[float, 
 
 def bare_copy(url: str, fetched: pl.DataFrame) -> float:
     """Seconds of a binary COPY of all rows into the same table, with its key and nothing compared."""
-    import adbc_driver_postgresql.dbapi as adbc
+    import pgpq
 
-    rows = fetched.with_columns(ingested_at=pl.lit(SEEN), batch_id=pl.lit(1, pl.Int64)).to_arrow()
+    rows = fetched.with_columns(
+        ingested_at=pl.lit(SEEN).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(1, pl.Int64)
+    ).to_arrow()
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(rows.schema)
+    parts = [encoder.write_header(), *map(encoder.write_batch, rows.to_batches(50_000)), encoder.finish()]
+    columns = ", ".join(f'"{name}"' for name in rows.schema.names)
 
     def copy() -> None:
-        with adbc.connect(url) as connection, connection.cursor() as cursor:
-            cursor.adbc_ingest("bars", rows, mode="append", db_schema_name="raw")
-            connection.commit()
+        statement = f"copy raw.bars ({columns}) from stdin (format binary)"
+        with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(statement) as stream:
+            for part in parts:
+                stream.write(part)
 
     return timed(copy)
 
@@ -114,43 +134,196 @@ def upsert(url: str, stored: pl.DataFrame, fetched: pl.DataFrame) -> float:
         return timed(lambda: merge(fetched))
 
 
-def run(server: str, rows: int) -> dict[str, float]:
-    """Seconds of each way and the two ratios, each in a fresh database of ``server``."""
+@contextmanager
+def database(server: str) -> Iterator[str]:
+    """A migrated database of our own on ``server``, dropped at the end."""
+    name = f"octopus_bench_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+        try:
+            url = server.rsplit("/", 1)[0] + "/" + name
+            migrate(url)
+            yield url
+        finally:
+            connection.execute(f'drop database "{name}" with (force)')
+
+
+def appends(server: str, rows: int, rounds: int) -> Iterator[str]:
+    """Medians over ``rounds`` of each way in turn, each time in a fresh database; the counts must be right."""
     stored, fetched = case(rows)
-    seconds: dict[str, float] = {}
-    for name in ("ours", "bare_copy", "upsert"):
-        database = f"octopus_bench_{uuid.uuid4().hex[:8]}"
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'create database "{database}"')
-            try:
-                url = server.rsplit("/", 1)[0] + "/" + database
-                migrate(url)
-                if name == "ours":
-                    seconds[name], counts = ours(url, stored, fetched)
-                    expected = (len(fetched) - len(stored), len(stored) // 4, len(stored) - len(stored) // 4)
-                    if counts != expected:
-                        raise SystemExit(f"rows new, restated, unchanged are {counts}, not {expected}")
-                elif name == "bare_copy":
-                    seconds[name] = bare_copy(url, fetched)
-                else:
-                    seconds[name] = upsert(url, stored, fetched)
-            finally:
-                connection.execute(f'drop database "{database}" with (force)')
-    return seconds
+    expected = (len(fetched) - len(stored), len(stored) // 4, len(stored) - len(stored) // 4)
+    seconds: dict[str, list[float]] = {"ours": [], "bare binary COPY": [], "COPY to a stage, then upsert": []}
+    for _ in range(rounds):
+        with database(server) as url:
+            taken, counts = ours(url, stored, fetched)
+            if counts != expected:
+                raise SystemExit(f"rows new, restated, unchanged are {counts}, not {expected}")
+            seconds["ours"].append(taken)
+        with database(server) as url:
+            seconds["bare binary COPY"].append(bare_copy(url, fetched))
+        with database(server) as url:
+            seconds["COPY to a stage, then upsert"].append(upsert(url, stored, fetched))
+    base = statistics.median(seconds["ours"])
+    yield f"append of {rows:,} bars (80 % new, 15 % unchanged, 5 % restated), median of {rounds}"
+    for name, taken_all in seconds.items():
+        value = statistics.median(taken_all)
+        yield f"  {name:<30} {value:7.2f} s   {value / base:.2f} × ours   {rows / value:,.0f} rows/s"
+
+
+# As-of reads ---------------------------------------------------------------------------------------------------------
+
+_AS_OF = """
+    select instrument, session, open, high, low, close, volume, split_ratio, dividend from marts.prices
+    where source = 'bench' and known_from <= '{as_of}' and (known_to is null or known_to > '{as_of}')
+"""
+
+
+def in_child(work: Callable[..., tuple[float, int, float]], *arguments: object) -> tuple[float, int, float, float]:
+    """Seconds, rows and sum of closes of ``work`` in a process of its own, and its peak memory in MB."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (work, *arguments))
+
+
+def _measured(work: Callable[..., tuple[float, int, float]], *arguments: object) -> tuple[float, int, float, float]:
+    return *work(*arguments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read_arrow(url: str, query: str) -> tuple[float, int, float]:
+    """Ours."""
+    started = time.perf_counter()
+    frame = Warehouse(url, Role.RESEARCH).read(query)
+    return time.perf_counter() - started, len(frame), float(frame["close"].sum())
+
+
+def read_pandas(url: str, query: str) -> tuple[float, int, float]:
+    """The peer."""
+    import pandas as pd
+    from sqlalchemy import create_engine
+
+    engine = create_engine(sqlalchemy_url(url))
+    started = time.perf_counter()
+    frame = pd.read_sql(query, engine)
+    return time.perf_counter() - started, len(frame), float(frame["close"].sum())
+
+
+def describe(url: str, symbols: Sequence[str], opened: datetime) -> None:
+    """An instrument row for each symbol, and the calendar that dbt joins."""
+    from assets.warehouse import session_rows
+
+    store = Warehouse(url, Role.RESEARCH)
+    store.insert_new("ops.sessions", session_rows(Sessions("XNYS")))
+    frame = pl.DataFrame({"instrument": symbols}).with_columns(
+        source=pl.lit("bench"), ts=pl.lit(opened), name=pl.lit(None, pl.String), exchange=pl.lit("XNYS"),
+        currency=pl.lit("USD"), asset_class=pl.lit("equity"), price_basis=pl.lit("raw"), lot_size=pl.lit(1.0),
+        tick_size=pl.lit(None, pl.Float64), member_from=pl.lit(None, pl.Date), member_to=pl.lit(None, pl.Date),
+        known_at=pl.lit(opened), known_at_imputed=pl.lit(value=True),
+    )  # fmt: skip
+    store.append("instruments", frame, source="bench")
+
+
+def market(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
+    """Bars of sessions number ``first`` to ``stop`` of the exchange since 2010, half open."""
+    calendar = Sessions("XNYS")
+    days = calendar.between(date(2010, 1, 4), date(2026, 12, 31))[first:stop]
+    closes = calendar.closes_utc(days).tz_localize(None).to_numpy()
+    count = len(symbols)
+    close = np.round(50 * np.exp(np.random.default_rng(first).normal(0, 0.015, (count, len(days))).cumsum(axis=1)), 4)
+    return pl.DataFrame(
+        {"instrument": np.repeat(symbols, len(days)), "ts": np.tile(closes, count), "session": np.tile(days, count),
+         "close": close.ravel()}
+    ).with_columns(
+        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), source=pl.lit("bench"), open=pl.col("close"),
+        high=pl.col("close") * 1.01, low=pl.col("close") * 0.99, volume=pl.lit(1e6),
+    ).with_columns(known_at=pl.col("ts") + timedelta(minutes=15), known_at_imputed=pl.lit(value=True))  # fmt: skip
+
+
+def dbt(url: str, *select: str) -> float:
+    """Seconds of one ``dbt run``, its start included."""
+    from assets.warehouse import dbt_environment
+
+    project = str(ROOT / "dbt_project")
+    with tempfile.TemporaryDirectory() as target:
+        command = [
+            str(Path(sys.executable).parent / "dbt"), "run", *select, "--project-dir", project,
+            "--profiles-dir", project, "--target-path", target, "--log-path", target,
+        ]  # fmt: skip
+        started = time.perf_counter()
+        done = subprocess.run(
+            command, env={**os.environ, **dbt_environment(url)}, capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise SystemExit(done.stdout[-3000:])
+    return time.perf_counter() - started
+
+
+def reads(server: str, symbols: int, sessions: int, rounds: int) -> Iterator[str]:
+    """Everything known today of ``symbols`` over ``sessions``; both sides must give the same rows and sum."""
+    names = [f"S{number:05d}" for number in range(symbols)]
+    with database(server) as url:
+        describe(url, names, Sessions("XNYS").open_utc(date(2010, 1, 4)))
+        Warehouse(url, Role.RESEARCH).append("bars", market(names, 0, sessions), source="bench")
+        dbt(url, "--select", "+marts.prices")
+        query = _AS_OF.format(as_of=datetime.now(UTC).isoformat())
+        found = {
+            "ours": [in_child(read_arrow, url, query) for _ in range(rounds)],
+            "pandas.read_sql": [in_child(read_pandas, url, query) for _ in range(rounds)],
+        }
+    if len({(rows, round(total, 2)) for taken in found.values() for _, rows, total, _ in taken}) != 1:
+        raise SystemExit("both reads must give the same rows and sum of closes")
+    base = statistics.median(one[0] for one in found["ours"])
+    yield f"as-of read of {symbols:,} symbols × {sessions:,} sessions, same rows and sum, median of {rounds}"
+    for name, taken in found.items():
+        value = statistics.median(one[0] for one in taken)
+        yield f"  {name:<30} {value:7.2f} s   {value / base:.2f} × ours   peak {max(one[3] for one in taken):,.0f} MB"
+
+
+# A day ---------------------------------------------------------------------------------------------------------------
+
+
+def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
+    """One more session, ten others fetched again with it as every run does, after each of ``sizes`` sessions."""
+    names = [f"S{number:05d}" for number in range(symbols)]
+    yield f"one more session of {symbols:,} symbols (ten fetched again), by sessions stored"
+    with database(server) as url:
+        describe(url, names, Sessions("XNYS").open_utc(date(2010, 1, 4)))
+        store = Warehouse(url, Role.RESEARCH)
+        held = 0
+        for size in sizes:
+            store.append("bars", market(names, held, size), source="bench")
+            dbt(url)
+            again = store.read(
+                "select source, instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed "
+                "from raw.bars where session > (select max(session) from raw.bars) - 14"
+            )
+            fetched = pl.concat([again, market(names, size, size + 1).select(again.columns)])
+            append = timed(lambda frame=fetched: store.append("bars", frame, source="bench"))  # type: ignore[misc]
+            build, start = dbt(url), dbt(url, "--select", "stg_instruments")
+            yield (
+                f"  {size:>6,} sessions: append {append:.2f} s, marts {build - start:.2f} s beyond dbt's start "
+                f"({start:.2f} s)"
+            )
+            held = size + 1
 
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=os.environ.get("OCTOPUS_TEST_TIMESCALE_URL"))
     parser.add_argument("--rows", type=int, default=2_500_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["append", "read", "day"])
     arguments = parser.parse_args()
     if not arguments.url:
         raise SystemExit("name a server: --url, or OCTOPUS_TEST_TIMESCALE_URL=$(deploy/timescaledb/dev-server start)")
-    seconds = run(arguments.url, arguments.rows)
-    print(f"append of {arguments.rows:,} rows, 80 % new, 15 % unchanged, 5 % restated")
-    for name, value in seconds.items():
-        print(f"  {name:<10} {value:7.2f} s   {value / seconds['ours']:.2f} × ours")
+    parts: dict[str, Callable[[], Iterator[str]]] = {
+        "append": lambda: appends(arguments.url, arguments.rows, arguments.rounds),
+        "read": lambda: reads(arguments.url, arguments.rows // 2_500, 2_500, arguments.rounds),
+        "day": lambda: days(arguments.url, arguments.rows // 500, (250, 500, 1_000)),
+    }
+    for name, lines in parts.items():
+        if arguments.only in (None, name):
+            for line in lines():
+                print(line, flush=True)
 
 
 if __name__ == "__main__":
