@@ -20,10 +20,11 @@ def daily(test_data: Path, ticker: str) -> pl.DataFrame:
     """Printed bars of a ticker, whoever it belonged to: session, close."""
     with zipfile.ZipFile(folder(test_data) / "daily" / f"{ticker}.zip") as archive:
         body = archive.read(f"{ticker}.csv")
-    frame = pl.read_csv(body, has_header=False, infer_schema=False)
+    names = ["time", "open", "high", "low", "close", "volume"]
+    frame = pl.read_csv(body, has_header=False, infer_schema=False, new_columns=names)
     return frame.select(
-        session=pl.col("column_1").str.slice(0, 8).str.to_date("%Y%m%d"),
-        close=pl.col("column_5").cast(pl.Float64) * PRICE_UNIT,
+        session=pl.col("time").str.slice(0, 8).str.to_date("%Y%m%d"),
+        close=pl.col("close").cast(pl.Float64) * PRICE_UNIT,
     ).sort("session")
 
 
