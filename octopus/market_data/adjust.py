@@ -21,7 +21,7 @@ from octopus.core.types import FloatArray, IntArray
 
 
 def session_factors(
-    close: FloatArray, split: FloatArray, dividend: FloatArray | None = None, spin_off: FloatArray | None = None
+    close: FloatArray, split: FloatArray, dividend: FloatArray | None = None, *, spin_off: FloatArray | None = None
 ) -> FloatArray:
     """What the actions of each session multiply all closes before it by.
 
@@ -56,6 +56,7 @@ def adjusted_closes(
     close: FloatArray,
     split: FloatArray,
     dividend: FloatArray | None = None,
+    *,
     spin_off: FloatArray | None = None,
     as_of_row: int | IntArray | None = None,
 ) -> FloatArray:
@@ -69,7 +70,7 @@ def adjusted_closes(
     Returns:
         Shape (T, N). NaN without a bar, for sessions after ``as_of_row``, and beyond a factor that is NaN.
     """
-    factors = session_factors(close, split, dividend, spin_off)
+    factors = session_factors(close, split, dividend, spin_off=spin_off)
     rows = np.arange(len(close))[:, None]
     as_of = np.broadcast_to(np.asarray(len(close) - 1 if as_of_row is None else as_of_row), close.shape)
     since, unknown = np.nancumprod(factors, axis=0), np.cumsum(np.isnan(factors), axis=0)

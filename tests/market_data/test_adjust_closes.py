@@ -73,7 +73,7 @@ def test_a_spin_off_counts_with_the_first_close_of_the_new_company() -> None:
     adjusted = adjusted_closes(close, ones, spin_off=worth)
     np.testing.assert_allclose(adjusted[:, 0], [95, 96, 95, 97])
     assert np.isnan(spin_off_worths(close, ratio, company, patience=1)[1, 0])
-    unknown = adjusted_closes(close, ones, np.zeros((4, 2)), spin_off_worths(close, ratio, np.full((4, 2), -1)))
+    unknown = adjusted_closes(close, ones, spin_off=spin_off_worths(close, ratio, np.full((4, 2), -1)))
     np.testing.assert_allclose(unknown[:, 0], [NONE, 96, 95, 97])
 
 
