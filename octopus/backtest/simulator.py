@@ -3,7 +3,8 @@
 Belongs here: the account's life under decisions, costs, splits, dividends and delistings. Does not: deciding, sizing
 (sizing.py), measuring (metrics.py).
 
-The rules of the house, the same as the daily run's:
+The rules of the house, the same as the daily run's but for membership at the fill and for delistings, which only the
+simulator knows:
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
 - They fill in session t+1, at its open or close, moved against the trader by half the spread and the slippage;
