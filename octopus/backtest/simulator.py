@@ -1,18 +1,22 @@
 """The simulator: sessions one after the other, one decision function, fills in the next session.
 
-Belongs here: the account's life under decisions, costs, splits and dividends. Does not: deciding, sizing (sizing.py),
-measuring (metrics.py).
+Belongs here: the account's life under decisions, costs, splits, dividends and delistings. Does not: deciding, sizing
+(sizing.py), measuring (metrics.py).
 
-The rules of the house, the same as the daily run's:
+The rules of the house, the same as the daily run's but for membership at the fill and for delistings, which only the
+simulator knows:
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
 - They fill in session t+1, at its open or close, moved against the trader by half the spread and the slippage;
   the commission comes on top. Sells fill before buys; if cash then falls short, all buys are scaled down by one factor.
-- Without a bar in t+1, or when the instrument splits in t+1, the order expires.
+- Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
+  a position in an instrument that is no member in t+1. Who is no member at a decision is sold in the session after it.
 - A split changes the shares held on its ex-session before anything else; where shares are whole, the fraction is paid
   in cash at the last mark. A dividend pays cash on the shares held before the ex-session (told per share after the
   split).
-- A held instrument without a bar keeps its last mark. Cash earns no interest.
+- A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
+  never traded again, whatever bears its name later.
+- A held instrument without a bar keeps its last mark, for ever if no delisting is known. Cash earns no interest.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from octopus.backtest.sizing import Sizing, affordable, floor_to_lot, planned_ch
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
-from octopus.core.types import DateArray, FloatArray, IntArray
+from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
 from octopus.decision import DecisionConfig, Prepared, decide, prepare
 
 Decider = Callable[[int, FloatArray], FloatArray]
@@ -70,7 +74,8 @@ class BacktestResult:
         equity, cash: at the close, account currency.
         targets: weights decided after the close, shape (T, N); NaN rows where nothing was decided.
         shares: held at the close, shape (T, N). marks: their prices, shape (T, N).
-        price_pnl: from prices moving, before costs. dividends: received.
+        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received.
+        redemptions: cash received for shares that were delisted, no fill of ``trades``.
         costs: by kind (``spread_slippage``, ``commission``), account currency.
         turnover: buys plus sells at reference prices as a fraction of the previous close's equity.
         gross_return, net_return: of the session before and after costs, as fractions.
@@ -86,6 +91,7 @@ class BacktestResult:
     marks: FloatArray
     price_pnl: FloatArray
     dividends: FloatArray
+    redemptions: FloatArray
     costs: dict[str, FloatArray]
     turnover: FloatArray
     gross_return: FloatArray
@@ -111,10 +117,12 @@ def run_backtest(
     decision: DecisionConfig,
     predictions: FloatArray | None = None,
     prepared: Prepared | None = None,
+    delisting: FloatArray | None = None,
 ) -> BacktestResult:
     """Simulate the decision function over ``panel``.
 
     Args:
+        delisting: as `simulate` takes it.
         predictions: of the model that had only seen the past of each session, shape (T, N) like the panel; a row or
             value of NaN abstains.
         prepared: of the same panel and settings, where it is at hand already.
@@ -134,7 +142,7 @@ def run_backtest(
     portfolio = decision.portfolio
     if config.fractional is not None and config.fractional != portfolio.fractional:
         portfolio = portfolio.model_copy(update={"fractional": config.fractional, "lot_size": None})
-    return simulate(panel, decider, config, Sizing.of(portfolio), config.costs or decision.costs, notes)
+    return simulate(panel, decider, config, Sizing.of(portfolio), config.costs or decision.costs, notes, delisting)
 
 
 def simulate(
@@ -144,18 +152,25 @@ def simulate(
     sizing: Sizing,
     costs: CostModel,
     notes: list[tuple[date, str]] | None = None,
+    delisting: FloatArray | None = None,
 ) -> BacktestResult:
     """Simulate any decisions over ``panel``.
 
+    Args:
+        delisting: last cash for one share on the session of a delisting, 0.0 where it became worthless; NaN elsewhere,
+            shape (T, N) like the panel (`octopus.market_data.membership.delisting_values`).
+
     Raises:
-        MissingDataError: fewer than two sessions from ``config.start`` to ``config.end``.
+        MissingDataError: fewer than two sessions from ``config.start`` to ``config.end``, or another shape.
         RuinError: equity is not positive.
     """
+    if delisting is not None and delisting.shape != panel.close.shape:
+        raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
     first, stop = _period(panel, config)
     execution: Literal["open", "close"] = (
         "open" if config.execution == "open" and bool(np.isfinite(panel.open[first:stop]).any()) else "close"
     )
-    book = _Book(panel, first, stop, config.initial_cash, sizing, costs, execution)
+    book = _Book(panel, first, stop, config.initial_cash, sizing, costs, execution, delisting)
     for row in range(first, stop):
         if row > first:
             book.open_session(row)
@@ -186,14 +201,16 @@ def buy_and_hold_decider(panel: Panel) -> Decider:
     return decider
 
 
-def run_benchmarks(panel: Panel, config: BacktestConfig, decision: DecisionConfig) -> dict[str, BacktestResult]:
+def run_benchmarks(
+    panel: Panel, config: BacktestConfig, decision: DecisionConfig, delisting: FloatArray | None = None
+) -> dict[str, BacktestResult]:
     """The equal-weight benchmarks, rebalanced and held, with the same money, costs and execution."""
     costs = config.costs or decision.costs
     sizing = Sizing(lot=1e-6, fractional=True, band=0.0, least_notional=0.0, cash_buffer=0.0, long_only=True)
     calendar = config.model_copy(update={"rebalance_sessions": config.benchmark_sessions})
     return {
-        "equal_weight": simulate(panel, equal_weight_decider(panel), calendar, sizing, costs),
-        "buy_and_hold": simulate(panel, buy_and_hold_decider(panel), calendar, sizing, costs),
+        "equal_weight": simulate(panel, equal_weight_decider(panel), calendar, sizing, costs, delisting=delisting),
+        "buy_and_hold": simulate(panel, buy_and_hold_decider(panel), calendar, sizing, costs, delisting=delisting),
     }
 
 
@@ -223,25 +240,35 @@ class _Book:
         sizing: Sizing,
         costs: CostModel,
         execution: Literal["open", "close"],
+        delisting: FloatArray | None,
     ) -> None:
         length, count = stop - first, len(panel.symbols)
         self.panel, self.first, self.stop, self.sizing, self.costs, self.execution = (
             panel, first, stop, sizing, costs, execution,
         )  # fmt: skip
         self.prices = panel.open if execution == "open" else panel.close
+        self.close = panel.close
         self.cash, self.equity = cash, cash
         self.held, self.pending = np.zeros(count), np.zeros(count)
         self.mark = np.full(count, np.nan)
         self.record = {
             name: np.zeros(length)
             for name in (
-                "equity", "cash", "price_pnl", "dividends", "spread_slippage", "commission", "turnover",
+                "equity", "cash", "price_pnl", "dividends", "redemptions", "spread_slippage", "commission", "turnover",
             )
         }  # fmt: skip
         self.targets = np.full((length, count), np.nan)
         self.shares, self.marks = np.zeros((length, count)), np.full((length, count), np.nan)
         self.fills: list[tuple[int, IntArray, FloatArray, FloatArray, FloatArray]] = []
         self.actions = ((panel.split != 1.0) | (panel.dividend != 0.0)).any(axis=1)
+        self.outsiders: BoolArray = np.any(~panel.member, axis=1)
+        self.delisting = np.full((1, count), np.nan) if delisting is None else delisting
+        self.endings: BoolArray = np.zeros(len(panel.sessions), dtype=bool)
+        if delisting is not None:
+            self.endings = np.any(np.isfinite(delisting), axis=1)
+            ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
+            # On its last session it still trades; without a close no further order is planned.
+            self.close = np.where(ended, np.nan, self.close)
 
     def open_session(self, row: int) -> None:
         """Corporate actions of the session, on what was held before it."""
@@ -267,6 +294,9 @@ class _Book:
             return
         price = self.prices[row]
         changes = np.where(np.isfinite(price), self.pending, 0.0)
+        if self.outsiders[row]:
+            larger = np.abs(self.held + changes) > np.abs(self.held)
+            changes = np.where(larger & ~self.panel.member[row], 0.0, changes)
         self.pending = np.zeros(len(self.held))
         reference = np.where(changes != 0, price, 0.0)
         changes = affordable(changes, reference, self.cash, self.costs, self.sizing.lot)
@@ -290,11 +320,19 @@ class _Book:
 
     def close_session(self, row: int) -> None:
         """Mark at the close and record."""
-        at, close = row - self.first, self.panel.close[row]
+        at, close = row - self.first, self.close[row]
         mark = np.where(np.isfinite(close), close, self.mark)
+        if self.endings[row]:
+            mark = np.where(np.isfinite(self.delisting[row]), self.delisting[row], mark)
         holding = self.held != 0
         self.record["price_pnl"][at] += float((self.held * (mark - self.mark))[holding].sum())
         self.mark = mark
+        if self.endings[row]:
+            ended = holding & np.isfinite(self.delisting[row])
+            self.record["redemptions"][at] = float((self.held * mark)[ended].sum())
+            self.cash += self.record["redemptions"][at]
+            self.held = np.where(ended, 0.0, self.held)
+            holding = self.held != 0
         self.equity = self.cash + float((self.held * mark)[holding].sum())
         if not self.equity > 0:
             raise RuinError(
@@ -310,7 +348,7 @@ class _Book:
     def plan(self, row: int, targets: FloatArray) -> None:
         self.targets[row - self.first] = targets
         self.pending = planned_changes(
-            targets, self.held, self.panel.close[row], self.cash, self.equity, self.sizing, self.costs
+            targets, self.held, self.close[row], self.cash, self.equity, self.sizing, self.costs
         )
 
     def result(self, notes: tuple[tuple[date, str], ...]) -> BacktestResult:
@@ -328,6 +366,7 @@ class _Book:
             marks=self.marks,
             price_pnl=record["price_pnl"],
             dividends=record["dividends"],
+            redemptions=record["redemptions"],
             costs=costs,
             turnover=record["turnover"],
             gross_return=(record["equity"] + paid) / before - 1.0,

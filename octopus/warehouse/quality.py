@@ -68,6 +68,7 @@ class Kind(StrEnum):
     MISDATED_DIVIDEND = "misdated_dividend"
     PHANTOM_DIVIDEND = "phantom_dividend"
     ADJUSTED_CLOSE = "adjusted_close"
+    ADJUSTED_LEVEL = "adjusted_level"
     SCRAPE_SEAM = "scrape_seam"
     VOLUME_SEAM = "volume_seam"
     DISAGREEMENT = "disagreement"

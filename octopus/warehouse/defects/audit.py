@@ -11,7 +11,7 @@ from dataclasses import replace
 import polars as pl
 
 from octopus.core.types import DateArray
-from octopus.warehouse.defects import bars, dividends, seams, splits, units
+from octopus.warehouse.defects import adjusted, bars, dividends, seams, splits, units
 from octopus.warehouse.defects.repair import Frames, apply_repair
 from octopus.warehouse.defects.tape import Basis, Tape, tape_of
 from octopus.warehouse.quality import Finding
@@ -31,7 +31,7 @@ MENDING: Sequence[Detector] = (
 """Each sees bars without the defects of those before it: a bar a hundred times too high is no split."""
 SEEING: Sequence[Detector] = (
     _bars_only(seams.level_seams), _bars_only(seams.volume_seams),
-    _bars_only(bars.zero_volumes),
+    _bars_only(bars.zero_volumes), _bars_only(adjusted.vendor_disagreement),
 )  # fmt: skip
 
 
@@ -53,8 +53,9 @@ def audit(
     """Findings on one vendor's bars and actions, by instrument and first session.
 
     Args:
-        frame: instrument, session, open, high, low, close, volume and, where the vendor gives it, adj_close. Many
-            instruments at once give each other context; one alone works.
+        frame: instrument, session, open, high, low, close, volume and, where the vendor gives it, adj_close (with
+            adj_as_of where it was fetched on different days, see `tape.tape_of`). Many instruments at once give each
+            other context; one alone works.
         actions: instrument, session, kind (``split``, ``dividend``), value.
         basis: whether prices and dividends are as printed, or adjusted for splits by the vendor.
         calendar: sessions of the exchange, for gaps; None: the days that most instruments have.

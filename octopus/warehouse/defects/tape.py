@@ -7,7 +7,7 @@ making a finding at rows. Does not: judging (the other modules of this package).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -216,6 +216,33 @@ class Tape:
         """The step that the actions do not account for; NaN where there is no adjusted close."""
         return self.step - (self.log_yield - self.log_split)
 
+    def sum_after(self, values: FloatArray) -> FloatArray:
+        """Sum of ``values`` over the rows after each row, within its instrument."""
+        total = np.cumsum(values)
+        ends = self.starts[1:] - 1
+        result: FloatArray = np.repeat(total[ends], np.diff(self.starts)) - total
+        return result
+
+    @cached_property
+    def later(self) -> FloatArray:
+        """Log of what the actions after each row multiply its close by: that of our adjusted close over the close."""
+        return self.sum_after(self.log_yield - self.log_split)
+
+    def as_of_end(self, as_of: DateArray) -> Tape:
+        """The tape with every adjusted close told from the instrument's last bar.
+
+        Args:
+            as_of: session from which the vendor told each, shape (rows,); NaT: the last one. Closes that were fetched
+                on different days know the actions of different days: each gets the factors of ours since its own.
+        """
+        rows = np.arange(len(self))
+        result = self.adj_close.copy()
+        for low, high in zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True):
+            told = low + np.searchsorted(self.session[low:high], as_of[low:high], side="right") - 1
+            told = np.where(np.isnat(as_of[low:high]), high - 1, np.maximum(told, rows[low:high]))
+            result[low:high] *= np.exp(self.later[told])
+        return replace(self, adj_close=result)
+
     @cached_property
     def step_noise(self) -> FloatArray:
         """The largest step that is rounding of either close, as seen so far."""
@@ -280,7 +307,8 @@ def tape_of(bars: pl.DataFrame, actions: pl.DataFrame, basis: Basis) -> Tape:
     """Arrays of ``bars`` and ``actions``, in the order of instrument and session.
 
     Args:
-        bars: `BARS_COLUMNS` and, where the vendor gives it, adj_close; one row for an instrument and session.
+        bars: `BARS_COLUMNS` and, where the vendor gives it, adj_close; one row for an instrument and session. Where
+            adjusted closes were fetched on different days, adj_as_of: the session from which each was told.
         actions: `ACTIONS_COLUMNS`; an action on a day without a bar counts at the next bar.
         basis: of the prices; dividends are per share in the same basis.
 
@@ -302,12 +330,15 @@ def tape_of(bars: pl.DataFrame, actions: pl.DataFrame, basis: Basis) -> Tape:
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
     volume = frame["volume"].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
-    return Tape(
+    tape = Tape(
         symbols=tuple(names), code=codes.to_numpy(), session=frame["session"].to_numpy().astype("datetime64[D]"),
         open=prices("open"), high=prices("high"), low=prices("low"), close=prices("close"),
         volume=volume, adj_close=prices("adj_close"), split=frame["split"].fill_null(1.0).to_numpy().astype(np.float64),
         dividend=frame["dividend"].fill_null(0.0).to_numpy().astype(np.float64), basis=basis,
     )  # fmt: skip
+    return (
+        tape.as_of_end(frame["adj_as_of"].to_numpy().astype("datetime64[D]")) if "adj_as_of" in frame.columns else tape
+    )
 
 
 def _effects(keys: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
