@@ -146,7 +146,7 @@ def _factors(panel: Panel) -> FloatArray:
     before = np.where(row_before >= 0, np.take_along_axis(close, np.maximum(row_before, 0), axis=0), np.nan)
     step = (1.0 + panel.total_return) * before / close
     # Rounding is no action: a factor that moved with it would give a panel that starts later other bits.
-    return np.cumprod(np.where(np.abs(step - 1.0) > _SAME, step, 1.0), axis=0)
+    return np.asarray(np.cumprod(np.where(np.abs(step - 1.0) > _SAME, step, 1.0), axis=0), dtype=np.float64)
 
 
 def compute_alpha158(

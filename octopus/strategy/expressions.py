@@ -354,7 +354,7 @@ def _evaluate(steps: Sequence[_Step], bars: Bars, is_start: bool) -> Iterator[tu
     """
     held: list[Any] = [None] * len(steps)
     for number, step in enumerate(steps):
-        operands = [held[one] if isinstance(one, int) else one[0] for one in step.operands]
+        operands: list[Any] = [held[one] if isinstance(one, int) else one[0] for one in step.operands]
         if step.operator == "bar":
             held[number] = bars[step.settings[0]]
         elif step.operator == "observed":
@@ -378,8 +378,8 @@ class _Piece:
     right: int
 
 
-_CELLS = 20_000
-"""Of a piece's arrays: a few of them fit into a core's cache."""
+_CELLS = 15_000
+"""Of a piece's arrays: a few of them fit into a core's cache, and none is large enough to be mapped alone."""
 
 
 def _pieces(rows: int, count: int, first: int, lookback: int) -> Iterator[_Piece]:
@@ -391,6 +391,8 @@ def _pieces(rows: int, count: int, first: int, lookback: int) -> Iterator[_Piece
         body = max(first, lookback)
         spans.append((body - lookback, body, rows))
     for start, begin, stop in spans:
+        if begin == stop:
+            continue
         width = max(1, _CELLS // max(stop - start, 1))
         for left in range(0, count, width):
             yield _Piece(start, begin, stop, left, min(left + width, count))

@@ -1,14 +1,14 @@
 """Statistics of sliding windows, several lengths at once, by merging shorter windows into longer ones.
 
-Belongs here: sums, moments, extremes, ranks and order statistics over the last ``w`` rows of every column. Does not: what
-is made of them (expressions.py), windows that a single missing value makes missing (windows.py).
+Belongs here: sums, moments, extremes, ranks and order statistics over the last ``w`` rows of every column. Does not:
+what is made of them (expressions.py), windows that a single missing value makes missing (windows.py).
 
 A value that is not finite is no observation: it is left out, and so are rows before the first. A window without any
 gives NaN.
 
-The statistic of a window is merged from those of its newer and its older part, and theirs of their parts in turn. How a
-window is parted depends on its length alone, so that row t is computed from rows t-w+1 … t by the same operations in the
-same order wherever the array ends or starts: no running sum, hence no drift, and no bit that changes. Means and
+The statistic of a window is merged from those of its newer and its older part, and theirs of their parts in turn. How
+a window is parted depends on its length alone, so that row t is computed from rows t-w+1 … t by the same operations in
+the same order wherever the array ends or starts: no running sum, hence no drift, and no bit that changes. Means and
 co-moments are merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
 Variances (1979).
 
@@ -335,7 +335,7 @@ class _Draft:
 
 @lru_cache(maxsize=32)
 def selection(wanted: tuple[tuple[int, int], ...]) -> Network:
-    """The network that finds order statistics, each given as (window, rank from 0), and no line that they do not need."""
+    """The network that finds order statistics, each given as (window, rank from 0), and holds no line in vain."""
     draft = _Draft()
     places = {one: draft.sorted(one[0])[one[1]] for one in wanted}
     needed = {line for line, _ in places.values()}
