@@ -35,6 +35,8 @@ CUT = datetime(2024, 1, 16, 23, 0, tzinfo=UTC)
 MARTS: Mapping[str, str] = {
     "prices": "source, instrument, session, known_from",
     "returns": "source, instrument, session",
+    "bars_weekly": "source, instrument, week, known_from",
+    "bars_monthly": "source, instrument, month, known_from",
     "adjustment_factors": "source, instrument, ex_session, kind, known_at",
     "universe": "source, instrument, valid_from, known_from",
     "daily_sentiment": "model, instrument, session",
@@ -325,14 +327,14 @@ def test_every_model_check_and_unit_test_passes(story: Story) -> None:
     assert set(story.statuses.values()) <= {"success", "pass", "warn"}
     assert warnings <= {"returns_are_plausible", "adjustment_factors_dividends_are_plausible"}
     kinds = [name.split(".")[0] for name in story.statuses]
-    assert kinds.count("model") == 17
-    assert kinds.count("unit_test") == 15
+    assert kinds.count("model") == 19
+    assert kinds.count("unit_test") == 20
     assert kinds.count("test") > 30
 
 
 @pytest.mark.parametrize("role", ["octopus_research", "octopus_trader"])
 def test_the_roles_of_the_warehouse_may_read_what_dbt_built(story: Story, role: str) -> None:
-    assert len(story.readable[role]) == 17
+    assert len(story.readable[role]) == 19
 
 
 def test_building_again_changes_nothing(story: Story) -> None:
@@ -344,7 +346,7 @@ def test_an_incremental_build_tells_what_a_full_one_tells(story: Story) -> None:
     assert story.later["prices"] != story.first["prices"]
 
 
-@pytest.mark.parametrize("mart", ["prices", "adjustment_factors", "universe"])
+@pytest.mark.parametrize("mart", ["prices", "adjustment_factors", "universe", "bars_weekly", "bars_monthly"])
 @pytest.mark.parametrize("instant", [january(3, 22), january(9, 22), january(16, 13), CUT])
 def test_deleting_what_was_known_later_changes_nothing_earlier(story: Story, mart: str, instant: datetime) -> None:
     # The end of a version is itself later knowledge: known_to is left out.

@@ -1,0 +1,11 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key=['source', 'instrument', 'month'],
+    on_schema_change='fail',
+    indexes=[
+        {'columns': ['source', 'instrument', 'month', 'known_from'], 'unique': true},
+        {'columns': ['source', 'month']},
+    ],
+) }}
+{{ period_bars('month') }}

@@ -1,0 +1,11 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key=['source', 'instrument', 'week'],
+    on_schema_change='fail',
+    indexes=[
+        {'columns': ['source', 'instrument', 'week', 'known_from'], 'unique': true},
+        {'columns': ['source', 'week']},
+    ],
+) }}
+{{ period_bars('week') }}
