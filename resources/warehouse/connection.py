@@ -22,6 +22,8 @@ class Role(StrEnum):
     """The connecting user itself: migrations and administration."""
     RESEARCH = "octopus_research"
     TRADER = "octopus_trader"
+    READER = "octopus_reader"
+    """People and dashboards: reads raw and marts, writes nothing."""
 
 
 class WarehouseUnreachableError(OctopusError):
