@@ -3,8 +3,8 @@
 Belongs here: refreshing and reading these counts. Does not: their definition (migrations), judging them
 (octopus/warehouse).
 
-Where TimescaleDB's licence has continuous aggregates it is one, and a refresh counts again only the weeks that rows came
-for; elsewhere it is a materialised view, counted anew as a whole while it stays readable.
+Where TimescaleDB's licence has continuous aggregates it is one, and a refresh counts again only the weeks that rows
+came for; elsewhere it is a materialised view, counted anew as a whole while it stays readable.
 """
 
 from __future__ import annotations

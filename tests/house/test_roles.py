@@ -79,10 +79,10 @@ DECLARED: dict[str, tuple[str, str, str]] = {
 SEQUENCES = ("execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq")
 FUNCTIONS = {"execution.database_id": {"octopus_trader"}, "audit.refuse_change": set[str]()}
 SCHEMAS = {
-    **dict.fromkeys(
-        ("ops", "strategy", "models", "backtest", "portfolio", "risk", "compliance", "execution", "audit"),
-        {"octopus_research", "octopus_trader"},
-    ),
+    **{
+        name: {"octopus_research", "octopus_trader"}
+        for name in ("ops", "strategy", "models", "backtest", "portfolio", "risk", "compliance", "execution", "audit")
+    },
     "raw": {"octopus_research", "octopus_trader", "octopus_reader"},
     "paper": {"octopus_trader"},
     # PostgreSQL's own: whoever connects may look into it, and finds nothing that they may read.
@@ -121,7 +121,9 @@ def _by_object(url: str, query: str) -> dict[str, dict[str, set[str]]]:
 def test_each_role_has_the_declared_privileges_on_each_table_and_no_other(database_url: str) -> None:
     declared = {
         table: {
-            role: {PRIVILEGES[letter] for letter in letters} for role, letters in zip(ROLES, may, strict=True) if letters
+            role: {PRIVILEGES[letter] for letter in letters}
+            for role, letters in zip(ROLES, may, strict=True)
+            if letters
         }
         for table, may in DECLARED.items()
     }
@@ -154,7 +156,8 @@ def test_functions_run_for_the_role_that_calls_them_alone(database_url: str) -> 
 def test_schemas_are_open_to_those_who_read_in_them_and_nobody_makes_anything_there(database_url: str) -> None:
     query = f"""
         select nspname, coalesce(nullif(grantee, 0)::regrole::text, 'PUBLIC'), privilege_type
-        from pg_namespace o left join lateral aclexplode(nspacl) on grantee <> nspowner and grantee <> 'pg_database_owner'::regrole
+        from pg_namespace o
+        left join lateral aclexplode(nspacl) on grantee <> nspowner and grantee <> 'pg_database_owner'::regrole
         where {OURS}
     """
     found = _by_object(database_url, query)

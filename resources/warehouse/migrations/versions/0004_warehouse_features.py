@@ -27,8 +27,8 @@ and so for raw.adjusted_closes; it is no matter of the schema and needs no migra
 
 _COMPRESSED = ("bars", "adjusted_closes")
 
-# Who may write what, by how a table is used. RECORDS are only added to, STATES are changed in place, and of SETS all rows
-# of one scope are replaced.
+# Who may write what, by how a table is used. RECORDS are only added to, STATES are changed in place, and of SETS all
+# rows of one scope are replaced.
 _RESEARCH_RECORDS = (
     "ops.batches", "ops.sessions", "models.training_sets", "models.reviews", "models.champion_history",
     "portfolio.decisions", "portfolio.rebalance_plan", "backtest.runs",
@@ -117,8 +117,8 @@ def _reader() -> None:
 def _compress(table: str) -> None:
     """Old chunks become columns, in the order of the key's times.
 
-    With ingested_at in the order each compressed batch knows its latest: a restatement is later than all of them, so that
-    checking the primary key decompresses nothing.
+    With ingested_at in the order each compressed batch knows its latest: a restatement is later than all of them, so
+    that checking the primary key decompresses nothing.
     """
     op.execute(
         f"""
@@ -134,7 +134,7 @@ def _compress(table: str) -> None:
 
 def _decompress(table: str) -> None:
     op.execute(f"select remove_compression_policy('raw.{table}')")
-    op.execute(f"select decompress_chunk(chunk, true) from show_chunks('raw.{table}') chunk")
+    op.execute(f"select decompress_chunk(chunk, true) from show_chunks('raw.{table}') chunk")  # noqa: S608  # constants
     op.execute(f"alter table raw.{table} set (timescaledb.compress = false)")
 
 
@@ -204,4 +204,4 @@ _GAPS = """
 def _is_licensed() -> bool:
     """The server is a TimescaleDB whose licence has compression and continuous aggregates."""
     licence = op.get_bind().exec_driver_sql("select current_setting('timescaledb.license', true)").scalar_one()
-    return licence == "timescale"
+    return bool(licence == "timescale")
