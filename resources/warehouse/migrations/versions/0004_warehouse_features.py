@@ -10,7 +10,7 @@ ever. What means nothing once it is old does not pile up either: ``ops.source_bu
 a source, overwritten by the next window.
 
 The chunks of raw.bars stay a year long: measured with 5,000 symbols over four years, months and quarters make as-of
-reads 30 to 75 % slower and appends no faster, and three years make restatements slower.
+reads 40 to 75 % slower and appends no faster, and three years make restatements half again as slow.
 """
 
 from alembic import op
