@@ -15,6 +15,9 @@ from octopus.backtest.metrics import measure
 from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
+from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+from octopus.market_data.membership import delisting_values
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -39,8 +42,9 @@ def backtest_runs(
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
-    result = run_backtest(panel, config, settings.decision, predictions, prepared)
-    benchmark = run_benchmarks(panel, config, settings.decision)["equal_weight"]
+    delisting = _delistings(warehouse, settings, panel, session)
+    result = run_backtest(panel, config, settings.decision, predictions, prepared, delisting=delisting)
+    benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
     metrics = measure(
         result, benchmark, trials=_trials(warehouse, config.trials), trial_sharpe_spread=config.trial_sharpe_spread
     )
@@ -48,7 +52,7 @@ def backtest_runs(
     png = tearsheet_png(result, benchmark, metrics, TITLE)
     mark = fingerprint(
         inputs.panel_fingerprint(panel), settings.decision.model_dump(mode="json"), config.model_dump(mode="json"),
-        "none" if predictions is None else predictions,
+        "none" if predictions is None else predictions, delisting,
     )  # fmt: skip
     record = {**metrics.record(), "warnings": warnings}
     changed = _store(warehouse, session, mark, result, record, settings)
@@ -71,6 +75,18 @@ def backtest_runs(
             "tear_sheet": reporting.picture(png, "tear sheet"), "page": dg.MetadataValue.path(str(page)),
         }
     )  # fmt: skip
+
+
+def _delistings(warehouse: Warehouse, settings: Settings, panel: Panel, session: date) -> FloatArray:
+    """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
+    rows = warehouse.read(
+        """
+        select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
+        where source = $1 and kind = 'delisting' and known_at <= $2 order by instrument, ts, batch_id desc
+        """,
+        [settings.universe.market_data, settings.sessions.decision_utc(session)],
+    )
+    return delisting_values(rows, panel.sessions, panel.symbols)
 
 
 def _trials(warehouse: Warehouse, configured: int) -> int:

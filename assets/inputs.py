@@ -64,7 +64,7 @@ def audited(bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions) -> li
     Args:
         bars, actions: of `resources.warehouse.verdicts.vendor_bars` and `vendor_actions`.
     """
-    wanted = bars.select("instrument", "session", "open", "high", "low", "close", "volume", "adj_close")
+    wanted = bars.select("instrument", "session", "open", "high", "low", "close", "volume", "adj_close", "adj_as_of")
     acts = actions.select("instrument", "session", "kind", "value")
     key = fingerprint(*(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars))
     if key not in _audited:

@@ -24,6 +24,7 @@ from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Finding, Severity, find_all, finding_rows
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
+from resources.warehouse import ingested
 from resources.warehouse import verdicts as verdict_store
 from resources.warehouse.store import Warehouse
 from resources.warehouse.verdicts import vendor_actions, vendor_bars
@@ -200,10 +201,12 @@ def quality_findings(
         tables.append(rows)
     rows, findings = pl.concat(tables), [finding for some in found.values() for finding in some]
     by_severity = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    ingested.refresh(settings.database_url)
     yield dg.MaterializeResult(
         metadata={
             "findings": len(findings),
             "changed": changed,
+            "weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source)),
             **{severity.value: count for severity, count in by_severity.items()},
             "picture": reporting.picture(findings_picture(findings), "data-quality findings"),
             "table": reporting.table(

@@ -1,4 +1,4 @@
-"""`octopus db`: the database's address, schema and shell.
+"""`octopus db`: the database's address, schema, shell and documentation.
 
 Belongs here: administration by hand. Does not: SQL.
 """
@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from octopus_pipelines.cli.house import settings
+from octopus.core.errors import OctopusError
+from octopus_pipelines.cli.house import open_database, settings
 from resources.runtime.postgres import binary
+from resources.settings import ROOT
 from resources.warehouse import backup as archive
+from resources.warehouse.connection import Role, acting_as
 from resources.warehouse.migrate import migrate as migrate_to_head
+
+
+class DocumentationError(OctopusError):
+    """dbt could not document the project; the message carries dbt's own words."""
 
 
 @click.group()
 def db() -> None:
-    """The warehouse: url, migrate, psql, backup, restore."""
+    """The warehouse: url, migrate, psql, docs, backup, restore."""
 
 
 @db.command()
@@ -72,11 +81,39 @@ def _place() -> archive.Place:
 
 
 @db.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--role",
+    type=click.Choice([role.name.lower() for role in Role]),
+    default=Role.OWNER.name.lower(),
+    show_default=True,
+    help="Who you act as; `reader` sees raw and marts and changes nothing.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def psql(arguments: tuple[str, ...]) -> None:
+def psql(role: str, arguments: tuple[str, ...]) -> None:
     """Open psql on the warehouse; further arguments go to psql."""
-    current = settings()
-    if current.embedded is not None:
-        current.embedded.start()
+    current = open_database()
     program = shutil.which("psql") or str(binary("psql"))
-    os.execv(program, [program, current.database_url, *arguments])  # noqa: S606  # a program we found ourselves
+    address = acting_as(current.database_url, Role[role.upper()])
+    os.execv(program, [program, address, *arguments])  # noqa: S606  # a program we found ourselves
+
+
+@db.command()
+def docs() -> None:
+    """Write dbt's documentation, every model with its columns, SQL and lineage, to one page, and print its path."""
+    from assets.warehouse import dbt_environment
+
+    current = open_database()
+    target = current.home / "dbt-docs"
+    project = str(ROOT / "dbt_project")
+    command = [
+        str(Path(sys.executable).parent / "dbt"), "--no-use-colors", "docs", "generate", "--static",
+        "--project-dir", project, "--profiles-dir", project,
+        "--target-path", str(target), "--log-path", str(target / "logs"),
+    ]  # fmt: skip
+    environment = {**os.environ, **dbt_environment(current.database_url), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode:
+        raise DocumentationError(f"dbt made no documentation: {result.stdout.strip()[-800:]}; mend dbt_project/")
+    # The page that carries everything in itself; dbt's own index.html needs a web server beside it.
+    page = (target / "static_index.html").replace(target / "index.html")
+    click.echo(f"{page}: open it in a browser; models that were never built show no column types")

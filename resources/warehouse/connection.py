@@ -22,6 +22,8 @@ class Role(StrEnum):
     """The connecting user itself: migrations and administration."""
     RESEARCH = "octopus_research"
     TRADER = "octopus_trader"
+    READER = "octopus_reader"
+    """People and dashboards: reads raw and marts, writes nothing."""
 
 
 class WarehouseUnreachableError(OctopusError):
@@ -34,17 +36,19 @@ def connect(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> p
     Raises:
         WarehouseUnreachableError: nothing answers at ``url``.
     """
-    options = "-c timezone=UTC"
-    if role is not Role.OWNER:
-        options += f" -c role={role.value}"
     try:
-        conninfo = make_conninfo(url, options=options, connect_timeout=CONNECT_TIMEOUT_SECONDS)
-        return psycopg.connect(conninfo, autocommit=autocommit)
+        return psycopg.connect(acting_as(url, role), autocommit=autocommit, connect_timeout=CONNECT_TIMEOUT_SECONDS)
     except psycopg.OperationalError as error:
         raise WarehouseUnreachableError(
             f"no database at {safe_address(url)}: {str(error).strip().splitlines()[-1]}; "
             "start it with `octopus up`, or check OCTOPUS_DATABASE_URL"
         ) from None
+
+
+def acting_as(url: str, role: Role) -> str:
+    """libpq's connection string of a session at ``url`` that acts in ``role``, with the time zone UTC."""
+    acting = "" if role is Role.OWNER else f" -c role={role.value}"
+    return make_conninfo(url, options=f"-c timezone=UTC{acting}")
 
 
 def safe_address(url: str) -> str:

@@ -21,8 +21,8 @@ def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: 
     """Bars as the vendor last sent them by ``as_of``, whatever was decided about them.
 
     Returns:
-        Columns of raw.bars up to known_at_imputed, adj_close where the vendor gives one, and ``decided``: a verdict is
-        newer than the vendor's row.
+        Columns of raw.bars up to known_at_imputed, adj_close and adj_as_of (the session from which that was told) where
+        the vendor gives one, and ``decided``: a verdict is newer than the vendor's row.
     """
     return warehouse.read(
         """
@@ -34,18 +34,27 @@ def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: 
             order by instrument, session, batch_id desc
         ),
         adjusted as (
-            select distinct on (instrument, session) instrument, session, adj_close from raw.adjusted_closes
+            select distinct on (instrument, session) instrument, session, adj_close, known_at from raw.adjusted_closes
             where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
             order by instrument, session, batch_id desc
+        ),
+        fetches as (
+            select f.known_at, (
+                select max(c.session) from ops.sessions c
+                where c.open_utc <= f.known_at
+                    and c.exchange = (select min(exchange) from raw.instruments where source = $1)
+            ) as adj_as_of
+            from (select distinct known_at from adjusted) f
         ),
         judged as (
             select instrument, session, max(batch_id) as batch_id from raw.bar_verdicts
             where source = $1 and known_at <= $2 group by instrument, session
         )
         select s.source, s.instrument, s.ts, s.session, s.open, s.high, s.low, s.close, s.volume, s.known_at,
-            s.known_at_imputed, a.adj_close, coalesce(j.batch_id > s.batch_id, false) as decided
+            s.known_at_imputed, a.adj_close, f.adj_as_of, coalesce(j.batch_id > s.batch_id, false) as decided
         from sent s
         left join adjusted a using (instrument, session)
+        left join fetches f on f.known_at = a.known_at
         left join judged j using (instrument, session)
         order by s.instrument, s.session
         """,

@@ -35,6 +35,8 @@ CUT = datetime(2024, 1, 16, 23, 0, tzinfo=UTC)
 MARTS: Mapping[str, str] = {
     "prices": "source, instrument, session, known_from",
     "returns": "source, instrument, session",
+    "bars_weekly": "source, instrument, week, known_from",
+    "bars_monthly": "source, instrument, month, known_from",
     "adjustment_factors": "source, instrument, ex_session, kind, known_at",
     "universe": "source, instrument, valid_from, known_from",
     "daily_sentiment": "model, instrument, session",
@@ -296,7 +298,7 @@ def tell(dbt: Dbt) -> Story:
             connection.execute(f"delete from raw.{table} where known_at > %s", [CUT])
     dbt.build("--full-refresh")
     rows = {table: random_one.rows[table] + random_two.rows[table] for table in ("bars", "corporate_actions")}
-    readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader")}
+    readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
     return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable)
 
 
@@ -325,14 +327,18 @@ def test_every_model_check_and_unit_test_passes(story: Story) -> None:
     assert set(story.statuses.values()) <= {"success", "pass", "warn"}
     assert warnings <= {"returns_are_plausible", "adjustment_factors_dividends_are_plausible"}
     kinds = [name.split(".")[0] for name in story.statuses]
-    assert kinds.count("model") == 17
-    assert kinds.count("unit_test") == 17
+    assert kinds.count("model") == 19
+    assert kinds.count("unit_test") == 22
     assert kinds.count("test") > 30
 
 
 @pytest.mark.parametrize("role", ["octopus_research", "octopus_trader"])
 def test_the_roles_of_the_warehouse_may_read_what_dbt_built(story: Story, role: str) -> None:
-    assert len(story.readable[role]) == 17
+    assert len(story.readable[role]) == 19
+
+
+def test_a_reader_may_read_the_marts_alone(story: Story) -> None:
+    assert set(story.readable["octopus_reader"]) == set(MARTS)
 
 
 def test_building_again_changes_nothing(story: Story) -> None:
@@ -355,6 +361,16 @@ def test_deleting_what_was_known_later_changes_nothing_earlier(story: Story, mar
     )
     assert before
     assert after == before
+
+
+def test_deleting_what_was_known_later_changes_no_earlier_week(story: Story) -> None:
+    for instant in (january(9, 22), january(16, 13), CUT):
+        before, after = (
+            [{k: v for k, v in row.items() if k != "known_to"} for row in as_of(marts["bars_weekly"], instant)]
+            for marts in (story.rebuilt, story.cut)
+        )
+        assert before
+        assert after == before
 
 
 def test_deleting_what_was_known_later_changes_no_earlier_sentiment(story: Story) -> None:
@@ -406,6 +422,25 @@ def test_returns_hold_through_actions_gaps_and_restatements(story: Story) -> Non
     assert later[4] == (pytest.approx(102.0 / 101.0 - 1, abs=1e-15), january(16, 14))
     assert later[9] == (pytest.approx(53.75 / 53.0 - 1, abs=1e-15), january(17, 14))
     assert later[10][0] == pytest.approx(54.0 / 53.5 - 1, abs=1e-15)
+
+
+def test_a_week_counts_in_the_shares_of_its_end_and_keeps_what_was_known_of_it(story: Story) -> None:
+    # Two for one on the 5th: 100 on the 2nd is 50 of Friday's shares. The 3rd was restated twice, the dividend once.
+    columns = ("sessions", "sessions_due", "close", "split_ratio", "dividend", "known_from", "batch_id")
+    first_week = {
+        row["known_from"]: tuple(row[column] for column in columns)
+        for row in story.later["bars_weekly"]
+        if (row["instrument"], row["week"]) == ("AAA", date(2024, 1, 1))
+    }
+    assert list(first_week.values()) == [
+        (4, 4, 52.0, 2.0, 0.5, XNYS.decision_utc(date(2024, 1, 5)), 3),
+        (4, 4, 52.0, 2.0, 0.5, january(8, 14), 4),
+        (4, 4, 52.0, 2.0, 0.75, january(16, 14), 23),
+    ]
+    now = {row["week"]: row for row in story.later["bars_weekly"] if row["instrument"] == "AAA" and not row["known_to"]}
+    assert [now[monday]["sessions"] for monday in sorted(now)] == [4, 5, 1]
+    then = as_of(story.later["bars_weekly"], january(16, 13))
+    assert of([row for row in then if row["week"] == date(2024, 1, 8)], "AAA", "sessions", "dividend") == [(4, 0.25)]
 
 
 # -- factors, universe, sentiment, panel ---------------------------------------------------------------------------
@@ -514,6 +549,39 @@ def test_prices_as_of_any_time_give_the_returns_of_the_raw_rows(story: Story, na
         np.testing.assert_allclose(
             found, total_returns(close, split, dividend), rtol=0, atol=1e-12, err_msg=str(instant)
         )
+
+
+@pytest.mark.parametrize("period", ["week", "month"])
+def test_bars_of_periods_as_of_any_time_follow_from_the_prices_as_of_then(story: Story, period: str) -> None:
+    bars = [row for row in story.later[f"bars_{period}ly"] if row["source"] == "r"]
+    prices = [row for row in story.later["prices"] if row["source"] == "r"]
+    compared = 0
+    for instant in INSTANTS:
+        expected: dict[tuple[str, date], list[Row]] = {}
+        for row in sorted(as_of(prices, instant), key=lambda row: row["session"]):
+            expected.setdefault((row["instrument"], first_day(row["session"], period)), []).append(row)
+        ended = {key: rows for key, rows in expected.items() if period_end(key[1], period) <= instant}
+        found = {(row["instrument"], row[period]): row for row in as_of(bars, instant)}
+        assert found.keys() == ended.keys(), instant
+        for key, rows in ended.items():
+            # One share of a session is so many at the period's end.
+            shares = np.cumprod([1.0, *(row["split_ratio"] for row in rows[:0:-1])])[::-1]
+            row = found[key]
+            assert (row["sessions"], row["close"]) == (len(rows), rows[-1]["close"])
+            assert row["split_ratio"] == pytest.approx(np.prod([day["split_ratio"] for day in rows]), rel=1e-11)
+            dividends = [day["dividend"] / later for day, later in zip(rows, shares, strict=True)]
+            assert row["dividend"] == pytest.approx(sum(dividends), rel=1e-11)
+            assert row["batch_id"] == max(day["batch_id"] for day in rows)
+            compared += 1
+    assert compared > 50
+
+
+def first_day(session: date, period: str) -> date:
+    return session - timedelta(days=session.weekday()) if period == "week" else session.replace(day=1)
+
+
+def period_end(day: date, period: str) -> datetime:
+    return XNYS.decision_utc(max(other for other in DAYS if first_day(other, period) == day))
 
 
 def test_dividend_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -> None:

@@ -1,0 +1,12 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key=['source', 'instrument', 'month'],
+    on_schema_change='fail',
+    indexes=[
+        {'columns': ['source', 'instrument', 'month', 'known_from'], 'unique': true},
+        {'columns': ['source', 'month']},
+        {'columns': ['source', 'batch_id']},
+    ],
+) }}
+{{ period_bars('month') }}

@@ -1,0 +1,29 @@
+{#- Each current price is in exactly one current bar of its period, and the period closes where its last price does. -#}
+{% test adds_up_to_prices(model, period) %}
+with expected as (
+    select
+        source,
+        instrument,
+        date_trunc('{{ period }}', session::timestamp)::date as {{ period }},
+        count(*) as sessions,
+        max(session) as last_session
+    from {{ ref('prices') }}
+    where known_to is null
+    group by 1, 2, 3
+),
+
+found as (
+    select b.source, b.instrument, b.{{ period }}, b.sessions, b.last_session, b.close
+    from {{ model }} b
+    where b.known_to is null
+)
+
+select e.*, f.sessions as sessions_found, f.close
+from expected e
+full join found f using (source, instrument, {{ period }})
+left join {{ ref('prices') }} p
+    on p.source = e.source and p.instrument = e.instrument and p.session = e.last_session and p.known_to is null
+where f.sessions is distinct from e.sessions
+    or f.last_session is distinct from e.last_session
+    or f.close is distinct from p.close
+{% endtest %}
