@@ -40,6 +40,7 @@ versions as (
     from daily p
     left join {{ ref('int_instruments') }} i using (source, instrument)
     left join calendar c on c.exchange = i.exchange and c.{{ period }} = p.{{ period }}
+    where p.known_to is null or p.known_to > p.known_from
 ),
 
 instants as (

@@ -29,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from octopus.core.errors import OctopusError
 from resources.runtime.postgres import binary
-from resources.warehouse.connection import connect, safe_address
+from resources.warehouse.connection import Role, connect, safe_address
 
 FORMAT = 1
 DATABASES = ("octopus", "dagster", "mlflow")
@@ -253,10 +253,10 @@ def _dump(url: str, target: Path, snapshot: str | None = None) -> None:
 
 def _load(url: str, dump: Path, timescaledb: str | None) -> None:
     with connect(url, autocommit=True) as connection:
-        for role in ("octopus_research", "octopus_trader"):
-            exists = connection.execute("select from pg_roles where rolname = %s", [role]).fetchone()
+        for role in set(Role) - {Role.OWNER}:
+            exists = connection.execute("select from pg_roles where rolname = %s", [role.value]).fetchone()
             if exists is None:
-                connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role.value)))
         if timescaledb:
             _prepare_timescale(connection, timescaledb)
     try:

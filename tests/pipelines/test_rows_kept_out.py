@@ -66,6 +66,15 @@ def stored(house: House) -> list[float]:
     return [row["close"] for row in rows]
 
 
+def returns_of(house: House) -> dict[date, float]:
+    """Returns of the bad bar's instrument around it, by session."""
+    rows = house.warehouse.rows(
+        "select session, total_return from marts.returns where instrument = 'KO' and session between %s and %s",
+        [DAYS[DAYS.index(BAD) - 1], DAYS[DAYS.index(BAD) + 1]],
+    )
+    return {row["session"]: row["total_return"] for row in rows}
+
+
 def finding(house: House) -> str:
     house.call(quality_findings, SESSION)
     (row,) = house.warehouse.rows("select finding_id from ops.quality_findings where kind = 'unit_error'")
@@ -83,6 +92,9 @@ def test_a_row_under_a_severe_finding_is_kept_out_until_somebody_decides(house: 
     count = house.warehouse.scalar("select count(*) from marts.prices where known_to is null")
     assert stored(house) == []
     assert count == 3 * len(DAYS) - 1, "one bar alone"
+    before, after = DAYS[DAYS.index(BAD) - 1], DAYS[DAYS.index(BAD) + 1]
+    assert set(returns_of(house)) == {before, after}
+    assert abs(returns_of(house)[after]) < 0.1, "from the last bar that counts"
     name = finding(house)
     build(house)
     assert stored(house) == []
@@ -90,6 +102,7 @@ def test_a_row_under_a_severe_finding_is_kept_out_until_somebody_decides(house: 
     assert len(decisions(house.warehouse)) == 1, "the policy decides once"
 
     (kept,) = decided(house, name, "keep")
+    assert returns_of(house)[BAD] > 50
     (mended,) = decided(house, name[:12], "repair")
     assert mended == pytest.approx(kept / FACTOR)
     assert decided(house, name, "take_back") == [kept]
@@ -98,6 +111,7 @@ def test_a_row_under_a_severe_finding_is_kept_out_until_somebody_decides(house: 
     with pytest.raises(MissingDataError, match="none to take back"):
         decided(house, name, "take_back")
     assert decided(house, name, "hold") == []
+    assert set(returns_of(house)) == {before, after}, "what was built on it goes with it"
     said = decisions(house.warehouse)["decision"].to_list()
     assert said == ["hold", "take_back", "repair", "keep", "hold"], "nothing that was decided is forgotten"
 
@@ -106,7 +120,11 @@ def test_a_row_under_a_severe_finding_is_kept_out_until_somebody_decides(house: 
     build(house)
     assert stored(house) == [pytest.approx(mended, abs=1e-3)], "what the vendor mends counts again"
     seen = house.warehouse.rows(
-        "select close, known_from from marts.prices where instrument = 'KO' and session = %s order by known_from", [BAD]
+        """
+        select close, known_from from marts.prices
+        where instrument = 'KO' and session = %s and (known_to is null or known_to > known_from) order by known_from
+        """,
+        [BAD],
     )
     assert len(seen) == 5, "sent (until the next day showed it), kept, repaired, taken back, mended: each for its time"
 

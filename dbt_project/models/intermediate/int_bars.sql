@@ -16,8 +16,9 @@ select
     b.volume,
     bases.price_basis,
     b.known_from,
-    b.known_to,
+    -- A bar that is kept out stands for no time: as of no instant it is seen, and what is built on it is told.
+    case when b.excluded then b.known_from else b.known_to end as known_to,
     b.batch_id
 from {{ ref('stg_bars') }} b
 join bases using (source)
-where {{ was_ever_seen() }} and b.excluded is not true
+where {{ was_ever_seen() }}

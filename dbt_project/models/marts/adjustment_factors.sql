@@ -18,6 +18,7 @@ measured as materialized (
             select max(q.session) from {{ ref('prices') }} q
             where q.source = a.source and q.instrument = a.instrument
                 and q.session < a.ex_session and q.known_from <= a.effective_utc
+                and (q.known_to is null or q.known_to > q.known_from)
         ), '-infinity'::date) as punctual_session
     from actions a
     where a.kind = 'dividend'
@@ -42,6 +43,7 @@ priced as (
     join {{ ref('prices') }} p
         on p.source = a.source and p.instrument = a.instrument
         and p.session between a.punctual_session and a.ex_session - 1
+        and (p.known_to is null or p.known_to > p.known_from)
 ),
 
 dividends as (

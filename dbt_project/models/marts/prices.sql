@@ -4,7 +4,6 @@
     incremental_strategy='delete+insert',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
-    pre_hook="{{ drop_rows_kept_out() }}",
     indexes=[
         {'columns': ['source', 'instrument', 'session', 'known_from'], 'unique': true},
         {'columns': ['source', 'session']},

@@ -3,6 +3,7 @@
     incremental_strategy='delete+insert',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
+    pre_hook="{{ drop_rows_kept_out('session') }}",
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},

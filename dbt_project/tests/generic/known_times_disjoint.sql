@@ -1,4 +1,5 @@
-{#- At no time are two versions of one `key` seen together, and no version ends before it begins. -#}
+{#- At no time are two versions of one `key` seen together, and no version ends before it begins (one that is kept out
+    ends as it begins). -#}
 {% test known_times_disjoint(model, key, known_from='known_from') %}
 select *
 from (
@@ -11,5 +12,5 @@ from (
         ) as next_from
     from {{ model }}
 ) versions
-where seen_to <= seen_from or next_from < coalesce(seen_to, 'infinity')
+where seen_to < seen_from or next_from < coalesce(seen_to, 'infinity')
 {% endtest %}

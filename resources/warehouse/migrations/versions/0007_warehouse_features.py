@@ -9,8 +9,9 @@ No table has a retention policy, on purpose. Raw rows and all that explains an o
 ever. What means nothing once it is old does not pile up either: ``ops.source_budgets`` has one row for each window of
 a source, overwritten by the next window.
 
-The chunks of raw.bars stay a year long: measured with 5,000 symbols over four years, months and quarters make as-of
-reads 40 to 75 % slower and appends no faster, and three years make restatements half again as slow.
+The chunks of raw.bars stay a year long, measured with 5,000 symbols over four years, three times on a machine in use: a
+day is appended in 0.14 to 0.20 s. Quarters append and read as fast and make dbt's scans of all versions 30 to 50 %
+slower, months make everything slower, and three years make restatements half again as slow.
 """
 
 from alembic import op
