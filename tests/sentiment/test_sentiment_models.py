@@ -22,7 +22,7 @@ WORDS = ["profit", "loss", "rises", "falls", "the", "company", "shares", "strong
 
 
 def test_the_lexicon_knows_good_from_bad():
-    model = sentiment_model()
+    model = sentiment_model("vader")
     assert model.name == f"vader-{version('vaderSentiment')}"
     good, bad, nothing, empty = model.score(
         ["Great results, excellent profit!", "Terrible losses and fraud.", "The meeting is on Tuesday.", ""]
@@ -38,7 +38,7 @@ def test_the_lexicon_on_labelled_sentences(test_data: Path):
     with gzip.open(test_data / "phrasebank.csv.gz") as file:
         bank = pl.read_csv(file.read())
     text = next(name for name in ("sentence", "text") if name in bank.columns)
-    scores = sentiment_model().score(bank[text].to_list())
+    scores = sentiment_model("vader").score(bank[text].to_list())
     assert np.abs(scores).max() <= 1
     mean = dict(bank.with_columns(score=pl.Series(scores)).group_by("label").agg(pl.col("score").mean()).rows())
     assert mean["positive"] > mean["neutral"] > mean["negative"]
