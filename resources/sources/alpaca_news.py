@@ -85,7 +85,7 @@ class AlpacaNews:
             request = NewsRequest(symbols=",".join(batch), start=start, end=end, sort="asc")
             answer = answer_of(client.get_news, request, "news")
             if not isinstance(answer.get("news"), list):
-                raise SourceUnavailableError("alpaca: the answer has no list of news; the interface may have changed")
+                raise SourceUnavailableError("alpaca: the answer holds no news; the interface may have changed")
             return answer
 
         answers, invalid = in_batches(ask, symbols)
