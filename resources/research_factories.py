@@ -146,9 +146,11 @@ def news_sources(settings: Settings) -> Feeds[NewsSource]:
     """The configured news sources. The sample's events belong to the sample's prices and are left out of live data."""
     feeds: Feeds[NewsSource] = Feeds()
     makers: dict[str, Callable[[Settings], NewsSource]] = {
+        "alpaca": _alpaca_news,
         "newsapi": _newsapi,
         "rss": _rss,
         "sample": _sample_news,
+        "yahoo": _yahoo_news,
     }
     for name in settings.alternative_data.news:
         if name == "sample" and not settings.recorded:
@@ -176,6 +178,18 @@ def _rss(settings: Settings) -> NewsSource:
     return RssNews(settings.alternative_data.feeds, access("rss", settings))
 
 
+def _yahoo_news(settings: Settings) -> NewsSource:
+    from resources.sources.yahoo_news import YahooNews
+
+    return YahooNews(access("yahoo", settings), cache_dir=settings.home / "yfinance")
+
+
+def _alpaca_news(settings: Settings) -> NewsSource:
+    from resources.sources.alpaca_news import AlpacaNews
+
+    return AlpacaNews(secret("ALPACA_API_KEY"), secret("ALPACA_API_SECRET"), access("alpaca", settings))
+
+
 def social_sources(settings: Settings) -> Feeds[SocialSource]:
     """The configured social sources; the sample's synthetic posts likewise."""
     feeds: Feeds[SocialSource] = Feeds()
@@ -183,6 +197,7 @@ def social_sources(settings: Settings) -> Feeds[SocialSource]:
         "reddit": _reddit,
         "sample": _sample_posts,
         "stocktwits": _stocktwits,
+        "x": _x,
     }
     for name in settings.alternative_data.social:
         if name == "sample" and not settings.recorded:
@@ -202,6 +217,12 @@ def _stocktwits(settings: Settings) -> SocialSource:
     from resources.sources.stocktwits import StockTwitsPosts
 
     return StockTwitsPosts(access("stocktwits", settings))
+
+
+def _x(settings: Settings) -> SocialSource:
+    from resources.sources.x import XPosts
+
+    return XPosts(secret("X_BEARER_TOKEN"), access("x", settings))
 
 
 def _reddit(settings: Settings) -> SocialSource:

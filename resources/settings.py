@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MarketDataName = Literal["sample", "yahoo", "alphavantage", "coingecko", "alpaca", "files"]
 MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
-NewsName = Literal["sample", "newsapi", "rss"]
-SocialName = Literal["sample", "reddit", "stocktwits"]
+NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca"]
+SocialName = Literal["sample", "reddit", "stocktwits", "x"]
 
 
 class _Section(BaseModel):

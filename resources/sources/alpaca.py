@@ -124,7 +124,7 @@ class AlpacaMarketData:
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
-        client = _prepared(StockHistoricalDataClient(self._key, self._secret, raw_data=True), session)
+        client = on_session(StockHistoricalDataClient(self._key, self._secret, raw_data=True), session)
 
         def ask(batch: Sequence[str]) -> Mapping[str, Any]:
             request = StockBarsRequest(
@@ -132,24 +132,26 @@ class AlpacaMarketData:
                 start=datetime.combine(start, time(), UTC), end=datetime.combine(end + timedelta(days=1), time(), UTC),
                 adjustment=Adjustment.RAW, feed=DataFeed(self._feed),
             )  # fmt: skip
-            return _answer(client.get_stock_bars, request, "bars")
+            return answer_of(client.get_stock_bars, request, "bars")
 
-        return _in_batches(ask, symbols)
+        answers, invalid = in_batches(ask, symbols)
+        found = {symbol: bars for batch, answer in answers for symbol, bars in answer.items() if symbol in batch}
+        return found, invalid
 
     def _events(self, session: VendorSession, symbols: Sequence[str], start: date, end: date) -> dict[str, list[Any]]:
         """Raw corporate actions by Alpaca's kind."""
         from alpaca.data.historical.corporate_actions import CorporateActionsClient
         from alpaca.data.requests import CorporateActionsRequest
 
-        client = _prepared(CorporateActionsClient(self._key, self._secret, raw_data=True), session)
+        client = on_session(CorporateActionsClient(self._key, self._secret, raw_data=True), session)
         found: dict[str, list[Any]] = {}
         for row in range(0, len(symbols), _BATCH):
             batch = list(symbols[row : row + _BATCH])
             # Without a limit of our own the client reads all pages.
             request = CorporateActionsRequest(symbols=batch, start=start, end=end, limit=None)
             try:
-                answer = _answer(client.get_corporate_actions, request, "corporate actions")
-            except _InvalidSymbolError as error:
+                answer = answer_of(client.get_corporate_actions, request, "corporate actions")
+            except InvalidSymbolError as error:
                 raise SourceUnavailableError(
                     f"alpaca: corporate actions are refused: {error}; take that symbol out of the universe"
                 ) from error
@@ -290,7 +292,7 @@ def _bar_frames(answers: Mapping[str, Any]) -> tuple[list[pl.DataFrame], list[Re
     return frames, rejects
 
 
-def _prepared(client: Any, session: VendorSession) -> Any:
+def on_session(client: Any, session: VendorSession) -> Any:
     """``client`` on our session, which has the patience: alpaca-py takes neither a session nor a limit of its retries
     as an argument, and its own wait 3 s three times whatever the server asks for."""
     client._session = session
@@ -298,18 +300,19 @@ def _prepared(client: Any, session: VendorSession) -> Any:
     return client
 
 
-def _in_batches(
+def in_batches(
     ask: Callable[[Sequence[str]], Mapping[str, Any]], symbols: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Answers by symbol; a batch that one invalid symbol spoils is halved until that symbol stands alone."""
-    found: dict[str, Any] = {}
+) -> tuple[list[tuple[Sequence[str], Mapping[str, Any]]], dict[str, str]]:
+    """Answers with the symbols they were asked for, and invalid symbols with what Alpaca says of them; a batch that one
+    of these spoils is halved until that symbol stands alone."""
+    found: list[tuple[Sequence[str], Mapping[str, Any]]] = []
     invalid: dict[str, str] = {}
     waiting = [symbols[row : row + _BATCH] for row in range(0, len(symbols), _BATCH)]
     while waiting:
         batch = waiting.pop(0)
         try:
-            found |= {symbol: bars for symbol, bars in ask(batch).items() if symbol in batch}
-        except _InvalidSymbolError as error:
+            found.append((batch, ask(batch)))
+        except InvalidSymbolError as error:
             if len(batch) == 1:
                 invalid[batch[0]] = str(error)
             else:
@@ -318,11 +321,11 @@ def _in_batches(
     return found, invalid
 
 
-class _InvalidSymbolError(Exception):
+class InvalidSymbolError(Exception):
     """Alpaca refuses a whole request for one of its symbols."""
 
 
-def _answer(ask: Callable[[Any], Any], request: object, what: str) -> Mapping[str, Any]:
+def answer_of(ask: Callable[[Any], Any], request: object, what: str) -> Mapping[str, Any]:
     import requests
     from alpaca.common.exceptions import APIError
 
@@ -358,7 +361,7 @@ def _refused(status: int, message: str) -> Exception:
     if status == 429:
         return SourceUnavailableError("alpaca: HTTP 429, too many requests; wait a minute and try again")
     if status in (400, 422) and "symbol" in message.lower():
-        return _InvalidSymbolError(message)
+        return InvalidSymbolError(message)
     return SourceUnavailableError(f"alpaca: HTTP {status}: {message or 'no reason given'}; try again later")
 
 

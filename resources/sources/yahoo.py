@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from curl_cffi.requests import Response, Session
 
 NAME = "yahoo"
+CHARTS = "/v8/finance/chart/"
 
 PRICE_DECIMALS = 4
 """Yahoo's prices are 32-bit: beyond this their noise would look like restatements."""
@@ -97,7 +98,7 @@ class YahooMarketData:
         answers: list[_Answer] = []
         rejects: list[Reject] = []
         digest = hashlib.sha256()
-        with _yfinance(self._access, self._cache_dir, digest) as session:
+        with yfinance_session(self._access, self._cache_dir, digest, CHARTS) as session:
             for symbol in sorted(set(symbols)):  # one request each; nothing here loops over bars
                 answer = _ask(symbol, first, session, self._access.timeout_s)
                 if isinstance(answer, Reject):
@@ -229,8 +230,14 @@ def _instrument(answer: _Answer) -> dict[str, object]:
 
 
 @contextmanager
-def _yfinance(access: Access, cache_dir: Path | None, digest: hashlib._Hash) -> Iterator[Session[Response]]:
-    """A session for yfinance, with the library told to raise its errors for as long as it lasts."""
+def yfinance_session(
+    access: Access, cache_dir: Path | None, digest: hashlib._Hash, route: str
+) -> Iterator[Session[Response]]:
+    """A session for yfinance, with the library told to raise its errors for as long as it lasts.
+
+    Args:
+        digest: takes in the answers whose address contains ``route``; what is no answer there is an error of ours.
+    """
     import yfinance
     from yfinance.data import YfData
 
@@ -246,12 +253,12 @@ def _yfinance(access: Access, cache_dir: Path | None, digest: hashlib._Hash) -> 
             # yfinance calls pandas in ways that pandas 4 will drop: nothing that a user of ours can act on.
             warnings.simplefilter("ignore", DeprecationWarning)
             # Not closed: yfinance keeps it for the process, and others in it may use yfinance too.
-            yield _session(access, digest)
+            yield _session(access, digest, route)
     finally:
         yfinance.config.debug.hide_exceptions = hidden
 
 
-def _session(access: Access, digest: hashlib._Hash) -> Session[Response]:
+def _session(access: Access, digest: hashlib._Hash, route: str) -> Session[Response]:
     from curl_cffi import requests as curl
 
     persistence = access.persistence(NAME)
@@ -265,7 +272,7 @@ def _session(access: Access, digest: hashlib._Hash) -> Session[Response]:
     )
 
     class YahooSession(curl.Session):  # type: ignore[type-arg]
-        """Sends yfinance's requests to ``base_url`` with patience, hashes charts, refuses what is no answer."""
+        """Sends yfinance's requests to ``base_url`` with patience, hashes answers, refuses what is none."""
 
         refusals = 0
 
@@ -275,7 +282,7 @@ def _session(access: Access, digest: hashlib._Hash) -> Session[Response]:
             response: Any = persistence.send(
                 method, lambda: send(method, rebased(url, access.base_url), *args, **options), passing
             )
-            if "/v8/finance/chart/" in url:
+            if route in url:
                 status = response.status_code
                 self.refusals = self.refusals + 1 if _is_refusal(status) else 0
                 # yfinance meets the first with a fresh cookie, which mends no failure of the service; the second it
