@@ -95,9 +95,11 @@ def _sources(current: Settings) -> Iterator[Finding]:
         "alphavantage": ("ALPHAVANTAGE_API_KEY",),
         "alpaca": ("ALPACA_API_KEY", "ALPACA_API_SECRET"),
         "reddit": ("REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET", "REDDIT_USER_AGENT"),
+        "x": ("X_BEARER_TOKEN",),
     }
     bars = (current.universe.market_data, *current.universe.compare_with)
-    for name in (*bars, *current.alternative_data.news, *current.alternative_data.social):
+    # A vendor of bars may be one of news too, under the same name and key.
+    for name in dict.fromkeys((*bars, *current.alternative_data.news, *current.alternative_data.social)):
         missing = [variable for variable in needed.get(name, ()) if not os.environ.get(variable)]
         if missing:
             yield Finding("!", f"source {name}", f"skipped until {', '.join(missing)} is set (see .env.example)")
