@@ -23,6 +23,9 @@ def refresh(url: str) -> None:
         (is_materialised_view,) = row.fetchone() or (False,)
         if is_materialised_view:
             connection.execute("refresh materialized view concurrently ops.ingested_weekly")
+            # Without statistics the weeks are compared with the calendar row by row.
+            connection.execute("analyze ops.ingested_weekly")
+            connection.execute("analyze ops.sessions")
         else:
             connection.execute("call refresh_continuous_aggregate('ops.ingested_weekly', null, null)")
 
