@@ -205,8 +205,11 @@ def report_picture(report: SourceReport) -> bytes:
     left.fill_between(
         report.sessions.astype("datetime64[s]"), 100 * report.coverage, step="mid", color="#4c72b0", alpha=0.7
     )
-    left.set(ylim=(0, 100), ylabel="% of instruments")
-    left.set_title(f"Instruments with a text, {report.share_covered:.1%} of all sessions", fontsize=10)
+    # From a month before the first text: decades of prices without any would hide the rest.
+    days = report.sessions.astype("datetime64[s]")
+    begun = max(int(np.argmax(report.coverage > 0)) - 21, 0)
+    left.set(ylim=(0, 100), xlim=(days[begun], days[-1]), ylabel="% of instruments")
+    left.set_title(f"Instruments with a text, {report.share_covered:.2%} of all sessions of the prices", fontsize=10)
     _draw_decay(right, report.ic)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -223,6 +226,10 @@ def _draw_decay(axes, decay: Sequence[HorizonIc]) -> None:  # type: ignore[no-un
     axes.errorbar(
         [one.horizon for one in drawn], [one.mean for one in drawn], yerr=bars, fmt="o", color="#c44e52", capsize=3
     )
+    if not drawn:
+        axes.set(xticks=[], yticks=[])
+        said = "no session has enough texts\nthat were there to be read"
+        axes.text(0.5, 0.6, said, transform=axes.transAxes, ha="center", color="dimgray")
     axes.set(xlabel="sessions held")
     axes.set_title("Rank correlation of tone and return, 95 %", fontsize=10)
 

@@ -26,7 +26,7 @@ def findings_picture(findings: Sequence[Finding], title: str = "Data-quality fin
 
     names, years, covered = coverage(findings)
     height = max(3.2, 1.4 + 0.26 * len(names))
-    figure = Figure(figsize=(13, height), layout="constrained")
+    figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
     bars, heat = figure.subplots(1, 2, width_ratios=(1, 3))
     figure.suptitle(title)
