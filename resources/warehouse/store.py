@@ -88,7 +88,10 @@ class Warehouse:
                 cursor.execute(f"set role {self.role.value}")
             cursor.execute("set timezone = 'UTC'")
             cursor.execute(query, parameters=[_bindable(value) for value in parameters] or None)
-            return cast(pl.DataFrame, pl.from_arrow(cursor.fetch_arrow_table()))
+            batches = cursor.fetch_record_batch()
+            # One after the other, so that a large answer is not held twice.
+            frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
+            return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
 
     def scalar(self, query: LiteralString, parameters: Sequence[object] = ()) -> Any:
         """First column of the first row, or None (parameters as %s)."""
