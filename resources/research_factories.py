@@ -18,6 +18,8 @@ from octopus.core.errors import ConfigError
 from resources.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resources.registry import ModelRegistry
     from resources.sentiment.base import SentimentModel
     from resources.sources.base import MarketDataSource, NewsSource, SocialSource
@@ -147,6 +149,7 @@ def news_sources(settings: Settings) -> Feeds[NewsSource]:
     feeds: Feeds[NewsSource] = Feeds()
     makers: dict[str, Callable[[Settings], NewsSource]] = {
         "alpaca": _alpaca_news,
+        "files": _file_news,
         "newsapi": _newsapi,
         "rss": _rss,
         "sample": _sample_news,
@@ -190,10 +193,27 @@ def _alpaca_news(settings: Settings) -> NewsSource:
     return AlpacaNews(secret("ALPACA_API_KEY"), secret("ALPACA_API_SECRET"), access("alpaca", settings))
 
 
+def _file_news(settings: Settings) -> NewsSource:
+    from resources.sources.text_files import FileNews
+
+    return FileNews(_named(settings, "news_file", settings.alternative_data.news_file))
+
+
+def _named(settings: Settings, field: str, path: Path | None) -> Path:
+    """Where a file of texts is; relative paths count from the repository."""
+    if path is None:
+        raise ConfigError(
+            where="config/universe.yaml", field=f"alternative_data.{field}", value=None,
+            remedy="name the file of texts there to use the source files",
+        )  # fmt: skip
+    return settings.root / path
+
+
 def social_sources(settings: Settings) -> Feeds[SocialSource]:
     """The configured social sources; the sample's synthetic posts likewise."""
     feeds: Feeds[SocialSource] = Feeds()
     makers: dict[str, Callable[[Settings], SocialSource]] = {
+        "files": _file_posts,
         "reddit": _reddit,
         "sample": _sample_posts,
         "stocktwits": _stocktwits,
@@ -211,6 +231,12 @@ def _sample_posts(_settings: Settings) -> SocialSource:
     from resources.sources.sample import SamplePosts
 
     return SamplePosts()
+
+
+def _file_posts(settings: Settings) -> SocialSource:
+    from resources.sources.text_files import FilePosts
+
+    return FilePosts(_named(settings, "posts_file", settings.alternative_data.posts_file))
 
 
 def _stocktwits(settings: Settings) -> SocialSource:

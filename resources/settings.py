@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MarketDataName = Literal["sample", "yahoo", "alphavantage", "coingecko", "alpaca", "files"]
 MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
-NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca"]
-SocialName = Literal["sample", "reddit", "stocktwits", "x"]
+NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca", "files"]
+SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
 
 
 class _Section(BaseModel):
@@ -106,6 +106,8 @@ class AlternativeDataConfig(_Section):
     Attributes:
         feeds: RSS and Atom feeds, name → address; the name becomes the publisher of its items.
         subreddits: where Reddit is searched.
+        news_file, posts_file: CSV or Parquet of the source ``files``; a relative path counts from the repository; the
+            form is in resources/sources/text_files.py.
         lookback_days: how far back a run asks the services for texts.
     """
 
@@ -113,6 +115,8 @@ class AlternativeDataConfig(_Section):
     social: tuple[SocialName, ...] = ("sample",)
     feeds: dict[str, str] = Field(default_factory=dict)
     subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
+    news_file: Path | None = None
+    posts_file: Path | None = None
     lookback_days: int = Field(default=3, ge=1, le=30)
     sentiment: SentimentConfig = SentimentConfig()
 

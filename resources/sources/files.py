@@ -1,12 +1,11 @@
 """Files of the user's own: daily bars, corporate actions and instruments from CSV or Parquet.
 
-Belongs here: reading such files and saying which line is wrong. Does not: any vendor's download format beyond the one
+Belongs here: what their columns mean. Does not: reading tables (tables.py), any vendor's download format beyond the one
 described here.
 
-Each file has a header line (CSV, comma-separated, UTF-8) or a schema (Parquet); columns stand in any order, further
-ones are ignored. Dates are exchange-local session dates, YYYY-MM-DD. Times are ISO 8601 with an offset
-(2024-01-31T21:15:00Z). Prices are in the instrument's currency, as printed on their day: neither adjusted for splits
-nor for dividends. An empty field is a missing value. A line of a CSV file is a record: no field holds a line break.
+The files' form is that of tables.py. Dates are exchange-local session dates, YYYY-MM-DD. Times are ISO 8601 with an
+offset (2024-01-31T21:15:00Z). Prices are in the instrument's currency, as printed on their day: neither adjusted for
+splits nor for dividends.
 
 Bars (required):
 
@@ -45,39 +44,24 @@ instrument with several times of membership has a line for each:
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 
-from octopus.core.errors import ConfigError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
-from octopus.market_data.parse import read_fields
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA, UTC_INSTANT
 from octopus.market_data.settle import settle_actions, settle_bars
 from octopus.market_data.stamps import undated_listing
 from octopus.market_data.validate import validate_instruments
 from resources.sources.base import MarketData
-
-NAME = "files"
+from resources.sources.tables import NAME, Form, placed, read_table
 
 _PRICES = ("open", "high", "low", "close")
-
-
-@dataclass(frozen=True)
-class Form:
-    """Columns of one kind of file: those it must have, those it may have, those whose fields may not be empty."""
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    filled: tuple[str, ...]
+_DAYS = ("session",)
 
 
 BARS = Form(
@@ -145,11 +129,13 @@ class FileMarketData:
         """
         first = max(start, date.fromisoformat(FIRST_SESSION))
         digest = hashlib.sha256()
-        bars, rejects = self._read(self._bars, BARS, "bars", digest, numbers=(*_PRICES, "volume", "adj_close"))
+        bars, rejects = read_table(
+            self._bars, BARS, "bars", digest, numbers=(*_PRICES, "volume", "adj_close"), days=_DAYS
+        )
         held = bars["instrument"].unique().to_list()
         wanted = sorted(set(symbols) or set(held))
         rejects += [_absent("bars", symbol, self._bars) for symbol in wanted if symbol not in held]
-        settled = settle_bars([_of(bars, wanted)], first, end, sessions, self._now())
+        settled = settle_bars([self._of(bars, wanted)], first, end, sessions, self._now())
         listed, delistings, bad_instruments = self._listed(wanted, sessions, digest)
         acts, bad_actions = self._acts(wanted, digest)
         actions, refused = settle_actions([acts, delistings], first, end, sessions)
@@ -158,8 +144,8 @@ class FileMarketData:
             bars=settled.bars,
             actions=actions,
             rejects=[
-                *rejects, *(_placed(reject, self._bars) for reject in settled.rejects), *bad_instruments, *bad_actions,
-                *(_placed(reject, self._source_of(reject)) for reject in refused),
+                *rejects, *(placed(reject, self._bars) for reject in settled.rejects), *bad_instruments, *bad_actions,
+                *(placed(reject, self._source_of(reject)) for reject in refused),
             ],
             payload_hash=digest.hexdigest()[:32],
             adjusted=settled.adjusted,
@@ -173,8 +159,8 @@ class FileMarketData:
     def _acts(self, wanted: Sequence[str], digest: hashlib._Hash) -> tuple[pl.DataFrame, list[Reject]]:
         if self._actions is None:
             return pl.DataFrame(schema=_ACTION_COLUMNS), []
-        rows, rejects = self._read(self._actions, ACTIONS, "corporate_actions", digest, numbers=("value",))
-        return _of(rows, wanted), rejects
+        rows, rejects = read_table(self._actions, ACTIONS, "corporate_actions", digest, numbers=("value",), days=_DAYS)
+        return self._of(rows, wanted), rejects
 
     def _listed(
         self, wanted: Sequence[str], sessions: Sessions, digest: hashlib._Hash
@@ -185,11 +171,11 @@ class FileMarketData:
             rows = pl.DataFrame({"instrument": wanted}, schema={"instrument": pl.String})
             rejects: list[Reject] = []
         else:
-            rows, rejects = self._read(
+            rows, rejects = read_table(
                 self._instruments, INSTRUMENTS, "instruments", digest,
                 numbers=("lot_size", "tick_size", "delisting_value"), days=("member_from", "member_to", "delisted"),
             )  # fmt: skip
-        whole = _of(rows, wanted).with_columns(
+        whole = self._of(rows, wanted).with_columns(
             pl.lit(None, kind).alias(name) for name, kind in _INSTRUMENT_COLUMNS.items() if name not in rows.columns
         )
         unpriced = pl.col("delisted").is_not_null() & pl.col("delisting_value").is_null()
@@ -201,7 +187,7 @@ class FileMarketData:
         whole = whole.filter(~unpriced)
         good, bad = validate_instruments(self._described(whole, sessions))
         if self._instruments is not None:
-            rejects += [_placed(reject, self._instruments) for reject in unsaid + bad]
+            rejects += [placed(reject, self._instruments) for reject in unsaid + bad]
             missing = [symbol for symbol in wanted if symbol not in set(rows["instrument"])]
             rejects += [_absent("instruments", symbol, self._instruments) for symbol in missing]
         gone = whole.filter(pl.col("delisted").is_not_null()).select(
@@ -231,113 +217,8 @@ class FileMarketData:
             line="line",
         )
 
-    def _read(
-        self,
-        path: Path,
-        form: Form,
-        table: str,
-        digest: hashlib._Hash,
-        *,
-        numbers: Sequence[str] = (),
-        days: Sequence[str] = ("session",),
-    ) -> tuple[pl.DataFrame, list[Reject]]:
-        """Readable lines of one file with their numbers in ``line``, and the others."""
-        body = _bytes(path)
-        digest.update(body)
-        raw, rejects = _parquet(path, body) if path.suffix == ".parquet" else _csv(path, body, table)
-        raw = _columns(path, raw, form)
-        read, bad = read_fields(
-            raw, table=table, numbers=[name for name in numbers if name in raw.columns],
-            days=[name for name in days if name in raw.columns],
-            instants=[name for name in ("known_at",) if name in raw.columns], required=form.filled,
-        )  # fmt: skip
-        rejects += [_placed(reject, path) for reject in bad]
-        read_as = {*numbers, *days, "known_at", "line"}
-        texts = [pl.col(name).cast(pl.String) for name in read.columns if name not in read_as]
-        return read.with_columns(*texts, source=pl.lit(self._name)), rejects
-
-
-def _bytes(path: Path) -> bytes:
-    if path.suffix not in (".csv", ".parquet") and path.suffixes[-2:] != [".csv", ".gz"]:
-        raise ConfigError(where=NAME, field="path", value=str(path), remedy="name a .csv, .csv.gz or .parquet file")
-    try:
-        body = path.read_bytes()
-        return gzip.decompress(body) if path.suffix == ".gz" else body
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(
-            where=NAME, field="path", value=str(path),
-            remedy=f"it cannot be read ({type(error).__name__}): check that it is there, whole and readable",
-        ) from error  # fmt: skip
-
-
-def _parquet(path: Path, body: bytes) -> tuple[pl.DataFrame, list[Reject]]:
-    try:
-        frame = pl.read_parquet(io.BytesIO(body))
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(
-            where=NAME, field="path", value=str(path), remedy="it is no whole Parquet file: write it again"
-        ) from error
-    return frame.with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64)), []
-
-
-def _csv(path: Path, body: bytes, table: str) -> tuple[pl.DataFrame, list[Reject]]:
-    """All fields as texts with their line's number, and lines that do not have as many fields as the header."""
-    try:
-        lines = body.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            where=NAME, field="path", value=str(path), remedy="it is not UTF-8: save it as such"
-        ) from error
-    frame = pl.DataFrame({"text": lines}, schema={"text": pl.String}).with_columns(
-        line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
-    )
-    frame = frame.filter(pl.col("text").str.strip_chars() != "")
-    if frame.is_empty():
-        raise ConfigError(where=NAME, field="path", value=str(path), remedy="it is empty: give it a header line")
-    outside = pl.col("text").str.replace_all('"[^"]*"', "")
-    frame = frame.with_columns(commas=outside.str.count_matches(","), open=outside.str.contains('"', literal=True))
-    width = int(frame["commas"][0])
-    ragged = (pl.col("commas") != width) | pl.col("open")
-    reason = pl.when("open").then(pl.lit("a quote is not closed")).otherwise(
-        pl.format("it has {} fields and the header {}", pl.col("commas") + 1, pl.lit(width + 1))
-    )  # fmt: skip
-    bad = frame.filter(ragged).with_columns(reason=reason)
-    rejects = [
-        _placed(Reject(table, None, row["reason"], {"line": row["line"], "text": row["text"]}), path)
-        for row in bad.select("line", "text", "reason").to_dicts()
-    ]
-    sound = frame.filter(~ragged)
-    try:
-        fields = pl.read_csv("\n".join(sound["text"]).encode(), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        why = " ".join(str(error).split())[:120]
-        raise ConfigError(where=NAME, field="path", value=str(path), remedy=f"it is no CSV file: {why}") from error
-    return fields.with_columns(line=sound["line"][1:]), rejects
-
-
-def _columns(path: Path, frame: pl.DataFrame, form: Form) -> pl.DataFrame:
-    """The columns of ``form`` that the file has.
-
-    Raises:
-        ConfigError: it lacks a required one.
-    """
-    lacking = [name for name in form.required if name not in frame.columns]
-    if lacking:
-        held = ", ".join(name for name in frame.columns if name != "line")
-        raise ConfigError(
-            where=str(path), field=", ".join(lacking), value=None,
-            remedy=f"the file has no such column, only {held}: add it to the header, or rename yours",
-        )  # fmt: skip
-    return frame.select(*(name for name in (*form.required, *form.optional) if name in frame.columns), "line")
-
-
-def _of(rows: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
-    return rows.filter(pl.col("instrument").is_in(wanted))
-
-
-def _placed(reject: Reject, path: Path) -> Reject:
-    """``reject`` with the file and the line in its reason."""
-    return replace(reject, reason=f"{path.name} line {reject.payload.get('line')}: {reject.reason}")
+    def _of(self, rows: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
+        return rows.filter(pl.col("instrument").is_in(wanted)).with_columns(source=pl.lit(self._name))
 
 
 def _absent(table: str, symbol: str, path: Path) -> Reject:
