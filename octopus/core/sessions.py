@@ -107,6 +107,17 @@ class Sessions:
         rows = np.searchsorted(decided, instants.tz_convert("UTC").tz_localize(None).to_numpy(dtype="datetime64[ns]"))
         return _days(self.exchange)[rows]
 
+    def trade_date(self, instant: datetime) -> date:
+        """The session that a trade at ``instant`` belongs to: that of the exchange's local day, or the next one.
+
+        Prints of the closing auction come seconds to minutes after the bell; an instant at a close belongs to it.
+        """
+        local = instant.astimezone(_calendar(self.exchange).tz).date()
+        before = self.previous(local)
+        if instant <= self.close_utc(before):
+            return before
+        return local if self.is_session(local) else self.next(local)
+
     def last_decided(self, now: datetime) -> date:
         """The latest session whose decision time has come at ``now``."""
         decided = _decisions(self.exchange)

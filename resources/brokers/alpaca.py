@@ -1,0 +1,506 @@
+"""Alpaca: its trading API, through alpaca-py.
+
+Belongs here: what Alpaca's answers mean to the order path. Does not: deciding when to send, or again.
+
+What the venue gives: a client order id that must be unique in the account for ever (HTTP 422 "client_order_id must be
+unique", also after the first order ended), so a second send of an order is refused, and the first one is looked up: the
+guarantee is an idempotent key. Orders for an auction are market orders in whole shares with time in force ``opg`` (the
+open) or ``cls`` (the close); they lapse by themselves. Sources: Alpaca's documentation, "Placing Orders" and "Account
+Activities"; the field names of its recorded answers.
+
+alpaca-py sends a request again up to three times after HTTP 429 and 504, without a time limit, POSTs included: here it
+sends each request once (`_client`), and what may be asked again (reads) is asked by our own patience.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from octopus.core.errors import SourceUnavailableError
+from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
+from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.states import OrderState
+from resources.brokers.base import (
+    BrokerAccount,
+    BrokerError,
+    BrokerOrder,
+    BrokerUnavailableError,
+    Guarantee,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.sources.http import Access
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+
+NAME = "alpaca"
+PAPER_URL, LIVE_URL = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
+
+_SYMBOL = re.compile(r"[A-Z]{1,5}(\.[A-Z]{1,2})?")
+_TIME_IN_FORCE = {OrderType.MARKET_ON_OPEN: "opg", OrderType.MARKET_ON_CLOSE: "cls"}
+_PAGE = 100
+_ORDERS_PAGE = 500
+_READS = 4
+"""How often positions and cash are read until nothing moved in between."""
+
+_ENDED = {
+    "filled": OrderState.FILLED,
+    "canceled": OrderState.CANCELLED,
+    "replaced": OrderState.CANCELLED,
+    "expired": OrderState.EXPIRED,
+    "done_for_day": OrderState.EXPIRED,
+    "rejected": OrderState.REJECTED,
+}
+_STANDING = frozenset(
+    {
+        "new", "accepted", "pending_new", "accepted_for_bidding", "held", "calculated", "stopped", "suspended",
+        "pending_cancel", "pending_replace", "pending_review", "partially_filled",
+    }
+)  # fmt: skip
+_DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
+_DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
+_SPLITS = frozenset({"SSP", "SPLIT"})
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A request that did not succeed: ``status`` is None where no answer came."""
+
+    status: int | None
+    message: str
+    sent: bool
+
+
+class _RequestError(Exception):
+    def __init__(self, failure: _Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class AlpacaBroker:
+    """One account at Alpaca.
+
+    Attributes:
+        key, secret: of the account. paper: Alpaca's paper trading instead of its live one.
+        account_name: what we call the account.
+        sessions: the exchange's calendar, for when a corporate action took effect.
+        access: where requests go and how long they may take; its patience is for reads alone.
+        quotes: latest prices of instruments that are not held, by instrument; what it does not know stays out.
+        now: what time it is.
+    """
+
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+    account_name: str
+    sessions: Sessions
+    paper: bool = True
+    access: Access = field(default_factory=Access)
+    quotes: Callable[[Collection[str]], Mapping[str, Decimal]] = lambda _names: {}
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    name: str = NAME
+    guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+
+    def account(self) -> BrokerAccount:
+        """As `Broker.account`."""
+        told = self._read("/account")
+        return BrokerAccount(self.account_name, _text(told, "account_number"), _text(told, "currency"), self.paper)
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        """As `Broker.snapshot`: cash, positions and open orders that belong together.
+
+        Raises:
+            BrokerError: Alpaca could not be asked, has blocked the account, or orders filled each time it was read.
+        """
+        for _ in range(_READS):
+            taken = self.now()
+            before, orders, told, after = (
+                self._positions(), self._open_orders(), self._read("/account"), self._positions(),
+            )  # fmt: skip
+            if before == after:
+                _require_tradable(told)
+                held = {name: quantity for name, (quantity, _) in after.items()}
+                prices = {name: price for name, (_, price) in after.items() if price is not None}
+                wanted = [name for name in quoted if name not in prices]
+                prices |= self.quotes(wanted) if wanted else {}
+                cash = _number(told, "cash")
+                return AccountSnapshot(self.account_name, taken, cash, held, prices, orders)
+        raise BrokerError(f"alpaca: positions changed in each of {_READS} reads; try again when orders have filled")
+
+    def submit(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+    ) -> BrokerOrder:
+        """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
+        from alpaca.trading.enums import OrderSide, TimeInForce
+        from alpaca.trading.requests import MarketOrderRequest
+
+        if quantity != quantity.to_integral_value():
+            raise OrderRejectedError(
+                f"alpaca: {quantity} {instrument}: orders for an auction are in whole shares; set portfolio.fractional "
+                "to false"
+            )
+        symbol = venue_symbol(instrument)
+        request = MarketOrderRequest(
+            symbol=symbol, qty=float(quantity), side=OrderSide(side.value),
+            time_in_force=TimeInForce(_TIME_IN_FORCE[order_type]), client_order_id=client_order_id,
+        )  # fmt: skip
+        try:
+            with self._client() as client:
+                told = _asked(lambda: client.submit_order(request))
+        except _RequestError as error:
+            return self._not_accepted(error.failure, client_order_id, symbol, side, quantity)
+        try:
+            return _order(told)
+        except BrokerError as error:
+            # It was accepted, whatever else the answer says.
+            raise UncertainOutcomeError(str(error)) from error
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        """As `Broker.order`."""
+        with self._client() as client:
+            try:
+                return _order(_asked(lambda: client.get_order_by_client_id(client_order_id)))
+            except _RequestError as error:
+                if error.failure.status == 404:
+                    return None
+                raise _not_told(error.failure) from error
+
+    def cancel(self, client_order_id: str) -> None:
+        """As `Broker.cancel`."""
+        found = self.order(client_order_id)
+        if found is None:
+            return
+        with self._client() as client:
+            try:
+                _asked(lambda: client.cancel_order_by_id(found.broker_order_id))
+            except _RequestError as error:
+                # 404 and 422: it ended meanwhile.
+                if error.failure.status not in (404, 422):
+                    raise _not_told(error.failure) from error
+
+    def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        """As `Broker.fills`; a fill that Alpaca tells twice is one."""
+        told = list(self._activities("FILL", since))
+        ids = self._client_ids({_text(one, "order_id") for one in told}, since)
+        found = {_text(one, "id"): _fill(one, ids) for one in told}
+        kept = [fill for fill in found.values() if since is None or fill.at >= since]
+        return tuple(sorted(kept, key=lambda fill: (fill.at, fill.fill_id)))
+
+    def statement(self, since: datetime | None = None) -> Book:
+        """As `Broker.statement`. A dividend is booked by Alpaca on the day it is paid, and dated here to its ex-session
+        where its corporate actions tell it."""
+        snapshot = self.snapshot()
+        told = [one for one in self._activities(None, since) if one.get("activity_type") != "FILL"]
+        entries = {_text(one, "id"): entry for one in told if (entry := self._entry(one)) is not None}
+        ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.entry_id))
+        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """alpaca-py's client on a session of ours, which alone decides what is sent again."""
+        from alpaca.trading.client import TradingClient
+
+        base = self.access.base_url or (PAPER_URL if self.paper else LIVE_URL)
+        client = TradingClient(self.key, self.secret, paper=self.paper, raw_data=True, url_override=base)
+        # The URL is given to the client itself, so that the session rewrites nothing. Its patience never sends a POST
+        # or a DELETE again.
+        with replace(self.access, base_url=None).session(NAME) as session:
+            client._session = session
+            client._retry = 0
+            yield client
+
+    def _read(self, path: str, parameters: Mapping[str, object] | None = None) -> Any:
+        with self._client() as client:
+            try:
+                return _asked(lambda: client.get(path, dict(parameters or {})))
+            except _RequestError as error:
+                raise _not_told(error.failure) from error
+
+    def _not_accepted(
+        self, failure: _Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
+    ) -> BrokerOrder:
+        """What a send that brought no order came to."""
+        if not failure.sent or failure.status in (401, 429):
+            raise BrokerUnavailableError(f"alpaca: not sent: {failure.message}")
+        if failure.status == 422 and "client_order_id" in failure.message and "unique" in failure.message:
+            found = self._found(client_order_id)
+            if (found.instrument, found.side, found.quantity) == (our_symbol(symbol), side, quantity):
+                return found
+            raise OrderRejectedError(
+                f"alpaca: {client_order_id} is another order there ({found.side.value} {found.quantity} "
+                f"{found.instrument}); find out who sent it"
+            )
+        if failure.status in (400, 403, 404, 422):
+            raise OrderRejectedError(f"alpaca: refused: {failure.message}")
+        raise UncertainOutcomeError(f"alpaca: {failure.message}")
+
+    def _found(self, client_order_id: str) -> BrokerOrder:
+        try:
+            found = self.order(client_order_id)
+        except BrokerError as error:
+            raise UncertainOutcomeError(str(error)) from error
+        if found is None:
+            raise UncertainOutcomeError(f"alpaca: {client_order_id} is taken and not found; look it up again")
+        return found
+
+    def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
+        """Signed shares and mark by instrument."""
+        found = {}
+        for told in self._read("/positions"):
+            size = abs(_number(told, "qty"))
+            shares = -size if _text(told, "side") == "short" else size
+            price = _number(told, "current_price") if told.get("current_price") is not None else None
+            found[our_symbol(_text(told, "symbol"))] = (shares, price)
+        return found
+
+    def _open_orders(self) -> tuple[OpenOrder, ...]:
+        found = [_order(told) for told in self._orders({"status": "open"})]
+        return tuple(
+            OpenOrder(one.client_order_id, one.instrument, one.side, one.quantity - one.filled_quantity)
+            for one in found
+            if one.quantity > one.filled_quantity
+        )
+
+    def _orders(self, wanted: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
+        """Orders from the newest, page by page."""
+        until: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = self._read("/orders", {**wanted, "limit": _ORDERS_PAGE} | ({"until": until} if until else {}))
+            fresh = [one for one in page if _text(one, "id") not in seen]
+            yield from fresh
+            seen |= {_text(one, "id") for one in fresh}
+            if len(page) < _ORDERS_PAGE or not fresh:
+                return
+            until = _text(page[-1], "submitted_at")
+
+    def _client_ids(self, order_ids: set[str], since: datetime | None) -> dict[str, str]:
+        """Our ids of Alpaca's orders: activities name Alpaca's alone."""
+        left, found = set(order_ids), {}
+        after = {} if since is None else {"after": (since - timedelta(days=5)).isoformat()}
+        if left:
+            for told in self._orders({"status": "all", **after}):
+                if told["id"] in left:
+                    found[_text(told, "id")] = _text(told, "client_order_id")
+                    left.discard(told["id"])
+                if not left:
+                    break
+        for order_id in sorted(left):
+            found[order_id] = _text(self._read(f"/orders/{order_id}"), "client_order_id")
+        return found
+
+    def _activities(self, kind: str | None, since: datetime | None) -> Iterator[Mapping[str, Any]]:
+        """Activities from the oldest, page by page; from a day before ``since``, as some bear only a date."""
+        wanted: dict[str, object] = {"direction": "asc", "page_size": _PAGE}
+        if kind is not None:
+            wanted["activity_types"] = kind
+        if since is not None:
+            wanted["after"] = (since - timedelta(days=1)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seen: set[str] = set()
+        while True:
+            page = self._read("/account/activities", wanted)
+            fresh = [one for one in page if _text(one, "id") not in seen]
+            yield from fresh
+            seen |= {_text(one, "id") for one in fresh}
+            if len(page) < _PAGE or not fresh:
+                return
+            wanted["page_token"] = _text(page[-1], "id")
+
+    def _entry(self, told: Mapping[str, Any]) -> Entry | None:
+        """A movement that is no fill; None where Alpaca has not executed it, or has taken it back."""
+        if told.get("status") in ("canceled", "pending"):
+            return None
+        kind, symbol = _text(told, "activity_type"), told.get("symbol") or None
+        cash = _number(told, "net_amount") if told.get("net_amount") not in (None, "") else Decimal(0)
+        shares = _number(told, "qty") if told.get("qty") not in (None, "") else Decimal(0)
+        paid = date.fromisoformat(_text(told, "date")[:10])
+        note = " ".join(str(part) for part in (kind, told.get("description")) if part)
+        instrument = our_symbol(symbol) if symbol else None
+        if kind in _DIVIDENDS and instrument:
+            ex_session = self._ex_session(str(symbol), paid) or paid
+            at = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else _noon(ex_session)
+            return Entry(_text(told, "id"), EntryKind.DIVIDEND, instrument, Decimal(0), cash, at, note)
+        if kind in _SPLITS and instrument:
+            at = self.sessions.open_utc(paid) if self.sessions.is_session(paid) else _noon(paid)
+            return Entry(_text(told, "id"), EntryKind.SPLIT, instrument, shares, cash, at, note)
+        if kind in _DEPOSITS and not instrument:
+            flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
+            return Entry(_text(told, "id"), flow, None, Decimal(0), cash, _noon(paid), note)
+        # Fees, interest, taxes, transfers of shares, reorganisations: nobody but the broker can tell of them.
+        moved = shares if instrument and not cash else Decimal(0)
+        return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, _noon(paid), note)
+
+    def _ex_session(self, symbol: str, paid: date) -> date | None:
+        """The ex-date of the dividend that was paid on a day, as Alpaca announced it; None where it did not."""
+        wanted = {
+            "ca_types": "dividend", "symbol": symbol, "date_type": "payable_date",
+            "since": paid.isoformat(), "until": paid.isoformat(),
+        }  # fmt: skip
+        for told in self._read("/corporate_actions/announcements", wanted):
+            if told.get("payable_date") == paid.isoformat() and told.get("ex_date"):
+                return date.fromisoformat(str(told["ex_date"])[:10])
+        return None
+
+
+def venue_symbol(instrument: str) -> str:
+    """How Alpaca spells ``instrument``: a class of shares follows a point there (BRK-B is BRK.B).
+
+    Raises:
+        OrderRejectedError: it is no symbol of a US stock or fund.
+    """
+    symbol = re.sub(r"-(?=[A-Z]{1,2}$)", ".", instrument)
+    if not _SYMBOL.fullmatch(symbol):
+        raise OrderRejectedError(
+            f"alpaca: {instrument} is no symbol of a US stock or fund; give its ticker in config/universe.yaml"
+        )
+    return symbol
+
+
+def our_symbol(symbol: str) -> str:
+    """How we spell a symbol of Alpaca's."""
+    return symbol.replace(".", "-") if _SYMBOL.fullmatch(symbol) else symbol
+
+
+def _require_tradable(told: Mapping[str, Any]) -> None:
+    blocked = [name for name in ("account_blocked", "trading_blocked", "trade_suspended_by_user") if told.get(name)]
+    if blocked or told.get("status") != "ACTIVE":
+        why = ", ".join(blocked) or f"status {told.get('status')}"
+        raise BrokerError(f"alpaca: the account cannot trade: {why}; settle that with Alpaca")
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What Alpaca answered.
+
+    Raises:
+        _RequestError: it refused, or no whole answer came; it tells whether the request may have arrived.
+    """
+    import requests
+    from alpaca.common.exceptions import APIError
+
+    try:
+        return ask()
+    except APIError as error:
+        status = error.status_code
+        raise _RequestError(_Failure(status, f"HTTP {status}: {_said(str(error))}", sent=True)) from error
+    except SourceUnavailableError as error:
+        # Of our own patience: a wait that is too long, before or instead of an answer.
+        raise _RequestError(_Failure(429, str(error), sent=True)) from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+        raise _RequestError(_Failure(None, f"its address is wrong: {error}", sent=False)) from error
+    except requests.exceptions.RequestException as error:
+        kind = type(error).__name__
+        raise _RequestError(
+            _Failure(None, f"no answer ({kind}); check the network", sent=_may_have_left(error))
+        ) from error
+    except ValueError as error:
+        raise _RequestError(_Failure(None, "the answer is no JSON", sent=True)) from error
+
+
+def _not_told(failure: _Failure) -> BrokerError:
+    """The error of a question, which moves nothing: one that may pass can be asked again."""
+    passing = failure.status is None or failure.status == 429 or failure.status >= 500
+    return (BrokerUnavailableError if passing else BrokerError)(f"alpaca: {failure.message}")
+
+
+def _may_have_left(error: Exception) -> bool:
+    """Whether the request may have reached Alpaca: not where no connection came about."""
+    import requests
+    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
+
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.SSLError):
+        return False
+    reason = error.args[0] if error.args else None
+    cause = reason.reason if isinstance(reason, MaxRetryError) else reason
+    return not isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError)
+
+
+def _said(body: str) -> str:
+    """Alpaca's own words in an error's body."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return "an answer that is no JSON (a gateway's page?)"
+    return str(told.get("message", body))[:300] if isinstance(told, dict) else body[:300]
+
+
+def _order(told: Any) -> BrokerOrder:
+    """An order of Alpaca's.
+
+    Raises:
+        BrokerError: a field is missing or unreadable.
+    """
+    if not isinstance(told, dict):
+        raise BrokerError("alpaca: an answer that is no order; look the order up again")
+    status = _text(told, "status")
+    filled = _number(told, "filled_qty") if told.get("filled_qty") is not None else Decimal(0)
+    if status in _ENDED:
+        state = _ENDED[status]
+    elif status in _STANDING:
+        state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
+    else:
+        raise BrokerError(f"alpaca: order status {status!r} is not known; update the adapter")
+    reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else status
+    if told.get("replaced_by"):
+        reason = f"replaced by {told['replaced_by']}"
+    return BrokerOrder(
+        _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), Side(_text(told, "side")),
+        _number(told, "qty"), state, filled, reason,
+    )  # fmt: skip
+
+
+def _fill(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:
+    # Alpaca charges no commission on stocks; its other fees come as activities of their own.
+    side = Side.SELL if _text(told, "side").startswith("sell") else Side.BUY
+    return Fill(
+        _text(told, "id"), client_ids[_text(told, "order_id")], our_symbol(_text(told, "symbol")), side,
+        _number(told, "qty"), _number(told, "price"), Decimal(0), _instant(_text(told, "transaction_time")),
+    )  # fmt: skip
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name)
+    if value is None or value == "":
+        raise BrokerError(f"alpaca: an answer lacks {name}; the API may have changed, update the adapter")
+    return str(value)
+
+
+def _number(told: Mapping[str, Any], name: str) -> Decimal:
+    text = _text(told, name)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise BrokerError(f"alpaca: {name} = {text!r} is no number; the API may have changed") from None
+    if not number.is_finite():
+        raise BrokerError(f"alpaca: {name} = {text!r} is no amount; the API may have changed")
+    return number
+
+
+def _instant(text: str) -> datetime:
+    """An instant with up to nanoseconds, cut to microseconds."""
+    cut = re.sub(r"(\.\d{6})\d+", r"\1", text)
+    try:
+        instant = datetime.fromisoformat(cut)
+    except ValueError:
+        raise BrokerError(f"alpaca: {text!r} is no time; the API may have changed") from None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _noon(day: date) -> datetime:
+    """An instant of a day of which no time is told: the same day in New York."""
+    return datetime.combine(day, time(12), UTC)

@@ -1,0 +1,250 @@
+"""Alpaca's trading API over a real socket: an account, its orders and activities, and the ways in which it may fail.
+
+Fields and their spelling are those of Alpaca's recorded answers and its documentation ("Placing Orders", "Account
+Activities"); client order ids are unique for ever, and a second one is refused with HTTP 422.
+
+Faults, taken one for each POST of an order: ``ok``; ``accept_504`` and ``accept_drop`` (it stands, and the answer is a
+gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our patience); ``drop`` (it never arrived);
+``busy`` (429 with Retry-After, not accepted); ``refuse`` (403); ``html`` (accepted, answered with a web page).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+AUCTION = "2022-12-28T21:00:00.123456789Z"
+
+
+@dataclass
+class AlpacaVenue:
+    """One account; every method may be called by the test while the API serves it.
+
+    Attributes:
+        script: faults to come. posts: client order ids of every POST that arrived, accepted or not.
+        repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
+        stale: how often positions are told as they were before the fills.
+    """
+
+    cash: Decimal = Decimal(100_000)
+    script: list[str] = field(default_factory=list)
+    posts: list[str] = field(default_factory=list)
+    orders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    activities: list[dict[str, Any]] = field(default_factory=list)
+    positions: dict[str, Decimal] = field(default_factory=dict)
+    announcements: list[dict[str, Any]] = field(default_factory=list)
+    price: Decimal = Decimal(100)
+    slow_s: float = 1.0
+    status: str = "ACTIVE"
+    repeat_fills: bool = False
+    reverse_fills: bool = False
+    moving: int = 0
+    unauthorised: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _at: int = 0
+
+    def __enter__(self) -> AlpacaVenue:
+        venue = self
+
+        class Handler(_Handler):
+            house = venue
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def standing(self) -> list[dict[str, Any]]:
+        return list(self.orders.values())
+
+    def fill(self, client_order_id: str, quantity: Decimal | None = None) -> None:
+        """Execute an order, or a part of it."""
+        with self._lock:
+            order = self.orders[client_order_id]
+            left = Decimal(order["qty"]) - Decimal(order["filled_qty"])
+            part = left if quantity is None else quantity
+            sign = 1 if order["side"] == "buy" else -1
+            order["filled_qty"] = str(Decimal(order["filled_qty"]) + part)
+            done = part == left
+            order["status"] = "filled" if done else "partially_filled"
+            self.cash -= sign * part * self.price
+            self.positions[order["symbol"]] = self.positions.get(order["symbol"], Decimal(0)) + sign * part
+            self.activities.append(
+                {
+                    "id": f"{self._next()}::{uuid.uuid4()}", "activity_type": "FILL", "order_id": order["id"],
+                    "type": "fill" if done else "partial_fill", "price": str(self.price), "qty": str(part),
+                    "side": order["side"], "symbol": order["symbol"], "transaction_time": AUCTION,
+                    "leaves_qty": str(left - part), "cum_qty": order["filled_qty"], "order_status": order["status"],
+                }
+            )  # fmt: skip
+
+    def fill_all(self) -> None:
+        for name, order in list(self.orders.items()):
+            if order["status"] in ("accepted", "new", "partially_filled"):
+                self.fill(name)
+
+    def end(self, client_order_id: str, status: str) -> None:
+        with self._lock:
+            self.orders[client_order_id]["status"] = status
+
+    def book(self, kind: str, **fields: Any) -> None:
+        """An activity that is no fill."""
+        with self._lock:
+            told = {"id": f"{self._next()}::{uuid.uuid4()}", "activity_type": kind, "status": "executed", **fields}
+            self.activities.append(told)
+            self.cash += Decimal(str(fields.get("net_amount", 0)))
+
+    def _next(self) -> str:
+        self._at += 1
+        return f"20221228{self._at:09d}"
+
+    # -- the API -----------------------------------------------------------------------------------------------------
+
+    def post_order(self, body: dict[str, Any]) -> tuple[str, int, Any]:
+        """The fault, the status and the answer."""
+        with self._lock:
+            fault = self.script.pop(0) if self.script else "ok"
+            client_id = body["client_order_id"]
+            if fault == "drop":
+                return fault, 0, None
+            self.posts.append(client_id)
+            if fault == "busy":
+                return fault, 429, {"code": 42910000, "message": "rate limit exceeded"}
+            if fault == "refuse":
+                return fault, 403, {"code": 40310000, "message": "insufficient buying power"}
+            if client_id in self.orders:
+                return fault, 422, {"code": 40010001, "message": "client_order_id must be unique"}
+            self.orders[client_id] = order = {
+                "id": str(uuid.uuid4()), "client_order_id": client_id, "symbol": body["symbol"], "side": body["side"],
+                "qty": str(body["qty"]), "filled_qty": "0", "type": body["type"], "status": "accepted",
+                "time_in_force": body["time_in_force"], "asset_class": "us_equity", "replaced_by": None,
+                "submitted_at": f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z", "filled_avg_price": None,
+            }  # fmt: skip
+            return fault, 200, order
+
+    def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
+        with self._lock:
+            if self.unauthorised:
+                return 401, {"code": 40110000, "message": "request is not authorized"}
+            if path == "/v2/account":
+                blocks = dict.fromkeys(("account_blocked", "trading_blocked", "trade_suspended_by_user"), False)
+                told = {"account_number": "PA123", "currency": "USD", "cash": str(self.cash), "status": self.status}
+                return 200, told | blocks
+            if path == "/v2/positions":
+                return 200, self._told_positions()
+            if path == "/v2/orders":
+                return 200, self._told_orders(query)
+            if path == "/v2/orders:by_client_order_id":
+                found = self.orders.get(query["client_order_id"])
+                return (200, found) if found else (404, {"code": 40410000, "message": "order not found"})
+            if path.startswith("/v2/orders/"):
+                found = next((o for o in self.orders.values() if o["id"] == path.rsplit("/", 1)[1]), None)
+                return (200, found) if found else (404, {"code": 40410000, "message": "order not found"})
+            if path == "/v2/account/activities":
+                return 200, self._told_activities(query)
+            if path == "/v2/corporate_actions/announcements":
+                return 200, [one for one in self.announcements if one["symbol"] == query["symbol"]]
+        return 404, {"message": "endpoint not found"}
+
+    def delete(self, path: str) -> tuple[int, Any]:
+        with self._lock:
+            found = next((o for o in self.orders.values() if o["id"] == path.rsplit("/", 1)[1]), None)
+            if found is None:
+                return 404, {"message": "order not found"}
+            if found["status"] not in ("accepted", "new", "partially_filled"):
+                return 422, {"code": 42210000, "message": "order is not cancelable"}
+            found["status"] = "canceled"
+            return 204, None
+
+    def _told_positions(self) -> list[dict[str, Any]]:
+        if self.moving:
+            self.moving -= 1
+            self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
+        return [
+            {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short", "asset_class": "us_equity",
+             "current_price": str(self.price)}
+            for name, held in sorted(self.positions.items()) if held
+        ]  # fmt: skip
+
+    def _told_orders(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
+        if query.get("status", "open") == "open":
+            newest = [o for o in newest if o["status"] in ("accepted", "new", "partially_filled")]
+        if "until" in query:
+            newest = [o for o in newest if o["submitted_at"] < query["until"]]
+        return newest[: int(query.get("limit", 50))]
+
+    def _told_activities(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        told = [one for one in self.activities if query.get("activity_types") in (None, one["activity_type"])]
+        if self.repeat_fills:
+            told = [one for one in told for _ in range(2)]
+        if self.reverse_fills:
+            told = told[::-1]
+        if "page_token" in query:
+            at = max(place for place, one in enumerate(told) if one["id"] == query["page_token"])
+            told = told[at + 1 :]
+        return told[: int(query["page_size"])]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    house: AlpacaVenue
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self._answer(*self.house.get(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}))
+
+    def do_DELETE(self) -> None:
+        self._answer(*self.house.delete(self.path))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fault, status, answer = self.house.post_order(body)
+        if fault in ("drop", "accept_drop"):
+            self.close_connection = True
+            self.connection.close()
+            return
+        if fault == "accept_slow":
+            time.sleep(self.house.slow_s)
+        if fault in ("accept_504", "html"):
+            self._page(504 if fault == "accept_504" else 200)
+            return
+        self._answer(status, answer, {"Retry-After": "1"} if fault == "busy" else {})
+
+    def _page(self, status: int) -> None:
+        content = b"<html><body>Gateway</body></html>"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _answer(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+        content = b"" if answer is None else json.dumps(answer).encode()
+        try:
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        return

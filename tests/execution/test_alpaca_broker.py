@@ -1,0 +1,311 @@
+"""Alpaca through alpaca-py over a real socket: what each answer means, and one order for one intent whatever fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alpaca_venue import AlpacaVenue
+from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, order_ids, rows, store_plan
+
+from octopus.core.orders import OrderType, Side
+from octopus.execution.book import EntryKind
+from octopus.execution.states import OrderState
+from resources.brokers.alpaca import AlpacaBroker, our_symbol, venue_symbol
+from resources.brokers.base import (
+    BrokerError,
+    BrokerUnavailableError,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.execution_engine import EngineSettings
+from resources.sources.http import Access
+from resources.sources.patience import Patience
+from resources.warehouse.audit_log import verify
+
+D = Decimal
+TEN = D(10)
+NOON = OPEN + timedelta(hours=1)
+QUICK = Patience(attempts=2, base_s=0.01, total_s=0.05)
+
+
+@pytest.fixture
+def venue() -> Iterator[AlpacaVenue]:
+    with AlpacaVenue() as served:
+        served.book("CSD", net_amount="0", date="2022-12-01")
+        yield served
+
+
+def broker_at(venue: AlpacaVenue, **changes: Any) -> AlpacaBroker:
+    access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK)
+    return replace(AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access, now=lambda: NOON), **changes)
+
+
+def send(broker: AlpacaBroker, order_id: str = "o-1", quantity: Decimal = TEN, instrument: str = "AAA"):
+    return broker.submit(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+
+
+# -- what each answer means --------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_order_is_an_auction_order_under_our_id(venue):
+    sent = send(broker_at(venue))
+    assert (sent.client_order_id, sent.state, sent.quantity) == ("o-1", OrderState.ACCEPTED, D(10))
+    told = venue.orders["o-1"]
+    assert (told["type"], told["time_in_force"], told["side"], D(told["qty"])) == ("market", "cls", "buy", D(10))
+    broker_at(venue).submit("o-2", "BRK-B", Side.SELL, D(1), OrderType.MARKET_ON_OPEN, OPEN)
+    assert (venue.orders["o-2"]["time_in_force"], venue.orders["o-2"]["symbol"]) == ("opg", "BRK.B")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "stands"),
+    [
+        ("accept_504", UncertainOutcomeError, 1),
+        ("accept_drop", UncertainOutcomeError, 1),
+        ("accept_slow", UncertainOutcomeError, 1),
+        ("html", UncertainOutcomeError, 1),
+        ("drop", UncertainOutcomeError, 0),
+        ("busy", BrokerUnavailableError, 0),
+        ("refuse", OrderRejectedError, 0),
+    ],
+)
+def test_a_send_is_made_once_and_comes_to_exactly_one_outcome(venue, fault, error, stands):
+    venue.script = [fault]
+    with pytest.raises(error, match="alpaca"):
+        send(broker_at(venue))
+    assert len(venue.posts) == (0 if fault == "drop" else 1)
+    assert len(venue.standing()) == stands
+
+
+def test_nobody_listening_is_definitely_not_sent(venue):
+    broker = broker_at(venue)
+    closed = replace(broker, access=replace(broker.access, base_url="http://127.0.0.1:9"))
+    with pytest.raises(BrokerUnavailableError, match="not sent"):
+        send(closed)
+
+
+def test_a_second_send_under_one_id_gives_the_first_order(venue):
+    first, second = send(broker_at(venue)), send(broker_at(venue))
+    assert second == first
+    assert len(venue.standing()) == 1
+    with pytest.raises(OrderRejectedError, match="another order"):
+        send(broker_at(venue), quantity=D(11))
+
+
+def test_what_alpaca_cannot_trade_is_refused_before_it_is_sent(venue):
+    with pytest.raises(OrderRejectedError, match="whole shares"):
+        send(broker_at(venue), quantity=D("1.5"))
+    with pytest.raises(OrderRejectedError, match="no symbol"):
+        send(broker_at(venue), instrument="EUR/USD")
+    assert venue.posts == []
+
+
+def test_classes_of_shares_are_spelled_both_ways():
+    for ours, theirs in (("BRK-B", "BRK.B"), ("AAPL", "AAPL"), ("T", "T")):
+        assert (venue_symbol(ours), our_symbol(theirs)) == (theirs, ours)
+
+
+def test_an_order_is_found_by_our_id_or_is_not_there(venue):
+    broker = broker_at(venue)
+    assert broker.order("o-1") is None
+    send(broker)
+    venue.fill("o-1", D(4))
+    found = broker.order("o-1")
+    assert found is not None
+    assert (found.state, found.filled_quantity) == (OrderState.PARTIALLY_FILLED, D(4))
+    broker.cancel("o-1")
+    broker.cancel("o-1")
+    broker.cancel("unknown")
+    ended = broker.order("o-1")
+    assert ended is not None
+    assert (ended.state, ended.filled_quantity) == (OrderState.CANCELLED, D(4))
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("pending_new", OrderState.ACCEPTED), ("pending_cancel", OrderState.ACCEPTED), ("held", OrderState.ACCEPTED),
+        ("expired", OrderState.EXPIRED), ("done_for_day", OrderState.EXPIRED), ("rejected", OrderState.REJECTED),
+        ("replaced", OrderState.CANCELLED), ("filled", OrderState.FILLED),
+    ],
+)  # fmt: skip
+def test_every_status_of_alpaca_is_a_state_of_ours(venue, status, state):
+    send(broker_at(venue))
+    venue.end("o-1", status)
+    found = broker_at(venue).order("o-1")
+    assert found is not None
+    assert found.state is state
+
+
+def test_a_status_that_nobody_knows_is_an_error_and_no_guess(venue):
+    send(broker_at(venue))
+    venue.end("o-1", "teleported")
+    with pytest.raises(BrokerError, match="teleported"):
+        broker_at(venue).order("o-1")
+
+
+def test_the_snapshot_holds_shares_cash_prices_and_open_orders(venue):
+    broker = broker_at(venue, quotes=lambda names: {name: D(7) for name in names if name == "CCC"})
+    send(broker, "o-1", D(10))
+    venue.fill("o-1", D(4))
+    venue.positions["SHRT"] = D(-3)
+    seen = broker.snapshot(["AAA", "CCC", "DDD"])
+    assert seen.cash == D(100_000) - 4 * 100
+    assert dict(seen.positions) == {"AAA": D(4), "SHRT": D(-3)}
+    assert dict(seen.prices) == {"AAA": D(100), "SHRT": D(100), "CCC": D(7)}
+    assert [(o.client_order_id, o.remaining) for o in seen.open_orders] == [("o-1", D(6))]
+    assert seen.taken_at == NOON
+
+
+def test_a_snapshot_is_never_made_of_two_moments(venue):
+    venue.moving = 1
+    assert broker_at(venue).snapshot().positions == {"MOVE": D(1)}
+    venue.moving = 99
+    with pytest.raises(BrokerError, match="changed"):
+        broker_at(venue).snapshot()
+
+
+def test_a_blocked_account_and_a_wrong_key_say_so(venue):
+    venue.status = "ACCOUNT_CLOSED"
+    with pytest.raises(BrokerError, match="ACCOUNT_CLOSED"):
+        broker_at(venue).snapshot()
+    venue.unauthorised = True
+    with pytest.raises(BrokerError, match="not authorized") as told:
+        broker_at(venue).account()
+    assert "SECRET" not in f"{told.value}{broker_at(venue)!r}"
+
+
+def test_fills_come_once_in_order_with_our_ids_whatever_the_order_they_are_told_in(venue):
+    broker = broker_at(venue)
+    for number in range(3):
+        send(broker, f"o-{number}", D(10))
+        venue.fill(f"o-{number}", D(4))
+        venue.fill(f"o-{number}")
+    plain = broker.fills()
+    assert [(fill.client_order_id, fill.quantity) for fill in plain] == [
+        (f"o-{number}", quantity) for number in range(3) for quantity in (D(4), D(6))
+    ]
+    assert {fill.at for fill in plain} == {datetime(2022, 12, 28, 21, 0, 0, 123456, UTC)}
+    venue.repeat_fills = venue.reverse_fills = True
+    assert broker.fills() == plain
+
+
+def test_hundreds_of_fills_and_orders_come_page_by_page(venue):
+    broker = broker_at(venue)
+    for number in range(260):
+        venue.post_order({"client_order_id": f"o-{number}", "symbol": "AAA", "side": "buy", "qty": "1",
+                          "type": "market", "time_in_force": "cls"})  # fmt: skip
+        venue.orders[f"o-{number}"]["submitted_at"] = f"2022-12-28T15:{number // 60:02d}:{number % 60:02d}Z"
+        venue.fill(f"o-{number}")
+    assert {fill.client_order_id for fill in broker.fills()} == {f"o-{number}" for number in range(260)}
+
+
+def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue):
+    venue.announcements = [{"symbol": "KO", "payable_date": "2022-12-28", "ex_date": "2022-12-01"}]
+    venue.book("CSD", net_amount="500", date="2022-12-20")
+    venue.book("CSW", net_amount="-200", date="2022-12-21")
+    venue.book("DIV", net_amount="4.4", symbol="KO", qty="10", per_share_amount="0.44", date="2022-12-28")
+    venue.book("FEE", net_amount="-0.02", date="2022-12-28", description="TAF fee")
+    venue.book("SSP", symbol="KO", qty="10", net_amount="0", date="2022-12-28")
+    venue.activities.append({**venue.activities[-1], "id": "x", "status": "canceled"})
+    told = [(e.kind, e.instrument, e.quantity, e.cash, e.at.date()) for e in broker_at(venue).statement().entries]
+    assert told[1:] == [
+        (EntryKind.DIVIDEND, "KO", D(0), D("4.4"), date(2022, 12, 1)),
+        (EntryKind.DEPOSIT, None, D(0), D(500), date(2022, 12, 20)),
+        (EntryKind.WITHDRAWAL, None, D(0), D(-200), date(2022, 12, 21)),
+        (EntryKind.MANUAL, None, D(0), D("-0.02"), date(2022, 12, 28)),
+        (EntryKind.SPLIT, "KO", D(10), D(0), date(2022, 12, 28)),
+    ]
+
+
+def test_recorded_answers_are_understood(venue, test_data: Path):
+    recorded = json.loads((test_data / "wire" / "alpaca" / "alpaca_py_mocks.json").read_text())
+    by_test = {one["test"].rsplit("::", 1)[1]: one["body"] for one in recorded if "trading_client" in one["test"]}
+    order = by_test["test_get_order_by_client_id"]
+    venue.orders[order["client_order_id"]] = order
+    found = broker_at(venue).order(order["client_order_id"])
+    assert found is not None
+    assert (found.state, found.quantity, found.broker_order_id) == (OrderState.ACCEPTED, D(1), order["id"])
+    position = by_test["test_get_all_positions"][0]
+    venue.positions[position["symbol"]] = D(position["qty"])
+    assert broker_at(venue).snapshot().positions == {"AAPL": D(5)}
+
+
+# -- the order path ----------------------------------------------------------------------------------------------------
+
+NAMES = ("AAA", "BBB")
+BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
+
+
+def desk_at(url: str, venue: AlpacaVenue, tmp_path: Path) -> Desk:
+    clock = ManualClock(NOON)
+    broker = broker_at(venue, now=clock.now)
+    settings = EngineSettings(settle_timeout=timedelta(0))
+    desk = Desk(url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "audit.anchor", settings=settings)
+    desk.open()
+    return desk
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [], ["accept_504"], ["accept_drop"], ["accept_slow"], ["html"], ["drop"], ["accept_504", "ok", "drop"],
+        ["drop", "accept_drop", "accept_504"],
+    ],
+)  # fmt: skip
+def test_one_order_for_each_intent_whatever_becomes_of_the_sends(database_url, venue, tmp_path, script):
+    venue.script = list(script)
+    desk = desk_at(database_url, venue, tmp_path)
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert sorted(venue.orders) == sorted(order_ids(batch))
+    venue.fill_all()
+    with desk.engine() as engine:
+        assert engine.collect_fills(batch.batch_id).open_orders == ()
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert {name: D(10) for name in NAMES} == venue.positions
+    assert verify(database_url, desk.anchor).ok
+
+
+def test_a_busy_venue_stops_the_batch_and_the_next_attempt_sends_the_rest_once(database_url, venue, tmp_path):
+    venue.script = ["ok", "busy"]
+    desk = desk_at(database_url, venue, tmp_path)
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        assert "429" in engine.send(batch.batch_id, "run").stopped
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run-2")
+        engine.send(batch.batch_id, "run-2")
+    assert sorted(venue.orders) == sorted(order_ids(batch))
+
+
+def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(database_url, venue, tmp_path):
+    venue.cash = D(0)
+    venue.book("CSD", net_amount="100000", date="2022-12-27")
+    desk = desk_at(database_url, venue, tmp_path)
+    batch = store_plan(database_url, "acct", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    first, second = order_ids(batch)
+    venue.fill(first, D(4))
+    venue.end(first, "expired")
+    venue.end(second, "rejected")
+    with desk.engine() as engine:
+        engine.collect_fills(batch.batch_id)
+        navs = engine.update_positions("acct")
+        assert engine.reconcile("acct", EXECUTED) == ()
+    assert sorted(desk.states(batch).values()) == ["expired", "rejected"]
+    assert navs[EXECUTED].closing == D(100_000)
+    assert rows(database_url, "select instrument, quantity from execution.positions") == [
+        (venue.orders[first]["symbol"], D(4))
+    ]
