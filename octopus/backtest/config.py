@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octopus.core.costs import CostModel
 
+Execution = Literal["open", "close", "typical"]
+
 
 class BacktestConfig(BaseModel):
     """Period, money and execution of a simulation.
@@ -20,9 +22,19 @@ class BacktestConfig(BaseModel):
     Attributes:
         start, end: first and last session that may be decided; no end means the last of the panel.
         initial_cash: account currency.
-        execution: auction of the next session that fills the orders. Where the panel has no opening prices at all it
-            is the close.
+        execution: what of the next session fills the orders: its open, its close, or its typical price, the mean of
+            high, low and close, which stands in for the volume-weighted average that daily bars do not have. Where the
+            panel has no opening prices at all, open means the close.
         rebalance_sessions: a decision is made on every so many sessions; the daily run decides on every one.
+        limit_bps: orders become limit orders that far from the decision's close, to the trader's advantage, in basis
+            points: a buy fills at the limit, or at the open if that is lower, on a session whose low reaches it. None:
+            orders at any price. What does not fill expires.
+        participation_max: of a session's volume that one order may be, as a fraction; the rest expires. None: no cap.
+        impact: coefficient of the square-root law: a fill is worse by impact × daily volatility × √(shares / mean
+            daily volume), both as known at the decision. Source: Almgren, Thum, Hauptmann and Li, Direct Estimation of
+            Equity Market Impact (2005), whose exponent 0.6 is taken for a half. 0: none.
+        borrow_bps_year, financing_bps_year, interest_bps_year: paid on short positions and on debt, received on cash,
+            in basis points a year of 252 sessions, of what stood at the close before.
         costs: of trading; none means those that the decision itself expects.
         fractional: fractions of a share may be traded; none means as the portfolio's setting.
         benchmark_sessions: how often the equal-weight benchmark is rebalanced.
@@ -35,7 +47,13 @@ class BacktestConfig(BaseModel):
     start: date = date(2010, 1, 4)
     end: date | None = None
     initial_cash: float = Field(default=1_000_000, gt=0)
-    execution: Literal["open", "close"] = "open"
+    execution: Execution = "open"
+    limit_bps: float | None = Field(default=None, ge=0, le=5000)
+    participation_max: float | None = Field(default=None, gt=0, le=1)
+    impact: float = Field(default=0.0, ge=0, le=10)
+    borrow_bps_year: float = Field(default=0.0, ge=0, le=100_000)
+    financing_bps_year: float = Field(default=0.0, ge=0, le=100_000)
+    interest_bps_year: float = Field(default=0.0, ge=0, le=100_000)
     rebalance_sessions: int = Field(default=1, ge=1, le=252)
     costs: CostModel | None = None
     fractional: bool | None = None

@@ -1,22 +1,27 @@
 """The simulator: sessions one after the other, one decision function, fills in the next session.
 
-Belongs here: the account's life under decisions, costs, splits, dividends and delistings. Does not: deciding, sizing
-(sizing.py), measuring (metrics.py).
+Belongs here: running the account through decisions and telling what happened. Does not: the arithmetic of a session
+(kernel.py), deciding, sizing (sizing.py), measuring (metrics.py).
 
 The rules of the house, the same as the daily run's but for membership at the fill and for delistings, which only the
 simulator knows:
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
-- They fill in session t+1, at its open or close, moved against the trader by half the spread and the slippage;
-  the commission comes on top. Sells fill before buys; if cash then falls short, all buys are scaled down by one factor.
+- They fill in session t+1, at its open, close or typical price, moved against the trader by half the spread, the
+  slippage and, if configured, the impact; the commission comes on top. Sells fill before buys; if cash then falls
+  short, all buys are scaled down by one factor.
 - Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
-  a position in an instrument that is no member in t+1. Who is no member at a decision is sold in the session after it.
+  a position in an instrument that is no member in t+1, a limit that is not reached, and what is more than the cap on
+  volume. Who is no member at a decision is sold in the session after it.
 - A split changes the shares held on its ex-session before anything else; where shares are whole, the fraction is paid
   in cash at the last mark. A dividend pays cash on the shares held before the ex-session (told per share after the
-  split).
+  split); who is short owes it.
+- A change of symbol is nothing: the panel's columns are instruments, whatever their names were.
 - A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
   never traded again, whatever bears its name later.
-- A held instrument without a bar keeps its last mark, for ever if no delisting is known. Cash earns no interest.
+- A held instrument without a bar keeps its last mark, for ever if no delisting is known.
+- Interest on cash, financing of debt and the fee for borrowed shares accrue for each session, on what stood at the
+  close before; all are zero unless configured.
 """
 
 from __future__ import annotations
@@ -24,16 +29,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
 
 import numpy as np
 
-from octopus.backtest.config import BacktestConfig
-from octopus.backtest.sizing import Sizing, affordable, floor_to_lot, planned_changes
+from octopus.backtest import kernel
+from octopus.backtest.config import BacktestConfig, Execution
+from octopus.backtest.market import execution_of, market_of, rules_of
+from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
-from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
+from octopus.core.types import DateArray, FloatArray, IntArray
 from octopus.decision import DecisionConfig, Prepared, decide, prepare
 
 Decider = Callable[[int, FloatArray], FloatArray]
@@ -76,7 +82,9 @@ class BacktestResult:
         shares: held at the close, shape (T, N). marks: their prices, shape (T, N).
         price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received.
         redemptions: cash received for shares that were delisted, no fill of ``trades``.
-        costs: by kind (``spread_slippage``, ``commission``), account currency.
+        interest: received on cash.
+        costs: by kind (``spread_slippage``, ``commission``, ``impact``, ``borrow``, ``financing``), account currency.
+            The change of equity is price_pnl + dividends + interest − costs.
         turnover: buys plus sells at reference prices as a fraction of the previous close's equity.
         gross_return, net_return: of the session before and after costs, as fractions.
         fallbacks: sessions on which the optimiser found no solution, and what was done instead.
@@ -92,12 +100,13 @@ class BacktestResult:
     price_pnl: FloatArray
     dividends: FloatArray
     redemptions: FloatArray
+    interest: FloatArray
     costs: dict[str, FloatArray]
     turnover: FloatArray
     gross_return: FloatArray
     net_return: FloatArray
     trades: Trades
-    execution: Literal["open", "close"]
+    execution: Execution
     fallbacks: tuple[tuple[date, str], ...] = field(default=())
 
     @property
@@ -164,21 +173,37 @@ def simulate(
         MissingDataError: fewer than two sessions from ``config.start`` to ``config.end``, or another shape.
         RuinError: equity is not positive.
     """
-    if delisting is not None and delisting.shape != panel.close.shape:
-        raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
-    first, stop = _period(panel, config)
-    execution: Literal["open", "close"] = (
-        "open" if config.execution == "open" and bool(np.isfinite(panel.open[first:stop]).any()) else "close"
-    )
-    book = _Book(panel, first, stop, config.initial_cash, sizing, costs, execution, delisting)
-    for row in range(first, stop):
-        if row > first:
-            book.open_session(row)
-            book.execute(row)
-        book.close_session(row)
-        if (row - first) % config.rebalance_sessions == 0:
-            book.plan(row, decider(row, book.weights()))
-    return book.result(tuple(notes or ()))
+    run = _Run(panel, config, sizing, costs, delisting)
+    for row in range(run.first, run.stop):
+        run.step(row)
+        if (row - run.first) % config.rebalance_sessions == 0:
+            run.plan(row, decider(row, run.weights()))
+    return run.result(tuple(notes or ()))
+
+
+def simulate_targets(
+    panel: Panel,
+    targets: FloatArray,
+    config: BacktestConfig,
+    sizing: Sizing,
+    costs: CostModel,
+    delisting: FloatArray | None = None,
+) -> BacktestResult:
+    """Simulate targets that are known beforehand: `simulate` with a decider that reads them, bit for bit, and faster.
+
+    Args:
+        targets: weights decided after each close, shape (T, N) like the panel; NaN leaves a position.
+
+    Raises:
+        MissingDataError, RuinError: as `simulate`.
+    """
+    if targets.shape != panel.close.shape:
+        raise MissingDataError(f"targets have shape {targets.shape}, the panel {panel.close.shape}")
+    run = _Run(panel, config, sizing, costs, delisting)
+    wanted = np.full(run.shares.shape, np.nan)
+    chosen = np.arange(run.first, run.stop, config.rebalance_sessions)
+    wanted[chosen - run.first] = targets[chosen]
+    return run.all_at_once(wanted)
 
 
 def equal_weight_decider(panel: Panel) -> Decider:
@@ -228,167 +253,107 @@ def _period(panel: Panel, config: BacktestConfig) -> tuple[int, int]:
     return first, stop
 
 
-class _Book:
-    """The simulated account and its record; rows are the panel's, the record starts at ``first``."""
+class _Run:
+    """One simulated account and its record; rows are the panel's, the record starts at ``first``."""
 
     def __init__(
-        self,
-        panel: Panel,
-        first: int,
-        stop: int,
-        cash: float,
-        sizing: Sizing,
-        costs: CostModel,
-        execution: Literal["open", "close"],
-        delisting: FloatArray | None,
+        self, panel: Panel, config: BacktestConfig, sizing: Sizing, costs: CostModel, delisting: FloatArray | None
     ) -> None:
-        length, count = stop - first, len(panel.symbols)
-        self.panel, self.first, self.stop, self.sizing, self.costs, self.execution = (
-            panel, first, stop, sizing, costs, execution,
-        )  # fmt: skip
-        self.prices = panel.open if execution == "open" else panel.close
-        self.close = panel.close
-        self.cash, self.equity = cash, cash
-        self.held, self.pending = np.zeros(count), np.zeros(count)
-        self.mark = np.full(count, np.nan)
-        self.record = {
-            name: np.zeros(length)
-            for name in (
-                "equity", "cash", "price_pnl", "dividends", "redemptions", "spread_slippage", "commission", "turnover",
-            )
-        }  # fmt: skip
+        if delisting is not None and delisting.shape != panel.close.shape:
+            raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
+        self.panel, self.config = panel, config
+        self.first, self.stop = _period(panel, config)
+        self.execution = execution_of(panel, config, self.first, self.stop)
+        self.market = market_of(panel, config, self.execution, delisting)
+        self.rules = rules_of(sizing, costs, config)
+        length, count = self.stop - self.first, len(panel.symbols)
+        self.account = kernel.new_account(count, config.initial_cash)
+        self.record = np.zeros((length, kernel.KINDS))
         self.targets = np.full((length, count), np.nan)
         self.shares, self.marks = np.zeros((length, count)), np.full((length, count), np.nan)
-        self.fills: list[tuple[int, IntArray, FloatArray, FloatArray, FloatArray]] = []
-        self.actions = ((panel.split != 1.0) | (panel.dividend != 0.0)).any(axis=1)
-        self.outsiders: BoolArray = np.any(~panel.member, axis=1)
-        self.delisting = np.full((1, count), np.nan) if delisting is None else delisting
-        self.endings: BoolArray = np.zeros(len(panel.sessions), dtype=bool)
-        if delisting is not None:
-            self.endings = np.any(np.isfinite(delisting), axis=1)
-            ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
-            # On its last session it still trades; without a close no further order is planned.
-            self.close = np.where(ended, np.nan, self.close)
+        self.fills: list[FloatArray] = []
 
-    def open_session(self, row: int) -> None:
-        """Corporate actions of the session, on what was held before it."""
-        if not self.actions[row]:
-            return
-        split, at = self.panel.split[row], row - self.first
-        after = self.held * split
-        if not self.sizing.fractional:
-            fraction = np.where(split != 1.0, after - floor_to_lot(after, self.sizing.lot), 0.0)
-            # A fraction of a new share is worth the old mark divided by the ratio.
-            self.cash += float(np.where(fraction != 0, fraction * self.mark / split, 0.0).sum())
-            after = after - fraction
-        self.held = after
-        self.mark = self.mark / split
-        self.pending = np.where(split != 1.0, 0.0, self.pending)
-        dividends = float((self.held * self.panel.dividend[row]).sum())
-        self.cash += dividends
-        self.record["dividends"][at] = dividends
-
-    def execute(self, row: int) -> None:
-        """Fill what was planned at the close before."""
-        if not self.pending.any():
-            return
-        price = self.prices[row]
-        changes = np.where(np.isfinite(price), self.pending, 0.0)
-        if self.outsiders[row]:
-            larger = np.abs(self.held + changes) > np.abs(self.held)
-            changes = np.where(larger & ~self.panel.member[row], 0.0, changes)
-        self.pending = np.zeros(len(self.held))
-        reference = np.where(changes != 0, price, 0.0)
-        changes = affordable(changes, reference, self.cash, self.costs, self.sizing.lot)
+    def step(self, row: int) -> None:
+        """One session up to its close."""
         at = row - self.first
-        columns = np.flatnonzero(changes)
-        if not len(columns):
-            return
-        quantity, auction = changes[columns], reference[columns]
-        fill = auction * (1.0 + np.sign(quantity) * self.costs.price_move)
-        fees = np.maximum(np.abs(quantity) * fill * self.costs.commission_rate, self.costs.commission_min)
-        self.cash -= float((quantity * fill).sum() + fees.sum())
-        self.held = self.held + changes
-        record = self.record
-        record["spread_slippage"][at] = float((quantity * (fill - auction)).sum())
-        record["commission"][at] = float(fees.sum())
-        record["turnover"][at] = float((np.abs(quantity) * auction).sum()) / self.equity
-        # What was traded in the session earns from the auction to the close only.
-        record["price_pnl"][at] -= float((quantity * (auction - self.mark[columns])).sum())
-        order = np.argsort(quantity > 0, kind="stable")
-        self.fills.append((row, columns[order], quantity[order], fill[order], fees[order]))
+        if at > 0:
+            kernel.begin(row, at, self.market, self.rules, self.account, self.record)
+            if kernel.execute(row, at, self.market, self.rules, self.account, self.record):
+                self.fills.append(kernel.fills_of(row, self.account))
+        if not kernel.finish(row, at, self.market, self.account, self.record) > 0:
+            raise self._ruin(row)
+        self.shares[at], self.marks[at] = self.account.held, self.account.mark
 
-    def close_session(self, row: int) -> None:
-        """Mark at the close and record."""
-        at, close = row - self.first, self.close[row]
-        mark = np.where(np.isfinite(close), close, self.mark)
-        if self.endings[row]:
-            mark = np.where(np.isfinite(self.delisting[row]), self.delisting[row], mark)
-        holding = self.held != 0
-        self.record["price_pnl"][at] += float((self.held * (mark - self.mark))[holding].sum())
-        self.mark = mark
-        if self.endings[row]:
-            ended = holding & np.isfinite(self.delisting[row])
-            self.record["redemptions"][at] = float((self.held * mark)[ended].sum())
-            self.cash += self.record["redemptions"][at]
-            self.held = np.where(ended, 0.0, self.held)
-            holding = self.held != 0
-        self.equity = self.cash + float((self.held * mark)[holding].sum())
-        if not self.equity > 0:
-            raise RuinError(
-                f"equity is {self.equity:.2f} after {self.panel.sessions[row]}: the simulated account is ruined; "
-                "lower gross_max or check that day's prices"
-            )
-        self.record["equity"][at], self.record["cash"][at] = self.equity, self.cash
-        self.shares[at], self.marks[at] = self.held, mark
+    def all_at_once(self, targets: FloatArray) -> BacktestResult:
+        """Every session, with targets of shape (stop - first, N)."""
+        self.targets = targets
+        ruined, ledger = kernel.run(
+            self.first, self.stop, self.config.rebalance_sessions, targets, self.market, self.rules, self.account,
+            self.record, self.shares, self.marks,
+        )  # fmt: skip
+        if ruined >= 0:
+            raise self._ruin(ruined)
+        self.fills = [ledger]
+        return self.result(())
 
     def weights(self) -> FloatArray:
-        return np.where(self.held != 0, self.held * self.mark, 0.0) / self.equity
+        held = self.account.held
+        return np.asarray(np.where(held != 0, held * self.account.mark, 0.0) / self.account.money[1])
 
     def plan(self, row: int, targets: FloatArray) -> None:
         self.targets[row - self.first] = targets
-        self.pending = planned_changes(
-            targets, self.held, self.close[row], self.cash, self.equity, self.sizing, self.costs
+        kernel.plan(row, np.ascontiguousarray(targets, dtype=np.float64), self.market, self.rules, self.account)
+
+    def _ruin(self, row: int) -> RuinError:
+        return RuinError(
+            f"equity is {self.account.money[1]:.2f} after {self.panel.sessions[row]}: the simulated account is ruined; "
+            "lower gross_max or check that day's prices"
         )
 
     def result(self, notes: tuple[tuple[date, str], ...]) -> BacktestResult:
         record = self.record
-        before = np.concatenate([record["equity"][:1], record["equity"][:-1]])
-        costs = {kind: record[kind] for kind in ("spread_slippage", "commission")}
-        paid = costs["spread_slippage"] + costs["commission"]
+        equity = np.ascontiguousarray(record[:, kernel.EQUITY])
+        before = np.concatenate([equity[:1], equity[:-1]])
+        costs = {name: np.ascontiguousarray(record[:, kind]) for name, kind in _COSTS.items()}
+        paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
         return BacktestResult(
             symbols=self.panel.symbols,
             sessions=self.panel.sessions[self.first : self.stop],
-            equity=record["equity"],
-            cash=record["cash"],
+            equity=equity,
+            cash=np.ascontiguousarray(record[:, kernel.CASH]),
             targets=self.targets,
             shares=self.shares,
             marks=self.marks,
-            price_pnl=record["price_pnl"],
-            dividends=record["dividends"],
-            redemptions=record["redemptions"],
+            price_pnl=np.ascontiguousarray(record[:, kernel.PRICE_PNL]),
+            dividends=np.ascontiguousarray(record[:, kernel.DIVIDENDS]),
+            redemptions=np.ascontiguousarray(record[:, kernel.REDEMPTIONS]),
+            interest=np.ascontiguousarray(record[:, kernel.INTEREST]),
             costs=costs,
-            turnover=record["turnover"],
-            gross_return=(record["equity"] + paid) / before - 1.0,
-            net_return=record["equity"] / before - 1.0,
+            turnover=np.ascontiguousarray(record[:, kernel.TURNOVER]),
+            gross_return=(equity + paid) / before - 1.0,
+            net_return=equity / before - 1.0,
             trades=self._trades(),
             execution=self.execution,
             fallbacks=notes,
         )
 
     def _trades(self) -> Trades:
-        fills = self.fills
-        rows = np.concatenate([np.full(len(f[1]), f[0]) for f in fills]) if fills else np.zeros(0, dtype=np.int64)
-        columns = np.concatenate([f[1] for f in fills]) if fills else np.zeros(0, dtype=np.int64)
-        quantity, price, fees = (
-            np.concatenate([f[part] for f in fills]) if fills else np.zeros(0) for part in (2, 3, 4)
-        )
+        ledger = np.concatenate(self.fills) if self.fills else np.zeros((0, 6))
         return Trades(
-            session=self.panel.sessions[rows],
-            instrument=columns,
-            side=np.sign(quantity).astype(np.int64),
-            shares=np.abs(quantity),
-            price=price,
-            reference_price=self.prices[rows, columns],
-            fees=fees,
+            session=self.panel.sessions[ledger[:, 0].astype(np.int64)],
+            instrument=ledger[:, 1].astype(np.int64),
+            side=np.sign(ledger[:, 2]).astype(np.int64),
+            shares=np.abs(ledger[:, 2]),
+            price=ledger[:, 3].copy(),
+            reference_price=ledger[:, 4].copy(),
+            fees=ledger[:, 5].copy(),
         )
+
+
+_COSTS = {
+    "spread_slippage": kernel.SPREAD,
+    "commission": kernel.COMMISSION,
+    "impact": kernel.IMPACT,
+    "borrow": kernel.BORROW,
+    "financing": kernel.FINANCING,
+}

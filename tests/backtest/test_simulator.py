@@ -12,7 +12,9 @@ from conftest import make_panel, random_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octopus.backtest import kernel
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.market import market_of, rules_of
 from octopus.backtest.simulator import (
     BacktestResult,
     RuinError,
@@ -22,7 +24,7 @@ from octopus.backtest.simulator import (
     run_benchmarks,
     simulate,
 )
-from octopus.backtest.sizing import Sizing, affordable, planned_changes
+from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot
@@ -55,7 +57,7 @@ def wandering(seed: int, count: int):  # type: ignore[no-untyped-def]
 
 def assert_identity(result: BacktestResult) -> None:
     """Change of equity = price P&L + dividends − costs, and equity = cash + marked shares."""
-    explained = result.price_pnl + result.dividends - result.total_costs
+    explained = result.price_pnl + result.dividends + result.interest - result.total_costs
     np.testing.assert_allclose(np.diff(result.equity), explained[1:], rtol=0, atol=1e-6)
     held = np.where(result.shares != 0, result.shares * result.marks, 0.0).sum(axis=1)
     np.testing.assert_allclose(result.equity, result.cash + held, rtol=0, atol=1e-6)
@@ -257,11 +259,17 @@ def test_sizing_is_the_plan_of_the_daily_run(
     for order in orders:
         exact[names.index(order.instrument)] = float(order.signed_quantity)
     equity = float(snapshot.equity)
-    ours = planned_changes(targets, held, prices, cash, equity, Sizing.of(config), costs)
+    panel = make_panel(prices[None, :])
+    rules = rules_of(Sizing.of(config), costs, CLOSE)
+    account = kernel.new_account(count, cash)
+    account.held[:], account.money[1] = held, equity
+    kernel.plan(0, targets, market_of(panel, CLOSE, "close", None), rules, account)
+    ours = account.pending.copy()
     np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 if fractional else 1e-9)
     # And the rule after an overnight gap.
     gapped = np.round(prices * generator.uniform(0.8, 1.3, count), 3)
-    left = affordable(ours, gapped, cash, costs, float(config.lot))
+    left = ours.copy()
+    kernel.afford(left, gapped, np.full(count, costs.price_move), cash, rules)
     right = rebalance.affordable(
         {n: Decimal(repr(float(c))) for n, c in zip(names, ours, strict=True) if c},
         {n: Decimal(repr(float(p))) for n, p in zip(names, gapped, strict=True)},

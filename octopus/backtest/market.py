@@ -1,0 +1,110 @@
+"""What the kernel needs of a panel and of the settings, as arrays and numbers.
+
+Belongs here: translating. Does not: rules (kernel.py says what is done with them, simulator.py why).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octopus.backtest.config import BacktestConfig, Execution
+from octopus.backtest.kernel import Market, Rules
+from octopus.backtest.sizing import Sizing
+from octopus.core.costs import CostModel
+from octopus.core.errors import MissingDataError
+from octopus.core.panel import Panel
+from octopus.core.stats import SESSIONS_PER_YEAR
+from octopus.core.types import FloatArray
+from octopus.strategy import windows
+
+ADV_SESSIONS = 21
+SIGMA_SESSIONS = 63
+
+
+def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) -> Execution:
+    """The configured execution, or the close where the panel has no opening prices at all."""
+    if config.execution == "open" and not np.isfinite(panel.open[first:stop]).any():
+        return "close"
+    return config.execution
+
+
+def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delisting: FloatArray | None) -> Market:
+    """The panel as the kernel reads it.
+
+    Raises:
+        MissingDataError: a rule of ``config`` asks for data that the panel does not have.
+    """
+    none = np.full((1, 1), np.nan)
+    close, endings = panel.close, np.zeros(len(panel.sessions), dtype=bool)
+    if delisting is not None:
+        endings = np.any(np.isfinite(delisting), axis=1)
+        ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
+        # On its last session it still trades; without a close no further order is planned.
+        close = np.where(ended, np.nan, close)
+    _require(panel, config, execution)
+    has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
+    sized = config.impact > 0
+    return Market(
+        fill=_plain(_fill(panel, execution)),
+        opening=_plain(panel.open) if has_limit else none,
+        high=_plain(panel.high) if has_limit else none,
+        low=_plain(panel.low) if has_limit else none,
+        close=_plain(close),
+        split=_plain(panel.split),
+        dividend=_plain(panel.dividend),
+        member=np.ascontiguousarray(panel.member),
+        delisting=none if delisting is None else _plain(delisting),
+        volume=_plain(panel.volume) if has_volume else none,
+        adv=_plain(windows.mean(panel.volume, ADV_SESSIONS)) if sized else none,
+        sigma=_plain(windows.std(panel.total_return, SIGMA_SESSIONS)) if sized else none,
+        acts=((panel.split != 1.0) | (panel.dividend != 0.0)).any(axis=1),
+        outsiders=np.asarray(np.any(~panel.member, axis=1)),
+        endings=np.asarray(endings),
+    )
+
+
+def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig) -> Rules:
+    """The settings as the kernel reads them; yearly rates are spread over 252 sessions."""
+    a_session = 1e-4 / SESSIONS_PER_YEAR
+    return Rules(
+        lot=sizing.lot,
+        fractional=sizing.fractional,
+        long_only=sizing.long_only,
+        band=sizing.band,
+        least=sizing.least_notional,
+        buffer=sizing.cash_buffer,
+        move=costs.price_move,
+        rate=costs.commission_rate,
+        least_fee=costs.commission_min,
+        impact=config.impact,
+        participation=np.inf if config.participation_max is None else config.participation_max,
+        limit=np.nan if config.limit_bps is None else config.limit_bps * 1e-4,
+        borrow=config.borrow_bps_year * a_session,
+        financing=config.financing_bps_year * a_session,
+        interest=config.interest_bps_year * a_session,
+    )
+
+
+def _fill(panel: Panel, execution: Execution) -> FloatArray:
+    if execution == "typical":
+        return np.asarray((panel.high + panel.low + panel.close) / 3.0)
+    return panel.open if execution == "open" else panel.close
+
+
+def _require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+    asked = {
+        "execution: typical": (execution == "typical", panel.high),
+        "limit_bps": (config.limit_bps is not None, panel.low),
+        "participation_max": (config.participation_max is not None, panel.volume),
+        "impact": (config.impact > 0, panel.volume),
+    }
+    for name, (is_asked, values) in asked.items():
+        if is_asked and not np.isfinite(values).any():
+            raise MissingDataError(
+                f"backtest.{name} needs highs, lows or volumes, and the panel has none of them; leave it out, or take "
+                "a source that has them"
+            )
+
+
+def _plain(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values, dtype=np.float64)
