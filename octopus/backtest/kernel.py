@@ -89,7 +89,8 @@ class Account(NamedTuple):
 
     Attributes:
         held, pending: shares; mark: last price. money: cash and equity.
-        change, price, fee, reference: of the last session's fills; zero change for none.
+        change, price, fee, reference: of the last session's fills; zero change for none. move: fraction by which each
+            fill is worse than its reference.
     """
 
     held: FloatArray
@@ -100,11 +101,12 @@ class Account(NamedTuple):
     price: FloatArray
     fee: FloatArray
     reference: FloatArray
+    move: FloatArray
 
 
 def new_account(count: int, cash: float) -> Account:
     """An account with nothing but cash."""
-    zeros = [np.zeros(count) for _ in range(6)]
+    zeros = [np.zeros(count) for _ in range(7)]
     return Account(zeros[0], zeros[1], np.full(count, np.nan), np.array([cash, cash], dtype=np.float64), *zeros[2:])
 
 
@@ -119,18 +121,17 @@ def floor_to_lot(shares: float, lot: float) -> float:
 @njit(cache=True, nogil=True)
 def afford(change: FloatArray, price: FloatArray, move: FloatArray, cash: float, rules: Rules) -> None:
     """All purchases of ``change`` scaled down by one factor to what ``cash`` and the sales pay, costs included."""
-    power, cost, value, buys = cash, 0.0, 0.0, 0
+    power, cost, value, buys, rate, least = cash, 0.0, 0.0, 0, rules.rate, rules.least_fee
     for i in range(len(change)):
-        if change[i] == 0.0:
-            continue
-        signed = change[i] * price[i] * (1.0 + (move[i] if change[i] > 0 else -move[i]))
-        paid = max(abs(signed) * rules.rate, rules.least_fee)
-        if change[i] > 0:
-            cost += signed + paid
+        wanted = change[i]
+        if wanted > 0.0:
+            signed = wanted * price[i] * (1.0 + move[i])
+            cost += signed + max(signed * rate, least)
             value += signed
             buys += 1
-        else:
-            power -= signed + paid
+        elif wanted < 0.0:
+            signed = wanted * price[i] * (1.0 - move[i])
+            power -= signed + max(-signed * rate, least)
     if buys == 0 or cost <= power:
         return
     # The least commissions do not shrink with the orders: they are set aside first.
@@ -184,74 +185,97 @@ def _act(row: int, market: Market, rules: Rules, account: Account) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _executable(row: int, i: int, market: Market, rules: Rules, account: Account) -> None:
-    """How much of the pending order of ``i`` executes, and at which reference price."""
-    wanted, price = account.pending[i], market.fill[row, i]
-    if np.isfinite(rules.limit):
-        bound = account.mark[i] * (1.0 - rules.limit if wanted > 0 else 1.0 + rules.limit)
-        start = market.opening[row, i] if np.isfinite(market.opening[row, i]) else bound
-        if wanted > 0:
-            price = min(start, bound) if market.low[row, i] <= bound else math.nan
-        else:
-            price = max(start, bound) if market.high[row, i] >= bound else math.nan
-    if not np.isfinite(price):
-        return
-    if market.outsiders[row] and not market.member[row, i] and abs(account.held[i] + wanted) > abs(account.held[i]):
-        return
-    if np.isfinite(rules.participation):
-        volume = market.volume[row, i]
-        most = floor_to_lot(rules.participation * volume, rules.lot) if np.isfinite(volume) else 0.0
-        wanted = min(max(wanted, -most), most)
-    account.change[i], account.reference[i] = wanted, price
+def _at_any_price(row: int, market: Market, account: Account) -> int:
+    """What of the pending orders executes at the session's price; the number of orders."""
+    fill, pending, change, reference = market.fill[row], account.pending, account.change, account.reference
+    orders = 0
+    for i in range(len(pending)):
+        wanted, price = pending[i], fill[i]
+        pending[i] = 0.0
+        taken = wanted != 0.0 and np.isfinite(price)
+        change[i] = wanted if taken else 0.0
+        reference[i] = price if taken else 0.0
+        orders += taken
+    return orders
 
 
 @njit(cache=True, nogil=True)
-def _moves(row: int, market: Market, rules: Rules, account: Account) -> FloatArray:
-    """Fraction by which each fill is worse than its reference: spread, slippage and impact."""
-    count = len(account.change)
-    moves = np.full(count, rules.move)
+def _at_a_limit(row: int, market: Market, rules: Rules, account: Account) -> int:
+    """What of the pending orders executes at the limit or, where the market opens beyond it, at the open."""
+    opening, high, low = market.opening[row], market.high[row], market.low[row]
+    pending, change, reference = account.pending, account.change, account.reference
+    orders = 0
+    for i in range(len(pending)):
+        wanted = pending[i]
+        pending[i] = change[i] = 0.0
+        if wanted == 0.0:
+            continue
+        bound = account.mark[i] * (1.0 - rules.limit if wanted > 0 else 1.0 + rules.limit)
+        start = opening[i] if np.isfinite(opening[i]) else bound
+        if (wanted > 0 and low[i] <= bound) or (wanted < 0 and high[i] >= bound):
+            change[i], reference[i] = wanted, min(start, bound) if wanted > 0 else max(start, bound)
+            orders += 1
+    return orders
+
+
+@njit(cache=True, nogil=True)
+def _curb(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """Orders of non-members that would enlarge a position, and what is beyond the cap on volume, expire."""
+    capped = np.isfinite(rules.participation)
+    for i in range(len(account.change)):
+        wanted = account.change[i]
+        if not market.member[row, i] and abs(account.held[i] + wanted) > abs(account.held[i]):
+            wanted = 0.0
+        if capped and wanted != 0.0:
+            volume = market.volume[row, i]
+            most = floor_to_lot(rules.participation * volume, rules.lot) if np.isfinite(volume) else 0.0
+            wanted = min(max(wanted, -most), most)
+        account.change[i] = wanted
+
+
+@njit(cache=True, nogil=True)
+def _spread_and_impact(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """How much worse each fill is than its reference."""
+    account.move[:] = rules.move
     if rules.impact > 0.0:
-        for i in range(count):
-            if account.change[i] != 0.0:
-                adv, sigma = market.adv[row - 1, i], market.sigma[row - 1, i]
-                if adv > 0.0 and sigma >= 0.0:
-                    moves[i] += rules.impact * sigma * math.sqrt(abs(account.change[i]) / adv)
-    return moves
+        for i in range(len(account.change)):
+            adv, sigma = market.adv[row - 1, i], market.sigma[row - 1, i]
+            if account.change[i] != 0.0 and adv > 0.0 and sigma >= 0.0:
+                account.move[i] += rules.impact * sigma * math.sqrt(abs(account.change[i]) / adv)
 
 
 @njit(cache=True, nogil=True)
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
-    count = len(account.held)
-    account.change[:] = 0.0
-    some = False
-    for i in range(count):
-        if account.pending[i] != 0.0:
-            _executable(row, i, market, rules, account)
-            account.pending[i] = 0.0
-            some = some or account.change[i] != 0.0
-    if not some:
+    limited = np.isfinite(rules.limit)
+    orders = _at_a_limit(row, market, rules, account) if limited else _at_any_price(row, market, account)
+    if orders == 0:
         return 0
-    moves = _moves(row, market, rules, account)
-    afford(account.change, account.reference, moves, account.money[0], rules)
+    if market.outsiders[row] or np.isfinite(rules.participation):
+        _curb(row, market, rules, account)
+    _spread_and_impact(row, market, rules, account)
+    change, reference, moves, held, mark = (
+        account.change, account.reference, account.move, account.held, account.mark,
+    )  # fmt: skip
+    afford(change, reference, moves, account.money[0], rules)
     spent, spread, impact, fees, traded, moved, fills = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
-    for i in range(count):
-        quantity = account.change[i]
+    for i in range(len(change)):
+        quantity = change[i]
         if quantity == 0.0:
             continue
-        reference, sign = account.reference[i], 1.0 if quantity > 0 else -1.0
-        price = reference * (1.0 + sign * moves[i])
+        at_auction = reference[i]
+        price = at_auction * (1.0 + moves[i]) if quantity > 0 else at_auction * (1.0 - moves[i])
         fee = max(abs(quantity) * price * rules.rate, rules.least_fee)
         account.price[i], account.fee[i] = price, fee
         spent += quantity * price + fee
         fees += fee
-        part = abs(quantity) * reference
+        part = abs(quantity) * at_auction
         spread += part * rules.move
         impact += part * (moves[i] - rules.move)
         traded += part
         # What was traded in the session earns from its execution to the close only.
-        moved += quantity * (reference - account.mark[i])
-        account.held[i] += quantity
+        moved += quantity * (at_auction - mark[i])
+        held[i] += quantity
         fills += 1
     account.money[0] -= spent
     record[at, SPREAD], record[at, IMPACT], record[at, COMMISSION] = spread, impact, fees
@@ -263,53 +287,65 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
 @njit(cache=True, nogil=True)
 def finish(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
     """Mark at the close, redeem what was delisted, record; the equity."""
-    ends = market.endings[row]
-    moved, value, redeemed = 0.0, 0.0, 0.0
-    for i in range(len(account.held)):
-        close, held = market.close[row, i], account.held[i]
-        mark = close if np.isfinite(close) else account.mark[i]
-        ended = ends and np.isfinite(market.delisting[row, i])
-        if ended:
-            mark = market.delisting[row, i]
-        if held != 0.0:
-            moved += held * (mark - account.mark[i])
-            if ended:
-                redeemed += held * mark
-                account.held[i] = 0.0
-            else:
-                value += held * mark
-        account.mark[i] = mark
+    redeemed = 0.0
+    if market.endings[row]:
+        redeemed = _redeem(row, at, market, account, record)
+    close, held, marks = market.close[row], account.held, account.mark
+    moved, value = 0.0, 0.0
+    for i in range(len(held)):
+        mark = close[i] if np.isfinite(close[i]) else marks[i]
+        if held[i] != 0.0:
+            moved += held[i] * (mark - marks[i])
+            value += held[i] * mark
+        marks[i] = mark
     account.money[0] += redeemed
     account.money[1] = account.money[0] + value
     record[at, PRICE_PNL] += moved
-    record[at, REDEMPTIONS] = redeemed
     record[at, EQUITY], record[at, CASH] = account.money[1], account.money[0]
     return float(account.money[1])
 
 
 @njit(cache=True, nogil=True)
+def _redeem(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
+    """Shares of what was delisted become cash."""
+    redeemed = 0.0
+    for i in range(len(account.held)):
+        last = market.delisting[row, i]
+        if np.isfinite(last):
+            if account.held[i] != 0.0:
+                record[at, PRICE_PNL] += account.held[i] * (last - account.mark[i])
+                redeemed += account.held[i] * last
+                account.held[i] = 0.0
+            account.mark[i] = last
+    record[at, REDEMPTIONS] = redeemed
+    return redeemed
+
+
+@njit(cache=True, nogil=True)
 def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: Account) -> None:
     """Orders from target weights at the close; NaN leaves a position. See `octopus.portfolio.rebalance.plan_orders`."""
-    count = len(account.held)
-    cash, equity = account.money[0], account.money[1]
+    close, held, pending, reference = market.close[row], account.held, account.pending, account.reference
+    cash, equity, lot = account.money[0], account.money[1], rules.lot
     least = max(rules.band * equity, rules.least)
-    moves = np.full(count, rules.move)
-    for i in range(count):
-        price, target, held = market.close[row, i], targets[i], account.held[i]
-        account.pending[i], account.reference[i] = 0.0, 1.0
+    for i in range(len(held)):
+        price, target = close[i], targets[i]
         if not (np.isfinite(target) and price > 0.0):
+            pending[i], reference[i] = 0.0, 1.0
             continue
-        account.reference[i] = price
+        reference[i] = price
         if target == 0.0:
-            change = -held if rules.fractional else floor_to_lot(-held, rules.lot)
+            change = -held[i] if rules.fractional else floor_to_lot(-held[i], lot)
         else:
-            change = floor_to_lot(target * equity / price - held, rules.lot)
+            change = target * equity / price - held[i]
+            if lot > 0.0:
+                change = floor_to_lot(change, lot)
             if abs(change) * price < least:
                 change = 0.0
         if rules.long_only:
-            change = max(change, -max(held, 0.0))
-        account.pending[i] = change
-    afford(account.pending, account.reference, moves, cash - rules.buffer * equity, rules)
+            change = max(change, -max(held[i], 0.0))
+        pending[i] = change
+    account.move[:] = rules.move
+    afford(pending, reference, account.move, cash - rules.buffer * equity, rules)
 
 
 @njit(cache=True, nogil=True)
