@@ -239,7 +239,12 @@ def run_benchmarks(
     }
 
 
-def _period(panel: Panel, config: BacktestConfig) -> tuple[int, int]:
+def period(panel: Panel, config: BacktestConfig) -> tuple[int, int]:
+    """Rows of the panel that are simulated, half-open.
+
+    Raises:
+        MissingDataError: fewer than two.
+    """
     first = int(np.searchsorted(panel.sessions, np.datetime64(config.start, "D")))
     stop = len(panel.sessions)
     if config.end is not None:
@@ -262,7 +267,7 @@ class _Run:
         if delisting is not None and delisting.shape != panel.close.shape:
             raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
         self.panel, self.config = panel, config
-        self.first, self.stop = _period(panel, config)
+        self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
         self.market = market_of(panel, config, self.execution, delisting)
         self.rules = rules_of(sizing, costs, config)
