@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse lint format nlp timescaledb clean
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests lint format nlp timescaledb clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,12 @@ bench-texts: setup  ## how well texts are read: tone, instruments, copies, on re
 
 bench-warehouse: setup  ## appends into a real TimescaleDB beside a bare COPY and an upsert; needs `make timescaledb`
 	@OCTOPUS_TEST_TIMESCALE_URL="$$(deploy/timescaledb/dev-server start)" $(BIN)/python -m benchmarks.warehouse
+
+bench-features: setup  ## Alpha158 beside Qlib, where it is at hand
+	$(BIN)/python -m benchmarks.features
+
+bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt, where they are at hand
+	$(BIN)/python -m benchmarks.backtests
 
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -60,7 +60,7 @@ def measured(work: str, command: list[str], environment: dict[str, str]) -> Run:
         process = subprocess.Popen(command, stdout=output, env=os.environ | environment, cwd=ROOT)
         watched, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
-            peak = max(peak, _resident(watched))
+            peak = max(peak, resident(watched))
             time.sleep(0.05)
         output.seek(0)
         lines = output.read().split("\n")
@@ -69,7 +69,8 @@ def measured(work: str, command: list[str], environment: dict[str, str]) -> Run:
     return Run(work, float(lines[-2]), peak / 1e6)
 
 
-def _resident(process: object) -> int:
+def resident(process: object) -> int:
+    """Bytes of a process and its children."""
     import psutil
 
     assert isinstance(process, psutil.Process)

@@ -5,9 +5,9 @@ by the published protocol. Does not: any feature, model or rule of its own.
 
 Protocol (Xu and Cohen, Stock Movement Prediction from Tweets and Historical Prices, ACL 2018): a sample is a stock and
 a day of 2014 or 2015 with seven bars before it; its class is the sign of the move of the adjusted close, and moves of
-at least -0.5 % and less than 0.55 % are left out. Days up to 2015-07-31 train, up to 2015-09-30 choose, up to 2015-12-31
-test. The paper dates a tweet by its file, of which one in ten was written after that day's close; here a tweet counts
-from the minute it was written, and a day's features are those known at the close of the day before.
+at least -0.5 % and less than 0.55 % are left out. Days up to 2015-07-31 train, those up to 2015-09-30 choose, those up
+to 2015-12-31 test. The paper dates a tweet by its file, of which one in ten was written after that day's close; here a
+tweet counts from the minute it was written, and a day's features are those known at the close of the day before.
 """
 
 from __future__ import annotations

@@ -1,0 +1,190 @@
+"""`python -m benchmarks.backtests`: a daily rebalance and a sweep, ours beside vectorbt and bt.
+
+Belongs here: making prices, running both sides in processes of their own, comparing their ledgers and printing. Does
+not: rules (octopus/backtest), asserting times.
+
+The peers are no dependencies: `python -m venv FOLDER && FOLDER/bin/pip install vectorbt==1.2.0 bt`, and
+OCTOPUS_BENCH_BACKTEST=FOLDER. vectorbt's licence (Commons Clause) allows measuring beside it, not selling it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.backtest_peer import CASH, FEES, INVESTED, crossings, running_total
+from benchmarks.features import resident
+from octopus.core.types import FloatArray
+
+ROOT = Path(__file__).parent.parent
+HOW = "python -m venv FOLDER && FOLDER/bin/pip install vectorbt==1.2.0 bt, and set OCTOPUS_BENCH_BACKTEST=FOLDER"
+SESSIONS = 2520
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One side: seconds to import, of the first run (compiling where it must) and of a warm one, and peak MB."""
+
+    imported: float
+    first: float
+    warm: float
+    megabytes: float
+
+
+def prices(symbols: int, seed: int = 0) -> FloatArray:
+    """Random walks, shape (T, N)."""
+    steps = np.random.default_rng(seed).normal(0.0003, 0.02, (SESSIONS, symbols))
+    return np.asarray(100 * np.exp(np.cumsum(steps, axis=0)))
+
+
+def watched(command: list[str], environment: dict[str, str] | None = None) -> Timed:
+    """Run a command whose last line is its seconds, and watch its memory."""
+    import psutil
+
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, env=os.environ | (environment or {}), cwd=ROOT)
+        seen, peak = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            peak = max(peak, resident(seen))
+            time.sleep(0.02)
+        output.seek(0)
+        lines = output.read().strip().split("\n")
+    if process.returncode:
+        raise SystemExit(f"ended with {process.returncode}: {' '.join(command)}")
+    imported, first, warm = map(float, lines[-1].split())
+    return Timed(imported, first, warm, peak / 1e6)
+
+
+def ours(job: str, source: str, target: str) -> None:
+    """Our side, in the process that is measured."""
+    started = time.perf_counter()
+    from octopus.backtest import simulator, sweep
+    from octopus.backtest.config import BacktestConfig
+    from octopus.backtest.sizing import Sizing
+    from octopus.core.costs import CostModel
+
+    imported = time.perf_counter() - started
+    with np.load(source) as archive:
+        given = {name: archive[name] for name in archive.files}
+    panel = panel_of(given["close"])
+    config = BacktestConfig(start=date(2010, 1, 4), execution="close", initial_cash=CASH)
+    sizing = Sizing(lot=0.0, fractional=True, band=0.0, least_notional=0.0, cash_buffer=0.0, long_only=True)
+    costs = CostModel(commission_bps=FEES * 1e4, half_spread_bps=0, slippage_bps=0)
+
+    def rebalance() -> dict[str, Any]:
+        made = simulator.simulate_targets(panel, given["targets"], config, sizing, costs)
+        rows = np.searchsorted(panel.sessions, made.trades.session)
+        return {"final": made.equity[-1:], "row": rows, "column": made.trades.instrument, "fees": made.trades.fees,
+                "size": made.trades.side * made.trades.shares, "price": made.trades.price}  # fmt: skip
+
+    def many() -> dict[str, Any]:
+        sets = [{"fast": int(a), "slow": int(b)} for a, b in zip(given["fast"], given["slow"], strict=True)]
+        total = running_total(given["close"])
+        found = sweep.sweep(
+            panel, sets, lambda p: crossings(total, p["fast"], p["slow"]), config, sizing, costs,
+            workers=os.cpu_count() or 1,
+        )  # fmt: skip
+        finals = {one.key: one.final_equity for one in found}
+        return {"final": np.array([finals[sweep.parameter_key(chosen)] for chosen in sets])}
+
+    seconds, answer = [], {}
+    for _ in range(5 if job == "rebalance" else 2):
+        started = time.perf_counter()
+        answer = (rebalance if job == "rebalance" else many)()
+        seconds.append(time.perf_counter() - started)
+    np.savez(target, **answer)
+    print(imported, seconds[0], float(np.median(seconds[1:])))
+
+
+def panel_of(close: FloatArray) -> Any:
+    """A panel of closes and nothing else."""
+    from octopus.core.panel import Panel
+
+    empty, ones = np.full(close.shape, np.nan), np.ones(close.shape)
+    return Panel(
+        sessions=np.datetime64("2010-01-04") + np.arange(len(close)),
+        symbols=tuple(f"S{number:03d}" for number in range(close.shape[1])),
+        close=close, total_return=empty, open=empty, high=empty, low=empty, volume=empty, sentiment=empty,
+        member=np.ones(close.shape, dtype=bool), split=ones, dividend=np.zeros(close.shape), price_basis="raw",
+    )  # fmt: skip
+
+
+def ledgers_differ(left: Any, right: Any) -> str:
+    """What differs between two ledgers of trades; empty where every trade is the same."""
+    order = [np.lexsort((one["column"], one["row"])) for one in (left, right)]
+    if len(order[0]) != len(order[1]):
+        return f"{len(order[0]):,} and {len(order[1]):,} trades"
+    for name, tolerance in (("row", 0), ("column", 0), ("size", 1e-6), ("price", 1e-9), ("fees", 1e-6)):
+        gap = np.abs(left[name][order[0]] - right[name][order[1]]).max()
+        if gap > tolerance:
+            return f"{name} by up to {gap:.3g}"
+    return ""
+
+
+def rows(folder: Path, peers: Path | None) -> Iterator[dict[str, Any]]:
+    """Each job by each side."""
+    generator = np.random.default_rng(1)
+    weights = generator.dirichlet(np.ones(500), SESSIONS) * INVESTED
+    fast, slow = generator.integers(2, 60, 1000), generator.integers(61, 250, 1000)
+    jobs = {
+        "rebalance": ("500 assets × 2520 days, daily rebalance", {"close": prices(500), "targets": weights}),
+        "sweep": ("1000 parameter sets × 100 symbols × 2520 days", {"close": prices(100), "fast": fast, "slow": slow}),
+    }
+    for job, (size, arrays) in jobs.items():
+        source = folder / f"{job}.npz"
+        np.savez(source, **arrays)  # type: ignore[arg-type]
+        mine = watched([sys.executable, "-m", "benchmarks.backtests", "ours", job, str(source), str(folder / "o.npz")])
+        yield {"work": job, "size": size, "side": "octopus", **mine.__dict__, "note": ""}
+        for peer in ("vectorbt", "bt") if job == "rebalance" else ("vectorbt",):
+            if peers is None:
+                continue
+            script = [str(ROOT / "benchmarks" / "backtest_peer.py"), peer, job, str(source), str(folder / "p.npz")]
+            theirs = watched([str(peers / "bin" / "python"), *script])
+            yield {"work": job, "size": size, "side": peer, **theirs.__dict__,
+                   "note": _note(folder, peer, job)}  # fmt: skip
+
+
+def _note(folder: Path, peer: str, job: str) -> str:
+    with np.load(folder / "o.npz") as left, np.load(folder / "p.npz") as right:
+        gap = float(np.abs(left["final"] - right["final"]).max())
+        if peer == "bt":
+            return f"fills on the close that decides; its final value is another by {gap:,.0f}"
+        trades = ledgers_differ(left, right) if job == "rebalance" else ""
+        said = f"final values differ by at most {gap:.6f}"
+        return said if job == "sweep" else f"{said}; {trades or 'every trade is the same'}"
+
+
+def main() -> None:
+    """Measure and print."""
+    if sys.argv[1:2] == ["ours"]:
+        ours(*sys.argv[2:5])
+        return
+    console = Console(width=160)
+    peers = Path(os.environ["OCTOPUS_BENCH_BACKTEST"]) if os.environ.get("OCTOPUS_BENCH_BACKTEST") else None
+    with tempfile.TemporaryDirectory() as folder:
+        mine: dict[str, Any] = {}
+        for row in rows(Path(folder), peers):
+            if row["side"] == "octopus":
+                mine = row
+            console.print(
+                f"{row['size']}: {row['side']} import {row['imported']:.2f} s, first {row['first']:.2f} s, warm "
+                f"{row['warm']:.3f} s ({row['warm'] / mine['warm']:.1f} times ours), {row['megabytes']:,.0f} MB "
+                f"({row['megabytes'] / mine['megabytes']:.1f} times) {row['note']}"
+            )
+    if peers is None:
+        console.print(f"The peers are not here: {HOW}")
+
+
+if __name__ == "__main__":
+    main()
