@@ -16,11 +16,13 @@ from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchma
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.panel import Panel
+from octopus.core.trials import Trial
 from octopus.core.types import FloatArray
 from octopus.market_data.membership import delisting_values
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
+from resources.warehouse.trials import TrialLedger
 
 GROUP = "backtest"
 OWNERS = ["team:backtest"]
@@ -46,8 +48,9 @@ def backtest_runs(
     result = run_backtest(panel, config, settings.decision, predictions, prepared, delisting=delisting)
     benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
     metrics = measure(
-        result, benchmark, trials=_trials(warehouse, config.trials), trial_sharpe_spread=config.trial_sharpe_spread
-    )
+        result, benchmark, trials=_trials(warehouse, settings, result), tried_before=config.trials,
+        trial_sharpe_spread=config.trial_sharpe_spread,
+    )  # fmt: skip
     warnings = standard_warnings(result, metrics, survivors_only=settings.recorded)
     png = tearsheet_png(result, benchmark, metrics, TITLE)
     mark = fingerprint(
@@ -70,7 +73,8 @@ def backtest_runs(
         metadata={
             "changed": changed, "headline": headline(metrics), "trades": metrics.trades,
             "sharpe_95": f"{metrics.sharpe_low:.2f} to {metrics.sharpe_high:.2f}",
-            "deflated_sharpe": metrics.deflated_sharpe, "cost_drag": metrics.cost_drag,
+            "deflated_sharpe": metrics.deflated_sharpe, "trials": metrics.trials,
+            "trials_clustered": metrics.trials_clustered, "cost_drag": metrics.cost_drag,
             "turnover_annual": metrics.turnover_annual, "warnings": "; ".join(warnings) or "none",
             "tear_sheet": reporting.picture(png, "tear sheet"), "page": dg.MetadataValue.path(str(page)),
         }
@@ -89,10 +93,18 @@ def _delistings(warehouse: Warehouse, settings: Settings, panel: Panel, session:
     return delisting_values(rows, panel.sessions, panel.symbols)
 
 
-def _trials(warehouse: Warehouse, configured: int) -> int:
-    """Strategies tried: what is configured, or the distinct settings ever published if they are more."""
-    tried: int = warehouse.scalar("select count(distinct settings) from backtest.runs") or 0
-    return max(configured, tried, 1)
+def _trials(warehouse: Warehouse, settings: Settings, result: BacktestResult) -> list[Trial]:
+    """Every strategy ever simulated on these days, whatever it was called; this one is put on record."""
+    source, first, last = settings.universe.market_data, result.sessions[0].item(), result.sessions[-1].item()
+    ledger = TrialLedger(warehouse)
+    ledger.record([Trial("backtest", "ensemble", _chosen(settings), source, first, last, result.net_return[1:])])
+    return ledger.overlapping(source, first, last, ("backtest", "sweep"))
+
+
+def _chosen(settings: Settings) -> dict[str, object]:
+    """Everything that makes the published strategy what it is."""
+    backtest = settings.strategies.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
+    return {"decision": settings.decision.model_dump(mode="json"), "backtest": backtest}
 
 
 def _store(
@@ -104,8 +116,7 @@ def _store(
     settings: Settings,
 ) -> bool:
     """Store one run and its series under its fingerprint; False when they are stored already."""
-    chosen = {"decision": settings.decision.model_dump(mode="json"),
-              "backtest": settings.strategies.backtest.model_dump(mode="json")}  # fmt: skip
+    chosen = _chosen(settings)
     run = pl.DataFrame(
         {
             "fingerprint": [mark], "as_of": [session], "strategy": ["ensemble"],

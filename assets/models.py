@@ -15,7 +15,7 @@ import polars as pl
 
 from assets import inputs, keys, partitions, reporting
 from octopus.core.ids import canonical_json, fingerprint
-from octopus.core.stats import SESSIONS_PER_YEAR, sharpe
+from octopus.core.trials import Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.estimators import ESTIMATORS, make
@@ -27,6 +27,7 @@ from resources.clock import Clock
 from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
+from resources.warehouse.trials import TrialLedger
 
 GROUP = "models"
 OWNERS = ["team:models"]
@@ -94,7 +95,7 @@ def train_and_review(
         if name not in reviewed:
             context.log.info(f"training {name} on {training.labelled:,} rows")
             walks[name] = walkforward.run(training, config, lambda name=name: make(name, config))  # type: ignore[misc]
-    trials = _trials(warehouse, training, walks)
+    trials = _trials(warehouse, settings, training, walks)
     looks_ahead = _looks_ahead(settings, training)
     for name, walk in walks.items():
         _train_one(context, settings, warehouse, registry, training, name, walk, trials, looks_ahead)
@@ -116,15 +117,26 @@ def _reviewed(warehouse: Warehouse, settings: Settings, training: TrainingSet) -
     return {row["model"] for row in rows}
 
 
-def _trials(warehouse: Warehouse, training: TrainingSet, walks: dict[str, WalkForward]) -> list[float]:
-    """Sharpe ratio per session of every model tried on data up to the same session, earlier runs' models included."""
-    before = warehouse.rows(
-        "select (scores ->> 'spread_sharpe')::float8 as sharpe from models.reviews where as_of = %s",
-        [training.panel.sessions[-1].item()],
+def _trials(
+    warehouse: Warehouse, settings: Settings, training: TrainingSet, walks: dict[str, WalkForward]
+) -> list[Trial]:
+    """Every model ever tried on days of this training set, whatever it was called; those of now are put on record."""
+    sessions = training.panel.sessions
+    source, first, last = settings.universe.market_data, sessions[0].item(), sessions[-1].item()
+    ledger = TrialLedger(warehouse)
+    chosen = settings.strategies.models.model_dump(mode="json", exclude={"registered_name", "gates", "auto_champion"})
+    ledger.record(
+        [
+            Trial("model", name, {"estimator": name, "features": training.names, **chosen}, source, first, last, spread)
+            for name, walk in walks.items()
+            if len(spread := _finite(evaluation.spread_returns(training, walk.predictions)))
+        ]
     )
-    spreads = [evaluation.spread_returns(training, walk.predictions) for walk in walks.values()]
-    now = [sharpe(spread[~np.isnan(spread)], 1.0) for spread in spreads]
-    return now + [row["sharpe"] / SESSIONS_PER_YEAR**0.5 for row in before if row["sharpe"] is not None]
+    return ledger.overlapping(source, first, last, ("model", "search"))
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    return np.asarray(values[np.isfinite(values)])
 
 
 def _looks_ahead(settings: Settings, training: TrainingSet) -> tuple[str, ...]:
@@ -143,14 +155,15 @@ def _train_one(
     training: TrainingSet,
     name: str,
     walk: WalkForward,
-    trials: list[float],
+    trials: list[Trial],
     looks_ahead: tuple[str, ...],
 ) -> None:
     """Score, judge and register one estimator; MLflow first, so that a crash leaves a version that is found again."""
     config, mark = settings.strategies.models, model_fingerprint(settings, training)
     scores = evaluation.evaluate(
-        training, walk.predictions, walk.folds, config.horizon_sessions, trials, config.tried_before
-    )
+        training, walk.predictions, walk.folds, config.horizon_sessions, trials, config.tried_before,
+        settings.strategies.costs.linear_rate,
+    )  # fmt: skip
     review = gates.review(scores, config.gates, parity=_parity(training, walk), truncation=not looks_ahead)
     if looks_ahead:
         context.log.error(
@@ -222,6 +235,9 @@ def _trained(
         metrics={
             "rank_ic": scores.rank_ic, "icir": scores.icir, "t_stat": scores.t_stat, "hit_rate": scores.hit_rate,
             "spread_sharpe": scores.spread_sharpe, "deflated_sharpe": scores.deflated_sharpe,
+            "turnover_annual": scores.turnover_annual, "net_spread_annual": scores.net_spread_annual,
+            "trials": scores.trials, "trials_clustered": scores.trials_clustered,
+            **({"pbo": scores.pbo} if np.isfinite(scores.pbo) else {}),
         },
         fold_metrics={"fold_rank_ic": scores.fold_rank_ic},
         estimator=final.to_bytes(),

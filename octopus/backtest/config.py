@@ -38,7 +38,8 @@ class BacktestConfig(BaseModel):
         costs: of trading; none means those that the decision itself expects.
         fractional: fractions of a share may be traded; none means as the portfolio's setting.
         benchmark_sessions: how often the equal-weight benchmark is rebalanced.
-        trials: how many strategies were tried before this one; it deflates the Sharpe ratio.
+        trials: how many strategies were tried by hand before this one, besides those of the trial ledger; they deflate
+            the Sharpe ratio.
         trial_sharpe_spread: standard deviation of their annual Sharpe ratios.
     """
 
@@ -58,7 +59,7 @@ class BacktestConfig(BaseModel):
     costs: CostModel | None = None
     fractional: bool | None = None
     benchmark_sessions: int = Field(default=21, ge=1, le=252)
-    trials: int = Field(default=1, ge=1)
+    trials: int = Field(default=0, ge=0)
     trial_sharpe_spread: float = Field(default=0.5, ge=0)
 
     @model_validator(mode="after")

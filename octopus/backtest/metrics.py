@@ -10,7 +10,7 @@ risk-free rate is zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from octopus.backtest.simulator import BacktestResult
 from octopus.core.errors import MissingDataError
-from octopus.core.stats import SESSIONS_PER_YEAR, deflated_sharpe, moments, sharpe, sharpe_interval
+from octopus.core.stats import SESSIONS_PER_YEAR, sharpe, sharpe_interval
+from octopus.core.trials import Trial, deflate
 from octopus.core.types import DateArray, FloatArray
 
 
@@ -70,7 +71,8 @@ class Metrics:
     Attributes:
         sharpe_low, sharpe_high: 95 % interval of the Sharpe ratio (circular block bootstrap).
         deflated_sharpe: probability that the true Sharpe ratio is above what the best of so many trials shows by luck.
-        trials: how many strategies were tried.
+        pbo: probability that the best of the trials is below their middle out of sample; NaN with fewer than ten.
+        trials: how many strategies were tried; trials_clustered: how many different ones.
         active_return: cagr less the benchmark's. tracking_error: standard deviation (ddof 1) of the difference of
             returns × √252. information_ratio: Sharpe ratio of that difference. beta: slope on the benchmark's returns.
         turnover_annual: buys plus sells as a fraction of equity, of 252 sessions.
@@ -86,7 +88,9 @@ class Metrics:
     sharpe_low: float
     sharpe_high: float
     deflated_sharpe: float
+    pbo: float
     trials: int
+    trials_clustered: int
     active_return: float
     tracking_error: float
     information_ratio: float
@@ -162,14 +166,19 @@ def yearly_returns(sessions: DateArray, returns: FloatArray) -> dict[int, float]
 
 
 def measure(
-    result: BacktestResult, benchmark: BacktestResult, *, trials: int = 1, trial_sharpe_spread: float = 0.5
+    result: BacktestResult,
+    benchmark: BacktestResult,
+    *,
+    trials: Sequence[Trial] = (),
+    tried_before: int = 0,
+    trial_sharpe_spread: float = 0.5,
 ) -> Metrics:
     """Everything the tear sheet tells.
 
     Args:
         benchmark: over the same sessions.
-        trials, trial_sharpe_spread: how many strategies were tried, and the standard deviation of their annual Sharpe
-            ratios.
+        trials: every strategy tried on these days, this one included. tried_before, trial_sharpe_spread: those whose
+            returns nobody kept, and the standard deviation of their annual Sharpe ratios.
 
     Raises:
         MissingDataError: the benchmark is of other sessions.
@@ -181,6 +190,7 @@ def measure(
     own, theirs = performance(net), performance(other)
     low, high = sharpe_interval(net)
     difference = net - other
+    deflation = deflate(net, trials, tried_before, trial_sharpe_spread)
     spread = float(other.var())
     return Metrics(
         first=result.sessions[0].item(),
@@ -190,8 +200,10 @@ def measure(
         drawdown=max_drawdown(result.sessions, result.equity),
         sharpe_low=low,
         sharpe_high=high,
-        deflated_sharpe=_deflated(net, trials, trial_sharpe_spread),
-        trials=trials,
+        deflated_sharpe=deflation.deflated_sharpe,
+        pbo=deflation.pbo,
+        trials=deflation.raw,
+        trials_clustered=deflation.clustered,
         active_return=own.cagr - theirs.cagr,
         tracking_error=float(difference.std(ddof=1)) * math.sqrt(SESSIONS_PER_YEAR) if len(net) > 1 else math.nan,
         information_ratio=sharpe(difference),
@@ -203,15 +215,6 @@ def measure(
         trades=len(result.trades),
         fallbacks=len(result.fallbacks),
     )
-
-
-def _deflated(returns: FloatArray, trials: int, trial_sharpe_spread: float) -> float:
-    observed = sharpe(returns, sessions_per_year=1)
-    if math.isnan(observed):
-        return math.nan
-    skewness, kurtosis = moments(returns)
-    variance = trial_sharpe_spread**2 / SESSIONS_PER_YEAR
-    return deflated_sharpe(observed, len(returns), skewness, kurtosis, variance, trials)
 
 
 def _depths(equity: FloatArray) -> FloatArray:

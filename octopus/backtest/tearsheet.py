@@ -236,7 +236,8 @@ def _relative(metrics: Metrics) -> dict[str, str]:
         "Information ratio": _number(metrics.information_ratio),
         "Beta": _number(metrics.beta),
         "Sharpe ratio, 95 % interval": f"{_number(metrics.sharpe_low)} to {_number(metrics.sharpe_high)}",
-        "Deflated Sharpe ratio": f"{_number(metrics.deflated_sharpe)} after {metrics.trials} trials",
+        "Deflated Sharpe ratio": f"{_number(metrics.deflated_sharpe)} after {metrics.trials} trials, "
+        f"{metrics.trials_clustered} of them different",
         "Max drawdown, peak, trough, recovery": f"{fall.peak}, {fall.trough}, {fall.recovery or 'not yet'}",
         "Mean gross exposure": _percent(metrics.exposure),
         "Trades": f"{metrics.trades:,}",

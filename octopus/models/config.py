@@ -38,12 +38,17 @@ class GateLimits(_Section):
         rank_ic_min: mean rank correlation of prediction and outcome.
         t_min: its t-statistic with Newey-West errors over the label's horizon.
         deflated_sharpe_min: probability that the top-minus-bottom spread's Sharpe ratio is not luck, given all trials.
+        pbo_max: probability of backtest overfitting over all trials, where there are ten of them.
+        net_spread_min: what the spread earns in a year, less the costs of its turnover: what a model asks to be traded
+            must pay for the trading.
         positive_folds_min: share of test blocks with a positive mean rank correlation.
     """
 
     rank_ic_min: float = Field(default=0.02, ge=0, le=1)
     t_min: float = Field(default=2.0, ge=0)
     deflated_sharpe_min: float = Field(default=0.95, ge=0, le=1)
+    pbo_max: float = Field(default=0.5, ge=0, le=1)
+    net_spread_min: float = Field(default=0.0, ge=-1, le=10)
     positive_folds_min: float = Field(default=0.6, ge=0, le=1)
 
 

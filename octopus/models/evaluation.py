@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octopus.core.stats import deflated_sharpe, hac_t_statistic, moments, rank_correlation, sharpe
-from octopus.core.types import FloatArray
+from octopus.core.stats import SESSIONS_PER_YEAR, hac_t_statistic, rank_correlation, sharpe
+from octopus.core.trials import Trial, deflate
+from octopus.core.types import BoolArray, FloatArray
 from octopus.models.labels import entered
 from octopus.models.splits import Fold
 from octopus.models.training import TrainingSet
@@ -28,9 +29,12 @@ class Scores:
         errors.
         hit_rate: share of sessions with a positive one. fold_rank_ic: mean of each fold.
         spread_sharpe: annualised, of the top fifth less the bottom fifth, next session's return, before costs.
-        deflated_sharpe: probability that it is not luck, given the trials.
+        deflated_sharpe: probability that it is not luck, given the trials. pbo: that of the best trial's being below
+            their middle out of sample; NaN with fewer than ten.
+        turnover_annual: of the spread, both legs' weights summing to 2, of 252 sessions; net_spread_annual: what the
+            spread earns in as many, less the costs of that turnover.
         calibration: mean label by fifth of the predictions, ascending.
-        sessions: with a score. trials: how many models luck could choose from.
+        sessions: with a score. trials: how many models luck could choose from; trials_clustered: different ones.
     """
 
     rank_ic: float
@@ -39,10 +43,14 @@ class Scores:
     hit_rate: float
     spread_sharpe: float
     deflated_sharpe: float
+    pbo: float
+    turnover_annual: float
+    net_spread_annual: float
     fold_rank_ic: tuple[float, ...]
     calibration: tuple[float, ...]
     sessions: int
     trials: int
+    trials_clustered: int
 
     def record(self) -> dict[str, object]:
         """Plain values; numbers that could not be computed are None."""
@@ -61,56 +69,72 @@ def evaluate(
     predictions: FloatArray,
     folds: Sequence[Fold],
     horizon: int,
-    trials: Sequence[float],
+    trials: Sequence[Trial],
     tried_before: int = 0,
+    cost_rate: float = 0.0,
 ) -> Scores:
     """Score ``predictions`` (T, N) against the labels of the training set.
 
     Args:
-        trials: Sharpe ratios per session of every trial made on this data, this one included: what luck is measured by.
-        tried_before: further trials on this data whose Sharpe ratios are not known, such as parameters tried by hand.
+        trials: every trial made on this data, this one included: what luck is measured by.
+        tried_before: further trials on this data whose returns nobody kept, such as parameters tried by hand.
+        cost_rate: of trading one unit of notional, a fraction (`octopus.core.costs.CostModel.linear_rate`).
     """
     counted = np.where(training.usable, predictions, np.nan)
     ic = rank_correlation(counted, training.labels)
     tested = ic[~np.isnan(ic)]
     spread = spread_returns(training, predictions)
     known = spread[~np.isnan(spread)]
-    skewness, kurtosis = moments(known) if len(known) > 2 else (0.0, 3.0)
-    per_session = sharpe(known, 1.0)
-    # A few trials of kindred models look alike: their spread is not taken for less than that of estimates by chance.
-    variance = max(float(np.var(list(trials))), 1.0 / max(len(known), 1)) if len(trials) else 0.0
-    count = len(trials) + tried_before
+    deflation = deflate(known, trials, tried_before)
+    turnover = spread_turnover(training, predictions)
     return Scores(
         rank_ic=_mean(tested),
         icir=sharpe(tested, 1.0),
         t_stat=hac_t_statistic(tested, horizon),
         hit_rate=float((tested > 0).mean()) if len(tested) else float("nan"),
         spread_sharpe=sharpe(known),
-        deflated_sharpe=deflated_sharpe(per_session, len(known), skewness, kurtosis, variance, count)
-        if len(known) > 2
-        else float("nan"),
+        deflated_sharpe=deflation.deflated_sharpe if len(known) > 2 else float("nan"),
+        pbo=deflation.pbo,
+        turnover_annual=turnover,
+        net_spread_annual=_mean(known) * SESSIONS_PER_YEAR - turnover * cost_rate,
         fold_rank_ic=tuple(_mean(_known(ic[fold.test_start : fold.test_stop])) for fold in folds),
         calibration=calibration(counted, training.labels),
         sessions=len(tested),
-        trials=count,
+        trials=deflation.raw,
+        trials_clustered=deflation.clustered,
     )
 
 
 def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray:
     """Return of the top fifth less the bottom fifth, entered at the close of T+1, held one session, shape (T,)."""
-    counted = np.where(training.usable, predictions, np.nan)
-    returns = np.full(counted.shape, np.nan)
+    returns = np.full(predictions.shape, np.nan)
     returns[:-2] = training.panel.total_return[2:] * entered(training.panel)[:-2]
-    both = ~np.isnan(counted) & ~np.isnan(returns)
-    count = both.sum(axis=1)
-    order = np.argsort(np.argsort(np.where(both, counted, np.inf), axis=1, kind="stable"), axis=1)
-    size = np.maximum(count // BUCKETS, 1)[:, None]
-    bottom = both & (order < size)
-    top = both & (order >= count[:, None] - size) & (order < count[:, None])
-    values = np.where(both, returns, 0.0)
+    top, bottom, enough = _legs(np.where(training.usable & ~np.isnan(returns), predictions, np.nan))
+    values = np.where(top | bottom, returns, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = (values * top).sum(axis=1) / top.sum(axis=1) - (values * bottom).sum(axis=1) / bottom.sum(axis=1)
-    return np.where(count >= 2 * BUCKETS, spread, np.nan)
+    return np.where(enough, spread, np.nan)
+
+
+def spread_turnover(training: TrainingSet, predictions: FloatArray) -> float:
+    """Sum of absolute changes of the spread's weights (each leg sums to 1), of 252 sessions; NaN without a spread."""
+    top, bottom, enough = _legs(np.where(training.usable, predictions, np.nan))
+    if enough.sum() < 2:
+        return float("nan")
+    sizes = [np.maximum(leg.sum(axis=1, keepdims=True), 1) for leg in (top, bottom)]
+    weights = (top / sizes[0] - bottom / sizes[1])[enough]
+    return float(np.abs(np.diff(weights, axis=0)).sum(axis=1).mean()) * SESSIONS_PER_YEAR
+
+
+def _legs(scores: FloatArray) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Highest and lowest fifth of each session's scores, shape (T, N), and which sessions have enough of them, (T,)."""
+    known = ~np.isnan(scores)
+    count = known.sum(axis=1)
+    order = np.argsort(np.argsort(np.where(known, scores, np.inf), axis=1, kind="stable"), axis=1)
+    size = np.maximum(count // BUCKETS, 1)[:, None]
+    bottom = known & (order < size)
+    top = known & (order >= count[:, None] - size) & (order < count[:, None])
+    return top, bottom, np.asarray(count >= 2 * BUCKETS)
 
 
 def calibration(predictions: FloatArray, labels: FloatArray) -> tuple[float, ...]:

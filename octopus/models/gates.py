@@ -15,7 +15,7 @@ from octopus.models.evaluation import Scores
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate: passed when ``value`` is at least ``limit``."""
+    """One gate: passed when ``value`` is at least ``limit``, or at most where the gate is an upper bound."""
 
     name: str
     value: float
@@ -56,6 +56,10 @@ def review(scores: Scores, limits: GateLimits, *, parity: bool, truncation: bool
     measured = () if truncation is None else (
         _gate("truncation", float(truncation), 1.0, "features keep their bits without the future"),
     )  # fmt: skip
+    # Of a few trials nobody can say how the best inside ranks outside: the gate is left out, not passed.
+    overfit = () if not np.isfinite(scores.pbo) else (
+        _gate("pbo", scores.pbo, limits.pbo_max, f"probability of overfitting over {scores.trials} trials", upper=True),
+    )  # fmt: skip
     return Review(
         (
             _gate("rank_ic", scores.rank_ic, limits.rank_ic_min, "mean rank correlation out of sample"),
@@ -63,6 +67,13 @@ def review(scores: Scores, limits: GateLimits, *, parity: bool, truncation: bool
             _gate(
                 "deflated_sharpe", scores.deflated_sharpe, limits.deflated_sharpe_min, "deflated Sharpe of the spread"
             ),
+            _gate(
+                "turnover",
+                scores.net_spread_annual,
+                limits.net_spread_min,
+                f"spread a year, less the costs of a turnover of {scores.turnover_annual:.0f}",
+            ),
+            *overfit,
             _gate("positive_folds", positive, limits.positive_folds_min, "share of test blocks with skill"),
             _gate("calibration_slope", slope, 0.0, "outcome by fifth of the prediction rises", strict=True),
             _gate("train_serve_parity", float(parity), 1.0, "serving gives what training gave"),
@@ -71,9 +82,10 @@ def review(scores: Scores, limits: GateLimits, *, parity: bool, truncation: bool
     )
 
 
-def _gate(name: str, value: float, limit: float, what: str, *, strict: bool = False) -> GateResult:
-    passed = bool(np.isfinite(value) and (value > limit if strict else value >= limit))
-    sign = ">" if strict else "≥"
+def _gate(name: str, value: float, limit: float, what: str, *, strict: bool = False, upper: bool = False) -> GateResult:
+    beyond = value <= limit if upper else value > limit if strict else value >= limit
+    passed = bool(np.isfinite(value) and beyond)
+    sign = "≤" if upper else ">" if strict else "≥"
     verdict = "passes" if passed else "fails"
     return GateResult(name, value, limit, passed, f"{what}: {value:.3f}, wanted {sign} {limit:g}: {verdict}")
 

@@ -73,11 +73,11 @@ def test_a_backtest_is_measured_against_its_benchmark_and_stored_as_json() -> No
     config = BacktestConfig(start=date(2016, 1, 4))
     result = run_backtest(panel, config, DecisionConfig())
     benchmark = run_benchmarks(panel, config, DecisionConfig())["equal_weight"]
-    metrics = measure(result, benchmark, trials=10)
+    metrics = measure(result, benchmark, tried_before=10)
     assert metrics.cost_drag > 0
     assert sum(metrics.costs.values()) == pytest.approx(result.total_costs.sum())
     assert metrics.sharpe_low < metrics.strategy.sharpe < metrics.sharpe_high
-    assert metrics.deflated_sharpe < measure(result, benchmark, trials=1).deflated_sharpe
+    assert metrics.deflated_sharpe < measure(result, benchmark).deflated_sharpe
     assert metrics.active_return == metrics.strategy.cagr - metrics.benchmark.cagr
     itself = measure(benchmark, benchmark)
     assert (itself.beta, itself.tracking_error) == (pytest.approx(1.0), 0.0)

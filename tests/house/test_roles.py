@@ -54,6 +54,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "backtest.runs": (RECORD, READ, ""),
     "backtest.daily": (SET, READ, ""),
     "backtest.targets": (SET, READ, ""),
+    "backtest.trials": (RECORD, READ, ""),
     "portfolio.target_weights": (SET, READ, ""),
     "portfolio.decisions": (RECORD, READ, ""),
     "portfolio.opening_positions": (SET, READ, ""),
@@ -85,7 +86,11 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "public.alembic_version": ("", "", ""),
 }
 SEQUENCES = ("execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq")
-FUNCTIONS = {"execution.database_id": {"octopus_trader"}, "audit.refuse_change": set[str]()}
+FUNCTIONS = {
+    "backtest.trials_are_kept": set(),
+    "execution.database_id": {"octopus_trader"},
+    "audit.refuse_change": set[str](),
+}
 SCHEMAS = {
     **{
         name: {"octopus_research", "octopus_trader"}

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel
-from octopus.core.stats import sharpe
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.config import ModelConfig
@@ -101,11 +100,14 @@ def test_serving_transforms_one_session_as_training_did() -> None:
 def test_skill_passes_the_gates_and_noise_does_not(skill: float, passes: bool) -> None:
     training = training_set(skill)
     walk = walkforward.run(training, SMALL, lambda: make("ridge", SMALL))
-    spread = evaluation.spread_returns(training, walk.predictions)
-    trials = [sharpe(spread[~np.isnan(spread)], 1.0)]
-    scores = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, trials)
+    scores = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, [])
     review = gates.review(scores, SMALL.gates, parity=True)
     assert review.passed is passes, [gate.reason for gate in review.gates]
+    # The planted signal is another one each day: at a cost of 3 % of what is traded nothing is left of it.
+    dear = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, [], cost_rate=0.03)
+    judged = {gate.name: gate for gate in gates.review(dear, SMALL.gates, parity=True).gates}
+    assert not judged["turnover"].passed
+    assert f"turnover of {scores.turnover_annual:.0f}" in judged["turnover"].reason
     assert gates.review(scores, SMALL.gates, parity=False).passed is False
 
 

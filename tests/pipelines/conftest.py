@@ -145,7 +145,8 @@ def house(server_url: str, tmp_path_factory: pytest.TempPathFactory, manifest: N
         "strategies.models.auto_champion": False,
         "strategies.models.xgboost.trees": 20,
         "strategies.models.gates": {
-            "rank_ic_min": 0.0, "t_min": 0.0, "deflated_sharpe_min": 0.0, "positive_folds_min": 0.0,
+            "rank_ic_min": 0.0, "net_spread_min": -1.0, "t_min": 0.0, "deflated_sharpe_min": 0.0,
+            "positive_folds_min": 0.0,
         },
         "strategies.backtest.start": "2022-05-02",
     }  # fmt: skip

@@ -1,0 +1,65 @@
+"""The trial ledger in the warehouse: what was tried stays tried.
+
+Belongs here: recording and reading trials. Does not: what follows from them (octopus/core/trials.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from octopus.core.ids import canonical_json
+from octopus.core.trials import Trial
+from resources.warehouse.store import Warehouse
+
+
+@dataclass(frozen=True)
+class TrialLedger:
+    """The table backtest.trials: its database role may add to it and read it, and nobody may change it."""
+
+    warehouse: Warehouse
+
+    def record(self, trials: Sequence[Trial]) -> int:
+        """Store those that are not there yet; how many that were. Trials without a finite return have shown nothing."""
+        rows = [
+            (
+                one.trial_id, one.kind, one.name, canonical_json(dict(one.parameters)), one.source, one.first_session,
+                one.last_session, one.returns[np.isfinite(one.returns)].astype(np.float32).tolist(),
+            )
+            for one in trials
+        ]  # fmt: skip
+        with self.warehouse.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*) from backtest.trials")
+            before = cursor.fetchone()
+            cursor.executemany(
+                """
+                insert into backtest.trials
+                    (trial_id, kind, name, parameters, source, first_session, last_session, returns)
+                values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+                """,
+                [row for row in rows if row[-1]],
+            )
+            cursor.execute("select count(*) from backtest.trials")
+            after = cursor.fetchone()
+        return int(after[0] - before[0]) if before and after else 0
+
+    def overlapping(self, source: str, first: date, last: date, kinds: Sequence[str]) -> list[Trial]:
+        """Trials on data of ``source`` that share days with ``first`` to ``last``, whatever they were called."""
+        rows = self.warehouse.rows(
+            """
+            select kind, name, parameters, source, first_session, last_session, returns from backtest.trials
+            where source = %s and last_session >= %s and first_session <= %s and kind = any(%s)
+            order by recorded_at, trial_id
+            """,
+            [source, first, last, list(kinds)],
+        )
+        return [
+            Trial(
+                row["kind"], row["name"], row["parameters"], row["source"], row["first_session"], row["last_session"],
+                np.array(row["returns"], dtype=np.float64),
+            )
+            for row in rows
+        ]  # fmt: skip
