@@ -15,10 +15,7 @@ from octopus.backtest.metrics import measure
 from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
-from octopus.core.panel import Panel
 from octopus.core.trials import Trial
-from octopus.core.types import FloatArray
-from octopus.market_data.membership import delisting_values
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -44,7 +41,7 @@ def backtest_runs(
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
-    delisting = _delistings(warehouse, settings, panel, session)
+    delisting = inputs.delistings(warehouse, settings, panel, session)
     result = run_backtest(panel, config, settings.decision, predictions, prepared, delisting=delisting)
     benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
     metrics = measure(
@@ -81,30 +78,24 @@ def backtest_runs(
     )  # fmt: skip
 
 
-def _delistings(warehouse: Warehouse, settings: Settings, panel: Panel, session: date) -> FloatArray:
-    """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
-    rows = warehouse.read(
-        """
-        select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
-        where source = $1 and kind = 'delisting' and known_at <= $2 order by instrument, ts, batch_id desc
-        """,
-        [settings.universe.market_data, settings.sessions.decision_utc(session)],
-    )
-    return delisting_values(rows, panel.sessions, panel.symbols)
-
-
 def _trials(warehouse: Warehouse, settings: Settings, result: BacktestResult) -> list[Trial]:
     """Every strategy ever simulated on these days, whatever it was called; this one is put on record."""
     source, first, last = settings.universe.market_data, result.sessions[0].item(), result.sessions[-1].item()
     ledger = TrialLedger(warehouse)
-    ledger.record([Trial("backtest", "ensemble", _chosen(settings), source, first, last, result.net_return[1:])])
+    ledger.record(
+        [
+            Trial(
+                "backtest",
+                "ensemble",
+                inputs.trial_parameters(settings.strategies),
+                source,
+                first,
+                last,
+                result.net_return[1:],
+            )
+        ]
+    )
     return ledger.overlapping(source, first, last, ("backtest", "sweep"))
-
-
-def _chosen(settings: Settings) -> dict[str, object]:
-    """Everything that makes the published strategy what it is."""
-    backtest = settings.strategies.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
-    return {"decision": settings.decision.model_dump(mode="json"), "backtest": backtest}
 
 
 def _store(
@@ -116,7 +107,7 @@ def _store(
     settings: Settings,
 ) -> bool:
     """Store one run and its series under its fingerprint; False when they are stored already."""
-    chosen = _chosen(settings)
+    chosen = inputs.trial_parameters(settings.strategies)
     run = pl.DataFrame(
         {
             "fingerprint": [mark], "as_of": [session], "strategy": ["ensemble"],

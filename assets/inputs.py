@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import fields
 from datetime import date
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,13 +19,14 @@ from octopus.core.panel import Panel
 from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
 from octopus.decision import DecisionConfig, Prepared, prepare
+from octopus.market_data.membership import delisting_values
 from octopus.models.estimators import Estimator, estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
 from octopus.warehouse.defects.audit import audit
 from octopus.warehouse.quality import Finding, find_all, training_exclusions
 from resources.registry import ModelRegistry
-from resources.settings import Settings
+from resources.settings import Settings, StrategiesFile
 from resources.warehouse.store import Warehouse
 
 _KEPT = 2
@@ -40,6 +42,24 @@ def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
         settings.sessions,
         warehouse.sentiment_model(settings.sentiment_family),
     )
+
+
+def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: date) -> FloatArray:
+    """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
+    rows = warehouse.read(
+        """
+        select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
+        where source = $1 and kind = 'delisting' and known_at <= $2 order by instrument, ts, batch_id desc
+        """,
+        [settings.universe.market_data, settings.sessions.decision_utc(session)],
+    )
+    return delisting_values(rows, of.sessions, of.symbols)
+
+
+def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
+    """Everything that makes a strategy what it is: what tells its trials from others'."""
+    backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
+    return {"decision": file.decision.model_dump(mode="json"), "backtest": backtest}
 
 
 def panel_fingerprint(of: Panel) -> str:

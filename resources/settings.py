@@ -191,6 +191,11 @@ class StrategiesFile(_Section):
     costs: CostModel
     backtest: BacktestConfig
 
+    @property
+    def decision(self) -> DecisionConfig:
+        """What the one decision function needs."""
+        return DecisionConfig(strategy=self.strategy, portfolio=self.portfolio, costs=self.costs)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -229,8 +234,7 @@ class Settings:
     @property
     def decision(self) -> DecisionConfig:
         """What the one decision function needs."""
-        file = self.strategies
-        return DecisionConfig(strategy=file.strategy, portfolio=file.portfolio, costs=file.costs)
+        return self.strategies.decision
 
     @property
     def sentiment_family(self) -> str:

@@ -47,9 +47,9 @@ class Trial:
 
     @property
     def trial_id(self) -> str:
-        """The same for the same parameters on data from the same source and day on: neither another name nor another
-        day at the end makes a new trial of it."""
-        return fingerprint(self.kind, self.parameters, self.source, self.first_session)
+        """The same for the same parameters on data from the same source and day on: neither another name, nor another
+        day at the end, nor whether it was one of many makes a new trial of it."""
+        return fingerprint(self.parameters, self.source, self.first_session)
 
     @property
     def sharpe(self) -> float:

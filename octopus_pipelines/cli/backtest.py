@@ -1,26 +1,107 @@
-"""`octopus backtest`: the published backtest, made anew or read back.
+"""`octopus backtest`: the published backtest, or a strategy with settings of its own.
 
-Belongs here: running the backtest's asset alone and printing its figures. Does not: simulating (octopus/backtest).
+Belongs here: options and printing. Does not: simulating (octopus/backtest), what a study is (studies.py).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import ConfigError, MissingDataError
 from octopus_pipelines.cli.house import new_console, open_database, open_house
 from octopus_pipelines.cli.run import Progress, RunFailedError, wanted_sessions
-from octopus_pipelines.cli.summary import print_backtest
+from octopus_pipelines.cli.summary import print_backtest, print_figures
+from resources.settings import Settings
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
+if TYPE_CHECKING:
+    from octopus_pipelines.studies import Study
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
 
 @click.command()
-@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Last session; default: the latest decided one.")
-def backtest(as_of: datetime | None) -> None:
-    """Simulate the configured strategy up to a session with what is in the warehouse, costs included."""
+@click.argument("strategy", required=False)
+@click.option("--as-of", type=DAY, help="Known as of this session; default: the latest decided one.")
+@click.option("--from", "first", type=DAY, help="First session that is decided.")
+@click.option("--to", "last", type=DAY, help="Last session that is decided.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another setting, e.g. lookback_sessions=126."
+)
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def backtest(
+    strategy: str | None, as_of: datetime | None, first: datetime | None, last: datetime | None,
+    changes: tuple[str, ...], *, as_json: bool,
+) -> None:  # fmt: skip
+    """Simulate a STRATEGY (ensemble, or one signal alone) with costs, and put it on record as a trial.
+
+    Without any of them: the published backtest of the configured ensemble, made anew.
+    """
+    current = open_database()
+    session = wanted_sessions(current, as_of, None, None)[0]
+    require_prices(current)
+    if strategy is None and not (first or last or changes or as_json):
+        _published(current, session)
+        return
+    from octopus_pipelines import studies
+
+    chosen = studies.within(
+        studies.study(current, strategy or studies.ENSEMBLE, pairs(changes)), day_of(first), day_of(last)
+    )
+    read = studies.read_inputs(current, session, with_model=studies.speaks(chosen))
+    result, benchmark, metrics = studies.measured(current, chosen, read)
+    page, warnings = studies.write_page(current, chosen, result, benchmark, metrics)
+    figures = {**metrics.record(), "strategy_name": chosen.strategy, "changed": dict(chosen.changed),
+               "warnings": warnings, "page": str(page)}  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(figures, indent=1, sort_keys=True, default=str))
+        return
+    _print(new_console(), chosen, figures)
+
+
+def require_prices(current: Settings) -> None:
+    """There is something to simulate on.
+
+    Raises:
+        MissingDataError: the warehouse was never filled.
+    """
+    if Warehouse(current.database_url, Role.RESEARCH).scalar("select to_regclass('marts.prices') is null"):
+        raise MissingDataError("the warehouse holds no prices yet; `octopus run` brings the data that a backtest needs")
+
+
+def day_of(given: datetime | None) -> date | None:
+    """The date of an option."""
+    return given.date() if given is not None else None
+
+
+def pairs(given: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a mapping.
+
+    Raises:
+        ConfigError: one has no ``=``.
+    """
+    from octopus_pipelines.studies import parsed
+
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError(
+                where="--set", field="KEY=VALUE", value=text, remedy="write it like lookback_sessions=126"
+            )
+        found[name.strip()] = parsed(value)
+    return found
+
+
+def _published(current: Settings, session: date) -> None:
+    """The asset, materialised alone."""
     import dagster as dg
 
     from assets import keys
@@ -29,10 +110,6 @@ def backtest(as_of: datetime | None) -> None:
     from octopus_pipelines.launch import execute
 
     console = new_console()
-    current = open_database()
-    session = wanted_sessions(current, as_of, None, None)[0]
-    if Warehouse(current.database_url, Role.RESEARCH).scalar("select to_regclass('marts.prices') is null"):
-        raise MissingDataError("the warehouse holds no prices yet; `octopus run` brings the data that a backtest needs")
     open_house()
     progress = Progress(console)
     with dg.DagsterInstance.get() as instance:
@@ -44,3 +121,16 @@ def backtest(as_of: datetime | None) -> None:
         raise RunFailedError(f"{report.first_error}; `octopus run` brings the data that a backtest needs")
     print_backtest(console, current, session)
     console.print(f"  tear sheet: {current.home / 'tearsheets' / f'{session}.html'}")
+
+
+def _print(console: Console, chosen: Study, figures: dict[str, Any]) -> None:
+    changed = ", ".join(f"{name} = {value}" for name, value in chosen.changed.items())
+    console.print(f"\n[bold]{chosen.strategy}[/bold] {figures['first']} to {figures['last']}, costs included")
+    if changed:
+        console.print(f"  with {changed}")
+    print_figures(console, figures)
+    console.print(
+        f"  among {figures['trials']} trials on these days, {figures['trials_clustered']} of them different; "
+        "they are kept for good"
+    )
+    console.print(f"  tear sheet: {figures['page']}")

@@ -24,6 +24,7 @@ class _Commands(click.Group):
         "status": "octopus_pipelines.cli.status",
         "revisions": "octopus_pipelines.cli.revisions",
         "backtest": "octopus_pipelines.cli.backtest",
+        "sweep": "octopus_pipelines.cli.sweep",
         "halt": "octopus_pipelines.cli.trading",
         "resume": "octopus_pipelines.cli.trading",
         "audit": "octopus_pipelines.cli.audit",

@@ -83,7 +83,7 @@ def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:
     reviews = warehouse.rows(
         """
         select distinct on (model) model, version, passed, scores, gates, as_of from models.reviews
-        order by model, as_of desc
+        order by model, as_of desc, version desc
         """
     )
     table = Table(
@@ -116,6 +116,11 @@ def _backtest(console: Console, warehouse: Warehouse, session: date) -> None:
         return
     run, metrics = runs[0], runs[0]["metrics"]
     console.print(f"\n[bold]Backtest[/bold] {run['first_session']} to {run['last_session']}, costs included")
+    print_figures(console, metrics)
+
+
+def print_figures(console: Console, metrics: Mapping[str, Any]) -> None:
+    """The figures of one backtest beside its benchmark's, as `octopus.backtest.metrics.Metrics.record` gives them."""
     table = Table("", "strategy", "equal weight", box=None, padding=(0, 2))
     for name, label, form in (
         ("cagr", "CAGR", "{:.1%}"), ("volatility", "volatility p.a.", "{:.1%}"), ("sharpe", "Sharpe", "{:.2f}"),

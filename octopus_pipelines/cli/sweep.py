@@ -1,0 +1,179 @@
+"""`octopus sweep`: one strategy over many parameter sets, never shown without what luck would have given.
+
+Belongs here: options, progress and the final table. Does not: drawing and running sets (octopus/backtest/sweep.py,
+studies.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from octopus.core.errors import ConfigError
+from octopus_pipelines.cli.backtest import DAY, day_of, pairs, require_prices
+from octopus_pipelines.cli.house import new_console, open_database
+from octopus_pipelines.cli.run import wanted_sessions
+
+if TYPE_CHECKING:
+    from octopus.backtest.sweep import Range
+    from octopus.core.trials import Trial
+
+SHOWN = 10
+
+
+@click.command()
+@click.argument("strategy")
+@click.option("--grid", multiple=True, metavar="KEY=A,B,C", help="Values of a setting; every combination is run.")
+@click.option("--space", multiple=True, metavar="KEY=LOW:HIGH[:log]", help="Range of a setting, with --random.")
+@click.option("--random", "count", type=click.IntRange(1), help="So many sets drawn from the ranges, always the same.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another setting of every set.")
+@click.option("--from", "first", type=DAY, help="First session that is decided.")
+@click.option("--to", "last", type=DAY, help="Last session that is decided.")
+@click.option("--as-of", type=DAY, help="Known as of this session; default: the latest decided one.")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores")
+@click.option("--json", "as_json", is_flag=True, help="Every set with its figures as JSON.")
+def sweep(
+    strategy: str, grid: tuple[str, ...], space: tuple[str, ...], count: int | None, changes: tuple[str, ...],
+    first: datetime | None, last: datetime | None, as_of: datetime | None, workers: int, *, as_json: bool,
+) -> None:  # fmt: skip
+    """Simulate a STRATEGY with every set of a grid, or with sets drawn at random.
+
+    Each set is put on record as it ends: the same command goes on where it was interrupted, and no set is forgotten.
+    """
+    from octopus_pipelines import studies
+
+    sets = _sets(grid, space, count)
+    current = open_database()
+    session = wanted_sessions(current, as_of, None, None)[0]
+    require_prices(current)
+    fixed = pairs(changes)
+    chosen = [
+        studies.within(studies.study(current, strategy, {**fixed, **one}), day_of(first), day_of(last)) for one in sets
+    ]
+    read = studies.read_inputs(current, session, with_model=any(map(studies.speaks, chosen)))
+    found: dict[int, Trial] = dict(studies.known_studies(current, chosen, read))
+    console = new_console()
+    with _progress(console, quiet=as_json) as progress:
+        task = progress.add_task(strategy, total=len(chosen), completed=len(found))
+        for place, trial in studies.run_many(current, chosen, read, workers, found):
+            found[place] = trial
+            progress.advance(task)
+    ranked = sorted(found.items(), key=lambda item: (math.isnan(item[1].sharpe), -item[1].sharpe))
+    rows = [{"parameters": sets[place], "sharpe_annual": _annual(trial.sharpe), "trial": trial.trial_id,
+             "sessions": len(trial.returns)} for place, trial in ranked]  # fmt: skip
+    verdict = _verdict(current, ranked[0][1])
+    if as_json:
+        click.echo(json.dumps({"sets": rows, **verdict}, indent=1, default=str))
+        return
+    _print(console, strategy, rows, verdict)
+
+
+def _sets(grid: tuple[str, ...], space: tuple[str, ...], count: int | None) -> list[dict[str, Any]]:
+    """The parameter sets that the options name.
+
+    Raises:
+        ConfigError: no set is named, or both ways at once.
+    """
+    from octopus.backtest import sweep as sweeps
+    from octopus_pipelines.studies import parsed
+
+    if bool(grid) == bool(count) or bool(space) != bool(count):
+        raise ConfigError(
+            where="octopus sweep", field="--grid/--random", value=None,
+            remedy="give --grid KEY=A,B,C, or --random N with --space KEY=LOW:HIGH",
+        )  # fmt: skip
+    if grid:
+        named = {name: [parsed(one) for one in str(values).split(",")] for name, values in _texts(grid).items()}
+        return sweeps.grid(named)
+    return sweeps.draws({name: _range(name, text) for name, text in _texts(space).items()}, count or 0)
+
+
+def _texts(given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not value:
+            raise ConfigError(
+                where="octopus sweep", field=name, value=text, remedy="write it like lookback_sessions=63,126"
+            )
+        found[name.strip()] = value
+    return found
+
+
+def _range(name: str, text: str) -> Range:
+    from octopus.backtest.sweep import Range
+
+    parts = text.split(":")
+    try:
+        low, high = (int(part) if part.lstrip("-").isdigit() else float(part) for part in parts[:2])
+    except ValueError:
+        low, high = math.nan, math.nan
+    if len(parts) not in (2, 3) or math.isnan(low) or (len(parts) == 3 and parts[2] != "log"):
+        raise ConfigError(where="--space", field=name, value=text, remedy="write it like 21:252 or 0.1:10:log")
+    return Range(low, high, len(parts) == 3)
+
+
+def _annual(per_session: float) -> float | None:
+    from octopus.core.stats import SESSIONS_PER_YEAR
+
+    return None if math.isnan(per_session) else per_session * SESSIONS_PER_YEAR**0.5
+
+
+def _verdict(current: Any, best: Trial) -> dict[str, Any]:
+    """What the best set's Sharpe ratio is worth among every trial on its days."""
+    from octopus.core.trials import deflate
+    from resources.warehouse.connection import Role
+    from resources.warehouse.store import Warehouse
+    from resources.warehouse.trials import TrialLedger
+
+    ledger = TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
+    trials = ledger.overlapping(best.source, best.first_session, best.last_session, ("backtest", "sweep"))
+    config = current.strategies.backtest
+    found = deflate(best.returns, trials, config.trials, config.trial_sharpe_spread)
+    return {
+        "deflated_sharpe": _plain(found.deflated_sharpe), "pbo": _plain(found.pbo), "trials": found.raw,
+        "trials_clustered": found.clustered,
+    }  # fmt: skip
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _progress(console: Console, *, quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=quiet)
+
+
+def _print(console: Console, strategy: str, rows: list[dict[str, Any]], verdict: Mapping[str, Any]) -> None:
+    console.print(f"\n[bold]{strategy}[/bold]: {len(rows)} parameter sets, the best {min(SHOWN, len(rows))} of them")
+    names = list(rows[0]["parameters"])
+    table = Table(*names, "Sharpe, net", box=None, padding=(0, 2))
+    for row in rows[:SHOWN]:
+        ratio = row["sharpe_annual"]
+        values = (row["parameters"][name] for name in names)
+        told = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        table.add_row(*told, "-" if ratio is None else f"{ratio:.2f}")
+    console.print(table)
+    deflated, pbo = verdict["deflated_sharpe"], verdict["pbo"]
+    console.print(
+        f"  the best one's deflated Sharpe ratio is {'not known' if deflated is None else f'{deflated:.2f}'} among "
+        f"{verdict['trials']} trials on these days ({verdict['trials_clustered']} different); "
+        + (
+            "too few trials for a probability of overfitting"
+            if pbo is None
+            else f"probability of overfitting {pbo:.0%}"
+        )
+    )
+    if deflated is None or deflated < 0.95 or (pbo or 0) > 0.5:
+        console.print("  [yellow]That is what luck may give: do not choose it for its place in this table.[/yellow]")
+    console.print("  every set is on record for good: `octopus backtest` and the next sweep count them")

@@ -1,0 +1,106 @@
+"""`octopus backtest STRATEGY` and `octopus sweep`: settings of one's own, every trial on record, none run twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from assets import inputs
+from octopus.core.errors import ConfigError
+from octopus_pipelines import studies
+from octopus_pipelines.cli.backtest import backtest
+from octopus_pipelines.cli.sweep import sweep
+from resources.settings import load_settings
+
+CURRENT = load_settings({"OCTOPUS_HOME": "/nowhere"})
+
+
+def test_a_signal_alone_keeps_its_settings_and_silences_the_others():
+    alone = studies.study(CURRENT, "momentum", {"lookback_sessions": 126, "portfolio.risk_aversion": 8})
+    weights = alone.settings.strategy.weights()
+    assert {name for name, weight in weights.items() if weight} == {"momentum"}
+    assert alone.settings.strategy.momentum.lookback_sessions == 126
+    assert alone.settings.portfolio.risk_aversion == 8
+    assert alone.settings.models == CURRENT.strategies.models
+
+
+def test_the_ensemble_as_configured_is_the_published_strategy():
+    assert studies.study(CURRENT, "ensemble", {}).parameters == inputs.trial_parameters(CURRENT.strategies)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "words"),
+    [
+        ("nope", {}, ("nope", "momentum")),
+        ("momentum", {"lookbak": 3}, ("lookbak", "lookback_sessions")),
+        ("momentum", {"lookback_sessions": 3}, ("lookback_sessions", "21")),
+        ("ensemble", {"portfolio.nope.x": 3}, ("portfolio.nope.x", "no such setting")),
+        ("ensemble", {"models.seed": 3}, ("models.seed",)),
+    ],
+)
+def test_a_wrong_name_or_value_is_told_with_what_there_is(strategy, changes, words):
+    with pytest.raises(ConfigError) as told:
+        studies.study(CURRENT, strategy, changes)
+    assert all(word in str(told.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--random", "3"], ["--grid", "skip_sessions=1", "--random", "3"], ["--space", "skip_sessions=1:5"],
+     ["--grid", "skip_sessions"], ["--random", "2", "--space", "skip_sessions=a:b"],
+     ["--random", "2", "--space", "skip_sessions=5:1"]],
+)  # fmt: skip
+def test_a_sweep_says_what_it_needs(options):
+    result = CliRunner().invoke(sweep, ["momentum", *options])
+    assert isinstance(result.exception, ConfigError)
+
+
+@pytest.fixture
+def run(house, monkeypatch):
+    for name, value in house.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(command, *options):
+        result = CliRunner().invoke(command, list(options), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call
+
+
+def recorded(house) -> list[dict]:
+    return house.warehouse.rows("select name, parameters, returns from backtest.trials order by recorded_at")
+
+
+def test_a_study_is_simulated_recorded_and_shown(house, run):
+    told = json.loads(run(backtest, "momentum", "--from", "2022-08-01", "--set", "lookback_sessions=63", "--json"))
+    assert (told["strategy_name"], told["first"]) == ("momentum", "2022-08-01")
+    assert told["changed"] == {"lookback_sessions": 63}
+    assert Path(told["page"]).read_text().count("<html") == 1
+    assert told["strategy"]["sharpe"] is not None
+    kept = recorded(house)
+    assert [row["name"] for row in kept] == ["momentum"]
+    growth = np.prod(1 + np.array(kept[0]["returns"])) - 1
+    assert growth == pytest.approx(told["strategy"]["total_return"], abs=1e-5)
+    run(backtest, "momentum", "--from", "2022-08-01", "--set", "lookback_sessions=63")
+    assert len(recorded(house)) == 1, "the same study again is no new trial"
+
+
+def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
+    before = len(recorded(house))
+    options = ("mean_reversion", "--from", "2022-08-01", "--grid", "window_sessions=3,5", "--workers", "2", "--json")
+    first = json.loads(run(sweep, *options))
+    assert {row["parameters"]["window_sessions"] for row in first["sets"]} == {3, 5}
+    assert len(recorded(house)) == before + 2
+    again = json.loads(run(sweep, *options[:3], "--grid", "window_sessions=3,5,8", *options[5:]))
+    assert len(recorded(house)) == before + 3, "only the set that was not there was run"
+    assert {row["trial"] for row in first["sets"]} < {row["trial"] for row in again["sets"]}
+    alone = json.loads(run(backtest, "mean_reversion", "--from", "2022-08-01", "--set", "window_sessions=8", "--json"))
+    assert alone["trials"] == again["trials"], "a set of the sweep simulated alone is the same trial"
+    best = again["sets"][0]
+    assert best["sharpe_annual"] == max(row["sharpe_annual"] for row in again["sets"])
+    assert "kept for good" in run(backtest, "mean_reversion", "--from", "2022-08-01")
