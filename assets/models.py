@@ -22,7 +22,7 @@ from octopus.models.estimators import ESTIMATORS, make
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
-from octopus.strategy.features import truncation_breaks
+from octopus.strategy.features import look_ahead
 from resources.clock import Clock
 from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
 from resources.settings import Settings
@@ -140,11 +140,11 @@ def _finite(values: FloatArray) -> FloatArray:
 
 
 def _looks_ahead(settings: Settings, training: TrainingSet) -> tuple[str, ...]:
-    """Features that change when the future is cut off, seen from the middle and from the last quarter of the data."""
+    """Features that depend on later sessions, seen from the middle and from the last quarter of the data."""
     panel = training.panel
     cube = inputs.prepared(panel, settings.decision).features
     last = len(panel.sessions) - 1
-    return tuple(sorted({name for row in (last // 2, 3 * last // 4) for name in truncation_breaks(panel, cube, row)}))
+    return tuple(sorted({name for row in (last // 2, 3 * last // 4) for name in look_ahead(panel, cube, row)}))
 
 
 def _train_one(

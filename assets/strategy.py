@@ -3,28 +3,41 @@
 Belongs here: storing what the decision function computes on its way. Does not: computing it (octopus/strategy).
 """
 
+from collections.abc import Iterator
+
 import dagster as dg
 import numpy as np
 import polars as pl
 
 from assets import inputs, keys, partitions, reporting
+from octopus.strategy.features import look_ahead
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
 
 GROUP = "strategy"
 OWNERS = ["team:strategy"]
+NO_LOOK_AHEAD = "no_look_ahead"
+_PROBED = 4
+"""The panel is probed at the ends of its quarters, the last one left out: nothing follows it."""
 
 
 @dg.asset(
     key=keys.FEATURES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=list(keys.MARTS),
     partitions_def=partitions.SESSIONS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_LOOK_AHEAD, asset=keys.FEATURES, blocking=True,
+            description="No feature changes when the sessions after it are cut off, or replaced by noise.",
+        )
+    ],
 )  # fmt: skip
 def features(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Every feature of every member of the universe, as known at the session's decision."""
     session = partitions.session_of(context)
-    cube = inputs.prepared(inputs.panel(settings, warehouse, session), settings.decision).features
+    panel = inputs.panel(settings, warehouse, session)
+    cube = inputs.prepared(panel, settings.decision).features
     row = cube.values[-1]
     frame = pl.DataFrame(
         {
@@ -36,11 +49,22 @@ def features(
     changed = warehouse.replace("strategy.features", {"session": session}, frame)
     missing = float(np.isnan(row).mean())
     shown = frame.pivot(on="feature", index="instrument", values="value").sort("instrument")
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "rows": len(frame), "features": len(cube.names), "changed": changed, "share_missing": missing,
             "preview": reporting.table(shown.select(shown.columns[:8])),
         }
+    )  # fmt: skip
+    last = len(panel.sessions) - 1
+    rows = sorted({last * part // _PROBED for part in range(1, _PROBED)})
+    found = sorted({name for row in rows for name in look_ahead(panel, cube, row)})
+    yield dg.AssetCheckResult(
+        check_name=NO_LOOK_AHEAD, asset_key=keys.FEATURES, passed=not found,
+        metadata={
+            "features_that_look_ahead": ", ".join(found) or "none", "features": len(cube.names),
+            "sessions_probed": ", ".join(str(panel.sessions[row]) for row in rows),
+            "remedy": "mend them in octopus/strategy/features.py" if found else "nothing to do",
+        },
     )  # fmt: skip
 
 

@@ -36,6 +36,8 @@ class GateLimits(_Section):
 
     Attributes:
         rank_ic_min: mean rank correlation of prediction and outcome.
+        rank_ic_max: a higher one is taken for a label that leaked into the features, until somebody shows otherwise:
+            published daily and weekly signals reach a few hundredths.
         t_min: its t-statistic with Newey-West errors over the label's horizon.
         deflated_sharpe_min: probability that the top-minus-bottom spread's Sharpe ratio is not luck, given all trials.
         pbo_max: probability of backtest overfitting over all trials, where there are ten of them.
@@ -45,6 +47,7 @@ class GateLimits(_Section):
     """
 
     rank_ic_min: float = Field(default=0.02, ge=0, le=1)
+    rank_ic_max: float = Field(default=0.2, gt=0, le=1)
     t_min: float = Field(default=2.0, ge=0)
     deflated_sharpe_min: float = Field(default=0.95, ge=0, le=1)
     pbo_max: float = Field(default=0.5, ge=0, le=1)

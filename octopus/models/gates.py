@@ -63,6 +63,7 @@ def review(scores: Scores, limits: GateLimits, *, parity: bool, truncation: bool
     return Review(
         (
             _gate("rank_ic", scores.rank_ic, limits.rank_ic_min, "mean rank correlation out of sample"),
+            _gate("no_leak", scores.rank_ic, limits.rank_ic_max, "rank correlation too good to be true", upper=True),
             _gate("t_stat", scores.t_stat, limits.t_min, "t-statistic of the rank correlation"),
             _gate(
                 "deflated_sharpe", scores.deflated_sharpe, limits.deflated_sharpe_min, "deflated Sharpe of the spread"

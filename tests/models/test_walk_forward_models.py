@@ -13,14 +13,16 @@ from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
-from octopus.models.config import ModelConfig
+from octopus.models.config import GateLimits, ModelConfig
 from octopus.models.estimators import ESTIMATORS, Ridge, estimator_from_bytes, make
 from octopus.models.labels import forward_excess_return, known_after
 from octopus.models.selection import Appointment, FoldRecord, model_for
 from octopus.models.splits import walk_forward
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
 
-SMALL = ModelConfig(train_min_sessions=300, test_sessions=60, horizon_sessions=5, embargo_sessions=3)
+SMALL = ModelConfig(
+    train_min_sessions=300, test_sessions=60, horizon_sessions=5, embargo_sessions=3, gates=GateLimits(rank_ic_max=1)
+)
 
 
 def panel_of(returns: FloatArray) -> Panel:
@@ -103,6 +105,10 @@ def test_skill_passes_the_gates_and_noise_does_not(skill: float, passes: bool) -
     scores = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, [])
     review = gates.review(scores, SMALL.gates, parity=True)
     assert review.passed is passes, [gate.reason for gate in review.gates]
+    suspected = gates.review(scores, GateLimits(), parity=True)
+    assert {gate.name: gate.passed for gate in suspected.gates}["no_leak"] is (skill == 0.0), (
+        "as good as a leaked label"
+    )
     # The planted signal is another one each day: at a cost of 3 % of what is traded nothing is left of it.
     dear = evaluation.evaluate(training, walk.predictions, walk.folds, SMALL.horizon_sessions, [], cost_rate=0.03)
     judged = {gate.name: gate for gate in gates.review(dear, SMALL.gates, parity=True).gates}

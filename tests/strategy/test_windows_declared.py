@@ -17,7 +17,7 @@ from octopus.core.types import FloatArray
 from octopus.market_data.returns import total_returns
 from octopus.strategy import windows
 from octopus.strategy.config import StrategyConfig
-from octopus.strategy.features import FEATURES, LONGEST_WINDOW, FeatureCube, compute_features, truncation_breaks
+from octopus.strategy.features import FEATURES, LONGEST_WINDOW, Feature, FeatureCube, compute_features, look_ahead
 from octopus.strategy.signals import rule_signals, standardise
 
 CONFIG = StrategyConfig()
@@ -104,7 +104,7 @@ def test_the_declared_window_is_not_longer_than_it_need_be(name: str) -> None:
 def test_a_panel_that_starts_later_has_the_same_bits(seed: int, start: int) -> None:
     panel = random_panel(seed, rows=LONGEST_WINDOW + 45)
     row = len(panel.sessions) - 1
-    assert truncation_breaks(panel, compute_features(panel), row) == ()
+    assert look_ahead(panel, compute_features(panel), row) == ()
     later = panel.rows(start, row + 1)
     assert_equal(compute_features(later).values[-1], compute_features(panel).values[-1], "features")
     for name, values in rule_signals(later, CONFIG).items():
@@ -133,13 +133,33 @@ def test_a_feature_that_looks_ahead_is_found() -> None:
     peeking = cube.values.copy()
     peeking[:-1, :, 1] = peeking[1:, :, 1]
     cheat = FeatureCube(cube.sessions, cube.symbols, cube.names, peeking)
-    assert truncation_breaks(panel, cheat, 250) == ("volatility_21",)
+    assert look_ahead(panel, cheat, 250) == ("volatility_21",)
+
+
+def _next_return(x: object) -> FloatArray:
+    """Tomorrow's return, and today's on the last row: it gives no NaN away."""
+    returns = x.returns  # type: ignore[attr-defined]
+    return np.vstack([returns[1:], returns[-1:]])
+
+
+def _whole_mean(x: object) -> FloatArray:
+    """Returns less their mean over all days, later ones included."""
+    returns = x.returns  # type: ignore[attr-defined]
+    return np.asarray(returns - np.nanmean(returns, axis=0))
+
+
+@pytest.mark.parametrize("cheat", [_next_return, _whole_mean])
+def test_a_declared_feature_that_uses_later_days_is_named(monkeypatch: pytest.MonkeyPatch, cheat: object) -> None:
+    planted = (*FEATURES, Feature("planted", ("total_return",), 1, "looks ahead", cheat))  # type: ignore[arg-type]
+    monkeypatch.setattr("octopus.strategy.features.FEATURES", planted)
+    panel = random_panel(4)
+    assert look_ahead(panel, compute_features(panel), 260) == ("planted",)
 
 
 @pytest.mark.parametrize("row", [260, 2519, 4300, 8000])
 def test_recorded_prices_keep_their_past(row: int) -> None:
     panel = sample_panel()
-    assert truncation_breaks(panel, compute_features(panel.rows(0, row + 40)), row) == ()
+    assert look_ahead(panel, compute_features(panel.rows(0, row + 40)), row) == ()
     whole, cut = rule_signals(panel, CONFIG), rule_signals(panel.rows(0, row + 1), CONFIG)
     for name, values in whole.items():
         assert_equal(values[: row + 1], cut[name], name)
