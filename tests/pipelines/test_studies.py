@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from octopus.core.errors import ConfigError
 from octopus_pipelines import studies
 from octopus_pipelines.cli.backtest import backtest
 from octopus_pipelines.cli.sweep import sweep
-from resources.settings import load_settings
+from resources.settings import ROOT, load_settings
 
 CURRENT = load_settings({"OCTOPUS_HOME": "/nowhere"})
 
@@ -104,3 +105,20 @@ def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
     best = again["sets"][0]
     assert best["sharpe_annual"] == max(row["sharpe_annual"] for row in again["sets"])
     assert "kept for good" in run(backtest, "mean_reversion", "--from", "2022-08-01")
+
+
+def documented() -> list[list[str]]:
+    """The studies that the tutorial tells its reader to run."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    blocks = "\n".join(text.split("```")[1::2])
+    lines = [shlex.split(line)[1:] for line in blocks.splitlines() if line.startswith("octopus ")]
+    return [line for line in lines if line[0] in ("backtest", "sweep") and len(line) > 1]
+
+
+def test_the_tutorials_commands_do_what_it_says(house, run):
+    wanted = documented()
+    assert len(wanted) == 3
+    for name, *options in wanted:
+        output = run({"backtest": backtest, "sweep": sweep}[name], *options)
+        assert "deflated" in output
+        assert "kept for good" in output or "on record for good" in output
