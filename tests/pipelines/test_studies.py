@@ -110,7 +110,7 @@ def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
 def documented() -> list[list[str]]:
     """The studies that the tutorial tells its reader to run."""
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    blocks = "\n".join(text.split("```")[1::2])
+    blocks = "\n".join(part for part in text.split("```")[1::2] if not part.startswith("python"))
     lines = [shlex.split(line)[1:] for line in blocks.splitlines() if line.startswith("octopus ")]
     return [line for line in lines if line[0] in ("backtest", "sweep") and len(line) > 1]
 
@@ -122,3 +122,12 @@ def test_the_tutorials_commands_do_what_it_says(house, run):
         output = run({"backtest": backtest, "sweep": sweep}[name], *options)
         assert "deflated" in output
         assert "kept for good" in output or "on record for good" in output
+
+
+def test_the_tutorials_python_runs(house, run, capsys):
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    said: dict = {}
+    exec(compile(code, "tutorial.md", "exec"), said)  # what the document tells its reader to run
+    assert len(said["outcomes"]) == 6
+    assert "window" in capsys.readouterr().out
