@@ -199,7 +199,7 @@ class ExecutionEngine:
             placement = self._send(claim) if claim else Placement(None)
             collection = self._collect(batch)
             navs = self._update_positions(batch.account)
-            breaks = self._reconcile(batch.account, self.sessions.trade_date(batch.expires_at))
+            breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
         return BatchExecution(placement, collection, navs, breaks)
 
     def prepare(self, batch_id: str, run_id: str) -> Claim | None:
@@ -238,6 +238,13 @@ class ExecutionEngine:
         for order_id in ids:
             self.broker.cancel(order_id)
         return ids
+
+    def session_at(self, instant: datetime) -> date:
+        """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
+        session = self.sessions.previous(instant.date())
+        while self.sessions.close_utc(session) < instant:
+            session = self.sessions.next(session)
+        return session
 
     # -- inside: before sending --------------------------------------------------------------------------------------
 
@@ -584,7 +591,7 @@ class ExecutionEngine:
         since = self._since() if self.store.last_nav(account) else None
         for entry in self.broker.statement(since).entries:
             if entry.kind.is_flow:
-                self.store.recognise(account, entry, self.sessions.trade_date(entry.at), self.clock.now())
+                self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
 
     def _recognise_actions(self, account: str, session: date) -> None:
         """Splits and dividends that our own data expects of what our own book held before the session."""
