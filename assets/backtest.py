@@ -15,7 +15,7 @@ from octopus.backtest.metrics import measure
 from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
-from octopus.core.trials import Trial
+from octopus.core.trials import STRATEGIES, Trial
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -80,22 +80,11 @@ def backtest_runs(
 
 def _trials(warehouse: Warehouse, settings: Settings, result: BacktestResult) -> list[Trial]:
     """Every strategy ever simulated on these days, whatever it was called; this one is put on record."""
-    source, first, last = settings.universe.market_data, result.sessions[0].item(), result.sessions[-1].item()
-    ledger = TrialLedger(warehouse)
-    ledger.record(
-        [
-            Trial(
-                "backtest",
-                "ensemble",
-                inputs.trial_parameters(settings.strategies),
-                source,
-                first,
-                last,
-                result.net_return[1:],
-            )
-        ]
-    )
-    return ledger.overlapping(source, first, last, ("backtest", "sweep"))
+    published = Trial(
+        "backtest", "ensemble", inputs.trial_parameters(settings.strategies), settings.universe.market_data,
+        result.sessions[0].item(), result.sessions[-1].item(), result.net_return[1:],
+    )  # fmt: skip
+    return TrialLedger(warehouse).among(published, STRATEGIES)
 
 
 def _store(

@@ -18,8 +18,9 @@ from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
-from octopus.decision import DecisionConfig, Prepared, prepare
+from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.membership import delisting_values
+from octopus.models.config import ModelConfig
 from octopus.models.estimators import Estimator, estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
@@ -59,7 +60,13 @@ def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: dat
 def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
     """Everything that makes a strategy what it is: what tells its trials from others'."""
     backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
-    return {"decision": file.decision.model_dump(mode="json"), "backtest": backtest}
+    models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
+    return {"decision": file.decision.model_dump(mode="json"), "backtest": backtest, "models": models}
+
+
+def model_parameters(config: ModelConfig) -> dict[str, Any]:
+    """Everything that shapes a model: neither its name nor how it is judged."""
+    return config.model_dump(mode="json", exclude={"registered_name", "gates", "auto_champion", "tried_before"})
 
 
 def panel_fingerprint(of: Panel) -> str:

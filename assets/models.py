@@ -15,7 +15,7 @@ import polars as pl
 
 from assets import inputs, keys, partitions, reporting
 from octopus.core.ids import canonical_json, fingerprint
-from octopus.core.trials import Trial
+from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.estimators import ESTIMATORS, make
@@ -124,7 +124,7 @@ def _trials(
     sessions = training.panel.sessions
     source, first, last = settings.universe.market_data, sessions[0].item(), sessions[-1].item()
     ledger = TrialLedger(warehouse)
-    chosen = settings.strategies.models.model_dump(mode="json", exclude={"registered_name", "gates", "auto_champion"})
+    chosen = inputs.model_parameters(settings.strategies.models)
     ledger.record(
         [
             Trial("model", name, {"estimator": name, "features": training.names, **chosen}, source, first, last, spread)
@@ -132,7 +132,7 @@ def _trials(
             if len(spread := _finite(evaluation.spread_returns(training, walk.predictions)))
         ]
     )
-    return ledger.overlapping(source, first, last, ("model", "search"))
+    return ledger.overlapping(source, first, last, MODELS)
 
 
 def _finite(values: FloatArray) -> FloatArray:

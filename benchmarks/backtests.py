@@ -10,7 +10,6 @@ OCTOPUS_BENCH_BACKTEST=FOLDER. vectorbt's licence (Commons Clause) allows measur
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,10 +23,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.backtest_peer import CASH, FEES, INVESTED, crossings, running_total
-from benchmarks.features import resident
+from benchmarks.watch import ROOT, watched
 from octopus.core.types import FloatArray
 
-ROOT = Path(__file__).parent.parent
 HOW = "python -m venv FOLDER && FOLDER/bin/pip install vectorbt==1.2.0 bt, and set OCTOPUS_BENCH_BACKTEST=FOLDER"
 SESSIONS = 2520
 
@@ -48,22 +46,11 @@ def prices(symbols: int, seed: int = 0) -> FloatArray:
     return np.asarray(100 * np.exp(np.cumsum(steps, axis=0)))
 
 
-def watched(command: list[str], environment: dict[str, str] | None = None) -> Timed:
+def timed(command: list[str]) -> Timed:
     """Run a command whose last line is its seconds, and watch its memory."""
-    import psutil
-
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, env=os.environ | (environment or {}), cwd=ROOT)
-        seen, peak = psutil.Process(process.pid), 0
-        while process.poll() is None:
-            peak = max(peak, resident(seen))
-            time.sleep(0.02)
-        output.seek(0)
-        lines = output.read().strip().split("\n")
-    if process.returncode:
-        raise SystemExit(f"ended with {process.returncode}: {' '.join(command)}")
-    imported, first, warm = map(float, lines[-1].split())
-    return Timed(imported, first, warm, peak / 1e6)
+    last, megabytes = watched(command)
+    imported, first, warm = map(float, last.split())
+    return Timed(imported, first, warm, megabytes)
 
 
 def ours(job: str, source: str, target: str) -> None:
@@ -144,13 +131,13 @@ def rows(folder: Path, peers: Path | None) -> Iterator[dict[str, Any]]:
     for job, (size, arrays) in jobs.items():
         source = folder / f"{job}.npz"
         np.savez(source, **arrays)  # type: ignore[arg-type]
-        mine = watched([sys.executable, "-m", "benchmarks.backtests", "ours", job, str(source), str(folder / "o.npz")])
+        mine = timed([sys.executable, "-m", "benchmarks.backtests", "ours", job, str(source), str(folder / "o.npz")])
         yield {"work": job, "size": size, "side": "octopus", **mine.__dict__, "note": ""}
         for peer in ("vectorbt", "bt") if job == "rebalance" else ("vectorbt",):
             if peers is None:
                 continue
             script = [str(ROOT / "benchmarks" / "backtest_peer.py"), peer, job, str(source), str(folder / "p.npz")]
-            theirs = watched([str(peers / "bin" / "python"), *script])
+            theirs = timed([str(peers / "bin" / "python"), *script])
             yield {"work": job, "size": size, "side": peer, **theirs.__dict__,
                    "note": _note(folder, peer, job)}  # fmt: skip
 

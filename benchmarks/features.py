@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.watch import watched
 from octopus.core.types import FloatArray
 
 SYMBOLS, SESSIONS = 1000, 2520
@@ -54,34 +54,8 @@ def random_bars(sessions: int, symbols: int) -> dict[str, FloatArray]:
 
 def measured(work: str, command: list[str], environment: dict[str, str]) -> Run:
     """Run a command whose last line is its seconds, and watch its memory."""
-    import psutil
-
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, env=os.environ | environment, cwd=ROOT)
-        watched, peak = psutil.Process(process.pid), 0
-        while process.poll() is None:
-            peak = max(peak, resident(watched))
-            time.sleep(0.05)
-        output.seek(0)
-        lines = output.read().split("\n")
-    if process.returncode:
-        raise SystemExit(f"{work} ended with {process.returncode}: {' '.join(command)}")
-    return Run(work, float(lines[-2]), peak / 1e6)
-
-
-def resident(process: object) -> int:
-    """Bytes of a process and its children."""
-    import psutil
-
-    assert isinstance(process, psutil.Process)
-    total = 0
-    try:
-        for one in (process, *process.children(recursive=True)):
-            total += one.memory_info().rss
-    except psutil.NoSuchProcess:
-        # A child ended between being listed and being asked: the next sample counts the rest.
-        return total
-    return total
+    last, megabytes = watched(command, environment)
+    return Run(work, float(last), megabytes)
 
 
 def ours(source: str, last: int | None) -> None:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from assets import inputs
 from octopus.backtest.metrics import Metrics, measure
-from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
+from octopus.backtest.simulator import BacktestResult, period, run_backtest, run_benchmarks
 from octopus.backtest.tearsheet import standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
-from octopus.core.trials import Kind, Trial
+from octopus.core.trials import STRATEGIES, Deflation, Kind, Trial, deflate
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, prepare
 from resources.settings import Settings, StrategiesFile
@@ -33,7 +35,6 @@ from resources.warehouse.trials import TrialLedger
 ENSEMBLE = "ensemble"
 SECTIONS = ("strategy", "portfolio", "costs", "backtest")
 """Sections of config/strategies.yaml that a study may change; a model is another one only after a review."""
-_KINDS: tuple[Kind, ...] = ("backtest", "sweep")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +66,19 @@ class Study:
     @property
     def parameters(self) -> dict[str, Any]:
         """Everything that makes it what it is."""
-        from assets import inputs
-
         return inputs.trial_parameters(self.settings)
 
 
-def study(current: Settings, strategy: str, changes: Mapping[str, Any]) -> Study:
+def study(
+    current: Settings, strategy: str, changes: Mapping[str, Any], first: date | None = None, last: date | None = None
+) -> Study:
     """``strategy`` with ``changes`` to the settings of the files.
 
     Args:
         strategy: ``ensemble`` or one of its signals, which then speaks alone.
         changes: by dotted name; without a section's name they are the strategy's own (``lookback_sessions``), or those
             of the section ``strategy`` for the ensemble.
+        first, last: sessions that are decided, instead of the files'.
 
     Raises:
         ConfigError: no such strategy or setting, or a value that it cannot have.
@@ -92,12 +94,13 @@ def study(current: Settings, strategy: str, changes: Mapping[str, Any]) -> Study
             content["strategy"][name]["weight"] = 1.0 if name == strategy else 0.0
     for name, value in changes.items():
         _set(content, strategy, name, value)
+    content["backtest"] |= {name: day for name, day in (("start", first), ("end", last)) if day is not None}
     try:
         return Study(strategy, dict(changes), StrategiesFile.model_validate(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        told = error.errors(include_url=False)[0]
         raise ConfigError(
-            where="--set", field=".".join(map(str, first["loc"])), value=first.get("input"), remedy=first["msg"]
+            where="settings", field=".".join(map(str, told["loc"])), value=told.get("input"), remedy=told["msg"]
         ) from None
 
 
@@ -128,7 +131,6 @@ def parsed(text: str) -> Any:
 
 def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs:
     """What was known at the decision of ``session``; the models' past predictions only if asked for."""
-    from assets import inputs
     from resources.research_factories import registry
 
     warehouse = Warehouse(current.database_url, Role.RESEARCH)
@@ -145,20 +147,13 @@ def speaks(of: Study) -> bool:
     return bool(of.settings.strategy.weights()[MODEL])
 
 
-def simulate(of: Study, read: Inputs) -> tuple[BacktestResult, BacktestResult]:
-    """The study and its equal-weight benchmark."""
+def simulate(of: Study, read: Inputs) -> BacktestResult:
+    """The study on what was read."""
     decision = of.settings.decision
-    config = of.settings.backtest
-    ready = prepare(read.panel, decision)
-    result = run_backtest(read.panel, config, decision, read.predictions, ready, delisting=read.delisting)
-    return result, run_benchmarks(read.panel, config, decision, delisting=read.delisting)["equal_weight"]
-
-
-def record(current: Settings, of: Study, kind: Kind, returns: FloatArray, first: date, last: date) -> list[Trial]:
-    """Put a study on record; every trial on its days, whatever it was called."""
-    ledger = TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
-    ledger.record([trial(current, of, kind, returns, first, last)])
-    return ledger.overlapping(current.universe.market_data, first, last, _KINDS)
+    return run_backtest(
+        read.panel, of.settings.backtest, decision, read.predictions, prepare(read.panel, decision),
+        delisting=read.delisting,
+    )  # fmt: skip
 
 
 def trial(current: Settings, of: Study, kind: Kind, returns: FloatArray, first: date, last: date) -> Trial:
@@ -167,15 +162,27 @@ def trial(current: Settings, of: Study, kind: Kind, returns: FloatArray, first: 
 
 
 def measured(current: Settings, of: Study, read: Inputs) -> tuple[BacktestResult, BacktestResult, Metrics]:
-    """Simulate, record and measure one study."""
-    result, benchmark = simulate(of, read)
+    """Simulate, record and measure one study; it, its equal-weight benchmark, and the figures of both."""
+    result, config = simulate(of, read), of.settings.backtest
+    benchmark = run_benchmarks(read.panel, config, of.settings.decision, delisting=read.delisting)["equal_weight"]
     first, last = result.sessions[0].item(), result.sessions[-1].item()
-    trials = record(current, of, "backtest", result.net_return[1:], first, last)
-    config = of.settings.backtest
+    made = trial(current, of, "backtest", result.net_return[1:], first, last)
     metrics = measure(
-        result, benchmark, trials=trials, tried_before=config.trials, trial_sharpe_spread=config.trial_sharpe_spread
-    )
+        result, benchmark, trials=_ledger(current).among(made, STRATEGIES), tried_before=config.trials,
+        trial_sharpe_spread=config.trial_sharpe_spread,
+    )  # fmt: skip
     return result, benchmark, metrics
+
+
+def deflation(current: Settings, chosen: Trial) -> Deflation:
+    """What a trial's Sharpe ratio is worth among every trial on its days."""
+    config = current.strategies.backtest
+    trials = _ledger(current).among(chosen, STRATEGIES)
+    return deflate(chosen.returns, trials, config.trials, config.trial_sharpe_spread)
+
+
+def _ledger(current: Settings) -> TrialLedger:
+    return TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
 
 
 def write_page(
@@ -200,25 +207,20 @@ def write_page(
 
 
 def known_studies(current: Settings, studies: Sequence[Study], read: Inputs) -> dict[int, Trial]:
-    """Those of ``studies`` that are on record already, by their place."""
-    found = {}
-    spans = [span(one, read.panel) for one in studies]
-    if not spans:
-        return {}
-    ledger = TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
-    first, last = min(a for a, _ in spans), max(b for _, b in spans)
-    by_id = {one.trial_id: one for one in ledger.overlapping(current.universe.market_data, first, last, _KINDS)}
-    for place, (one, (start, end)) in enumerate(zip(studies, spans, strict=True)):
-        mark = trial(current, one, "sweep", read.panel.close[:0, 0], start, end).trial_id
-        if mark in by_id:
-            found[place] = by_id[mark]
-    return found
+    """Those of ``studies`` that are on record already, up to the last session of now, by their place."""
+    wanted = [trial(current, one, "sweep", _NOTHING, *_span(one, read.panel)) for one in studies]
+    first, last = min(one.first_session for one in wanted), max(one.last_session for one in wanted)
+    recorded = _ledger(current).overlapping(current.universe.market_data, first, last, STRATEGIES)
+    by_id = {(one.trial_id, one.last_session): one for one in recorded}
+    marks = [(one.trial_id, one.last_session) for one in wanted]
+    return {place: by_id[mark] for place, mark in enumerate(marks) if mark in by_id}
 
 
-def span(of: Study, panel: Panel) -> tuple[date, date]:
+_NOTHING: FloatArray = np.zeros(0)
+
+
+def _span(of: Study, panel: Panel) -> tuple[date, date]:
     """First and last session that a study simulates."""
-    from octopus.backtest.simulator import period
-
     first, stop = period(panel, of.settings.backtest)
     return panel.sessions[first].item(), panel.sessions[stop - 1].item()
 
@@ -230,7 +232,7 @@ def run_many(
 
     Ending the iteration ends what has not begun; what was yielded is on record.
     """
-    ledger = TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
+    ledger = _ledger(current)
     # A process that is forked from one with threads may hang; a fresh one reads the panel once.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_receive, initargs=(read,)) as pool:
@@ -254,24 +256,5 @@ def _receive(read: Inputs) -> None:
 
 
 def _returns(of: Study) -> tuple[date, date, FloatArray]:
-    read = _read[0]
-    decision = of.settings.decision
-    result = run_backtest(
-        read.panel, of.settings.backtest, decision, read.predictions, prepare(read.panel, decision),
-        delisting=read.delisting,
-    )  # fmt: skip
+    result = simulate(of, _read[0])
     return result.sessions[0].item(), result.sessions[-1].item(), result.net_return[1:]
-
-
-def within(of: Study, first: date | None, last: date | None) -> Study:
-    """The study over other days."""
-    if first is None and last is None:
-        return of
-    dates = {name: day.isoformat() for name, day in (("start", first), ("end", last)) if day is not None}
-    content = of.settings.model_dump(mode="json")
-    content["backtest"] |= dates
-    try:
-        return replace(of, settings=StrategiesFile.model_validate(content))
-    except ValidationError as error:
-        told = error.errors(include_url=False)[0]["msg"]
-        raise ConfigError(where="octopus backtest", field="--from/--to", value=dates, remedy=told) from None

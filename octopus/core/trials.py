@@ -19,6 +19,9 @@ from octopus.core.stats import SESSIONS_PER_YEAR, deflated_sharpe, moments, over
 from octopus.core.types import FloatArray, IntArray
 
 Kind = Literal["model", "search", "backtest", "sweep"]
+MODELS: tuple[Kind, ...] = ("model", "search")
+STRATEGIES: tuple[Kind, ...] = ("backtest", "sweep")
+"""Kinds that luck chooses among together: models by their spread, strategies by their net returns."""
 
 ALIKE = 0.5
 """Trials whose returns correlate at least so much on average are one."""
@@ -109,7 +112,7 @@ def deflate(
         variance = max(float(np.var(finite)) if finite else 0.0, 1.0 / len(known), remembered)
         return deflated_sharpe(observed, len(known), skewness, kurtosis, variance, count)
 
-    means = [_known(np.nanmean(matrix[labels == label], axis=0)) for label in sorted(set(labels.tolist()))]
+    means = [_mean_of_days(matrix[labels == label]) for label in sorted(set(labels.tolist()))]
     return Deflation(
         raw,
         clustered,
@@ -148,7 +151,7 @@ def clusters(matrix: FloatArray) -> IntArray:
     if count < 2:
         return np.zeros(count, dtype=np.int64)
     part = matrix[:CLUSTERED_AT_MOST]
-    centred = np.nan_to_num(part - np.nanmean(np.where(np.isfinite(part), part, np.nan), axis=1, keepdims=True))
+    centred = np.nan_to_num(part - np.nanmean(part, axis=1, keepdims=True))
     size = np.sqrt((centred**2).sum(axis=1, keepdims=True))
     unit = centred / np.where(size > 0, size, 1.0)
     distance = np.clip(1.0 - unit @ unit.T, 0.0, 2.0)
@@ -167,5 +170,9 @@ def _pbo(matrix: FloatArray) -> float:
     return overfitting_probability(whole.T, PBO_BLOCKS)
 
 
-def _known(values: FloatArray) -> FloatArray:
-    return np.asarray(values[np.isfinite(values)])
+def _mean_of_days(rows: FloatArray) -> FloatArray:
+    """Mean over the rows that have a day, of the days that any has."""
+    known = np.isfinite(rows)
+    days = known.any(axis=0)
+    total = np.where(known, rows, 0.0).sum(axis=0)[days]
+    return np.asarray(total / known.sum(axis=0)[days])

@@ -52,9 +52,7 @@ def backtest(
         return
     from octopus_pipelines import studies
 
-    chosen = studies.within(
-        studies.study(current, strategy or studies.ENSEMBLE, pairs(changes)), day_of(first), day_of(last)
-    )
+    chosen = studies.study(current, strategy or studies.ENSEMBLE, settings_of(changes), day_of(first), day_of(last))
     read = studies.read_inputs(current, session, with_model=studies.speaks(chosen))
     result, benchmark, metrics = studies.measured(current, chosen, read)
     page, warnings = studies.write_page(current, chosen, result, benchmark, metrics)
@@ -81,23 +79,26 @@ def day_of(given: datetime | None) -> date | None:
     return given.date() if given is not None else None
 
 
-def pairs(given: Sequence[str]) -> dict[str, Any]:
+def assignments(option: str, given: Sequence[str], example: str) -> dict[str, str]:
     """``KEY=VALUE`` texts as a mapping.
 
     Raises:
-        ConfigError: one has no ``=``.
+        ConfigError: one has no key or no value.
     """
-    from octopus_pipelines.studies import parsed
-
     found = {}
     for text in given:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise ConfigError(
-                where="--set", field="KEY=VALUE", value=text, remedy="write it like lookback_sessions=126"
-            )
-        found[name.strip()] = parsed(value)
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise ConfigError(where=option, field="KEY=VALUE", value=text, remedy=f"write it like {example}")
+        found[name.strip()] = value
     return found
+
+
+def settings_of(changes: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` says, each value as YAML reads it; errors as in `assignments`."""
+    from octopus_pipelines.studies import parsed
+
+    return {name: parsed(value) for name, value in assignments("--set", changes, "lookback_sessions=126").items()}
 
 
 def _published(current: Settings, session: date) -> None:

@@ -59,14 +59,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*varying BackfillPolicies.*")
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except OctopusError as error:
         click.secho(f"octopus: {error}", fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        # click makes the one of the other.
         click.echo("interrupted: run the same command again, what is done is not done twice", err=True)
         sys.exit(130)

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from octopus.core.errors import ConfigError
-from octopus_pipelines.cli.backtest import DAY, day_of, pairs, require_prices
+from octopus_pipelines.cli.backtest import DAY, assignments, day_of, require_prices, settings_of
 from octopus_pipelines.cli.house import new_console, open_database
 from octopus_pipelines.cli.run import wanted_sessions
 
@@ -55,10 +55,8 @@ def sweep(
     current = open_database()
     session = wanted_sessions(current, as_of, None, None)[0]
     require_prices(current)
-    fixed = pairs(changes)
-    chosen = [
-        studies.within(studies.study(current, strategy, {**fixed, **one}), day_of(first), day_of(last)) for one in sets
-    ]
+    fixed = settings_of(changes)
+    chosen = [studies.study(current, strategy, {**fixed, **one}, day_of(first), day_of(last)) for one in sets]
     read = studies.read_inputs(current, session, with_model=any(map(studies.speaks, chosen)))
     found: dict[int, Trial] = dict(studies.known_studies(current, chosen, read))
     console = new_console()
@@ -70,7 +68,11 @@ def sweep(
     ranked = sorted(found.items(), key=lambda item: (math.isnan(item[1].sharpe), -item[1].sharpe))
     rows = [{"parameters": sets[place], "sharpe_annual": _annual(trial.sharpe), "trial": trial.trial_id,
              "sessions": len(trial.returns)} for place, trial in ranked]  # fmt: skip
-    verdict = _verdict(current, ranked[0][1])
+    worth = studies.deflation(current, ranked[0][1])
+    verdict = {
+        "deflated_sharpe": _plain(worth.deflated_sharpe), "pbo": _plain(worth.pbo), "trials": worth.raw,
+        "trials_clustered": worth.clustered,
+    }  # fmt: skip
     if as_json:
         click.echo(json.dumps({"sets": rows, **verdict}, indent=1, default=str))
         return
@@ -92,21 +94,11 @@ def _sets(grid: tuple[str, ...], space: tuple[str, ...], count: int | None) -> l
             remedy="give --grid KEY=A,B,C, or --random N with --space KEY=LOW:HIGH",
         )  # fmt: skip
     if grid:
-        named = {name: [parsed(one) for one in str(values).split(",")] for name, values in _texts(grid).items()}
+        texts = assignments("--grid", grid, "lookback_sessions=63,126")
+        named = {name: [parsed(one) for one in values.split(",")] for name, values in texts.items()}
         return sweeps.grid(named)
-    return sweeps.draws({name: _range(name, text) for name, text in _texts(space).items()}, count or 0)
-
-
-def _texts(given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in given:
-        name, sign, value = text.partition("=")
-        if not sign or not value:
-            raise ConfigError(
-                where="octopus sweep", field=name, value=text, remedy="write it like lookback_sessions=63,126"
-            )
-        found[name.strip()] = value
-    return found
+    ranges = assignments("--space", space, "lookback_sessions=21:252")
+    return sweeps.draws({name: _range(name, text) for name, text in ranges.items()}, count or 0)
 
 
 def _range(name: str, text: str) -> Range:
@@ -128,23 +120,6 @@ def _annual(per_session: float) -> float | None:
     return None if math.isnan(per_session) else per_session * SESSIONS_PER_YEAR**0.5
 
 
-def _verdict(current: Any, best: Trial) -> dict[str, Any]:
-    """What the best set's Sharpe ratio is worth among every trial on its days."""
-    from octopus.core.trials import deflate
-    from resources.warehouse.connection import Role
-    from resources.warehouse.store import Warehouse
-    from resources.warehouse.trials import TrialLedger
-
-    ledger = TrialLedger(Warehouse(current.database_url, Role.RESEARCH))
-    trials = ledger.overlapping(best.source, best.first_session, best.last_session, ("backtest", "sweep"))
-    config = current.strategies.backtest
-    found = deflate(best.returns, trials, config.trials, config.trial_sharpe_spread)
-    return {
-        "deflated_sharpe": _plain(found.deflated_sharpe), "pbo": _plain(found.pbo), "trials": found.raw,
-        "trials_clustered": found.clustered,
-    }  # fmt: skip
-
-
 def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -161,18 +136,15 @@ def _print(console: Console, strategy: str, rows: list[dict[str, Any]], verdict:
     for row in rows[:SHOWN]:
         ratio = row["sharpe_annual"]
         values = (row["parameters"][name] for name in names)
-        told = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        table.add_row(*told, "-" if ratio is None else f"{ratio:.2f}")
+        cells = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        table.add_row(*cells, "-" if ratio is None else f"{ratio:.2f}")
     console.print(table)
     deflated, pbo = verdict["deflated_sharpe"], verdict["pbo"]
+    told = "not known" if deflated is None else f"{deflated:.2f}"
+    overfit = "too few trials for a probability of overfitting" if pbo is None else f"overfitting probability {pbo:.0%}"
     console.print(
-        f"  the best one's deflated Sharpe ratio is {'not known' if deflated is None else f'{deflated:.2f}'} among "
-        f"{verdict['trials']} trials on these days ({verdict['trials_clustered']} different); "
-        + (
-            "too few trials for a probability of overfitting"
-            if pbo is None
-            else f"probability of overfitting {pbo:.0%}"
-        )
+        f"  the best one's deflated Sharpe ratio is {told} among {verdict['trials']} trials on these days "
+        f"({verdict['trials_clustered']} different); {overfit}"
     )
     if deflated is None or deflated < 0.95 or (pbo or 0) > 0.5:
         console.print("  [yellow]That is what luck may give: do not choose it for its place in this table.[/yellow]")

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,22 +57,25 @@ POSTS = Form(
 )
 
 
-class FileNews:
-    """News that the user owns, from a file in the form described above this class's module.
+@dataclass(frozen=True)
+class _TextFile:
+    """A file in the form described above, with what every source has.
 
     A wrong line is a reject that names file and line and loses no other.
 
-    Args:
+    Attributes:
         path: ``.csv`` (also ``.csv.gz``) or ``.parquet``.
-        now: what time it is, to refuse news from the future.
+        now: what time it is, to refuse texts from the future.
     """
 
-    name = NAME
+    path: Path
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    name: str = NAME
     needs: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._path = path
-        self._now = now
+
+class FileNews(_TextFile):
+    """News that the user owns."""
 
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
         """As `NewsSource.fetch`, from the file's beginning.
@@ -80,33 +84,26 @@ class FileNews:
             ConfigError: the file is missing or unreadable, or lacks a column.
         """
         digest = hashlib.sha256()
-        rows, rejects = read_table(self._path, NEWS, "news", digest, instants=("published_at", "known_at"))
+        rows, rejects = read_table(self.path, NEWS, "news", digest, instants=("published_at", "known_at"))
         linked, unlinked = _linked(_items(rows, NEWS, ("title", "body"), end_utc), names)
         frame = linked.with_columns(hindsight=pl.lit(value=False)).select(*NEWS_SCHEMA.names(), "line")
-        items, refused = validate_news(frame, self._now())
-        rejects += [placed(reject, self._path) for reject in refused]
+        items, refused = validate_news(frame, self.now())
+        rejects += [placed(reject, self.path) for reject in refused]
         return TextItems(items.drop("line"), rejects, digest.hexdigest()[:32], unlinked)
 
 
-class FilePosts:
-    """Posts that the user owns, likewise."""
-
-    name = NAME
-    needs: tuple[str, ...] = ()
-
-    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._path = path
-        self._now = now
+class FilePosts(_TextFile):
+    """Posts that the user owns."""
 
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
         """As `SocialSource.fetch`, from the file's beginning; errors as in `FileNews`."""
         digest = hashlib.sha256()
         instants = ("created_at", "known_at")
-        rows, rejects = read_table(self._path, POSTS, "social_posts", digest, numbers=("upvotes",), instants=instants)
+        rows, rejects = read_table(self.path, POSTS, "social_posts", digest, numbers=("upvotes",), instants=instants)
         linked, unlinked = _linked(_items(rows, POSTS, ("text",), end_utc), names)
         frame = linked.rename({"text": "body"}).with_columns(pl.col("upvotes").cast(pl.Int64))
-        items, refused = validate_posts(frame.select(*POSTS_SCHEMA.names(), "line"), self._now())
-        rejects += [placed(reject, self._path) for reject in refused]
+        items, refused = validate_posts(frame.select(*POSTS_SCHEMA.names(), "line"), self.now())
+        rejects += [placed(reject, self.path) for reject in refused]
         return TextItems(items.drop("line"), rejects, digest.hexdigest()[:32], unlinked)
 
 

@@ -12,7 +12,7 @@ from datetime import date
 import numpy as np
 
 from octopus.core.ids import canonical_json
-from octopus.core.trials import Trial
+from octopus.core.trials import Kind, Trial
 from resources.warehouse.store import Warehouse
 
 
@@ -32,8 +32,6 @@ class TrialLedger:
             for one in trials
         ]  # fmt: skip
         with self.warehouse.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("select count(*) from backtest.trials")
-            before = cursor.fetchone()
             cursor.executemany(
                 """
                 insert into backtest.trials
@@ -42,11 +40,14 @@ class TrialLedger:
                 """,
                 [row for row in rows if row[-1]],
             )
-            cursor.execute("select count(*) from backtest.trials")
-            after = cursor.fetchone()
-        return int(after[0] - before[0]) if before and after else 0
+            return cursor.rowcount
 
-    def overlapping(self, source: str, first: date, last: date, kinds: Sequence[str]) -> list[Trial]:
+    def among(self, trial: Trial, kinds: Sequence[Kind]) -> list[Trial]:
+        """Put ``trial`` on record; every trial on its days."""
+        self.record([trial])
+        return self.overlapping(trial.source, trial.first_session, trial.last_session, kinds)
+
+    def overlapping(self, source: str, first: date, last: date, kinds: Sequence[Kind]) -> list[Trial]:
         """Trials on data of ``source`` that share days with ``first`` to ``last``, whatever they were called."""
         rows = self.warehouse.rows(
             """

@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 
+from octopus_pipelines.cli.main import main
 from resources.runtime.postgres import EmbeddedPostgres
 
 OCTOPUS = str(Path(sys.executable).parent / "octopus")
@@ -104,3 +106,19 @@ def test_a_backup_comes_back_halted(home: Path, tmp_path: Path) -> None:
     finally:
         EmbeddedPostgres(elsewhere).stop()
         shutil.rmtree(elsewhere, ignore_errors=True)
+
+
+def test_an_interruption_says_that_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    @click.group()
+    def interrupted() -> None: ...
+
+    @interrupted.command()
+    def sweep() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("octopus_pipelines.cli.main.cli", interrupted)
+    monkeypatch.setattr(sys, "argv", ["octopus", "sweep"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err

@@ -24,6 +24,7 @@ def test_a_trial_is_recorded_once_and_read_by_any_strategy_on_its_days(database_
     other = replace(ONE, kind="sweep", name="other", parameters={"window": 6})
     assert ledger.record([ONE, other, replace(ONE, parameters={"window": 7}, returns=np.array([np.nan]))]) == 2
     assert ledger.record([replace(ONE, name="renamed")]) == 0
+    assert ledger.record([replace(ONE, parameters={"window": 8}, returns=np.array([]))]) == 0
     found = ledger.overlapping("sample", date(2010, 1, 8), date(2011, 1, 1), ["backtest", "sweep"])
     assert {(one.name, one.parameters["window"]) for one in found} == {("mine", 5), ("other", 6)}
     assert found[0].returns == pytest.approx([0.1, -0.05, 0.2])

@@ -111,13 +111,13 @@ def test_more_trials_make_the_same_spread_less_believable() -> None:
     skilled = np.nan_to_num(training.labels) * 0.1 + np.random.default_rng(2).normal(size=training.labels.shape)
     spread = evaluation.spread_returns(training, skilled)
     known = spread[~np.isnan(spread)]
-    ours, worse = trial("ours", known), trial("worse", known[::-1] - 0.02 * known.std() * 10)
+    ours, alike, worse = trial("ours", known), trial("alike", known), trial("worse", known[::-1] - 0.2 * known.std())
     believed = [
         evaluation.evaluate(training, skilled, (), 5, trials, tried).deflated_sharpe
-        for trials, tried in (([ours], 0), ([ours, worse], 0), ([ours, worse], 50))
+        for trials, tried in (([ours], 0), ([ours, alike], 0), ([ours, alike], 50), ([ours, worse], 50))
     ]
     assert sorted(believed, reverse=True) == believed
-    assert len(set(believed)) == 3
+    assert len(set(believed)) == 4, "two trials that look alike still count as two"
 
 
 def test_without_a_test_block_every_figure_is_missing_and_every_gate_of_skill_fails() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
     best = again["sets"][0]
     assert best["sharpe_annual"] == max(row["sharpe_annual"] for row in again["sets"])
     assert "kept for good" in run(backtest, "mean_reversion", "--from", "2022-08-01")
+
+
+def test_a_sweep_of_a_later_day_is_simulated_up_to_that_day(house, run):
+    options = ("momentum", "--from", "2022-08-01", "--grid", "skip_sessions=7", "--workers", "1", "--json")
+    early, late = (json.loads(run(sweep, *options, *more)) for more in (["--as-of", "2022-12-20"], []))
+    assert early["sets"][0]["trial"] == late["sets"][0]["trial"]
+    assert late["sets"][0]["sessions"] > early["sets"][0]["sessions"]
+
+
+def test_another_model_makes_another_ensemble_and_the_same_momentum():
+    models = CURRENT.strategies.models.model_copy(update={"seed": 8, "registered_name": "other"})
+    other = replace(CURRENT, strategies=CURRENT.strategies.model_copy(update={"models": models}))
+    renamed = CURRENT.strategies.models.model_copy(update={"registered_name": "other"})
+    same = replace(CURRENT, strategies=CURRENT.strategies.model_copy(update={"models": renamed}))
+
+    def parameters(settings, strategy):
+        return studies.study(settings, strategy, {}).parameters
+
+    assert parameters(CURRENT, "ensemble") == parameters(same, "ensemble") != parameters(other, "ensemble")
+    assert parameters(CURRENT, "momentum") == parameters(other, "momentum")
 
 
 def documented() -> list[list[str]]:
