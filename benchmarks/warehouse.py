@@ -240,6 +240,21 @@ def market(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
     ).with_columns(known_at=pl.col("ts") + timedelta(minutes=15), known_at_imputed=pl.lit(value=True))  # fmt: skip
 
 
+def dividends(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
+    """One a quarter for each symbol, spread over the sessions, with ex-sessions number ``first`` to ``stop``."""
+    calendar = Sessions("XNYS")
+    days = calendar.between(date(2010, 1, 4), date(2026, 12, 31))[first:stop]
+    opens = calendar.opens_utc(days).tz_localize(None).to_numpy()
+    number, at = np.nonzero((np.arange(len(symbols))[:, None] + np.arange(first, stop)) % 63 == 0)
+    return pl.DataFrame(
+        {"instrument": np.asarray(symbols)[number], "session": days[at], "ts": opens[at]}
+    ).with_columns(
+        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+        source=pl.lit("bench"), kind=pl.lit("dividend"), value=pl.lit(0.25), detail=pl.lit(None, pl.String),
+        known_at_imputed=pl.lit(value=True),
+    ).with_columns(known_at=pl.col("ts"))  # fmt: skip
+
+
 def dbt(url: str, *select: str) -> float:
     """Seconds of one ``dbt run``, its start included."""
     from assets.warehouse import dbt_environment
@@ -293,13 +308,16 @@ def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
         held = 0
         for size in sizes:
             store.append("bars", market(names, held, size), source="bench")
+            store.append("corporate_actions", dividends(names, held, size), source="bench")
             dbt(url)
             again = store.read(
                 "select source, instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed "
                 "from raw.bars where session > (select max(session) from raw.bars) - 14"
             )
             fetched = pl.concat([again, market(names, size, size + 1).select(again.columns)])
+            paid = dividends(names, size - 10, size + 1)
             append = timed(lambda frame=fetched: store.append("bars", frame, source="bench"))  # type: ignore[misc]
+            append += timed(lambda frame=paid: store.append("corporate_actions", frame, source="bench"))  # type: ignore[misc]
             build, start = dbt(url), dbt(url, "--select", "stg_instruments")
             yield (
                 f"  {size:>6,} sessions: append {append:.2f} s, marts {build - start:.2f} s beyond dbt's start "

@@ -20,11 +20,18 @@
 
 {#- Up to which batch this build goes, and the first session of what arrived until then, as literals.
 
-    Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
+    Materialised, or the least session would be looked for from the first bar on. Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
     out every row above that batch. -#}
 {% macro build_bounds(arrived) -%}
     {%- set found = run_query(
-        "select coalesce(max(batch_id), 0), coalesce(min(session), 'infinity'::date)::text from (" ~ arrived ~ ") arrived"
+        "with arrived as materialized (" ~ arrived ~ ") "
+        ~ "select coalesce(max(batch_id), 0), coalesce(min(session), 'infinity'::date)::text from arrived"
     ) -%}
     {{ return({"last_batch": found.rows[0][0], "since": "'" ~ found.rows[0][1] ~ "'::date"}) }}
+{%- endmacro %}
+
+{#- How much arrived the planner guesses far too low: a loop over all of it, or a merge on the source alone, would cost
+    thousands of times what a hash does. -#}
+{% macro join_by_hashing() -%}
+    set local enable_nestloop = off; set local enable_mergejoin = off
 {%- endmacro %}

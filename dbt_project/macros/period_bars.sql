@@ -1,14 +1,22 @@
 {#- Bars of a longer period (`week`, `month`) from marts.prices, in all versions known from the period's end on. -#}
 {% macro period_bars(period) %}
 {%- set first_day -%} date_trunc('{{ period }}', session::timestamp)::date {%- endset %}
+{%- if is_incremental() %}
+{%- set arrived %}
+    select p.source, p.instrument, {{ first_day }} as session, p.batch_id
+    from {{ ref('prices') }} p
+    where {{ since_last_build('p') }}
+{%- endset %}
+{%- set bounds = build_bounds(arrived) %}
+{%- endif %}
 with
 {% if is_incremental() -%}
 -- As in prices: from the first session that a new batch touched on the instrument is built again, in whole periods.
 changed as (
-    select p.source, p.instrument, min({{ first_day }}) as from_period
-    from {{ ref('prices') }} p
-    where {{ since_last_build('p') }}
-    group by p.source, p.instrument
+    select source, instrument, min(session) as from_period
+    from ({{ arrived }}
+    ) arrived
+    group by source, instrument
 ),
 
 {% endif -%}
@@ -28,6 +36,7 @@ daily as (
     from {{ ref('prices') }} p
     {%- if is_incremental() %}
     join changed c on c.source = p.source and c.instrument = p.instrument and p.session >= c.from_period
+    where p.session >= {{ bounds.since }}
     {%- endif %}
 ),
 

@@ -8,14 +8,21 @@ with actions as (
     select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
     where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend')
-    {%- if since %} and ex_session >= {{ since }} - {{ carried_days() }}{% endif %}
+    {%- if since %}
+        and ex_session >= {{ since }} - {{ carried_days() }}
+        and (ex_session >= {{ since }} or not {{ settled_before(since) }})
+    {%- endif %}
 ),
 
 bars as (
     select source, instrument, session, min(known_from) as first_known
+    {%- if since %}
+    from ({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b
+    where source = any(array(select source from actions)) and instrument = any(array(select instrument from actions))
+    {%- else %}
     from {{ ref('stg_bars') }}
     where (source, instrument) in (select source, instrument from actions)
-    {%- if since %} and session >= {{ since }} - {{ carried_days() }}{% endif %}
+    {%- endif %}
     group by source, instrument, session
     -- A bar that is kept out now carries nothing: what was paid that day counts at the next one.
     having bool_or(excluded and known_to is null) is not true
@@ -135,3 +142,18 @@ group by source, instrument, session, instant, next_instant
 {% endmacro %}
 
 {%- macro carried_days() -%} 366 {%- endmacro %}
+
+{#- The bar of its ex-session, before ``since``, carries the action of stg_corporate_actions for good: it was known on
+    its own evening, so before every later one, and no verdict ever kept it out. Of marts.prices, which that bar is in. -#}
+{%- macro settled_before(since) -%}
+    exists (
+        select from {{ this }} p
+        where p.source = stg_corporate_actions.source and p.instrument = stg_corporate_actions.instrument
+            and p.session = stg_corporate_actions.ex_session and p.session < {{ since }}
+            and p.known_from < (p.session + 1)::timestamp at time zone 'UTC' + interval '1 hour'
+            and not exists (
+                select from {{ source('raw', 'bar_verdicts') }} v
+                where v.source = p.source and v.instrument = p.instrument and v.session = p.session and v.excluded
+            )
+    )
+{%- endmacro %}

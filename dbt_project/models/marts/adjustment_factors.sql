@@ -1,12 +1,53 @@
-{{ config(indexes=[{'columns': ['source', 'instrument', 'ex_session', 'kind', 'known_at'], 'unique': true}]) }}
-with actions as materialized (
-    select source, instrument, ex_session, effective_utc, kind, value, known_from, known_to, batch_id
-    from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }} and excluded is not true
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ drop_factors_of_what_arrived() }}",
+    indexes=[
+        {'columns': ['source', 'instrument', 'ex_session', 'kind', 'known_at'], 'unique': true},
+        {'columns': ['source', 'batch_id']},
+    ],
+) }}
+{%- if is_incremental() %}
+{%- set arrived = what_changes_factors() %}
+{%- set bounds = build_bounds(arrived) %}
+{%- endif %}
+with
+{% if is_incremental() -%}
+-- A bar or an action changes no factor before its own session: from there on the instrument's are built again.
+changed as materialized (
+    select source, instrument, min(session) as from_session
+    from ({{ arrived }}
+    ) arrived
+    group by source, instrument
+),
+
+{% endif -%}
+actions as materialized (
+    select a.source, a.instrument, a.ex_session, a.effective_utc, a.kind, a.value, a.known_from, a.known_to, a.batch_id
+    from {{ ref('stg_corporate_actions') }} a
+    {%- if is_incremental() %}
+    join changed c on c.source = a.source and c.instrument = a.instrument and a.ex_session >= c.from_session
+    {%- endif %}
+    where {{ was_ever_seen() }} and a.excluded is not true
+    {%- if is_incremental() %} and a.ex_session >= {{ bounds.since }}{% endif %}
 ),
 
 splits as (
     select * from actions where kind = 'split'
+),
+
+-- With those before what is built again: a dividend's shares count from the close before it.
+earlier_splits as (
+    {%- if is_incremental() %}
+    select a.source, a.instrument, a.ex_session, a.value, a.known_from, a.known_to, a.batch_id
+    from {{ ref('stg_corporate_actions') }} a
+    where {{ was_ever_seen() }} and a.excluded is not true and a.kind = 'split'
+        and a.source = any(array(select source from actions))
+        and a.instrument = any(array(select instrument from actions))
+    {%- else %}
+    select * from splits
+    {%- endif %}
 ),
 
 -- A dividend is measured against the last close before its ex-session. A bar that arrived only after the ex-session
@@ -62,7 +103,7 @@ between_closes as (
         s.known_to,
         s.batch_id
     from dividends d
-    join splits s
+    join earlier_splits s
         on s.source = d.source and s.instrument = d.instrument
         and s.ex_session > d.previous_session and s.ex_session <= d.ex_session
         and {{ seen_together('d', 's') }}
@@ -115,6 +156,38 @@ dividend_factors as (
     group by
         d.source, d.instrument, d.ex_session, d.value, d.previous_close, d.known_to, d.batch_id,
         s.instant, s.next_instant
+),
+
+factors as (
+    select
+        source,
+        instrument,
+        ex_session,
+        kind,
+        value,
+        (1 / value)::double precision as split_factor,
+        1::double precision as dividend_factor,
+        null::double precision as previous_close,
+        known_from as known_at,
+        known_to,
+        batch_id
+    from splits
+
+    union all
+
+    select
+        source,
+        instrument,
+        ex_session,
+        kind,
+        value,
+        1,
+        1 - value * splits_between / previous_close,
+        previous_close,
+        known_at,
+        known_to,
+        batch_id
+    from dividend_factors
 )
 
 select
@@ -123,26 +196,11 @@ select
     ex_session,
     kind,
     value,
-    (1 / value)::double precision as split_factor,
-    1::double precision as dividend_factor,
-    null::double precision as previous_close,
-    known_from as known_at,
-    known_to,
-    batch_id
-from splits
-
-union all
-
-select
-    source,
-    instrument,
-    ex_session,
-    kind,
-    value,
-    1,
-    1 - value * splits_between / previous_close,
+    split_factor,
+    dividend_factor,
     previous_close,
     known_at,
     known_to,
-    batch_id
-from dividend_factors
+    -- No further than prices were built: a bar that arrives while this is read is then still new to the next build.
+    least(batch_id, (select max(p.batch_id) from {{ ref('prices') }} p where p.source = factors.source)) as batch_id
+from factors

@@ -1,4 +1,5 @@
--- depends_on: {{ ref('stg_bars') }}, {{ ref('stg_corporate_actions') }}, {{ ref('int_session_actions') }}
+-- depends_on: {{ ref('stg_instruments') }}, {{ ref('stg_bars') }}, {{ ref('stg_corporate_actions') }}
+-- depends_on: {{ ref('int_bars') }}, {{ ref('int_session_actions') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
@@ -36,11 +37,14 @@ changed as materialized (
 
 {% endif -%}
 bars as (
-    select b.*
-    from {{ ref('int_bars') }} b
     {%- if is_incremental() %}
+    select b.*
+    from ({{ seen_bars(bounds.since) }}) b
     join changed c on c.source = b.source and c.instrument = b.instrument and b.session >= c.from_session
-    where b.session >= {{ bounds.since }}
+    -- As arrays, the names reach the key of the raw table; as a join they would not.
+    where b.source = any(array(select source from changed)) and b.instrument = any(array(select instrument from changed))
+    {%- else %}
+    select * from {{ ref('int_bars') }}
     {%- endif %}
 ),
 

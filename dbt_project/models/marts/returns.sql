@@ -3,7 +3,7 @@
     incremental_strategy='delete+insert',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
-    pre_hook="{{ drop_rows_kept_out('session') }}",
+    pre_hook=["{{ join_by_hashing() }}", "{{ drop_rows_kept_out('session') }}"],
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},
@@ -12,12 +12,13 @@
 ) }}
 {%- if is_incremental() %}
 {%- set arrived %}
-        select r.source, r.instrument, r.session from {{ ref('prices') }} r where {{ since_last_build('r') }}
+        select r.source, r.instrument, r.session, r.batch_id from {{ ref('prices') }} r where {{ since_last_build('r') }}
 {%- endset %}
+{%- set bounds = build_bounds(arrived) %}
 {%- endif %}
 with
 {% if is_incremental() -%}
-changed as (
+changed as materialized (
     select source, instrument, min(session) as from_session
     from ({{ arrived }}
     ) arrived
@@ -25,35 +26,39 @@ changed as (
 ),
 
 -- The bar before the first changed one is needed too, to return from.
-slices as materialized (
-    select
-        c.source,
-        c.instrument,
-        c.from_session,
-        coalesce((
-            select max(p.session) from {{ ref('prices') }} p
-            where p.source = c.source and p.instrument = c.instrument and p.session < c.from_session
-        ), c.from_session) as read_from
+current_prices as (
+    select p.*, c.from_session
     from changed c
+    join {{ ref('prices') }} p
+        on p.source = c.source and p.instrument = c.instrument and p.session >= c.from_session
+    where p.known_to is null and p.session >= {{ bounds.since }}
+    union all
+    select p.*, c.from_session
+    from changed c
+    cross join lateral (
+        select * from {{ ref('prices') }} p
+        where p.source = c.source and p.instrument = c.instrument and p.session < c.from_session
+            and p.known_to is null
+        order by p.session desc
+        limit 1
+    ) p
+),
+
+{% else -%}
+current_prices as (
+    select * from {{ ref('prices') }} where known_to is null
 ),
 
 {% endif -%}
 bars as (
     select
-        p.*,
-        lag(p.session) over bar as previous_session,
-        lag(p.close) over bar as previous_close,
-        lag(p.known_from) over bar as previous_known_from,
-        lag(p.batch_id) over bar as previous_batch_id
-        {%- if is_incremental() %},
-        s.from_session
-        {%- endif %}
-    from {{ ref('prices') }} p
-    {%- if is_incremental() %}
-    join slices s on s.source = p.source and s.instrument = p.instrument and p.session >= s.read_from
-    {%- endif %}
-    where p.known_to is null
-    window bar as (partition by p.source, p.instrument order by p.session)
+        *,
+        lag(session) over bar as previous_session,
+        lag(close) over bar as previous_close,
+        lag(known_from) over bar as previous_known_from,
+        lag(batch_id) over bar as previous_batch_id
+    from current_prices
+    window bar as (partition by source, instrument order by session)
 )
 
 select
