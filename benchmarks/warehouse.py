@@ -7,8 +7,8 @@ Belongs here: these measurements, on the server that OCTOPUS_TEST_TIMESCALE_URL 
   peers do less: the upsert keeps one version of a row and forgets what it was, the bare COPY compares nothing.
 - read: everything known at an instant, as Arrow, beside pandas.read_sql of the same statement; each in a process of its
   own, whose peak memory is counted.
-- day: one more session of many symbols, appended and built into the marts by dbt, on growing history. What dbt takes to
-  start and to make one view is measured beside it.
+- day: one more session of many symbols and the dividends of some, appended and built into the marts by dbt, on growing
+  history. What dbt takes to start and to make one view is measured beside it.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def market(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
 
 
 def dividends(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
-    """One a quarter for each symbol, spread over the sessions, with ex-sessions number ``first`` to ``stop``."""
+    """One a quarter for each symbol, spread over ex-sessions number ``first`` to ``stop``, half open."""
     calendar = Sessions("XNYS")
     days = calendar.between(date(2010, 1, 4), date(2026, 12, 31))[first:stop]
     opens = calendar.opens_utc(days).tz_localize(None).to_numpy()

@@ -20,14 +20,22 @@
 
 {#- Up to which batch this build goes, and the first session of what arrived until then, as literals.
 
-    Materialised, or the least session would be looked for from the first bar on. Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
-    out every row above that batch. -#}
+    Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
+    out every row above that batch. Materialised, or the least session would be looked for from the first bar on. -#}
 {% macro build_bounds(arrived) -%}
     {%- set found = run_query(
         "with arrived as materialized (" ~ arrived ~ ") "
         ~ "select coalesce(max(batch_id), 0), coalesce(min(session), 'infinity'::date)::text from arrived"
     ) -%}
     {{ return({"last_batch": found.rows[0][0], "since": "'" ~ found.rows[0][1] ~ "'::date"}) }}
+{%- endmacro %}
+
+{#- From which session on each instrument is built again: a bar or an action changes nothing before its own. -#}
+{% macro changed_from(arrived) %}
+    select source, instrument, min(session) as from_session
+    from ({{ arrived }}
+    ) arrived
+    group by source, instrument
 {%- endmacro %}
 
 {#- How much arrived the planner guesses far too low: a loop over all of it, or a merge on the source alone, would cost

@@ -11,12 +11,9 @@
 {%- endif %}
 with
 {% if is_incremental() -%}
--- As in prices: from the first session that a new batch touched on the instrument is built again, in whole periods.
+-- In whole periods: what arrived counts as of the first day of its own.
 changed as (
-    select source, instrument, min(session) as from_period
-    from ({{ arrived }}
-    ) arrived
-    group by source, instrument
+    {{- changed_from(arrived) }}
 ),
 
 {% endif -%}
@@ -35,7 +32,7 @@ daily as (
     select p.*, {{ first_day }} as {{ period }}
     from {{ ref('prices') }} p
     {%- if is_incremental() %}
-    join changed c on c.source = p.source and c.instrument = p.instrument and p.session >= c.from_period
+    join changed c on c.source = p.source and c.instrument = p.instrument and p.session >= c.from_session
     where p.session >= {{ bounds.since }}
     {%- endif %}
 ),

@@ -145,6 +145,13 @@ class Raw:
         self.add("corporate_actions", known or opened, batch, source=source, instrument=name, session=day, ts=opened,
                  kind=kind, value=value)  # fmt: skip
 
+    def held(self, name: str, day: date, close: float, batch: int, source: str = "v") -> None:
+        """A verdict that keeps the bar of ``day`` out, known an hour after the close."""
+        closed = XNYS.close_utc(day)
+        self.add("bar_verdicts", closed + timedelta(hours=1), batch, source=source, instrument=name, session=day,
+                 ts=closed, close=close, volume=None, excluded=True, decision="hold", finding_id="f",
+                 decided_by="policy", reason="a test")  # fmt: skip
+
     def instrument(
         self, name: str, batch: int, known: datetime, since: date, until: date | None = None, source: str = "v"
     ) -> None:
@@ -198,6 +205,15 @@ def part_one() -> Raw:
     for day, close in ((2, 30.0), (3, 30.0), (5, 10.0), (8, 10.0)):
         raw.bar("CCC", date(2024, 1, day), close, 2)
     raw.action("CCC", date(2024, 1, 4), "split", 3.0, 3)
+    # Of another source, what an ordinary day builds on: DDD's split has no bar yet, EEE's dividend a bar that is held.
+    for name in ("DDD", "EEE"):
+        raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="w")
+        for day in (10, 11):
+            raw.bar(name, date(2024, 1, day), 40.0, 2, source="w")
+    raw.action("DDD", date(2024, 1, 12), "split", 2.0, 3, source="w")
+    raw.bar("EEE", date(2024, 1, 12), 4000.0, 2, source="w")
+    raw.action("EEE", date(2024, 1, 12), "dividend", 0.5, 3, source="w")
+    raw.held("EEE", date(2024, 1, 12), 4000.0, 4, source="w")
     raw.score("before the close", january(4, 20), 0.5, 5)
     raw.score("after the decision", january(4, 21, 31), -0.5, 5)
     raw.score("weekend", january(6, 12), 1.0, 5)
@@ -215,6 +231,15 @@ def part_two() -> Raw:
     raw.instrument("AAA", 25, january(11, 14), FIRST, date(2024, 1, 10))
     raw.score("weekend", january(6, 12), 0.25, 26, january(10, 12))
     raw.score("late news", january(3, 12), 1.0, 26, january(12, 12))
+    return raw
+
+
+def an_ordinary_day() -> Raw:
+    """Of one source the next session and nothing else."""
+    raw = Raw()
+    raw.action("DDD", date(2024, 1, 16), "dividend", 1.0, 70, source="w")
+    for name, close in (("DDD", 19.0), ("EEE", 39.5)):
+        raw.bar(name, date(2024, 1, 16), close, 71, source="w")
     return raw
 
 
@@ -290,6 +315,8 @@ def tell(dbt: Dbt) -> Story:
     part_two().store(dbt.url)
     random_two.store(dbt.url)
     dbt.build()
+    an_ordinary_day().store(dbt.url)
+    dbt.build()
     later = dbt.marts()
     dbt.build("--full-refresh")
     rebuilt = dbt.marts()
@@ -348,6 +375,15 @@ def test_building_again_changes_nothing(story: Story) -> None:
 def test_an_incremental_build_tells_what_a_full_one_tells(story: Story) -> None:
     assert story.later == story.rebuilt
     assert story.later["prices"] != story.first["prices"]
+
+
+def test_an_ordinary_day_is_built_on_what_came_before_it(story: Story) -> None:
+    day = date(2024, 1, 16)
+    prices = {row["instrument"]: row for row in story.later["prices"] if (row["source"], row["session"]) == ("w", day)}
+    assert (prices["DDD"]["split_ratio"], prices["DDD"]["dividend"]) == (2.0, 1.0)
+    assert (prices["EEE"]["split_ratio"], prices["EEE"]["dividend"]) == (1.0, 0.5), "what a held bar carried goes on"
+    (factor,) = [row for row in story.later["adjustment_factors"] if row["source"] == "w" and row["ex_session"] == day]
+    assert (factor["kind"], factor["dividend_factor"]) == ("dividend", 0.95), "two of the shares after it paid 2 for 40"
 
 
 @pytest.mark.parametrize("mart", ["prices", "adjustment_factors", "universe"])

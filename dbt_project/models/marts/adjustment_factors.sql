@@ -8,18 +8,11 @@
         {'columns': ['source', 'batch_id']},
     ],
 ) }}
-{%- if is_incremental() %}
-{%- set arrived = what_changes_factors() %}
-{%- set bounds = build_bounds(arrived) %}
-{%- endif %}
 with
 {% if is_incremental() -%}
--- A bar or an action changes no factor before its own session: from there on the instrument's are built again.
+-- Asked for in the statement itself, with no literal from before: what the hook has dropped must be built again.
 changed as materialized (
-    select source, instrument, min(session) as from_session
-    from ({{ arrived }}
-    ) arrived
-    group by source, instrument
+    {{- changed_from(what_changes_factors()) }}
 ),
 
 {% endif -%}
@@ -30,7 +23,7 @@ actions as materialized (
     join changed c on c.source = a.source and c.instrument = a.instrument and a.ex_session >= c.from_session
     {%- endif %}
     where {{ was_ever_seen() }} and a.excluded is not true
-    {%- if is_incremental() %} and a.ex_session >= {{ bounds.since }}{% endif %}
+    {%- if is_incremental() %} and a.ex_session >= (select min(from_session) from changed){% endif %}
 ),
 
 splits as (

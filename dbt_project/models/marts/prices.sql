@@ -26,13 +26,8 @@
 {%- endif %}
 with
 {% if is_incremental() -%}
--- A bar or an action changes nothing before its own session: from there on the instrument is built again.
 changed as materialized (
-    select source, instrument, min(session) as from_session
-    from ({{ arrived }}
-    ) arrived
-    where batch_id <= {{ bounds.last_batch }}
-    group by source, instrument
+    {{- changed_from("select * from (" ~ arrived ~ ") arrived where batch_id <= " ~ bounds.last_batch) }}
 ),
 
 {% endif -%}

@@ -19,10 +19,7 @@
 with
 {% if is_incremental() -%}
 changed as materialized (
-    select source, instrument, min(session) as from_session
-    from ({{ arrived }}
-    ) arrived
-    group by source, instrument
+    {{- changed_from(arrived) }}
 ),
 
 -- The bar before the first changed one is needed too, to return from.
