@@ -20,7 +20,7 @@ import polars as pl
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.panel import Panel
 from octopus.core.sessions import Sessions
-from octopus.core.types import BoolArray, FloatArray, IntArray
+from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
 
 ROUNDING_ENTER = 1e-3
 """A rounding step of more than a tenth of a percent of the price: a return of one percent is then read to a tenth."""
@@ -102,8 +102,9 @@ class Finding:
     repair: Repair | None = None
 
     def finding_id(self, source: str) -> str:
-        """Named by where it begins: a finding that still goes on tomorrow is the same finding."""
-        return fingerprint("finding", source, self.kind.value, self.instrument, self.session_from)
+        """Named by where it begins, and in which field: a finding that still goes on tomorrow is the same finding."""
+        field = [self.evidence["field"]] if "field" in self.evidence else []
+        return fingerprint("finding", source, self.kind.value, self.instrument, self.session_from, *field)
 
 
 FINDINGS_SCHEMA = pl.Schema(
@@ -123,15 +124,50 @@ FINDINGS_SCHEMA = pl.Schema(
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Extents:
+    """From when to when each instrument of a source has bars.
+
+    Attributes:
+        sessions: of the exchange, from the first bar of any instrument to the last one, shape (T,).
+        symbols: N names. first, last: rows of ``sessions`` of each one's first and last bar, shape (N,).
+    """
+
+    sessions: DateArray
+    symbols: tuple[str, ...]
+    first: IntArray
+    last: IntArray
+
+
+def extents_of(panel: Panel) -> Extents:
+    """Extents of the instruments of ``panel`` that have a bar."""
+    held = ~np.isnan(panel.close)
+    traded = np.flatnonzero(held.any(axis=0))
+    return Extents(
+        sessions=panel.sessions,
+        symbols=tuple(panel.symbols[column] for column in traded.tolist()),
+        first=held[:, traded].argmax(axis=0),
+        last=len(held) - 1 - held[::-1][:, traded].argmax(axis=0),
+    )
+
+
 def find_all(panel: Panel) -> list[Finding]:
     """Findings of every detector, by instrument and first session; an empty panel has none."""
     if not len(panel.sessions) or not panel.symbols:
         return []
-    detectors: Sequence[Callable[[Panel], list[Finding]]] = (
-        calendar_gaps, listings, rounding, stale_prices, outlier_returns, survivorship, total_return_basis,
-    )  # fmt: skip
-    found = [finding for detector in detectors for finding in detector(panel)]
+    found = [*find_in_prices(panel), *find_in_extents(extents_of(panel)), *total_return_basis(panel)]
     return sorted(found, key=lambda f: (f.instrument or "", f.session_from, f.kind.value))
+
+
+def find_in_prices(panel: Panel) -> list[Finding]:
+    """What the prices of single sessions show: gaps, rounding, stale prices, outliers."""
+    detectors: Sequence[Callable[[Panel], list[Finding]]] = (calendar_gaps, rounding, stale_prices, outlier_returns)
+    return [finding for detector in detectors for finding in detector(panel)]
+
+
+def find_in_extents(extents: Extents) -> list[Finding]:
+    """What beginnings and ends show: late listings, ends, survivorship."""
+    return [*listings(extents), *survivorship(extents)]
 
 
 def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -> pl.DataFrame:
@@ -198,28 +234,24 @@ def _gap(panel: Panel, column: int | None, start: int, stop: int) -> Finding:
     )  # fmt: skip
 
 
-def listings(panel: Panel) -> list[Finding]:
-    """Instruments that begin after the panel does, or end before it."""
-    held = ~np.isnan(panel.close)
-    traded = held.any(axis=0)
-    first = held.argmax(axis=0)
-    last = len(held) - 1 - held[::-1].argmax(axis=0)
+def listings(extents: Extents) -> list[Finding]:
+    """Instruments that begin after the source does, or end before it."""
+    days, end = extents.sessions, len(extents.sessions) - 1
     late = [
         _finding(
-            panel, Kind.LATE_LISTING, Severity.INFO, column, 0, int(first[column]), {"sessions": int(first[column])},
-            f"{panel.symbols[column]} has no bar before {panel.sessions[first[column]]}",
+            extents, Kind.LATE_LISTING, Severity.INFO, column, 0, first, {"sessions": first},
+            f"{extents.symbols[column]} has no bar before {days[first]}",
             "nothing to do if it was listed then; otherwise ingest the earlier days",
         )
-        for column in np.flatnonzero(traded & (first > 0)).tolist()
+        for column, first in enumerate(extents.first.tolist()) if first > 0
     ]  # fmt: skip
     ended = [
         _finding(
-            panel, Kind.ENDED, Severity.WARN, column, int(last[column]) + 1, len(held),
-            {"sessions": len(held) - 1 - int(last[column])},
-            f"{panel.symbols[column]} has no bar after {panel.sessions[last[column]]}",
+            extents, Kind.ENDED, Severity.WARN, column, last + 1, end + 1, {"sessions": end - last},
+            f"{extents.symbols[column]} has no bar after {days[last]}",
             "set its last day of membership if it was delisted; otherwise ingest the days since",
         )
-        for column in np.flatnonzero(traded & (last < len(held) - 1)).tolist()
+        for column, last in enumerate(extents.last.tolist()) if last < end
     ]  # fmt: skip
     return late + ended
 
@@ -318,22 +350,25 @@ def outlier_returns(panel: Panel) -> list[Finding]:
     return found
 
 
-def survivorship(panel: Panel) -> list[Finding]:
+def survivorship(extents: Extents) -> list[Finding]:
     """The source as a whole, when over five years and more every instrument of it is still there at the end."""
-    held = ~np.isnan(panel.close)
-    if len(held) < SURVIVORSHIP_SESSIONS or not held[-1].all():
+    count = len(extents.sessions)
+    if count < SURVIVORSHIP_SESSIONS or not (extents.last == count - 1).all():
         return []
-    from_start = float(held[0].mean())
     return [
         _finding(
-            panel,
+            extents,
             Kind.SURVIVORSHIP,
             Severity.WARN,
             None,
             0,
-            len(held),
-            {"instruments": len(panel.symbols), "sessions": len(held), "share_from_first_session": from_start},
-            f"all {len(panel.symbols)} instruments survive {len(held)} sessions: the set was chosen knowing its end",
+            count,
+            {
+                "instruments": len(extents.symbols),
+                "sessions": count,
+                "share_from_first_session": float((extents.first == 0).mean()),
+            },
+            f"all {len(extents.symbols)} instruments survive {count} sessions: the set was chosen knowing its end",
             "read past performance as too good; use a source with delisted instruments and dated membership",
         )
     ]
@@ -390,14 +425,14 @@ def _column_spans(flags: BoolArray) -> list[tuple[int, int, int]]:
 
 
 def _finding(
-    panel: Panel, kind: Kind, severity: Severity, column: int | None, start: int, stop: int,
+    of: Panel | Extents, kind: Kind, severity: Severity, column: int | None, start: int, stop: int,
     evidence: Mapping[str, object], message: str, remedy: str,
 ) -> Finding:  # fmt: skip
-    days = panel.sessions
+    days = of.sessions
     return Finding(
         kind=kind,
         severity=severity,
-        instrument=None if column is None else panel.symbols[column],
+        instrument=None if column is None else of.symbols[column],
         session_from=days[start].astype(object),
         session_to=days[stop - 1].astype(object),
         evidence=evidence,

@@ -7,15 +7,15 @@ with expected as (
         date_trunc('{{ period }}', session::timestamp)::date as {{ period }},
         count(*) as sessions,
         max(session) as last_session
-    from {{ ref('prices') }}
+    from {{ checked(ref('prices'), period) }} versions
     where known_to is null
     group by 1, 2, 3
 ),
 
 found as (
-    select b.source, b.instrument, b.{{ period }}, b.sessions, b.last_session, b.close
-    from {{ model }} b
-    where b.known_to is null
+    select source, instrument, {{ period }}, sessions, last_session, close
+    from {{ model }}
+    where known_to is null
 )
 
 select e.*, f.sessions as sessions_found, f.close

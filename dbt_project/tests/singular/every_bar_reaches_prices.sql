@@ -2,11 +2,13 @@
 -- The current price is the last batch's bar of that session: nothing is lost, however late it came, but what a
 -- verdict keeps out.
 with bars as (
-    select source, instrument, session, close from {{ ref('stg_bars') }} where known_to is null and excluded is not true
+    select source, instrument, session, close from {{ checked(ref('stg_bars')) }} versions
+    where known_to is null and excluded is not true
 ),
 
 current_prices as (
-    select source, instrument, session, close from {{ ref('prices') }} where known_to is null
+    select source, instrument, session, close from {{ checked(ref('prices')) }} versions
+    where known_to is null
 )
 
 select *

@@ -8,12 +8,13 @@ with spans as (
         max(session) as last_session,
         count(*) as n_sessions,
         count(*) filter (where has_bar) as n_bars
-    from {{ ref('panel') }}
+    from {{ checked(ref('panel')) }} days
     group by source, instrument
 ),
 
 bars as (
-    select source, instrument, count(*) as n_bars from {{ ref('prices') }} where known_to is null
+    select source, instrument, count(*) as n_bars from {{ ref('prices') }}
+    where known_to is null and exists (select from spans)
     group by source, instrument
 )
 

@@ -23,11 +23,12 @@ def _bars_only(detect: Callable[[Tape], list[Finding]]) -> Detector:
     return lambda tape, actions: detect(tape)
 
 
-MENDING: Sequence[Detector] = (
+OF_BARS: Sequence[Detector] = (
     _bars_only(units.unit_fields), _bars_only(bars.impossible_bars), _bars_only(units.unit_levels),
     _bars_only(units.uneven_splits), _bars_only(bars.repeated_bars), _bars_only(bars.price_spikes),
-    splits.split_defects, dividends.restated_dividends, dividends.dividend_defects,
+    splits.split_defects,
 )  # fmt: skip
+MENDING: Sequence[Detector] = (*OF_BARS, dividends.restated_dividends, dividends.dividend_defects)
 """Each sees bars without the defects of those before it: a bar a hundred times too high is no split."""
 SEEING: Sequence[Detector] = (
     _bars_only(seams.level_seams), _bars_only(seams.volume_seams),
@@ -79,3 +80,17 @@ def audit(
     for detect in SEEING:
         found += [_staged(finding, len(MENDING)) for finding in detect(tape, current[1])]
     return sorted(found, key=lambda one: (one.instrument or "", one.session_from, one.kind.value))
+
+
+def screen(
+    frame: pl.DataFrame, actions: pl.DataFrame, basis: Basis = "printed", calendar: DateArray | None = None
+) -> list[Finding]:
+    """What the last few months of bars show by themselves: which instruments `audit` should look at whole.
+
+    Nothing is mended, so that one defect may be found as several. Dividends are not judged: that takes years of them.
+
+    Args, raises: as `audit`.
+    """
+    tape = tape_of(frame, actions, basis)
+    detectors = (*OF_BARS, *SEEING)
+    return bars.missing_days(tape, calendar) + [finding for detect in detectors for finding in detect(tape, actions)]

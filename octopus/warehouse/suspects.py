@@ -1,0 +1,75 @@
+"""A day's audit without reading all of history: who is looked at whole, and how that joins what is on record.
+
+Belongs here: choosing the instruments, and joining findings. Does not: detectors (quality.py, defects/), reading
+(assets/audits.py).
+
+Every instrument is screened on the bars of its last `SCREEN_SESSIONS`. Whoever shows something there that is not on
+record, or no longer shows what is, is looked at whole, and so is whoever has rows that changed before that. What is on
+record of all others stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date
+
+import polars as pl
+
+from octopus.warehouse.quality import Finding, Kind
+
+SCREEN_SESSIONS = 105
+"""A quarter that a detector takes an instrument's scale from, a month that it may wait for evidence, and a month."""
+JUDGED_SESSIONS = 21
+"""A screen's finding is heard when it reaches into the last month: the days before it had their own screen."""
+PEERS = 30
+"""So many others are read beside the suspects: a move is judged against those of the session."""
+OF_EXTENTS = frozenset({Kind.LATE_LISTING, Kind.ENDED, Kind.SURVIVORSHIP, Kind.TOTAL_RETURN_BASIS})
+"""Of first and last bars alone, which a day can afford to know of all instruments."""
+_UNSCREENED = frozenset(kind for kind in Kind if kind.value.endswith("_dividend")) | {Kind.ADJUSTED_CLOSE}
+
+
+def suspects(
+    screened: Iterable[Finding], record: pl.DataFrame, source: str, since: date, changed: Collection[str]
+) -> frozenset[str]:
+    """Instruments to look at whole.
+
+    Args:
+        screened: findings of a screen, of bars with enough history before ``since``.
+        record: `quality.FINDINGS_SCHEMA`, of the last audit. source: as which the findings are on record.
+        changed: instruments of which rows changed that the screen has not seen.
+    """
+    shown: dict[str, tuple[str, date]] = {}
+    for finding in screened:
+        if finding.instrument is not None and max(finding.session_to, finding.known_session or date.min) >= since:
+            shown[finding.finding_id(source)] = (finding.instrument, finding.session_to)
+    open_ = record.filter(
+        (pl.col("source") == source)
+        & pl.col("instrument").is_not_null()
+        & (pl.col("session_to") >= since)
+        & ~pl.col("kind").is_in([kind.value for kind in OF_EXTENTS | _UNSCREENED])
+    )
+    known = dict(open_.select("finding_id", "session_to").iter_rows())
+    new = {name for key, (name, last) in shown.items() if known.get(key, date.min) < last}
+    gone = {name for key, name in open_.select("finding_id", "instrument").iter_rows() if key not in shown}
+    return frozenset(changed) | new | gone
+
+
+def beside(names: Collection[str], everyone: Sequence[str]) -> list[str]:
+    """``names`` and the peers to read with them, in order; the same peers on every day."""
+    return sorted({*names, *everyone[:: max(len(everyone) // PEERS, 1)]})
+
+
+def of_instruments(findings: Iterable[Finding], names: Collection[str]) -> list[Finding]:
+    """Those about one of ``names``."""
+    return [finding for finding in findings if finding.instrument in names]
+
+
+def standing(record: pl.DataFrame, source: str, names: Collection[str], since: date) -> pl.DataFrame:
+    """What of the record of ``source`` stands when ``names`` are looked at anew and all others up to ``since``.
+
+    A finding about the source as a whole stands when it begins before that.
+    """
+    whole = pl.col("instrument").is_null() & (pl.col("session_from") < since)
+    other = pl.col("instrument").is_not_null() & ~pl.col("instrument").is_in(list(names))
+    replaced = pl.col("kind").is_in([kind.value for kind in OF_EXTENTS])
+    return record.filter((pl.col("source") == source) & (whole | other) & ~replaced)
