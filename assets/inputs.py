@@ -11,12 +11,10 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
-from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.membership import delisting_values
@@ -24,15 +22,13 @@ from octopus.models.config import ModelConfig
 from octopus.models.estimators import Estimator, estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
-from octopus.warehouse.defects.audit import audit
-from octopus.warehouse.quality import Finding, find_all, training_exclusions
+from octopus.warehouse.quality import find_all, training_exclusions
 from resources.registry import ModelRegistry
 from resources.settings import Settings, StrategiesFile
 from resources.warehouse.store import Warehouse
 
 _KEPT = 2
 _prepared: OrderedDict[str, Prepared] = OrderedDict()
-_audited: OrderedDict[str, list[Finding]] = OrderedDict()
 
 
 def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
@@ -83,24 +79,6 @@ def prepared(of: Panel, config: DecisionConfig) -> Prepared:
             _prepared.popitem(last=False)
     _prepared.move_to_end(key)
     return _prepared[key]
-
-
-def audited(bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions) -> list[Finding]:
-    """Findings on what a vendor sent; kept likewise: verdicts are made of them before the marts, reports after.
-
-    Args:
-        bars, actions: of `resources.warehouse.verdicts.vendor_bars` and `vendor_actions`.
-    """
-    wanted = bars.select("instrument", "session", "open", "high", "low", "close", "volume", "adj_close", "adj_as_of")
-    acts = actions.select("instrument", "session", "kind", "value")
-    key = fingerprint(*(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars))
-    if key not in _audited:
-        first, last = wanted["session"].min(), wanted["session"].max()
-        calendar = sessions.between(first, last) if isinstance(first, date) and isinstance(last, date) else None
-        _audited[key] = audit(wanted, acts, calendar=calendar)
-        while len(_audited) > _KEPT:
-            _audited.popitem(last=False)
-    return _audited[key]
 
 
 def training_set(settings: Settings, warehouse: Warehouse, session: date) -> TrainingSet:

@@ -16,18 +16,17 @@ import polars as pl
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from psycopg.conninfo import conninfo_to_dict
 
-from assets import inputs, keys, partitions, reporting
+from assets import keys, partitions, reporting
+from assets.audits import DayAudit
 from octopus.core.errors import OctopusError
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
-from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.pictures import findings_picture
-from octopus.warehouse.quality import Finding, Severity, find_all, finding_rows
+from octopus.warehouse.quality import Severity
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
 from resources.warehouse import ingested
 from resources.warehouse import verdicts as verdict_store
 from resources.warehouse.store import Warehouse
-from resources.warehouse.verdicts import vendor_actions, vendor_bars
 
 GROUP = "warehouse"
 OWNERS = ["team:warehouse"]
@@ -138,14 +137,15 @@ def verdicts(
     """Find what is severely wrong with raw bars and actions before the marts are built, and let the policy decide."""
     _, session = partitions.session_range(context)
     source = settings.universe.market_data
-    as_of = settings.sessions.decision_utc(session)
+    audit = DayAudit(settings, warehouse, session)
     counts, held = (0, 0), pl.DataFrame()
-    if _is_raw(warehouse, source):
-        bars, actions = vendor_bars(warehouse, source, as_of), vendor_actions(warehouse, source, as_of)
-        cases = severe_cases(inputs.audited(bars, actions, settings.sessions), source, settings.sessions)
+    if audit.is_raw:
+        looked = audit.look()
+        cases = severe_cases(looked.findings, source, settings.sessions)
         decided = policy_verdicts(
-            [(case, settings.quality.decision(case.kind)) for case in cases], bars, actions, settings.sessions
-        )
+            [(case, settings.quality.decision(case.kind)) for case in cases],
+            looked.bars, looked.actions, settings.sessions,
+        )  # fmt: skip
         counts = verdict_store.store(warehouse, decided, source, context.run.run_id)
         held = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
     for key, count in zip((keys.BAR_VERDICTS, keys.ACTION_VERDICTS), counts, strict=True):
@@ -153,12 +153,6 @@ def verdicts(
         if key == keys.BAR_VERDICTS and not held.is_empty():
             metadata["bars"] = reporting.table(held.tail(50))
         yield dg.MaterializeResult(asset_key=key, metadata=metadata)
-
-
-def _is_raw(warehouse: Warehouse, source: str) -> bool:
-    """Whether the source gives prices as printed: an index of total return has no units and actions to be wrong."""
-    basis = warehouse.scalar("select price_basis from raw.instruments where source = %s limit 1", [source])
-    return bool(basis == "raw")
 
 
 @dg.asset(
@@ -181,34 +175,23 @@ def quality_findings(
     """
     _, session = partitions.session_range(context)
     source = settings.universe.market_data
-    panel = inputs.panel(settings, warehouse, session)
-    found: dict[str, list[Finding]] = {source: find_all(panel)}
-    if panel.price_basis == "raw":
-        as_of = settings.sessions.decision_utc(session)
-        # What the vendor sent: what is kept out of the marts is still found, until the vendor mends it.
-        bars = vendor_bars(warehouse, source, as_of)
-        found[source] = (
-            inputs.audited(bars, vendor_actions(warehouse, source, as_of), settings.sessions) + found[source]
-        )
-        for other in settings.universe.compare_with:
-            found[f"{source} and {other}"] = disagreement(bars, vendor_bars(warehouse, other, as_of))
-    changed, tables = False, []
-    for label, some in found.items():
-        # Two detectors may see one thing; the first one proposes a repair.
-        rows = finding_rows(some, label, settings.sessions).unique("finding_id", keep="first", maintain_order=True)
-        rows = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
-        changed |= warehouse.replace("ops.quality_findings", {"source": label}, rows, keep=("ingested_at",))
-        tables.append(rows)
-    rows, findings = pl.concat(tables), [finding for some in found.values() for finding in some]
-    by_severity = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
+    audit = DayAudit(settings, warehouse, session)
+    found, names = audit.rows()
+    changed = False
+    for label, rows in found.items():
+        stamped = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+        changed |= warehouse.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
+    rows = pl.concat(found.values())
+    by_severity = {severity: int((rows["severity"] == severity.value).sum()) for severity in Severity}
     ingested.refresh(settings.database_url)
     yield dg.MaterializeResult(
         metadata={
-            "findings": len(findings),
+            "findings": len(rows),
             "changed": changed,
+            "read_whole": audit.whole or f"{len(names or ())} of {len(audit.everyone)} instruments",
             "weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source)),
             **{severity.value: count for severity, count in by_severity.items()},
-            "picture": reporting.picture(findings_picture(findings), "data-quality findings"),
+            "picture": reporting.picture(findings_picture(rows), "data-quality findings"),
             "table": reporting.table(
                 rows.select("severity", "kind", "instrument", "session_from", "session_to", "message")
             ),
@@ -222,6 +205,7 @@ def quality_findings(
             check_name=name, passed=by_severity[severity] == 0, severity=level,
             metadata={"count": by_severity[severity]},
         )  # fmt: skip
+    audit.done()
 
 
 def dbt_resource() -> DbtCliResource:

@@ -5,17 +5,23 @@ Belongs here: drawing findings. Does not: making them (quality.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+import polars as pl
 
 from octopus.core.types import FloatArray
-from octopus.warehouse.quality import Finding, Kind
+from octopus.warehouse.quality import Kind
+
+MOST_DRAWN = 60
+"""Instruments that have room in the picture."""
 
 
-def findings_picture(findings: Sequence[Finding], title: str = "Data-quality findings") -> bytes:
+def findings_picture(findings: pl.DataFrame, title: str = "Data-quality findings") -> bytes:
     """PNG: findings counted by kind, and for each instrument and year the number of sessions a warning covers.
+
+    Args:
+        findings: of `quality.FINDINGS_SCHEMA`.
 
     Findings that are merely information (a late listing, the price basis) and those about the source as a whole are
     counted on the left and not drawn on the right, where they would cover every cell.
@@ -25,6 +31,10 @@ def findings_picture(findings: Sequence[Finding], title: str = "Data-quality fin
     from matplotlib.figure import Figure
 
     names, years, covered = coverage(findings)
+    warned = len(names)
+    if warned > MOST_DRAWN:
+        most = np.sort(np.argsort(-covered.sum(axis=1), kind="stable")[:MOST_DRAWN])
+        names, covered = [names[row] for row in most.tolist()], covered[most]
     height = max(3.2, 1.4 + 0.26 * len(names))
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,7 +49,8 @@ def findings_picture(findings: Sequence[Finding], title: str = "Data-quality fin
         ticks = range(0, len(years), max(1, len(years) // 12))
         heat.set_xticks(ticks, [str(years[tick]) for tick in ticks])
         figure.colorbar(image, ax=heat, label="sessions under a warning")
-        heat.set_title("Sessions under a warning, by instrument and year", fontsize=10)
+        which = f", the {MOST_DRAWN} of {warned} instruments with most" if warned > MOST_DRAWN else ", by instrument"
+        heat.set_title(f"Sessions under a warning by year{which}", fontsize=10)
     else:
         heat.axis("off")
         heat.text(0.5, 0.5, "no warning about an instrument", ha="center", va="center")
@@ -48,29 +59,30 @@ def findings_picture(findings: Sequence[Finding], title: str = "Data-quality fin
     return out.getvalue()
 
 
-def coverage(findings: Sequence[Finding]) -> tuple[list[str], list[int], FloatArray]:
+def coverage(findings: pl.DataFrame) -> tuple[list[str], list[int], FloatArray]:
     """Business days under a warning: instruments, years, and counts of shape (instruments, years).
 
     A day that two warnings cover counts twice.
     """
-    warned = [f for f in findings if f.instrument is not None and f.severity.value != "info"]
-    names = sorted({f.instrument for f in warned if f.instrument is not None})
+    warned = findings.filter(pl.col("instrument").is_not_null() & (pl.col("severity") != "info"))
+    names = warned["instrument"].unique().sort().to_list()
     if not names:
         return [], [], np.zeros((0, 0))
-    years = list(range(min(f.session_from.year for f in warned), max(f.session_to.year for f in warned) + 1))
-    counts = np.zeros((len(names), len(years)))
-    starts = np.array([f"{year}-01-01" for year in [*years, years[-1] + 1]], dtype="datetime64[D]")
-    for finding in warned:
-        first = np.maximum(starts[:-1], np.datetime64(finding.session_from, "D"))
-        after = np.minimum(starts[1:], np.datetime64(finding.session_to, "D") + 1)
-        counts[names.index(str(finding.instrument))] += np.maximum(np.busday_count(first, np.maximum(first, after)), 0)
-    return names, years, counts
+    begun, ended = (warned[column].to_numpy().astype("datetime64[D]") for column in ("session_from", "session_to"))
+    starts = np.arange(begun.min().astype("datetime64[Y]"), ended.max().astype("datetime64[Y]") + 2)
+    edges = starts.astype("datetime64[D]")
+    first = np.maximum(edges[:-1], begun[:, None])
+    after = np.maximum(first, np.minimum(edges[1:], ended[:, None] + 1))
+    counts = np.zeros((len(names), len(edges) - 1))
+    rows = warned["instrument"].replace_strict(names, list(range(len(names))), return_dtype=pl.Int64).to_numpy()
+    np.add.at(counts, rows, np.busday_count(first, after))
+    return names, (starts[:-1].astype(int) + 1970).tolist(), counts
 
 
-def _draw_counts(axes, findings: Sequence[Finding]) -> None:  # type: ignore[no-untyped-def]
-    kinds = [kind for kind in Kind if any(f.kind is kind for f in findings)]
-    counts = [sum(f.kind is kind for f in findings) for kind in kinds]
-    drawn = axes.barh([kind.value.replace("_", " ") for kind in kinds], counts, color="#4c72b0")
+def _draw_counts(axes, findings: pl.DataFrame) -> None:  # type: ignore[no-untyped-def]
+    found = dict(findings["kind"].value_counts().iter_rows())
+    counts = {kind.value.replace("_", " "): found[kind.value] for kind in Kind if kind.value in found}
+    drawn = axes.barh(list(counts), list(counts.values()), color="#4c72b0")
     axes.bar_label(drawn, padding=3)
     axes.margins(x=0.15)
     axes.invert_yaxis()

@@ -10,7 +10,7 @@ Arrow. Neither ever loops over rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, LiteralString, cast
@@ -105,23 +105,36 @@ class Warehouse:
             cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
             return cursor.execute(query, parameters).fetchall()
 
-    def panel(self, source: str, as_of: datetime, sessions: Sessions, sentiment_model: str | None = None) -> Panel:
+    def panel(
+        self,
+        source: str,
+        as_of: datetime,
+        sessions: Sessions,
+        sentiment_model: str | None = None,
+        *,
+        instruments: Collection[str] | None = None,
+        since: date | None = None,
+    ) -> Panel:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
         Args:
             as_of: only versions known by then are seen; later restatements, listings and texts are not.
             sentiment_model: whose daily sentiment to take; None leaves it empty.
+            instruments: only these. since: only sessions from this one on.
 
         Raises:
             MissingDataError: no bar is known by then.
         """
+        names = "" if instruments is None else "and instrument = any(string_to_array($3, chr(31)))"
+        days = "" if since is None else f"and session >= ${3 if instruments is None else 4}"
+        wanted = [*([] if instruments is None else ["\x1f".join(instruments)]), *([] if since is None else [since])]
         bars = self.read(
-            """
+            f"""
             select instrument, session, open, high, low, close, volume, split_ratio, dividend, price_basis
             from marts.prices
-            where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
-            """,
-            [source, as_of],
+            where source = $1 and known_from <= $2 and (known_to is null or known_to > $2) {names} {days}
+            """,  # noqa: S608  # the two conditions above
+            [source, as_of, *wanted],
         )
         if bars.is_empty():
             raise MissingDataError(
@@ -129,9 +142,8 @@ class Warehouse:
                 "materialise raw/bars and the marts first, or ask for a later day"
             )
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
-        days = sessions.between(first, last)
         symbols = tuple(sorted(bars["instrument"].unique()))
-        grid = _Grid(days, symbols)
+        grid = _Grid(sessions.between(first, last), symbols)
         close = grid.scatter(bars, "close")
         split, dividend = grid.scatter(bars, "split_ratio", 1.0), grid.scatter(bars, "dividend", 0.0)
         bases = bars["price_basis"].unique().to_list()
@@ -140,7 +152,7 @@ class Warehouse:
                 f"source {source!r} mixes price bases {sorted(bases)}; give each its own source name and ingest again"
             )
         return Panel(
-            sessions=days,
+            sessions=grid.sessions,
             symbols=symbols,
             close=close,
             total_return=total_returns(close, split, dividend),

@@ -6,7 +6,8 @@ Belongs here: reading the rows that verdicts are about, and appending verdicts. 
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import polars as pl
@@ -17,25 +18,35 @@ from octopus.warehouse.verdicts import Case, Decision, Verdicts, personal_verdic
 from resources.warehouse.store import Warehouse
 
 
-def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: str | None = None) -> pl.DataFrame:
+def vendor_bars(
+    warehouse: Warehouse,
+    source: str,
+    as_of: datetime,
+    instruments: Collection[str] | None = None,
+    since: date | None = None,
+) -> pl.DataFrame:
     """Bars as the vendor last sent them by ``as_of``, whatever was decided about them.
+
+    Args:
+        instruments: only theirs. since: only of sessions from this one on.
 
     Returns:
         Columns of raw.bars up to known_at_imputed, adj_close and adj_as_of (the session from which that was told) where
         the vendor gives one, and ``decided``: a verdict is newer than the vendor's row.
     """
+    wanted, parameters = _wanted(source, as_of, instruments, since)
     return warehouse.read(
-        """
+        f"""
         with sent as (
             select distinct on (instrument, session) source, instrument, ts, session, open, high, low, close, volume,
                 known_at, known_at_imputed, batch_id
             from raw.bars
-            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+            where {wanted}
             order by instrument, session, batch_id desc
         ),
         adjusted as (
             select distinct on (instrument, session) instrument, session, adj_close, known_at from raw.adjusted_closes
-            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+            where {wanted}
             order by instrument, session, batch_id desc
         ),
         fetches as (
@@ -48,7 +59,7 @@ def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: 
         ),
         judged as (
             select instrument, session, max(batch_id) as batch_id from raw.bar_verdicts
-            where source = $1 and known_at <= $2 group by instrument, session
+            where {wanted} group by instrument, session
         )
         select s.source, s.instrument, s.ts, s.session, s.open, s.high, s.low, s.close, s.volume, s.known_at,
             s.known_at_imputed, a.adj_close, f.adj_as_of, coalesce(j.batch_id > s.batch_id, false) as decided
@@ -57,35 +68,57 @@ def vendor_bars(warehouse: Warehouse, source: str, as_of: datetime, instrument: 
         left join fetches f on f.known_at = a.known_at
         left join judged j using (instrument, session)
         order by s.instrument, s.session
-        """,
-        [source, as_of, instrument],
+        """,  # noqa: S608  # the condition above
+        parameters,
     )
 
 
-def vendor_actions(warehouse: Warehouse, source: str, as_of: datetime, instrument: str | None = None) -> pl.DataFrame:
+def vendor_actions(
+    warehouse: Warehouse,
+    source: str,
+    as_of: datetime,
+    instruments: Collection[str] | None = None,
+    since: date | None = None,
+) -> pl.DataFrame:
     """Splits and dividends as the vendor last sent them by ``as_of``, likewise with ``decided``."""
+    wanted, parameters = _wanted(source, as_of, instruments, since)
     return warehouse.read(
-        """
+        f"""
         with sent as (
             select distinct on (instrument, session, kind) source, instrument, ts, session, kind, value, detail,
                 known_at, known_at_imputed, batch_id
             from raw.corporate_actions
-            where source = $1 and known_at <= $2 and ($3::text is null or instrument = $3)
+            where {wanted}
                 and kind in ('split', 'dividend')
             order by instrument, session, kind, batch_id desc
         ),
         judged as (
             select instrument, session, kind, max(batch_id) as batch_id from raw.action_verdicts
-            where source = $1 and known_at <= $2 group by instrument, session, kind
+            where {wanted} group by instrument, session, kind
         )
         select s.source, s.instrument, s.ts, s.session, s.kind, s.value, s.detail, s.known_at, s.known_at_imputed,
             coalesce(j.batch_id > s.batch_id, false) as decided
         from sent s
         left join judged j using (instrument, session, kind)
         order by s.instrument, s.session, s.kind
-        """,
-        [source, as_of, instrument],
+        """,  # noqa: S608  # the condition above
+        parameters,
     )
+
+
+def _wanted(
+    source: str, as_of: datetime, instruments: Collection[str] | None, since: date | None
+) -> tuple[str, list[object]]:
+    """Condition on a raw table and its parameters; only what is asked for is in it, so that each has its own plan."""
+    conditions, parameters = ["source = $1", "known_at <= $2"], [source, as_of]
+    if instruments is not None:
+        parameters.append("\x1f".join(instruments))
+        conditions.append(f"instrument = any(string_to_array(${len(parameters)}, chr(31)))")
+    if since is not None:
+        # By ts too, which chunks go by: a session closes no earlier than its own day begins anywhere.
+        parameters += [since, datetime.combine(since, time(), UTC) - timedelta(days=1)]
+        conditions.append(f"session >= ${len(parameters) - 1} and ts >= ${len(parameters)}")
+    return " and ".join(conditions), parameters
 
 
 def store(warehouse: Warehouse, verdicts: Verdicts, source: str, run_id: str | None = None) -> tuple[int, int]:
@@ -114,8 +147,8 @@ def decide(
     # A comparison is recorded under "ours and theirs": what is decided on is ours.
     source = str(row["source"]).split(" and ", maxsplit=1)[0]
     case = Case.from_row(row)
-    bars = vendor_bars(warehouse, source, now, case.instrument)
-    actions = vendor_actions(warehouse, source, now, case.instrument)
+    bars = vendor_bars(warehouse, source, now, [case.instrument])
+    actions = vendor_actions(warehouse, source, now, [case.instrument])
     if decision == "take_back":
         found = taken_back(case, _in_force(warehouse, source, case), bars, actions, by=by, reason=reason, now=now)
     else:

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 import pytest
 
 from octopus.core.panel import Panel
@@ -180,7 +181,7 @@ def test_nothing_is_found_in_nothing():
     empty = panel_of(np.zeros((0, 0)), ())
     assert find_all(empty) == []
     assert finding_rows([], "s", XNYS).schema == FINDINGS_SCHEMA
-    assert findings_picture([]).startswith(b"\x89PNG")
+    assert findings_picture(finding_rows([], "s", XNYS)).startswith(b"\x89PNG")
 
 
 # rows and pictures ---------------------------------------------------------------------------------------------------
@@ -201,10 +202,22 @@ def test_rows_are_ready_to_store_and_named_by_where_they_begin(sample):
 
 
 def test_the_picture_counts_what_the_findings_cover(sample):
-    findings = find_all(sample)
+    findings = finding_rows(find_all(sample), "sample", XNYS)
     names, years, covered = coverage(findings)
     assert covered.shape == (len(names), len(years))
     assert covered[names.index("AAPL"), years.index(1995)] > 240
     assert covered[names.index("AAPL"), years.index(2010)] == 0
     assert all(later == earlier + 1 for earlier, later in pairwise(years))
+    warned = findings.filter(pl.col("instrument").is_not_null() & (pl.col("severity") == "warn"))
+    days = np.busday_count(
+        warned["session_from"].to_numpy().astype("datetime64[D]"),
+        warned["session_to"].to_numpy().astype("datetime64[D]") + 1,
+    )
+    assert covered.sum() == days.sum(), "each business day of a warning is in one cell"
     assert findings_picture(findings).startswith(b"\x89PNG")
+
+
+def test_the_picture_has_room_for_thousands_of_instruments(sample):
+    findings = finding_rows(find_all(sample), "sample", XNYS)
+    many = pl.concat([findings.with_columns(instrument=pl.col("instrument") + f"-{copy}") for copy in range(50)])
+    assert len(findings_picture(many)) < 400_000

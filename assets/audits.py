@@ -1,0 +1,338 @@
+"""The audit of a day: how much of the warehouse it reads, and what it finds there.
+
+Belongs here: reading for the audit, and how far the last one went. Does not: whom a day looks at whole
+(octopus/warehouse/suspects.py), detectors (octopus/warehouse).
+
+All of history is read the first time, on the first session of each month, when settings change, for an earlier session
+than the last audit's, and of an index of total return, whose rounding is that of all its prices. On any other day
+everyone is screened on the last months, and only suspects are read whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any, LiteralString, cast
+
+import numpy as np
+import polars as pl
+
+from octopus.core.ids import fingerprint
+from octopus.core.sessions import Sessions
+from octopus.warehouse import suspects
+from octopus.warehouse.defects.audit import audit, screen
+from octopus.warehouse.defects.disagreement import disagreement
+from octopus.warehouse.quality import (
+    FINDINGS_SCHEMA,
+    Extents,
+    Finding,
+    find_all,
+    find_in_extents,
+    find_in_prices,
+    finding_rows,
+)
+from resources.settings import Settings
+from resources.warehouse.store import Warehouse
+from resources.warehouse.verdicts import vendor_actions, vendor_bars
+
+_KEPT = 2
+_audited: OrderedDict[str, list[Finding]] = OrderedDict()
+_suspected: OrderedDict[str, frozenset[str]] = OrderedDict()
+
+CHANGED: LiteralString = """
+    select instrument from raw.bars
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(window)s
+    union
+    select instrument from raw.adjusted_closes
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(window)s
+    union
+    select instrument from raw.corporate_actions
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
+    union
+    select instrument from raw.bar_verdicts
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
+    union
+    select instrument from raw.action_verdicts
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
+"""
+"""Instruments with an action or a verdict since the last audit, or with another bar than those of the screen."""
+
+UNSEEN: LiteralString = """
+    select min(batch_id) from (
+        select batch_id, known_at, source from raw.bars where batch_id > %(batch)s
+        union all select batch_id, known_at, source from raw.adjusted_closes where batch_id > %(batch)s
+        union all select batch_id, known_at, source from raw.corporate_actions where batch_id > %(batch)s
+        union all select batch_id, known_at, source from raw.bar_verdicts where batch_id > %(batch)s
+        union all select batch_id, known_at, source from raw.action_verdicts where batch_id > %(batch)s
+    ) arrived
+    where source = any(%(sources)s) and known_at > %(as_of)s
+"""
+"""First batch with a row that is stored and not known yet at the audit's instant: it is news to a later one."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Vendor's rows that were looked at whole, those of peers included, and the findings on them.
+
+    Attributes:
+        names: whose findings these are; None: of everyone.
+    """
+
+    bars: pl.DataFrame
+    actions: pl.DataFrame
+    findings: list[Finding]
+    names: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class DayAudit:
+    """The audit as of the decision of ``session``, of the configured source and those compared with it."""
+
+    settings: Settings
+    warehouse: Warehouse
+    session: date
+
+    @property
+    def source(self) -> str:
+        return self.settings.universe.market_data
+
+    @property
+    def sessions(self) -> Sessions:
+        return self.settings.sessions
+
+    @cached_property
+    def as_of(self) -> datetime:
+        return self.sessions.decision_utc(self.session)
+
+    @cached_property
+    def is_raw(self) -> bool:
+        """Whether prices are as printed: an index of total return has no units and actions to be wrong."""
+        basis = self.warehouse.scalar(
+            "select price_basis from raw.instruments where source = %s limit 1", [self.source]
+        )
+        return bool(basis == "raw")
+
+    @cached_property
+    def last(self) -> dict[str, Any] | None:
+        """How far the last audit went (ops.quality_audits); None before the first."""
+        rows = self.warehouse.rows("select * from ops.quality_audits where source = %s", [self.source])
+        return rows[0] if rows else None
+
+    @cached_property
+    def whole(self) -> str | None:
+        """Why all of history is read, in words; None on a day that reads the last months."""
+        if not self.is_raw:
+            return "an index of total return is judged whole"
+        if self.last is None:
+            return "the first audit"
+        if self.last["settings"] != self._asked:
+            return "settings have changed since the last audit"
+        if self.last["session"] > self.session:
+            return f"the last audit was of {self.last['session']}"
+        if self.last["whole_on"].replace(day=1) < self.session.replace(day=1):
+            return "the first session of a month"
+        return None
+
+    @cached_property
+    def window(self) -> date:
+        """First session of the bars that everyone is screened on."""
+        return self.sessions.previous(self.session, suspects.SCREEN_SESSIONS - 1)
+
+    @cached_property
+    def since(self) -> date:
+        """First session that a screen's finding must reach to be heard."""
+        return self.sessions.previous(self.session, suspects.JUDGED_SESSIONS - 1)
+
+    @cached_property
+    def record(self) -> pl.DataFrame:
+        """What is on record, of `FINDINGS_SCHEMA`."""
+        labels = "\x1f".join([self.source, *map(self.label, self.settings.universe.compare_with)])
+        found = self.warehouse.read(
+            """
+            select finding_id, source, instrument, kind, severity, session_from, session_to, evidence::text as evidence,
+                message, remedy, known_at
+            from ops.quality_findings where source = any(string_to_array($1, chr(31)))
+            """,
+            [labels],
+        )
+        return found.cast(cast(Any, FINDINGS_SCHEMA))
+
+    def label(self, other: str) -> str:
+        """As which the comparison with ``other`` is on record."""
+        return f"{self.source} and {other}"
+
+    def look(self, more: Collection[str] = ()) -> Looked:
+        """The vendor's rows and what is wrong with them: of everyone, or of suspects and ``more``."""
+        names = None if self.whole else self._suspects() | frozenset(more)
+        read = None if names is None else suspects.beside(names, self.everyone)
+        bars = vendor_bars(self.warehouse, self.source, self.as_of, read)
+        actions = vendor_actions(self.warehouse, self.source, self.as_of, read)
+        found = audited(bars, actions, self.sessions)
+        return Looked(bars, actions, found if names is None else suspects.of_instruments(found, names), names)
+
+    def rows(self) -> tuple[dict[str, pl.DataFrame], frozenset[str] | None]:
+        """All findings as of the session, by label, and who was looked at whole (None: everyone); after the marts."""
+        found: dict[str, list[Finding]] = {}
+        if self.whole:
+            found[self.source], names = find_all(self._panel()), None
+            if self.is_raw:
+                looked = self.look()
+                found[self.source] = looked.findings + found[self.source]
+                found |= self._comparisons(looked)
+        else:
+            screened = find_in_prices(self._panel(since=self.window))
+            looked = self.look(suspects.suspects(screened, self.record, self.source, self.since, ()))
+            names = looked.names or frozenset()
+            of_source = [one for one in screened if one.instrument is None and one.session_from >= self.since]
+            prices = find_in_prices(self._panel(instruments=suspects.beside(names, self.everyone))) if names else []
+            of_prices = [*suspects.of_instruments(prices, names), *of_source, *find_in_extents(self._extents())]
+            found[self.source] = looked.findings + of_prices
+            found |= self._comparisons(looked)
+        return {label: self._joined(label, some, names) for label, some in found.items()}, names
+
+    def done(self) -> None:
+        """Put on record how far this audit went; what was stored since is left to the next."""
+        last_batch = self.warehouse.scalar("select last_batch from ops.batch_counter")
+        unseen = self.warehouse.scalar(UNSEEN, self._asking())  # type: ignore[arg-type]
+        row = {
+            "source": self.source, "session": self.session, "batch_id": last_batch if unseen is None else unseen - 1,
+            "whole_on": self.session if self.whole or self.last is None else self.last["whole_on"],
+            "settings": self._asked, "audited_at": datetime.now(UTC),
+        }  # fmt: skip
+        self.warehouse.replace("ops.quality_audits", {"source": self.source}, pl.DataFrame([row]), keep=("audited_at",))
+
+    # -- what a day reads --------------------------------------------------------------------------------------------
+
+    @property
+    def _asked(self) -> str:
+        """Fingerprint of what shapes the findings and what becomes of them."""
+        universe = self.settings.universe
+        return fingerprint(self.settings.quality.model_dump(mode="json"), sorted(universe.compare_with))
+
+    def _asking(self) -> dict[str, object]:
+        batch = 0 if self.last is None else self.last["batch_id"]
+        sources = [self.source, *self.settings.universe.compare_with]
+        return {"sources": sources, "batch": batch, "as_of": self.as_of, "window": self.window}
+
+    @cached_property
+    def everyone(self) -> list[str]:
+        """Names of all instruments of the source, in order."""
+        rows = self.warehouse.rows(
+            "select distinct instrument from raw.instruments where source = %s order by 1", [self.source]
+        )
+        return [row["instrument"] for row in rows]
+
+    def _suspects(self) -> frozenset[str]:
+        """Whom the vendor's rows make suspects; kept, because verdicts before the marts and reports after need it."""
+        newest = self.warehouse.rows(
+            "select table_name, max(batch_id) from ops.batches where table_name !~ 'verdicts' group by 1 order by 1"
+        )
+        key = fingerprint(self.warehouse.url, self.source, self.session, newest, self.last)
+        if key not in _suspected:
+            _suspected[key] = self._changed() | self._screened()
+            while len(_suspected) > _KEPT:
+                _suspected.popitem(last=False)
+        return _suspected[key]
+
+    def _changed(self) -> frozenset[str]:
+        rows = self.warehouse.rows(CHANGED, self._asking())  # type: ignore[arg-type]
+        return frozenset(row["instrument"] for row in rows)
+
+    def _screened(self) -> frozenset[str]:
+        bars = vendor_bars(self.warehouse, self.source, self.as_of, since=self.window)
+        actions = vendor_actions(self.warehouse, self.source, self.as_of, since=self.window)
+        calendar = self.sessions.between(self.window, self.session)
+        found = screen(_bars(bars), _actions(actions), calendar=calendar)
+        names = suspects.suspects(found, self.record, self.source, self.since, self._returned(bars))
+        for other in self.settings.universe.compare_with:
+            theirs = vendor_bars(self.warehouse, other, self.as_of, since=self.window)
+            names |= suspects.suspects(disagreement(bars, theirs), self.record, self.label(other), self.since, ())
+        return names
+
+    def _returned(self, bars: pl.DataFrame) -> frozenset[str]:
+        """Who trades again after more than a screen's length without a bar: the gap is longer than what it sees."""
+        begun = bars.group_by("instrument").agg(pl.col("session").min()).filter(pl.col("session") > self.window)
+        if begun.is_empty():
+            return frozenset()
+        older = self.warehouse.rows(
+            """
+            select name from unnest(%s::text[]) name
+            where exists (select from raw.bars where source = %s and instrument = name and session < %s)
+            """,
+            [begun["instrument"].to_list(), self.source, self.window],
+        )
+        return frozenset(row["name"] for row in older)
+
+    def _panel(self, *, instruments: Collection[str] | None = None, since: date | None = None) -> Any:
+        return self.warehouse.panel(self.source, self.as_of, self.sessions, instruments=instruments, since=since)
+
+    def _extents(self) -> Extents:
+        """First and last price of each instrument: two looks into an index for each, however long its history."""
+        ends = self.warehouse.read(
+            """
+            select i.instrument, f.session as first, l.session as last
+            from (select distinct instrument from raw.instruments where source = $1) i
+            cross join lateral (
+                select session from marts.prices p
+                where p.source = $1 and p.instrument = i.instrument
+                    and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
+                order by session limit 1
+            ) f
+            cross join lateral (
+                select session from marts.prices p
+                where p.source = $1 and p.instrument = i.instrument
+                    and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
+                order by session desc limit 1
+            ) l
+            order by 1
+            """,
+            [self.source, self.as_of],
+        )
+        first, last = (ends[name].to_numpy().astype("datetime64[D]") for name in ("first", "last"))
+        days = self.sessions.between(first.min().astype(object), last.max().astype(object))
+        rows = [np.searchsorted(days, values).astype(np.int64) for values in (first, last)]
+        return Extents(days, tuple(ends["instrument"]), rows[0], rows[1])
+
+    def _comparisons(self, looked: Looked) -> dict[str, list[Finding]]:
+        read = None if looked.names is None else sorted(looked.names)
+        ours = looked.bars if read is None else looked.bars.filter(pl.col("instrument").is_in(read))
+        return {
+            self.label(other): disagreement(ours, vendor_bars(self.warehouse, other, self.as_of, read))
+            for other in self.settings.universe.compare_with
+        }
+
+    def _joined(self, label: str, found: list[Finding], names: frozenset[str] | None) -> pl.DataFrame:
+        # Two detectors may see one thing; the first one proposes a repair.
+        new = finding_rows(found, label, self.sessions).unique("finding_id", keep="first", maintain_order=True)
+        if names is None:
+            return new
+        kept = suspects.standing(self.record, label, names, self.since)
+        return pl.concat([new, kept.filter(~pl.col("finding_id").is_in(new["finding_id"].to_list()))])
+
+
+def audited(bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions) -> list[Finding]:
+    """Findings on what a vendor sent; the last are kept: verdicts are made of them before the marts, reports after.
+
+    Args:
+        bars, actions: of `resources.warehouse.verdicts.vendor_bars` and `vendor_actions`.
+    """
+    wanted, acts = _bars(bars), _actions(actions)
+    key = fingerprint(*(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars))
+    if key not in _audited:
+        first, last = wanted["session"].min(), wanted["session"].max()
+        calendar = sessions.between(first, last) if isinstance(first, date) and isinstance(last, date) else None
+        _audited[key] = audit(wanted, acts, calendar=calendar)
+        while len(_audited) > _KEPT:
+            _audited.popitem(last=False)
+    return _audited[key]
+
+
+def _bars(of_vendor: pl.DataFrame) -> pl.DataFrame:
+    return of_vendor.select("instrument", "session", "open", "high", "low", "close", "volume", "adj_close", "adj_as_of")
+
+
+def _actions(of_vendor: pl.DataFrame) -> pl.DataFrame:
+    return of_vendor.select("instrument", "session", "kind", "value")
