@@ -196,7 +196,7 @@ class DayAudit:
     def done(self) -> None:
         """Put on record how far this audit went; what was stored since is left to the next."""
         last_batch = self.warehouse.scalar("select last_batch from ops.batch_counter")
-        unseen = self.warehouse.scalar(UNSEEN, self._asking())  # type: ignore[arg-type]
+        unseen = self.warehouse.scalar(UNSEEN, self._asking())
         row = {
             "source": self.source, "session": self.session, "batch_id": last_batch if unseen is None else unseen - 1,
             "whole_on": self.session if self.whole or self.last is None else self.last["whole_on"],
@@ -238,7 +238,7 @@ class DayAudit:
         return _suspected[key]
 
     def _changed(self) -> frozenset[str]:
-        rows = self.warehouse.rows(CHANGED, self._asking())  # type: ignore[arg-type]
+        rows = self.warehouse.rows(CHANGED, self._asking())
         return frozenset(row["instrument"] for row in rows)
 
     def _screened(self) -> frozenset[str]:

@@ -24,13 +24,14 @@ from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Severity
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
-from resources.warehouse import ingested
+from resources.warehouse import builds, ingested
 from resources.warehouse import verdicts as verdict_store
 from resources.warehouse.store import Warehouse
 
 GROUP = "warehouse"
 OWNERS = ["team:warehouse"]
-MANIFEST = ROOT / "dbt_project" / "target" / "manifest.json"
+PROJECT = ROOT / "dbt_project"
+MANIFEST = PROJECT / "target" / "manifest.json"
 
 
 class ManifestMissingError(OctopusError):
@@ -102,12 +103,22 @@ def build_dbt_assets() -> dg.AssetsDefinition:
         manifest=MANIFEST, exclude="resource_type:unit_test", dagster_dbt_translator=_Translator(), name="dbt_models"
     )
     def dbt_models(
-        context: dg.AssetExecutionContext, dbt: DbtCliResource, settings: dg.ResourceParam[Settings]
+        context: dg.AssetExecutionContext,
+        dbt: DbtCliResource,
+        settings: dg.ResourceParam[Settings],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> Iterator[Any]:
-        """Staging, intermediate and marts in one dbt invocation; data tests appear as checks."""
-        os.environ.update(dbt_environment(settings.database_url))
+        """Staging, intermediate and marts in one dbt invocation; data tests appear as checks.
+
+        The tests of an ordinary day read the sessions that it changed; with a month's first session, everything.
+        """
+        checks = builds.next_checks(warehouse, builds.project_fingerprint(PROJECT))
+        context.log.info(f"data tests read {f'sessions since {checks.since}' if checks.since else 'everything'}")
+        os.environ.update(dbt_environment(settings.database_url), OCTOPUS_CHECKED_SINCE=checks.variable)
         invocation = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context)
         yield from invocation.stream()
+        if not context.is_subset:
+            builds.passed(warehouse, checks)
 
     return dbt_models
 
@@ -210,7 +221,7 @@ def quality_findings(
 
 def dbt_resource() -> DbtCliResource:
     """dbt's command line on our project; the profile reads the addresses from the environment."""
-    project = str(ROOT / "dbt_project")
+    project = str(PROJECT)
     program = str(Path(sys.executable).parent / "dbt")
     return DbtCliResource(project_dir=project, profiles_dir=project, dbt_executable=program)
 

@@ -7,8 +7,9 @@ Belongs here: these measurements, on the server that OCTOPUS_TEST_TIMESCALE_URL 
   peers do less: the upsert keeps one version of a row and forgets what it was, the bare COPY compares nothing.
 - read: everything known at an instant, as Arrow, beside pandas.read_sql of the same statement; each in a process of its
   own, whose peak memory is counted.
-- day: one more session of many symbols and the dividends of some, appended and built into the marts by dbt, on growing
-  history. What dbt takes to start and to make one view is measured beside it.
+- day: one more session of many symbols and the dividends of some, as the daily job does it: appended, audited, built
+  into the marts with their data tests by dbt, and audited again, on growing history. What dbt takes by itself, for the
+  same models and tests with nothing new, is measured beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,10 @@ import polars as pl
 import psycopg
 
 from octopus.core.sessions import Sessions
-from resources.settings import ROOT
+from octopus.core.types import FloatArray
+from octopus.warehouse.verdicts import policy_verdicts, severe_cases
+from resources.settings import ROOT, Settings, load_settings
+from resources.warehouse import verdicts
 from resources.warehouse.connection import Role, sqlalchemy_url
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
@@ -224,19 +230,28 @@ def describe(url: str, symbols: Sequence[str], opened: datetime) -> None:
     store.append("instruments", frame, source="bench")
 
 
-def market(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
-    """Bars of sessions number ``first`` to ``stop`` of the exchange since 2010, half open."""
+@lru_cache(maxsize=1)
+def _walks(count: int, sessions: int) -> FloatArray:
+    """One walk of closes for each of ``count`` symbols, shape (count, sessions): it goes on from day to day."""
+    moves = np.random.default_rng(1).normal(0, 0.015, (count, sessions))
+    return np.round(50 * np.exp(np.cumsum(moves, axis=1)), 4)
+
+
+def market(symbols: Sequence[str], first: int, stop: int, of: int = 2_600) -> pl.DataFrame:
+    """Bars of sessions number ``first`` to ``stop`` of the exchange since 2010, half open, of walks over ``of``."""
     calendar = Sessions("XNYS")
     days = calendar.between(date(2010, 1, 4), date(2026, 12, 31))[first:stop]
     closes = calendar.closes_utc(days).tz_localize(None).to_numpy()
     count = len(symbols)
-    close = np.round(50 * np.exp(np.random.default_rng(first).normal(0, 0.015, (count, len(days))).cumsum(axis=1)), 4)
+    close = _walks(count, of)[:, first:stop]
+    random = np.random.default_rng(first)
     return pl.DataFrame(
         {"instrument": np.repeat(symbols, len(days)), "ts": np.tile(closes, count), "session": np.tile(days, count),
-         "close": close.ravel()}
+         "close": close.ravel(), "open": (close * random.uniform(0.995, 1.005, close.shape)).round(4).ravel(),
+         "volume": random.integers(800_000, 1_200_000, close.size).astype(float)}
     ).with_columns(
-        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), source=pl.lit("bench"), open=pl.col("close"),
-        high=pl.col("close") * 1.01, low=pl.col("close") * 0.99, volume=pl.lit(1e6),
+        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), source=pl.lit("bench"),
+        high=pl.max_horizontal("close", "open") * 1.003, low=pl.min_horizontal("close", "open") * 0.997,
     ).with_columns(known_at=pl.col("ts") + timedelta(minutes=15), known_at_imputed=pl.lit(value=True))  # fmt: skip
 
 
@@ -255,20 +270,19 @@ def dividends(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
     ).with_columns(known_at=pl.col("ts"))  # fmt: skip
 
 
-def dbt(url: str, *select: str) -> float:
-    """Seconds of one ``dbt run``, its start included."""
+def dbt(url: str, command: str, *select: str, since: date | None = None) -> float:
+    """Seconds of one ``dbt run`` or ``build`` (data tests read sessions from ``since`` on), its start included."""
     from assets.warehouse import dbt_environment
 
     project = str(ROOT / "dbt_project")
+    variables = {**dbt_environment(url), "OCTOPUS_CHECKED_SINCE": since.isoformat() if since else ""}
     with tempfile.TemporaryDirectory() as target:
-        command = [
-            str(Path(sys.executable).parent / "dbt"), "run", *select, "--project-dir", project,
+        words = [
+            str(Path(sys.executable).parent / "dbt"), command, *select, "--project-dir", project,
             "--profiles-dir", project, "--target-path", target, "--log-path", target,
         ]  # fmt: skip
         started = time.perf_counter()
-        done = subprocess.run(
-            command, env={**os.environ, **dbt_environment(url)}, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout[-3000:])
     return time.perf_counter() - started
@@ -280,7 +294,7 @@ def reads(server: str, symbols: int, sessions: int, rounds: int) -> Iterator[str
     with database(server) as url:
         describe(url, names, Sessions("XNYS").open_utc(date(2010, 1, 4)))
         Warehouse(url, Role.RESEARCH).append("bars", market(names, 0, sessions), source="bench")
-        dbt(url, "--select", "+marts.prices")
+        dbt(url, "run", "--select", "+marts.prices")
         query = _AS_OF.format(as_of=datetime.now(UTC).isoformat())
         found = {
             "ours": [in_child(read_arrow, url, query) for _ in range(rounds)],
@@ -301,29 +315,81 @@ def reads(server: str, symbols: int, sessions: int, rounds: int) -> Iterator[str
 def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
     """One more session, ten others fetched again with it as every run does, after each of ``sizes`` sessions."""
     names = [f"S{number:05d}" for number in range(symbols)]
-    yield f"one more session of {symbols:,} symbols (ten fetched again), by sessions stored"
+    until = max(sizes) + 2
+    yield f"one more session of {symbols:,} symbols (ten fetched again), by sessions stored; seconds"
     with database(server) as url:
         describe(url, names, Sessions("XNYS").open_utc(date(2010, 1, 4)))
         store = Warehouse(url, Role.RESEARCH)
+        settings = _settings(url)
         held = 0
         for size in sizes:
-            store.append("bars", market(names, held, size), source="bench")
+            store.append("bars", market(names, held, size, until), source="bench")
             store.append("corporate_actions", dividends(names, held, size), source="bench")
-            dbt(url)
+            # The day before, whole: as on the first session of a month.
+            last = _session(size - 1)
+            with psycopg.connect(url) as connection:
+                connection.execute("truncate ops.quality_audits")
+            before = timed(lambda day=last: audit_before(settings, store, day))  # type: ignore[misc]
+            dbt(url, "run")
+            whole = before + timed(lambda day=last: audit_after(settings, store, day))  # type: ignore[misc]
             again = store.read(
                 "select source, instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed "
                 "from raw.bars where session > (select max(session) from raw.bars) - 14"
             )
-            fetched = pl.concat([again, market(names, size, size + 1).select(again.columns)])
+            fetched = pl.concat([again, market(names, size, size + 1, until).select(again.columns)])
             paid = dividends(names, size - 10, size + 1)
-            append = timed(lambda frame=fetched: store.append("bars", frame, source="bench"))  # type: ignore[misc]
-            append += timed(lambda frame=paid: store.append("corporate_actions", frame, source="bench"))  # type: ignore[misc]
-            build, start = dbt(url), dbt(url, "--select", "stg_instruments")
+            day = _session(size)
+            taken = {
+                "append": timed(lambda frame=fetched: store.append("bars", frame, source="bench"))  # type: ignore[misc]
+                + timed(lambda frame=paid: store.append("corporate_actions", frame, source="bench")),  # type: ignore[misc]
+                "audit": timed(lambda of=day: audit_before(settings, store, of)),  # type: ignore[misc]
+                "marts": dbt(url, "build", *_NO_UNIT_TESTS, since=day),
+                "audit after": timed(lambda of=day: audit_after(settings, store, of)),  # type: ignore[misc]
+            }
+            start = dbt(url, "build", *_NO_UNIT_TESTS, since=date(9999, 12, 31))
+            taken["marts"] -= start
+            told = ", ".join(f"{name} {value:.2f}" for name, value in taken.items())
             yield (
-                f"  {size:>6,} sessions: append {append:.2f} s, marts {build - start:.2f} s beyond dbt's start "
-                f"({start:.2f} s)"
+                f"  {size:>6,} sessions: {sum(taken.values()):.2f} beyond dbt's own {start:.2f} ({told}); "
+                f"a month's audit of everything {whole:.1f}"
             )
             held = size + 1
+
+
+_NO_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
+
+
+def _session(number: int) -> date:
+    day: date = Sessions("XNYS").between(date(2010, 1, 4), date(2026, 12, 31))[number].item()
+    return day
+
+
+def _settings(url: str) -> Settings:
+    """The shipped settings, reading the source ``bench`` of the database at ``url``."""
+    found = load_settings({"OCTOPUS_DATABASE_URL": url, "OCTOPUS_DAGSTER_URL": url, "OCTOPUS_MLFLOW_URL": url})
+    return replace(found, universe=found.universe.model_copy(update={"market_data": "bench"}))
+
+
+def audit_before(settings: Settings, store: Warehouse, session: date) -> None:
+    """What the asset of verdicts does before the marts are built."""
+    from assets.audits import DayAudit
+
+    looked = DayAudit(settings, store, session).look()
+    cases = severe_cases(looked.findings, "bench", settings.sessions)
+    decided = [(case, settings.quality.decision(case.kind)) for case in cases]
+    verdicts.store(store, policy_verdicts(decided, looked.bars, looked.actions, settings.sessions), "bench")
+
+
+def audit_after(settings: Settings, store: Warehouse, session: date) -> None:
+    """What the asset of findings does after the marts are built."""
+    from assets.audits import DayAudit
+
+    audit = DayAudit(settings, store, session)
+    found, _ = audit.rows()
+    for label, rows in found.items():
+        stamped = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+        store.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
+    audit.done()
 
 
 def main() -> None:
@@ -332,6 +398,7 @@ def main() -> None:
     parser.add_argument("--url", default=os.environ.get("OCTOPUS_TEST_TIMESCALE_URL"))
     parser.add_argument("--rows", type=int, default=2_500_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--symbols", type=int, default=5_000, help="of the day")
     parser.add_argument("--only", choices=["append", "read", "day"])
     arguments = parser.parse_args()
     if not arguments.url:
@@ -339,7 +406,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Iterator[str]]] = {
         "append": lambda: appends(arguments.url, arguments.rows, arguments.rounds),
         "read": lambda: reads(arguments.url, arguments.rows // 2_500, 2_500, arguments.rounds),
-        "day": lambda: days(arguments.url, arguments.rows // 500, (250, 500, 1_000)),
+        "day": lambda: days(arguments.url, arguments.symbols, (250, 500, 1_000)),
     }
     for name, lines in parts.items():
         if arguments.only in (None, name):

@@ -1,4 +1,4 @@
-"""How far the last audit of each source went, so that the next one reads what has changed since."""
+"""How far the last audit of each source and the last data tests went: the next ones read what has changed since."""
 
 from alembic import op
 
@@ -19,11 +19,17 @@ def upgrade() -> None:
             settings text not null,         -- fingerprint of what was asked of it
             audited_at timestamptz not null
         );
-        grant select on ops.quality_audits to octopus_research, octopus_trader;
-        grant insert, delete on ops.quality_audits to octopus_research;
+        create table ops.checked_builds (
+            project text primary key,       -- fingerprint of the dbt project whose data tests passed
+            batch_id bigint not null,       -- every row up to this batch was in the build
+            whole_on date not null,         -- newest session when everything was last tested
+            checked_at timestamptz not null
+        );
+        grant select on ops.quality_audits, ops.checked_builds to octopus_research, octopus_trader;
+        grant insert, delete on ops.quality_audits, ops.checked_builds to octopus_research;
         """
     )
 
 
 def downgrade() -> None:
-    op.execute("drop table ops.quality_audits")
+    op.execute("drop table ops.quality_audits, ops.checked_builds")

@@ -1,0 +1,156 @@
+"""A day's audit finds what an audit of all history finds, reading the last months of everyone and suspects whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from assets.audits import DayAudit
+from octopus.core.sessions import Sessions
+from octopus.warehouse.quality import Kind
+from resources.warehouse.store import RAW_KEYS, Warehouse
+from tests.pipelines.conftest import House, make_house
+
+XNYS = Sessions()
+DAYS = XNYS.between(date(2021, 3, 1), date(2022, 7, 29))
+NAMES = [f"S{number:02d}" for number in range(26)]
+LAST = len(DAYS)
+FIRST_AUDIT = int(np.searchsorted(DAYS, np.datetime64("2022-07-01")))
+"""The first session of a month is read whole; the days after it are not."""
+
+# The marts without restatements and actions, in the form that the audit reads: no dbt is needed to judge it.
+MARTS = """
+    create schema marts;
+    create view marts.prices as
+        select distinct on (source, instrument, session) source, instrument, session, open, high, low, close, volume,
+            1.0::float8 as split_ratio, 0.0::float8 as dividend, 'raw'::text as price_basis, known_at as known_from,
+            null::timestamptz as known_to, batch_id
+        from raw.bars order by source, instrument, session, batch_id desc;
+    create view marts.universe as
+        select distinct source, instrument, null::date as member_from, null::date as member_to,
+            '-infinity'::timestamptz as known_from, null::timestamptz as known_to
+        from raw.instruments;
+    grant usage on schema marts to octopus_research;
+    grant select on all tables in schema marts to octopus_research;
+"""
+
+
+def planted(seed: int) -> dict[str, np.ndarray]:
+    """Closes and volumes of shape (T, N) with defects of many kinds, most of them in the audited month."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.012, (LAST, len(NAMES))), axis=0))
+    volume = random.integers(900_000, 1_100_000, close.shape).astype(float)
+    row = FIRST_AUDIT
+    close[row + 3, 1] *= 100  # another unit for a day
+    close[row + 6 :, 2] /= 2  # a split that nobody tells
+    close[row - 2 : row + 12, 3] = close[row - 2, 3]  # frozen over the end of a month
+    close[row + 5 : row + 13, 4] = np.nan  # a gap
+    volume[row + 9 : row + 14, 5] = 0
+    close[row + 8, 6] *= 1.35  # a spike
+    close[row - 150, 7] *= 100  # long before
+    close[row + 10 :, 8] = np.nan  # it ends
+    close[: row - 60, 9] = np.nan  # it is listed late
+    close[row - 30 : row - 20, 10] = close[row - 30, 10]  # found by the audit before
+    close[row + 14, :] = np.where(np.arange(len(NAMES)) < 14, np.nan, close[row + 14, :])
+    return {"close": np.round(close, 4), "volume": volume}
+
+
+def bars_of(columns: dict[str, np.ndarray], start: int, stop: int) -> pl.DataFrame:
+    closes = XNYS.closes_utc(DAYS[start:stop]).tz_localize(None).to_numpy()
+    count = stop - start
+    random = np.random.default_rng(start)
+    close = columns["close"][start:stop].T.ravel()
+    spread = 1 + random.uniform(0.001, 0.006, len(close))
+    frame = pl.DataFrame(
+        {
+            "source": "files", "instrument": np.repeat(NAMES, count), "ts": np.tile(closes, len(NAMES)),
+            "session": np.tile(DAYS[start:stop], len(NAMES)), "close": close,
+            "open": np.round(close * random.uniform(0.998, 1.002, len(close)), 4),
+            "high": np.round(close * spread, 4), "low": np.round(close / spread, 4),
+            "volume": columns["volume"][start:stop].T.ravel(),
+        }
+    )  # fmt: skip
+    frame = frame.with_columns(
+        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+        high=pl.max_horizontal("open", "high", "close"), low=pl.min_horizontal("open", "low", "close"),
+    )  # fmt: skip
+    frame = frame.with_columns(known_at=pl.col("ts") + timedelta(minutes=15), known_at_imputed=pl.lit(value=True))
+    return frame.filter(pl.col("close").is_not_nan())
+
+
+@pytest.fixture(scope="module")
+def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("day-audit")
+    (folder / "bars.csv").write_text("")
+    changes = {
+        "universe.universe.market_data": "files", "universe.universe.files": {"bars": str(folder / "bars.csv")},
+        "universe.universe.symbols": {name: name for name in NAMES},
+    }  # fmt: skip
+    for made in make_house(server_url, folder, **changes):
+        with made.warehouse.connect() as connection:
+            connection.execute(MARTS)
+        yield made
+
+
+def instruments() -> pl.DataFrame:
+    opened = XNYS.open_utc(DAYS[0].item())
+    return pl.DataFrame({"instrument": NAMES}).with_columns(
+        source=pl.lit("files"), ts=pl.lit(opened), name=pl.lit(None, pl.String), exchange=pl.lit("XNYS"),
+        currency=pl.lit("USD"), asset_class=pl.lit("equity"), price_basis=pl.lit("raw"), lot_size=pl.lit(1.0),
+        tick_size=pl.lit(None, pl.Float64), member_from=pl.lit(None, pl.Date), member_to=pl.lit(None, pl.Date),
+        known_at=pl.lit(opened), known_at_imputed=pl.lit(value=True),
+    )  # fmt: skip
+
+
+def audited(house: House, row: int) -> tuple[pl.DataFrame, str | None]:
+    """Audit the session in ``row`` as the assets do, and put it on record; findings, and why all was read (if so)."""
+    store = Warehouse(house.settings.database_url)
+    audit = DayAudit(house.settings, store, DAYS[row].item())
+    why = audit.whole
+    audit.look()  # as for verdicts, before the marts
+    found, _ = audit.rows()
+    for label, rows in found.items():
+        store.replace(
+            "ops.quality_findings", {"source": label}, rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+        )
+    audit.done()
+    return pl.concat(found.values()), why
+
+
+def told(findings: pl.DataFrame) -> set[tuple[object, ...]]:
+    return set(findings.select("kind", "instrument", "severity", "session_from", "session_to").iter_rows())
+
+
+@pytest.mark.parametrize("seed", [5])
+def test_days_one_by_one_find_what_one_audit_of_everything_finds(house: House, seed: int) -> None:
+    with house.warehouse.connect() as connection:
+        connection.execute("truncate ops.quality_audits, ops.quality_findings")
+        for table in RAW_KEYS:
+            connection.execute(f"truncate raw.{table}")
+    columns = planted(seed)
+    house.warehouse.append("instruments", instruments(), source="files")
+    house.warehouse.append("bars", bars_of(columns, 0, FIRST_AUDIT - 1), source="files")
+    reasons = []
+    for row in range(FIRST_AUDIT, LAST, 2):
+        house.warehouse.append("bars", bars_of(columns, row - 1, row + 1), source="files")
+        if row == FIRST_AUDIT + 8:  # a vendor restates an old bar: it is looked at again, and only it
+            old = bars_of(columns, FIRST_AUDIT - 150, FIRST_AUDIT - 149).filter(pl.col("instrument") == NAMES[7])
+            house.warehouse.append(
+                "bars", old.with_columns(pl.col("open", "high", "low", "close") / 100), source="files"
+            )
+        by_day, why = audited(house, row)
+        reasons.append(why)
+    assert reasons[0] == "the first audit"
+    assert set(reasons[1:]) == {None}, "no later day of the month reads everything"
+    with house.warehouse.connect() as connection:
+        connection.execute("truncate ops.quality_audits, ops.quality_findings")
+    at_once, why = audited(house, row)
+    assert why == "the first audit"
+    assert told(by_day) == told(at_once)
+    kinds = set(at_once["kind"])
+    expected = {Kind.UNIT_ERROR, Kind.MISSING_SPLIT, Kind.STALE_PRICE, Kind.CALENDAR_GAP, Kind.ENDED, Kind.LATE_LISTING}
+    assert {kind.value for kind in expected} <= kinds
