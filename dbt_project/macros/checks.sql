@@ -10,7 +10,10 @@
 {#- A relation, or what is checked of it: of whole periods where one is named. By source too: that is what the indexes
     begin with. -#}
 {% macro checked(relation, period=none) -%}
-    {%- set days = {'prices': 'session', 'returns': 'session', 'bars_weekly': 'week', 'bars_monthly': 'month'} -%}
+    {%- set days = {
+        'prices': 'session', 'returns': 'session', 'daily_sentiment': 'session', 'bars_weekly': 'week',
+        'bars_monthly': 'month',
+    } -%}
     {%- set since = "'" ~ checked_since() ~ "'::date" -%}
     {%- set day = days.get(relation.identifier) -%}
     {%- set unit = period or (day if day != 'session') -%}
@@ -25,8 +28,10 @@
     {%- set instruments = api.Relation.create(schema='raw', identifier='instruments') -%}
     (
         select * from {{ relation }}
-        where source = any(array(select distinct source from {{ instruments }}))
-            and {{ day }} >= {{ "date_trunc('" ~ unit ~ "', " ~ since ~ ")::date" if unit else since }}
+        where {% if relation.identifier != 'daily_sentiment' -%}
+            source = any(array(select distinct source from {{ instruments }})) and
+            {%- endif %}
+            {{ day }} >= {{ "date_trunc('" ~ unit ~ "', " ~ since ~ ")::date" if unit else since }}
     )
     {%- else -%}
     {{ relation }}

@@ -25,9 +25,11 @@ ARRIVED: LiteralString = """
         union all select session from raw.bar_verdicts where batch_id > %(batch)s
         union all select session from raw.corporate_actions where batch_id > %(batch)s
         union all select session from raw.action_verdicts where batch_id > %(batch)s
+        union all select least(known_at, ts)::date from raw.sentiment_scores where batch_id > %(batch)s
     )
     select min(session) as first, max(session) as last from arrived
 """
+"""A text counts from the day on that it was written, a correction included."""
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,18 @@ class Raw:
         known: datetime | None = None,
         *,
         synthetic: bool = False,
+        name: str = "AAA",
     ) -> None:
-        self.add("sentiment_scores", known or ts, batch, source="wire", instrument="AAA", ts=ts, item_id=item,
+        self.add("sentiment_scores", known or ts, batch, source="wire", instrument=name, ts=ts, item_id=item,
                  item_kind="post" if synthetic else "news", model="m", text_hash=item, score=score, hindsight=False,
                  synthetic=synthetic)  # fmt: skip
+
+    def mark(self, name: str, item: str, ts: datetime, weight: float, batch: int) -> None:
+        self.add("text_marks", ts, batch, source="wire", instrument=name, ts=ts, item_kind="news", item_id=item,
+                 text_hash=item, repeats=item, copy=weight == 0, alike=0, by_author=0, burst=False, novelty=weight,
+                 weight=weight)  # fmt: skip
+        for absent in ("batch_id", "known_at_imputed"):
+            del self.rows["text_marks"][-1][absent]
 
     def store(self, url: str) -> None:
         with psycopg.connect(url) as connection, connection.cursor() as cursor:
@@ -265,7 +273,22 @@ def random_history(seed: int = 7) -> tuple[Raw, Raw]:
                     _once(parts[batch > 30], "corporate_actions", name, day, batch).action(
                         name, day, kind, value, batch, known, "r"
                     )
+        _random_texts(dice, parts, name)
     return parts
+
+
+def _random_texts(dice: random.Random, parts: tuple[Raw, Raw], name: str) -> None:
+    """Scores that come late, are corrected and are marked afterwards, also across the parts."""
+    for number in range(30):
+        written = XNYS.close_utc(FIRST) + timedelta(hours=dice.randint(-30, 24 * 40))
+        batches = dice.sample(range(2, 61), dice.choice((1, 1, 2, 3)))
+        known = written + timedelta(days=dice.choice((0, 0, 0, 1, 6)))
+        for batch in sorted(batches):
+            parts[batch > 30].score(f"{name}-{number}", written, dice.randint(-4, 4) / 4, batch, known, name=name)
+            known += timedelta(days=dice.choice((0, 1, 4)), hours=dice.randint(1, 9))
+        if dice.random() < 0.5:
+            batch = dice.randint(min(batches), 60)
+            parts[batch > 30].mark(name, f"{name}-{number}", written, dice.choice((0.0, 0.5, 1.0)), batch)
 
 
 def _once(raw: Raw, table: str, name: str, day: date, batch: int) -> Raw:

@@ -1,9 +1,21 @@
-{{ config(indexes=[
-    {'columns': ['model', 'instrument', 'session'], 'unique': true},
-    {'columns': ['model', 'session']},
-]) }}
+-- depends_on: {{ ref('int_scored_items') }}, {{ ref('int_instruments') }}, {{ ref('stg_sentiment_scores') }}
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key=['model', 'instrument', 'session'],
+    on_schema_change='fail',
+    indexes=[
+        {'columns': ['model', 'instrument', 'session'], 'unique': true},
+        {'columns': ['model', 'session']},
+        {'columns': ['known_from']},
+        {'columns': ['batch_id']},
+    ],
+) }}
 {%- set half_life = var('sentiment_half_life_sessions') %}
 {%- set window_sessions = var('sentiment_window_sessions') %}
+{%- if is_incremental() %}
+{%- set bounds = sentiment_bounds() %}
+{%- endif %}
 -- A text weighs its novelty, and nothing where it is a copy, part of a burst or in a language that is not read.
 -- Sums are numeric (15 digits of each score), hence exact: no order of rows, and no later text, changes a last bit.
 with items as (
@@ -19,8 +31,13 @@ with items as (
         sum(score::numeric * weight::numeric) as total,
         count(*) filter (where clean) as n_clean,
         coalesce(sum(weight::numeric) filter (where clean), 0) as mass_clean,
-        coalesce(sum(score::numeric * weight::numeric) filter (where clean), 0) as total_clean
+        coalesce(sum(score::numeric * weight::numeric) filter (where clean), 0) as total_clean,
+        max(batch_id) as batch_id
+    {%- if is_incremental() %}
+    from ({{ scored_items(bounds.known_after) }}) of_texts
+    {%- else %}
     from {{ ref('int_scored_items') }}
+    {%- endif %}
     group by instrument, model, exchange, seq, first_seq, last_seq
 ),
 
@@ -46,9 +63,13 @@ by_age as (
         sum(d.total) as total,
         sum(d.n_clean) as n_clean,
         sum(d.mass_clean) as mass_clean,
-        sum(d.total_clean) as total_clean
+        sum(d.total_clean) as total_clean,
+        max(d.batch_id) as batch_id
     from decided d
     join {{ ref('int_sessions') }} s on s.exchange = d.exchange and s.seq = d.decided_seq and s.in_history
+    {%- if is_incremental() %}
+        and s.decision_utc >= {{ bounds.since }}
+    {%- endif %}
     group by d.instrument, d.model, s.session, s.decision_utc, s.seq, d.seq
 )
 
@@ -65,6 +86,7 @@ select
         / nullif(sum(weight * mass::double precision order by age), 0) as decayed_score,
     sum(weight * total_clean::double precision order by age)
         / nullif(sum(weight * mass_clean::double precision order by age), 0) as decayed_score_clean,
-    decision_utc as known_from
+    decision_utc as known_from,
+    max(batch_id) as batch_id
 from by_age
 group by instrument, session, model, decision_utc
