@@ -16,6 +16,8 @@ simulator knows:
 - A split changes the shares held on its ex-session before anything else; where shares are whole, the fraction is paid
   in cash at the last mark. A dividend pays cash on the shares held before the ex-session (told per share after the
   split); who is short owes it.
+- A spin-off pays the worth of the spun-off shares, at the close of the ex-session, on the shares held before it: they
+  are sold at their first close. Nothing is paid for shares that nobody has a price of.
 - A change of symbol is nothing: the panel's columns are instruments, whatever their names were.
 - A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
   never traded again, whatever bears its name later.
@@ -80,7 +82,8 @@ class BacktestResult:
         equity, cash: at the close, account currency.
         targets: weights decided after the close, shape (T, N); NaN rows where nothing was decided.
         shares: held at the close, shape (T, N). marks: their prices, shape (T, N).
-        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received.
+        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received, with what
+            spun-off shares were worth.
         redemptions: cash received for shares that were delisted, no fill of ``trades``.
         interest: received on cash.
         costs: by kind (``spread_slippage``, ``commission``, ``impact``, ``borrow``, ``financing``), account currency.
@@ -330,7 +333,7 @@ class _Run:
             shares=self.shares,
             marks=self.marks,
             price_pnl=np.ascontiguousarray(record[:, kernel.PRICE_PNL]),
-            dividends=np.ascontiguousarray(record[:, kernel.DIVIDENDS]),
+            dividends=record[:, kernel.DIVIDENDS] + record[:, kernel.SPIN_OFFS],
             redemptions=np.ascontiguousarray(record[:, kernel.REDEMPTIONS]),
             interest=np.ascontiguousarray(record[:, kernel.INTEREST]),
             costs=costs,

@@ -117,7 +117,7 @@ class Warehouse:
         """
         bars = self.read(
             """
-            select instrument, session, open, high, low, close, volume, split_ratio, dividend, price_basis
+            select instrument, session, open, high, low, close, volume, split_ratio, dividend, spin_off, price_basis
             from marts.prices
             where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
             """,
@@ -134,6 +134,7 @@ class Warehouse:
         grid = _Grid(days, symbols)
         close = grid.scatter(bars, "close")
         split, dividend = grid.scatter(bars, "split_ratio", 1.0), grid.scatter(bars, "dividend", 0.0)
+        spin_off = _spun_off(grid, bars)
         bases = bars["price_basis"].unique().to_list()
         if len(bases) != 1:
             raise MissingDataError(
@@ -143,7 +144,7 @@ class Warehouse:
             sessions=days,
             symbols=symbols,
             close=close,
-            total_return=total_returns(close, split, dividend),
+            total_return=total_returns(close, split, dividend, spin_off),
             open=grid.scatter(bars, "open"),
             high=grid.scatter(bars, "high"),
             low=grid.scatter(bars, "low"),
@@ -153,6 +154,7 @@ class Warehouse:
             split=split,
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
+            spin_off=spin_off,
         )
 
     def sentiment_model(self, family: str) -> str | None:
@@ -332,6 +334,14 @@ class _Grid:
         values = frame[value].cast(pl.Float64).fill_null(empty).to_numpy()
         array[rows[held], columns[held]] = values[held]
         return array
+
+
+def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
+    """Worths of what was spun off, NaN where nobody knows them; None where nothing ever was."""
+    worths = bars.select("session", "instrument", pl.col("spin_off").fill_null(np.nan)).filter(
+        pl.col("spin_off") != 0.0
+    )
+    return None if worths.is_empty() else grid.scatter(worths, "spin_off", 0.0)
 
 
 def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:
