@@ -26,6 +26,7 @@ from octopus.core.panel import Panel, PriceBasis
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
+from octopus.market_data.identifiers import moved_members, moved_spans, one_history, spans_as_of
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, Changes, changes
 from resources.warehouse.connection import Role, connect, safe_address
@@ -108,6 +109,9 @@ class Warehouse:
     def panel(self, source: str, as_of: datetime, sessions: Sessions, sentiment_model: str | None = None) -> Panel:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
+        A column is an instrument under the ticker that it had by then, through all its renames; whoever had the ticker
+        before has a column of its own (`octopus.market_data.identifiers.moved_spans`).
+
         Args:
             as_of: only versions known by then are seen; later restatements, listings and texts are not.
             sentiment_model: whose daily sentiment to take; None leaves it empty.
@@ -128,6 +132,8 @@ class Warehouse:
                 f"no bar of source {source!r} is known by {as_of.isoformat()} in {safe_address(self.url)}; "
                 "materialise raw/bars and the marts first, or ask for a later day"
             )
+        moved = self.moved(source, as_of)
+        bars = one_history(bars, moved)
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
         days = sessions.between(first, last)
         symbols = tuple(sorted(bars["instrument"].unique()))
@@ -149,13 +155,24 @@ class Warehouse:
             high=grid.scatter(bars, "high"),
             low=grid.scatter(bars, "low"),
             volume=grid.scatter(bars, "volume"),
-            member=self._members(source, as_of, grid) & ~np.isnan(close),
-            sentiment=self._sentiment(sentiment_model, as_of, grid, sessions),
+            member=self._members(source, as_of, grid, moved) & ~np.isnan(close),
+            sentiment=self._sentiment(sentiment_model, as_of, grid, sessions, moved),
             split=split,
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
             spin_off=spin_off,
         )
+
+    def moved(self, source: str, as_of: datetime) -> pl.DataFrame:
+        """Instruments whose ticker changed, or had another bearer, as known by ``as_of``, with the names of `panel`."""
+        rows = self.read(
+            """
+            select permanent_id, ticker, valid_from, valid_to, known_at, end_known_at from ops.identifiers
+            where source = $1
+            """,
+            [source],
+        )
+        return moved_spans(spans_as_of(rows, as_of))
 
     def sentiment_model(self, family: str) -> str | None:
         """Full name of the model of ``family`` that scored last; None before the first score."""
@@ -165,7 +182,9 @@ class Warehouse:
         )
         return name
 
-    def _members(self, source: str, as_of: datetime, grid: _Grid) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _members(
+        self, source: str, as_of: datetime, grid: _Grid, moved: pl.DataFrame
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         spans = self.read(
             """
             select instrument, member_from, member_to from marts.universe
@@ -175,7 +194,9 @@ class Warehouse:
         )
         member = np.zeros(grid.shape, dtype=bool)
         days = grid.sessions
-        for name, start, end in spans.iter_rows():  # one row for each membership span, not for each bar
+        for name, start, end in moved_members(
+            spans, moved
+        ).iter_rows():  # one row for each membership span, not for each bar
             column = grid.column.get(name)
             if column is not None:
                 low = np.searchsorted(days, np.datetime64(start, "D")) if start else 0
@@ -183,7 +204,9 @@ class Warehouse:
                 member[low:high, column] = True
         return member
 
-    def _sentiment(self, model: str | None, as_of: datetime, grid: _Grid, sessions: Sessions) -> FloatArray:
+    def _sentiment(
+        self, model: str | None, as_of: datetime, grid: _Grid, sessions: Sessions, moved: pl.DataFrame
+    ) -> FloatArray:
         """Hindsight and synthetic texts are left out: what the decision sees is what a trader could have seen."""
         if model is None:
             return np.full(grid.shape, np.nan)
@@ -194,7 +217,7 @@ class Warehouse:
             """,
             [model, sessions.last_decided(as_of), as_of],
         )
-        return grid.scatter(scores.filter(pl.col("score").is_not_null()), "score")
+        return grid.scatter(one_history(scores.filter(pl.col("score").is_not_null()), moved), "score")
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ from resources.brokers.base import OrderRejectedError
 from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings
 from resources.price_feed import Bar
+from resources.warehouse.connection import Role, connect
+from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.store import Warehouse
 
 D = Decimal
 NEXT = SESSIONS.next(EXECUTED)
@@ -143,6 +146,72 @@ def test_who_is_no_member_at_the_fill_is_not_bought(broker: PaperBroker, clock, 
     assert broker.snapshot().positions == {"AAA": D(10), "BBB": D(4)}
     assert order_state(broker, "refused") == ("rejected", why)
     assert order_state(broker, "too late") == ("cancelled", f"AAA is no member of the universe on {NEXT}")
+
+
+# -- what the warehouse tells the account ------------------------------------------------------------------------------
+
+
+def told_by_warehouse(url: str) -> WarehousePrices:
+    """Google's classes in April 2014, News Corp and a merger, as raw rows; the universe of one day."""
+    closes = [
+        ("GOOG", "2014-04-02", 1135.10), ("GOOCV", "2014-04-01", 567.57), ("GOOCV", "2014-04-02", 567.0),
+        ("GOOG", "2014-04-03", 569.74), ("GOOGL", "2014-04-03", 571.5), ("NWSA", "2013-07-01", 15.0),
+        ("NWSA", "2013-07-02", 16.0),
+    ]  # fmt: skip
+    actions = [
+        ("GOOG", "2014-04-03", "symbol_change", 1.0, "GOOGL"), ("GOOCV", "2014-04-03", "symbol_change", 1.0, "GOOG"),
+        ("GOOGL", "2014-04-03", "dividend", 0.25, None), ("FOXA", "2013-06-28", "spin_off", 0.25, "NWSA"),
+        ("FOXA", "2013-06-28", "dividend", 0.1, None), ("OLD", "2014-04-02", "delisting", 12.5, "cash_mergers"),
+    ]  # fmt: skip
+    with connect(url) as connection:
+        for number, (name, day, close) in enumerate(closes, start=1):
+            ts = SESSIONS.close_utc(date.fromisoformat(day))
+            connection.execute(
+                "insert into raw.bars (source, instrument, ts, session, close, known_at, known_at_imputed, ingested_at,"
+                " batch_id) values ('s', %s, %s, %s, %s, %s, false, now(), %s)", [name, ts, day, close, ts, number],
+            )  # fmt: skip
+        for number, (name, day, kind, value, detail) in enumerate(actions, start=100):
+            ts = SESSIONS.open_utc(date.fromisoformat(day))
+            connection.execute(
+                "insert into raw.corporate_actions (source, instrument, ts, session, kind, value, detail, known_at,"
+                " known_at_imputed, ingested_at, batch_id) values ('s', %s, %s, %s, %s, %s, %s, %s, false, now(), %s)",
+                [name, ts, day, kind, value, detail, ts, number],
+            )
+        connection.execute("create schema if not exists marts")
+        connection.execute(
+            "create table if not exists marts.universe (source text, instrument text, member_from date, member_to date,"
+            " known_to timestamptz)"
+        )
+        connection.execute("insert into marts.universe values ('s', 'GOOGL', null, '2014-04-03', null)")
+    return WarehousePrices(Warehouse(url, Role.OWNER), "s", SESSIONS)
+
+
+def test_the_warehouse_tells_names_worths_and_ends(database_url: str) -> None:
+    feed = told_by_warehouse(database_url)
+    day, before = date(2014, 4, 3), date(2014, 4, 2)
+    opened = SESSIONS.open_utc(day)
+    # Whoever is called GOOG on the day: class C from then on, class A until then.
+    assert feed.last_close("GOOG", before) == D("1135.1")
+    assert feed.last_close("GOOG", before, day) == D("567")
+    assert feed.last_close("GOOGL", before, day) == D("1135.1")
+    assert (feed.last_close("GOOG", day), feed.last_close("GOOGL", day)) == (D("569.74"), D("571.5"))
+    assert feed.last_close("GOOCV", date(2014, 3, 31)) is None
+    told = feed.actions(["GOOG"], SESSIONS.open_utc(before), opened)
+    assert [(a.kind, a.instrument, a.detail) for a in told] == [
+        (EntryKind.SYMBOL_CHANGE, "GOOG", "GOOGL"), (EntryKind.DIVIDEND, "GOOGL", ""),
+    ]  # fmt: skip
+    # A spin-off takes effect with the first close of the new company, a delisting with its session.
+    ex, priced = date(2013, 6, 28), SESSIONS.close_utc(date(2013, 7, 1))
+    (spin_off,) = feed.actions(["FOXA"], SESSIONS.open_utc(ex), priced)
+    assert (spin_off.kind, spin_off.value, spin_off.detail) == (EntryKind.SPIN_OFF, D("3.75"), "NWSA")
+    assert (spin_off.at, spin_off.ex_at) == (priced, SESSIONS.open_utc(ex))
+    assert feed.actions(["FOXA"], priced, priced + timedelta(days=30)) == []
+    (ended,) = feed.actions(["OLD"], SESSIONS.open_utc(before), SESSIONS.close_utc(before))
+    assert (ended.value, ended.at) == (D("12.5"), SESSIONS.close_utc(before))
+    assert feed.refusal("OLD", before) == f"OLD is no member of the universe on {before}"
+    assert feed.refusal("OLD", day) == f"OLD was delisted on {before} (cash_mergers)"
+    assert feed.refusal("GOOGL", day) == ""
+    assert feed.refusal("GOOGL", date(2014, 4, 4)) == "GOOGL is no member of the universe on 2014-04-04"
 
 
 # -- the simulator, the paper account and our own book over one history ------------------------------------------------

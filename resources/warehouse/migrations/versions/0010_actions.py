@@ -1,4 +1,4 @@
-"""Spin-offs, changes of symbol and delistings in the account's books; spin-offs in the marts."""
+"""Spin-offs, changes of symbol and delistings in the account's books; spin-offs in the marts; who had which ticker."""
 
 from alembic import op
 
@@ -19,6 +19,22 @@ def upgrade() -> None:
         "create index corporate_actions_by_detail on raw.corporate_actions (source, detail) "
         "where kind in ('spin_off', 'symbol_change')"
     )
+    op.execute(
+        """
+        create table ops.identifiers (
+            source text not null,
+            permanent_id text not null,     -- its first ticker; with its first day where another had that before
+            ticker text not null,
+            valid_from date,                -- null: since ever
+            valid_to date,                  -- null: open
+            known_at timestamptz,           -- when the beginning was known; null: since ever
+            end_known_at timestamptz,       -- when the end was known; null: open
+            unique nulls not distinct (source, permanent_id, valid_from)
+        );
+        grant select on ops.identifiers to octopus_research, octopus_trader;
+        grant insert, delete on ops.identifiers to octopus_research;
+        """
+    )
     _drop_marts()
 
 
@@ -34,6 +50,7 @@ def downgrade() -> None:
         )
     _allow(_KINDS)
     op.execute("drop index raw.corporate_actions_by_detail")
+    op.execute("drop table ops.identifiers")
     _drop_marts()
 
 
