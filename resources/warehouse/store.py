@@ -194,9 +194,8 @@ class Warehouse:
         )
         member = np.zeros(grid.shape, dtype=bool)
         days = grid.sessions
-        for name, start, end in moved_members(
-            spans, moved
-        ).iter_rows():  # one row for each membership span, not for each bar
+        # One row for each membership span, not for each bar.
+        for name, start, end in moved_members(spans, moved).iter_rows():
             column = grid.column.get(name)
             if column is not None:
                 low = np.searchsorted(days, np.datetime64(start, "D")) if start else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 
@@ -208,3 +209,14 @@ def test_the_picture_counts_what_the_findings_cover(sample):
     assert covered[names.index("AAPL"), years.index(2010)] == 0
     assert all(later == earlier + 1 for earlier, later in pairwise(years))
     assert findings_picture(findings).startswith(b"\x89PNG")
+
+
+def test_a_spin_off_that_nobody_can_price_is_found_until_it_is_priced():
+    panel = panel_of(walk(20, 2), ("GE", "KO"))
+    assert of_kind(panel, Kind.UNPRICED_SPIN_OFF) == []
+    worth = np.zeros((20, 2))
+    worth[7, 0] = np.nan
+    (found,) = of_kind(replace(panel, spin_off=worth), Kind.UNPRICED_SPIN_OFF)
+    assert (found.instrument, found.session_from, found.session_to) == ("GE", *[panel.sessions[7].item()] * 2)
+    worth[7, 0] = 3.0
+    assert of_kind(replace(panel, spin_off=worth), Kind.UNPRICED_SPIN_OFF) == []
