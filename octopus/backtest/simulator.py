@@ -3,8 +3,7 @@
 Belongs here: running the account through decisions and telling what happened. Does not: the arithmetic of a session
 (kernel.py), deciding, sizing (sizing.py), measuring (metrics.py).
 
-The rules of the house, the same as the daily run's but for membership at the fill and for delistings, which only the
-simulator knows:
+The rules of the house, the same as the daily run's and the paper account's (resources/brokers/paper.py):
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
 - They fill in session t+1, at its open, close or typical price, moved against the trader by half the spread, the
@@ -18,7 +17,8 @@ simulator knows:
   split); who is short owes it.
 - A spin-off pays the worth of the spun-off shares, at the close of the ex-session, on the shares held before it: they
   are sold at their first close. Nothing is paid for shares that nobody has a price of.
-- A change of symbol is nothing: the panel's columns are instruments, whatever their names were.
+- A change of symbol is nothing: the panel's columns are instruments, whatever their names were. (The paper account,
+  which knows names, cancels the orders under the old one.)
 - A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
   never traded again, whatever bears its name later.
 - A held instrument without a bar keeps its last mark, for ever if no delisting is known.

@@ -163,10 +163,10 @@ def opening_entries(
         held[str(entry.instrument)] += entry.quantity
     for action in due:
         if action.kind is not EntryKind.SYMBOL_CHANGE:
-            entry = action_entry(action, held[action.instrument], last_close(action.instrument), lot)
-            if entry is not None:
-                entries.append(entry)
-                held[action.instrument] += entry.quantity
+            moved = action_entry(action, held[action.instrument], last_close(action.instrument), lot)
+            if moved is not None:
+                entries.append(moved)
+                held[action.instrument] += moved.quantity
     return entries
 
 

@@ -203,7 +203,8 @@ def unpriced_spin_offs(panel: Panel) -> list[Finding]:
         return []
     return [
         _finding(
-            panel, Kind.UNPRICED_SPIN_OFF, Severity.WARN, column, row, row + 1, {"close": float(panel.close[row, column])},
+            panel, Kind.UNPRICED_SPIN_OFF, Severity.WARN, column, row, row + 1,
+            {"close": float(panel.close[row, column])},
             f"{panel.symbols[column]} spun off shares that have no price, so that its return is not known",
             "add the new company to universe.symbols and ingest these days, or give its closes by the source `files`",
         )

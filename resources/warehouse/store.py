@@ -94,14 +94,16 @@ class Warehouse:
             frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
             return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
 
-    def scalar(self, query: LiteralString, parameters: Sequence[object] = ()) -> Any:
-        """First column of the first row, or None (parameters as %s)."""
+    def scalar(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> Any:
+        """First column of the first row, or None (parameters as %s or %(name)s)."""
         with self.connect(autocommit=True) as connection:
             row = connection.execute(query, parameters).fetchone()
         return row[0] if row else None
 
-    def rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """A few rows as dictionaries, for records rather than bulk data (parameters as %s)."""
+    def rows(
+        self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[dict[str, Any]]:
+        """A few rows as dictionaries, for records rather than bulk data (parameters as %s or %(name)s)."""
         with self.connect(autocommit=True) as connection:
             cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
             return cursor.execute(query, parameters).fetchall()
