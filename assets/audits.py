@@ -22,6 +22,7 @@ import polars as pl
 
 from octopus.core.ids import fingerprint
 from octopus.core.sessions import Sessions
+from octopus.market_data.identifiers import of_same_instruments, one_history
 from octopus.warehouse import suspects
 from octopus.warehouse.defects.audit import audit, screen
 from octopus.warehouse.defects.disagreement import disagreement
@@ -166,7 +167,7 @@ class DayAudit:
 
     def look(self, more: Collection[str] = ()) -> Looked:
         """The vendor's rows and what is wrong with them: of everyone, or of suspects and ``more``."""
-        names = None if self.whole else self._suspects() | frozenset(more)
+        names = None if self.whole else frozenset(of_same_instruments(self._suspects() | frozenset(more), self._moved))
         read = None if names is None else suspects.beside(names, self.everyone)
         bars = vendor_bars(self.warehouse, self.source, self.as_of, read)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, read)
@@ -184,7 +185,8 @@ class DayAudit:
                 found |= self._comparisons(looked)
         else:
             screened = find_in_prices(self._panel(since=self.window))
-            looked = self.look(suspects.suspects(screened, self.record, self.source, self.since, ()))
+            shown = suspects.suspects(screened, self.record, self.source, self.since, ())
+            looked = self.look(shown)
             names = looked.names or frozenset()
             of_source = [one for one in screened if one.instrument is None and one.session_from >= self.since]
             prices = find_in_prices(self._panel(instruments=suspects.beside(names, self.everyone))) if names else []
@@ -287,14 +289,36 @@ class DayAudit:
                     and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
                 order by session desc limit 1
             ) l
-            order by 1
             """,
             [self.source, self.as_of],
         )
+        if not self._moved.is_empty():
+            ends = pl.concat(
+                [ends.filter(~pl.col("instrument").is_in(self._moved["ticker"].implode())), self._of_moved()]
+            )
+        ends = ends.sort("instrument")
         first, last = (ends[name].to_numpy().astype("datetime64[D]") for name in ("first", "last"))
         days = self.sessions.between(first.min().astype(object), last.max().astype(object))
         rows = [np.searchsorted(days, values).astype(np.int64) for values in (first, last)]
         return Extents(days, tuple(ends["instrument"]), rows[0], rows[1])
+
+    def _of_moved(self) -> pl.DataFrame:
+        """First and last price of whoever changed a ticker, or had one that another bears: of their whole history."""
+        days = self.warehouse.read(
+            """
+            select distinct instrument, session from marts.prices
+            where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
+                and instrument = any(string_to_array($3, chr(31)))
+            """,
+            [self.source, self.as_of, "\x1f".join(self._moved["ticker"].unique())],
+        )
+        found = one_history(days, self._moved).group_by("instrument")
+        return found.agg(first=pl.col("session").min(), last=pl.col("session").max())
+
+    @cached_property
+    def _moved(self) -> pl.DataFrame:
+        """Who changed a ticker, or had one that another bears now (`Warehouse.moved`)."""
+        return self.warehouse.moved(self.source, self.as_of)
 
     def _comparisons(self, looked: Looked) -> dict[str, list[Finding]]:
         read = None if looked.names is None else sorted(looked.names)

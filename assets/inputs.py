@@ -17,6 +17,7 @@ from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
+from octopus.market_data.identifiers import one_history
 from octopus.market_data.membership import delisting_values
 from octopus.models.config import ModelConfig
 from octopus.models.estimators import Estimator, estimator_from_bytes
@@ -43,14 +44,15 @@ def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
 
 def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: date) -> FloatArray:
     """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
+    source, as_of = settings.universe.market_data, settings.sessions.decision_utc(session)
     rows = warehouse.read(
         """
         select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
         where source = $1 and kind = 'delisting' and known_at <= $2 order by instrument, ts, batch_id desc
         """,
-        [settings.universe.market_data, settings.sessions.decision_utc(session)],
+        [source, as_of],
     )
-    return delisting_values(rows, of.sessions, of.symbols)
+    return delisting_values(one_history(rows, warehouse.moved(source, as_of)), of.sessions, of.symbols)
 
 
 def trial_parameters(file: StrategiesFile) -> dict[str, Any]:

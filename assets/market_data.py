@@ -12,10 +12,12 @@ import polars as pl
 from assets import keys, partitions, reporting
 from octopus.core.errors import ConfigError, OctopusError
 from octopus.core.rejects import Reject
+from octopus.market_data.identifiers import IdentifierConflictError, moved_spans
 from resources.research_factories import MarketDataCatalogue
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
 from resources.sources.sample import RECORDED_TO
+from resources.warehouse import identifiers
 from resources.warehouse.store import AppendReport, Warehouse
 
 GROUP = "market_data"
@@ -104,12 +106,13 @@ def _ingest(
     start: date,
     end: date,
 ) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
-    """Fetch once, append table by table; the metadata of each."""
+    """Fetch once, append table by table; the metadata of each, and who had which ticker with the instruments'."""
     context.log.info(f"{source.name}: asking for {start} to {end}")
     try:
         data = source.fetch(settings.symbols, start, end, settings.sessions)
     except OctopusError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    told: dict[str, dict[str, dg.MetadataValue]] = {}
     for table, frame in (
         ("instruments", data.instruments),
         ("corporate_actions", data.actions),
@@ -121,7 +124,26 @@ def _ingest(
             table, frame, source=source.name, run_id=context.run.run_id, rejects=rejects,
             payload_hash=data.payload_hash,
         )  # fmt: skip
-        yield table, _metadata(report, frame, rejects)
+        told[table] = _metadata(report, frame, rejects)
+    told["instruments"] |= _identifiers(context, warehouse, source.name)
+    yield from told.items()
+
+
+def _identifiers(context: dg.AssetExecutionContext, warehouse: Warehouse, source: str) -> dict[str, dg.MetadataValue]:
+    """Store who had which ticker when; how many instruments, and those whose ticker alone does not tell them."""
+    try:
+        found = identifiers.refresh(warehouse, source)
+    except IdentifierConflictError as error:
+        # Bars and actions stand: what is on record of the tickers holds until a person has looked.
+        context.log.warning(f"{source}: tickers are left as they were: {error}")
+        return {"identifier_conflict": dg.MetadataValue.text(str(error))}
+    moved = moved_spans(found)
+    shown = moved.select("permanent_id", "ticker", "valid_from", "valid_to", "name").tail(50)
+    return {
+        "permanent_ids": dg.MetadataValue.int(found["permanent_id"].n_unique()),
+        "renamed_or_reused": dg.MetadataValue.int(moved["permanent_id"].n_unique()),
+        "identifiers": reporting.table(shown),
+    }
 
 
 def fetch_window(

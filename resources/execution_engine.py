@@ -40,7 +40,7 @@ from octopus.core.orders import (
     Verdict,
 )
 from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
-from octopus.execution.book import QUANTITY_STEP, action_entry, action_order
+from octopus.execution.book import QUANTITY_STEP, closing_entries, held_at, opening_entries, positions_of
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind
 from octopus.execution.reconcile import reconcile as compare_books
@@ -573,6 +573,7 @@ class ExecutionEngine:
             has_bars = last_bar is not None and session <= last_bar
             if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
                 break
+            self._recognise_closings(account, session)
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)
             self.failpoint("after_positions")
@@ -594,18 +595,31 @@ class ExecutionEngine:
                 self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
 
     def _recognise_actions(self, account: str, session: date) -> None:
-        """Splits and dividends that our own data expects of what our own book held before the session."""
+        """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""
         positions = self.store.positions(account, before=session)
         if not positions:
             return
         before = self.sessions.previous(session)
         actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), self.sessions.open_utc(session))
-        for action in sorted(actions, key=action_order):
-            last = self.feed.last_close(action.instrument, before)
-            entry = action_entry(action, positions[action.instrument], last, self.settings.lot)
-            if entry is not None:
-                self.store.recognise(account, entry, session, self.clock.now())
-                positions[action.instrument] += entry.quantity
+        for entry in opening_entries(
+            actions, positions, lambda name: self.feed.last_close(name, before, session), self.settings.lot
+        ):
+            self.store.recognise(account, entry, session, self.clock.now())
+
+    def _recognise_closings(self, account: str, session: date) -> None:
+        """Worths of spun-off shares and delistings that our own data expects at the session's close."""
+        fills, entries = self.store.movements(account, None, session)
+        names = {fill.instrument for fill in fills} | {one.instrument for one in entries if one.instrument is not None}
+        if not names:
+            return
+        before = self.sessions.previous(session)
+        actions = self.feed.actions(sorted(names), self.sessions.close_utc(before), self.sessions.close_utc(session))
+        for entry in closing_entries(
+            actions,
+            positions_of(fills, entries),
+            lambda opened, name: held_at(fills, entries, opened).get(name, Decimal(0)),
+        ):
+            self.store.recognise(account, entry, session, self.clock.now())
 
     def _strike(self, account: str, session: date) -> NavStatement:
         last = self.store.last_nav(account)
@@ -652,6 +666,8 @@ _HALTING = frozenset(
         BreakKind.QUANTITY,
         BreakKind.CASH,
         BreakKind.SPLIT,
+        BreakKind.SYMBOL_CHANGE,
+        BreakKind.DELISTING,
         BreakKind.MANUAL_TRADE,
         BreakKind.MISSING_FILL,
         BreakKind.UNKNOWN_FILL,

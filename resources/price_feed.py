@@ -33,10 +33,22 @@ class PriceFeed(Protocol):
         """The latest session of which any bar is stored; None before the first."""
         ...
 
-    def last_close(self, instrument: str, session: date) -> Decimal | None:
-        """The latest close at or before ``session``; None before the instrument's first bar."""
+    def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
+        """The latest close at or before ``session``; None before the instrument's first bar.
+
+        Args:
+            instrument: as it is called on ``named`` (None: on ``session``); closes under its earlier names count, and
+                none of whoever bore the name before it.
+        """
+        ...
+
+    def refusal(self, instrument: str, session: date) -> str:
+        """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""
         ...
 
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
-        """Splits and dividends of ``instruments`` whose ex-session opens after ``after``, by ``until``."""
+        """Actions of ``instruments`` that take effect after ``after``, by ``until``, each under its name of that day.
+
+        Also those of the names that ``instruments`` change to meanwhile. A spin-off takes effect once it has a worth.
+        """
         ...

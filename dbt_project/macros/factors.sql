@@ -1,6 +1,6 @@
 {#- What of marts.adjustment_factors is built again: what arrived since, from the first session that it changes on. -#}
 
-{#- Actions, and prices of instruments that have any. -#}
+{#- Actions, prices of instruments that have any, and prices of companies that were spun off. -#}
 {% macro what_changes_factors() %}
     {%- set new = since_last_build('r') %}
         select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'corporate_actions') }} r where {{ new }}
@@ -13,6 +13,8 @@
             union
             select a.source, a.instrument from {{ source('raw', 'action_verdicts') }} a
         )
+        union all
+        {{- spin_offs_of("select * from " ~ ref('prices') ~ " r where " ~ new) }}
 {%- endmacro %}
 
 {#- The lock keeps an action from arriving between this and the model's own statement: its factors would go and not be

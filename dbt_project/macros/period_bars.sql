@@ -105,6 +105,7 @@ select
         else {{ product('split_ratio', 'split_ratio <> 1') }}
     end as split_ratio,
     sum(dividend / later_splits order by session) as dividend,
+    case when count(spin_off) = count(*) then sum(spin_off / later_splits order by session) end as spin_off,
     min(price_basis) as price_basis,
     instant as known_from,
     next_instant as known_to,

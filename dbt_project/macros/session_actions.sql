@@ -4,18 +4,56 @@
     later bar that carried it until then. Over a gap of more than a year nothing is carried, so that sessions from
     ``since`` on (a date in SQL, or none) need no older rows than that. -#}
 {% macro session_actions(since=none) %}
-with actions as (
-    select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
+with told as materialized (
+    select source, instrument, ex_session, effective_utc, kind, value, detail, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend')
+    where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend', 'spin_off')
     {%- if since %}
         and ex_session >= {{ since }} - {{ carried_days() }}
         and (ex_session >= {{ since }} or not {{ settled_before(since) }})
     {%- endif %}
 ),
 
+-- Of the companies that were spun off.
+closes as materialized (
+    select
+        source,
+        instrument,
+        session,
+        close,
+        known_from,
+        case when excluded then known_from else known_to end as known_to,
+        batch_id
+    from {% if since %}({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b{% else %}{{ ref('stg_bars') }}{% endif %}
+    where source = any(array(select source from told where kind = 'spin_off'))
+        and instrument = any(array(select detail from told where kind = 'spin_off'))
+),
+
+worths as (
+    {{- spin_off_worths('told', 'closes') }}
+),
+
+actions as materialized (
+    select *, row_number() over () as key
+    from (
+        select source, instrument, ex_session, kind, value, known_from, known_to, batch_id
+        from told where kind <> 'spin_off'
+        union all
+        select source, instrument, ex_session, kind, value, known_from, known_to, batch_id from worths
+    ) all_kinds
+),
+
+-- From when on a bar was seen; by verdict it may have been kept out from one time on, until another.
 bars as (
-    select source, instrument, session, min(known_from) as first_known
+    select
+        source,
+        instrument,
+        session,
+        min(known_from) filter (where excluded is not true) as first_known,
+        min(known_from) filter (where excluded and {{ was_ever_seen() }}) as held_from,
+        case when bool_or(excluded and known_to is null) is not true
+            then max(known_to) filter (where excluded and {{ was_ever_seen() }})
+        end as released_from
     {%- if since %}
     from ({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b
     where source = any(array(select source from actions)) and instrument = any(array(select instrument from actions))
@@ -24,8 +62,7 @@ bars as (
     where (source, instrument) in (select source, instrument from actions)
     {%- endif %}
     group by source, instrument, session
-    -- A bar that is kept out now carries nothing: what was paid that day counts at the next one.
-    having bool_or(excluded and known_to is null) is not true
+    having bool_or(excluded is not true)
 ),
 
 -- Late: a later session was known before this one.
@@ -40,37 +77,33 @@ arrivals as (
 ),
 
 timeline as (
-    select source, instrument, session, session as bar_session, first_known, late from arrivals
+    select
+        source, instrument, session, session as bar_session, first_known, held_from, released_from,
+        not late and held_from is null as settles
+    from arrivals
     union all
-    select distinct source, instrument, ex_session, null::date, null::timestamptz, null::boolean from actions
+    select distinct
+        source, instrument, ex_session, null::date, null::timestamptz, null::timestamptz, null::timestamptz,
+        null::boolean
+    from actions
 ),
 
--- Beyond the first bar that was not late nothing can carry an action of this day. Descending, so that the frame
--- starts at a fixed row: a moving start makes PostgreSQL begin again at each row.
+-- Beyond the first bar that was not late, and never kept out, nothing can carry an action of this day. Descending, so
+-- that the frame starts at a fixed row: a moving start makes PostgreSQL begin again at each row.
 settled as (
     select
         *,
-        min(bar_session) filter (where not late) over (
+        coalesce(min(bar_session) filter (where settles) over (
             partition by source, instrument order by session desc
             range between unbounded preceding and current row
-        ) as settled_session
+        ), 'infinity'::date) as settled_session
     from timeline
 ),
 
-attached as (
+candidates as materialized (
     select
-        a.source,
-        a.instrument,
-        bar.bar_session as session,
-        a.ex_session,
-        a.kind,
-        a.value,
-        greatest(a.known_from, bar.first_known) as known_from,
-        least(a.known_to, min(bar.first_known) over (
-            partition by a.source, a.instrument, a.ex_session, a.kind, a.batch_id order by bar.bar_session
-            rows between unbounded preceding and 1 preceding
-        )) as known_to,
-        a.batch_id
+        a.key, bar.bar_session as session, null::double precision as close, seen.seen_from, seen.seen_to,
+        null::bigint as batch_id
     from actions a
     join settled ex_day
         on ex_day.source = a.source and ex_day.instrument = a.instrument
@@ -79,10 +112,22 @@ attached as (
         on bar.source = a.source and bar.instrument = a.instrument
         and bar.settled_session = ex_day.settled_session
         and bar.bar_session between a.ex_session and a.ex_session + {{ carried_days() }}
+    cross join lateral (
+        values (bar.first_known, bar.held_from), (bar.released_from, null)
+    ) as seen (seen_from, seen_to)
+    where seen.seen_from < coalesce(seen.seen_to, 'infinity')
+),
+
+attached as (
+    {{- bar_as_known('actions', 'candidates') }}
 ),
 
 carried as (
-    select * from attached where {{ was_ever_seen() }}
+    select
+        a.source, a.instrument, bar.session, a.ex_session, a.kind, a.value, bar.known_from, bar.known_to, a.batch_id
+    from attached bar
+    join actions a using (key)
+    where bar.session is not null
 ),
 
 instants as (
@@ -134,6 +179,10 @@ select
     coalesce(
         sum(value / coalesce(later_splits, 1) order by ex_session) filter (where kind = 'dividend'), 0
     ) as dividend,
+    -- Of a sum that is known in part nothing is known.
+    case when count(*) filter (where kind = 'spin_off' and value is null) = 0 then coalesce(
+        sum(value / coalesce(later_splits, 1) order by ex_session) filter (where kind = 'spin_off'), 0
+    ) end as spin_off,
     instant as known_from,
     next_instant as known_to,
     max(batch_id) as batch_id

@@ -17,9 +17,10 @@ from numba import njit
 from octopus.core.types import BoolArray, FloatArray
 
 (
-    EQUITY, CASH, PRICE_PNL, DIVIDENDS, REDEMPTIONS, SPREAD, COMMISSION, IMPACT, BORROW, FINANCING, INTEREST, TURNOVER,
-) = range(12)  # fmt: skip
-KINDS = 12
+    EQUITY, CASH, PRICE_PNL, DIVIDENDS, SPIN_OFFS, REDEMPTIONS, SPREAD, COMMISSION, IMPACT, BORROW, FINANCING, INTEREST,
+    TURNOVER,
+) = range(13)  # fmt: skip
+KINDS = 13
 """Columns of the record of sessions, in account currency; turnover is a fraction of the equity before."""
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
@@ -32,11 +33,12 @@ class Market(NamedTuple):
         fill: reference price of the session's execution; NaN where nothing can execute.
         low, high, opening: of the session, for limit orders; (1, 1) where there are none.
         close: the mark; NaN without a bar, and after a delisting.
-        split, dividend, member, delisting: as in `octopus.backtest.simulator.simulate`; delisting is (1, 1) where there
-            is none.
+        split, dividend, spin_off, member, delisting: as in `octopus.backtest.simulator.simulate`; an unknown worth is
+            0.0; spin_off and delisting are (1, 1) where there is none.
         volume: shares traded in the session; adv, sigma: mean volume in shares and daily volatility, as known at the
             decision before; (1, 1) where no rule asks for them.
-        acts, outsiders, endings: whether the session has an action, a non-member, a delisting at all, shape (T,).
+        acts, spins, outsiders, endings: whether the session has a split or dividend, a spin-off, a non-member, a
+            delisting at all, shape (T,).
     """
 
     fill: FloatArray
@@ -46,12 +48,14 @@ class Market(NamedTuple):
     close: FloatArray
     split: FloatArray
     dividend: FloatArray
+    spin_off: FloatArray
     member: BoolArray
     delisting: FloatArray
     volume: FloatArray
     adv: FloatArray
     sigma: FloatArray
     acts: BoolArray
+    spins: BoolArray
     outsiders: BoolArray
     endings: BoolArray
 
@@ -147,6 +151,8 @@ def begin(row: int, at: int, market: Market, rules: Rules, account: Account, rec
     _accrue(at, rules, account, record)
     if market.acts[row]:
         record[at, DIVIDENDS] = _act(row, market, rules, account)
+    if market.spins[row]:
+        record[at, SPIN_OFFS] = _spun_off(row, market, account)
 
 
 @njit(cache=True, nogil=True)
@@ -182,6 +188,16 @@ def _act(row: int, market: Market, rules: Rules, account: Account) -> float:
             dividends += account.held[i] * market.dividend[row, i]
     account.money[0] += fractions + dividends
     return dividends
+
+
+@njit(cache=True, nogil=True)
+def _spun_off(row: int, market: Market, account: Account) -> float:
+    """What the session's spin-offs bring to the shares held at its open; `finish` pays it, at the first close."""
+    worth = 0.0
+    for i in range(len(account.held)):
+        if account.held[i] != 0.0:
+            worth += account.held[i] * market.spin_off[row, i]
+    return worth
 
 
 @njit(cache=True, nogil=True)
@@ -286,7 +302,7 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
 
 @njit(cache=True, nogil=True)
 def finish(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
-    """Mark at the close, redeem what was delisted, record; the equity."""
+    """Mark at the close, redeem what was delisted, sell what was spun off, record; the equity."""
     redeemed = 0.0
     if market.endings[row]:
         redeemed = _redeem(row, at, market, account, record)
@@ -298,7 +314,7 @@ def finish(row: int, at: int, market: Market, account: Account, record: FloatArr
             moved += held[i] * (mark - marks[i])
             value += held[i] * mark
         marks[i] = mark
-    account.money[0] += redeemed
+    account.money[0] += redeemed + record[at, SPIN_OFFS]
     account.money[1] = account.money[0] + value
     record[at, PRICE_PNL] += moved
     record[at, EQUITY], record[at, CASH] = account.money[1], account.money[0]

@@ -44,6 +44,9 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     _require(panel, config, execution)
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
+    # Nothing is paid for what nobody can price.
+    spin_off = None if panel.spin_off is None else np.nan_to_num(panel.spin_off, nan=0.0)
+    spins = np.zeros(len(panel.sessions), dtype=bool) if spin_off is None else (spin_off != 0.0).any(axis=1)
     return Market(
         fill=_plain(_fill(panel, execution)),
         opening=_plain(panel.open) if has_limit else none,
@@ -52,12 +55,14 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         close=_plain(close),
         split=_plain(panel.split),
         dividend=_plain(panel.dividend),
+        spin_off=none if spin_off is None else _plain(spin_off),
         member=np.ascontiguousarray(panel.member),
         delisting=none if delisting is None else _plain(delisting),
         volume=_plain(panel.volume) if has_volume else none,
         adv=_plain(windows.mean(panel.volume, ADV_SESSIONS)) if sized else none,
         sigma=_plain(windows.std(panel.total_return, SIGMA_SESSIONS)) if sized else none,
         acts=((panel.split != 1.0) | (panel.dividend != 0.0)).any(axis=1),
+        spins=spins,
         outsiders=np.asarray(np.any(~panel.member, axis=1)),
         endings=np.asarray(endings),
     )

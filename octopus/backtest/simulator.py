@@ -3,8 +3,7 @@
 Belongs here: running the account through decisions and telling what happened. Does not: the arithmetic of a session
 (kernel.py), deciding, sizing (sizing.py), measuring (metrics.py).
 
-The rules of the house, the same as the daily run's but for membership at the fill and for delistings, which only the
-simulator knows:
+The rules of the house, the same as the daily run's and the paper account's (resources/brokers/paper.py):
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
 - They fill in session t+1, at its open, close or typical price, moved against the trader by half the spread, the
@@ -16,7 +15,10 @@ simulator knows:
 - A split changes the shares held on its ex-session before anything else; where shares are whole, the fraction is paid
   in cash at the last mark. A dividend pays cash on the shares held before the ex-session (told per share after the
   split); who is short owes it.
-- A change of symbol is nothing: the panel's columns are instruments, whatever their names were.
+- A spin-off pays the worth of the spun-off shares, at the close of the ex-session, on the shares held before it: they
+  are sold at their first close. Nothing is paid for shares that nobody has a price of.
+- A change of symbol is nothing: the panel's columns are instruments, whatever their names were. (The paper account,
+  which knows names, cancels the orders under the old one.)
 - A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
   never traded again, whatever bears its name later.
 - A held instrument without a bar keeps its last mark, for ever if no delisting is known.
@@ -80,7 +82,8 @@ class BacktestResult:
         equity, cash: at the close, account currency.
         targets: weights decided after the close, shape (T, N); NaN rows where nothing was decided.
         shares: held at the close, shape (T, N). marks: their prices, shape (T, N).
-        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received.
+        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received, with what
+            spun-off shares were worth.
         redemptions: cash received for shares that were delisted, no fill of ``trades``.
         interest: received on cash.
         costs: by kind (``spread_slippage``, ``commission``, ``impact``, ``borrow``, ``financing``), account currency.
@@ -330,7 +333,7 @@ class _Run:
             shares=self.shares,
             marks=self.marks,
             price_pnl=np.ascontiguousarray(record[:, kernel.PRICE_PNL]),
-            dividends=np.ascontiguousarray(record[:, kernel.DIVIDENDS]),
+            dividends=record[:, kernel.DIVIDENDS] + record[:, kernel.SPIN_OFFS],
             redemptions=np.ascontiguousarray(record[:, kernel.REDEMPTIONS]),
             interest=np.ascontiguousarray(record[:, kernel.INTEREST]),
             costs=costs,

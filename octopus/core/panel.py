@@ -26,14 +26,17 @@ class Panel:
         sessions: exchange-local session dates, ``datetime64[D]``, shape (T,), ascending.
         symbols: instrument names, length N, sorted.
         close: closing price in the instrument's currency as printed that day, shape (T, N); NaN where no bar is known.
-        total_return: simple return from the instrument's previous bar to this one, dividends and splits of the day
-            included, shape (T, N); NaN on the first bar and where no bar is known. It is built forward from each
-            day's own actions, so that cutting the future off never changes the past.
+        total_return: simple return from the instrument's previous bar to this one, splits, dividends and spin-offs of
+            the day included, shape (T, N); NaN on the first bar, where no bar is known, and where the worth of what was
+            spun off is not. It is built forward from each day's own actions, so that cutting the future off never
+            changes the past.
         open, high, low, volume: like ``close``; all NaN where the source has none.
         member: in the universe on that session, shape (T, N).
         sentiment: decayed daily sentiment known by the session's decision time, in [-1, 1]; NaN where there is none.
         split: the split ratio effective on that session (2.0 for two new for one), 1.0 on ordinary days.
         dividend: cash per share going ex on that session, 0.0 on ordinary days.
+        spin_off: worth of the shares of another company that one share brought on that session, at their first close;
+            0.0 on ordinary days, NaN where that is not known. None: nothing was spun off.
         price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
             pseudo-shares and rules on raw prices and volumes do not apply.
     """
@@ -51,6 +54,7 @@ class Panel:
     split: FloatArray
     dividend: FloatArray
     price_basis: PriceBasis
+    spin_off: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.sessions), len(self.symbols))

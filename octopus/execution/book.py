@@ -1,13 +1,18 @@
 """A book: what an account holds and how it came to hold it. We keep one and the broker keeps one.
 
-Belongs here: entries, books, and deriving positions and cash from fills and entries. Does not: comparing books
-(reconcile.py), valuing them (nav.py).
+Belongs here: entries, books, deriving positions and cash from fills and entries, and what a corporate action does to a
+book. Does not: comparing books (reconcile.py), valuing them (nav.py).
+
+The same rules as the simulator's (octopus/backtest/simulator.py). At a session's open, before anything trades: changes
+of symbol, all at once, so that a name may pass on; then splits, then dividends, under the names of that day. At its
+close, after everything traded: what spun-off shares were worth, on the shares held at the open of the ex-session; then
+delistings, which turn the shares held into their last cash.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
@@ -25,6 +30,11 @@ class EntryKind(StrEnum):
     WITHDRAWAL = "withdrawal"
     DIVIDEND = "dividend"
     SPLIT = "split"
+    SYMBOL_CHANGE = "symbol_change"
+    """The same shares under another name: one entry for each name."""
+    SPIN_OFF = "spin_off"
+    """What the shares of a new company were worth, as if sold at their first close."""
+    DELISTING = "delisting"
     MANUAL = "manual"
     """A correction by a person: a transfer, a trade busted or entered by hand."""
 
@@ -32,6 +42,17 @@ class EntryKind(StrEnum):
     def is_flow(self) -> bool:
         """Money the owner moved: only the broker can tell us of it."""
         return self in (EntryKind.DEPOSIT, EntryKind.WITHDRAWAL)
+
+    @property
+    def is_action(self) -> bool:
+        """A corporate action, which every bookkeeper learns of and numbers by itself."""
+        return self in _ORDER
+
+
+_ORDER = (
+    EntryKind.SYMBOL_CHANGE, EntryKind.SPLIT, EntryKind.DIVIDEND, EntryKind.SPIN_OFF, EntryKind.DELISTING,
+)  # fmt: skip
+"""Of actions that take effect at once, which comes first: a dividend is told for one share as of the ex-date."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +62,7 @@ class Entry:
     Attributes:
         entry_id: the bookkeeper's own id, unique within the account.
         quantity: change of shares; cash: change of cash, account currency.
-        at: for a dividend or split the open of the ex-session, whenever it was paid.
+        at: for a corporate action when it took effect (`CorporateAction`), whenever it was paid.
     """
 
     entry_id: str
@@ -71,16 +92,27 @@ class Book:
 
 @dataclass(frozen=True)
 class CorporateAction:
-    """A split (``value`` new shares for one old) or dividend (``value`` cash for one share as of the ex-session).
+    """What a company did to its shares.
 
     Attributes:
-        at: the open of the ex-session.
+        value: of a split new shares for one old; of a dividend cash for one share as of the ex-session; of a spin-off
+            the worth of what one share brought; of a delisting the last cash for one share; of a change of symbol 1.
+        at: when it takes effect: the open of the ex-session; for a delisting the close of its session, for a spin-off
+            the close at which the new company was first priced.
+        detail: the new name of a change of symbol; who was spun off; why an instrument was delisted.
+        ex_at: of a spin-off, the open of the ex-session: who held the share then is paid. None: ``at``.
     """
 
     kind: EntryKind
     instrument: str
     value: Decimal
     at: datetime
+    detail: str = ""
+    ex_at: datetime | None = None
+
+    @property
+    def at_close(self) -> bool:
+        return self.kind in (EntryKind.SPIN_OFF, EntryKind.DELISTING)
 
 
 def positions_of(fills: Iterable[Fill], entries: Iterable[Entry]) -> dict[str, Decimal]:
@@ -99,13 +131,92 @@ def cash_of(fills: Iterable[Fill], entries: Iterable[Entry]) -> Decimal:
     return sum((fill.cash_flow for fill in fills), Decimal(0)) + sum((entry.cash for entry in entries), Decimal(0))
 
 
-def action_order(action: CorporateAction) -> tuple[datetime, str, bool]:
-    """Sort key: a split comes before a dividend of the same day, which is told for one share as of the ex-date."""
-    return action.at, action.instrument, action.kind is not EntryKind.SPLIT
+def held_at(fills: Iterable[Fill], entries: Iterable[Entry], instant: datetime) -> dict[str, Decimal]:
+    """Shares at a session's open, after its actions and before its trades; zero positions are absent."""
+    return positions_of((f for f in fills if f.at < instant), (e for e in entries if e.at <= instant))
+
+
+def action_order(action: CorporateAction) -> tuple[datetime, int, str]:
+    """Sort key: in order of time, of one time as the actions of a session come."""
+    return action.at, _ORDER.index(action.kind), action.instrument
+
+
+def opening_entries(
+    actions: Iterable[CorporateAction],
+    positions: Mapping[str, Decimal],
+    last_close: Callable[[str], Decimal | None],
+    lot: Decimal,
+) -> list[Entry]:
+    """What a session's changes of symbol, splits and dividends do to ``positions``; other actions are passed over.
+
+    Args:
+        positions: shares before the session, negative for a short.
+        last_close: of one share before its actions, by its name on the session.
+        lot: the smallest quantity the account may hold: 1 for whole shares.
+    """
+    due = sorted((action for action in actions if not action.at_close), key=action_order)
+    changes = [action for action in due if action.kind is EntryKind.SYMBOL_CHANGE]
+    # From the positions before any of them: the name that one instrument gives up may be another's new one.
+    entries = [entry for change in changes for entry in _renamed(change, positions.get(change.instrument, Decimal(0)))]
+    held = defaultdict(Decimal, positions)
+    for entry in entries:
+        held[str(entry.instrument)] += entry.quantity
+    for action in due:
+        if action.kind is not EntryKind.SYMBOL_CHANGE:
+            moved = action_entry(action, held[action.instrument], last_close(action.instrument), lot)
+            if moved is not None:
+                entries.append(moved)
+                held[action.instrument] += moved.quantity
+    return entries
+
+
+def closing_entries(
+    actions: Iterable[CorporateAction], positions: Mapping[str, Decimal], entitled: Callable[[datetime, str], Decimal]
+) -> list[Entry]:
+    """What a session's spin-offs and delistings do to an account; other actions are passed over.
+
+    Args:
+        positions: shares after the session's trades, negative for a short.
+        entitled: shares of an instrument held at an open (`held_at`).
+    """
+    entries: list[Entry] = []
+    for action in sorted((action for action in actions if action.at_close), key=action_order):
+        if action.kind is EntryKind.SPIN_OFF:
+            held = entitled(action.ex_at or action.at, action.instrument)
+            note = f"{action.value} a share, of {action.detail}"
+            entries += _paid(action, held, Decimal(0), note)
+        else:
+            held = positions.get(action.instrument, Decimal(0))
+            reason = f": {action.detail}" if action.detail else ""
+            entries += _paid(action, held, -held, f"delisted at {action.value} a share{reason}")
+    return entries
+
+
+def _renamed(change: CorporateAction, held: Decimal) -> Iterable[Entry]:
+    if not held or not change.detail:
+        return ()
+    note = f"{change.instrument} is {change.detail} now"
+    return tuple(
+        Entry(_entry_id(change, name), change.kind, name, quantity, Decimal(0), change.at, note)
+        for name, quantity in ((change.instrument, -held), (change.detail, held))
+    )
+
+
+def _paid(action: CorporateAction, held: Decimal, quantity: Decimal, note: str) -> Iterable[Entry]:
+    if not held:
+        return ()
+    entry_id = _entry_id(action, action.instrument)
+    return (Entry(entry_id, action.kind, action.instrument, quantity, held * action.value, action.at, note),)
+
+
+def _entry_id(action: CorporateAction, instrument: str) -> str:
+    # Two of an instrument's spin-offs may first be priced on one day.
+    of = f":{action.detail}" if action.kind in (EntryKind.SPIN_OFF, EntryKind.SYMBOL_CHANGE) else ""
+    return f"{action.kind.value}:{instrument}:{action.at:%Y%m%d}{of}"
 
 
 def action_entry(action: CorporateAction, held: Decimal, last_close: Decimal | None, lot: Decimal) -> Entry | None:
-    """What ``action`` does to ``held`` shares; None when nothing moves.
+    """What a split or dividend does to ``held`` shares; None when nothing moves.
 
     Args:
         held: shares at the open of the ex-session, before this action, negative for a short.
@@ -115,7 +226,7 @@ def action_entry(action: CorporateAction, held: Decimal, last_close: Decimal | N
     """
     if not held:
         return None
-    entry_id = f"{action.kind.value}:{action.instrument}:{action.at:%Y%m%d}"
+    entry_id = _entry_id(action, action.instrument)
     if action.kind is EntryKind.DIVIDEND:
         cash = held * action.value
         return Entry(entry_id, action.kind, action.instrument, Decimal(0), cash, action.at, f"{action.value} a share")

@@ -20,6 +20,10 @@ _EXACT = Context(prec=60)
 """Enough digits that no product or sum of ledger figures (20 digits before and 8 after the point) is rounded."""
 
 
+_PAYMENTS = (EntryKind.DIVIDEND, EntryKind.SPIN_OFF)
+_EXCHANGES = (EntryKind.SPLIT, EntryKind.SYMBOL_CHANGE, EntryKind.DELISTING)
+
+
 @dataclass(frozen=True)
 class Holdings:
     """Cash, shares and the price of each share, at the end of a session.
@@ -50,9 +54,10 @@ class NavStatement:
     """Why the value changed over a session: ``opening + price_pnl - fees + dividends + flows == closing``.
 
     Attributes:
-        price_pnl: from prices moving while shares were held, from fills' prices to the close, and splits' fractions.
+        price_pnl: from prices moving while shares were held, from fills' prices to the close, splits' fractions, and a
+            delisting's last step.
         fees: commissions and charges, positive.
-        dividends: received, negative when paid on a short.
+        dividends: received, with what spun-off shares were worth; negative when paid on a short.
         flows: deposits less withdrawals, and corrections by hand at closing prices.
     """
 
@@ -92,7 +97,7 @@ def strike_nav(
             opening=opening.equity,
             price_pnl=_price_pnl(opening, fills, entries, prices),
             fees=sum((fill.fees for fill in fills), Decimal(0)),
-            dividends=sum((e.cash for e in entries if e.kind is EntryKind.DIVIDEND), Decimal(0)),
+            dividends=sum((e.cash for e in entries if e.kind in _PAYMENTS), Decimal(0)),
             flows=_flows(entries, prices),
             closing=closing.equity,
             holdings=closing,
@@ -142,16 +147,17 @@ def _price_pnl(
         (fill.side.sign * fill.quantity * (price_of(fill.instrument, prices) - fill.price) for fill in fills),
         Decimal(0),
     )
-    # A split alone makes no one richer: the shares it adds are worth what the fall of the price takes.
-    split = sum(
+    # A split alone makes no one richer: the shares it adds are worth what the fall of the price takes. Nor does another
+    # name; and what a delisting pays stands for the shares it takes.
+    exchanged = sum(
         (
             entry.quantity * price_of(entry.instrument, prices) + entry.cash
             for entry in entries
-            if entry.kind is EntryKind.SPLIT and entry.instrument is not None
+            if entry.kind in _EXCHANGES and entry.instrument is not None
         ),
         Decimal(0),
     )
-    return held + traded + split
+    return held + traded + exchanged
 
 
 def _flows(entries: Iterable[Entry], prices: Mapping[str, Decimal]) -> Decimal:

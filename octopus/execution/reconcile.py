@@ -31,6 +31,9 @@ class BreakKind(StrEnum):
     """Cash differs without any record that explains it, or a flow is in one book only."""
     SPLIT = "split"
     DIVIDEND = "dividend"
+    SYMBOL_CHANGE = "symbol_change"
+    SPIN_OFF = "spin_off"
+    DELISTING = "delisting"
     MANUAL_TRADE = "manual_trade"
     """The broker booked a trade or a correction that no order of ours caused."""
     MISSING_FILL = "missing_fill"
@@ -46,6 +49,9 @@ REMEDIES = {
     BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and adopt it",
     BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or ask the broker",
     BreakKind.DIVIDEND: "check the corporate action with a second source; ingest it, or ask the broker",
+    BreakKind.SYMBOL_CHANGE: "check the new symbol with a second source; ingest the change, or ask the broker",
+    BreakKind.SPIN_OFF: "compare what the shares brought with the broker's confirmation; ingest the new company's bars",
+    BreakKind.DELISTING: "check what was paid with a second source; ingest the delisting, or ask the broker",
     BreakKind.MANUAL_TRADE: "find who traded at the broker; adopt the trade into our book or have it reversed",
     BreakKind.MISSING_FILL: "collect fills again; if it stays, check the broker's adapter",
     BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; book the reversal",
@@ -186,6 +192,9 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
 _ENTRY_BREAKS = {
     EntryKind.SPLIT: BreakKind.SPLIT,
     EntryKind.DIVIDEND: BreakKind.DIVIDEND,
+    EntryKind.SYMBOL_CHANGE: BreakKind.SYMBOL_CHANGE,
+    EntryKind.SPIN_OFF: BreakKind.SPIN_OFF,
+    EntryKind.DELISTING: BreakKind.DELISTING,
     EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,
@@ -196,8 +205,7 @@ def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]
     """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are."""
     grouped: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
-        is_action = entry.kind in (EntryKind.SPLIT, EntryKind.DIVIDEND)
-        identity = f"{entry.at:%Y-%m-%d}" if is_action else entry.entry_id
+        identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id
         grouped[entry.kind.value, entry.instrument or "", identity].append(entry)
     return grouped
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octopus.core.types import FloatArray, IntArray
+from octopus.core.types import DateArray, FloatArray, IntArray
 
 
 def session_factors(
@@ -79,14 +79,19 @@ def adjusted_closes(
     return np.where(hidden, np.nan, adjusted)
 
 
-def spin_off_worths(close: FloatArray, ratio: FloatArray, company: IntArray, patience: int = 10) -> FloatArray:
+PATIENCE_DAYS = 14
+"""Calendar days, the ex-session's own included, in which the first close of a new company must come: ten sessions, as
+CRSP allows; dbt_project/macros/spin_offs.sql says the same."""
+
+
+def spin_off_worths(close: FloatArray, ratio: FloatArray, company: IntArray, sessions: DateArray) -> FloatArray:
     """Worth of the spun-off shares for one share held, at their first close.
 
     Args:
         close: as printed, shape (T, N), of the new companies too.
         ratio: new company's shares for one share held, on the ex-session, shape (T, N); 0.0 on ordinary sessions.
         company: column of the new company where ``ratio`` is not zero, shape (T, N); -1 where it has none.
-        patience: sessions from the ex-session on in which the first close must come; CRSP allows ten periods.
+        sessions: of the rows, ascending, shape (T,); the first close must come within `PATIENCE_DAYS`.
 
     Returns:
         Shape (T, N), in currency; 0.0 on ordinary sessions, NaN where no close of the new company is known in time. The
@@ -95,7 +100,8 @@ def spin_off_worths(close: FloatArray, ratio: FloatArray, company: IntArray, pat
     worth = np.zeros(close.shape)
     for row, column in np.argwhere(ratio != 0.0).tolist():  # one for each spin-off
         new = int(company[row, column])
-        first = close[row : row + patience, new] if new >= 0 else np.zeros(0)
+        last = int(np.searchsorted(sessions, sessions[row] + np.timedelta64(PATIENCE_DAYS, "D")))
+        first = close[row:last, new] if new >= 0 else np.zeros(0)
         known = first[~np.isnan(first)]
         worth[row, column] = ratio[row, column] * known[0] if len(known) else np.nan
     return worth

@@ -1,7 +1,7 @@
 """Which instrument a ticker meant on a day, and which ticker an instrument had.
 
-Belongs here: spans of tickers from renames and delistings, or from map files, and looking up in them. Does not: when a
-rename became known: hand in the actions known by then, and the answer is that of then.
+Belongs here: spans of tickers from renames and delistings, or from map files, looking up in them, and putting what was
+told by tickers into one history for an instrument. Does not: storing spans (resources/warehouse/identifiers.py).
 
 A ticker is a name that exchanges lend: GOOG was Google's class A until 2 April 2014 and its class C since. An
 instrument keeps its ``permanent_id``, made of its first ticker and first day (``GOOG@2004-08-19``), through all renames
@@ -10,7 +10,8 @@ until it is delisted. Days are calendar days, both ends of a span belong to it.
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Collection, Sequence
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,14 @@ SPANS_SCHEMA = pl.Schema(
     {"permanent_id": pl.String(), "ticker": pl.String(), "valid_from": pl.Date(), "valid_to": pl.Date()}
 )
 """One row for each ticker that an instrument had, by instrument and time; a null end is open."""
+
+IDENTIFIERS_SCHEMA = pl.Schema({
+    **SPANS_SCHEMA, "known_at": pl.Datetime("us", "UTC"), "end_known_at": pl.Datetime("us", "UTC"),
+})  # fmt: skip
+"""Spans with the time at which their beginning was known (null: ever since) and their end (null: open)."""
+
+REUSE_DAYS = 30
+"""A ticker that has bars again so many days after its end is another instrument's: less is a vendor's last bars."""
 
 _BEGINNING = date(1, 1, 1)
 _ONE_DAY = pl.duration(days=1)
@@ -159,6 +168,126 @@ def check_spans(spans: pl.DataFrame) -> None:
                 f"{one} {row[one]!r} belongs to {row['_with']!r} and to {row[other]!r} on {row['valid_from']}: "
                 "end the earlier span the day before, or correct the later one"
             )
+
+
+def known_spans(facts: pl.DataFrame, instruments: Sequence[str], reused: pl.DataFrame) -> pl.DataFrame:
+    """The identifier history of a source's instruments, with the times at which it was known.
+
+    Permanent ids have no day here but where the ticker had another bearer before: a first bar may still be found
+    earlier, and what is permanent must not move with it.
+
+    Args:
+        facts: instrument, session, kind, detail, known_at of renames and delistings; other kinds are passed over.
+        instruments: every ticker that the source ever described.
+        reused: instrument, listed, known_at: tickers that came back, at least `REUSE_DAYS` after their end.
+
+    Returns:
+        `IDENTIFIERS_SCHEMA`.
+
+    Raises:
+        IdentifierConflictError: as `spans_of_actions`.
+    """
+    told = pl.DataFrame(
+        {"instrument": instruments, "listed": None}, schema={"instrument": pl.String, "listed": pl.Date}
+    )
+    spans = spans_of_actions(facts, pl.concat([told, reused.select("instrument", "listed")]))
+    changes = facts.filter(pl.col("kind") == "symbol_change")
+    begun = pl.concat([
+        changes.select(ticker="detail", valid_from="session", known_at="known_at"),
+        reused.select(ticker="instrument", valid_from="listed", known_at="known_at"),
+    ]).group_by("ticker", "valid_from").agg(pl.col("known_at").min())  # fmt: skip
+    ended = pl.concat([
+        changes.select(ticker="instrument", valid_to=pl.col("session") - _ONE_DAY, end_known_at="known_at"),
+        facts.filter(pl.col("kind") == "delisting").select(
+            ticker="instrument", valid_to="session", end_known_at="known_at"
+        ),
+    ]).group_by("ticker", "valid_to").agg(pl.col("end_known_at").min())  # fmt: skip
+    return (
+        spans.join(begun, on=["ticker", "valid_from"], how="left", maintain_order="left")
+        .join(ended, on=["ticker", "valid_to"], how="left", maintain_order="left")
+        .select(IDENTIFIERS_SCHEMA.names())
+        .cast(IDENTIFIERS_SCHEMA)
+    )
+
+
+def spans_as_of(identifiers: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """`SPANS_SCHEMA` of ``identifiers`` (`IDENTIFIERS_SCHEMA`) as known by ``as_of``."""
+    begun = identifiers.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= as_of))
+    return begun.with_columns(
+        valid_to=pl.when(pl.col("end_known_at") > as_of).then(pl.lit(None, pl.Date)).otherwise("valid_to")
+    ).select(SPANS_SCHEMA.names())
+
+
+def moved_spans(spans: pl.DataFrame) -> pl.DataFrame:
+    """Of ``spans`` those whose ticker does not say by itself who is meant, with the instrument's ``name``.
+
+    The name is the ticker it had last, with its last day where another instrument has that ticker since.
+    """
+    ordered = spans.sort("valid_from", nulls_last=False)
+    latest = ordered.group_by("permanent_id", maintain_order=True).last()
+    bearers = ordered.group_by("ticker", maintain_order=True).last().select("ticker", bearer="permanent_id")
+    until = pl.col("ticker") + pl.col("valid_to").dt.strftime(" until %Y-%m-%d").fill_null("")
+    named = latest.join(bearers, on="ticker").select(
+        "permanent_id", name=pl.when(pl.col("bearer") == pl.col("permanent_id")).then("ticker").otherwise(until)
+    )
+    several = (pl.len().over("permanent_id") > 1) | (pl.len().over("ticker") > 1)
+    return ordered.filter(several).join(named, on="permanent_id", maintain_order="left")
+
+
+def one_history(frame: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with each instrument's rows under one name, and no two instruments' under the same.
+
+    A vendor may tell a whole history by its latest ticker: rows of before the ticker's first span are its first
+    bearer's, but where that one has rows of its own.
+
+    Args:
+        frame: instrument, session and anything else; one row for an instrument and session.
+        moved: `moved_spans`.
+    """
+    if moved.is_empty():
+        return frame
+    is_moved = pl.col("instrument").is_in(moved["ticker"].implode())
+    rest, touched = frame.filter(~is_moved), frame.filter(is_moved)
+    first = moved.group_by("ticker", maintain_order=True).first().select(instrument="ticker", _first="permanent_id")
+    names = moved.select("permanent_id", "name").unique()
+    found = (
+        with_permanent_id(touched, moved)
+        .join(first, on="instrument", maintain_order="left")
+        .with_columns(_late=pl.col("permanent_id").is_null(), permanent_id=pl.coalesce("permanent_id", "_first"))
+        .join(names, on="permanent_id", maintain_order="left")
+        .sort("_late", maintain_order=True)
+        .unique(["name", "session"], keep="first", maintain_order=True)
+        .with_columns(instrument="name")
+    )
+    return pl.concat([rest, found.select(frame.columns)])
+
+
+def of_same_instruments(names: Collection[str], moved: pl.DataFrame) -> list[str]:
+    """``names``, tickers or names of `one_history`, and all others that their instruments ever had; in order."""
+    asked = pl.col("ticker").is_in(list(names)) | pl.col("name").is_in(list(names))
+    meant = moved.filter(pl.col("permanent_id").is_in(moved.filter(asked)["permanent_id"].implode()))
+    return sorted({*names, *meant["ticker"], *meant["name"]})
+
+
+def moved_members(members: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
+    """Stays in the universe (instrument, member_from, member_to) under the names of `one_history`.
+
+    A stay told of a ticker is of whoever bore it then.
+    """
+    if moved.is_empty():
+        return members
+    is_moved = pl.col("instrument").is_in(moved["ticker"].implode())
+    parts = (
+        members.filter(is_moved)
+        .join(moved, left_on="instrument", right_on="ticker", maintain_order="left")
+        .with_columns(
+            instrument="name",
+            member_from=pl.max_horizontal("member_from", "valid_from"),
+            member_to=pl.min_horizontal("member_to", "valid_to"),
+        )
+        .filter((pl.col("member_from") <= pl.col("member_to")).fill_null(value=True))
+    )
+    return pl.concat([members.filter(~is_moved), parts.select(members.columns)])
 
 
 def _event(ticker: str, day: pl.Expr, *, ends: bool, other: pl.Expr | None = None) -> list[pl.Expr]:

@@ -51,6 +51,7 @@ class Kind(StrEnum):
     ROUNDING = "rounding"
     STALE_PRICE = "stale_price"
     OUTLIER_RETURN = "outlier_return"
+    UNPRICED_SPIN_OFF = "unpriced_spin_off"
     SURVIVORSHIP = "survivorship"
     TOTAL_RETURN_BASIS = "total_return_basis"
     UNIT_ERROR = "unit_error"
@@ -160,8 +161,10 @@ def find_all(panel: Panel) -> list[Finding]:
 
 
 def find_in_prices(panel: Panel) -> list[Finding]:
-    """What the prices of single sessions show: gaps, rounding, stale prices, outliers."""
-    detectors: Sequence[Callable[[Panel], list[Finding]]] = (calendar_gaps, rounding, stale_prices, outlier_returns)
+    """What the prices of single sessions show: gaps, rounding, stale prices, outliers, spin-offs without a price."""
+    detectors: Sequence[Callable[[Panel], list[Finding]]] = (
+        calendar_gaps, rounding, stale_prices, outlier_returns, unpriced_spin_offs,
+    )  # fmt: skip
     return [finding for detector in detectors for finding in detector(panel)]
 
 
@@ -192,6 +195,21 @@ def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -
         for finding in findings
     ]
     return pl.DataFrame(rows, schema=FINDINGS_SCHEMA)
+
+
+def unpriced_spin_offs(panel: Panel) -> list[Finding]:
+    """Sessions whose return nobody knows, since what was spun off has no price within two weeks."""
+    if panel.spin_off is None:
+        return []
+    return [
+        _finding(
+            panel, Kind.UNPRICED_SPIN_OFF, Severity.WARN, column, row, row + 1,
+            {"close": float(panel.close[row, column])},
+            f"{panel.symbols[column]} spun off shares that have no price, so that its return is not known",
+            "add the new company to universe.symbols and ingest these days, or give its closes by the source `files`",
+        )
+        for row, column in np.argwhere(np.isnan(panel.spin_off)).tolist()
+    ]  # fmt: skip
 
 
 def training_exclusions(panel: Panel, findings: Sequence[Finding]) -> BoolArray:

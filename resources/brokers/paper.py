@@ -9,7 +9,11 @@ The rules of the house:
   before its expiry, at the closing price; market-on-open likewise at the open. The price is moved against the trader
   by half the spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
-  order: corporate actions at a session's open, then its opening auction, then its closing auction.
+  order: corporate actions at a session's open, then its opening auction, then its closing auction, then what its close
+  brings (octopus/execution/book.py has the order): a spin-off pays what the new shares were worth, a delisting the last
+  cash. A split, a change of symbol and a delisting cancel the instrument's orders.
+- Nobody opens or enlarges a position in what is delisted or no member of the universe on the session: such an order is
+  refused, or cancelled in its auction if only the auction shows it.
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
   auction expires at its expiry.
@@ -33,7 +37,17 @@ from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
 from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
-from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind, action_entry, action_order, plain
+from octopus.execution.book import (
+    QUANTITY_STEP,
+    Book,
+    Entry,
+    EntryKind,
+    action_order,
+    closing_entries,
+    held_at,
+    opening_entries,
+    plain,
+)
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
     BrokerAccount,
@@ -194,7 +208,7 @@ class PaperBroker:
         """Book everything that the clock has passed since the last call, in time order."""
         if ledger.now <= ledger.settled_until:
             return
-        if ledger.positions() or ledger.working():
+        if ledger.instruments() or ledger.working():
             last_bar, booked = self.feed.last_session(), ledger.settled_until
             for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
                 if self._awaits_bars(session, last_bar, ledger.now):
@@ -203,8 +217,10 @@ class PaperBroker:
                     ledger.settle(booked)
                     return
                 if order_type is OrderType.MARKET_ON_OPEN:
-                    self._apply_actions(ledger, session, at)
+                    self._open(ledger, session, at)
                 self._auction(ledger, session, at, order_type)
+                if order_type is OrderType.MARKET_ON_CLOSE:
+                    self._close(ledger, session, at)
                 booked = at
             ledger.expire(ledger.now)
         ledger.settle(ledger.now)
@@ -228,24 +244,35 @@ class PaperBroker:
                 if after < at <= until:
                     yield at, session, order_type
 
-    def _apply_actions(self, ledger: Ledger, session: date, at: datetime) -> None:
+    def _open(self, ledger: Ledger, session: date, at: datetime) -> None:
+        """Changes of symbol, splits and dividends."""
         positions = ledger.positions()
         concerned = {*positions, *(order.instrument for order in ledger.working())}
-        if not concerned:
-            return
         before = self.sessions.previous(session)
-        actions = self.feed.actions(sorted(concerned), self.sessions.open_utc(before), at)
-        for action in sorted(actions, key=action_order):
-            if action.kind is EntryKind.SPLIT:
-                # Its shares are counted in another unit now, whether any are held or not.
-                ledger.cancel_instrument(action.instrument, f"{action.instrument} split {action.value} for 1")
-            held = positions.get(action.instrument, Decimal(0))
-            last = self.feed.last_close(action.instrument, before)
-            entry = action_entry(action, held, last, _lot(ledger))
-            if entry is None:
-                continue
+        actions = self.feed.actions(sorted(concerned), self.sessions.open_utc(before), at) if concerned else ()
+        for action in actions:
+            if action.kind in _CANCELLED_BY:
+                ledger.cancel_instrument(action.instrument, _CANCELLED_BY[action.kind].format(action=action))
+        for entry in opening_entries(
+            actions, positions, lambda name: self.feed.last_close(name, before, session), _lot(ledger)
+        ):
             ledger.add_entry(entry)
-            positions[action.instrument] = held + entry.quantity
+
+    def _close(self, ledger: Ledger, session: date, at: datetime) -> None:
+        """What spun-off shares were worth, and delistings."""
+        concerned = {*ledger.instruments(), *(order.instrument for order in ledger.working())}
+        after = self.sessions.close_utc(self.sessions.previous(session))
+        actions = [action for action in self.feed.actions(sorted(concerned), after, at) if action.at_close]
+        for action in actions:
+            if action.kind is EntryKind.DELISTING:
+                ledger.cancel_instrument(action.instrument, f"{action.instrument} is delisted")
+        fills, entries = (ledger.fills(None), ledger.entries(None)) if actions else ((), ())
+        for entry in closing_entries(
+            actions,
+            ledger.positions(),
+            lambda opened, name: held_at(fills, entries, opened).get(name, Decimal(0)),
+        ):
+            ledger.add_entry(entry)
 
     def _auction(self, ledger: Ledger, session: date, at: datetime, order_type: OrderType) -> None:
         priced = [
@@ -254,6 +281,7 @@ class PaperBroker:
             if order.order_type is order_type
             and order.accepted_at < at <= order.expires_at
             and (price := self._auction_price(order, session)) is not None
+            and not self._is_barred(ledger, order, session)
         ]
         for order, price in priced:
             if order.side is Side.SELL:
@@ -263,6 +291,20 @@ class PaperBroker:
         for order, price in buys:
             quantity = _floor(self._wanted(ledger, order) * part, _lot(ledger))
             self._fill(ledger, order, self._payable(ledger, quantity, price), price, at)
+
+    def _is_barred(self, ledger: Ledger, order: WorkingOrder, session: date) -> bool:
+        """Whether the order may not execute on ``session``; then it is cancelled, with the reason."""
+        reason = self._bar(ledger, order.instrument, order.side, order.remaining, session)
+        if reason:
+            ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
+        return bool(reason)
+
+    def _bar(self, ledger: Ledger, instrument: str, side: Side, quantity: Decimal, session: date) -> str:
+        """Why an order that opens or enlarges a position is barred on ``session``; empty where it is not."""
+        held = ledger.positions().get(instrument, Decimal(0))
+        if abs(held + side.sign * quantity) <= abs(held):
+            return ""
+        return self.feed.refusal(instrument, session)
 
     def _auction_price(self, order: WorkingOrder, session: date) -> Decimal | None:
         """The order's fill price, moved against the trader; None where the data has no price for its auction."""
@@ -344,11 +386,14 @@ class PaperBroker:
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
             return f"quantity {plain(order.quantity)} is not a positive multiple of {plain(_lot(ledger))} shares"
         auctions = self._auctions(ledger.now, order.expires_at)
-        if not any(order_type is order.order_type for _, _, order_type in auctions):
+        session = next((day for _, day, order_type in auctions if order_type is order.order_type), None)
+        if session is None:
             return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
-        if order.side is Side.SELL:
-            return self._short_sale(ledger, order)
-        return _buying_power(ledger, order, mark)
+        if reason := self._short_sale(ledger, order) if order.side is Side.SELL else "":
+            return reason
+        if reason := self._bar(ledger, order.instrument, order.side, order.quantity, session):
+            return reason
+        return _buying_power(ledger, order, mark) if order.side is Side.BUY else ""
 
     def _short_sale(self, ledger: Ledger, order: NewOrder) -> str:
         if self.allow_short:
@@ -377,11 +422,17 @@ class PaperBroker:
     def _mark(self, instrument: str, now: datetime) -> Decimal | None:
         """The last close that ``now`` has passed, less what a session opened since went ex of; None without a bar."""
         last = self._last_closed(now)
-        price = self.feed.last_close(instrument, last)
+        following = self.sessions.next(last)
+        named = following if self.sessions.open_utc(following) <= now else last
+        price = self.feed.last_close(instrument, last, named)
         if price is None:
             return None
-        for action in sorted(self.feed.actions([instrument], self.sessions.close_utc(last), now), key=action_order):
-            price = price / action.value if action.kind is EntryKind.SPLIT else price - action.value
+        opened = self.feed.actions([instrument], self.sessions.close_utc(last), now)
+        for action in sorted((one for one in opened if one.instrument == instrument), key=action_order):
+            if action.kind is EntryKind.SPLIT:
+                price = price / action.value
+            elif action.kind is EntryKind.DIVIDEND:
+                price = price - action.value
         return max(price.quantize(PRICE_STEP), PRICE_STEP)
 
     def _last_closed(self, now: datetime) -> date:
@@ -389,6 +440,14 @@ class PaperBroker:
         while self.sessions.close_utc(session) > now:
             session = self.sessions.previous(session)
         return session
+
+
+_CANCELLED_BY = {
+    # Its shares are counted in another unit now, whether any are held or not.
+    EntryKind.SPLIT: "{action.instrument} split {action.value} for 1",
+    EntryKind.SYMBOL_CHANGE: "{action.instrument} is {action.detail} now",
+}
+"""Actions at the open that end an instrument's orders, and with what reason."""
 
 
 def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:

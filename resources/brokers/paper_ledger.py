@@ -123,6 +123,18 @@ class Ledger:
         )
         return {row["instrument"]: row["quantity"] for row in rows}
 
+    def instruments(self) -> list[str]:
+        """Every name that was ever traded or booked."""
+        rows = self._rows(
+            """
+            select instrument from paper.fills where account = %(account)s
+            union
+            select instrument from paper.entries where account = %(account)s and instrument is not null
+            order by instrument
+            """
+        )
+        return [row["instrument"] for row in rows]
+
     def working(self) -> list[WorkingOrder]:
         """Accepted orders that may still fill, by instrument and id."""
         rows = self._rows(

@@ -1,16 +1,20 @@
 """Recorded prices for the order path: what the paper broker fills with, what our own book is worth.
 
-Belongs here: the answer to `PriceFeed` from raw.bars and raw.corporate_actions. Does not: research's panels (store.py).
+Belongs here: the answer to `PriceFeed` from raw.bars, raw.corporate_actions and the universe. Does not: research's
+panels (store.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from octopus.execution.book import CorporateAction, EntryKind
+from octopus.core.sessions import Sessions
+from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
+from octopus.market_data.adjust import PATIENCE_DAYS
 from resources.price_feed import Bar
 from resources.warehouse.store import Warehouse
 
@@ -23,11 +27,12 @@ class WarehousePrices:
     """`PriceFeed` over one source's bars, each in its latest version.
 
     Attributes:
-        warehouse: in a role that may read raw. source: whose bars.
+        warehouse: in a role that may read raw and the marts. source: whose bars. sessions: of its exchange.
     """
 
     warehouse: Warehouse
     source: str
+    sessions: Sessions
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         """The bar of ``session``; None where there is none."""
@@ -50,33 +55,108 @@ class WarehousePrices:
         )
         return latest
 
-    def last_close(self, instrument: str, session: date) -> Decimal | None:
-        """The latest close at or before ``session``; None before the instrument's first bar."""
-        close = self.warehouse.scalar(
+    def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
+        """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it)."""
+        change = self._change_to(instrument, named or session)
+        if change is not None:
+            close = self._last_close(instrument, change["session"], session)
+            if close is not None:
+                return close
+            day_before = change["session"] - timedelta(days=1)
+            earlier = self.last_close(change["instrument"], min(session, day_before), day_before)
+            if earlier is not None:
+                return earlier
+        # Without a change, and where the vendor tells the whole history by its latest name.
+        return self._last_close(instrument, date.min, session)
+
+    def refusal(self, instrument: str, session: date) -> str:
+        """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""
+        ended = self.warehouse.rows(
             """
-            select close from raw.bars
-            where source = %s and instrument = %s and session <= %s order by session desc, batch_id desc limit 1
+            select session, detail from raw.corporate_actions
+            where source = %s and instrument = %s and kind = 'delisting' and session < %s
+            order by session desc, batch_id desc limit 1
             """,
             [self.source, instrument, session],
         )
-        return None if close is None else decimal_price(close)
+        if ended:
+            why = f" ({ended[0]['detail']})" if ended[0]["detail"] else ""
+            return f"{instrument} was delisted on {ended[0]['session']}{why}"
+        is_member = self.warehouse.scalar(
+            """
+            select true from marts.universe
+            where source = %(source)s and instrument = %(instrument)s and known_to is null
+                and coalesce(member_from, '-infinity') <= %(session)s and coalesce(member_to, 'infinity') >= %(session)s
+            limit 1
+            """,
+            {"source": self.source, "instrument": instrument, "session": session},
+        )
+        return "" if is_member else f"{instrument} is no member of the universe on {session}"
 
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
-        """Splits and dividends of ``instruments`` whose ex-session opens after ``after``, by ``until``."""
+        """Actions of ``instruments``, and of what they change to, that take effect after ``after``, by ``until``."""
+        names = set(instruments)
+        rows = self._told(names, after, until)
+        renamed = {row["detail"] for row in rows if row["kind"] == "symbol_change" and after < row["ts"] <= until}
+        if renamed - names:
+            rows = self._told(names | renamed, after, until)
+        effective = [action for row in rows if (action := self._action(row)) and after < action.at <= until]
+        return sorted(effective, key=lambda action: (action.at, action.instrument, action.kind.value))
+
+    def _told(self, names: Collection[str], after: datetime, until: datetime) -> list[dict[str, Any]]:
+        """Latest versions of actions that may take effect in the time: a spin-off does once it is priced."""
+        return self.warehouse.rows(
+            """
+            select distinct on (a.instrument, a.ts, a.kind) a.instrument, a.ts, a.session, a.kind, a.value, a.detail,
+                p.session as priced, p.close
+            from raw.corporate_actions a
+            left join lateral (
+                select b.session, b.close from raw.bars b
+                where a.kind = 'spin_off' and b.source = a.source and b.instrument = a.detail
+                    and b.session >= a.session and b.session < a.session + %(patience)s
+                order by b.session, b.batch_id desc limit 1
+            ) p on true
+            where a.source = %(source)s and a.instrument = any(%(names)s) and a.ts <= %(until)s
+                and a.ts > %(after)s - interval '1 day' * (case a.kind when 'spin_off' then %(patience)s else 2 end)
+            order by a.instrument, a.ts, a.kind, a.batch_id desc
+            """,
+            {"source": self.source, "names": sorted(names), "after": after, "until": until,
+             "patience": PATIENCE_DAYS},
+        )  # fmt: skip
+
+    def _action(self, row: dict[str, Any]) -> CorporateAction | None:
+        """The action of a row; None for a spin-off that has no price."""
+        kind, value, at = EntryKind(row["kind"]), decimal_price(row["value"]), row["ts"]
+        if kind is EntryKind.SPIN_OFF:
+            if row["priced"] is None:
+                return None
+            value = (Decimal(repr(row["value"])) * decimal_price(row["close"])).quantize(QUANTITY_STEP)
+            at = self.sessions.close_utc(row["priced"])
+        elif kind is EntryKind.DELISTING:
+            at = self.sessions.close_utc(row["session"])
+        return CorporateAction(kind, row["instrument"], value, at, row["detail"] or "", row["ts"])
+
+    def _change_to(self, instrument: str, named: date) -> dict[str, Any] | None:
         rows = self.warehouse.rows(
             """
-            select distinct on (instrument, ts, kind) instrument, ts, session, kind, value
-            from raw.corporate_actions
-            where source = %s and instrument = any(%s) and ts > %s and ts <= %s and kind in ('split', 'dividend')
-            order by instrument, ts, kind, batch_id desc
+            select instrument, session from raw.corporate_actions
+            where source = %s and kind = 'symbol_change' and detail = %s and session <= %s
+            order by session desc, batch_id desc limit 1
             """,
-            [self.source, sorted(instruments), after, until],
+            [self.source, instrument, named],
         )
-        ordered = sorted(rows, key=lambda row: (row["ts"], row["instrument"], row["kind"]))
-        return [
-            CorporateAction(EntryKind(row["kind"]), row["instrument"], decimal_price(row["value"]), row["ts"])
-            for row in ordered
-        ]
+        return rows[0] if rows else None
+
+    def _last_close(self, instrument: str, first: date, last: date) -> Decimal | None:
+        close = self.warehouse.scalar(
+            """
+            select close from raw.bars
+            where source = %s and instrument = %s and session between %s and %s
+            order by session desc, batch_id desc limit 1
+            """,
+            [self.source, instrument, first, last],
+        )
+        return None if close is None else decimal_price(close)
 
 
 def decimal_price(value: float) -> Decimal:

@@ -26,6 +26,7 @@ from octopus.core.panel import Panel, PriceBasis
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
+from octopus.market_data.identifiers import moved_members, moved_spans, of_same_instruments, one_history, spans_as_of
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, Changes, changes
 from resources.warehouse.connection import Role, connect, safe_address
@@ -119,20 +120,25 @@ class Warehouse:
     ) -> Panel:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
+        A column is an instrument under the ticker that it had by then, through all its renames; whoever had the ticker
+        before has a column of its own (`octopus.market_data.identifiers.moved_spans`).
+
         Args:
             as_of: only versions known by then are seen; later restatements, listings and texts are not.
             sentiment_model: whose daily sentiment to take; None leaves it empty.
-            instruments: only these. since: only sessions from this one on.
+            instruments: only these, through all their renames. since: only sessions from this one on.
 
         Raises:
             MissingDataError: no bar is known by then.
         """
         names = "" if instruments is None else "and instrument = any(string_to_array($3, chr(31)))"
         days = "" if since is None else f"and session >= ${3 if instruments is None else 4}"
-        wanted = [*([] if instruments is None else ["\x1f".join(instruments)]), *([] if since is None else [since])]
+        moved = self.moved(source, as_of)
+        read = [] if instruments is None else ["\x1f".join(of_same_instruments(instruments, moved))]
+        wanted = [*read, *([] if since is None else [since])]
         bars = self.read(
             f"""
-            select instrument, session, open, high, low, close, volume, split_ratio, dividend, price_basis
+            select instrument, session, open, high, low, close, volume, split_ratio, dividend, spin_off, price_basis
             from marts.prices
             where source = $1 and known_from <= $2 and (known_to is null or known_to > $2) {names} {days}
             """,  # noqa: S608  # the two conditions above
@@ -143,11 +149,13 @@ class Warehouse:
                 f"no bar of source {source!r} is known by {as_of.isoformat()} in {safe_address(self.url)}; "
                 "materialise raw/bars and the marts first, or ask for a later day"
             )
+        bars = one_history(bars, moved)
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
         symbols = tuple(sorted(bars["instrument"].unique()))
         grid = _Grid(sessions.between(first, last), symbols)
         close = grid.scatter(bars, "close")
         split, dividend = grid.scatter(bars, "split_ratio", 1.0), grid.scatter(bars, "dividend", 0.0)
+        spin_off = _spun_off(grid, bars)
         bases = bars["price_basis"].unique().to_list()
         if len(bases) != 1:
             raise MissingDataError(
@@ -157,17 +165,29 @@ class Warehouse:
             sessions=grid.sessions,
             symbols=symbols,
             close=close,
-            total_return=total_returns(close, split, dividend),
+            total_return=total_returns(close, split, dividend, spin_off),
             open=grid.scatter(bars, "open"),
             high=grid.scatter(bars, "high"),
             low=grid.scatter(bars, "low"),
             volume=grid.scatter(bars, "volume"),
-            member=self._members(source, as_of, grid) & ~np.isnan(close),
-            sentiment=self._sentiment(sentiment_model, as_of, grid, sessions),
+            member=self._members(source, as_of, grid, moved) & ~np.isnan(close),
+            sentiment=self._sentiment(sentiment_model, as_of, grid, sessions, moved),
             split=split,
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
+            spin_off=spin_off,
         )
+
+    def moved(self, source: str, as_of: datetime) -> pl.DataFrame:
+        """Instruments whose ticker changed, or had another bearer, as known by ``as_of``, with the names of `panel`."""
+        rows = self.read(
+            """
+            select permanent_id, ticker, valid_from, valid_to, known_at, end_known_at from ops.identifiers
+            where source = $1
+            """,
+            [source],
+        )
+        return moved_spans(spans_as_of(rows, as_of))
 
     def sentiment_model(self, family: str) -> str | None:
         """Full name of the model of ``family`` that scored last; None before the first score."""
@@ -177,7 +197,9 @@ class Warehouse:
         )
         return name
 
-    def _members(self, source: str, as_of: datetime, grid: _Grid) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _members(
+        self, source: str, as_of: datetime, grid: _Grid, moved: pl.DataFrame
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         spans = self.read(
             """
             select instrument, member_from, member_to from marts.universe
@@ -187,7 +209,8 @@ class Warehouse:
         )
         member = np.zeros(grid.shape, dtype=bool)
         days = grid.sessions
-        for name, start, end in spans.iter_rows():  # one row for each membership span, not for each bar
+        # One row for each membership span, not for each bar.
+        for name, start, end in moved_members(spans, moved).iter_rows():
             column = grid.column.get(name)
             if column is not None:
                 low = np.searchsorted(days, np.datetime64(start, "D")) if start else 0
@@ -195,7 +218,9 @@ class Warehouse:
                 member[low:high, column] = True
         return member
 
-    def _sentiment(self, model: str | None, as_of: datetime, grid: _Grid, sessions: Sessions) -> FloatArray:
+    def _sentiment(
+        self, model: str | None, as_of: datetime, grid: _Grid, sessions: Sessions, moved: pl.DataFrame
+    ) -> FloatArray:
         """Hindsight and synthetic texts are left out: what the decision sees is what a trader could have seen."""
         if model is None:
             return np.full(grid.shape, np.nan)
@@ -206,7 +231,7 @@ class Warehouse:
             """,
             [model, sessions.last_decided(as_of), as_of],
         )
-        return grid.scatter(scores.filter(pl.col("score").is_not_null()), "score")
+        return grid.scatter(one_history(scores.filter(pl.col("score").is_not_null()), moved), "score")
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -346,6 +371,14 @@ class _Grid:
         values = frame[value].cast(pl.Float64).fill_null(empty).to_numpy()
         array[rows[held], columns[held]] = values[held]
         return array
+
+
+def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
+    """Worths of what was spun off, NaN where nobody knows them; None where nothing ever was."""
+    worths = bars.select("session", "instrument", pl.col("spin_off").fill_null(np.nan)).filter(
+        pl.col("spin_off") != 0.0
+    )
+    return None if worths.is_empty() else grid.scatter(worths, "spin_off", 0.0)
 
 
 def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:

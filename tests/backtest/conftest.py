@@ -22,7 +22,7 @@ def make_panel(close: np.ndarray, **fields: np.ndarray) -> Panel:
     arrays = {
         "open": empty, "high": empty, "low": empty, "volume": empty, "sentiment": empty,
         "member": np.ones(close.shape, dtype=bool), "split": split, "dividend": dividend,
-        "total_return": total_returns(close, split, dividend),
+        "total_return": total_returns(close, split, dividend, fields.get("spin_off")),
     } | fields  # fmt: skip
     return Panel(
         sessions=np.busday_offset("2015-01-05", np.arange(length)).astype("datetime64[D]"),
@@ -34,7 +34,7 @@ def make_panel(close: np.ndarray, **fields: np.ndarray) -> Panel:
 
 
 def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool = False) -> Panel:
-    """Random walks with openings, gaps in the data and, if asked, splits and dividends."""
+    """Random walks with openings, gaps in the data and, if asked, splits, dividends and spin-offs."""
     generator = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(generator.normal(scale=0.02, size=(length, count)), axis=0))
     opening = close * np.exp(generator.normal(scale=0.01, size=close.shape))
@@ -42,7 +42,12 @@ def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool 
     if actions:
         split = np.where(generator.random(close.shape) < 0.004, generator.choice([2.0, 3.0, 0.5], close.shape), 1.0)
         close, opening = close / np.cumprod(split, axis=0), opening / np.cumprod(split, axis=0)
-        fields = {"split": split, "dividend": np.where(generator.random(close.shape) < 0.01, close * 0.01, 0.0)}
+        spun = np.random.default_rng(seed + 1).random(close.shape)
+        fields = {
+            "split": split, "dividend": np.where(generator.random(close.shape) < 0.01, close * 0.01, 0.0),
+            # Of some nobody knows the worth.
+            "spin_off": np.select([spun < 0.003, spun < 0.004], [close * 0.1, np.nan], 0.0),
+        }  # fmt: skip
     halted = generator.random(close.shape) < 0.01
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     return make_panel(close, open=opening, **fields)

@@ -134,6 +134,23 @@ def test_a_dividend_is_paid_on_the_shares_held_before_the_ex_session() -> None:
     assert_identity(result)
 
 
+def test_a_spin_off_is_no_loss_and_its_money_comes_at_the_close() -> None:
+    """50 shares of 10 that brings 2 in shares of another company: sold at their first close, too late for the open."""
+    close = np.array([[10.0, 5.0]] * 2 + [[8.0, 6.0]] * 2)
+    spin_off = np.zeros((4, 2))
+    spin_off[2, 0] = 2.0
+    panel = make_panel(close, spin_off=spin_off)
+    assert panel.total_return[1:, 0].tolist() == [0, 0, 0]
+    wanted = np.array([[0.5, 0.0], [np.nan, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
+    result = simulate(panel, lambda row, _: wanted[row], CLOSE, FRACTIONS, FREE)
+    assert result.equity.tolist() == pytest.approx([1000] * 4)
+    assert result.dividends.tolist() == [0, 0, 100, 0]
+    assert result.shares[2].tolist() == pytest.approx([50, 500 / 6]), "of 100 wanted, which 600 would have paid"
+    assert result.cash.tolist() == pytest.approx([1000, 500, 100, 100])
+    unknown = make_panel(close, spin_off=np.where(spin_off > 0, np.nan, 0.0))
+    assert simulate(unknown, fixed(0.5, 0.0), CLOSE, FRACTIONS, FREE).equity[2] == 900, "nobody has a price of it"
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("config", [OPEN, CLOSE])
 @pytest.mark.parametrize("sizing", [WHOLE, FRACTIONS, replace(WHOLE, band=0.01, cash_buffer=0.02)])

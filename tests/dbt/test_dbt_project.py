@@ -42,6 +42,7 @@ MARTS: Mapping[str, str] = {
     "daily_sentiment": "model, instrument, session",
     "panel": "source, instrument, session",
 }
+RANDOM_NAMES = ("R1", "R2", "R3", "R4")
 Row = dict[str, Any]
 
 
@@ -140,16 +141,19 @@ class Raw:
         batch: int,
         known: datetime | None = None,
         source: str = "v",
+        detail: str | None = None,
     ) -> None:
         opened = XNYS.open_utc(day)
         self.add("corporate_actions", known or opened, batch, source=source, instrument=name, session=day, ts=opened,
-                 kind=kind, value=value)  # fmt: skip
+                 kind=kind, value=value, detail=detail)  # fmt: skip
 
-    def held(self, name: str, day: date, close: float, batch: int, source: str = "v") -> None:
-        """A verdict that keeps the bar of ``day`` out, known an hour after the close."""
+    def held(
+        self, name: str, day: date, close: float, batch: int, source: str = "v", known: datetime | None = None
+    ) -> None:
+        """A verdict that keeps the bar of ``day`` out, known an hour after the close if nothing else is said."""
         closed = XNYS.close_utc(day)
-        self.add("bar_verdicts", closed + timedelta(hours=1), batch, source=source, instrument=name, session=day,
-                 ts=closed, close=close, volume=None, excluded=True, decision="hold", finding_id="f",
+        self.add("bar_verdicts", known or closed + timedelta(hours=1), batch, source=source, instrument=name,
+                 session=day, ts=closed, close=close, volume=None, excluded=True, decision="hold", finding_id="f",
                  decided_by="policy", reason="a test")  # fmt: skip
 
     def instrument(
@@ -218,10 +222,19 @@ def part_one() -> Raw:
         raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="w")
         for day in (10, 11):
             raw.bar(name, date(2024, 1, day), 40.0, 2, source="w")
-    raw.action("DDD", date(2024, 1, 12), "split", 2.0, 3, source="w")
+    raw.action("DDD", date(2024, 1, 12), "split", 2.0, 3, january(2, 15), source="w")
     raw.bar("EEE", date(2024, 1, 12), 4000.0, 2, source="w")
     raw.action("EEE", date(2024, 1, 12), "dividend", 0.5, 3, source="w")
     raw.held("EEE", date(2024, 1, 12), 4000.0, 4, source="w")
+    # FFF spins a tenth of a share of GGG off on the 4th, which trades from the 5th on; GGG spins off what never does.
+    for name, closes in (("FFF", (50.0, 51.0, 46.0, 47.0, 48.0)), ("GGG", (None, None, None, 40.0, 30.0))):
+        raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST)
+        for day, close in zip((2, 3, 4, 5, 8), closes, strict=True):
+            if close is not None:
+                raw.bar(name, date(2024, 1, day), close, 2)
+    raw.action("FFF", date(2024, 1, 4), "spin_off", 0.1, 3, detail="GGG")
+    raw.action("FFF", date(2024, 1, 4), "dividend", 0.5, 3)
+    raw.action("GGG", date(2024, 1, 8), "spin_off", 1.0, 3, detail="HHH")
     raw.score("before the close", january(4, 20), 0.5, 5)
     raw.score("after the decision", january(4, 21, 31), -0.5, 5)
     raw.score("weekend", january(6, 12), 1.0, 5)
@@ -237,6 +250,7 @@ def part_two() -> Raw:
     raw.action("AAA", date(2024, 1, 5), "dividend", 0.75, 23, january(16, 14))
     raw.bar("CCC", date(2024, 1, 4), 10.0, 24, january(17, 14))
     raw.instrument("AAA", 25, january(11, 14), FIRST, date(2024, 1, 10))
+    raw.bar("GGG", date(2024, 1, 5), 42.0, 27, january(17, 14))
     raw.score("weekend", january(6, 12), 0.25, 26, january(10, 12))
     raw.score("late news", january(3, 12), 1.0, 26, january(12, 12))
     return raw
@@ -252,10 +266,10 @@ def an_ordinary_day() -> Raw:
 
 
 def random_history(seed: int = 7) -> tuple[Raw, Raw]:
-    """Bars and actions of source ``r`` that come late, twice and out of order, in two parts."""
+    """Bars and actions of source ``r`` that come late, twice and out of order, in two parts; some bars are held."""
     dice = random.Random(seed)
     parts = Raw(), Raw()
-    for name in ("R1", "R2", "R3"):
+    for name in RANDOM_NAMES:
         parts[0].instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="r")
         for index, day in enumerate(DAYS[:25]):
             for _ in range(dice.choice((0, 1, 1, 1, 1, 2, 3))):
@@ -264,14 +278,19 @@ def random_history(seed: int = 7) -> tuple[Raw, Raw]:
                 _once(parts[batch > 30], "bars", name, day, batch).bar(
                     name, day, float(dice.randint(50, 150)), batch, XNYS.close_utc(day) + late, "r"
                 )
+            if dice.random() < 0.12:
+                batch, late = dice.randint(2, 60), timedelta(days=dice.choice((0, 0, 1, 4)), hours=dice.randint(1, 6))
+                parts[batch > 30].held(name, day, 1.0, batch, "r", XNYS.close_utc(day) + late)
             if index and dice.random() < 0.4:
-                kind = dice.choice(("split", "dividend"))
+                kind = dice.choice(("split", "dividend", "spin_off"))
                 for _ in range(dice.choice((1, 1, 2))):
                     batch = dice.randint(2, 60)
                     value = dice.choice((0.5, 1.5, 2.0, 3.0)) if kind == "split" else dice.randint(1, 8) / 4
+                    value = value / 64 if kind == "spin_off" else value
                     known = XNYS.open_utc(day) + timedelta(days=dice.choice((-10, 0, 0, 3, 12)))
+                    detail = dice.choice((*RANDOM_NAMES, "R9")) if kind == "spin_off" else None
                     _once(parts[batch > 30], "corporate_actions", name, day, batch).action(
-                        name, day, kind, value, batch, known, "r"
+                        name, day, kind, value, batch, known, "r", detail
                     )
         _random_texts(dice, parts, name)
     return parts
@@ -344,10 +363,13 @@ def tell(dbt: Dbt) -> Story:
     dbt.build("--full-refresh")
     rebuilt = dbt.marts()
     with psycopg.connect(dbt.url) as connection:
-        for table in ("bars", "corporate_actions", "instruments", "sentiment_scores"):
+        for table in ("bars", "bar_verdicts", "corporate_actions", "instruments", "sentiment_scores"):
             connection.execute(f"delete from raw.{table} where known_at > %s", [CUT])
     dbt.build("--full-refresh")
-    rows = {table: random_one.rows[table] + random_two.rows[table] for table in ("bars", "corporate_actions")}
+    rows = {
+        table: random_one.rows[table] + random_two.rows[table]
+        for table in ("bars", "bar_verdicts", "corporate_actions")
+    }
     readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
     return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable)
 
@@ -412,10 +434,11 @@ def test_an_ordinary_day_is_built_on_what_came_before_it(story: Story) -> None:
 @pytest.mark.parametrize("mart", ["prices", "adjustment_factors", "universe"])
 @pytest.mark.parametrize("instant", [january(3, 22), january(9, 22), january(16, 13), CUT])
 def test_deleting_what_was_known_later_changes_nothing_earlier(story: Story, mart: str, instant: datetime) -> None:
-    # The end of a version is itself later knowledge: known_to is left out.
+    # The end of a version is itself later knowledge: known_to is left out. So is up to where prices were built.
     since = "known_at" if mart == "adjustment_factors" else "known_from"
+    later = {"known_to", "batch_id"} if mart == "adjustment_factors" else {"known_to"}
     before, after = (
-        [{k: v for k, v in row.items() if k != "known_to"} for row in as_of(marts[mart], instant, since)]
+        [{k: v for k, v in row.items() if k not in later} for row in as_of(marts[mart], instant, since)]
         for marts in (story.rebuilt, story.cut)
     )
     assert before
@@ -481,6 +504,32 @@ def test_returns_hold_through_actions_gaps_and_restatements(story: Story) -> Non
     assert later[4] == (pytest.approx(102.0 / 101.0 - 1, abs=1e-15), january(16, 14))
     assert later[9] == (pytest.approx(53.75 / 53.0 - 1, abs=1e-15), january(17, 14))
     assert later[10][0] == pytest.approx(54.0 / 53.5 - 1, abs=1e-15)
+
+
+def test_a_spin_off_is_no_loss_as_soon_as_the_new_company_has_a_price(story: Story) -> None:
+    # A tenth of 40 and half a dollar on 51 that closes at 46; until GGG first trades nobody knows the return.
+    columns = ("dividend", "spin_off")
+    prices = story.later["prices"]
+    for instant, worth in ((january(4, 22), None), (january(5, 22), 4.0), (january(17, 14), 4.2)):
+        assert january_rows(as_of(prices, instant), "FFF", *columns)[4] == (0.5, pytest.approx(worth)), instant
+    for returns, worth in ((story.first["returns"], 4.0), (story.later["returns"], 4.2)):
+        found = january_rows(returns, "FFF", "total_return")
+        assert found[4][0] == pytest.approx((46.0 + 0.5 + worth) / 51.0 - 1, abs=1e-15)
+        assert found[5][0] == pytest.approx(47.0 / 46.0 - 1, abs=1e-15)
+    assert january_rows(prices, "GGG", "spin_off")[8] == (None,)
+    assert january_rows(story.later["returns"], "GGG", "total_return")[8] == (None,)
+    factors = {row["kind"]: row["dividend_factor"] for row in as_of(story.later["adjustment_factors"], CUT, "known_at")
+               if row["instrument"] == "FFF"}  # fmt: skip
+    assert factors["dividend"] * factors["spin_off"] == pytest.approx(1 - 4.5 / 51.0, abs=1e-15)
+
+
+def test_what_a_bar_paid_counts_there_until_a_verdict_keeps_it_out(story: Story) -> None:
+    held, after = XNYS.close_utc(date(2024, 1, 12)) + timedelta(minutes=30), XNYS.close_utc(date(2024, 1, 17))
+    before = january_rows(as_of(story.later["prices"], held), "EEE", "close", "dividend")
+    assert before[12] == (4000.0, 0.5)
+    then = january_rows(as_of(story.later["prices"], after), "EEE", "dividend")
+    assert 12 not in then
+    assert then[16] == (0.5,)
 
 
 def test_a_week_counts_in_the_shares_of_its_end_and_keeps_what_was_known_of_it(story: Story) -> None:
@@ -581,6 +630,22 @@ def visible(rows: list[Row], instant: datetime, *key: str) -> list[Row]:
     return list(best.values())
 
 
+def seen_bars(story: Story, instant: datetime) -> list[Row]:
+    rows = story.random_rows["bars"] + story.random_rows["bar_verdicts"]
+    return [row for row in visible(rows, instant, "instrument", "session") if not row.get("excluded")]
+
+
+def worths(actions: list[Row], bars: list[Row], name: str) -> np.ndarray:
+    """Of the spin-offs of ``name``, at the first close of two weeks; NaN where there is none."""
+    array = np.zeros((len(DAYS), 1))
+    for action in (one for one in actions if (one["instrument"], one["kind"]) == (name, "spin_off")):
+        last = action["session"] + timedelta(days=13)
+        closes = {bar["session"]: bar["close"] for bar in bars
+                  if bar["instrument"] == action["detail"] and action["session"] <= bar["session"] <= last}  # fmt: skip
+        array[DAYS.index(action["session"]), 0] = action["value"] * closes[min(closes)] if closes else np.nan
+    return array
+
+
 def grid(rows: list[Row], value: str, empty: float, name: str, day: str = "session") -> np.ndarray:
     array = np.full((len(DAYS), 1), empty)
     for row in rows:
@@ -592,11 +657,11 @@ def grid(rows: list[Row], value: str, empty: float, name: str, day: str = "sessi
 INSTANTS = [datetime(2024, 1, 3, 1, tzinfo=UTC) + timedelta(hours=31 * step) for step in range(40)]
 
 
-@pytest.mark.parametrize("name", ["R1", "R2", "R3"])
+@pytest.mark.parametrize("name", RANDOM_NAMES)
 def test_prices_as_of_any_time_give_the_returns_of_the_raw_rows(story: Story, name: str) -> None:
     prices = [row for row in story.later["prices"] if row["instrument"] == name]
     for instant in INSTANTS:
-        bars = visible(story.random_rows["bars"], instant, "instrument", "session")
+        bars = seen_bars(story, instant)
         actions = visible(story.random_rows["corporate_actions"], instant, "instrument", "session", "kind")
         close = grid(bars, "close", np.nan, name)
         split = grid([a for a in actions if a["kind"] == "split"], "value", 1.0, name)
@@ -604,10 +669,12 @@ def test_prices_as_of_any_time_give_the_returns_of_the_raw_rows(story: Story, na
         seen = as_of(prices, instant)
         assert len(seen) == np.count_nonzero(~np.isnan(close)), instant
         np.testing.assert_array_equal(grid(seen, "close", np.nan, name), close)
-        found = total_returns(close, grid(seen, "split_ratio", 1.0, name), grid(seen, "dividend", 0.0, name))
-        np.testing.assert_allclose(
-            found, total_returns(close, split, dividend), rtol=0, atol=1e-12, err_msg=str(instant)
+        found = total_returns(
+            close,
+            *(grid(seen, *column, name) for column in (("split_ratio", 1.0), ("dividend", 0.0), ("spin_off", 0.0))),
         )
+        expected = total_returns(close, split, dividend, worths(actions, bars, name))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12, err_msg=str(instant))
 
 
 @pytest.mark.parametrize("period", ["week", "month"])
@@ -643,19 +710,23 @@ def period_end(day: date, period: str) -> datetime:
     return XNYS.decision_utc(max(other for other in DAYS if first_day(other, period) == day))
 
 
-def test_dividend_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -> None:
-    stored = [row for row in story.later["adjustment_factors"] if row["source"] == "r" and row["kind"] == "dividend"]
-    compared = 0
+def test_payment_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -> None:
+    stored = [row for row in story.later["adjustment_factors"] if row["source"] == "r" and row["kind"] != "split"]
+    compared = dict.fromkeys(("dividend", "spin_off"), 0)
     for instant in INSTANTS:
-        bars = visible(story.random_rows["bars"], instant, "instrument", "session")
+        bars = seen_bars(story, instant)
         actions = visible(story.random_rows["corporate_actions"], instant, "instrument", "session", "kind")
         expected = {}
-        for action in actions:
-            if action["kind"] != "dividend" or action["ts"] > instant:
-                continue
+        # Spin-offs after dividends: both together take off their sum.
+        for action in sorted(actions, key=lambda one: one["kind"]):
             name, day = action["instrument"], action["session"]
+            if action["kind"] == "split" or action["ts"] > instant:
+                continue
             earlier = [bar for bar in bars if bar["instrument"] == name and bar["session"] < day]
-            if earlier:
+            worth = (
+                worths([action], bars, name)[DAYS.index(day), 0] if action["kind"] == "spin_off" else action["value"]
+            )
+            if earlier and not np.isnan(worth):
                 last = max(earlier, key=lambda bar: bar["session"])
                 splits = [
                     other["value"]
@@ -663,12 +734,14 @@ def test_dividend_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) 
                     if (other["instrument"], other["kind"]) == (name, "split")
                     and last["session"] < other["session"] <= day
                 ]
-                expected[name, day] = 1 - action["value"] * float(np.prod(splits)) / last["close"]
+                dividend = expected.get((name, day, "dividend"), 1.0)
+                paid = worth * float(np.prod(splits)) / last["close"]
+                expected[name, day, action["kind"]] = (dividend - paid) / dividend
+                compared[action["kind"]] += 1
         seen = {
-            (row["instrument"], row["ex_session"]): row["dividend_factor"]
+            (row["instrument"], row["ex_session"], row["kind"]): row["dividend_factor"]
             for row in as_of(stored, instant, "known_at")
             if XNYS.open_utc(row["ex_session"]) <= instant
         }
         assert seen == pytest.approx(expected, abs=1e-12), instant
-        compared += len(expected)
-    assert compared > 50
+    assert min(compared.values()) > 50

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from octopus.core.orders import (
     Side,
 )
 from octopus.core.sessions import Sessions
-from octopus.execution.book import Book, CorporateAction
+from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
 from resources.brokers.base import (
@@ -85,6 +85,7 @@ class TableFeed:
 
     bars: dict[tuple[str, date], Bar]
     corporate_actions: list[CorporateAction] = field(default_factory=list)
+    outsiders: set[tuple[str, date]] = field(default_factory=set)
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         return self.bars.get((instrument, session))
@@ -92,12 +93,30 @@ class TableFeed:
     def last_session(self) -> date | None:
         return max((day for _, day in self.bars), default=None)
 
-    def last_close(self, instrument: str, session: date) -> Decimal | None:
-        days = [day for name, day in self.bars if name == instrument and day <= session]
-        return self.bars[instrument, max(days)].close if days else None
+    def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
+        known = [a for a in self.corporate_actions if a.kind is EntryKind.SYMBOL_CHANGE and a.detail == instrument]
+        changes = [a for a in known if a.at.date() <= (named or session)]
+        change = max(changes, key=lambda a: a.at) if changes else None
+        first = change.at.date() if change else date.min
+        days = [day for name, day in self.bars if name == instrument and first <= day <= session]
+        if days or change is None:
+            return self.bars[instrument, max(days)].close if days else None
+        return self.last_close(change.instrument, min(session, first - timedelta(days=1)), first - timedelta(days=1))
+
+    def refusal(self, instrument: str, session: date) -> str:
+        for action in self.corporate_actions:
+            if (action.kind, action.instrument) == (EntryKind.DELISTING, instrument) and action.at.date() < session:
+                return f"{instrument} was delisted on {action.at.date()}"
+        outside = (instrument, session) in self.outsiders
+        return f"{instrument} is no member of the universe on {session}" if outside else ""
 
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
-        return [a for a in self.corporate_actions if a.instrument in instruments and after < a.at <= until]
+        due = [a for a in self.corporate_actions if after < a.at <= until]
+        names = {*instruments, *(a.detail for a in due if a.instrument in instruments and a.kind in _CHANGES)}
+        return [a for a in due if a.instrument in names]
+
+
+_CHANGES = (EntryKind.SYMBOL_CHANGE,)
 
 
 def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:

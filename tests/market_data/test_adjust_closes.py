@@ -67,14 +67,31 @@ def test_a_spin_off_counts_with_the_first_close_of_the_new_company() -> None:
     ratio[1, 0] = 0.25
     company = np.full((4, 2), -1)
     company[1, 0] = 1
-    worth = spin_off_worths(close, ratio, company)
+    sessions = np.array(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"], dtype="datetime64[D]")
+    worth = spin_off_worths(close, ratio, company, sessions)
     assert worth.tolist() == [[0, 0], [5, 0], [0, 0], [0, 0]]
     ones = np.ones((4, 2))
     adjusted = adjusted_closes(close, ones, spin_off=worth)
     np.testing.assert_allclose(adjusted[:, 0], [95, 96, 95, 97])
-    assert np.isnan(spin_off_worths(close, ratio, company, patience=1)[1, 0])
-    unknown = adjusted_closes(close, ones, spin_off=spin_off_worths(close, ratio, np.full((4, 2), -1)))
-    np.testing.assert_allclose(unknown[:, 0], [NONE, 96, 95, 97])
+    returns = total_returns(close, ones, np.zeros((4, 2)), worth)
+    np.testing.assert_allclose(returns[:, 0], [NONE, 0.01, 95 / 96 - 1, 97 / 95 - 1])
+    # Two weeks later is too late.
+    apart = sessions + np.array([0, 0, 14, 14]) * np.timedelta64(1, "D")
+    unknown = spin_off_worths(close, ratio, company, apart)
+    assert np.isnan(unknown[1, 0])
+    np.testing.assert_allclose(adjusted_closes(close, ones, spin_off=unknown)[:, 0], [NONE, 96, 95, 97])
+    np.testing.assert_allclose(
+        total_returns(close, ones, np.zeros((4, 2)), unknown)[:, 0], [NONE, NONE, 95 / 96 - 1, 97 / 95 - 1]
+    )
+    nobody = spin_off_worths(close, ratio, np.full((4, 2), -1), sessions)
+    np.testing.assert_array_equal(nobody, unknown)
+
+
+def test_what_was_spun_off_between_two_bars_counts_at_the_next_one() -> None:
+    """5 a share, then a split in two, then the next bar at 48: 96 and 5 for what was 100."""
+    close, split = column(100, NONE, NONE, 48), column(1, 1, 2, 1)
+    returns = total_returns(close, split, column(0, 0, 0, 0), column(0, 5, 0, 0))
+    np.testing.assert_allclose(returns[:, 0], [NONE, NONE, NONE, 0.01])
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,15 +120,17 @@ def test_each_close_may_have_its_own_day(seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_adjusted_closes_move_like_total_returns(seed: int) -> None:
-    """Exactly over splits; over a dividend up to its yield times the day's move."""
-    close, split, dividend = panel(seed)
-    dividend = np.where(np.isnan(close), 0.0, dividend)
-    adjusted = adjusted_closes(close, split, dividend)
-    returns = total_returns(close, split, dividend)
+    """Exactly over splits; over a payment, in cash or shares, up to its yield times the day's move."""
+    close, split, paid = panel(seed)
+    paid = np.where(np.isnan(close), 0.0, paid)
+    in_shares = np.random.default_rng(seed).random(paid.shape) < 0.5
+    spin_off, cash = np.where(in_shares, paid, 0.0), np.where(in_shares, 0.0, paid)
+    adjusted = adjusted_closes(close, split, cash, spin_off=spin_off)
+    returns = total_returns(close, split, cash, spin_off)
     for name in range(close.shape[1]):
         bars = np.flatnonzero(~np.isnan(close[:, name]))
         moved = adjusted[bars[1:], name] / adjusted[bars[:-1], name] - 1
         gap = np.abs(moved - returns[bars[1:], name])
-        paid = dividend[bars[1:], name] > 0
-        assert gap[~paid].max(initial=0.0) < 1e-12
-        assert gap[paid].max(initial=0.0) < 0.0025
+        ex = paid[bars[1:], name] > 0
+        assert gap[~ex].max(initial=0.0) < 1e-12
+        assert gap[ex].max(initial=0.0) < 0.0025

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from lean_data import actions_behind, daily, factors, maps, published
 
-from octopus.market_data.adjust import adjusted_closes, session_factors
+from octopus.market_data.adjust import adjusted_closes, session_factors, spin_off_worths
 from octopus.market_data.identifiers import spans_of_maps, with_permanent_id
 from octopus.market_data.returns import total_returns
 from octopus.market_data.splits import later_split_factor
@@ -95,6 +95,65 @@ def test_where_lean_differs_by_more_the_closes_are_missing_or_another_companys(t
     old = (bank["session"] <= date(1998, 9, 30)).to_numpy()
     assert 1e-3 < off[old].max() < 3e-3
     assert off[~old].max() < 5e-7
+
+
+# Lean: spin-offs that its factor files hold ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "last_day", "ratio", "opened_at", "loss"),
+    [
+        # News Corp of 21st Century Fox: one for four. Its first close is what Lean's factor implies; -8.8 % without it.
+        ("tfcfa", date(2013, 6, 28), 1 / 4, 15.28, -0.098),
+        # Time Warner Cable and AOL of Time Warner.
+        ("twx", date(2009, 3, 26), 0.083670, 26.32, -0.048),
+        ("twx", date(2009, 12, 9), 1 / 11, 23.52, -0.066),
+    ],
+)
+def test_a_spin_off_of_leans_factor_files_is_a_payment_of_its_worth(test_data, name, last_day, ratio, opened_at, loss):
+    """Ratios are the companies' own; the factor follows from the ratio and a first close in cents, to 1e-4."""
+    held = factors(test_data, name)
+    line = held["session"].to_list().index(last_day)
+    before, after = held["price"][line], held["price"][line + 1]
+    close = np.array([[held["reference"][line], np.nan], [held["reference"][line] * (1 + loss), opened_at]])
+    ratios, company = np.array([[0.0, 0.0], [ratio, 0.0]]), np.array([[-1, -1], [1, -1]])
+    days = np.array([last_day, last_day], dtype="datetime64[D]") + np.array([0, 1])
+    worth = spin_off_worths(close, ratios, company, days)
+    none, one = np.zeros((2, 2)), np.ones((2, 2))
+    assert session_factors(close, one, none, spin_off=worth)[1, 0] == pytest.approx(before / after, abs=1e-4)
+    plain, total = total_returns(close, one, none)[1, 0], total_returns(close, one, none, worth)[1, 0]
+    assert plain == pytest.approx(loss)
+    assert total == pytest.approx(loss + worth[1, 0] / close[0, 0])
+
+
+def test_googles_class_c_shares_are_no_loss_of_class_a(test_data):
+    """On 2014-04-03 each GOOG brought one GOOCV, from then on called GOOG; Lean counts it as a split in two.
+
+    Both classes are recorded: 571.50 and 569.74 after 1135.10 are +0.5 %, where the price alone says -49.7 %. Lean's
+    split says +0.7 %: it takes the class C share for a class A share.
+    """
+    old, new = (
+        history(test_data, permanent_id, *files).filter(
+            pl.col("session").is_between(date(2014, 3, 20), date(2014, 4, 10))
+        )
+        for permanent_id, files in (("GOOG@2004-08-19", ["goog", "googl"]), ("GOOCV@2014-03-27", ["goog"]))
+    )
+    both = old.join(new, on="session", how="left", suffix="_c").sort("session")
+    close = both.select("close", "close_c").to_numpy()
+    days = both["session"].to_numpy().astype("datetime64[D]")
+    row = int(np.searchsorted(days, np.datetime64("2014-04-03")))
+    ratio, company = np.zeros(close.shape), np.full(close.shape, -1)
+    ratio[row, 0], company[row, 0] = 1.0, 1
+    worth = spin_off_worths(close, ratio, company, days)
+    assert worth[row, 0] == pytest.approx(569.74)
+    none, one = np.zeros(close.shape), np.ones(close.shape)
+    assert total_returns(close, one, none)[row, 0] == pytest.approx(571.50 / 1135.10 - 1)
+    assert total_returns(close, one, none, worth)[row, 0] == pytest.approx((571.50 + 569.74) / 1135.10 - 1)
+    split = np.where(ratio > 0, 2.0, 1.0)
+    assert total_returns(close, split, none)[row, 0] == pytest.approx(2 * 571.50 / 1135.10 - 1)
+    factor = session_factors(close, one, none, spin_off=worth)[row, 0]
+    held = factors(test_data, "googl")
+    assert factor == pytest.approx(held["split"][1] / held["split"][2], abs=0.003)
 
 
 # zipline: dividends and splits recorded by another vendor than the prices --------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -337,3 +338,21 @@ def test_a_bar_on_which_sources_differ_is_known_when_they_agree_again(sound):
     assert (close.session_from, close.session_to, close.known_session) == (days[300], days[301], days[302])
     assert close.evidence["difference"] == pytest.approx(0.01)
     assert (high.evidence["field"], high.session_from) == ("high", days[500])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_finding_about_a_bar_has_a_name_of_its_own(seed):
+    """Several fields of one bar are wrong at once, in different ways: a verdict on one must not settle another."""
+    dice = np.random.default_rng(seed)
+    days = CALENDAR[:300]
+    fields = dict.fromkeys(("open", "high", "low", "close"), 100.0) | {"volume": 1e6}
+    prices = {name: value * np.exp(dice.normal(scale=0.002, size=300)) for name, value in fields.items()}
+    for row in dice.choice(300, 60, replace=False):
+        for name in dice.choice(["open", "high", "low", "close"], 3, replace=False):
+            prices[name][row] *= dice.choice([np.nan, 0.0, -1.0, 1.5, 0.5, 100.0])
+    bars = pl.DataFrame({"instrument": ["AAA"] * 300, "session": days, **prices})
+    nothing = pl.DataFrame(schema={"instrument": pl.String, "session": pl.Date, "kind": pl.String, "value": pl.Float64})
+    found = [one for one in audit(bars, nothing) if one.kind is Kind.IMPOSSIBLE_BAR]
+    of_a_day = Counter(one.session_from for one in found)
+    assert max(of_a_day.values()) > 1
+    assert len({one.finding_id("vendor") for one in found}) == len(found) > 60

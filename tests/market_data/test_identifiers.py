@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,16 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lean_data import daily, maps
 
+from octopus.core.sessions import Sessions
 from octopus.market_data.identifiers import (
     SPANS_SCHEMA,
     IdentifierConflictError,
     actions_of_spans,
     check_spans,
+    known_spans,
+    moved_members,
+    moved_spans,
+    one_history,
+    spans_as_of,
     spans_of_actions,
     spans_of_maps,
     with_permanent_id,
     with_ticker,
 )
+from resources.warehouse import identifiers
+from resources.warehouse.connection import connect
+from resources.warehouse.store import Warehouse
 
 FIRST = date(2020, 1, 1)
 DAYS = 40
@@ -237,3 +246,125 @@ def test_renames_are_invertible(moves):
     assert again.sort(order).equals(actions.sort(order))
     assert begun.sort("instrument", "listed").equals(listings.sort("instrument", "listed"))
     assert spans_of_actions(again, begun).equals(spans)
+
+
+# one history for an instrument ---------------------------------------------------------------------------------------
+
+
+def known(*rows: tuple[str, date, str, str | None]) -> pl.DataFrame:
+    """Facts that were known on their morning."""
+    return facts(*rows).with_columns(known_at=pl.col("session").cast(pl.Datetime("us", "UTC")))
+
+
+NOTHING = pl.DataFrame(schema={"instrument": pl.String, "listed": pl.Date, "known_at": pl.Datetime("us", "UTC")})
+GOOGLE = (renamed("GOOG", date(2014, 4, 3), "GOOGL"), renamed("GOOCV", date(2014, 4, 3), "GOOG"))
+
+
+def instant(*day: int) -> datetime:
+    return datetime(*day, tzinfo=UTC)  # type: ignore[arg-type]
+
+
+def test_a_permanent_id_is_the_first_ticker_and_does_not_move():
+    """As told before the change, and after: GOOG is the class A share throughout, GOOCV the class C share."""
+    told = known_spans(known(*GOOGLE), ["GOOG", "GOOGL", "GOOCV", "AAPL"], NOTHING)
+    assert set(told["permanent_id"]) == {"GOOG", "GOOCV", "AAPL"}
+    before, after = spans_as_of(told, instant(2014, 4, 2)), spans_as_of(told, instant(2014, 4, 3))
+    assert before.rows() == [("AAPL", "AAPL", None, None), ("GOOCV", "GOOCV", None, None), ("GOOG", "GOOG", None, None)]
+    assert who(after, "GOOG", date(2014, 4, 2), date(2014, 4, 3)) == ["GOOG", "GOOCV"]
+    assert moved_spans(before).is_empty()
+    assert dict(moved_spans(after).select("permanent_id", "name").iter_rows()) == {"GOOG": "GOOGL", "GOOCV": "GOOG"}
+
+
+def test_a_ticker_that_comes_back_is_another_instrument_and_the_dead_one_keeps_its_id():
+    came = pl.DataFrame([("OLD", date(2015, 3, 2), instant(2015, 3, 2))], schema=NOTHING.schema, orient="row")
+    told = known_spans(known(delisted("OLD", date(2010, 5, 4))), ["OLD"], came)
+    moved = moved_spans(spans_as_of(told, instant(2020, 1, 1)))
+    assert moved.select("permanent_id", "name").rows() == [("OLD", "OLD until 2010-05-04"), ("OLD@2015-03-02", "OLD")]
+    frame = pl.DataFrame({"instrument": ["OLD", "OLD"], "session": [date(2010, 5, 4), date(2015, 3, 2)]})
+    assert one_history(frame, moved)["instrument"].to_list() == ["OLD until 2010-05-04", "OLD"]
+    members = pl.DataFrame({"instrument": ["OLD"], "member_from": [date(2005, 1, 3)], "member_to": [None]},
+                           schema_overrides={"member_to": pl.Date})  # fmt: skip
+    stays = moved_members(members, moved)
+    assert stays.rows() == [
+        ("OLD until 2010-05-04", date(2005, 1, 3), date(2010, 5, 4)), ("OLD", date(2015, 3, 2), None),
+    ]  # fmt: skip
+
+
+def test_a_history_told_by_its_latest_ticker_is_the_first_bearers():
+    """A vendor gives META's bars from before it was called so, another gives them as FB's: each day once."""
+    moved = moved_spans(spans_as_of(
+        known_spans(known(renamed("FB", date(2022, 6, 9), "META")), ["FB", "META"], NOTHING), instant(2023, 1, 1)
+    ))  # fmt: skip
+    days = [date(2022, 6, 7), date(2022, 6, 8), date(2022, 6, 9)]
+    frame = pl.DataFrame({
+        "instrument": ["META", "META", "META", "FB", "KO"], "session": [*days, days[1], days[1]],
+        "close": [1.0, 2.0, 3.0, 20.0, 60.0],
+    })  # fmt: skip
+    joined = one_history(frame, moved).sort("instrument", "session")
+    assert joined.rows() == [
+        ("KO", days[1], 60.0), ("META", days[0], 1.0), ("META", days[1], 20.0), ("META", days[2], 3.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.testdata
+def test_googles_classes_have_one_history_each_in_a_panel(database_url: str, test_data: Path):
+    """Recorded bars and the changes of April 2014, stored, built and read back: no jump where names passed on."""
+    days = pl.col("session").dt.year() == 2014
+    bars = pl.concat([daily(test_data, name).filter(days).with_columns(instrument=pl.lit(name.upper()))
+                      for name in ("goog", "googl", "goocv", "aapl")])  # fmt: skip
+    store_google(database_url, bars)
+    warehouse = Warehouse(database_url)
+    found = identifiers.refresh(warehouse, "lean")
+    assert found.filter(permanent_id="GOOCV")["ticker"].to_list() == ["GOOCV", "GOOG"]
+    early, late = (warehouse.panel("lean", instant(2014, *day, 23), Sessions()) for day in ((4, 2), (4, 8)))
+    assert early.symbols == ("AAPL", "GOOCV", "GOOG")
+    assert late.symbols == ("AAPL", "GOOG", "GOOGL")
+    row = late.at(date(2014, 4, 3))
+    classes = late.close[row - 1 : row + 1, 1:]
+    assert classes.tolist() == [[pytest.approx(567.0), pytest.approx(1135.1)],
+                                [pytest.approx(569.74), pytest.approx(571.5)]]  # fmt: skip
+    # Each class A share brought one of class C, worth its close.
+    assert late.total_return[row, 1] == pytest.approx(569.74 / 567.0 - 1)
+    assert late.total_return[row, 2] == pytest.approx((571.5 + 569.74) / 1135.1 - 1)
+    assert late.member[row - 1 : row + 1].all()
+    # Building again with nothing new stores nothing.
+    assert warehouse.scalar("select count(*) from ops.identifiers") == len(identifiers.refresh(warehouse, "lean"))
+
+
+def store_google(url: str, bars: pl.DataFrame) -> None:
+    """Rows of marts.prices and marts.universe as dbt builds them, and the raw rows that identifiers follow from."""
+    opened = datetime(2014, 4, 3, 13, 30, tzinfo=UTC)
+    with connect(url) as connection:
+        connection.execute("create schema if not exists marts")
+        connection.execute(
+            "create table marts.prices (source text, instrument text, session date, open float8, high float8,"
+            " low float8, close float8, volume float8, split_ratio float8, dividend float8, spin_off float8,"
+            " price_basis text, known_from timestamptz, known_to timestamptz)"
+        )
+        connection.execute(
+            "create table marts.universe (source text, instrument text, member_from date, member_to date,"
+            " known_from timestamptz, known_to timestamptz)"
+        )
+        connection.execute("grant usage on schema marts to octopus_research")
+        connection.execute("grant select on all tables in schema marts to octopus_research")
+        rows = [(name, day, close, 569.74 if (name, day) == ("GOOGL", date(2014, 4, 3)) else 0.0,
+                 datetime(day.year, day.month, day.day, 21, tzinfo=UTC))
+                for day, close, name in bars.select("session", "close", "instrument").iter_rows()]  # fmt: skip
+        connection.cursor().executemany(
+            "insert into marts.prices values ('lean', %s, %s, null, null, null, %s, null, 1, 0, %s, 'raw', %s, null)",
+            rows,
+        )
+        for name in bars["instrument"].unique():
+            connection.execute(
+                "insert into raw.instruments (source, instrument, ts, exchange, currency, asset_class, price_basis,"
+                " known_at, known_at_imputed, ingested_at, batch_id)"
+                " values ('lean', %s, '2004-08-19', 'XNYS', 'USD', 'equity', 'raw', '2004-08-19', false, now(), 1)",
+                [name],
+            )
+            connection.execute("insert into marts.universe values ('lean', %s, null, null, '2004-08-19', null)", [name])
+        for old, _, kind, new in GOOGLE:
+            connection.execute(
+                "insert into raw.corporate_actions (source, instrument, ts, session, kind, value, detail, known_at,"
+                " known_at_imputed, ingested_at, batch_id) values ('lean', %s, %s, %s, %s, 1, %s, %s, false, now(), 2)",
+                [old, opened, opened.date(), kind, new, opened],
+            )

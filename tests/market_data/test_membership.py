@@ -137,7 +137,8 @@ def test_the_warehouse_reads_several_stays_of_one_instrument(database_url: str):
             create table marts.prices as
             select 's' as source, instrument, session::date as session, 9.0::float as open, 9.0::float as high,
                 9.0::float as low, 9.0::float as close, 1.0::float as volume, 1.0::float as split_ratio,
-                0.0::float as dividend, 'raw' as price_basis, timestamptz '2024-01-01 00:00+00' as known_from,
+                0.0::float as dividend, 0.0::float as spin_off, 'raw' as price_basis,
+                timestamptz '2024-01-01 00:00+00' as known_from,
                 null::timestamptz as known_to
             from unnest(%s::date[]) as session cross join unnest(array['A', 'B']) as instrument
             """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 
@@ -221,3 +222,14 @@ def test_the_picture_has_room_for_thousands_of_instruments(sample):
     findings = finding_rows(find_all(sample), "sample", XNYS)
     many = pl.concat([findings.with_columns(instrument=pl.col("instrument") + f"-{copy}") for copy in range(50)])
     assert len(findings_picture(many)) < 400_000
+
+
+def test_a_spin_off_that_nobody_can_price_is_found_until_it_is_priced():
+    panel = panel_of(walk(20, 2), ("GE", "KO"))
+    assert of_kind(panel, Kind.UNPRICED_SPIN_OFF) == []
+    worth = np.zeros((20, 2))
+    worth[7, 0] = np.nan
+    (found,) = of_kind(replace(panel, spin_off=worth), Kind.UNPRICED_SPIN_OFF)
+    assert (found.instrument, found.session_from, found.session_to) == ("GE", *[panel.sessions[7].item()] * 2)
+    worth[7, 0] = 3.0
+    assert of_kind(replace(panel, spin_off=worth), Kind.UNPRICED_SPIN_OFF) == []

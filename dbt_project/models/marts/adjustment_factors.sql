@@ -16,138 +16,156 @@ changed as materialized (
 ),
 
 {% endif -%}
-actions as materialized (
-    select a.source, a.instrument, a.ex_session, a.effective_utc, a.kind, a.value, a.known_from, a.known_to, a.batch_id
+told as materialized (
+    select
+        a.source, a.instrument, a.ex_session, a.effective_utc, a.kind, a.value, a.detail, a.known_from, a.known_to,
+        a.batch_id
     from {{ ref('stg_corporate_actions') }} a
     {%- if is_incremental() %}
     join changed c on c.source = a.source and c.instrument = a.instrument and a.ex_session >= c.from_session
     {%- endif %}
-    where {{ was_ever_seen() }} and a.excluded is not true
+    where {{ was_ever_seen() }} and a.excluded is not true and a.kind in ('split', 'dividend', 'spin_off')
     {%- if is_incremental() %} and a.ex_session >= (select min(from_session) from changed){% endif %}
 ),
 
-splits as (
-    select * from actions where kind = 'split'
+closes as materialized (
+    select source, instrument, session, close, known_from, known_to, batch_id
+    from {{ ref('prices') }}
+    where source = any(array(select source from told where kind = 'spin_off'))
+        and instrument = any(array(select detail from told where kind = 'spin_off'))
 ),
 
--- With those before what is built again: a dividend's shares count from the close before it.
-earlier_splits as (
+worths as (
+    {{- spin_off_worths('told', 'closes') }}
+),
+
+splits as (
+    select * from told where kind = 'split'
+),
+
+-- What was paid for one share: cash, and shares of another company as soon as they have a price.
+payments as materialized (
+    select source, instrument, ex_session, effective_utc, kind, value, known_from, known_to, batch_id
+    from told where kind = 'dividend'
+    union all
+    select * from worths where value is not null
+),
+
+-- Splits also of before what is built again: a payment's shares count from the close before it.
+others as (
     {%- if is_incremental() %}
-    select a.source, a.instrument, a.ex_session, a.value, a.known_from, a.known_to, a.batch_id
+    select a.source, a.instrument, a.ex_session, a.kind, a.value, a.known_from, a.known_to, a.batch_id
     from {{ ref('stg_corporate_actions') }} a
-    where {{ was_ever_seen() }} and a.excluded is not true and a.kind = 'split'
-        and a.source = any(array(select source from actions))
-        and a.instrument = any(array(select instrument from actions))
+    where {{ was_ever_seen() }} and a.excluded is not true and a.kind in ('split', 'dividend')
+        and a.source = any(array(select source from told))
+        and a.instrument = any(array(select instrument from told))
     {%- else %}
-    select * from splits
+    select source, instrument, ex_session, kind, value, known_from, known_to, batch_id from told where kind <> 'spin_off'
     {%- endif %}
 ),
 
--- A dividend is measured against the last close before its ex-session. A bar that arrived only after the ex-session
--- opened replaces an earlier one, from the time it was known; so all bars back to the last punctual one may count.
+-- A payment is measured against the last close before its ex-session. A bar that arrived only after the ex-session
+-- opened replaces an earlier one, from the time it was known; so all bars back to the last punctual one may count, which
+-- no verdict ever kept out.
 measured as materialized (
     select
         a.*,
+        -- Not before the ex-session opens: until then a later close may still come.
+        greatest(a.known_from, a.effective_utc) as measured_from,
         coalesce((
             select max(q.session) from {{ ref('prices') }} q
             where q.source = a.source and q.instrument = a.instrument
                 and q.session < a.ex_session and q.known_from <= a.effective_utc
                 and (q.known_to is null or q.known_to > q.known_from)
+                and not exists (
+                    select from {{ ref('prices') }} x
+                    where x.source = q.source and x.instrument = q.instrument and x.session = q.session
+                        and x.known_to = x.known_from
+                )
         ), '-infinity'::date) as punctual_session
-    from actions a
-    where a.kind = 'dividend'
+    from payments a
 ),
 
-priced as (
+events as materialized (
     select
-        a.source,
-        a.instrument,
-        a.ex_session,
-        a.value,
-        p.session as previous_session,
-        p.close as previous_close,
-        -- Not before the ex-session opens: until then a later close may still come.
-        greatest(a.known_from, p.known_from, a.effective_utc) as known_from,
-        least(a.known_to, p.known_to, min(p.known_from) over (
-            partition by a.source, a.instrument, a.ex_session, a.batch_id order by p.session desc
-            range between unbounded preceding and interval '1 day' preceding
-        )) as known_to,
-        greatest(a.batch_id, p.batch_id) as batch_id
-    from measured a
+        row_number() over () as key, source, instrument, ex_session, kind, value, punctual_session,
+        measured_from as known_from, known_to, batch_id
+    from measured
+    where known_to is null or known_to > measured_from
+),
+
+candidates as materialized (
+    select e.key, p.session, p.close, p.known_from as seen_from, p.known_to as seen_to, p.batch_id
+    from events e
     join {{ ref('prices') }} p
-        on p.source = a.source and p.instrument = a.instrument
-        and p.session between a.punctual_session and a.ex_session - 1
-        and (p.known_to is null or p.known_to > p.known_from)
+        on p.source = e.source and p.instrument = e.instrument
+        and p.session between e.punctual_session and e.ex_session - 1
 ),
 
-dividends as (
-    select * from priced where {{ was_ever_seen() }}
+last_closes as (
+    {{- bar_as_known('events', 'candidates', last=true) }}
 ),
 
--- Splits since that close, the ex-session's own included: the cash is paid for the shares after them.
-between_closes as (
+paid as materialized (
     select
-        d.source,
-        d.instrument,
-        d.ex_session,
-        d.known_from as of_known_from,
-        s.value,
-        s.known_from,
-        s.known_to,
-        s.batch_id
-    from dividends d
-    join earlier_splits s
-        on s.source = d.source and s.instrument = d.instrument
-        and s.ex_session > d.previous_session and s.ex_session <= d.ex_session
-        and {{ seen_together('d', 's') }}
+        row_number() over () as key, e.source, e.instrument, e.ex_session, e.kind, e.value,
+        bar.session as previous_session, bar.close as previous_close, bar.known_from, bar.known_to,
+        greatest(e.batch_id, bar.batch_id) as batch_id
+    from last_closes bar
+    join events e using (key)
+    where bar.session is not null
+),
+
+-- Splits since that close, the ex-session's own included: it is paid for the shares after them. What a spin-off is
+-- taken from has already paid the session's dividend, so that both together take off their sum.
+between_closes as (
+    select p.key, o.kind, o.value, o.known_from, o.known_to, o.batch_id
+    from paid p
+    join others o
+        on o.source = p.source and o.instrument = p.instrument and o.ex_session <= p.ex_session
+        and (
+            (o.kind = 'split' and o.ex_session > p.previous_session)
+            or (o.kind = 'dividend' and p.kind = 'spin_off' and o.ex_session = p.ex_session)
+        )
+        and {{ seen_together('p', 'o') }}
 ),
 
 instants as (
-    select source, instrument, ex_session, known_from as of_known_from, known_from as instant from dividends
+    select key, known_from as instant from paid
     union
-    select b.source, b.instrument, b.ex_session, b.of_known_from, edge.instant
+    select b.key, edge.instant
     from between_closes b
-    join dividends d
-        on d.source = b.source and d.instrument = b.instrument and d.ex_session = b.ex_session
-        and d.known_from = b.of_known_from
+    join paid p using (key)
     cross join lateral (values (b.known_from), (b.known_to)) as edge (instant)
-    where edge.instant > d.known_from and (d.known_to is null or edge.instant < d.known_to)
+    where edge.instant > p.known_from and (p.known_to is null or edge.instant < p.known_to)
 ),
 
 states as (
-    select
-        *,
-        lead(instant) over (
-            partition by source, instrument, ex_session, of_known_from order by instant
-        ) as next_instant
-    from instants
+    select *, lead(instant) over (partition by key order by instant) as next_instant from instants
 ),
 
-dividend_factors as (
+payment_factors as (
     select
-        d.source,
-        d.instrument,
-        d.ex_session,
-        'dividend' as kind,
-        d.value,
-        d.previous_close,
-        case count(b.value)
+        p.source,
+        p.instrument,
+        p.ex_session,
+        p.kind,
+        p.value,
+        p.previous_close,
+        case count(b.value) filter (where b.kind = 'split')
             when 0 then 1
-            when 1 then min(b.value)
-            else {{ product('b.value', 'true') }}
+            when 1 then min(b.value) filter (where b.kind = 'split')
+            else {{ product('b.value', "b.kind = 'split'") }}
         end as splits_between,
+        coalesce(sum(b.value) filter (where b.kind = 'dividend'), 0) as cash,
         s.instant as known_at,
-        coalesce(s.next_instant, d.known_to) as known_to,
-        greatest(d.batch_id, max(b.batch_id)) as batch_id
-    from dividends d
-    join states s
-        on s.source = d.source and s.instrument = d.instrument and s.ex_session = d.ex_session
-        and s.of_known_from = d.known_from
-    left join between_closes b
-        on b.source = s.source and b.instrument = s.instrument and b.ex_session = s.ex_session
-        and b.of_known_from = s.of_known_from and {{ seen_at('b', 's.instant') }}
+        coalesce(s.next_instant, p.known_to) as known_to,
+        greatest(p.batch_id, max(b.batch_id)) as batch_id
+    from paid p
+    join states s using (key)
+    left join between_closes b on b.key = s.key and {{ seen_at('b', 's.instant') }}
     group by
-        d.source, d.instrument, d.ex_session, d.value, d.previous_close, d.known_to, d.batch_id,
+        p.key, p.source, p.instrument, p.ex_session, p.kind, p.value, p.previous_close, p.known_to, p.batch_id,
         s.instant, s.next_instant
 ),
 
@@ -175,12 +193,12 @@ factors as (
         kind,
         value,
         1,
-        1 - value * splits_between / previous_close,
+        1 - value * splits_between / (previous_close - cash * splits_between),
         previous_close,
         known_at,
         known_to,
         batch_id
-    from dividend_factors
+    from payment_factors
 )
 
 select

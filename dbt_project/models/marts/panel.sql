@@ -42,6 +42,7 @@ select
     b.volume,
     b.split_ratio,
     b.dividend,
+    b.spin_off,
     t.model as sentiment_model,
     t.decayed_score,
     t.decayed_score_clean

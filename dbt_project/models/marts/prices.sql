@@ -21,6 +21,10 @@
         select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'corporate_actions') }} r where {{ new }}
         union all
         select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'action_verdicts') }} r where {{ new }}
+{%- for table in ('bars', 'bar_verdicts') %}
+        union all
+        {{- spin_offs_of("select * from " ~ source('raw', table) ~ " r where " ~ new) }}
+{%- endfor %}
 {%- endset %}
 {%- set bounds = build_bounds(arrived) %}
 {%- endif %}
@@ -62,6 +66,7 @@ select
     b.volume,
     coalesce(a.split_ratio, 1)::double precision as split_ratio,
     coalesce(a.dividend, 0)::double precision as dividend,
+    case when a.instrument is null then 0 else a.spin_off end::double precision as spin_off,
     b.price_basis,
     greatest(b.known_from, a.known_from) as known_from,
     least(b.known_to, a.known_to) as known_to,

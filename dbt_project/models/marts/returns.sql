@@ -3,7 +3,11 @@
     incremental_strategy='delete+insert',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
-    pre_hook=["{{ join_by_hashing() }}", "{{ drop_rows_kept_out('session') }}"],
+    pre_hook=[
+        "{{ join_by_hashing() }}",
+        "{{ drop_rows_kept_out('session') }}",
+        "{{ drop_rows_kept_out('previous_session') }}",
+    ],
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},
@@ -63,7 +67,7 @@ select
     instrument,
     session,
     previous_session,
-    (close + dividend) * split_ratio / previous_close - 1 as total_return,
+    (close + dividend + spin_off) * split_ratio / previous_close - 1 as total_return,
     greatest(known_from, previous_known_from) as known_from,
     greatest(batch_id, previous_batch_id) as batch_id
 from bars

@@ -1,11 +1,11 @@
 with versions as (
     select
-        source, instrument, session, ts, kind, value, known_at, known_at_imputed, ingested_at, batch_id,
+        source, instrument, session, ts, kind, value, detail, known_at, known_at_imputed, ingested_at, batch_id,
         false as excluded
     from {{ source('raw', 'corporate_actions') }}
     union all
     select
-        source, instrument, session, ts, kind, value, known_at, known_at_imputed, ingested_at, batch_id, excluded
+        source, instrument, session, ts, kind, value, detail, known_at, known_at_imputed, ingested_at, batch_id, excluded
     from {{ source('raw', 'action_verdicts') }}
 )
 
@@ -16,6 +16,7 @@ select
     ts as effective_utc,
     kind,
     value,
+    detail,
     known_at as known_from,
     {{ superseded_at(['source', 'instrument', 'session', 'kind']) }} as known_to,
     known_at_imputed,
