@@ -10,6 +10,8 @@ The rules of the house:
   by half the spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction.
+- Where a session opens at the instant at which the one before it closes (24/7), that close comes first and the open
+  just after it; an order for such an open would execute before it was decided (octopus/execution/window.py).
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
   auction expires at its expiry.
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 CENT = Decimal("0.01")
 PRICE_STEP = Decimal("0.000001")
+INSTANT = timedelta(microseconds=1)
+"""The smallest step of time that the ledger keeps."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +226,17 @@ class PaperBroker:
         for value in self.sessions.between(first, last):
             session: date = value.item()
             for at, order_type in (
-                (self.sessions.open_utc(session), OrderType.MARKET_ON_OPEN),
+                (self._opens(session), OrderType.MARKET_ON_OPEN),
                 (self.sessions.close_utc(session), OrderType.MARKET_ON_CLOSE),
             ):
                 if after < at <= until:
                     yield at, session, order_type
+
+    def _opens(self, session: date) -> datetime:
+        """When a session's opening auction is: after the close before it, so that the one can wait for its bars while
+        the other is settled."""
+        opens = self.sessions.open_utc(session)
+        return opens + INSTANT if opens <= self.sessions.close_utc(self.sessions.previous(session)) else opens
 
     def _apply_actions(self, ledger: Ledger, session: date, at: datetime) -> None:
         positions = ledger.positions()

@@ -153,6 +153,7 @@ class Warehouse:
             split=split,
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
+            exchange=sessions.exchange,
         )
 
     def sentiment_model(self, family: str) -> str | None:
