@@ -16,9 +16,10 @@ import polars as pl
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Calendars, Sessions
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
+from octopus.market_data.clock import place_on_clock
 from octopus.market_data.membership import delisting_values
 from octopus.models.config import ModelConfig
 from octopus.models.estimators import Estimator, estimator_from_bytes
@@ -45,8 +46,14 @@ def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
     )
 
 
+def calendars(settings: Settings, warehouse: Warehouse) -> Calendars:
+    """The universe's clock and the calendar of each instrument that is traded on."""
+    return warehouse.calendars(settings.universe.market_data, settings.sessions)
+
+
 def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: date) -> FloatArray:
     """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
+    own = calendars(settings, warehouse)
     rows = warehouse.read(
         """
         select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
@@ -54,7 +61,8 @@ def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: dat
         """,
         [settings.universe.market_data, settings.sessions.decision_utc(session)],
     )
-    return delisting_values(rows, of.sessions, of.symbols)
+    places = [place_on_clock(day, own.of(name), own.clock) for name, day in rows["instrument", "session"].iter_rows()]
+    return delisting_values(rows.with_columns(session=pl.Series(places, dtype=pl.Date)), of.sessions, of.symbols)
 
 
 def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
@@ -85,22 +93,40 @@ def prepared(of: Panel, config: DecisionConfig) -> Prepared:
     return _prepared[key]
 
 
-def audited(bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions) -> list[Finding]:
+def audited(bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars) -> list[Finding]:
     """Findings on what a vendor sent; kept likewise: verdicts are made of them before the marts, reports after.
+
+    Instruments of one calendar are judged together and by it: a coin's missing Saturday is a gap, a share's is none.
 
     Args:
         bars, actions: of `resources.warehouse.verdicts.vendor_bars` and `vendor_actions`.
     """
     wanted = bars.select("instrument", "session", "open", "high", "low", "close", "volume", "adj_close", "adj_as_of")
     acts = actions.select("instrument", "session", "kind", "value")
-    key = fingerprint(*(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars))
+    elsewhere = calendars.elsewhere()
+    key = fingerprint(
+        *(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars),
+        calendars.clock.exchange, {name: own.exchange for name, own in elsewhere.items()},
+    )  # fmt: skip
     if key not in _audited:
-        first, last = wanted["session"].min(), wanted["session"].max()
-        calendar = sessions.between(first, last) if isinstance(first, date) and isinstance(last, date) else None
-        _audited[key] = audit(wanted, acts, calendar=calendar)
+        _audited[key] = [
+            finding
+            for own in dict.fromkeys((calendars.clock, *elsewhere.values()))
+            for finding in _of_calendar(wanted, acts, calendars, own)
+        ]
         while len(_audited) > _KEPT:
             _audited.popitem(last=False)
     return _audited[key]
+
+
+def _of_calendar(bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars, own: Sessions) -> list[Finding]:
+    """Findings on the instruments that keep ``own``."""
+    names = [name for name in bars["instrument"].unique().to_list() if calendars.of(name) == own]
+    bars, actions = (frame.filter(pl.col("instrument").is_in(names)) for frame in (bars, actions))
+    first, last = bars["session"].min(), bars["session"].max()
+    if not (isinstance(first, date) and isinstance(last, date)):
+        return []
+    return audit(bars, actions, calendar=own.between(first, last))
 
 
 def training_set(settings: Settings, warehouse: Warehouse, session: date) -> TrainingSet:

@@ -62,7 +62,7 @@ def opening_positions(
 def _past(settings: Settings, warehouse: Warehouse, session: date) -> AccountSnapshot:
     """What our book held at the close of a past session, at that day's prices; before its first day the deposit."""
     cash, positions = Plans(warehouse).book(settings.paper.account, session) or (settings.paper.deposit_usd, {})
-    feed = WarehousePrices(warehouse, settings.universe.market_data)
+    feed = WarehousePrices(warehouse, settings.universe.market_data, settings.sessions)
     prices = {name: feed.last_close(name, session) for name in sorted({*settings.symbols, *positions})}
     known = {name: price for name, price in prices.items() if price is not None}
     return AccountSnapshot(settings.paper.account, settings.sessions.decision_utc(session), cash, positions, known)

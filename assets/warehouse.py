@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import OctopusError
-from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions, calendar_of
 from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Finding, Severity, find_all, finding_rows
@@ -38,24 +38,31 @@ class ManifestMissingError(OctopusError):
     """dbt's manifest is made before the definitions are loaded, never while they are."""
 
 
-@dg.asset(key=keys.SESSIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"})
+@dg.asset(
+    key=keys.SESSIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.INSTRUMENTS]
+)  # fmt: skip
 def sessions(
     settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
-    """The exchange's sessions with opening, closing and decision instants, from the calendar library, for SQL."""
-    calendar = session_rows(settings.sessions)
-    added = warehouse.insert_new("ops.sessions", calendar)
-    return dg.MaterializeResult(
-        metadata={"rows": len(calendar), "rows_new": added, "exchange": settings.sessions.exchange}
-    )
+    """Sessions with opening, closing and decision instants, from the calendar library, for SQL.
+
+    Those of the universe's clock, and of every exchange that an instrument names; one without a calendar keeps the
+    clock's.
+    """
+    clock = settings.sessions
+    named = {row["exchange"] for row in warehouse.rows("select distinct exchange from raw.instruments")}
+    calendars = {name: calendar_of(name, clock) for name in sorted({clock.exchange} | named)}
+    rows = pl.concat([session_rows(calendar, name) for name, calendar in calendars.items()])
+    added = warehouse.insert_new("ops.sessions", rows)
+    return dg.MaterializeResult(metadata={"rows": len(rows), "rows_new": added, "exchanges": ", ".join(calendars)})
 
 
-def session_rows(calendar: Sessions) -> pl.DataFrame:
-    """Rows of ops.sessions for the whole known calendar."""
+def session_rows(calendar: Sessions, exchange: str | None = None) -> pl.DataFrame:
+    """Rows of ops.sessions for the whole known calendar, under the name that instruments give it."""
     days = calendar.between(date.fromisoformat(FIRST_SESSION), date.fromisoformat(LAST_DAY))
     return pl.DataFrame(
         {
-            "exchange": [calendar.exchange] * len(days),
+            "exchange": [exchange or calendar.exchange] * len(days),
             "session": days,
             "open_utc": calendar.opens_utc(days).tz_localize(None).to_numpy(),
             "close_utc": calendar.closes_utc(days).tz_localize(None).to_numpy(),
@@ -142,9 +149,10 @@ def verdicts(
     counts, held = (0, 0), pl.DataFrame()
     if _is_raw(warehouse, source):
         bars, actions = vendor_bars(warehouse, source, as_of), vendor_actions(warehouse, source, as_of)
-        cases = severe_cases(inputs.audited(bars, actions, settings.sessions), source, settings.sessions)
+        calendars = inputs.calendars(settings, warehouse)
+        cases = severe_cases(inputs.audited(bars, actions, calendars), source, calendars)
         decided = policy_verdicts(
-            [(case, settings.quality.decision(case.kind)) for case in cases], bars, actions, settings.sessions
+            [(case, settings.quality.decision(case.kind)) for case in cases], bars, actions, calendars
         )
         counts = verdict_store.store(warehouse, decided, source, context.run.run_id)
         held = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
@@ -181,21 +189,19 @@ def quality_findings(
     """
     _, session = partitions.session_range(context)
     source = settings.universe.market_data
-    panel = inputs.panel(settings, warehouse, session)
+    panel, calendars = inputs.panel(settings, warehouse, session), inputs.calendars(settings, warehouse)
     found: dict[str, list[Finding]] = {source: find_all(panel)}
     if panel.price_basis == "raw":
         as_of = settings.sessions.decision_utc(session)
         # What the vendor sent: what is kept out of the marts is still found, until the vendor mends it.
         bars = vendor_bars(warehouse, source, as_of)
-        found[source] = (
-            inputs.audited(bars, vendor_actions(warehouse, source, as_of), settings.sessions) + found[source]
-        )
+        found[source] = inputs.audited(bars, vendor_actions(warehouse, source, as_of), calendars) + found[source]
         for other in settings.universe.compare_with:
             found[f"{source} and {other}"] = disagreement(bars, vendor_bars(warehouse, other, as_of))
     changed, tables = False, []
     for label, some in found.items():
         # Two detectors may see one thing; the first one proposes a repair.
-        rows = finding_rows(some, label, settings.sessions).unique("finding_id", keep="first", maintain_order=True)
+        rows = finding_rows(some, label, calendars).unique("finding_id", keep="first", maintain_order=True)
         rows = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
         changed |= warehouse.replace("ops.quality_findings", {"source": label}, rows, keep=("ingested_at",))
         tables.append(rows)

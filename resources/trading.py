@@ -52,7 +52,7 @@ class Trading:
                 sessions=self.settings.sessions,
                 judge=Gates(self.settings, warehouse).judge_at_execution,
                 audit=audit_log(self.settings),
-                feed=WarehousePrices(warehouse, self.settings.universe.market_data),
+                feed=WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions),
                 settings=EngineSettings(
                     lot=self.settings.strategies.portfolio.lot,
                     # The paper broker's answer changes with new bars, not with waiting.
@@ -93,7 +93,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         paper_account=settings.paper.account,
         clock=clock,
         sessions=settings.sessions,
-        feed=WarehousePrices(warehouse, settings.universe.market_data),
+        feed=WarehousePrices(warehouse, settings.universe.market_data, settings.sessions),
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
         allow_fractional=settings.strategies.portfolio.fractional,

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Protocol
 
 import exchange_calendars
 import numpy as np
@@ -93,6 +94,10 @@ class Sessions:
     """The sessions of one exchange (ISO 10383 code, e.g. ``XNYS``, or ``24/7``)."""
 
     exchange: str = EXCHANGE
+
+    def of(self, instrument: str | None) -> Sessions:
+        """These, whatever the instrument: as `Calendars.of` where all keep one calendar."""
+        return self
 
     @property
     def per_year(self) -> int:
@@ -192,6 +197,12 @@ class Sessions:
         if row < 0:
             raise MissingDataError(f"{self.exchange} has no decided session before {now.isoformat()}")
         return _to_date(_days(self.exchange)[row])
+
+
+class KeepsCalendars(Protocol):
+    """Tells each instrument's sessions: `Sessions` the same of all, `Calendars` each its own."""
+
+    def of(self, instrument: str | None) -> Sessions: ...
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.core.sessions import Calendars, Sessions
@@ -70,6 +70,7 @@ def test_a_coins_day_is_decided_after_midnight_utc_weekends_included():
     assert coins.session_of(known).tolist() == [saturday, date(2022, 12, 25)]
 
 
+@settings(deadline=None)
 @given(instant=st.integers(946_684_800, 1_893_456_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
 @pytest.mark.parametrize("exchange", ["24/7", "24/5", "XNYS"])
 def test_an_instant_is_used_by_the_first_decision_after_it(exchange, instant):
