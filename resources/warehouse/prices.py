@@ -58,8 +58,8 @@ class WarehousePrices:
         first = own.next(last_on_clock(self.clock.previous(session), own, self.clock))
         bars = self.warehouse.read(
             """
-            select distinct on (session) instrument, session, open, high, low, close, volume, 1.0 as split_ratio,
-                0.0 as dividend
+            select distinct on (session) instrument, session, open, high, low, close, volume, 1::float8 as split_ratio,
+                0::float8 as dividend
             from raw.bars where source = $1 and instrument = $2 and session between $3 and $4
             order by session, batch_id desc
             """,
