@@ -15,14 +15,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString, Protocol, cast
 
 import numpy as np
 import polars as pl
 
 from octopus.core.ids import fingerprint
-from octopus.core.sessions import Sessions
-from octopus.market_data.identifiers import of_same_instruments, one_history
+from octopus.core.sessions import Calendars, Sessions
+from octopus.core.types import DateArray
+from octopus.market_data.identifiers import of_same_instruments
 from octopus.warehouse import suspects
 from octopus.warehouse.defects.audit import audit, screen
 from octopus.warehouse.defects.disagreement import disagreement
@@ -30,6 +31,7 @@ from octopus.warehouse.quality import (
     FINDINGS_SCHEMA,
     Extents,
     Finding,
+    extents_of,
     find_all,
     find_in_extents,
     find_in_prices,
@@ -105,6 +107,11 @@ class DayAudit:
         return self.settings.sessions
 
     @cached_property
+    def calendars(self) -> Calendars:
+        """The clock, and the calendar of each instrument."""
+        return self.warehouse.calendars(self.source, self.sessions)
+
+    @cached_property
     def as_of(self) -> datetime:
         return self.sessions.decision_utc(self.session)
 
@@ -171,7 +178,7 @@ class DayAudit:
         read = None if names is None else suspects.beside(names, self.everyone)
         bars = vendor_bars(self.warehouse, self.source, self.as_of, read)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, read)
-        found = audited(bars, actions, self.sessions)
+        found = audited(bars, actions, self.calendars)
         return Looked(bars, actions, found if names is None else suspects.of_instruments(found, names), names)
 
     def rows(self) -> tuple[dict[str, pl.DataFrame], frozenset[str] | None]:
@@ -246,8 +253,7 @@ class DayAudit:
     def _screened(self) -> frozenset[str]:
         bars = vendor_bars(self.warehouse, self.source, self.as_of, since=self.window)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, since=self.window)
-        calendar = self.sessions.between(self.window, self.session)
-        found = screen(_bars(bars), _actions(actions), calendar=calendar)
+        found = _by_calendar(screen, bars, actions, self.calendars)
         names = suspects.suspects(found, self.record, self.source, self.since, self._returned(bars))
         for other in self.settings.universe.compare_with:
             theirs = vendor_bars(self.warehouse, other, self.as_of, since=self.window)
@@ -272,7 +278,10 @@ class DayAudit:
         return self.warehouse.panel(self.source, self.as_of, self.sessions, instruments=instruments, since=since)
 
     def _extents(self) -> Extents:
-        """First and last price of each instrument: two looks into an index for each, however long its history."""
+        """First and last price of each instrument: two looks into an index for each, however long its history.
+
+        Of whoever changed a ticker, or keeps another calendar than the clock, all of it is read.
+        """
         ends = self.warehouse.read(
             """
             select i.instrument, f.session as first, l.session as last
@@ -292,28 +301,18 @@ class DayAudit:
             """,
             [self.source, self.as_of],
         )
-        if not self._moved.is_empty():
-            ends = pl.concat(
-                [ends.filter(~pl.col("instrument").is_in(self._moved["ticker"].implode())), self._of_moved()]
+        apart = [*self._moved["ticker"], *self.calendars.elsewhere()]
+        if apart:
+            of = extents_of(self._panel(instruments=apart))
+            whole = pl.DataFrame(
+                {"instrument": of.symbols, "first": of.sessions[of.first], "last": of.sessions[of.last]}
             )
+            ends = pl.concat([ends.filter(~pl.col("instrument").is_in(apart)), whole.cast(ends.schema)])
         ends = ends.sort("instrument")
         first, last = (ends[name].to_numpy().astype("datetime64[D]") for name in ("first", "last"))
         days = self.sessions.between(first.min().astype(object), last.max().astype(object))
         rows = [np.searchsorted(days, values).astype(np.int64) for values in (first, last)]
         return Extents(days, tuple(ends["instrument"]), rows[0], rows[1])
-
-    def _of_moved(self) -> pl.DataFrame:
-        """First and last price of whoever changed a ticker, or had one that another bears: of their whole history."""
-        days = self.warehouse.read(
-            """
-            select distinct instrument, session from marts.prices
-            where source = $1 and known_from <= $2 and (known_to is null or known_to > $2)
-                and instrument = any(string_to_array($3, chr(31)))
-            """,
-            [self.source, self.as_of, "\x1f".join(self._moved["ticker"].unique())],
-        )
-        found = one_history(days, self._moved).group_by("instrument")
-        return found.agg(first=pl.col("session").min(), last=pl.col("session").max())
 
     @cached_property
     def _moved(self) -> pl.DataFrame:
@@ -330,28 +329,45 @@ class DayAudit:
 
     def _joined(self, label: str, found: list[Finding], names: frozenset[str] | None) -> pl.DataFrame:
         # Two detectors may see one thing; the first one proposes a repair.
-        new = finding_rows(found, label, self.sessions).unique("finding_id", keep="first", maintain_order=True)
+        new = finding_rows(found, label, self.calendars).unique("finding_id", keep="first", maintain_order=True)
         if names is None:
             return new
         kept = suspects.standing(self.record, label, names, self.since)
         return pl.concat([new, kept.filter(~pl.col("finding_id").is_in(new["finding_id"].to_list()))])
 
 
-def audited(bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions) -> list[Finding]:
+def audited(bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars) -> list[Finding]:
     """Findings on what a vendor sent; the last are kept: verdicts are made of them before the marts, reports after.
 
     Args:
         bars, actions: of `resources.warehouse.verdicts.vendor_bars` and `vendor_actions`.
     """
-    wanted, acts = _bars(bars), _actions(actions)
-    key = fingerprint(*(int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (wanted, acts)), len(bars))
+    elsewhere = {name: own.exchange for name, own in calendars.elsewhere().items()}
+    rows = (int(frame.hash_rows().sum()) if len(frame) else 0 for frame in (_bars(bars), _actions(actions)))
+    key = fingerprint(*rows, len(bars), calendars.clock.exchange, elsewhere)
     if key not in _audited:
-        first, last = wanted["session"].min(), wanted["session"].max()
-        calendar = sessions.between(first, last) if isinstance(first, date) and isinstance(last, date) else None
-        _audited[key] = audit(wanted, acts, calendar=calendar)
+        _audited[key] = _by_calendar(audit, bars, actions, calendars)
         while len(_audited) > _KEPT:
             _audited.popitem(last=False)
     return _audited[key]
+
+
+class _Detect(Protocol):
+    def __call__(
+        self, frame: pl.DataFrame, actions: pl.DataFrame, *, calendar: DateArray | None = None
+    ) -> list[Finding]: ...
+
+
+def _by_calendar(detect: _Detect, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars) -> list[Finding]:
+    """Instruments of one calendar are judged together and by it: no bar on a Saturday is a gap of a coin, not of a share."""
+    found: list[Finding] = []
+    for own in dict.fromkeys((calendars.clock, *calendars.elsewhere().values())):
+        names = [name for name in bars["instrument"].unique().to_list() if calendars.of(name) == own]
+        theirs, acts = (frame.filter(pl.col("instrument").is_in(names)) for frame in (_bars(bars), _actions(actions)))
+        first, last = theirs["session"].min(), theirs["session"].max()
+        if isinstance(first, date) and isinstance(last, date):
+            found += detect(theirs, acts, calendar=own.between(first, last))
+    return found
 
 
 def _bars(of_vendor: pl.DataFrame) -> pl.DataFrame:

@@ -11,12 +11,15 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
+from octopus.core.sessions import Calendars
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
+from octopus.market_data.clock import place_on_clock
 from octopus.market_data.identifiers import one_history
 from octopus.market_data.membership import delisting_values
 from octopus.models.config import ModelConfig
@@ -42,9 +45,15 @@ def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
     )
 
 
+def calendars(settings: Settings, warehouse: Warehouse) -> Calendars:
+    """The universe's clock and the calendar of each instrument that is traded on."""
+    return warehouse.calendars(settings.universe.market_data, settings.sessions)
+
+
 def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: date) -> FloatArray:
     """What was paid for a share at its last session, as known by the decision; NaN where nothing was delisted."""
     source, as_of = settings.universe.market_data, settings.sessions.decision_utc(session)
+    own = calendars(settings, warehouse)
     rows = warehouse.read(
         """
         select distinct on (instrument, ts) instrument, session, value from raw.corporate_actions
@@ -52,7 +61,9 @@ def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: dat
         """,
         [source, as_of],
     )
-    return delisting_values(one_history(rows, warehouse.moved(source, as_of)), of.sessions, of.symbols)
+    places = [place_on_clock(day, own.of(name), own.clock) for name, day in rows["instrument", "session"].iter_rows()]
+    placed = rows.with_columns(session=pl.Series(places, dtype=pl.Date))
+    return delisting_values(one_history(placed, warehouse.moved(source, as_of)), of.sessions, of.symbols)
 
 
 def trial_parameters(file: StrategiesFile) -> dict[str, Any]:

@@ -161,7 +161,9 @@ def _missing(
     """A range of sessions as it is, a single session from where the store ends, less what is asked for again."""
     first, last = partitions.session_range(context)
     if first < last:
-        return first, last
+        # From the day after the session before: a coin beside shares has bars of the weekend in between.
+        before = settings.sessions.between(first - timedelta(days=30), first - timedelta(days=1))
+        return (before[-1].item() + timedelta(days=1) if len(before) else first), last
     stored: date | None = warehouse.scalar("select max(session) from raw.bars where source = %s", [source])
     if stored is None:
         return settings.universe.history_start, last

@@ -1,10 +1,14 @@
-"""The partitions: one for each session of the exchange.
+"""The partitions: one for each session of the universe's exchange.
 
 Belongs here: partition definitions. Does not: dates of single runs.
+
+A definition is fixed when its code location loads, so the exchange is read then, once, from config/universe.yaml: after
+a change of universe.exchange the locations are loaded again (`octopus up`, or Reload in Dagster).
 """
 
 from __future__ import annotations
 
+import os
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,31 +16,36 @@ import dagster as dg
 import numpy as np
 
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from resources.settings import configured_exchange
 
-EXCHANGE = "XNYS"
-TIMEZONE = "America/New_York"
 KEY_FORMAT = "%Y-%m-%d"
+CLOCK = Sessions(configured_exchange(os.environ))
+"""The calendar that everything is partitioned and scheduled by."""
 
 
-def _holidays(first: str, last: str) -> list[datetime]:
-    """Weekdays on which the exchange is closed, at midnight of the exchange's zone."""
-    weekdays = np.arange(np.datetime64(first, "D"), np.datetime64(last, "D") + 1)
-    weekdays = weekdays[np.is_busday(weekdays)]
-    sessions = Sessions(EXCHANGE).between(date.fromisoformat(first), date.fromisoformat(last))
-    zone = ZoneInfo(TIMEZONE)
-    closed = np.setdiff1d(weekdays, sessions)
+def partitions_of(clock: Sessions) -> dg.TimeWindowPartitionsDefinition:
+    """A partition for each session: the exchange's local days, less those on which it is closed."""
+    return dg.TimeWindowPartitionsDefinition(
+        start=FIRST_SESSION,
+        fmt=KEY_FORMAT,
+        timezone=clock.timezone,
+        cron_schedule=f"0 0 * * {'*' if clock.on_weekends else '1-5'}",
+        exclusions=_closed_days(clock, FIRST_SESSION, LAST_DAY) or None,
+        # Without the offset Friday's key would only exist once Monday's window opens.
+        end_offset=1,
+    )
+
+
+def _closed_days(clock: Sessions, first: str, last: str) -> list[datetime]:
+    """Days that the exchange could trade on and does not, at midnight of its zone."""
+    days = np.arange(np.datetime64(first, "D"), np.datetime64(last, "D") + 1)
+    days = days if clock.on_weekends else days[np.is_busday(days)]
+    zone = ZoneInfo(clock.timezone)
+    closed = np.setdiff1d(days, clock.between(date.fromisoformat(first), date.fromisoformat(last)))
     return [datetime.fromisoformat(str(day)).replace(tzinfo=zone) for day in closed]
 
 
-SESSIONS = dg.TimeWindowPartitionsDefinition(
-    start=FIRST_SESSION,
-    fmt=KEY_FORMAT,
-    timezone=TIMEZONE,
-    cron_schedule="0 0 * * 1-5",
-    exclusions=_holidays(FIRST_SESSION, LAST_DAY),
-    # Without the offset Friday's key would only exist once Monday's window opens.
-    end_offset=1,
-)
+SESSIONS = partitions_of(CLOCK)
 """Every session since the first recorded one; raw and decision assets are partitioned by it."""
 
 

@@ -16,11 +16,11 @@ import polars as pl
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.ids import batch_id, canonical_json, fingerprint
-from octopus.core.orders import AccountSnapshot, Batch, OrderType
+from octopus.core.orders import AccountSnapshot, Batch
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.decision import Decision, decide
-from octopus.execution.window import execution_window
+from octopus.execution.window import auction, execution_window
 from octopus.portfolio.rebalance import plan_orders
 from resources.brokers.base import Broker
 from resources.clock import Clock
@@ -191,7 +191,7 @@ def rebalance_plan(
         return dg.MaterializeResult(metadata=_plan_metadata(batch, changed=False))
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     targets, decision_id = _targets(warehouse, session)
-    order_type = OrderType.MARKET_ON_CLOSE if settings.recorded else OrderType.MARKET_ON_OPEN
+    order_type = auction(settings.sessions, has_opens=not settings.recorded)
     window = execution_window(settings.sessions, session, order_type)
     name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value))
     orders = plan_orders(

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from assets import keys, partitions, reporting
 from assets.audits import DayAudit
 from octopus.core.errors import OctopusError
-from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions, calendar_of
 from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Severity
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
@@ -38,24 +38,31 @@ class ManifestMissingError(OctopusError):
     """dbt's manifest is made before the definitions are loaded, never while they are."""
 
 
-@dg.asset(key=keys.SESSIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"})
+@dg.asset(
+    key=keys.SESSIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.INSTRUMENTS]
+)  # fmt: skip
 def sessions(
     settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
-    """The exchange's sessions with opening, closing and decision instants, from the calendar library, for SQL."""
-    calendar = session_rows(settings.sessions)
-    added = warehouse.insert_new("ops.sessions", calendar)
-    return dg.MaterializeResult(
-        metadata={"rows": len(calendar), "rows_new": added, "exchange": settings.sessions.exchange}
-    )
+    """Sessions with opening, closing and decision instants, from the calendar library, for SQL.
+
+    Those of the universe's clock, and of every exchange that an instrument names; one without a calendar keeps the
+    clock's.
+    """
+    clock = settings.sessions
+    named = {row["exchange"] for row in warehouse.rows("select distinct exchange from raw.instruments")}
+    calendars = {name: calendar_of(name, clock) for name in sorted({clock.exchange} | named)}
+    rows = pl.concat([session_rows(calendar, name) for name, calendar in calendars.items()])
+    added = warehouse.insert_new("ops.sessions", rows)
+    return dg.MaterializeResult(metadata={"rows": len(rows), "rows_new": added, "exchanges": ", ".join(calendars)})
 
 
-def session_rows(calendar: Sessions) -> pl.DataFrame:
-    """Rows of ops.sessions for the whole known calendar."""
+def session_rows(calendar: Sessions, exchange: str | None = None) -> pl.DataFrame:
+    """Rows of ops.sessions for the whole known calendar, under the name that instruments give it."""
     days = calendar.between(date.fromisoformat(FIRST_SESSION), date.fromisoformat(LAST_DAY))
     return pl.DataFrame(
         {
-            "exchange": [calendar.exchange] * len(days),
+            "exchange": [exchange or calendar.exchange] * len(days),
             "session": days,
             "open_utc": calendar.opens_utc(days).tz_localize(None).to_numpy(),
             "close_utc": calendar.closes_utc(days).tz_localize(None).to_numpy(),
@@ -152,10 +159,10 @@ def verdicts(
     counts, held = (0, 0), pl.DataFrame()
     if audit.is_raw:
         looked = audit.look()
-        cases = severe_cases(looked.findings, source, settings.sessions)
+        cases = severe_cases(looked.findings, source, audit.calendars)
         decided = policy_verdicts(
             [(case, settings.quality.decision(case.kind)) for case in cases],
-            looked.bars, looked.actions, settings.sessions,
+            looked.bars, looked.actions, audit.calendars,
         )  # fmt: skip
         counts = verdict_store.store(warehouse, decided, source, context.run.run_id)
         held = decided.bars.select("instrument", "session", "close", "decision", "finding_id")

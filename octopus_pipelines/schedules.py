@@ -3,17 +3,21 @@
 Belongs here: when the daily pipeline runs by itself. Does not: what it does.
 """
 
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.partitions import TIMEZONE
+from assets.partitions import CLOCK
+from octopus.core.sessions import Sessions
 from octopus_pipelines.jobs import DAILY
 from resources.factories import current_settings
 
-AFTER_CLOSE = time(17, 0)
-"""Exchange time: an hour after a normal close, when vendors have published the day's bar."""
+AFTER_CLOSE = timedelta(hours=1)
+"""From a normal close to the run: vendors have published the day's bar by then."""
+_DAY = timedelta(days=1)
+_NORMAL = date(2024, 1, 17)
+"""A Wednesday without a holiday anywhere: its close is the exchange's normal one, in any year's local time."""
 
 
 def research_schedules() -> list[dg.ScheduleDefinition]:
@@ -21,24 +25,45 @@ def research_schedules() -> list[dg.ScheduleDefinition]:
     return [daily_after_close]
 
 
+def after_close(clock: Sessions) -> str:
+    """Cron expression, in the exchange's zone, of an hour after a normal close: ``0 17 * * 1-5`` of XNYS.
+
+    Where a session ends with its day (24/7, 24/5), that is the next day: ``0 1 * * *``.
+    """
+    normal = _NORMAL if clock.is_session(_NORMAL) else clock.next(_NORMAL)
+    tick = (clock.close_utc(normal) + AFTER_CLOSE).astimezone(ZoneInfo(clock.timezone))
+    days = "1-5" if tick.date() == normal else "2-6"
+    return f"{tick.minute} {tick.hour} * * {'*' if clock.on_weekends else days}"
+
+
+def due_session(clock: Sessions, tick: datetime) -> date | None:
+    """The session that was decided since the tick a day before; None on a holiday."""
+    session = clock.last_decided(tick)
+    # In local time: a day on which the clocks change is still one day.
+    before = (tick.astimezone(ZoneInfo(clock.timezone)) - _DAY).astimezone(UTC)
+    return session if clock.decision_utc(session) > before else None
+
+
 @dg.schedule(
     job_name=DAILY,
-    cron_schedule=f"{AFTER_CLOSE.minute} {AFTER_CLOSE.hour} * * 1-5",
-    execution_timezone=TIMEZONE,
+    cron_schedule=after_close(CLOCK),
+    execution_timezone=CLOCK.timezone,
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="The daily pipeline, an hour after the close of every session.",
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run for today's session; holidays are skipped, and so is everything on recorded data."""
+    """One run for the session that has closed; holidays are skipped, and so is everything on recorded data."""
     settings = current_settings()
     if settings.recorded:
         return dg.SkipReason("the market data is a recording; use `octopus run`, or set OCTOPUS_MARKET_DATA=yahoo")
-    today = session_date(context.scheduled_execution_time)
-    if not settings.sessions.is_session(today):
-        return dg.SkipReason(f"{today} is no session of {settings.sessions.exchange}")
-    return dg.RunRequest(run_key=f"daily:{today}", partition_key=today.isoformat())
-
-
-def session_date(instant: datetime) -> date:
-    """The exchange-local date of an instant."""
-    return instant.astimezone(ZoneInfo(TIMEZONE)).date()
+    if settings.sessions != CLOCK:
+        return dg.SkipReason(
+            f"universe.exchange is {settings.universe.exchange}, but the location was loaded with {CLOCK.exchange}: "
+            "reload it"
+        )
+    tick = context.scheduled_execution_time
+    session = due_session(CLOCK, tick)
+    if session is None:
+        day = tick.astimezone(ZoneInfo(CLOCK.timezone)).date()
+        return dg.SkipReason(f"{day} is no session of {CLOCK.exchange}")
+    return dg.RunRequest(run_key=f"daily:{session}", partition_key=session.isoformat())

@@ -178,7 +178,7 @@ def deflation(current: Settings, chosen: Trial) -> Deflation:
     """What a trial's Sharpe ratio is worth among every trial on its days."""
     config = current.strategies.backtest
     trials = _ledger(current).among(chosen, STRATEGIES)
-    return deflate(chosen.returns, trials, config.trials, config.trial_sharpe_spread)
+    return deflate(chosen.returns, trials, config.trials, config.trial_sharpe_spread, current.sessions.per_year)
 
 
 def _ledger(current: Settings) -> TrialLedger:

@@ -128,7 +128,7 @@ class Gates:
     def _history(self, panel: Panel) -> ReturnHistory:
         start = max(0, len(panel.sessions) - self.settings.risk.var_window_sessions - _HISTORY_MARGIN)
         tail = panel.rows(start, len(panel.sessions))
-        return ReturnHistory(tail.sessions, tail.symbols, tail.total_return)
+        return ReturnHistory(tail.sessions, tail.symbols, tail.total_return, tail.clock.per_year)
 
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
         """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""

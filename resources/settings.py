@@ -20,7 +20,7 @@ from octopus.backtest.config import BacktestConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
-from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import DecisionConfig
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
@@ -65,7 +65,8 @@ class UniverseConfig(_Section):
         market_data: source of bars that is traded on; the variable OCTOPUS_MARKET_DATA overrides it.
         compare_with: further sources, ingested beside it and compared with it, never traded on.
         files: where the source ``files`` finds its bars.
-        exchange: ISO 10383 code of the calendar that all sessions follow.
+        exchange: the calendar that everything is decided by, as `exchange_calendars` names it: an ISO 10383 code
+            (XNYS), or 24/7 for a universe of coins, 24/5 for one of currency pairs.
         symbols: instrument → company name (the name is what news is searched for).
         history_start: first session to ingest.
         refetch_sessions: how many past sessions each run asks for again to see restatements.
@@ -74,10 +75,20 @@ class UniverseConfig(_Section):
     market_data: MarketDataName = "sample"
     compare_with: tuple[MarketDataName, ...] = ()
     files: FilesConfig | None = None
-    exchange: str = "XNYS"
+    exchange: str = EXCHANGE
     symbols: dict[str, str]
     history_start: date = date.fromisoformat(FIRST_SESSION)
     refetch_sessions: int = Field(default=10, ge=0)
+
+    @field_validator("exchange")
+    @classmethod
+    def _has_a_calendar(cls, value: str) -> str:
+        known = canonical(value)
+        if known is None:
+            raise ValueError(
+                "no calendar has this name: write an ISO 10383 code such as XNYS or XLON, or 24/7 for coins"
+            )
+        return known
 
     @field_validator("symbols")
     @classmethod
@@ -251,13 +262,29 @@ class Settings:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+def configured_exchange(environment: Mapping[str, str], root: Path = ROOT) -> str:
+    """``universe.exchange`` alone, for definitions that need it when a code location loads.
+
+    Where the file cannot be read it is the default: whatever runs then says what is wrong with the file, and the
+    location is there to show it.
+    """
+    try:
+        return read_section(_config_folder(environment, root) / "universe.yaml", UniverseFile).universe.exchange
+    except ConfigError:
+        return EXCHANGE
+
+
+def _config_folder(environment: Mapping[str, str], root: Path) -> Path:
+    return Path(environment.get("OCTOPUS_CONFIG") or root / "config")
+
+
 def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings:
     """Read config/*.yaml below ``root`` (or OCTOPUS_CONFIG) and the variables OCTOPUS_*.
 
     Raises:
         ConfigError: a file, field or variable is missing or wrong; the message names it, its value and the remedy.
     """
-    folder = Path(environment.get("OCTOPUS_CONFIG") or root / "config")
+    folder = _config_folder(environment, root)
     file = read_section(folder / "universe.yaml", UniverseFile)
     universe = file.universe
     if chosen := environment.get("OCTOPUS_MARKET_DATA"):

@@ -24,7 +24,8 @@ class BacktestConfig(BaseModel):
         initial_cash: account currency.
         execution: what of the next session fills the orders: its open, its close, or its typical price, the mean of
             high, low and close, which stands in for the volume-weighted average that daily bars do not have. Where the
-            panel has no opening prices at all, open means the close.
+            panel has no opening prices at all, open means the close; so it does where trading never ends (24/7), for
+            a session opens there before the one before it is decided.
         rebalance_sessions: a decision is made on every so many sessions; the daily run decides on every one.
         limit_bps: orders become limit orders that far from the decision's close, to the trader's advantage, in basis
             points: a buy fills at the limit, or at the open if that is lower, on a session whose low reaches it. None:
@@ -34,7 +35,7 @@ class BacktestConfig(BaseModel):
             daily volume), both as known at the decision. Source: Almgren, Thum, Hauptmann and Li, Direct Estimation of
             Equity Market Impact (2005), whose exponent 0.6 is taken for a half. 0: none.
         borrow_bps_year, financing_bps_year, interest_bps_year: paid on short positions and on debt, received on cash,
-            in basis points a year of 252 sessions, of what stood at the close before.
+            in basis points a year of the clock's sessions, of what stood at the close before.
         costs: of trading; none means those that the decision itself expects.
         fractional: fractions of a share may be traded; none means as the portfolio's setting.
         benchmark_sessions: how often the equal-weight benchmark is rebalanced.

@@ -13,7 +13,6 @@ from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel
-from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import FloatArray
 from octopus.strategy import windows
 
@@ -22,8 +21,12 @@ SIGMA_SESSIONS = 63
 
 
 def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) -> Execution:
-    """The configured execution, or the close where the panel has no opening prices at all."""
-    if config.execution == "open" and not np.isfinite(panel.open[first:stop]).any():
+    """The configured execution, or the close where no opening price can execute a decision.
+
+    That is where the panel has none at all, and where a session opens before the one before it is decided
+    (`octopus.core.sessions.Sessions.continuous`).
+    """
+    if config.execution == "open" and (panel.clock.continuous or not np.isfinite(panel.open[first:stop]).any()):
         return "close"
     return config.execution
 
@@ -49,7 +52,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     spins = np.zeros(len(panel.sessions), dtype=bool) if spin_off is None else (spin_off != 0.0).any(axis=1)
     return Market(
         fill=_plain(_fill(panel, execution)),
-        opening=_plain(panel.open) if has_limit else none,
+        opening=_plain(_after_the_decision(panel)) if has_limit else none,
         high=_plain(panel.high) if has_limit else none,
         low=_plain(panel.low) if has_limit else none,
         close=_plain(close),
@@ -68,9 +71,9 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     )
 
 
-def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig) -> Rules:
-    """The settings as the kernel reads them; yearly rates are spread over 252 sessions."""
-    a_session = 1e-4 / SESSIONS_PER_YEAR
+def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_per_year: float) -> Rules:
+    """The settings as the kernel reads them; yearly rates are spread over the sessions of a year."""
+    a_session = 1e-4 / sessions_per_year
     return Rules(
         lot=sizing.lot,
         fractional=sizing.fractional,
@@ -88,6 +91,11 @@ def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig) -> Rules:
         financing=config.financing_bps_year * a_session,
         interest=config.interest_bps_year * a_session,
     )
+
+
+def _after_the_decision(panel: Panel) -> FloatArray:
+    """Opening prices that are later than the decision of the session before; NaN where trading never ends."""
+    return np.full_like(panel.open, np.nan) if panel.clock.continuous else panel.open
 
 
 def _fill(panel: Panel, execution: Execution) -> FloatArray:

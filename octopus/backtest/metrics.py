@@ -3,8 +3,9 @@
 Belongs here: numbers from return and equity series. Does not: simulating, drawing, statistics that other groups need
 too (octopus/core/stats.py).
 
-Conventions: returns are simple, of one session, net of costs unless said otherwise; a year has 252 sessions; the
-risk-free rate is zero.
+Conventions: returns are simple, of one session, net of costs unless said otherwise; a year has as many sessions as its
+calendar (`octopus.core.sessions.Sessions.per_year`: 252 of XNYS, 365 of 24/7), here called Y; the risk-free rate is
+zero.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ class Performance:
 
     Attributes:
         total_return: fraction over the whole period.
-        cagr: growth factor to the power of 252 / (number of returns), minus one.
-        volatility: standard deviation (ddof 1) × √252.
-        sharpe: mean / standard deviation (ddof 1) × √252.
-        sortino: mean / root mean square of the negative returns (over all returns) × √252.
+        cagr: growth factor to the power of Y / (number of returns), minus one.
+        volatility: standard deviation (ddof 1) × √Y.
+        sharpe: mean / standard deviation (ddof 1) × √Y.
+        sortino: mean / root mean square of the negative returns (over all returns) × √Y.
         max_drawdown: negative fraction. calmar: cagr / −max_drawdown.
         hit_rate: fraction of returns above zero. best, worst: returns of one session.
     """
@@ -69,19 +70,21 @@ class Metrics:
     """A backtest against its benchmark.
 
     Attributes:
+        sessions_per_year: Y.
         sharpe_low, sharpe_high: 95 % interval of the Sharpe ratio (circular block bootstrap).
         deflated_sharpe: probability that the true Sharpe ratio is above what the best of so many trials shows by luck.
         pbo: probability that the best of the trials is below their middle out of sample; NaN with fewer than ten.
         trials: how many strategies were tried; trials_clustered: how many different ones.
         active_return: cagr less the benchmark's. tracking_error: standard deviation (ddof 1) of the difference of
-            returns × √252. information_ratio: Sharpe ratio of that difference. beta: slope on the benchmark's returns.
-        turnover_annual: buys plus sells as a fraction of equity, of 252 sessions.
+            returns × √Y. information_ratio: Sharpe ratio of that difference. beta: slope on the benchmark's returns.
+        turnover_annual: buys plus sells as a fraction of equity, in a year.
         cost_drag: cagr before costs less cagr after them. costs: by kind, account currency.
         exposure: mean gross exposure, fraction of equity.
     """
 
     first: date
     last: date
+    sessions_per_year: int
     strategy: Performance
     benchmark: Performance
     drawdown: Drawdown
@@ -110,11 +113,14 @@ class Metrics:
         return plain
 
 
-def performance(returns: FloatArray, periods: float | None = None) -> Performance:
+def performance(
+    returns: FloatArray, periods: float | None = None, sessions_per_year: float = SESSIONS_PER_YEAR
+) -> Performance:
     """Measures of simple returns, shape (T,), in order of time; NaN returns are left out.
 
     Args:
-        periods: sessions that the returns span, for the cagr; by default their number.
+        periods: sessions that the returns span, for the cagr; by default their number. sessions_per_year: of their
+            calendar.
 
     Raises:
         MissingDataError: no return is known.
@@ -124,15 +130,15 @@ def performance(returns: FloatArray, periods: float | None = None) -> Performanc
         raise MissingDataError("performance of no returns; simulate at least two sessions")
     growth = float(np.prod(1.0 + known))
     span = periods or len(known)
-    cagr = growth ** (SESSIONS_PER_YEAR / span) - 1.0 if growth > 0 else -1.0
+    cagr = growth ** (sessions_per_year / span) - 1.0 if growth > 0 else -1.0
     depth = float(_depths(np.concatenate([[1.0], np.cumprod(1.0 + known)])).min())
     downside = math.sqrt(float((np.minimum(known, 0.0) ** 2).mean()))
-    annual = math.sqrt(SESSIONS_PER_YEAR)
+    annual = math.sqrt(sessions_per_year)
     return Performance(
         total_return=growth - 1.0,
         cagr=cagr,
         volatility=float(known.std(ddof=1)) * annual if len(known) > 1 else math.nan,
-        sharpe=sharpe(known),
+        sharpe=sharpe(known, sessions_per_year),
         sortino=float(known.mean()) / downside * annual if downside > 0 else math.nan,
         max_drawdown=depth,
         calmar=cagr / -depth if depth < 0 else math.nan,
@@ -187,14 +193,16 @@ def measure(
         raise MissingDataError("strategy and benchmark are of different sessions; simulate both with one config")
     # The first row is the opening day: nothing was held, so it is no return.
     net, other = result.net_return[1:], benchmark.net_return[1:]
-    own, theirs = performance(net), performance(other)
-    low, high = sharpe_interval(net)
+    year = result.sessions_per_year
+    own, theirs = performance(net, sessions_per_year=year), performance(other, sessions_per_year=year)
+    low, high = sharpe_interval(net, sessions_per_year=year)
     difference = net - other
-    deflation = deflate(net, trials, tried_before, trial_sharpe_spread)
+    deflation = deflate(net, trials, tried_before, trial_sharpe_spread, year)
     spread = float(other.var())
     return Metrics(
         first=result.sessions[0].item(),
         last=result.sessions[-1].item(),
+        sessions_per_year=year,
         strategy=own,
         benchmark=theirs,
         drawdown=max_drawdown(result.sessions, result.equity),
@@ -205,11 +213,11 @@ def measure(
         trials=deflation.raw,
         trials_clustered=deflation.clustered,
         active_return=own.cagr - theirs.cagr,
-        tracking_error=float(difference.std(ddof=1)) * math.sqrt(SESSIONS_PER_YEAR) if len(net) > 1 else math.nan,
-        information_ratio=sharpe(difference),
+        tracking_error=float(difference.std(ddof=1)) * math.sqrt(year) if len(net) > 1 else math.nan,
+        information_ratio=sharpe(difference, year),
         beta=float(((net - net.mean()) * (other - other.mean())).mean()) / spread if spread > 0 else math.nan,
-        turnover_annual=float(result.turnover[1:].mean()) * SESSIONS_PER_YEAR,
-        cost_drag=performance(result.gross_return[1:]).cagr - own.cagr,
+        turnover_annual=float(result.turnover[1:].mean()) * year,
+        cost_drag=performance(result.gross_return[1:], sessions_per_year=year).cagr - own.cagr,
         costs={kind: float(values.sum()) for kind, values in result.costs.items()},
         exposure=float(result.gross_exposure[1:].mean()),
         trades=len(result.trades),

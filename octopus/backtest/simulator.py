@@ -41,6 +41,7 @@ from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
+from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import DateArray, FloatArray, IntArray
 from octopus.decision import DecisionConfig, Prepared, decide, prepare
 
@@ -91,6 +92,7 @@ class BacktestResult:
         turnover: buys plus sells at reference prices as a fraction of the previous close's equity.
         gross_return, net_return: of the session before and after costs, as fractions.
         fallbacks: sessions on which the optimiser found no solution, and what was done instead.
+        sessions_per_year: of the panel's clock.
     """
 
     symbols: tuple[str, ...]
@@ -111,6 +113,7 @@ class BacktestResult:
     trades: Trades
     execution: Execution
     fallbacks: tuple[tuple[date, str], ...] = field(default=())
+    sessions_per_year: int = SESSIONS_PER_YEAR
 
     @property
     def total_costs(self) -> FloatArray:
@@ -273,7 +276,7 @@ class _Run:
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
         self.market = market_of(panel, config, self.execution, delisting)
-        self.rules = rules_of(sizing, costs, config)
+        self.rules = rules_of(sizing, costs, config, panel.clock.per_year)
         length, count = self.stop - self.first, len(panel.symbols)
         self.account = kernel.new_account(count, config.initial_cash)
         self.record = np.zeros((length, kernel.KINDS))
@@ -343,6 +346,7 @@ class _Run:
             trades=self._trades(),
             execution=self.execution,
             fallbacks=notes,
+            sessions_per_year=self.panel.clock.per_year,
         )
 
     def _trades(self) -> Trades:

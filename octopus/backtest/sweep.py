@@ -25,7 +25,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
-from octopus.core.stats import SESSIONS_PER_YEAR, sharpe
+from octopus.core.stats import sharpe
 from octopus.core.types import FloatArray
 
 Parameters = Mapping[str, Any]
@@ -139,7 +139,8 @@ def sweep(
     """
     first, stop = period(panel, config)
     market = market_of(panel, config, execution_of(panel, config, first, stop), delisting)
-    rules = rules_of(sizing, costs, config)
+    per_year = panel.clock.per_year
+    rules = rules_of(sizing, costs, config, per_year)
 
     def one(parameters: Parameters) -> SweepOutcome:
         wanted = np.ascontiguousarray(targets(parameters), dtype=np.float64)
@@ -154,7 +155,7 @@ def sweep(
         if ruined >= 0:
             # Lost everything: nothing is left from that session on.
             record[ruined - first :, kernel.EQUITY] = 0.0
-        return _outcome(parameters, record)
+        return _outcome(parameters, record, per_year)
 
     left = [chosen for chosen in parameter_sets if parameter_key(chosen) not in done]
     with ThreadPoolExecutor(workers) as pool:
@@ -167,7 +168,7 @@ def sweep(
                 yield future.result()
 
 
-def _outcome(parameters: Parameters, record: FloatArray) -> SweepOutcome:
+def _outcome(parameters: Parameters, record: FloatArray, per_year: int) -> SweepOutcome:
     equity = record[:, kernel.EQUITY]
     before = np.where(equity[:-1] > 0, equity[:-1], 1.0)
     returns = np.where(equity[:-1] > 0, equity[1:] / before - 1.0, 0.0)
@@ -177,10 +178,10 @@ def _outcome(parameters: Parameters, record: FloatArray) -> SweepOutcome:
         key=parameter_key(parameters),
         parameters=dict(parameters),
         final_equity=float(equity[-1]),
-        sharpe=sharpe(returns),
-        cagr=float(growth ** (SESSIONS_PER_YEAR / len(returns)) - 1.0),
+        sharpe=sharpe(returns, per_year),
+        cagr=float(growth ** (per_year / len(returns)) - 1.0),
         max_drawdown=float(drawdowns(equity).min()),
-        turnover_annual=float(record[1:, kernel.TURNOVER].mean()) * SESSIONS_PER_YEAR,
+        turnover_annual=float(record[1:, kernel.TURNOVER].mean()) * per_year,
         costs=float(record[:, kinds].sum()),
         returns=returns,
     )

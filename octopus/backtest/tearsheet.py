@@ -210,7 +210,7 @@ def _measures(metrics: Metrics) -> str:
     own, other = metrics.strategy, metrics.benchmark
     rows = [
         ("Total return", _percent(own.total_return), _percent(other.total_return)),
-        ("CAGR (252 sessions a year)", _percent(own.cagr), _percent(other.cagr)),
+        (f"CAGR ({metrics.sessions_per_year} sessions a year)", _percent(own.cagr), _percent(other.cagr)),
         ("Volatility", _percent(own.volatility), _percent(other.volatility)),
         ("Sharpe ratio", _number(own.sharpe), _number(other.sharpe)),
         ("Sortino ratio", _number(own.sortino), _number(other.sortino)),

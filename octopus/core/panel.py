@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from octopus.core.errors import MissingDataError
+from octopus.core.sessions import EXCHANGE, Sessions
 from octopus.core.types import BoolArray, DateArray, FloatArray
 
 PriceBasis = Literal["raw", "total_return"]
@@ -23,7 +24,7 @@ class Panel:
     """Daily data of N instruments over T sessions, ascending, without a gap in the calendar.
 
     Attributes:
-        sessions: exchange-local session dates, ``datetime64[D]``, shape (T,), ascending.
+        sessions: dates of the clock's sessions, ``datetime64[D]``, shape (T,), ascending.
         symbols: instrument names, length N, sorted.
         close: closing price in the instrument's currency as printed that day, shape (T, N); NaN where no bar is known.
         total_return: simple return from the instrument's previous bar to this one, splits, dividends and spin-offs of
@@ -39,6 +40,8 @@ class Panel:
             0.0 on ordinary days, NaN where that is not known. None: nothing was spun off.
         price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
             pseudo-shares and rules on raw prices and volumes do not apply.
+        exchange: whose sessions are the clock. An instrument with a calendar of its own (a coin beside shares) has in
+            each row what was complete of it by that session's decision (`octopus.market_data.clock.on_clock`).
     """
 
     sessions: DateArray
@@ -55,6 +58,12 @@ class Panel:
     dividend: FloatArray
     price_basis: PriceBasis
     spin_off: FloatArray | None = None
+    exchange: str = EXCHANGE
+
+    @property
+    def clock(self) -> Sessions:
+        """The calendar of the panel's rows."""
+        return Sessions(self.exchange)
 
     def __post_init__(self) -> None:
         shape = (len(self.sessions), len(self.symbols))

@@ -14,6 +14,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.types import BoolArray, FloatArray
 
 SESSIONS_PER_YEAR = 252
+"""Of XNYS, where no calendar is at hand; whoever has one passes its `octopus.core.sessions.Sessions.per_year`."""
 EULER_MASCHERONI = 0.5772156649015329
 
 
@@ -185,7 +186,13 @@ def moments(returns: FloatArray) -> tuple[float, float]:
     return float((centred**3).mean()) / variance**1.5, float((centred**4).mean()) / variance**2
 
 
-def sharpe_interval(returns: FloatArray, block: int = 21, draws: int = 500, seed: int = 7) -> tuple[float, float]:
+def sharpe_interval(
+    returns: FloatArray,
+    block: int = 21,
+    draws: int = 500,
+    seed: int = 7,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
+) -> tuple[float, float]:
     """95 % interval of the annualised Sharpe ratio by circular blocks of ``block`` sessions, seeded.
 
     Source: Politis and Romano, A circular block-resampling procedure for stationary data (1992).
@@ -197,6 +204,6 @@ def sharpe_interval(returns: FloatArray, block: int = 21, draws: int = 500, seed
     starts = generator.integers(0, count, size=(draws, math.ceil(count / block)))
     rows = (starts[:, :, None] + np.arange(block)) % count
     samples = returns[rows.reshape(draws, -1)[:, :count]]
-    values = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(SESSIONS_PER_YEAR)
+    values = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(sessions_per_year)
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

@@ -83,7 +83,11 @@ class Deflation:
 
 
 def deflate(
-    chosen: FloatArray, trials: Sequence[Trial], tried_before: int = 0, spread_before: float = 0.0
+    chosen: FloatArray,
+    trials: Sequence[Trial],
+    tried_before: int = 0,
+    spread_before: float = 0.0,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> Deflation:
     """The deflated Sharpe ratio of ``chosen`` among ``trials``, the chosen one among them.
 
@@ -92,7 +96,7 @@ def deflate(
 
     Args:
         chosen: net returns, shape (sessions,). tried_before: trials whose returns nobody kept; spread_before: standard
-            deviation of their annual Sharpe ratios, as far as anybody remembers.
+            deviation of their annual Sharpe ratios, as far as anybody remembers. sessions_per_year: of the calendar.
 
     Source: Bailey and López de Prado, The Deflated Sharpe Ratio (2014); López de Prado and Lewis, Detection of False
     Investment Strategies Using Unsupervised Learning Methods (2019), for counting by clusters of correlation.
@@ -108,7 +112,7 @@ def deflate(
 
     def against(sharpes: list[float], count: int) -> float:
         finite = [value for value in sharpes if math.isfinite(value)]
-        remembered = spread_before**2 / SESSIONS_PER_YEAR if tried_before else 0.0
+        remembered = spread_before**2 / sessions_per_year if tried_before else 0.0
         variance = max(float(np.var(finite)) if finite else 0.0, 1.0 / len(known), remembered)
         return deflated_sharpe(observed, len(known), skewness, kurtosis, variance, count)
 
@@ -126,17 +130,23 @@ def aligned(trials: Sequence[Trial]) -> FloatArray:
     """Returns of all trials on a common run of days, shape (trials, days); NaN where one has none.
 
     A trial's sessions end on its last one and have no gap, so that only the distance of the last ones must be known: it
-    is counted in weekdays, which is right up to holidays.
+    is counted in weekdays, which is right up to holidays, or in days where a trial has more sessions than weekdays.
     """
     if not trials:
         return np.zeros((0, 0))
     last = max(trial.last_session for trial in trials)
-    back = [int(np.busday_count(trial.last_session, last)) for trial in trials]
+    week = "1111111" if any(_is_daily(trial) for trial in trials) else "1111100"
+    back = [int(np.busday_count(trial.last_session, last, weekmask=week)) for trial in trials]
     length = max(len(trial.returns) + late for trial, late in zip(trials, back, strict=True))
     matrix = np.full((len(trials), length), np.nan)
     for row, (trial, late) in enumerate(zip(trials, back, strict=True)):
         matrix[row, length - late - len(trial.returns) : length - late] = trial.returns
     return matrix
+
+
+def _is_daily(trial: Trial) -> bool:
+    """Whether a trial's sessions must lie on weekends too; what it has returns of, its first session may not count."""
+    return len(trial.returns) > int(np.busday_count(trial.first_session, trial.last_session)) + 1
 
 
 def clusters(matrix: FloatArray) -> IntArray:

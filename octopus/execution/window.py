@@ -8,6 +8,9 @@ A decision of session T is executed in an auction of session T+1:
   until two minutes before the auction;
 - at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders.
 
+Where trading never ends (24/7), T+1 opens at the instant at which T closes, before T is decided: only its close can
+execute the decision, and the window begins with the decision.
+
 ``expires_at`` is the auction's instant: an order still unsent then is void, and one still unfilled after it has lapsed.
 """
 
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from octopus.core.errors import MissingDataError
 from octopus.core.orders import OrderType
 
 if TYPE_CHECKING:
@@ -44,17 +48,31 @@ class ExecutionWindow:
     expires_at: datetime
 
 
+def auction(sessions: Sessions, *, has_opens: bool) -> OrderType:
+    """The auction of T+1 that executes what was decided after T: the first one whose price is later and is recorded.
+
+    Args:
+        has_opens: whether the data has opening prices.
+    """
+    return OrderType.MARKET_ON_OPEN if has_opens and not sessions.continuous else OrderType.MARKET_ON_CLOSE
+
+
 def execution_window(sessions: Sessions, decided: date, order_type: OrderType) -> ExecutionWindow:
     """The window for what was decided after the close of session ``decided``.
 
     Raises:
-        MissingDataError: the calendar ends before T+1.
+        MissingDataError: the calendar ends before T+1, or T+1 opens before the decision is made.
     """
     session = sessions.next(decided)
-    opens = sessions.open_utc(session)
-    if order_type is OrderType.MARKET_ON_OPEN:
-        return ExecutionWindow(session, not_before=opens - OPEN_LEAD, expires_at=opens)
-    return ExecutionWindow(session, not_before=opens, expires_at=sessions.close_utc(session))
+    opens, known = sessions.open_utc(session), sessions.decision_utc(decided)
+    if order_type is OrderType.MARKET_ON_CLOSE:
+        return ExecutionWindow(session, not_before=max(opens, known), expires_at=sessions.close_utc(session))
+    if opens <= known:
+        raise MissingDataError(
+            f"{sessions.exchange} opens {session} at {opens.isoformat()}, before {decided} is decided at "
+            f"{known.isoformat()}: use market_on_close"
+        )
+    return ExecutionWindow(session, not_before=max(opens - OPEN_LEAD, known), expires_at=opens)
 
 
 def send_by(expires_at: datetime, order_type: OrderType) -> datetime:

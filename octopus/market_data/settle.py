@@ -13,7 +13,7 @@ from datetime import date, datetime
 import polars as pl
 
 from octopus.core.rejects import Reject
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Calendars, Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA
 from octopus.market_data.stamps import finished, stamp_actions, stamp_adjusted, stamp_bars
 from octopus.market_data.validate import validate_actions, validate_adjusted, validate_bars
@@ -28,6 +28,46 @@ class SettledBars:
     bars: pl.DataFrame
     adjusted: pl.DataFrame
     rejects: list[Reject]
+
+
+def settle_bars_by(
+    frames: Sequence[pl.DataFrame], start: date, end: date, calendars: Calendars, now: datetime
+) -> SettledBars:
+    """As `settle_bars`, each instrument by its own calendar: a coin's Saturday is a session, a share's is none."""
+    parts = [settle_bars(own, start, end, calendar, now) for calendar, own in _by_calendar(frames, calendars)] or [
+        settle_bars([], start, end, calendars.clock, now)
+    ]
+    return SettledBars(
+        pl.concat([part.bars for part in parts]).sort(_ORDER, maintain_order=True),
+        pl.concat([part.adjusted for part in parts]).sort(_ORDER, maintain_order=True),
+        [reject for part in parts for reject in part.rejects],
+    )
+
+
+def settle_actions_by(
+    frames: Sequence[pl.DataFrame], start: date, end: date, calendars: Calendars
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """As `settle_actions`, each instrument by its own calendar."""
+    parts = [settle_actions(own, start, end, calendar) for calendar, own in _by_calendar(frames, calendars)] or [
+        settle_actions([], start, end, calendars.clock)
+    ]
+    actions = pl.concat([good for good, _ in parts]).sort([*_ORDER, "kind"], maintain_order=True)
+    return actions, [reject for _, rejects in parts for reject in rejects]
+
+
+def _by_calendar(frames: Sequence[pl.DataFrame], calendars: Calendars) -> list[tuple[Sessions, list[pl.DataFrame]]]:
+    """Rows by the calendar of their instrument, the clock's first; a row that names none is the clock's to refuse."""
+    elsewhere = calendars.elsewhere()
+    found = []
+    for calendar in dict.fromkeys((calendars.clock, *elsewhere.values())):
+        names = [name for name, own in elsewhere.items() if own == calendar]
+        mine = pl.col("instrument").is_in(names)
+        if calendar == calendars.clock:
+            mine = ~pl.col("instrument").is_in(list(elsewhere)).fill_null(value=False)
+        held = [own for frame in frames if not (own := frame.filter(mine)).is_empty()]
+        if held:
+            found.append((calendar, held))
+    return found
 
 
 def settle_bars(

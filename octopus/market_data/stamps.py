@@ -81,12 +81,17 @@ def stamp_adjusted(frame: pl.DataFrame, sessions: Sessions, fetched: datetime) -
 def finished(frame: pl.DataFrame, sessions: Sessions, now: datetime) -> pl.DataFrame:
     """``frame`` without the session that still trades or is not published yet: a price in passing is no bar.
 
-    Only that session: a row further in the future stays, to be refused by `validate_bars`.
+    Where trading never ends that may be two, one not published and the next begun. Only they: a row further in the
+    future stays, to be refused by `validate_bars`.
     """
     published = now.astimezone(UTC) - BAR_PUBLICATION_DELAY + DECISION_DELAY
     # `session_of` takes the session decided at that very instant; here it is published already.
     (current,) = sessions.session_of(pd.DatetimeIndex([published + timedelta(microseconds=1)]))
-    return frame.filter(pl.col("session").is_null() | (pl.col("session") != _as_date(current)))
+    passing = [_as_date(current)]
+    following = sessions.next(passing[0])
+    if sessions.open_utc(following) <= now:
+        passing.append(following)
+    return frame.filter(pl.col("session").is_null() | ~pl.col("session").is_in(passing))
 
 
 def undated_listing(sessions: Sessions) -> datetime:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octopus.core.stats import SESSIONS_PER_YEAR, hac_t_statistic, rank_correlation, sharpe
+from octopus.core.stats import hac_t_statistic, rank_correlation, sharpe
 from octopus.core.trials import Trial, deflate
 from octopus.core.types import BoolArray, FloatArray
 from octopus.models.labels import entered
@@ -31,8 +31,8 @@ class Scores:
         spread_sharpe: annualised, of the top fifth less the bottom fifth, next session's return, before costs.
         deflated_sharpe: probability that it is not luck, given the trials. pbo: that of the best trial's being below
             their middle out of sample; NaN with fewer than ten.
-        turnover_annual: of the spread, both legs' weights summing to 2, of 252 sessions; net_spread_annual: what the
-            spread earns in as many, less the costs of that turnover.
+        turnover_annual: of the spread, both legs' weights summing to 2, in a year; net_spread_annual: what the spread
+            earns in one, less the costs of that turnover.
         calibration: mean label by fifth of the predictions, ascending.
         sessions: with a score. trials: how many models luck could choose from; trials_clustered: different ones.
     """
@@ -85,18 +85,19 @@ def evaluate(
     tested = ic[~np.isnan(ic)]
     spread = spread_returns(training, predictions)
     known = spread[~np.isnan(spread)]
-    deflation = deflate(known, trials, tried_before)
+    year = training.panel.clock.per_year
+    deflation = deflate(known, trials, tried_before, sessions_per_year=year)
     turnover = spread_turnover(training, predictions)
     return Scores(
         rank_ic=_mean(tested),
         icir=sharpe(tested, 1.0),
         t_stat=hac_t_statistic(tested, horizon),
         hit_rate=float((tested > 0).mean()) if len(tested) else float("nan"),
-        spread_sharpe=sharpe(known),
+        spread_sharpe=sharpe(known, year),
         deflated_sharpe=deflation.deflated_sharpe if len(known) > 2 else float("nan"),
         pbo=deflation.pbo,
         turnover_annual=turnover,
-        net_spread_annual=_mean(known) * SESSIONS_PER_YEAR - turnover * cost_rate,
+        net_spread_annual=_mean(known) * year - turnover * cost_rate,
         fold_rank_ic=tuple(_mean(_known(ic[fold.test_start : fold.test_stop])) for fold in folds),
         calibration=calibration(counted, training.labels),
         sessions=len(tested),
@@ -117,13 +118,13 @@ def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray
 
 
 def spread_turnover(training: TrainingSet, predictions: FloatArray) -> float:
-    """Sum of absolute changes of the spread's weights (each leg sums to 1), of 252 sessions; NaN without a spread."""
+    """Sum of absolute changes of the spread's weights (each leg sums to 1), in a year; NaN without a spread."""
     top, bottom, enough = _legs(np.where(training.usable, predictions, np.nan))
     if enough.sum() < 2:
         return float("nan")
     sizes = [np.maximum(leg.sum(axis=1, keepdims=True), 1) for leg in (top, bottom)]
     weights = (top / sizes[0] - bottom / sizes[1])[enough]
-    return float(np.abs(np.diff(weights, axis=0)).sum(axis=1).mean()) * SESSIONS_PER_YEAR
+    return float(np.abs(np.diff(weights, axis=0)).sum(axis=1).mean()) * training.panel.clock.per_year
 
 
 def _legs(scores: FloatArray) -> tuple[BoolArray, BoolArray, BoolArray]:

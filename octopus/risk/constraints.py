@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from octopus.core.orders import PlannedOrder
+from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import FloatArray
 from octopus.risk.book import Book, Lot
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits
@@ -195,13 +196,18 @@ def exposure_constraints(book: Book, limits: RiskLimits, orders: Orders) -> list
 
 
 def loss_constraints(
-    book: Book, limits: RiskLimits, orders: Orders, columns: Mapping[str, int], returns: FloatArray
+    book: Book,
+    limits: RiskLimits,
+    orders: Orders,
+    columns: Mapping[str, int],
+    returns: FloatArray,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
 ) -> list[Constraint]:
     """Volatility and VaR with every order filled, and with only the buys or only the sells.
 
     Args:
         columns, returns: window of returns, shape (sessions, instruments), complete for all that is held, working or
-            in ``orders``.
+            in ``orders``. sessions_per_year: of the returns' calendar.
     """
     names = sorted({*book.opening, *(order.instrument for order in orders)})
     # Only what may be held: the hole of another instrument, times a weight of zero, would still be NaN.
@@ -213,7 +219,12 @@ def loss_constraints(
         ("_part_filled", " if only the sells fill", lambda lot: lot.lowest, 1 + limits.partial_fill_allowance),
     )
     statistics: tuple[tuple[str, str, float, Callable[[FloatArray], float]], ...] = (
-        ("volatility", "annual volatility", limits.volatility_max_annual, volatility_annual),
+        (
+            "volatility",
+            "annual volatility",
+            limits.volatility_max_annual,
+            lambda series: volatility_annual(series, sessions_per_year),
+        ),
         ("var_95", "one-day VaR 95 %", limits.var_95_max, historical_var),
     )
     return [

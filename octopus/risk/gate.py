@@ -64,6 +64,10 @@ RULES = (
 """Every rule, in the order of the verdicts; each speaks in every report."""
 
 
+_History = tuple[Mapping[str, int], FloatArray, float]
+"""Columns by instrument, the window of returns, and the sessions of a year."""
+
+
 @dataclass(frozen=True)
 class _Finding:
     """What a rule says of one order."""
@@ -92,7 +96,7 @@ class _Case:
     orders: tuple[PlannedOrder, ...]
     reducing: frozenset[str]
     book: Book | MissingDataError
-    history: tuple[Mapping[str, int], FloatArray] | MissingDataError
+    history: _History | MissingDataError
 
     def marked(self) -> Book:
         if isinstance(self.book, MissingDataError):
@@ -152,7 +156,7 @@ def _case(
     repeated = {intent for intent, count in Counter(o.intent_id for o in batch.orders).items() if count > 1}
     orders = tuple(o for o in batch.orders if o.intent_id not in repeated and _terms_problem(o) is None)
     book: Book | MissingDataError
-    history: tuple[Mapping[str, int], FloatArray] | MissingDataError
+    history: _History | MissingDataError
     try:
         book = open_book(snapshot, market, orders, price_age_max_seconds=limits.price_age_max_seconds, now=now)
     except MissingDataError as missing:
@@ -397,7 +401,7 @@ def _batch_verdict(
 # What the rules ask --------------------------------------------------------------------------------------------------
 
 
-def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> tuple[Mapping[str, int], FloatArray]:
+def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> _History:
     """The last sessions of the return history, with the column of each instrument."""
     history = market.history
     if history is None:
@@ -413,14 +417,18 @@ def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> tuple[Ma
         raise MissingDataError(
             f"the return history ends at {last}, before the decision session {batch.session}: ingest the sessions since"
         )
-    return {name: column for column, name in enumerate(history.symbols)}, history.returns[-window:]
+    return (
+        {name: column for column, name in enumerate(history.symbols)},
+        history.returns[-window:],
+        history.sessions_per_year,
+    )
 
 
 def _hole(case: _Case, instrument: str) -> str | None:
     """Why the window of returns is incomplete for ``instrument``."""
     if isinstance(case.history, MissingDataError):
         return str(case.history)
-    columns, returns = case.history
+    columns, returns, _ = case.history
     if instrument not in columns:
         return f"the return history of {instrument} is missing: ingest its bars"
     missing = int((~np.isfinite(returns[:, columns[instrument]])).sum())

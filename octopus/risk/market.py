@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import PriceBasis
+from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import DateArray, FloatArray
 
 
@@ -30,11 +31,13 @@ class ReturnHistory:
     Attributes:
         sessions: ``datetime64[D]``, shape (T,), ascending. symbols: length N.
         returns: fractions, shape (T, N); NaN where the instrument has none.
+        sessions_per_year: of their calendar, for annual volatility.
     """
 
     sessions: DateArray
     symbols: tuple[str, ...]
     returns: FloatArray
+    sessions_per_year: float = SESSIONS_PER_YEAR
 
     def __post_init__(self) -> None:
         expected = (len(self.sessions), len(self.symbols))

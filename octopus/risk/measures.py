@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from octopus.core.errors import OctopusError
+from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import FloatArray
 
-SESSIONS_PER_YEAR = 252
 # 1 - 0.95 is a little more than 0.05 in binary: without this slack the worst of 20 days would become the second worst.
 _RANK_SLACK = 1e-9
 
@@ -69,7 +69,7 @@ def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
     return max(0.0, -float((worst[:-1].sum() + last_part * worst[-1]) / tail))
 
 
-def volatility_annual(returns: FloatArray, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
+def volatility_annual(returns: FloatArray, sessions_per_year: float = SESSIONS_PER_YEAR) -> float:
     """Standard deviation of daily returns (one degree of freedom less) times the root of the sessions in a year.
 
     Returns:

@@ -19,7 +19,7 @@ import polars as pl
 
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.panel import Panel
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import KeepsCalendars
 from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
 
 ROUNDING_ENTER = 1e-3
@@ -173,7 +173,7 @@ def find_in_extents(extents: Extents) -> list[Finding]:
     return [*listings(extents), *survivorship(extents)]
 
 
-def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -> pl.DataFrame:
+def finding_rows(findings: Sequence[Finding], source: str, calendars: KeepsCalendars) -> pl.DataFrame:
     """Rows of ops.quality_findings (without ``ingested_at``), known `KNOWN_AFTER_CLOSE` after what showed them.
 
     A proposed repair travels in the evidence, under ``repair``.
@@ -190,7 +190,7 @@ def finding_rows(findings: Sequence[Finding], source: str, sessions: Sessions) -
             "evidence": canonical_json(_told(finding)),
             "message": finding.message,
             "remedy": finding.remedy,
-            "known_at": known_at(finding, sessions),
+            "known_at": known_at(finding, calendars),
         }
         for finding in findings
     ]
@@ -463,6 +463,10 @@ def _told(finding: Finding) -> Mapping[str, object]:
     return finding.evidence if finding.repair is None else {**finding.evidence, "repair": finding.repair}
 
 
-def known_at(finding: Finding, sessions: Sessions) -> datetime:
-    """When a finding's evidence was complete: `KNOWN_AFTER_CLOSE` after the session that completed it."""
-    return sessions.close_utc(finding.known_session or finding.session_to) + KNOWN_AFTER_CLOSE
+def known_at(finding: Finding, calendars: KeepsCalendars) -> datetime:
+    """When a finding's evidence was complete: `KNOWN_AFTER_CLOSE` after the session that completed it.
+
+    By the instrument's own calendar; of a day that is none of its sessions, after the next one.
+    """
+    own, day = calendars.of(finding.instrument), finding.known_session or finding.session_to
+    return own.close_utc(day if own.is_session(day) else own.next(day)) + KNOWN_AFTER_CLOSE

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from octopus.core.errors import MissingDataError
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import KeepsCalendars
 from octopus.warehouse.defects.repair import apply_repair
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity, known_at
 
@@ -83,12 +83,12 @@ class Case:
         )  # fmt: skip
 
 
-def severe_cases(findings: Iterable[Finding], source: str, sessions: Sessions) -> list[Case]:
+def severe_cases(findings: Iterable[Finding], source: str, calendars: KeepsCalendars) -> list[Case]:
     """The findings that keep rows out unless the policy says otherwise."""
     return [
         Case(
             finding.finding_id(source), finding.kind, finding.instrument, finding.session_from, finding.session_to,
-            finding.repair, known_at(finding, sessions),
+            finding.repair, known_at(finding, calendars),
         )
         for finding in findings
         if finding.severity is Severity.SEVERE and finding.instrument is not None
@@ -104,7 +104,7 @@ class Verdicts:
 
 
 def policy_verdicts(
-    cases: Sequence[tuple[Case, Decision]], bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions
+    cases: Sequence[tuple[Case, Decision]], bars: pl.DataFrame, actions: pl.DataFrame, calendars: KeepsCalendars
 ) -> Verdicts:
     """What the policy decides about rows that nobody has decided about yet.
 
@@ -117,7 +117,7 @@ def policy_verdicts(
             ``decided``: its latest version is a verdict already.
     """
     found = [
-        _decided(case, decision, bars, actions, sessions, "policy", "the configured policy", None)
+        _decided(case, decision, bars, actions, calendars, "policy", "the configured policy", None)
         for case, decision in cases
         if decision != "keep"
     ]
@@ -133,7 +133,7 @@ def policy_verdicts(
 
 
 def personal_verdict(
-    case: Case, decision: Decision, bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions,
+    case: Case, decision: Decision, bars: pl.DataFrame, actions: pl.DataFrame, calendars: KeepsCalendars,
     *, by: str, reason: str, now: datetime,
 ) -> Verdicts:  # fmt: skip
     """What a person decides about one finding, known from ``now`` on.
@@ -149,7 +149,7 @@ def personal_verdict(
             f"finding {case.finding_id} ({case.kind.value}) proposes no repair; hold the rows, keep them, or ingest "
             "them again from a sound source"
         )
-    found = _decided(case, decision, bars, actions, sessions, by, reason, now)
+    found = _decided(case, decision, bars, actions, calendars, by, reason, now)
     if found.bars.is_empty() and found.actions.is_empty():
         raise MissingDataError(f"finding {case.finding_id}: no stored row is under it; nothing was decided")
     return found
@@ -202,13 +202,13 @@ def _last(found: Sequence[Verdicts], part: str, key: Sequence[str], schema: pl.S
 
 
 def _decided(
-    case: Case, decision: Decision, bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions, by: str,
+    case: Case, decision: Decision, bars: pl.DataFrame, actions: pl.DataFrame, calendars: KeepsCalendars, by: str,
     reason: str, now: datetime | None,
 ) -> Verdicts:  # fmt: skip
     own = bars.filter(pl.col("instrument") == case.instrument).sort("session")
     acts = actions.filter(pl.col("instrument") == case.instrument)
     if decision == "repair" and case.repair is not None:
-        changed, moved = _repaired(case.repair, own, acts, sessions)
+        changed, moved = _repaired(case.repair, own, acts, calendars)
     else:
         held = decision in ("hold", "repair")
         changed = own.filter(_bars_under(case)).with_columns(excluded=pl.lit(held))
@@ -278,7 +278,7 @@ def _day(text: object) -> date | None:
 
 
 def _repaired(
-    repair: Repair, bars: pl.DataFrame, actions: pl.DataFrame, sessions: Sessions
+    repair: Repair, bars: pl.DataFrame, actions: pl.DataFrame, calendars: KeepsCalendars
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows that a repair changes, as it leaves them; those that it drops are excluded."""
     simple = actions.select("instrument", "session", "kind", "value")
@@ -292,10 +292,12 @@ def _repaired(
         *(pl.when(gone).then(name).otherwise(f"_{name}").alias(name) for name in _VALUES),
         excluded=gone,
     )
-    return changed, _moved_actions(actions, acts, bars, sessions)
+    return changed, _moved_actions(actions, acts, bars, calendars)
 
 
-def _moved_actions(before: pl.DataFrame, after: pl.DataFrame, bars: pl.DataFrame, sessions: Sessions) -> pl.DataFrame:
+def _moved_actions(
+    before: pl.DataFrame, after: pl.DataFrame, bars: pl.DataFrame, calendars: KeepsCalendars
+) -> pl.DataFrame:
     """Actions that a repair removed (excluded), and those that it added, moved or gave another value."""
     key = ["instrument", "session", "kind"]
     lost = before.join(after, on=key, how="anti").with_columns(excluded=pl.lit(value=True))
@@ -304,7 +306,7 @@ def _moved_actions(before: pl.DataFrame, after: pl.DataFrame, bars: pl.DataFrame
         return lost
     source = (bars if before.is_empty() else before)["source"][0]
     # As every action: about the opening of its session, and known no later.
-    opens = [sessions.open_utc(day) for day in fresh["session"]]
+    opens = [calendars.of(name).open_utc(day) for name, day in fresh.select("instrument", "session").iter_rows()]
     stamped = fresh.with_columns(
         source=pl.lit(source), ts=pl.Series(opens, dtype=_INSTANT), known_at=pl.Series(opens, dtype=_INSTANT),
         detail=pl.lit(None, pl.String), decided=pl.lit(value=False), excluded=pl.lit(value=False),

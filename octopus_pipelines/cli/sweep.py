@@ -66,8 +66,8 @@ def sweep(
             found[place] = trial
             progress.advance(task)
     ranked = sorted(found.items(), key=lambda item: (math.isnan(item[1].sharpe), -item[1].sharpe))
-    rows = [{"parameters": sets[place], "sharpe_annual": _annual(trial.sharpe), "trial": trial.trial_id,
-             "sessions": len(trial.returns)} for place, trial in ranked]  # fmt: skip
+    rows = [{"parameters": sets[place], "sharpe_annual": _annual(trial.sharpe, current.sessions.per_year),
+             "trial": trial.trial_id, "sessions": len(trial.returns)} for place, trial in ranked]  # fmt: skip
     worth = studies.deflation(current, ranked[0][1])
     verdict = {
         "deflated_sharpe": _plain(worth.deflated_sharpe), "pbo": _plain(worth.pbo), "trials": worth.raw,
@@ -114,10 +114,8 @@ def _range(name: str, text: str) -> Range:
     return Range(low, high, len(parts) == 3)
 
 
-def _annual(per_session: float) -> float | None:
-    from octopus.core.stats import SESSIONS_PER_YEAR
-
-    return None if math.isnan(per_session) else per_session * SESSIONS_PER_YEAR**0.5
+def _annual(per_session: float, sessions_per_year: int) -> float | None:
+    return None if math.isnan(per_session) else per_session * math.sqrt(sessions_per_year)
 
 
 def _plain(value: float) -> float | None:

@@ -14,6 +14,8 @@ The rules of the house:
   cash. A split, a change of symbol and a delisting cancel the instrument's orders.
 - Nobody opens or enlarges a position in what is delisted or no member of the universe on the session: such an order is
   refused, or cancelled in its auction if only the auction shows it.
+- Where a session opens at the instant at which the one before it closes (24/7), that close comes first and the open
+  just after it; an order for such an open would execute before it was decided (octopus/execution/window.py).
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
   auction expires at its expiry.
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
 
 CENT = Decimal("0.01")
 PRICE_STEP = Decimal("0.000001")
+INSTANT = timedelta(microseconds=1)
+"""The smallest step of time that the ledger keeps."""
 
 
 @dataclass(frozen=True)
@@ -238,11 +242,17 @@ class PaperBroker:
         for value in self.sessions.between(first, last):
             session: date = value.item()
             for at, order_type in (
-                (self.sessions.open_utc(session), OrderType.MARKET_ON_OPEN),
+                (self._opens(session), OrderType.MARKET_ON_OPEN),
                 (self.sessions.close_utc(session), OrderType.MARKET_ON_CLOSE),
             ):
                 if after < at <= until:
                     yield at, session, order_type
+
+    def _opens(self, session: date) -> datetime:
+        """When a session's opening auction is: after the close before it, so that the one can wait for its bars while
+        the other is settled."""
+        opens = self.sessions.open_utc(session)
+        return opens + INSTANT if opens <= self.sessions.close_utc(self.sessions.previous(session)) else opens
 
     def _open(self, ledger: Ledger, session: date, at: datetime) -> None:
         """Changes of symbol, splits and dividends."""

@@ -75,8 +75,9 @@ class MarketDataSource(Protocol):
         """Sessions ``start`` to ``end``, both inclusive, of ``symbols``.
 
         Args:
-            sessions: calendar of the exchange that stocks and funds trade on. Currency pairs and coins keep calendars
-                of their own (24/5, 24/7): stamped with a stock exchange's close they would be known before they were.
+            sessions: the universe's clock, and the calendar of the exchange that stocks and funds trade on. Currency
+                pairs and coins keep calendars of their own (24/5, 24/7): stamped with a stock exchange's close they
+                would be known before they were. An instrument's ``exchange`` says which one its bars keep.
         """
         ...
 

@@ -35,7 +35,8 @@ instrument with several times of membership has a line for each:
 | column | | meaning |
 |---|---|---|
 | instrument | required | |
-| name, exchange, currency, asset_class, price_basis, lot_size, tick_size | optional columns | as in the schema |
+| name, exchange, currency, asset_class, price_basis, lot_size, tick_size | optional columns | as in the schema; the \
+exchange's calendar (24/7 for a coin beside shares) says which days are sessions, and is the universe's where empty |
 | member_from, member_to | optional columns | first and last session in the universe; open where empty |
 | delisted | optional column | last session; ends the membership and makes an action |
 | delisting_value | with delisted | last cash received for one share; 0 where it became worthless |
@@ -52,9 +53,9 @@ from pathlib import Path
 import polars as pl
 
 from octopus.core.rejects import Reject, json_payload
-from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.core.sessions import FIRST_SESSION, Calendars, Sessions
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA, UTC_INSTANT
-from octopus.market_data.settle import settle_actions, settle_bars
+from octopus.market_data.settle import settle_actions_by, settle_bars_by
 from octopus.market_data.stamps import undated_listing
 from octopus.market_data.validate import validate_instruments
 from resources.sources.base import MarketData
@@ -135,10 +136,11 @@ class FileMarketData:
         held = bars["instrument"].unique().to_list()
         wanted = sorted(set(symbols) or set(held))
         rejects += [_absent("bars", symbol, self._bars) for symbol in wanted if symbol not in held]
-        settled = settle_bars([self._of(bars, wanted)], first, end, sessions, self._now())
         listed, delistings, bad_instruments = self._listed(wanted, sessions, digest)
+        calendars = Calendars(sessions, dict(listed.select("instrument", "exchange").iter_rows()))
+        settled = settle_bars_by([self._of(bars, wanted)], first, end, calendars, self._now())
         acts, bad_actions = self._acts(wanted, digest)
-        actions, refused = settle_actions([acts, delistings], first, end, sessions)
+        actions, refused = settle_actions_by([acts, delistings], first, end, calendars)
         return MarketData(
             instruments=listed,
             bars=settled.bars,

@@ -27,10 +27,10 @@ import polars as pl
 
 from octopus.core.errors import SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
-from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.core.sessions import FIRST_SESSION, Calendars, Sessions
 from octopus.core.types import DateArray, FloatArray
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
-from octopus.market_data.settle import settle_actions, settle_bars
+from octopus.market_data.settle import settle_actions_by, settle_bars_by
 from octopus.market_data.splits import later_split_factor
 from resources.sources.base import MarketData, rebased
 from resources.sources.http import Access
@@ -62,6 +62,10 @@ ASSET_CLASS_OF: Mapping[str, str] = {
     "CURRENCY": "fx",
 }
 """Yahoo's kinds of instruments by ours; another kind is stored as Yahoo sends it, in lower case."""
+
+CALENDAR_OF: Mapping[str, str] = {"crypto": "24/7", "fx": "24/5"}
+"""What trades on no exchange, by asset class: coins on UTC days. Yahoo's day of a currency pair is London's, over
+by the end of the UTC day that it is taken for."""
 
 _META_FIELDS = ("longName", "shortName", "exchangeName", "currency", "instrumentType", "firstTradeDate")
 
@@ -106,11 +110,13 @@ class YahooMarketData:
                 else:
                     answers.append(answer)
         bars = [printed_bars(answer.symbol, answer.history) for answer in answers]
-        settled = settle_bars(bars, first, end, sessions, self._now())
+        instruments = _instruments(answers)
+        calendars = Calendars(sessions, dict(instruments.select("instrument", "exchange").iter_rows()))
+        settled = settle_bars_by(bars, first, end, calendars, self._now())
         acts = [printed_actions(answer.symbol, answer.history) for answer in answers]
-        actions, bad_actions = settle_actions(acts, first, end, sessions)
+        actions, bad_actions = settle_actions_by(acts, first, end, calendars)
         return MarketData(
-            instruments=_instruments(answers),
+            instruments=instruments,
             bars=settled.bars,
             actions=actions,
             rejects=rejects + settled.rejects + bad_actions,
@@ -211,14 +217,15 @@ def _instrument(answer: _Answer) -> dict[str, object]:
     # yfinance makes a timestamp of it; Yahoo omits it for some funds, which are then known from their first bar.
     listed = pd.Timestamp(first_trade or answer.history.index[0]).tz_convert("UTC")
     code, kind = str(meta.get("exchangeName", "")), str(meta.get("instrumentType", ""))
+    asset_class = ASSET_CLASS_OF.get(kind, kind.lower())
     return {
         "source": NAME,
         "instrument": answer.symbol,
         "ts": listed.to_pydatetime(),
         "name": meta.get("longName") or meta.get("shortName"),
-        "exchange": EXCHANGES.get(code, code),
+        "exchange": CALENDAR_OF.get(asset_class, EXCHANGES.get(code, code)),
         "currency": str(meta.get("currency", "")),
-        "asset_class": ASSET_CLASS_OF.get(kind, kind.lower()),
+        "asset_class": asset_class,
         "price_basis": "raw",
         "lot_size": 1.0,
         "tick_size": None,

@@ -2,6 +2,9 @@
 
 Belongs here: the answer to `PriceFeed` from raw.bars, raw.corporate_actions and the universe. Does not: research's
 panels (store.py).
+
+Sessions are the clock's. An instrument with a calendar of its own is at each of them what the panel says it is
+(octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Calendars, Sessions
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
 from octopus.market_data.adjust import PATIENCE_DAYS
+from octopus.market_data.clock import last_on_clock, on_clock, place_on_clock
 from resources.price_feed import Bar
 from resources.warehouse.store import Warehouse
 
@@ -27,15 +31,19 @@ class WarehousePrices:
     """`PriceFeed` over one source's bars, each in its latest version.
 
     Attributes:
-        warehouse: in a role that may read raw and the marts. source: whose bars. sessions: of its exchange.
+        warehouse: in a role that may read raw and the marts. source: whose bars. clock: whose sessions are asked for.
     """
 
     warehouse: Warehouse
     source: str
-    sessions: Sessions
+    clock: Sessions
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         """The bar of ``session``; None where there is none."""
+        own = self._calendars().of(instrument)
+        return self._bar(instrument, session) if own == self.clock else self._bar_on_clock(instrument, session, own)
+
+    def _bar(self, instrument: str, session: date) -> Bar | None:
         rows = self.warehouse.rows(
             """
             select open, close from raw.bars
@@ -48,12 +56,50 @@ class WarehousePrices:
         opening = rows[0]["open"]
         return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
 
-    def last_session(self) -> date | None:
-        """The latest session of which any bar is stored; None before the first."""
-        latest: date | None = self.warehouse.scalar(
-            "select max(session) from raw.bars where source = %s", [self.source]
+    def _bar_on_clock(self, instrument: str, session: date, own: Sessions) -> Bar | None:
+        last = last_on_clock(session, own, self.clock)
+        first = own.next(last_on_clock(self.clock.previous(session), own, self.clock))
+        bars = self.warehouse.read(
+            """
+            select distinct on (session) instrument, session, open, high, low, close, volume, 1::float8 as split_ratio,
+                0::float8 as dividend
+            from raw.bars where source = $1 and instrument = $2 and session between $3 and $4
+            order by session, batch_id desc
+            """,
+            [self.source, instrument, first, last],
         )
-        return latest
+        rows = on_clock(bars, self._calendars(), session).to_dicts()
+        if not rows:
+            return None
+        opening = rows[0]["open"]
+        return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
+
+    def _calendars(self) -> Calendars:
+        return self.warehouse.calendars(self.source, self.clock)
+
+    def last_session(self) -> date | None:
+        """The latest session of which any bar is stored; None before the first.
+
+        Of instruments that keep the clock, where any does: a coin's Sunday says nothing of Monday's shares.
+        """
+        calendars = self._calendars()
+        elsewhere = calendars.elsewhere()
+        latest: date | None = self.warehouse.scalar(
+            "select max(session) from raw.bars where source = %s and not instrument = any(%s)",
+            [self.source, list(elsewhere)],
+        )
+        if latest is not None or not elsewhere:
+            return latest
+        rows = self.warehouse.rows(
+            "select instrument, max(session) as session from raw.bars where source = %s group by instrument",
+            [self.source],
+        )
+        return max((self._complete(row["session"], elsewhere[row["instrument"]]) for row in rows), default=None)
+
+    def _complete(self, session: date, own: Sessions) -> date:
+        """The clock's latest session whose last bar is no later than ``own``'s ``session``."""
+        place = place_on_clock(session, own, self.clock)
+        return place if last_on_clock(place, own, self.clock) <= session else self.clock.previous(place)
 
     def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
         """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it)."""
@@ -131,9 +177,9 @@ class WarehousePrices:
             if row["priced"] is None:
                 return None
             value = (Decimal(repr(row["value"])) * decimal_price(row["close"])).quantize(QUANTITY_STEP)
-            at = self.sessions.close_utc(row["priced"])
+            at = self._calendars().of(row["detail"]).close_utc(row["priced"])
         elif kind is EntryKind.DELISTING:
-            at = self.sessions.close_utc(row["session"])
+            at = self._calendars().of(row["instrument"]).close_utc(row["session"])
         return CorporateAction(kind, row["instrument"], value, at, row["detail"] or "", row["ts"])
 
     def _change_to(self, instrument: str, named: date) -> dict[str, Any] | None:
@@ -147,7 +193,8 @@ class WarehousePrices:
         )
         return rows[0] if rows else None
 
-    def _last_close(self, instrument: str, first: date, last: date) -> Decimal | None:
+    def _last_close(self, instrument: str, first: date, session: date) -> Decimal | None:
+        last = last_on_clock(session, self._calendars().of(instrument), self.clock)
         close = self.warehouse.scalar(
             """
             select close from raw.bars

@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime
 from typing import Any, LiteralString, cast
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import psycopg
 from psycopg import sql
@@ -24,8 +25,9 @@ from octopus.core.errors import MissingDataError
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.panel import Panel, PriceBasis
 from octopus.core.rejects import Reject
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Calendars, Sessions
 from octopus.core.types import FloatArray
+from octopus.market_data.clock import on_clock
 from octopus.market_data.identifiers import moved_members, moved_spans, of_same_instruments, one_history, spans_as_of
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, Changes, changes
@@ -121,9 +123,11 @@ class Warehouse:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
         A column is an instrument under the ticker that it had by then, through all its renames; whoever had the ticker
-        before has a column of its own (`octopus.market_data.identifiers.moved_spans`).
+        before has a column of its own (`octopus.market_data.identifiers.moved_spans`). One with a calendar of its own
+        has in each row what was complete of it by that session's decision (`octopus.market_data.clock`).
 
         Args:
+            sessions: the clock.
             as_of: only versions known by then are seen; later restatements, listings and texts are not.
             sentiment_model: whose daily sentiment to take; None leaves it empty.
             instruments: only these, through all their renames. since: only sessions from this one on.
@@ -149,6 +153,9 @@ class Warehouse:
                 f"no bar of source {source!r} is known by {as_of.isoformat()} in {safe_address(self.url)}; "
                 "materialise raw/bars and the marts first, or ask for a later day"
             )
+        bars = on_clock(bars, self.calendars(source, sessions, as_of), sessions.last_decided(as_of))
+        if bars.is_empty():
+            raise MissingDataError(f"no bar of source {source!r} belongs to a session of {sessions.exchange} yet")
         bars = one_history(bars, moved)
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
         symbols = tuple(sorted(bars["instrument"].unique()))
@@ -176,6 +183,7 @@ class Warehouse:
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
             spin_off=spin_off,
+            exchange=sessions.exchange,
         )
 
     def moved(self, source: str, as_of: datetime) -> pl.DataFrame:
@@ -188,6 +196,18 @@ class Warehouse:
             [source],
         )
         return moved_spans(spans_as_of(rows, as_of))
+
+    def calendars(self, source: str, clock: Sessions, as_of: datetime | None = None) -> Calendars:
+        """The calendar of each instrument of ``source``, by its latest description, beside the universe's clock."""
+        rows = self.rows(
+            """
+            select distinct on (instrument) instrument, exchange from raw.instruments
+            where source = %s and (%s::timestamptz is null or known_at <= %s)
+            order by instrument, ts desc, batch_id desc
+            """,
+            [source, as_of, as_of],
+        )
+        return Calendars(clock, {row["instrument"]: row["exchange"] for row in rows})
 
     def sentiment_model(self, family: str) -> str | None:
         """Full name of the model of ``family`` that scored last; None before the first score."""
@@ -226,12 +246,22 @@ class Warehouse:
             return np.full(grid.shape, np.nan)
         scores = self.read(
             """
-            select instrument, session, decayed_score_clean as score from marts.daily_sentiment
-            where model = $1 and session <= $2 and known_from <= $3
+            select instrument, session, decayed_score_clean as score, known_from from marts.daily_sentiment
+            where model = $1 and known_from <= $2
             """,
-            [model, sessions.last_decided(as_of), as_of],
+            [model, as_of],
         )
-        return grid.scatter(one_history(scores.filter(pl.col("score").is_not_null()), moved), "score")
+        if scores.is_empty():
+            return np.full(grid.shape, np.nan)
+        # Known at the decision of the instrument's own session: the same one of the clock, or the first to come.
+        places = sessions.session_of(pd.DatetimeIndex(scores["known_from"].to_pandas()))
+        placed = (
+            scores.with_columns(session=pl.Series(places.astype("datetime64[D]")).cast(pl.Date))
+            .filter(pl.col("score").is_not_null() & (pl.col("session") <= sessions.last_decided(as_of)))
+            .sort("known_from")
+            .unique(["instrument", "session"], keep="last", maintain_order=True)
+        )
+        return grid.scatter(one_history(placed, moved), "score")
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -152,7 +152,8 @@ def decide(
     if decision == "take_back":
         found = taken_back(case, _in_force(warehouse, source, case), bars, actions, by=by, reason=reason, now=now)
     else:
-        found = personal_verdict(case, decision, bars, actions, sessions, by=by, reason=reason, now=now)
+        calendars = warehouse.calendars(source, sessions)
+        found = personal_verdict(case, decision, bars, actions, calendars, by=by, reason=reason, now=now)
     return source, *store(warehouse, found, source)
 
 

@@ -277,7 +277,7 @@ def test_sizing_is_the_plan_of_the_daily_run(
         exact[names.index(order.instrument)] = float(order.signed_quantity)
     equity = float(snapshot.equity)
     panel = make_panel(prices[None, :])
-    rules = rules_of(Sizing.of(config), costs, CLOSE)
+    rules = rules_of(Sizing.of(config), costs, CLOSE, 252)
     account = kernel.new_account(count, cash)
     account.held[:], account.money[1] = held, equity
     kernel.plan(0, targets, market_of(panel, CLOSE, "close", None), rules, account)

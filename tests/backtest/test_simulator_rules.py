@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.metrics import measure
 from octopus.backtest.simulator import BacktestResult, simulate, simulate_targets
 from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
@@ -145,3 +146,37 @@ def test_borrow_financing_and_interest_accrue_on_the_close_before():
 def test_a_rule_without_its_data_is_refused_by_name(asked):
     with pytest.raises(MissingDataError, match=next(iter(asked)).split("_")[0]):
         simulate(make_panel(np.full((3, 1), 10.0)), always(0.5), config(**asked), ANY, FREE)
+
+
+def test_where_trading_never_ends_orders_fill_at_the_close_although_there_are_opens():
+    """The open of t+1 is half an hour before t is decided: filling there would know the future's past."""
+    panel = with_volume(random_panel(3, 60, 2), 3)
+    coins = replace(panel, exchange="24/7")
+    decided = config(execution="open")
+    ours = simulate(coins, always(0.5, 0.5), decided, ANY, FREE)
+    assert ours.execution == "close"
+    assert simulate(panel, always(0.5, 0.5), decided, ANY, FREE).execution == "open"
+    rows = np.searchsorted(coins.sessions, ours.trades.session)
+    assert np.array_equal(ours.trades.reference_price, coins.close[rows, ours.trades.instrument])
+    limited = simulate(coins, always(0.5, 0.5), config(execution="open", limit_bps=0), ANY, FREE)
+    later = replace(coins, open=coins.open * 0.5)
+    again = simulate(later, always(0.5, 0.5), config(execution="open", limit_bps=0), ANY, FREE)
+    assert np.array_equal(limited.equity, again.equity), "no limit order gains by an open before its decision"
+
+
+def test_a_year_has_the_sessions_of_its_calendar():
+    shares = random_panel(5, 200, 2)
+    coins = replace(shares, exchange="24/7")
+    rates = config(interest_bps_year=100)
+    one, other = (simulate(panel, always(0.0, 0.0), rates, ANY, FREE) for panel in (shares, coins))
+    assert (one.sessions_per_year, other.sessions_per_year) == (252, 365)
+    assert one.interest[1] == pytest.approx(1000 * 0.01 / 252)
+    assert other.interest[1] == pytest.approx(1000 * 0.01 / 365)
+    held = [simulate(panel, always(0.5, 0.5), config(), ANY, FREE) for panel in (shares, coins)]
+    by_252, by_365 = (measure(result, result) for result in held)
+    assert by_365.strategy.sharpe / by_252.strategy.sharpe == pytest.approx((365 / 252) ** 0.5)
+    assert by_365.strategy.volatility / by_252.strategy.volatility == pytest.approx((365 / 252) ** 0.5)
+    assert by_365.turnover_annual / by_252.turnover_annual == pytest.approx(365 / 252)
+    grown = 1 + by_252.strategy.total_return
+    assert by_365.strategy.cagr == pytest.approx(grown ** (365 / 199) - 1)
+    assert by_365.sharpe_low / by_252.sharpe_low == pytest.approx((365 / 252) ** 0.5)

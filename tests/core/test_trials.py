@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -93,3 +93,15 @@ def test_without_a_return_nothing_is_said():
     assert (empty.raw, empty.clustered) == (1, 1)
     assert np.isnan(empty.deflated_sharpe)
     assert np.isnan(empty.pbo)
+
+
+def test_trials_on_weekends_are_aligned_by_days_and_others_by_weekdays():
+    """Friday to Monday: three days of coins, one of shares."""
+    friday, monday = date(2022, 12, 23), date(2022, 12, 26)
+    coins = [
+        trial(name, noise(1)[0][:100], first_session=end - timedelta(days=100), last_session=end)
+        for name, end in (("early", friday), ("late", monday))
+    ]
+    assert aligned(coins).shape == (2, 103)
+    shares = [replace(one, returns=one.returns[:60]) for one in coins]
+    assert aligned(shares).shape == (2, 61)

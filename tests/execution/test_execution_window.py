@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octopus.core.errors import MissingDataError
 from octopus.core.orders import OrderType
 from octopus.core.sessions import Sessions
-from octopus.execution.window import execution_window, send_by
+from octopus.execution.window import auction, execution_window, send_by
 
 SESSIONS = Sessions("XNYS")
 DAYS = SESSIONS.between(date(2000, 1, 3), date(2025, 12, 31))
@@ -33,6 +34,23 @@ def test_at_the_open_over_a_weekend() -> None:
     assert window.session == date(2022, 7, 5)
     assert window.expires_at == datetime(2022, 7, 5, 13, 30, tzinfo=UTC)
     assert window.expires_at - window.not_before == timedelta(hours=1)
+
+
+def test_where_trading_never_ends_a_decision_executes_at_the_close_of_the_day_that_has_begun() -> None:
+    coins, friday = Sessions("24/7"), date(2022, 12, 23)
+    order_type = auction(coins, has_opens=True)
+    assert order_type is OrderType.MARKET_ON_CLOSE
+    window = execution_window(coins, friday, order_type)
+    assert window.session == date(2022, 12, 24)
+    assert window.not_before == coins.decision_utc(friday) == datetime(2022, 12, 24, 0, 30, tzinfo=UTC)
+    assert window.expires_at == datetime(2022, 12, 25, tzinfo=UTC)
+    with pytest.raises(MissingDataError, match=r"24/7 opens 2022-12-24 at .* before 2022-12-23 is decided"):
+        execution_window(coins, friday, OrderType.MARKET_ON_OPEN)
+
+
+def test_an_opening_auction_is_used_where_it_is_recorded_and_comes_after_the_decision() -> None:
+    assert auction(SESSIONS, has_opens=True) is OrderType.MARKET_ON_OPEN
+    assert auction(SESSIONS, has_opens=False) is OrderType.MARKET_ON_CLOSE
 
 
 @pytest.mark.parametrize("order_type", list(OrderType))

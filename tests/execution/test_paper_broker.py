@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from octopus.core.costs import CostModel
 from octopus.core.orders import OrderType, Side
+from octopus.core.sessions import Sessions
 from octopus.execution.book import CorporateAction, EntryKind, cash_of, positions_of
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import OrderState
@@ -363,3 +364,32 @@ def test_an_account_opened_before_any_session_is_refused_clearly(database_url: s
     assert early.snapshot().cash == D(100_000)
     with pytest.raises(Exception, match="calendar"):
         early.snapshot(["AAA"])
+
+
+def test_where_trading_never_ends_a_close_is_booked_and_the_open_of_that_instant_waits(database_url: str) -> None:
+    """A token split on Saturday's open, the very instant of Friday's close, with the bars a quarter of an hour late."""
+    coins = Sessions("24/7")
+    friday, saturday, sunday = date(2022, 12, 23), date(2022, 12, 24), date(2022, 12, 25)
+    midnight = coins.close_utc(friday)
+    feed = TableFeed({("BTC", date(2022, 12, 22)): Bar(D(100), D(100))})
+    clock = ManualClock(coins.decision_utc(date(2022, 12, 22)))
+    broker = replace(paper(database_url, "acct", clock, feed, data_patience=timedelta(days=3)), sessions=coins)
+    broker.submit("early", "BTC", Side.BUY, D(10), MOC, midnight)
+    clock.wait_until(coins.decision_utc(friday))
+    assert state(broker, "early") == ("accepted", D(0)), "Friday's bar is not in yet"
+    feed.bars["BTC", friday] = Bar(D(100), D(110))
+    feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "BTC", D(2), midnight))
+    (fill,) = broker.fills()
+    assert (fill.price, fill.at) == (D(110), midnight)
+    assert broker.snapshot().positions == {"BTC": D(10)}
+    with pytest.raises(OrderRejectedError, match="no market_on_open auction"):
+        broker.submit("o", "BTC", Side.BUY, D(1), MOO, midnight)
+    feed.bars["BTC", saturday] = Bar(D(55), D(56))
+    clock.wait_until(coins.decision_utc(saturday))
+    assert broker.snapshot().positions == {"BTC": D(20)}, "the split is not lost between the two"
+    assert broker.snapshot().prices["BTC"] == D(56)
+    broker.submit("late", "BTC", Side.SELL, D(20), MOC, coins.close_utc(sunday))
+    feed.bars["BTC", sunday] = Bar(D(56), D(57))
+    clock.wait_until(coins.decision_utc(sunday))
+    assert [(f.quantity, f.price, f.at) for f in broker.fills()][1:] == [(D(20), D(57), coins.close_utc(sunday))]
+    assert broker.snapshot().positions == {}

@@ -97,15 +97,17 @@ def test_nothing_settles_to_empty_frames():
 
 
 @pytest.mark.parametrize("exchange", ["XNYS", "24/7", "24/5"])
-def test_only_the_session_that_is_not_published_yet_is_left_out(exchange):
+def test_only_what_is_not_published_yet_is_left_out(exchange):
+    """In the first quarter of an hour of a coin's day that is two days: yesterday's bar and today's running price."""
     sessions = Sessions(exchange)
-    days = [date(2022, 12, 27), date(2022, 12, 28), date(2022, 12, 29)]
+    days = [date(2022, 12, 27), date(2022, 12, 28), date(2022, 12, 29), date(2022, 12, 30)]
     published = sessions.close_utc(days[1]) + timedelta(minutes=15)
     frame = pl.DataFrame({"session": [*days, None]})
     kept = [
         finished(frame, sessions, published + timedelta(microseconds=late))["session"].to_list() for late in (-1, 0)
     ]
-    assert kept == [[days[0], days[2], None], [days[0], days[1], None]]
+    early = [days[0], days[3], None] if sessions.continuous else [days[0], *days[2:], None]
+    assert kept == [early, [days[0], days[1], days[3], None]]
 
 
 def test_an_undated_instrument_begins_with_its_calendar():

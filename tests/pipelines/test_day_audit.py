@@ -27,7 +27,8 @@ MARTS = """
     create schema marts;
     create view marts.prices as
         select distinct on (source, instrument, session) source, instrument, session, open, high, low, close, volume,
-            1.0::float8 as split_ratio, 0.0::float8 as dividend, 0.0::float8 as spin_off, 'raw'::text as price_basis, known_at as known_from,
+            1.0::float8 as split_ratio, 0.0::float8 as dividend, 0.0::float8 as spin_off,
+            'raw'::text as price_basis, known_at as known_from,
             null::timestamptz as known_to, batch_id
         from raw.bars order by source, instrument, session, batch_id desc;
     create view marts.universe as

@@ -183,3 +183,33 @@ def test_the_one_run_of_a_range_asks_for_exactly_its_sessions(
         "select session::text as session, count(*) as n from raw.bars group by 1 order by 1"
     )
     assert stored == [{"session": day, "n": len(settings.symbols)} for day in week]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "cron", "hour"),
+    [("XNYS", "0 17 * * 1-5", 17), ("24/7", "0 1 * * *", 1), ("24/5", "0 1 * * 2-6", 1), ("XLON", "30 17 * * 1-5", 17)],
+)
+def test_each_clock_has_its_hour_and_every_session_its_run(exchange: str, cron: str, hour: int) -> None:
+    """Over both changes of summer time, holidays and weekends; partitions exist when they are asked for."""
+    from assets.partitions import partitions_of
+    from octopus_pipelines.schedules import after_close, due_session
+
+    clock = Sessions(exchange)
+    assert after_close(clock) == cron
+    first, last = date(2024, 2, 26), date(2025, 1, 10)
+    start = datetime.combine(first, time(), ZoneInfo(clock.timezone)).timestamp()
+    end = datetime.combine(last, time(), ZoneInfo(clock.timezone))
+    found = takewhile(
+        lambda tick: tick < end, schedule_execution_time_iterator(start, cron, clock.timezone, ascending=True)
+    )
+    runs = {tick: session for tick in found if (session := due_session(clock, tick)) is not None}
+    sessions = list(runs.values())
+    assert sessions == [day.item() for day in clock.between(sessions[0], sessions[-1])]
+    assert (first - sessions[0]).days in (0, 1, 3)
+    partitions = partitions_of(clock)
+    for tick, session in (next(iter(runs.items())), list(runs.items())[-1]):
+        assert clock.last_decided(tick) == session
+        assert tick.astimezone(ZoneInfo(clock.timezone)).hour == hour
+        assert str(session) in partitions.get_partition_keys(current_time=tick)
+    in_2024 = [key for key in partitions.get_partition_keys(current_time=end) if key.startswith("2024")]
+    assert in_2024 == [str(day) for day in clock.between(date(2024, 1, 1), date(2024, 12, 31))]

@@ -240,3 +240,35 @@ def test_recorded_stocks_with_their_defects(test_data, tmp_path):
     assert missing == [("PTR", "2016-06-29"), ("REX", "2016-06-29"), ("SNP", "2016-06-29")]
     assert data.bars.height + len([reject for reject in data.rejects if reject.table == "bars"]) == recorded.height
     assert data.adjusted.height == data.bars.height
+
+
+def test_each_instrument_keeps_the_calendar_of_its_exchange(write):
+    """A Saturday is a session of a coin, known after its own midnight; of a share it is an error to be told."""
+    bars = write(
+        "instrument,session,open,high,low,close,volume\n"
+        "BTC,2022-12-23,,,,100,1\nBTC,2022-12-24,,,,101,1\nBTC,2022-12-25,,,,102,1\nEURUSD,2022-12-26,,,,1.06,\n"
+        "EURUSD,2022-12-25,,,,1.06,\nKO,2022-12-23,,,,60,1\nKO,2022-12-24,,,,60,1\n"
+    )
+    instruments = write(
+        "instrument,exchange,asset_class\nBTC,24/7,crypto\nEURUSD,24/5,fx\nKO,,equity\n", "instruments.csv"
+    )
+    actions = write("instrument,session,kind,value\nBTC,2022-12-24,split,10\nKO,2022-12-24,split,2\n", "actions.csv")
+    data = source(bars, actions, instruments).fetch(["BTC", "EURUSD", "KO"], START, END, XNYS)
+    assert data.bars.select("instrument", "session", "ts").rows() == [
+        ("BTC", date(2022, 12, 23), datetime(2022, 12, 24, tzinfo=UTC)),
+        ("BTC", date(2022, 12, 24), datetime(2022, 12, 25, tzinfo=UTC)),
+        ("BTC", date(2022, 12, 25), datetime(2022, 12, 26, tzinfo=UTC)),
+        ("EURUSD", date(2022, 12, 26), datetime(2022, 12, 27, tzinfo=UTC)),
+        ("KO", date(2022, 12, 23), datetime(2022, 12, 23, 21, tzinfo=UTC)),
+    ]
+    assert data.actions.select("instrument", "ts").rows() == [("BTC", datetime(2022, 12, 24, tzinfo=UTC))]
+    assert sorted(
+        (reject.table, reject.instrument, reject.reason.split(":")[-1].strip()) for reject in data.rejects
+    ) == [
+        ("bars", "EURUSD", "the session date 2022-12-25 is not a session of 24/5"),
+        ("bars", "KO", "the session date 2022-12-24 is not a session of XNYS"),
+        ("corporate_actions", "KO", "the ex-date 2022-12-24 is not a session of XNYS"),
+    ]
+    assert dict(data.instruments.select("instrument", "exchange").iter_rows()) == {
+        "BTC": "24/7", "EURUSD": "24/5", "KO": "XNYS",
+    }  # fmt: skip

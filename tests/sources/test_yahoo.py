@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +242,29 @@ def test_one_refusal_is_met_with_a_fresh_cookie(vendor, yahoo, recorded):
     vendor.answer("chart/MSFT", {"finance": {"error": {"code": "Unauthorized"}}}, status=401, once=True)
     vendor.answer("chart/MSFT", recorded(MSFT))
     assert yahoo.fetch(["MSFT"], START, END, XNYS).bars.height == 252
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind", "code", "zone", "exchange", "weekend"),
+    [
+        ("BTC-USD", "CRYPTOCURRENCY", "CCC", "UTC", "24/7", True),
+        ("EURUSD=X", "CURRENCY", "CCY", "Europe/London", "24/5", False),
+    ],
+)
+def test_coins_and_pairs_keep_their_own_days(vendor, yahoo, symbol, kind, code, zone, exchange, weekend):
+    """Friday to Monday of a winter, stamped as Yahoo does: the beginning of each day in its zone."""
+    days = [datetime(2022, 12, day, tzinfo=UTC) for day in (9, 10, 11, 12) if weekend or day in (9, 12)]
+    stamps = [int(day.timestamp()) for day in days]
+    prices = [100.0 + row for row in range(len(days))]
+    meta = {
+        "currency": "USD", "symbol": symbol, "exchangeName": code, "instrumentType": kind, "firstTradeDate": stamps[0],
+        "exchangeTimezoneName": zone, "validRanges": ["1d"],
+    }  # fmt: skip
+    quote = dict.fromkeys(("open", "high", "low", "close"), prices) | {"volume": [0] * len(days)}
+    result = {"meta": meta, "timestamp": stamps, "indicators": {"quote": [quote]}}
+    vendor.answer(f"chart/{symbol.removesuffix('=X')}", {"chart": {"error": None, "result": [result]}})
+    data = yahoo.fetch([symbol], date(2022, 12, 1), date(2022, 12, 31), XNYS)
+    assert data.rejects == []
+    assert data.bars["session"].to_list() == [day.date() for day in days]
+    assert data.bars["ts"].to_list() == [day + timedelta(days=1) for day in days], "known at the end of its UTC day"
+    assert data.instruments["exchange"].to_list() == [exchange]
