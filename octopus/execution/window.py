@@ -9,7 +9,8 @@ A decision of session T is executed in an auction of session T+1:
 - at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders.
 
 Where trading never ends (24/7), T+1 opens at the instant at which T closes, before T is decided: only its close can
-execute the decision, and the window begins with the decision.
+execute the decision. The window is then the last hour before it, or the process that follows the orders would wait for
+a day, and the gates would judge by yesterday's account.
 
 ``expires_at`` is the auction's instant: an order still unsent then is void, and one still unfilled after it has lapsed.
 """
@@ -26,8 +27,8 @@ from octopus.core.orders import OrderType
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
 
-OPEN_LEAD = timedelta(hours=1)
-"""How long before the open an on-open batch becomes current."""
+LEAD = timedelta(hours=1)
+"""How long before its auction a batch becomes current: one for the open, or one where trading never ends."""
 
 CUTOFF = {OrderType.MARKET_ON_OPEN: timedelta(minutes=2), OrderType.MARKET_ON_CLOSE: timedelta(minutes=10)}
 """Venues take no order for an auction in the last minutes before it."""
@@ -66,13 +67,15 @@ def execution_window(sessions: Sessions, decided: date, order_type: OrderType) -
     session = sessions.next(decided)
     opens, known = sessions.open_utc(session), sessions.decision_utc(decided)
     if order_type is OrderType.MARKET_ON_CLOSE:
-        return ExecutionWindow(session, not_before=max(opens, known), expires_at=sessions.close_utc(session))
+        closes = sessions.close_utc(session)
+        begins = closes - LEAD if sessions.continuous else opens
+        return ExecutionWindow(session, not_before=max(begins, known), expires_at=closes)
     if opens <= known:
         raise MissingDataError(
             f"{sessions.exchange} opens {session} at {opens.isoformat()}, before {decided} is decided at "
             f"{known.isoformat()}: use market_on_close"
         )
-    return ExecutionWindow(session, not_before=max(opens - OPEN_LEAD, known), expires_at=opens)
+    return ExecutionWindow(session, not_before=max(opens - LEAD, known), expires_at=opens)
 
 
 def send_by(expires_at: datetime, order_type: OrderType) -> datetime:

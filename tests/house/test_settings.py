@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from octopus.core.errors import ConfigError
-from resources.settings import ROOT, load_settings
+from resources.settings import ROOT, configured_exchange, load_settings
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def test_what_ships_is_valid(config: Path) -> None:
     ("file", "old", "new", "words"),
     [
         ("universe.yaml", "market_data: sample", "market_data: bloomberg", ["universe.market_data", "bloomberg"]),
+        ("universe.yaml", "\n  exchange: XNYS", "\n  exchange: MOON", ["universe.exchange", "MOON", "XNYS", "24/7"]),
         ("universe.yaml", "mode: paper", "mode: live", ["trading.mode", "live", "paper"]),
         ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
         ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
@@ -88,3 +89,21 @@ def test_a_wrong_variable_is_named_and_no_password_is_told(
     for word in words:
         assert word in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "name"), [("24/7", "24/7"), ("XNAS", "XNYS"), ("XLON", "XLON")])
+def test_the_exchange_is_the_calendars_name_for_settings_and_partitions_alike(
+    config: Path, written: str, name: str
+) -> None:
+    edit(config, "universe.yaml", "\n  exchange: XNYS", f"\n  exchange: {written}")
+    environment = {"OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home")}
+    assert load_settings(environment).sessions.exchange == name
+    assert configured_exchange(environment) == name
+
+
+def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
+    """The run then says what is wrong with it; a location that does not load would show nothing."""
+    (config / "universe.yaml").write_text("universe: [")
+    assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
+    with pytest.raises(ConfigError, match=r"universe\.yaml"):
+        load(config)

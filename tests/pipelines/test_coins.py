@@ -182,7 +182,10 @@ def test_coins_are_decided_every_day_and_fill_at_the_close_of_the_next_over_a_we
         assert (panel.sessions[-1].item(), panel.exchange, panel.clock.per_year) == (session, "24/7", 365)
         for module, asset in PLAN:
             coins.call(module, asset, session)
-        assert isinstance(coins.asked(), dg.RunRequest), "the window begins with the decision"
+        asked = coins.asked()
+        assert isinstance(asked, dg.SkipReason)
+        assert "the window of batch" in str(asked.skip_message)
+        clock.at = DAYS.close_utc(session + timedelta(days=1)) - timedelta(minutes=40)
         coins.execute()
         assert clock.now() == DAYS.close_utc(session + timedelta(days=1)), "followed to the midnight at which it fills"
     fills = house.warehouse.read(
@@ -201,7 +204,7 @@ def test_coins_are_decided_every_day_and_fill_at_the_close_of_the_next_over_a_we
     for row in fills.to_dicts():
         executed = row["session"] + timedelta(days=1)
         assert (row["order_type"], row["state"]) == ("market_on_close", "filled")
-        assert row["not_before"] == DAYS.decision_utc(row["session"])
+        assert row["not_before"] == DAYS.close_utc(executed) - timedelta(hours=1)
         assert row["at"] == row["expires_at"] == DAYS.close_utc(executed)
         assert row["not_before"] < send_by(row["expires_at"], OrderType.MARKET_ON_CLOSE)
         sign = 1 if row["side"] == "buy" else -1
