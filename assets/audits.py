@@ -359,7 +359,7 @@ class _Detect(Protocol):
 
 
 def _by_calendar(detect: _Detect, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars) -> list[Finding]:
-    """Instruments of one calendar are judged together and by it: no bar on a Saturday is a gap of a coin, not of a share."""
+    """Instruments of one calendar are judged together and by it: a Saturday without a bar is a gap of coins only."""
     found: list[Finding] = []
     for own in dict.fromkeys((calendars.clock, *calendars.elsewhere().values())):
         names = [name for name in bars["instrument"].unique().to_list() if calendars.of(name) == own]
