@@ -372,16 +372,7 @@ class OrderStore:
             IllegalTransitionError: the order was sent before.
         """
         with self.connection.transaction():
-            lease = self._row(
-                "select fence, expires_at > clock_timestamp() as valid from execution.leases "
-                "where account = %s for update",
-                [claim.account],
-            )
-            if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
-                raise FencedOutError(
-                    f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                    f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
-                )
+            self._require_fence(claim)
             self._require_current(claim.batch_id, claim.account)
             self._require_unfrozen(claim.account, order_id)
             self.connection.execute(
@@ -397,8 +388,13 @@ class OrderStore:
             self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
 
     def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
-        """Take back the approval of an order that was not sent."""
+        """Take back the approval of an order that was not sent.
+
+        Raises:
+            FencedOutError: a later claim took the account, which may have sent it.
+        """
         with self.connection.transaction():
+            self._require_fence(claim)
             self._add_verdicts(claim, verdicts)
             self.connection.execute(
                 "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
@@ -421,6 +417,12 @@ class OrderStore:
             if reason is None:
                 continue
             with self.connection.transaction():
+                self.connection.execute(
+                    "select from execution.order_intents where intent_id = %s for update", [order.order.intent_id]
+                )
+                # A worker that lost the account without noticing may be sending it at this moment.
+                if self._status(order.client_order_id).state is not OrderState.APPROVED:
+                    continue
                 self.connection.execute(
                     "update execution.order_intents set status = 'void' where intent_id = %s", [order.order.intent_id]
                 )
@@ -720,6 +722,18 @@ class OrderStore:
         )
         return fence
 
+    def _require_fence(self, claim: Claim) -> None:
+        """Inside a transaction, to its end: no later claim took the account, and the lease has not run out."""
+        lease = self._row(
+            "select fence, expires_at > clock_timestamp() as valid from execution.leases where account = %s for update",
+            [claim.account],
+        )
+        if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
+            raise FencedOutError(
+                f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
+                f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
+            )
+
     def _require_current(self, batch_id: str, account: str) -> None:
         """Inside a transaction: trading is not halted (and stays so to its end) and no newer batch is there."""
         self.connection.execute("select from execution.trading_state where account = %s for share", [account])
@@ -800,8 +814,8 @@ class OrderStore:
             )  # fmt: skip
             if approved:
                 self._add_order(claim, order, order_id, now)
-        elif known["status"] == "approved" and not approved:
-            # Approved by an earlier attempt, not sent, and refused by the gates now.
+        elif known["status"] == "approved" and not approved and self._status(order_id).state is OrderState.APPROVED:
+            # Approved by an earlier attempt, not sent to this moment, and refused by the gates now.
             self.connection.execute(
                 "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+
+from power import Power, powered
 
 from octopus.core.costs import CostModel
 from octopus.core.ids import client_order_id, intent_id
@@ -32,10 +34,11 @@ from resources.brokers.base import (
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    OrderRejectedError,
     UncertainOutcomeError,
 )
 from resources.brokers.paper import PaperBroker
-from resources.execution_engine import EngineSettings, ExecutionEngine, Judge, no_failpoint
+from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.price_feed import Bar
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
@@ -48,6 +51,7 @@ EXECUTED = date(2022, 12, 28)
 OPEN, CLOSE = SESSIONS.open_utc(EXECUTED), SESSIONS.close_utc(EXECUTED)
 D = Decimal
 HUNDRED = D(100)
+NAMES = ("AAA", "BBB", "CCC", "DDD")
 
 
 @dataclass
@@ -102,6 +106,13 @@ class TableFeed:
 
 def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:
     return TableFeed({(name, day): Bar(price, price) for name in names for day in days})
+
+
+def auction_feed() -> TableFeed:
+    """Prices of both days; DDD has no bar on the day of execution, so that its orders expire."""
+    bars = {(name, DECIDED): Bar(D(100), D(100)) for name in NAMES}
+    bars |= {(name, EXECUTED): Bar(D(100), D(100 + number)) for number, name in enumerate(NAMES) if name != "DDD"}
+    return TableFeed(bars)
 
 
 def approve_all(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
@@ -173,26 +184,26 @@ class Desk:
     broker: Broker
     anchor: Path | None = None
     judge: Judge = approve_all
-    failpoint: Callable[[str], None] = no_failpoint
     settings: EngineSettings = field(default_factory=EngineSettings)
 
     @contextmanager
-    def engine(self, **changes: object) -> Iterator[ExecutionEngine]:
-        """A new engine over new connections, as a new process would have."""
+    def engine(self, power: Power | None = None, **changes: object) -> Iterator[ExecutionEngine]:
+        """A new engine over new connections, as a new process would have; its effects pass through ``power``."""
         with ExitStack() as stack:
             store = stack.enter_context(OrderStore.opened(self.url))
             engine = ExecutionEngine(
                 store, self.broker, self.clock, self.judge, AuditLog(self.url, self.anchor), self.feed, SESSIONS,
-                self.settings, self.failpoint,
+                self.settings,
             )  # fmt: skip
-            yield replace(engine, **changes)  # type: ignore[arg-type]
+            engine = replace(engine, **changes)  # type: ignore[arg-type]
+            yield engine if power is None else powered(engine, power)
 
     def open(self) -> None:
         with OrderStore.opened(self.url) as store:
             store.open_account(self.account, "test", "opened for a test", self.clock.now())
 
-    def execute(self, batch: Batch, run_id: str = "run", **changes: object):  # type: ignore[no-untyped-def]
-        with self.engine(**changes) as engine:
+    def execute(self, batch: Batch, run_id: str = "run", power: Power | None = None, **changes: object):  # type: ignore[no-untyped-def]
+        with self.engine(power, **changes) as engine:
             return engine.execute_batch(batch.batch_id, run_id)
 
     def states(self, batch: Batch) -> dict[str, str]:
@@ -212,7 +223,11 @@ class VenueBroker:
     """A venue in memory with any guarantee and scripted faults: each submit takes the next fault of ``script``.
 
     Faults: ``ok``; ``lost`` (the order stands, the answer does not come); ``dropped`` (it never arrived, and we cannot
-    know); ``down`` (definitely not sent); ``late`` (it stands, is found only after a while).
+    know); ``down`` (definitely not sent); ``late`` (it stands, is found only after a while);
+    ``refused`` (this send is, whatever became of an earlier one).
+
+    Attributes:
+        refuses_late: instruments whose orders are accepted, and rejected in the auction.
     """
 
     account_name: str
@@ -230,6 +245,7 @@ class VenueBroker:
     fills_at: datetime | None = None
     cash: Decimal = 10_000 * HUNDRED
     deaf: int = 0
+    refuses_late: set[str] = field(default_factory=set)
     fills_late: int = 0
     name: str = "venue"
 
@@ -255,6 +271,8 @@ class VenueBroker:
         if fault == "down":
             raise BrokerUnavailableError("venue: connection refused")
         self.arrived.append(client_order_id)
+        if fault == "refused":
+            raise OrderRejectedError("venue: insufficient buying power")
         if fault != "dropped":
             standing = self.orders.setdefault(client_order_id, [])
             if not standing or self.guarantee is not Guarantee.IDEMPOTENT_KEY:
@@ -282,7 +300,9 @@ class VenueBroker:
         """Execute what stands, as an auction would, and cancel orders for a multiple of five shares."""
         for standing in list(self.orders.values()):
             for number, order in enumerate(standing):
-                if order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
+                if order.state is OrderState.ACCEPTED and order.instrument in self.refuses_late:
+                    self._end(order, OrderState.REJECTED, D(0))
+                elif order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
                     self._end(order, OrderState.CANCELLED, D(0))
                 elif order.state is OrderState.ACCEPTED:
                     kept = self.guarantee is not Guarantee.NOTHING or order.client_order_id in self.acknowledged

@@ -24,6 +24,7 @@ from execution_support import (
     rows,
     store_plan,
 )
+from power import whenever
 
 from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
@@ -264,12 +265,11 @@ def test_a_stale_snapshot_is_refused(database_url: str) -> None:
 
 
 def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
-    def slow(name: str) -> None:
-        if name == "after_result_commit":
-            desk.clock.at += timedelta(minutes=3)
+    def slow() -> None:
+        desk.clock.at += timedelta(minutes=3)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    with desk.engine(failpoint=slow) as engine:
+    with desk.engine(whenever("record: committed", slow)) as engine:
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
     assert len(placed.sent) == 2
@@ -292,13 +292,12 @@ def test_an_account_that_was_never_opened_or_is_halted_is_refused(desk: Desk) ->
 
 
 def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it(desk: Desk) -> None:
-    def halt_after_first(name: str) -> None:
-        if name == "after_result_commit":
-            with OrderStore.opened(desk.url) as other:
-                other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
+    def halt() -> None:
+        with OrderStore.opened(desk.url) as other:
+            other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    with desk.engine(failpoint=halt_after_first) as engine:
+    with desk.engine(whenever("record: committed", halt)) as engine:
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
     assert len(placed.sent) == 1
@@ -419,6 +418,38 @@ def test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send(desk: Desk) 
     assert desk.states(batch) == rows_before == dict.fromkeys(NAMES, "approved")
 
 
+def test_a_worker_that_was_overtaken_takes_no_approval_back(desk: Desk) -> None:
+    """It lost the account's lock without noticing; what it would deny or void, the later one may be sending."""
+    batch = store_plan(desk.url, "acct", BUYS)
+    first_id = order_ids(batch)[0]
+    with desk.engine() as old, desk.engine() as new:
+        claim = old.prepare(batch.batch_id, "old")
+        stored = old.store.batch(batch.batch_id)
+        newer = new.prepare(batch.batch_id, "new")
+        new.store.begin_send(newer, first_id, Event.SEND, NOON)
+        with pytest.raises(FencedOutError):
+            old.store.deny(claim, batch.orders[0], [], NOON)
+        # Claiming anew, with a judgement of before that first order was sent.
+        old.store.claim(stored, batch.orders, Decision((), ()), desk.broker.snapshot(), "old-2", NOON)
+    assert sorted(desk.states(batch).values()) == ["cancelled", "cancelled", "submitting"]
+    assert rows(desk.url, "select status, count(*) from execution.order_intents group by 1 order by 1") == [
+        ("approved", 1),
+        ("denied", 2),
+    ]
+
+
+def test_nothing_is_voided_while_it_is_being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as sender, desk.engine() as other:
+        claim = sender.prepare(batch.batch_id, "run")
+        seen = other.store.orders("acct", {OrderState.APPROVED})
+        sender.store.begin_send(claim, order_ids(batch)[0], Event.SEND, NOON)
+        monkeypatch.setattr(OrderStore, "orders", lambda *_: seen)
+        assert other.store.void_unsent("acct", CLOSE) == 2
+        monkeypatch.undo()
+    assert sorted(desk.states(batch).values()) == ["expired", "expired", "submitting"]
+
+
 def test_an_order_is_never_sent_twice_even_under_a_valid_fence(desk: Desk) -> None:
     batch = store_plan(desk.url, "acct", BUYS)
     with desk.engine() as engine:
@@ -440,6 +471,18 @@ def test_an_idempotent_venue_is_asked_again_and_has_one_order(database_url: str)
     assert desk.states(batch) == dict.fromkeys(NAMES, "accepted")
     assert all(len(standing) == 1 for standing in venue.orders.values())
     assert len(venue.sends) == 6
+
+
+@pytest.mark.parametrize(("first", "state"), [("lost", "accepted"), ("dropped", "unknown")])
+def test_a_second_send_that_is_refused_does_not_hide_the_first(database_url: str, first: str, state: str) -> None:
+    """The first one may have taken the buying power: only the venue's records tell whether it stands."""
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [first, "refused"])
+    batch = store_plan(database_url, "acct", BUYS[:1])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == {"AAA": state}
+    assert len(venue.orders) == (state == "accepted")
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.SEARCHABLE_TAG, Guarantee.NOTHING])
@@ -616,12 +659,11 @@ def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
                 verdicts.append(Verdict("risk", "gross", order.intent_id, Outcome.DENY, "gross limit"))
         return (GateReport("risk", tuple(approved), tuple(verdicts)),)
 
-    def lower(name: str) -> None:
-        if name == "after_result_commit":
-            limit[0] = D(1500)
+    def lower() -> None:
+        limit[0] = D(1500)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    desk.execute(batch, judge=gross, failpoint=lower)
+    desk.execute(batch, "run", whenever("record: committed", lower), judge=gross)
     assert desk.states(batch) == {"AAA": "filled", "BBB": "cancelled", "CCC": "cancelled"}
     assert rows(desk.url, "select instrument from execution.order_intents where status = 'denied' order by 1") == [
         ("BBB",),
