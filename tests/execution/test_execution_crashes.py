@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_proof import Build, Stand, noon, prove, set_up
+from crash_proof import Build, Counts, Stand, count_points, noon, prove, run_seed, set_up
 from execution_support import CLOSE, D, VenueBroker, auction_feed, paper, rows
 
 from resources.brokers.base import Guarantee
@@ -57,8 +57,20 @@ def test_no_order_is_lost_or_doubled_whatever_happens_to_a_worker(
     database_url: str, tmp_path: Path, name: str, seeds: int
 ) -> None:
     counts = prove(database_url, tmp_path / "anchor", STANDS[name], name, range(10_000, 10_000 + seeds))
-    assert counts.events["cut"]
+    assert counts.events.total()
     assert counts.fills
+
+
+@pytest.mark.parametrize("point", ["begin_send: before commit", "begin_send: committed", "submit: before asking",
+                                   "submit: answered", "record: before commit", "record: committed"])  # fmt: skip
+def test_a_worker_that_ends_around_a_send(database_url: str, point: str) -> None:
+    """At a venue that would book a second send as a second order."""
+    rng = random.Random(1)
+    build = STANDS["searchable_tag"]
+    passed = count_points(build(database_url, "sound", None, rng))
+    stand = build(database_url, "around", None, rng)
+    run_seed(stand, rng, len(passed), Counts(), cut=passed.index(point))
+    assert all(count == 1 for count in stand.line.arrived.values())
 
 
 @pytest.mark.slow

@@ -264,6 +264,62 @@ def test_a_stale_snapshot_is_refused(database_url: str) -> None:
     assert venue.sends == []
 
 
+def test_a_snapshot_of_another_account_is_refused(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    venue.account_name = "another"
+    with pytest.raises(BatchRefusedError, match="answered for account 'another'"):
+        desk.execute(store_plan(database_url, "acct", BUYS))
+    assert venue.sends == []
+
+
+def test_a_window_that_closes_between_two_orders_stops_the_rest(desk: Desk) -> None:
+    def slow() -> None:
+        desk.clock.at += timedelta(minutes=3)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.clock.at = CLOSE - timedelta(minutes=12)
+    with desk.engine(whenever("record: committed", slow)) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 1
+    assert "closed at" in placed.stopped
+
+
+def test_a_batch_that_is_superseded_while_it_is_sent_stops(desk: Desk) -> None:
+    def plan_anew() -> None:
+        if len(rows(desk.url, "select 1 from portfolio.batches")) == 1:
+            store_plan(desk.url, "acct", BUYS, name="newer", created_at=NOON)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine(whenever("record: committed", plan_anew)) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 1
+    assert "superseded" in placed.stopped
+
+
+def test_a_frozen_instrument_is_refused_in_the_transaction_that_sends(database_url: str) -> None:
+    """It froze after the gates had looked: an earlier batch's send is found to be uncertain."""
+    desk, _ = venue_desk(database_url, Guarantee.SEARCHABLE_TAG, [])
+    first = store_plan(database_url, "acct", BUYS[:1])
+    second = store_plan(database_url, "acct", BUYS[:1], name="second", created_at=NOON)
+    with desk.engine() as engine:
+        claim = engine.prepare(second.batch_id, "run")
+        with connect(database_url) as connection:
+            connection.execute(
+                "insert into execution.order_intents select 'other', %s, account, session, instrument, side, quantity, "
+                "reference_price, order_type, 'other', status, created_at from execution.order_intents",
+                [first.batch_id],
+            )
+            connection.execute(
+                "insert into execution.orders (client_order_id, intent_id, account, state, fence, updated_at) "
+                "values ('other', 'other', 'acct', 'unknown', 1, %s)",
+                [NOON],
+            )
+        with pytest.raises(BatchRefusedError, match="AAA is frozen"):
+            engine.store.begin_send(claim, order_ids(second)[0], Event.SEND, NOON)
+
+
 def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
     def slow() -> None:
         desk.clock.at += timedelta(minutes=3)
@@ -473,16 +529,21 @@ def test_an_idempotent_venue_is_asked_again_and_has_one_order(database_url: str)
     assert len(venue.sends) == 6
 
 
-@pytest.mark.parametrize(("first", "state"), [("lost", "accepted"), ("dropped", "unknown")])
-def test_a_second_send_that_is_refused_does_not_hide_the_first(database_url: str, first: str, state: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [("lost", "refused", "accepted"), ("dropped", "refused", "unknown"), ("lost", "down", "unknown")],
+)
+def test_a_second_send_that_is_refused_does_not_hide_the_first(
+    database_url: str, first: str, second: str, state: str
+) -> None:
     """The first one may have taken the buying power: only the venue's records tell whether it stands."""
-    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [first, "refused"])
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [first, second])
     batch = store_plan(database_url, "acct", BUYS[:1])
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
         engine.send(batch.batch_id, "run")
     assert desk.states(batch) == {"AAA": state}
-    assert len(venue.orders) == (state == "accepted")
+    assert len(venue.orders) == (first == "lost")
 
 
 @pytest.mark.parametrize("guarantee", [Guarantee.SEARCHABLE_TAG, Guarantee.NOTHING])
@@ -499,6 +560,7 @@ def test_another_venue_is_never_sent_an_order_twice(database_url: str, guarantee
             engine.prepare(batch.batch_id, f"again-{number}")
             engine.send(batch.batch_id, f"again-{number}")
     assert len(venue.sends) == len(set(venue.sends)) == 3
+    assert desk.states(batch) == {"AAA": "unknown", "BBB": "accepted", "CCC": "accepted"}
 
 
 def test_a_searchable_venue_settles_what_it_finds_and_what_can_no_longer_arrive(database_url: str) -> None:
