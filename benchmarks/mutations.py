@@ -437,11 +437,11 @@ MUTATIONS = (
     ),
     # The gates: wherever in their packages the text stands.
     Mutation(
-        "risk: an unknown trading state is active",
+        "risk: a halted account trades",
         "octopus/risk",
-        "    if case.state is None:",
-        "    if case.state == 'nothing':",
-        _RISK_TESTS + "test_missing_data_never_passes",
+        "    if case.state == TradingState.ACTIVE:",
+        "    if case.state != TradingState.REDUCING:",
+        _RISK_TESTS + "test_halted_denies_all_and_reducing_lets_a_sale_of_what_is_held_through",
     ),
     Mutation(
         "risk: a snapshot from after now passes",

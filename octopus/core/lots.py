@@ -6,8 +6,8 @@ for wash sales) both speak. Does not: choosing and closing lots (octopus/executi
 
 One sign for both directions: ``quantity`` is positive for shares held and negative for shares sold short, ``cost`` is
 the cash that opening took (negative where a short sale brought cash in), ``proceeds`` the cash that closing brought
-(negative where covering a short took cash). So the gain is ``proceeds - cost`` either way. Amounts are exact `Decimal`
-in the account's currency, commissions included; nothing is rounded before a report.
+(negative where covering a short took cash). So the gain is ``proceeds - cost`` either way. Amounts are `Decimal` in the
+account's currency, commissions included; where one is divided, the last part takes what rounding leaves.
 """
 
 from __future__ import annotations

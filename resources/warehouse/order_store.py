@@ -297,6 +297,23 @@ class OrderStore:
         rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
         return {row["intent_id"]: row["status"] for row in rows}
 
+    def denied(self, account: str) -> frozenset[str]:
+        """Intents of the account that a gate denied, at last."""
+        rows = self._rows(
+            "select intent_id from execution.order_intents where account = %s and status = 'denied'", [account]
+        )
+        return frozenset(row["intent_id"] for row in rows)
+
+    def mark_when_judged(self, batch_id: str, instrument: str) -> Decimal | None:
+        """The broker's price of the instrument in the snapshot that the batch was last judged with."""
+        price = _scalar(
+            self.connection,
+            "select snapshot -> 'prices' ->> %s from execution.snapshots where batch_id = %s "
+            "order by attempt desc limit 1",
+            [instrument, batch_id],
+        )
+        return None if price is None else Decimal(price)
+
     # -- claiming and sending ----------------------------------------------------------------------------------------
 
     def claim(
@@ -546,6 +563,11 @@ class OrderStore:
             "select * from execution.fills where account = %s and at >= %s order by at, fill_id",
             [account, since or _EPOCH],
         )
+        return tuple(_fill(row) for row in rows)
+
+    def fills_of(self, order_id: str) -> tuple[Fill, ...]:
+        """Fills of one order, oldest first."""
+        rows = self._rows("select * from execution.fills where client_order_id = %s order by at, fill_id", [order_id])
         return tuple(_fill(row) for row in rows)
 
     def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
