@@ -204,12 +204,13 @@ class ExecutionEngine:
             return self._reconcile(account, session)
 
     def cancel_open(self, account: str) -> tuple[str, ...]:
-        """Ask the broker to cancel every working order, for the kill switch; whoever follows the orders records it.
+        """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
 
         Needs no lock: a run that waits for an auction holds it for hours.
         """
         ids = tuple(o.client_order_id for o in self.store.working(account))
         for order_id in ids:
+            self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
             self.broker.cancel(order_id)
         return ids
 
@@ -601,6 +602,7 @@ _ENDS = {
     OrderState.FILLED: Event.ACCEPT,
     OrderState.REJECTED: Event.REJECT,
     OrderState.CANCELLED: Event.CANCEL,
+    OrderState.REPLACED: Event.REPLACE,
     OrderState.EXPIRED: Event.EXPIRE,
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""

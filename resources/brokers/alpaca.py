@@ -54,7 +54,7 @@ _READS = 4
 _ENDED = {
     "filled": OrderState.FILLED,
     "canceled": OrderState.CANCELLED,
-    "replaced": OrderState.CANCELLED,
+    "replaced": OrderState.REPLACED,
     "expired": OrderState.EXPIRED,
     "done_for_day": OrderState.EXPIRED,
     "rejected": OrderState.REJECTED,

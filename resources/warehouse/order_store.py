@@ -464,7 +464,8 @@ class OrderStore:
                 where a.account = %(account)s and a.status = 'claimed' and not exists (
                     select from execution.orders o join execution.order_intents i using (intent_id)
                     where i.batch_id = a.batch_id
-                      and o.state in ('approved', 'submitting', 'unknown', 'accepted', 'partially_filled'))
+                      and o.state in ('approved', 'submitting', 'unknown', 'accepted', 'partially_filled',
+                          'pending_cancel'))
                 returning batch_id, attempt
                 """,
                 {"now": now, "account": account},

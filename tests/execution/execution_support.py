@@ -293,8 +293,9 @@ class VenueBroker:
         return self.orders[client_order_id][0] if known else None
 
     def cancel(self, client_order_id: str) -> None:
-        for standing in self.orders.get(client_order_id, []):
-            self._end(standing, OrderState.CANCELLED, D(0))
+        for order in list(self.orders.get(client_order_id, [])):
+            if order.state is OrderState.ACCEPTED:
+                self._end(order, OrderState.CANCELLED, D(0))
 
     def fill_all(self) -> None:
         """Execute what stands, as an auction would, and cancel orders for a multiple of five shares."""

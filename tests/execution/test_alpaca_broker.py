@@ -132,7 +132,7 @@ def test_an_order_is_found_by_our_id_or_is_not_there(venue):
     [
         ("pending_new", OrderState.ACCEPTED), ("pending_cancel", OrderState.ACCEPTED), ("held", OrderState.ACCEPTED),
         ("expired", OrderState.EXPIRED), ("done_for_day", OrderState.EXPIRED), ("rejected", OrderState.REJECTED),
-        ("replaced", OrderState.CANCELLED), ("filled", OrderState.FILLED),
+        ("replaced", OrderState.REPLACED), ("filled", OrderState.FILLED),
     ],
 )  # fmt: skip
 def test_every_status_of_alpaca_is_a_state_of_ours(venue, status, state):

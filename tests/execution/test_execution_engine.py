@@ -24,7 +24,7 @@ from execution_support import (
     rows,
     store_plan,
 )
-from power import whenever
+from power import Power, PowerCut, whenever
 
 from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
@@ -413,8 +413,41 @@ def test_the_kill_switch_can_cancel_what_works_while_a_run_waits(desk: Desk) -> 
         waiting.send(batch.batch_id, "run")
         with waiting.store.account_lock("acct"):
             assert len(killer.cancel_open("acct")) == 3
+            assert desk.states(batch) == dict.fromkeys(NAMES, "pending_cancel")
         waiting.collect_fills(batch.batch_id)
     assert desk.states(batch) == dict.fromkeys(NAMES, "cancelled")
+
+
+def test_a_kill_switch_that_dies_before_it_asks_leaves_orders_that_still_work(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as sender:
+        sender.prepare(batch.batch_id, "run")
+        sender.send(batch.batch_id, "run")
+    power = Power()
+    power.at = lambda _number, name: power.cut() if name == "cancel: before asking" else None
+    with pytest.raises(PowerCut), desk.engine(power) as killer:
+        killer.cancel_open("acct")
+    assert sorted(desk.states(batch).values()) == ["accepted", "accepted", "pending_cancel"]
+    done = desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert done.breaks == ()
+
+
+def test_an_order_that_a_person_replaced_at_the_venue_ends_and_its_fills_count(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    batch = store_plan(database_url, "acct", BUYS[:1])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        (order_id,) = order_ids(batch)
+        venue.executed.append(Fill("V0-0", order_id, "AAA", Side.BUY, D(4), D(100), D(0), CLOSE))
+        venue.orders[order_id] = [
+            replace(venue.orders[order_id][0], state=OrderState.REPLACED, filled_quantity=D(4), reason="replaced by V9")
+        ]
+        engine.collect_fills(batch.batch_id)
+    assert rows(database_url, "select state, filled_quantity, reason from execution.orders") == [
+        ("replaced", D(4), "replaced by V9")
+    ]
 
 
 # -- two workers -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What executing cost, order by order, and the tax lots of each account with what closing them brought."""
+"""What executing cost, order by order, and the tax lots of each account with what closing them brought; the states of
+orders that are being cancelled or were replaced."""
 
 from alembic import op
 
@@ -11,6 +12,11 @@ depends_on = None
 def upgrade() -> None:
     op.execute(
         """
+        alter table execution.orders drop constraint orders_state_check;
+        alter table execution.orders add constraint orders_state_check check (state in (
+            'approved', 'submitting', 'accepted', 'partially_filled', 'pending_cancel', 'filled', 'rejected',
+            'cancelled', 'replaced', 'expired', 'unknown'));
+
         create table execution.order_costs (
             client_order_id text primary key references execution.orders,
             account text not null,
@@ -73,4 +79,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("drop table execution.realised_gains; drop table execution.tax_lots; drop table execution.order_costs")
+    op.execute(
+        """
+        drop table execution.realised_gains;
+        drop table execution.tax_lots;
+        drop table execution.order_costs;
+        update execution.orders set state = 'cancelled' where state = 'replaced';
+        update execution.orders set state = 'accepted' where state = 'pending_cancel';
+        alter table execution.orders drop constraint orders_state_check;
+        alter table execution.orders add constraint orders_state_check check (state in (
+            'approved', 'submitting', 'accepted', 'partially_filled', 'filled', 'rejected', 'cancelled', 'expired',
+            'unknown'));
+        """
+    )
