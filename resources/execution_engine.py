@@ -378,7 +378,7 @@ class ExecutionEngine:
     def _ask(self, order_id: str, order: PlannedOrder, expires_at: datetime) -> BrokerOrder | BrokerError:
         try:
             return self.broker.submit(
-                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at
+                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
             )
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error

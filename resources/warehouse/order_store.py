@@ -266,7 +266,7 @@ class OrderStore:
         rows = self._rows(
             """
             select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
-                i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type,
+                i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
             from execution.orders o
@@ -829,11 +829,11 @@ class OrderStore:
             self.connection.execute(
                 """
                 insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
-                    reference_price, order_type, client_order_id, status, created_at)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    reference_price, order_type, price, client_order_id, status, created_at)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
-                 order.quantity, order.reference_price, order.order_type.value, order_id, status, now],
+                 order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now],
             )  # fmt: skip
             if approved:
                 self._add_order(claim, order, order_id, now)
@@ -934,6 +934,7 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
         quantity=row["quantity"],
         reference_price=row["reference_price"],
         order_type=OrderType(row["order_type"]),
+        price=row["price"],
     )
 
 

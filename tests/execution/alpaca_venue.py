@@ -146,6 +146,7 @@ class AlpacaVenue:
                 "time_in_force": body["time_in_force"], "asset_class": "us_equity", "replaced_by": None,
                 "submitted_at": f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z", "filled_avg_price": None,
             }  # fmt: skip
+            order |= {name: body.get(name) for name in ("limit_price", "stop_price")}
             return fault, 200, order
 
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:

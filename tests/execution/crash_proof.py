@@ -102,7 +102,7 @@ class Line:
 
     def submit(
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime,
+        expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
         self._connected()
         fault = self.script.pop(0) if self.script else "ok"
@@ -112,7 +112,7 @@ class Line:
         if fault == "timeout_before":
             raise UncertainOutcomeError("line: timed out")
         self.arrived[client_order_id] += 1
-        answer = self.inner.submit(client_order_id, instrument, side, quantity, order_type, expires_at)
+        answer = self.inner.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
         if fault != "ok":
             getattr(self.inner, "acknowledged", set()).discard(client_order_id)
             raise UncertainOutcomeError(f"line: {fault}")

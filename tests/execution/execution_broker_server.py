@@ -64,9 +64,9 @@ class RemoteBroker:
 
     def submit(
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime,
+        expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
-        return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at)  # type: ignore[no-any-return]
+        return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at, price)  # type: ignore[no-any-return]
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         return self._call("order", client_order_id)  # type: ignore[no-any-return]

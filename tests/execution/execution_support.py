@@ -134,12 +134,13 @@ def store_plan(
     judged: bool = True,
     created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
     price: Decimal = HUNDRED,
+    own_price: Decimal | None = None,
 ) -> Batch:
     """Store a plan as the research job leaves it."""
     window = execution_window(SESSIONS, session, order_type)
     batch_id = f"{account}-{name}"
     orders = tuple(
-        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type)
+        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price)
         for instrument, side, quantity in trades
     )
     with connect(url, Role.RESEARCH) as connection:
@@ -149,7 +150,7 @@ def store_plan(
         )
         for order in orders:
             connection.execute(
-                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s)",
+                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s)",
                 [
                     batch_id,
                     order.intent_id,
@@ -158,6 +159,7 @@ def store_plan(
                     order.quantity,
                     order.reference_price,
                     order.order_type.value,
+                    order.price,
                 ],
             )
         if judged:
@@ -264,7 +266,7 @@ class VenueBroker:
 
     def submit(
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime,
+        expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
         fault = self.script.pop(0) if self.script else "ok"
         self.sends.append(client_order_id)

@@ -154,6 +154,14 @@ def test_orders_at_the_open_fill_at_the_open_and_nav_waits_for_the_close(databas
         assert set(engine.update_positions("acct")) == {EXECUTED}
 
 
+def test_a_limit_order_reaches_the_broker_with_its_limit(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS, order_type=OrderType.LIMIT, own_price=D("99.5"))
+    done = desk.execute(batch)
+    assert rows(desk.url, "select distinct order_type, price from paper.orders") == [("limit", D("99.5"))]
+    assert desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    assert done.breaks == ()
+
+
 def test_partial_fills_are_followed_to_their_end(database_url: str) -> None:
     clock, feed = ManualClock(NOON), flat_feed(NAMES)
     behaviour = PaperBehaviour(fill_fraction=D("0.5"), fills_per_order=2, reject=frozenset({"CCC"}))

@@ -1,5 +1,5 @@
 """What executing cost, order by order, and the tax lots of each account with what closing them brought; the states of
-orders that are being cancelled or were replaced."""
+orders that are being cancelled or were replaced, and prices of limit and stop orders."""
 
 from alembic import op
 
@@ -16,6 +16,11 @@ def upgrade() -> None:
         alter table execution.orders add constraint orders_state_check check (state in (
             'approved', 'submitting', 'accepted', 'partially_filled', 'pending_cancel', 'filled', 'rejected',
             'cancelled', 'replaced', 'expired', 'unknown'));
+
+        -- The limit of a limit order, the trigger of a stop order.
+        alter table portfolio.rebalance_plan add column price numeric(28, 8) check (price > 0);
+        alter table execution.order_intents add column price numeric(28, 8) check (price > 0);
+        alter table paper.orders add column price numeric(28, 8);
 
         create table execution.order_costs (
             client_order_id text primary key references execution.orders,
@@ -84,6 +89,9 @@ def downgrade() -> None:
         drop table execution.realised_gains;
         drop table execution.tax_lots;
         drop table execution.order_costs;
+        alter table paper.orders drop column price;
+        alter table execution.order_intents drop column price;
+        alter table portfolio.rebalance_plan drop column price;
         update execution.orders set state = 'cancelled' where state = 'replaced';
         update execution.orders set state = 'accepted' where state = 'pending_cancel';
         alter table execution.orders drop constraint orders_state_check;
