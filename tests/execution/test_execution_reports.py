@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import Decimal
 
+import dagster as dg
 import pytest
-from execution_support import EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, paper, rows, store_plan
+from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, paper, rows, store_plan
 
+from assets import execution as assets
+from assets import keys
 from octopus.core.costs import CostModel
 from octopus.core.orders import GateReport, Outcome, Side, Verdict
 from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.pictures import costs_picture
+from resources.execution_engine import ExecutionEngine
 from resources.price_feed import Bar
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
@@ -85,6 +91,39 @@ def test_lots_and_gains_follow_the_book_through_a_split(desk: Desk) -> None:
         desk.url, "select quantity, proceeds_usd, basis_usd, gain_usd, disposed, settles, long_term "
         "from execution.realised_gains",
     ) == [(D(15), D("899.10"), D("788.2875"), D("110.8125"), LATER, SESSIONS.next(LATER, 2), False)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeskTrading:
+    """What the assets need of `Trading`, over a desk."""
+
+    desk: Desk
+    account: str = "acct"
+
+    def execution_session(self, decided: date) -> date:
+        return SESSIONS.next(decided)
+
+    def engine(self) -> AbstractContextManager[ExecutionEngine]:
+        return self.desk.engine()
+
+
+def test_the_assets_show_costs_lots_and_gains(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(5))]))
+    resources = {"warehouse": Warehouse(desk.url, Role.TRADER), "trading": DeskTrading(desk)}
+    done = dg.materialize(
+        [assets.order_costs, assets.tax_lots, assets.realised_gains], partition_key=DECIDED.isoformat(),
+        resources=resources, instance=dg.DagsterInstance.ephemeral(),
+    )  # fmt: skip
+    assert done.success
+    shown = {
+        key.path[-1]: done.asset_materializations_for_node("__".join(key.path))[0].metadata
+        for key in (keys.ORDER_COSTS, keys.TAX_LOTS, keys.REALISED_GAINS)
+    }
+    assert shown["order_costs"]["orders"].value == 2
+    assert shown["order_costs"]["shortfall_usd"].value == pytest.approx(51.55)
+    assert "data:image/png" in str(shown["order_costs"]["picture"].value)
+    assert (shown["tax_lots"]["lots"].value, shown["realised_gains"]["disposals"].value) == (2, 0)
+    assert shown["tax_lots"]["basis_usd"].value == pytest.approx(1050 + 500 + 1.55)
 
 
 def test_the_picture_is_a_png_with_gains_and_costs() -> None:
