@@ -72,7 +72,7 @@ class ExecutionReports:
     def save_tax_lots(self, account: str) -> int:
         """Store the account's open lots; how many there are."""
         lots = self.lot_book(account).lots
-        frame = pl.DataFrame([_lot_row(account, lot) for lot in lots], schema=_LOT_SCHEMA)
+        frame = pl.DataFrame([_lot_row(account, seq, lot) for seq, lot in enumerate(lots, 1)], schema=_LOT_SCHEMA)
         self.warehouse.replace("execution.tax_lots", {"account": account}, frame)
         return len(lots)
 
@@ -155,11 +155,11 @@ def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def _lot_row(account: str, lot: Lot) -> Mapping[str, Any]:
+def _lot_row(account: str, seq: int, lot: Lot) -> Mapping[str, Any]:
     return {
-        "account": account, "lot_id": lot.lot_id, "instrument": lot.instrument, "quantity": _amount(lot.quantity),
-        "cost_usd": _amount(lot.cost), "wash_sale_usd": _amount(lot.wash_sale), "acquired": lot.acquired,
-        "held_from": lot.held_from,
+        "account": account, "seq": seq, "lot_id": lot.lot_id, "instrument": lot.instrument,
+        "quantity": _amount(lot.quantity), "cost_usd": _amount(lot.cost), "wash_sale_usd": _amount(lot.wash_sale),
+        "acquired": lot.acquired, "held_from": lot.held_from,
     }  # fmt: skip
 
 
@@ -184,8 +184,8 @@ _COST_SCHEMA = dict.fromkeys(
     ("instrument", "side", "quantity", "filled_quantity", "decision_price", "arrival_price", "arrival_source",
      "average_price", "end_price", "delay_usd", "trading_usd", "opportunity_usd", "fees_usd", "shortfall_usd"), _TEXT
 ) | {"shortfall_bps": _FLOAT, "slippage_bps": _FLOAT}  # fmt: skip
-_LOT_SCHEMA = dict.fromkeys(
-    ("account", "lot_id", "instrument", "quantity", "cost_usd", "wash_sale_usd"), _TEXT
+_LOT_SCHEMA = {"account": _TEXT, "seq": pl.Int64} | dict.fromkeys(
+    ("lot_id", "instrument", "quantity", "cost_usd", "wash_sale_usd"), _TEXT
 ) | dict.fromkeys(("acquired", "held_from"), _DAY)  # fmt: skip
 _GAIN_SCHEMA = {"account": _TEXT, "seq": pl.Int64} | dict.fromkeys(
     ("fill_id", "lot_id", "instrument", "quantity", "proceeds_usd", "basis_usd", "disallowed_usd", "gain_usd"), _TEXT

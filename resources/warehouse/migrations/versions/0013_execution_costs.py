@@ -47,14 +47,15 @@ def upgrade() -> None:
 
         create table execution.tax_lots (
             account text not null,
-            lot_id text not null,
+            seq integer not null,                   -- by instrument and acquisition
+            lot_id text not null,                   -- the fill that opened it; more than one where a part was adjusted
             instrument text not null,
             quantity numeric(28, 8) not null,
             cost_usd numeric(28, 8) not null,
             wash_sale_usd numeric(28, 8) not null,
             acquired date not null,
             held_from date not null,
-            primary key (account, lot_id)
+            primary key (account, seq)
         );
 
         create table execution.realised_gains (
