@@ -16,9 +16,11 @@ import polars as pl
 
 from assets import keys, partitions, reporting
 from octopus.core.errors import OctopusError
-from octopus.execution.pictures import nav_picture
+from octopus.execution.pictures import costs_picture, nav_picture
+from resources.execution_engine import ExecutionEngine
 from resources.trading import Trading
 from resources.warehouse import launches
+from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.plans import Plans
 from resources.warehouse.store import Warehouse
 
@@ -191,6 +193,102 @@ def reconciliation(
     yield dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
 
 
+@dg.asset(
+    key=keys.ORDER_COSTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.POSITIONS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def order_costs(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """Implementation shortfall of each order that has ended: delay, trading, opportunity and fees (Perold)."""
+    session = trading.execution_session(partitions.session_of(context))
+    with trading.engine() as engine:
+        measured = _reports(engine, warehouse).save_order_costs(trading.account, session)
+    rows = warehouse.read(_COSTS, [trading.account, session])
+    over_time = warehouse.read(_COSTS_BY_SESSION, [trading.account])
+    shown: dict[str, Any] = {"session": str(session), "orders": measured, "table": reporting.table(rows)}
+    if not rows.is_empty():
+        totals = over_time.filter(pl.col("session") == session)
+        shown |= {
+            "shortfall_usd": float(totals["shortfall_usd"][0]),
+            "shortfall_bps": float(totals["shortfall_bps"][0]),
+        }
+        largest = rows.head(20)
+        parts = {part: largest[f"{part}_bps"].to_list() for part in ("delay", "trading", "opportunity", "fees")}
+        png = costs_picture(
+            largest["instrument"].to_list(), parts, over_time["session"].to_list(), over_time["shortfall_bps"].to_list()
+        )
+        shown["picture"] = reporting.picture(png, "implementation shortfall")
+    return dg.MaterializeResult(metadata=shown)
+
+
+@dg.asset(
+    key=keys.TAX_LOTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.POSITIONS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def tax_lots(warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]) -> dg.MaterializeResult[None]:
+    """Open tax lots of the account as booked to this day, first in, first out, with what they cost."""
+    with trading.engine() as engine:
+        count = _reports(engine, warehouse).save_tax_lots(trading.account)
+    rows = warehouse.read(
+        """
+        select instrument, quantity::float8 as quantity, (cost_usd + wash_sale_usd)::float8 as basis_usd, acquired
+        from execution.tax_lots where account = $1 order by instrument, acquired
+        """,
+        [trading.account],
+    )
+    basis = float(rows["basis_usd"].sum())
+    return dg.MaterializeResult(metadata={"lots": count, "basis_usd": basis, "table": reporting.table(rows)})
+
+
+@dg.asset(
+    key=keys.REALISED_GAINS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.POSITIONS],
+    partitions_def=partitions.SESSIONS, pool=POOL,
+)  # fmt: skip
+def realised_gains(
+    warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """What closing tax lots brought, trade by trade, with the day on which each settles."""
+    with trading.engine() as engine:
+        count = _reports(engine, warehouse).save_realised_gains(trading.account)
+    rows = warehouse.read(
+        """
+        select disposed, settles, instrument, quantity::float8 as quantity, proceeds_usd::float8 as proceeds_usd,
+               basis_usd::float8 as basis_usd, gain_usd::float8 as gain_usd, long_term
+        from execution.realised_gains where account = $1 order by seq desc
+        """,
+        [trading.account],
+    )
+    long_term, all_gains = float(rows.filter("long_term")["gain_usd"].sum()), float(rows["gain_usd"].sum())
+    return dg.MaterializeResult(
+        metadata={
+            "disposals": count, "short_term_gain_usd": all_gains - long_term,
+            "long_term_gain_usd": long_term, "table": reporting.table(rows),
+        }
+    )  # fmt: skip
+
+
+_COSTS = """
+    select instrument, side, quantity::float8 as quantity, filled_quantity::float8 as filled,
+           decision_price::float8 as decision, arrival_price::float8 as arrival, arrival_source,
+           average_price::float8 as average, 10000 * (delay_usd / (quantity * decision_price))::float8 as delay_bps,
+           10000 * (trading_usd / (quantity * decision_price))::float8 as trading_bps,
+           10000 * (opportunity_usd / (quantity * decision_price))::float8 as opportunity_bps,
+           10000 * (fees_usd / (quantity * decision_price))::float8 as fees_bps, shortfall_bps, slippage_bps
+    from execution.order_costs where account = $1 and session = $2
+    order by abs(shortfall_usd) desc, instrument
+"""
+_COSTS_BY_SESSION = """
+    select session, sum(shortfall_usd)::float8 as shortfall_usd,
+           10000 * (sum(shortfall_usd) / sum(quantity * decision_price))::float8 as shortfall_bps
+    from execution.order_costs where account = $1 group by session order by session
+"""
+
+
+def _reports(engine: ExecutionEngine, warehouse: Warehouse) -> ExecutionReports:
+    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions)
+
+
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:
     return warehouse.read(
         """
@@ -207,4 +305,4 @@ def _count(rows: pl.DataFrame, column: str) -> dict[str, int]:
     return {str(name): int(count) for name, count in rows[column].value_counts().sort(column).iter_rows()}
 
 
-ASSETS = (order_intents, orders, fills, positions, reconciliation)
+ASSETS = (order_intents, orders, fills, positions, reconciliation, order_costs, tax_lots, realised_gains)

@@ -73,31 +73,6 @@ if TYPE_CHECKING:
 Judge = Callable[[Batch, AccountSnapshot, datetime], Sequence[GateReport]]
 """All gates over a batch: every report must approve an order. It reads limits and market anew each time it is asked."""
 
-Failpoint = Callable[[str], None]
-
-FAILPOINTS = (
-    "after_recovery",
-    "after_snapshot",
-    "after_claim",
-    "after_submitting_commit",
-    "after_submitting_audit",
-    "after_broker_submit",
-    "after_result_commit",
-    "after_sending",
-    "after_wait",
-    "after_fill_commit",
-    "after_order_settled",
-    "after_collecting",
-    "after_flows",
-    "after_positions",
-    "after_reconciliation",
-)
-"""Where a test may end the process: each name is passed to the engine's ``failpoint`` when it gets there."""
-
-
-def no_failpoint(_name: str) -> None:
-    """What production passes."""
-
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -182,7 +157,6 @@ class ExecutionEngine:
     feed: PriceFeed
     sessions: Sessions
     settings: EngineSettings = field(default_factory=EngineSettings)
-    failpoint: Failpoint = no_failpoint
 
     def execute_batch(self, batch_id: str, run_id: str) -> BatchExecution:
         """All steps under one hold of the account's lock.
@@ -230,12 +204,13 @@ class ExecutionEngine:
             return self._reconcile(account, session)
 
     def cancel_open(self, account: str) -> tuple[str, ...]:
-        """Ask the broker to cancel every working order, for the kill switch; whoever follows the orders records it.
+        """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
 
         Needs no lock: a run that waits for an auction holds it for hours.
         """
         ids = tuple(o.client_order_id for o in self.store.working(account))
         for order_id in ids:
+            self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
             self.broker.cancel(order_id)
         return ids
 
@@ -261,7 +236,6 @@ class ExecutionEngine:
         stored = self.store.batch(batch_id)
         self._recover(stored.batch.account)
         self.store.void_unsent(stored.batch.account, self.clock.now())
-        self.failpoint("after_recovery")
         decided = self.store.decided(batch_id)
         open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
         left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
@@ -280,7 +254,6 @@ class ExecutionEngine:
         batch = stored.batch
         self._require_executable(stored)
         snapshot = self._snapshot(batch)
-        self.failpoint("after_snapshot")
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
         fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
@@ -297,7 +270,6 @@ class ExecutionEngine:
                 frozen={o.order.instrument for o in unresolved},
             )
         claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
-        self.failpoint("after_claim")
         self.store.drain_outbox(self.audit)
         return claim
 
@@ -381,7 +353,6 @@ class ExecutionEngine:
                 break
             sent.append(client_order_id(order.intent_id))
         self.store.drain_outbox(self.audit)
-        self.failpoint("after_sending")
         return Placement(claim, tuple(sent), stopped)
 
     def _send_one(self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool) -> str:
@@ -395,24 +366,19 @@ class ExecutionEngine:
                 break
             resend = True
         stopped = self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
-        self.failpoint("after_result_commit")
         self.store.drain_outbox(self.audit)
         return stopped
 
     def _submit(self, claim: Claim, batch: Batch, order: PlannedOrder, *, resend: bool) -> BrokerOrder | BrokerError:
         order_id = client_order_id(order.intent_id)
         self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
-        self.failpoint("after_submitting_commit")
         self.store.drain_outbox(self.audit)
-        self.failpoint("after_submitting_audit")
-        answer = self._ask(order_id, order, batch.expires_at)
-        self.failpoint("after_broker_submit")
-        return answer
+        return self._ask(order_id, order, batch.expires_at)
 
     def _ask(self, order_id: str, order: PlannedOrder, expires_at: datetime) -> BrokerOrder | BrokerError:
         try:
             return self.broker.submit(
-                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at
+                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
             )
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error
@@ -422,13 +388,14 @@ class ExecutionEngine:
         now = self.clock.now()
         if isinstance(answer, BrokerOrder):
             self._record_found(order_id, answer)
-        elif isinstance(answer, OrderRejectedError):
+        elif isinstance(answer, OrderRejectedError) and not resent:
             self.store.record(order_id, Event.REJECT, now, str(answer))
         elif isinstance(answer, BrokerUnavailableError):
             # Only of a first send do we know that the order does not stand.
             self.store.record(order_id, Event.UNCERTAIN if resent else Event.NOT_SENT, now, str(answer))
             return str(answer)
         else:
+            # A second send that is refused (the first one took the buying power) says nothing of the first.
             self._look_up(order_id, answer)
         return ""
 
@@ -500,13 +467,11 @@ class ExecutionEngine:
         account = batch.account
         if self._awaited(batch):
             self.clock.wait_until(batch.expires_at)
-        self.failpoint("after_wait")
         new_fills = self._follow(batch)
         now = self.clock.now()
         self.store.void_unsent(account, now)
         self.store.finish(account, now)
         self.store.drain_outbox(self.audit)
-        self.failpoint("after_collecting")
         return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
 
     def _follow(self, batch: Batch) -> int:
@@ -541,31 +506,27 @@ class ExecutionEngine:
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
                 booked += 1
-                self.failpoint("after_fill_commit")
         for order in self.store.working(account):
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
                 continue
             report = self.broker.order(order.client_order_id, order.broker_order_id)
-            if report is not None and self._record_report(order.status, report):
-                self.failpoint("after_order_settled")
+            if report is not None:
+                self._record_report(order.status, report)
         self.store.drain_outbox(self.audit)
         return booked
 
-    def _record_report(self, status: OrderStatus, report: BrokerOrder) -> bool:
-        """Record what the broker's records say of an order; True when that ended it."""
+    def _record_report(self, status: OrderStatus, report: BrokerOrder) -> None:
+        """Record what the broker's records say of an order."""
         now, order_id = self.clock.now(), report.client_order_id
         if status.state in UNRESOLVED:
             self._record_found(order_id, report)
         # The end is recorded only once all its fills are: an order that ended is not asked for again.
-        if report.state not in _ENDS or report.filled_quantity > status.filled:
-            return False
-        self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
-        return True
+        if report.state in _ENDS and report.filled_quantity <= status.filled:
+            self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
 
     def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
         self._recognise_flows(account)
-        self.failpoint("after_flows")
         struck: dict[date, NavStatement] = {}
         now, last_bar = self.clock.now(), self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
@@ -576,7 +537,6 @@ class ExecutionEngine:
             self._recognise_closings(account, session)
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)
-            self.failpoint("after_positions")
         return struck
 
     def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
@@ -646,7 +606,6 @@ class ExecutionEngine:
             reason = f"reconciliation of {session} found {len(breaks)} breaks"
             self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
         self.store.drain_outbox(self.audit)
-        self.failpoint("after_reconciliation")
         return breaks
 
     def _since(self) -> datetime:
@@ -657,6 +616,7 @@ _ENDS = {
     OrderState.FILLED: Event.ACCEPT,
     OrderState.REJECTED: Event.REJECT,
     OrderState.CANCELLED: Event.CANCEL,
+    OrderState.REPLACED: Event.REPLACE,
     OrderState.EXPIRED: Event.EXPIRE,
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""

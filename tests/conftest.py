@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.skipped and kinds and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, although OCTOPUS_TEST_REQUIRE names {', '.join(sorted(kinds))}: {report.longrepr}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the counts that proofs recorded (``record_property("proof", {title: {row: count}})``), added up."""
+    tables: dict[str, Counter[str]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", []):
+            for title, counts in value.items() if name == "proof" else ():
+                tables.setdefault(title, Counter()).update(counts)
+    for title, counts in tables.items():
+        terminalreporter.section(f"proof: {title}")
+        for row, count in counts.items():
+            terminalreporter.line(f"{count:>9,}  {row}")

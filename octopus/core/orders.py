@@ -39,6 +39,16 @@ class TradingState(StrEnum):
 class OrderType(StrEnum):
     MARKET_ON_OPEN = "market_on_open"
     MARKET_ON_CLOSE = "market_on_close"
+    MARKET = "market"
+    LIMIT = "limit"
+    """At its price or a better one, or not at all."""
+    STOP = "stop"
+    """A market order from when the market has reached its price: at or above it for a buy, at or below for a sale."""
+
+    @property
+    def has_price(self) -> bool:
+        """Whether an order of this type carries a price of its own."""
+        return self in (OrderType.LIMIT, OrderType.STOP)
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class PlannedOrder:
         intent_id: deterministic (`octopus.core.ids.intent_id`).
         quantity: shares, always positive; the direction is ``side``.
         reference_price: the price the plan was made with (the decision session's close).
+        price: the limit of a limit order, the trigger of a stop order; None for the others.
     """
 
     intent_id: str
@@ -57,6 +68,7 @@ class PlannedOrder:
     quantity: Decimal
     reference_price: Decimal
     order_type: OrderType = OrderType.MARKET_ON_CLOSE
+    price: Decimal | None = None
 
     @property
     def notional(self) -> Decimal:

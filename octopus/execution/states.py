@@ -24,21 +24,27 @@ class OrderState(StrEnum):
     """A send was begun and its answer is not stored: the order may stand at the venue."""
     ACCEPTED = "accepted"
     PARTIALLY_FILLED = "partially_filled"
+    PENDING_CANCEL = "pending_cancel"
+    """We asked the venue to cancel what is left of it; until the venue says so it may still fill."""
     FILLED = "filled"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
+    REPLACED = "replaced"
+    """The venue put another order in its place, which is an order of its own: nothing more of this one fills."""
     EXPIRED = "expired"
     UNKNOWN = "unknown"
     """A send whose outcome the venue could not tell us: counts as filled and freezes the instrument until settled."""
 
 
-TERMINAL = frozenset({OrderState.FILLED, OrderState.REJECTED, OrderState.CANCELLED, OrderState.EXPIRED})
+TERMINAL = frozenset(
+    {OrderState.FILLED, OrderState.REJECTED, OrderState.CANCELLED, OrderState.REPLACED, OrderState.EXPIRED}
+)
 """No more of the order can fill, as far as is known; a late fill is counted all the same."""
 
 UNRESOLVED = frozenset({OrderState.SUBMITTING, OrderState.UNKNOWN})
 """The order may or may not stand at the venue."""
 
-WORKING = UNRESOLVED | {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED}
+WORKING = UNRESOLVED | {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL}
 """The order may still fill: its remaining quantity counts as filled for every limit."""
 
 
@@ -55,7 +61,10 @@ class Event(StrEnum):
     """The send may or may not have reached the venue."""
     ACCEPT = "accept"
     REJECT = "reject"
+    ASK_CANCEL = "ask_cancel"
+    """We are about to ask the venue to cancel what is left; asking twice is asking once."""
     CANCEL = "cancel"
+    REPLACE = "replace"
     EXPIRE = "expire"
     """The venue let it lapse, or it can no longer arrive there."""
 
@@ -98,7 +107,6 @@ class IllegalTransitionError(OctopusError):
 
 
 _S = OrderState
-_END_OF_REST = {_S.PARTIALLY_FILLED: _S.CANCELLED}
 _SAME_WHEN_TERMINAL = {state: state for state in TERMINAL}
 
 _MOVES: dict[Event, dict[OrderState, OrderState]] = {
@@ -111,16 +119,20 @@ _MOVES: dict[Event, dict[OrderState, OrderState]] = {
         _S.UNKNOWN: _S.ACCEPTED,
         _S.ACCEPTED: _S.ACCEPTED,
         _S.PARTIALLY_FILLED: _S.PARTIALLY_FILLED,
+        _S.PENDING_CANCEL: _S.PENDING_CANCEL,
         **_SAME_WHEN_TERMINAL,
     },
-    # A refusal after a partial fill refuses the rest.
-    Event.REJECT: {
-        _S.SUBMITTING: _S.REJECTED,
-        _S.UNKNOWN: _S.REJECTED,
-        _S.ACCEPTED: _S.REJECTED,
-        **_END_OF_REST,
+    Event.REJECT: {**dict.fromkeys(WORKING, _S.REJECTED), **_SAME_WHEN_TERMINAL},
+    Event.ASK_CANCEL: {
+        _S.ACCEPTED: _S.PENDING_CANCEL,
+        _S.PARTIALLY_FILLED: _S.PENDING_CANCEL,
+        _S.PENDING_CANCEL: _S.PENDING_CANCEL,
+        # Whether there is anything to cancel is what is not known.
+        _S.SUBMITTING: _S.SUBMITTING,
+        _S.UNKNOWN: _S.UNKNOWN,
         **_SAME_WHEN_TERMINAL,
     },
+    Event.REPLACE: {**dict.fromkeys(WORKING, _S.REPLACED), **_SAME_WHEN_TERMINAL},
     Event.CANCEL: {**dict.fromkeys(WORKING | {_S.APPROVED}, _S.CANCELLED), **_SAME_WHEN_TERMINAL},
     Event.EXPIRE: {**dict.fromkeys(WORKING | {_S.APPROVED}, _S.EXPIRED), **_SAME_WHEN_TERMINAL},
 }
@@ -140,6 +152,9 @@ def advance(status: OrderStatus, event: Event | Execution) -> OrderStatus:
             f"order state {status.state.value} does not allow {event.value}; "
             "settle the order from the broker's records first"
         )
+    if target is _S.REJECTED and status.filled:
+        # A refusal after a partial fill refuses the rest.
+        target = _S.CANCELLED
     return replace(status, state=target)
 
 
@@ -155,7 +170,7 @@ def _executed(status: OrderStatus, execution: Execution) -> OrderStatus:
     state = status.state
     if filled >= status.quantity:
         state = OrderState.FILLED
-    elif state in WORKING or state is OrderState.APPROVED:
+    elif state is not OrderState.PENDING_CANCEL and (state in WORKING or state is OrderState.APPROVED):
         # Filled although we hold it unsent: the venue knows better, and it must not be sent now.
         state = OrderState.PARTIALLY_FILLED
     elif state is OrderState.REJECTED:

@@ -6,7 +6,8 @@ A decision of session T is executed in an auction of session T+1:
 
 - at the open: from an hour before it, when the gates can judge with that morning's account; venues take on-open orders
   until two minutes before the auction;
-- at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders.
+- at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders;
+- market, limit and stop orders: from T+1's open until a minute before its close.
 
 Where trading never ends (24/7), T+1 opens at the instant at which T closes, before T is decided: only its close can
 execute the decision. The window is then the last hour before it, or the process that follows the orders would wait for
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
 LEAD = timedelta(hours=1)
 """How long before its auction a batch becomes current: one for the open, or one where trading never ends."""
 
-CUTOFF = {OrderType.MARKET_ON_OPEN: timedelta(minutes=2), OrderType.MARKET_ON_CLOSE: timedelta(minutes=10)}
-"""Venues take no order for an auction in the last minutes before it."""
+CUTOFF = {
+    OrderType.MARKET_ON_OPEN: timedelta(minutes=2),
+    OrderType.MARKET_ON_CLOSE: timedelta(minutes=10),
+    OrderType.MARKET: timedelta(minutes=1),
+    OrderType.LIMIT: timedelta(minutes=1),
+    OrderType.STOP: timedelta(minutes=1),
+}
+"""Venues take no order for an auction in the last minutes before it; another that comes after the close they keep for
+the next session, so that the last minute is left for its way.
+"""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | Non
         from portfolio.batches b
         where b.account = %s and exists (
             select from execution.orders o join execution.order_intents i using (intent_id)
-            where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled'))
+            where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled', 'pending_cancel'))
         order by b.session limit 1
         """,
         [settings.universe.market_data, settings.paper.account],

@@ -46,6 +46,8 @@ PAPER_URL, LIVE_URL = "https://paper-api.alpaca.markets", "https://api.alpaca.ma
 
 _SYMBOL = re.compile(r"[A-Z]{1,5}(\.[A-Z]{1,2})?")
 _TIME_IN_FORCE = {OrderType.MARKET_ON_OPEN: "opg", OrderType.MARKET_ON_CLOSE: "cls"}
+_DAY = "day"
+"""Other orders lapse at the close."""
 _PAGE = 100
 _ORDERS_PAGE = 500
 _READS = 4
@@ -54,7 +56,7 @@ _READS = 4
 _ENDED = {
     "filled": OrderState.FILLED,
     "canceled": OrderState.CANCELLED,
-    "replaced": OrderState.CANCELLED,
+    "replaced": OrderState.REPLACED,
     "expired": OrderState.EXPIRED,
     "done_for_day": OrderState.EXPIRED,
     "rejected": OrderState.REJECTED,
@@ -143,21 +145,15 @@ class AlpacaBroker:
         quantity: Decimal,
         order_type: OrderType,
         expires_at: datetime,
+        price: Decimal | None = None,
     ) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
-        from alpaca.trading.enums import OrderSide, TimeInForce
-        from alpaca.trading.requests import MarketOrderRequest
-
         if quantity != quantity.to_integral_value():
             raise OrderRejectedError(
-                f"alpaca: {quantity} {instrument}: orders for an auction are in whole shares; set portfolio.fractional "
-                "to false"
+                f"alpaca: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
             )
         symbol = venue_symbol(instrument)
-        request = MarketOrderRequest(
-            symbol=symbol, qty=float(quantity), side=OrderSide(side.value),
-            time_in_force=TimeInForce(_TIME_IN_FORCE[order_type]), client_order_id=client_order_id,
-        )  # fmt: skip
+        request = _request(client_order_id, symbol, side, quantity, order_type, price)
         try:
             with self._client() as client:
                 told = _asked(lambda: client.submit_order(request))
@@ -356,6 +352,30 @@ class AlpacaBroker:
             if told.get("payable_date") == paid.isoformat() and told.get("ex_date"):
                 return date.fromisoformat(str(told["ex_date"])[:10])
         return None
+
+
+def _request(
+    client_order_id: str, symbol: str, side: Side, quantity: Decimal, order_type: OrderType, price: Decimal | None
+) -> Any:
+    """alpaca-py's request for an order.
+
+    Raises:
+        OrderRejectedError: a limit or stop order without a price, or another one with one.
+    """
+    from alpaca.trading.enums import OrderSide, TimeInForce
+    from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, StopOrderRequest
+
+    if order_type.has_price is not (price is not None and price > 0):
+        raise OrderRejectedError(f"alpaca: a {order_type.value} order cannot have the price {price}; plan it again")
+    terms: dict[str, Any] = {
+        "symbol": symbol, "qty": float(quantity), "side": OrderSide(side.value), "client_order_id": client_order_id,
+        "time_in_force": TimeInForce(_TIME_IN_FORCE.get(order_type, _DAY)),
+    }  # fmt: skip
+    if order_type is OrderType.LIMIT:
+        return LimitOrderRequest(**terms, limit_price=float(price or 0))
+    if order_type is OrderType.STOP:
+        return StopOrderRequest(**terms, stop_price=float(price or 0))
+    return MarketOrderRequest(**terms)
 
 
 def venue_symbol(instrument: str) -> str:

@@ -105,8 +105,12 @@ class Broker(Protocol):
         quantity: Decimal,
         order_type: OrderType,
         expires_at: datetime,
+        price: Decimal | None = None,
     ) -> BrokerOrder:
         """Send one order, once. It lapses at ``expires_at``.
+
+        Args:
+            price: the limit of a limit order, the trigger of a stop order.
 
         Raises:
             OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError: see the module.

@@ -5,9 +5,12 @@ writes: reconciliation compares two books, and this is the other one. Does not: 
 
 The rules of the house:
 
-- Orders execute in auctions. A market-on-close order takes part in the first close after its acceptance and at or
-  before its expiry, at the closing price; market-on-open likewise at the open. The price is moved against the trader
-  by half the spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
+- Orders execute in auctions: daily bars know no other prices. A market-on-close order takes part in the first close
+  after its acceptance and at or before its expiry, at the closing price; market-on-open likewise at the open. Market,
+  limit and stop orders take part in every open and close until then: a market order fills in the first; a limit order
+  in the first whose price is its limit or better, and never at a worse one; a stop order in the first whose price has
+  reached its trigger. The price is moved against the trader by half the spread and the slippage and rounded to a
+  millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction, then what its close
   brings (octopus/execution/book.py has the order): a spin-off pays what the new shares were worth, a delisting the last
@@ -158,8 +161,9 @@ class PaperBroker:
         quantity: Decimal,
         order_type: OrderType,
         expires_at: datetime,
+        price: Decimal | None = None,
     ) -> BrokerOrder:
-        wanted = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at)
+        wanted = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at, price)
         with self._ledger() as ledger:
             known = ledger.order(client_order_id)
             if known is None:
@@ -288,9 +292,9 @@ class PaperBroker:
         priced = [
             (order, price)
             for order in ledger.working()
-            if order.order_type is order_type
+            if _takes_part(order.order_type, order_type)
             and order.accepted_at < at <= order.expires_at
-            and (price := self._auction_price(order, session)) is not None
+            and (price := self._auction_price(order, session, order_type)) is not None
             and not self._is_barred(ledger, order, session)
         ]
         for order, price in priced:
@@ -316,16 +320,21 @@ class PaperBroker:
             return ""
         return self.feed.refusal(instrument, session)
 
-    def _auction_price(self, order: WorkingOrder, session: date) -> Decimal | None:
-        """The order's fill price, moved against the trader; None where the data has no price for its auction."""
+    def _auction_price(self, order: WorkingOrder, session: date, auction: OrderType) -> Decimal | None:
+        """The order's fill price, moved against the trader; None where the data has no price for the auction, or the
+        order does not execute at it.
+        """
         bar = self.feed.bar(order.instrument, session)
         if bar is None:
             return None
-        reference = bar.open if order.order_type is OrderType.MARKET_ON_OPEN else bar.close
-        if reference is None:
+        reference = bar.open if auction is OrderType.MARKET_ON_OPEN else bar.close
+        if reference is None or not _executes_at(order, reference):
             return None
         move = order.side.sign * Decimal(str(self.costs.price_move))
-        return max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
+        price = max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
+        if order.order_type is not OrderType.LIMIT or order.price is None:
+            return price
+        return min(price, order.price) if order.side is Side.BUY else max(price, order.price)
 
     def _commission(self, quantity: Decimal, price: Decimal) -> Decimal:
         proportional = quantity * price * Decimal(str(self.costs.commission_rate))
@@ -395,8 +404,10 @@ class PaperBroker:
             return f"orders in {order.instrument} are refused by configuration"
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
             return f"quantity {plain(order.quantity)} is not a positive multiple of {plain(_lot(ledger))} shares"
+        if order.order_type.has_price is not (order.price is not None and order.price > 0):
+            return f"a {order.order_type.value} order cannot have the price {order.price}"
         auctions = self._auctions(ledger.now, order.expires_at)
-        session = next((day for _, day, order_type in auctions if order_type is order.order_type), None)
+        session = next((day for _, day, auction in auctions if _takes_part(order.order_type, auction)), None)
         if session is None:
             return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
         if reason := self._short_sale(ledger, order) if order.side is Side.SELL else "":
@@ -467,8 +478,22 @@ def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
             power -= other.value
         elif other.order_type is order.order_type and other.expires_at == order.expires_at:
             power += other.value
-    need = order.quantity * mark
+    # A limit or a trigger above the mark is what it may cost.
+    need = order.quantity * max(mark, order.price or mark)
     return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
+
+
+def _takes_part(order_type: OrderType, auction: OrderType) -> bool:
+    """Whether orders of a type take part in an auction, which is named by the orders that are for it alone."""
+    return order_type is auction or order_type in (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP)
+
+
+def _executes_at(order: WorkingOrder, reference: Decimal) -> bool:
+    """Whether an order executes where the auction's price is ``reference``."""
+    if order.price is None:
+        return True
+    above = order.side.sign * (reference - order.price)
+    return above <= 0 if order.order_type is OrderType.LIMIT else above >= 0
 
 
 def _lot(ledger: Ledger) -> Decimal:

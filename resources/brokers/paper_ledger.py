@@ -48,6 +48,7 @@ class NewOrder:
     quantity: Decimal
     order_type: OrderType
     expires_at: datetime
+    price: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class WorkingOrder:
     order_type: OrderType
     accepted_at: datetime
     expires_at: datetime
+    price: Decimal | None = None
 
     @property
     def remaining(self) -> Decimal:
@@ -154,6 +156,7 @@ class Ledger:
                 order_type=OrderType(row["order_type"]),
                 accepted_at=row["accepted_at"],
                 expires_at=row["expires_at"],
+                price=row["price"],
             )
             for row in rows
         ]
@@ -222,8 +225,8 @@ class Ledger:
         self.connection.execute(
             """
             insert into paper.orders (broker_order_id, account, client_order_id, instrument, side, quantity, order_type,
-                                      state, reason, mark_price, accepted_at, expires_at)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                      state, reason, mark_price, accepted_at, expires_at, price)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             [
                 f"paper-{fingerprint(self.number, order.client_order_id)[:20]}",
@@ -238,6 +241,7 @@ class Ledger:
                 mark,
                 self.now,
                 order.expires_at,
+                order.price,
             ],
         )
 
@@ -298,7 +302,11 @@ class Ledger:
 
     def expire(self, until: datetime) -> None:
         """End every working order whose expiry has come."""
-        self._end(OrderState.EXPIRED, "no bar in its auction: it expired unfilled", expired_by=until)
+        self._end(
+            OrderState.EXPIRED,
+            "no bar in its auction, or a price that it does not take: it expired unfilled",
+            expired_by=until,
+        )
 
     def settle(self, until: datetime) -> None:
         """Remember that everything up to ``until`` is booked."""

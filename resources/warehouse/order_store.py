@@ -266,7 +266,7 @@ class OrderStore:
         rows = self._rows(
             """
             select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
-                i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type,
+                i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
             from execution.orders o
@@ -296,6 +296,23 @@ class OrderStore:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
         rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
         return {row["intent_id"]: row["status"] for row in rows}
+
+    def denied(self, account: str) -> frozenset[str]:
+        """Intents of the account that a gate denied, at last."""
+        rows = self._rows(
+            "select intent_id from execution.order_intents where account = %s and status = 'denied'", [account]
+        )
+        return frozenset(row["intent_id"] for row in rows)
+
+    def mark_when_judged(self, batch_id: str, instrument: str) -> Decimal | None:
+        """The broker's price of the instrument in the snapshot that the batch was last judged with."""
+        price = _scalar(
+            self.connection,
+            "select snapshot -> 'prices' ->> %s from execution.snapshots where batch_id = %s "
+            "order by attempt desc limit 1",
+            [instrument, batch_id],
+        )
+        return None if price is None else Decimal(price)
 
     # -- claiming and sending ----------------------------------------------------------------------------------------
 
@@ -372,16 +389,7 @@ class OrderStore:
             IllegalTransitionError: the order was sent before.
         """
         with self.connection.transaction():
-            lease = self._row(
-                "select fence, expires_at > clock_timestamp() as valid from execution.leases "
-                "where account = %s for update",
-                [claim.account],
-            )
-            if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
-                raise FencedOutError(
-                    f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                    f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
-                )
+            self._require_fence(claim)
             self._require_current(claim.batch_id, claim.account)
             self._require_unfrozen(claim.account, order_id)
             self.connection.execute(
@@ -397,8 +405,13 @@ class OrderStore:
             self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
 
     def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
-        """Take back the approval of an order that was not sent."""
+        """Take back the approval of an order that was not sent.
+
+        Raises:
+            FencedOutError: a later claim took the account, which may have sent it.
+        """
         with self.connection.transaction():
+            self._require_fence(claim)
             self._add_verdicts(claim, verdicts)
             self.connection.execute(
                 "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
@@ -421,6 +434,12 @@ class OrderStore:
             if reason is None:
                 continue
             with self.connection.transaction():
+                self.connection.execute(
+                    "select from execution.order_intents where intent_id = %s for update", [order.order.intent_id]
+                )
+                # A worker that lost the account without noticing may be sending it at this moment.
+                if self._status(order.client_order_id).state is not OrderState.APPROVED:
+                    continue
                 self.connection.execute(
                     "update execution.order_intents set status = 'void' where intent_id = %s", [order.order.intent_id]
                 )
@@ -445,7 +464,8 @@ class OrderStore:
                 where a.account = %(account)s and a.status = 'claimed' and not exists (
                     select from execution.orders o join execution.order_intents i using (intent_id)
                     where i.batch_id = a.batch_id
-                      and o.state in ('approved', 'submitting', 'unknown', 'accepted', 'partially_filled'))
+                      and o.state in ('approved', 'submitting', 'unknown', 'accepted', 'partially_filled',
+                          'pending_cancel'))
                 returning batch_id, attempt
                 """,
                 {"now": now, "account": account},
@@ -544,6 +564,11 @@ class OrderStore:
             "select * from execution.fills where account = %s and at >= %s order by at, fill_id",
             [account, since or _EPOCH],
         )
+        return tuple(_fill(row) for row in rows)
+
+    def fills_of(self, order_id: str) -> tuple[Fill, ...]:
+        """Fills of one order, oldest first."""
+        rows = self._rows("select * from execution.fills where client_order_id = %s order by at, fill_id", [order_id])
         return tuple(_fill(row) for row in rows)
 
     def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
@@ -720,6 +745,18 @@ class OrderStore:
         )
         return fence
 
+    def _require_fence(self, claim: Claim) -> None:
+        """Inside a transaction, to its end: no later claim took the account, and the lease has not run out."""
+        lease = self._row(
+            "select fence, expires_at > clock_timestamp() as valid from execution.leases where account = %s for update",
+            [claim.account],
+        )
+        if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
+            raise FencedOutError(
+                f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
+                f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
+            )
+
     def _require_current(self, batch_id: str, account: str) -> None:
         """Inside a transaction: trading is not halted (and stays so to its end) and no newer batch is there."""
         self.connection.execute("select from execution.trading_state where account = %s for share", [account])
@@ -792,16 +829,16 @@ class OrderStore:
             self.connection.execute(
                 """
                 insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
-                    reference_price, order_type, client_order_id, status, created_at)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    reference_price, order_type, price, client_order_id, status, created_at)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
-                 order.quantity, order.reference_price, order.order_type.value, order_id, status, now],
+                 order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now],
             )  # fmt: skip
             if approved:
                 self._add_order(claim, order, order_id, now)
-        elif known["status"] == "approved" and not approved:
-            # Approved by an earlier attempt, not sent, and refused by the gates now.
+        elif known["status"] == "approved" and not approved and self._status(order_id).state is OrderState.APPROVED:
+            # Approved by an earlier attempt, not sent to this moment, and refused by the gates now.
             self.connection.execute(
                 "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
             )
@@ -897,6 +934,7 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
         quantity=row["quantity"],
         reference_price=row["reference_price"],
         order_type=OrderType(row["order_type"]),
+        price=row["price"],
     )
 
 

@@ -125,10 +125,10 @@ class Plans:
             is_new = cursor.rowcount == 1
             if is_new:
                 cursor.executemany(
-                    "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s)",
+                    "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s)",
                     [
                         [batch.batch_id, order.intent_id, order.instrument, order.side.value, order.quantity,
-                         order.reference_price, order.order_type.value]
+                         order.reference_price, order.order_type.value, order.price]
                         for order in batch.orders
                     ],
                 )  # fmt: skip
@@ -229,4 +229,5 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
         quantity=row["quantity"],
         reference_price=row["reference_price"],
         order_type=OrderType(row["order_type"]),
+        price=row["price"],
     )

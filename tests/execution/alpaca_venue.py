@@ -14,12 +14,16 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+ENDS = ("fill", "fill", "fill in two", "expire after a part", "reject", "expire")
+"""What an auction may do to an order."""
 AUCTION = "2022-12-28T21:00:00.123456789Z"
 
 
@@ -30,7 +34,9 @@ class AlpacaVenue:
     Attributes:
         script: faults to come. posts: client order ids of every POST that arrived, accepted or not.
         repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
-        stale: how often positions are told as they were before the fills.
+        moving: how often positions change between two reads.
+        refuse_busy: how many questions (GET) are answered 429 with Retry-After. auction: called before each question.
+        faults: how often each fault of the script happened.
     """
 
     cash: Decimal = Decimal(100_000)
@@ -47,6 +53,9 @@ class AlpacaVenue:
     reverse_fills: bool = False
     moving: int = 0
     unauthorised: bool = False
+    refuse_busy: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    auction: Callable[[AlpacaVenue], None] = lambda _venue: None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _at: int = 0
 
@@ -120,6 +129,7 @@ class AlpacaVenue:
         """The fault, the status and the answer."""
         with self._lock:
             fault = self.script.pop(0) if self.script else "ok"
+            self.faults[fault] += 1
             client_id = body["client_order_id"]
             if fault == "drop":
                 return fault, 0, None
@@ -136,10 +146,15 @@ class AlpacaVenue:
                 "time_in_force": body["time_in_force"], "asset_class": "us_equity", "replaced_by": None,
                 "submitted_at": f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z", "filled_avg_price": None,
             }  # fmt: skip
+            order |= {name: body.get(name) for name in ("limit_price", "stop_price")}
             return fault, 200, order
 
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         with self._lock:
+            self.auction(self)
+            if self.refuse_busy:
+                self.refuse_busy -= 1
+                return 429, {"code": 42910000, "message": "rate limit exceeded"}
             if self.unauthorised:
                 return 401, {"code": 40110000, "message": "request is not authorized"}
             if path == "/v2/account":
@@ -202,13 +217,36 @@ class AlpacaVenue:
         return told[: int(query["page_size"])]
 
 
+def auction_of(fates: dict[str, str], is_over: Callable[[], bool]) -> Callable[[AlpacaVenue], None]:
+    """What the closing auction does to each order that stands, by its instrument."""
+
+    def auction(venue: AlpacaVenue) -> None:
+        if not is_over():
+            return
+        for name, order in list(venue.orders.items()):
+            if order["status"] != "accepted":
+                continue
+            fate, size = fates[order["symbol"]], Decimal(order["qty"])
+            part = size // 2
+            if fate in ("fill in two", "expire after a part") and part:
+                venue.fill(name, part)
+            if fate in ("fill", "fill in two"):
+                venue.fill(name)
+            else:
+                venue.end(name, "rejected" if fate == "reject" else "expired")
+
+    return auction
+
+
 class _Handler(BaseHTTPRequestHandler):
     house: AlpacaVenue
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        self._answer(*self.house.get(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}))
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        status, answer = self.house.get(parts.path, query)
+        self._answer(status, answer, {"Retry-After": "1"} if status == 429 else {})
 
     def do_DELETE(self) -> None:
         self._answer(*self.house.delete(self.path))
@@ -225,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("accept_504", "html"):
             self._page(504 if fault == "accept_504" else 200)
             return
-        self._answer(status, answer, {"Retry-After": "1"} if fault == "busy" else {})
+        self._answer(status, answer, {"Retry-After": "1"} if status == 429 else {})
 
     def _page(self, status: int) -> None:
         content = b"<html><body>Gateway</body></html>"

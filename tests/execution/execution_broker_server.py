@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
@@ -29,7 +29,6 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 
-NAMES = ("AAA", "BBB", "CCC", "DDD")
 DROP_BEFORE, DROP_AFTER = 0.10, 0.25
 
 
@@ -65,9 +64,9 @@ class RemoteBroker:
 
     def submit(
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime,
+        expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
-        return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at)  # type: ignore[no-any-return]
+        return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at, price)  # type: ignore[no-any-return]
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         return self._call("order", client_order_id)  # type: ignore[no-any-return]
@@ -98,12 +97,12 @@ class Venue:
 
     def answer(self, account: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """The broker's answer; None to drop the connection."""
-        from execution_support import FileClock, paper
+        from execution_support import FileClock, auction_feed, paper
 
         if account not in self.brokers:
             clock = FileClock(self.folder / f"{account}.clock")
             self.brokers[account] = paper(
-                self.url, account, clock, venue_feed(), allow_short=True, deposit=Decimal(10**6)
+                self.url, account, clock, auction_feed(), allow_short=True, deposit=Decimal(10**6)
             )
             self.dice[account], self.read[account] = random.Random(account), Counter()
         if method == "arrived":
@@ -121,19 +120,6 @@ class Venue:
 
 
 _DROP = object()
-
-
-def venue_feed() -> Any:
-    from execution_support import DECIDED, EXECUTED, TableFeed
-
-    from resources.price_feed import Bar
-
-    bars: dict[tuple[str, date], Bar] = {}
-    for number, name in enumerate(NAMES):
-        bars[name, DECIDED] = Bar(None, Decimal(100))
-        if name != "DDD":  # DDD has no bar on the day: its orders expire
-            bars[name, EXECUTED] = Bar(None, Decimal(100 + number))
-    return TableFeed(bars)
 
 
 def serve(url: str, folder: Path) -> None:

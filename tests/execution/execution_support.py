@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+
+from power import Power, powered
 
 from octopus.core.costs import CostModel
 from octopus.core.ids import client_order_id, intent_id
@@ -32,10 +34,11 @@ from resources.brokers.base import (
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    OrderRejectedError,
     UncertainOutcomeError,
 )
 from resources.brokers.paper import PaperBroker
-from resources.execution_engine import EngineSettings, ExecutionEngine, Judge, no_failpoint
+from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.price_feed import Bar
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
@@ -48,6 +51,7 @@ EXECUTED = date(2022, 12, 28)
 OPEN, CLOSE = SESSIONS.open_utc(EXECUTED), SESSIONS.close_utc(EXECUTED)
 D = Decimal
 HUNDRED = D(100)
+NAMES = ("AAA", "BBB", "CCC", "DDD")
 
 
 @dataclass
@@ -123,6 +127,13 @@ def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[dat
     return TableFeed({(name, day): Bar(price, price) for name in names for day in days})
 
 
+def auction_feed() -> TableFeed:
+    """Prices of both days; DDD has no bar on the day of execution, so that its orders expire."""
+    bars = {(name, DECIDED): Bar(D(100), D(100)) for name in NAMES}
+    bars |= {(name, EXECUTED): Bar(D(100), D(100 + number)) for number, name in enumerate(NAMES) if name != "DDD"}
+    return TableFeed(bars)
+
+
 def approve_all(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
     ids = tuple(order.intent_id for order in batch.orders)
     return (GateReport("risk", ids), GateReport("compliance", ids))
@@ -142,12 +153,13 @@ def store_plan(
     judged: bool = True,
     created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
     price: Decimal = HUNDRED,
+    own_price: Decimal | None = None,
 ) -> Batch:
     """Store a plan as the research job leaves it."""
     window = execution_window(SESSIONS, session, order_type)
     batch_id = f"{account}-{name}"
     orders = tuple(
-        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type)
+        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price)
         for instrument, side, quantity in trades
     )
     with connect(url, Role.RESEARCH) as connection:
@@ -157,7 +169,7 @@ def store_plan(
         )
         for order in orders:
             connection.execute(
-                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s)",
+                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s)",
                 [
                     batch_id,
                     order.intent_id,
@@ -166,6 +178,7 @@ def store_plan(
                     order.quantity,
                     order.reference_price,
                     order.order_type.value,
+                    order.price,
                 ],
             )
         if judged:
@@ -192,26 +205,26 @@ class Desk:
     broker: Broker
     anchor: Path | None = None
     judge: Judge = approve_all
-    failpoint: Callable[[str], None] = no_failpoint
     settings: EngineSettings = field(default_factory=EngineSettings)
 
     @contextmanager
-    def engine(self, **changes: object) -> Iterator[ExecutionEngine]:
-        """A new engine over new connections, as a new process would have."""
+    def engine(self, power: Power | None = None, **changes: object) -> Iterator[ExecutionEngine]:
+        """A new engine over new connections, as a new process would have; its effects pass through ``power``."""
         with ExitStack() as stack:
             store = stack.enter_context(OrderStore.opened(self.url))
             engine = ExecutionEngine(
                 store, self.broker, self.clock, self.judge, AuditLog(self.url, self.anchor), self.feed, SESSIONS,
-                self.settings, self.failpoint,
+                self.settings,
             )  # fmt: skip
-            yield replace(engine, **changes)  # type: ignore[arg-type]
+            engine = replace(engine, **changes)  # type: ignore[arg-type]
+            yield engine if power is None else powered(engine, power)
 
     def open(self) -> None:
         with OrderStore.opened(self.url) as store:
             store.open_account(self.account, "test", "opened for a test", self.clock.now())
 
-    def execute(self, batch: Batch, run_id: str = "run", **changes: object):  # type: ignore[no-untyped-def]
-        with self.engine(**changes) as engine:
+    def execute(self, batch: Batch, run_id: str = "run", power: Power | None = None, **changes: object):  # type: ignore[no-untyped-def]
+        with self.engine(power, **changes) as engine:
             return engine.execute_batch(batch.batch_id, run_id)
 
     def states(self, batch: Batch) -> dict[str, str]:
@@ -231,7 +244,11 @@ class VenueBroker:
     """A venue in memory with any guarantee and scripted faults: each submit takes the next fault of ``script``.
 
     Faults: ``ok``; ``lost`` (the order stands, the answer does not come); ``dropped`` (it never arrived, and we cannot
-    know); ``down`` (definitely not sent); ``late`` (it stands, is found only after a while).
+    know); ``down`` (definitely not sent); ``late`` (it stands, is found only after a while);
+    ``refused`` (this send is, whatever became of an earlier one).
+
+    Attributes:
+        refuses_late: instruments whose orders are accepted, and rejected in the auction.
     """
 
     account_name: str
@@ -249,6 +266,7 @@ class VenueBroker:
     fills_at: datetime | None = None
     cash: Decimal = 10_000 * HUNDRED
     deaf: int = 0
+    refuses_late: set[str] = field(default_factory=set)
     fills_late: int = 0
     name: str = "venue"
 
@@ -267,13 +285,15 @@ class VenueBroker:
 
     def submit(
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime,
+        expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
         fault = self.script.pop(0) if self.script else "ok"
         self.sends.append(client_order_id)
         if fault == "down":
             raise BrokerUnavailableError("venue: connection refused")
         self.arrived.append(client_order_id)
+        if fault == "refused":
+            raise OrderRejectedError("venue: insufficient buying power")
         if fault != "dropped":
             standing = self.orders.setdefault(client_order_id, [])
             if not standing or self.guarantee is not Guarantee.IDEMPOTENT_KEY:
@@ -294,14 +314,17 @@ class VenueBroker:
         return self.orders[client_order_id][0] if known else None
 
     def cancel(self, client_order_id: str) -> None:
-        for standing in self.orders.get(client_order_id, []):
-            self._end(standing, OrderState.CANCELLED, D(0))
+        for order in list(self.orders.get(client_order_id, [])):
+            if order.state is OrderState.ACCEPTED:
+                self._end(order, OrderState.CANCELLED, D(0))
 
     def fill_all(self) -> None:
         """Execute what stands, as an auction would, and cancel orders for a multiple of five shares."""
         for standing in list(self.orders.values()):
             for number, order in enumerate(standing):
-                if order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
+                if order.state is OrderState.ACCEPTED and order.instrument in self.refuses_late:
+                    self._end(order, OrderState.REJECTED, D(0))
+                elif order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
                     self._end(order, OrderState.CANCELLED, D(0))
                 elif order.state is OrderState.ACCEPTED:
                     kept = self.guarantee is not Guarantee.NOTHING or order.client_order_id in self.acknowledged

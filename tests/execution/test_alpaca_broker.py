@@ -64,6 +64,22 @@ def test_an_accepted_order_is_an_auction_order_under_our_id(venue):
 
 
 @pytest.mark.parametrize(
+    ("order_type", "price", "field"),
+    [(OrderType.MARKET, None, None), (OrderType.LIMIT, D("10.5"), "limit_price"), (OrderType.STOP, D(9), "stop_price")],
+)
+def test_other_orders_are_day_orders_with_their_price(venue, order_type, price, field):
+    broker_at(venue).submit("o-1", "AAA", Side.BUY, TEN, order_type, CLOSE, price)
+    told = venue.orders["o-1"]
+    assert (told["type"], told["time_in_force"]) == (order_type.value, "day")
+    assert {name: D(str(told[name])) for name in ("limit_price", "stop_price") if told[name]} == (
+        {field: price} if field else {}
+    )
+    wrong = None if price else D(5)
+    with pytest.raises(OrderRejectedError, match="cannot have the price"):
+        broker_at(venue).submit("o-2", "AAA", Side.BUY, TEN, order_type, CLOSE, wrong)
+
+
+@pytest.mark.parametrize(
     ("fault", "error", "stands"),
     [
         ("accept_504", UncertainOutcomeError, 1),
@@ -132,7 +148,7 @@ def test_an_order_is_found_by_our_id_or_is_not_there(venue):
     [
         ("pending_new", OrderState.ACCEPTED), ("pending_cancel", OrderState.ACCEPTED), ("held", OrderState.ACCEPTED),
         ("expired", OrderState.EXPIRED), ("done_for_day", OrderState.EXPIRED), ("rejected", OrderState.REJECTED),
-        ("replaced", OrderState.CANCELLED), ("filled", OrderState.FILLED),
+        ("replaced", OrderState.REPLACED), ("filled", OrderState.FILLED),
     ],
 )  # fmt: skip
 def test_every_status_of_alpaca_is_a_state_of_ours(venue, status, state):

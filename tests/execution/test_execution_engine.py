@@ -24,6 +24,7 @@ from execution_support import (
     rows,
     store_plan,
 )
+from power import Power, PowerCut, whenever
 
 from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
@@ -153,6 +154,14 @@ def test_orders_at_the_open_fill_at_the_open_and_nav_waits_for_the_close(databas
         assert set(engine.update_positions("acct")) == {EXECUTED}
 
 
+def test_a_limit_order_reaches_the_broker_with_its_limit(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS, order_type=OrderType.LIMIT, own_price=D("99.5"))
+    done = desk.execute(batch)
+    assert rows(desk.url, "select distinct order_type, price from paper.orders") == [("limit", D("99.5"))]
+    assert desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    assert done.breaks == ()
+
+
 def test_partial_fills_are_followed_to_their_end(database_url: str) -> None:
     clock, feed = ManualClock(NOON), flat_feed(NAMES)
     behaviour = PaperBehaviour(fill_fraction=D("0.5"), fills_per_order=2, reject=frozenset({"CCC"}))
@@ -263,13 +272,68 @@ def test_a_stale_snapshot_is_refused(database_url: str) -> None:
     assert venue.sends == []
 
 
-def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
-    def slow(name: str) -> None:
-        if name == "after_result_commit":
-            desk.clock.at += timedelta(minutes=3)
+def test_a_snapshot_of_another_account_is_refused(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    venue.account_name = "another"
+    with pytest.raises(BatchRefusedError, match="answered for account 'another'"):
+        desk.execute(store_plan(database_url, "acct", BUYS))
+    assert venue.sends == []
+
+
+def test_a_window_that_closes_between_two_orders_stops_the_rest(desk: Desk) -> None:
+    def slow() -> None:
+        desk.clock.at += timedelta(minutes=3)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    with desk.engine(failpoint=slow) as engine:
+    desk.clock.at = CLOSE - timedelta(minutes=12)
+    with desk.engine(whenever("record: committed", slow)) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 1
+    assert "closed at" in placed.stopped
+
+
+def test_a_batch_that_is_superseded_while_it_is_sent_stops(desk: Desk) -> None:
+    def plan_anew() -> None:
+        if len(rows(desk.url, "select 1 from portfolio.batches")) == 1:
+            store_plan(desk.url, "acct", BUYS, name="newer", created_at=NOON)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine(whenever("record: committed", plan_anew)) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert len(placed.sent) == 1
+    assert "superseded" in placed.stopped
+
+
+def test_a_frozen_instrument_is_refused_in_the_transaction_that_sends(database_url: str) -> None:
+    """It froze after the gates had looked: an earlier batch's send is found to be uncertain."""
+    desk, _ = venue_desk(database_url, Guarantee.SEARCHABLE_TAG, [])
+    first = store_plan(database_url, "acct", BUYS[:1])
+    second = store_plan(database_url, "acct", BUYS[:1], name="second", created_at=NOON)
+    with desk.engine() as engine:
+        claim = engine.prepare(second.batch_id, "run")
+        with connect(database_url) as connection:
+            connection.execute(
+                "insert into execution.order_intents select 'other', %s, account, session, instrument, side, quantity, "
+                "reference_price, order_type, 'other', status, created_at from execution.order_intents",
+                [first.batch_id],
+            )
+            connection.execute(
+                "insert into execution.orders (client_order_id, intent_id, account, state, fence, updated_at) "
+                "values ('other', 'other', 'acct', 'unknown', 1, %s)",
+                [NOON],
+            )
+        with pytest.raises(BatchRefusedError, match="AAA is frozen"):
+            engine.store.begin_send(claim, order_ids(second)[0], Event.SEND, NOON)
+
+
+def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
+    def slow() -> None:
+        desk.clock.at += timedelta(minutes=3)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine(whenever("record: committed", slow)) as engine:
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
     assert len(placed.sent) == 2
@@ -292,13 +356,12 @@ def test_an_account_that_was_never_opened_or_is_halted_is_refused(desk: Desk) ->
 
 
 def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it(desk: Desk) -> None:
-    def halt_after_first(name: str) -> None:
-        if name == "after_result_commit":
-            with OrderStore.opened(desk.url) as other:
-                other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
+    def halt() -> None:
+        with OrderStore.opened(desk.url) as other:
+            other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    with desk.engine(failpoint=halt_after_first) as engine:
+    with desk.engine(whenever("record: committed", halt)) as engine:
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
     assert len(placed.sent) == 1
@@ -358,8 +421,41 @@ def test_the_kill_switch_can_cancel_what_works_while_a_run_waits(desk: Desk) -> 
         waiting.send(batch.batch_id, "run")
         with waiting.store.account_lock("acct"):
             assert len(killer.cancel_open("acct")) == 3
+            assert desk.states(batch) == dict.fromkeys(NAMES, "pending_cancel")
         waiting.collect_fills(batch.batch_id)
     assert desk.states(batch) == dict.fromkeys(NAMES, "cancelled")
+
+
+def test_a_kill_switch_that_dies_before_it_asks_leaves_orders_that_still_work(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as sender:
+        sender.prepare(batch.batch_id, "run")
+        sender.send(batch.batch_id, "run")
+    power = Power()
+    power.at = lambda _number, name: power.cut() if name == "cancel: before asking" else None
+    with pytest.raises(PowerCut), desk.engine(power) as killer:
+        killer.cancel_open("acct")
+    assert sorted(desk.states(batch).values()) == ["accepted", "accepted", "pending_cancel"]
+    done = desk.execute(batch, "run-2")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert done.breaks == ()
+
+
+def test_an_order_that_a_person_replaced_at_the_venue_ends_and_its_fills_count(database_url: str) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    batch = store_plan(database_url, "acct", BUYS[:1])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        (order_id,) = order_ids(batch)
+        venue.executed.append(Fill("V0-0", order_id, "AAA", Side.BUY, D(4), D(100), D(0), CLOSE))
+        venue.orders[order_id] = [
+            replace(venue.orders[order_id][0], state=OrderState.REPLACED, filled_quantity=D(4), reason="replaced by V9")
+        ]
+        engine.collect_fills(batch.batch_id)
+    assert rows(database_url, "select state, filled_quantity, reason from execution.orders") == [
+        ("replaced", D(4), "replaced by V9")
+    ]
 
 
 # -- two workers -------------------------------------------------------------------------------------------------------
@@ -419,6 +515,38 @@ def test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send(desk: Desk) 
     assert desk.states(batch) == rows_before == dict.fromkeys(NAMES, "approved")
 
 
+def test_a_worker_that_was_overtaken_takes_no_approval_back(desk: Desk) -> None:
+    """It lost the account's lock without noticing; what it would deny or void, the later one may be sending."""
+    batch = store_plan(desk.url, "acct", BUYS)
+    first_id = order_ids(batch)[0]
+    with desk.engine() as old, desk.engine() as new:
+        claim = old.prepare(batch.batch_id, "old")
+        stored = old.store.batch(batch.batch_id)
+        newer = new.prepare(batch.batch_id, "new")
+        new.store.begin_send(newer, first_id, Event.SEND, NOON)
+        with pytest.raises(FencedOutError):
+            old.store.deny(claim, batch.orders[0], [], NOON)
+        # Claiming anew, with a judgement of before that first order was sent.
+        old.store.claim(stored, batch.orders, Decision((), ()), desk.broker.snapshot(), "old-2", NOON)
+    assert sorted(desk.states(batch).values()) == ["cancelled", "cancelled", "submitting"]
+    assert rows(desk.url, "select status, count(*) from execution.order_intents group by 1 order by 1") == [
+        ("approved", 1),
+        ("denied", 2),
+    ]
+
+
+def test_nothing_is_voided_while_it_is_being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    with desk.engine() as sender, desk.engine() as other:
+        claim = sender.prepare(batch.batch_id, "run")
+        seen = other.store.orders("acct", {OrderState.APPROVED})
+        sender.store.begin_send(claim, order_ids(batch)[0], Event.SEND, NOON)
+        monkeypatch.setattr(OrderStore, "orders", lambda *_: seen)
+        assert other.store.void_unsent("acct", CLOSE) == 2
+        monkeypatch.undo()
+    assert sorted(desk.states(batch).values()) == ["expired", "expired", "submitting"]
+
+
 def test_an_order_is_never_sent_twice_even_under_a_valid_fence(desk: Desk) -> None:
     batch = store_plan(desk.url, "acct", BUYS)
     with desk.engine() as engine:
@@ -442,6 +570,23 @@ def test_an_idempotent_venue_is_asked_again_and_has_one_order(database_url: str)
     assert len(venue.sends) == 6
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [("lost", "refused", "accepted"), ("dropped", "refused", "unknown"), ("lost", "down", "unknown")],
+)
+def test_a_second_send_that_is_refused_does_not_hide_the_first(
+    database_url: str, first: str, second: str, state: str
+) -> None:
+    """The first one may have taken the buying power: only the venue's records tell whether it stands."""
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [first, second])
+    batch = store_plan(database_url, "acct", BUYS[:1])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == {"AAA": state}
+    assert len(venue.orders) == (first == "lost")
+
+
 @pytest.mark.parametrize("guarantee", [Guarantee.SEARCHABLE_TAG, Guarantee.NOTHING])
 def test_another_venue_is_never_sent_an_order_twice(database_url: str, guarantee: Guarantee) -> None:
     desk, venue = venue_desk(database_url, guarantee, ["late", "ok", "ok"])
@@ -456,6 +601,7 @@ def test_another_venue_is_never_sent_an_order_twice(database_url: str, guarantee
             engine.prepare(batch.batch_id, f"again-{number}")
             engine.send(batch.batch_id, f"again-{number}")
     assert len(venue.sends) == len(set(venue.sends)) == 3
+    assert desk.states(batch) == {"AAA": "unknown", "BBB": "accepted", "CCC": "accepted"}
 
 
 def test_a_searchable_venue_settles_what_it_finds_and_what_can_no_longer_arrive(database_url: str) -> None:
@@ -616,12 +762,11 @@ def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
                 verdicts.append(Verdict("risk", "gross", order.intent_id, Outcome.DENY, "gross limit"))
         return (GateReport("risk", tuple(approved), tuple(verdicts)),)
 
-    def lower(name: str) -> None:
-        if name == "after_result_commit":
-            limit[0] = D(1500)
+    def lower() -> None:
+        limit[0] = D(1500)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    desk.execute(batch, judge=gross, failpoint=lower)
+    desk.execute(batch, "run", whenever("record: committed", lower), judge=gross)
     assert desk.states(batch) == {"AAA": "filled", "BBB": "cancelled", "CCC": "cancelled"}
     assert rows(desk.url, "select instrument from execution.order_intents where status = 'denied' order by 1") == [
         ("BBB",),

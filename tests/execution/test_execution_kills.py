@@ -1,6 +1,7 @@
-"""Real processes, really killed: a worker gets SIGKILL at a failpoint or at any moment, another one finishes its batch.
+"""Real processes, really killed: a worker gets SIGKILL at each of its effects, or at any moment, and another finishes.
 
-The venue is a third process with a ledger of its own, which drops connections before and after it accepts orders.
+The venues outlive the workers: the paper broker is a third process with a ledger of its own, which drops connections
+before and after it accepts orders; Alpaca's API is served over a real socket, with the faults of `alpaca_venue.py`.
 """
 
 from __future__ import annotations
@@ -12,25 +13,37 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
-from execution_broker_server import NAMES, RemoteBroker
-from execution_support import OPEN, ROOT, D, FileClock, order_ids, rows, store_plan
+from alpaca_venue import ENDS, AlpacaVenue, auction_of
+from crash_proof import count_points
+from execution_broker_server import RemoteBroker
+from execution_support import CLOSE, NAMES, OPEN, ROOT, D, FileClock, order_ids, rows, store_plan
 from execution_worker import work
+from test_execution_crashes import paper_stand
 
 from octopus.core.orders import Batch, Side
 from resources.brokers.base import Guarantee
-from resources.execution_engine import FAILPOINTS
 from resources.warehouse.audit_log import verify
 from resources.warehouse.order_store import OrderStore
 
 HERE = Path(__file__).parent
-REPEATED = {"after_fill_commit", "after_submitting_commit", "after_submitting_audit", "after_broker_submit",
-            "after_result_commit"}  # fmt: skip
+COMMITS = (
+    "drain_outbox", "claim", "begin_send", "record", "record_fill", "finish", "recognise", "save_nav",
+    "save_reconciliation",
+)  # fmt: skip
+QUESTIONS = ("snapshot", "submit", "order", "fills", "statement")
+POINTS = (
+    *(f"{name}: {side}" for name in COMMITS for side in ("before commit", "committed")),
+    *(f"{name}: {side}" for name in QUESTIONS for side in ("before asking", "answered")),
+    "anchor: before", "anchor: moved", "wait: begun", "wait: over",
+)  # fmt: skip
+"""Every effect of an engine that executes a batch, before and after: `test_the_points_are_those_of_the_engine`."""
+REPEATED = ("record_fill", "begin_send", "submit", "record", "drain_outbox", "anchor")
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -38,6 +51,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 class Stage:
     url: str
     folder: Path
+    alpaca: dict[str, AlpacaVenue] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -49,42 +63,57 @@ def stage(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline().strip() == "ready"
-        yield Stage(database_url, tmp_path)
+        stage = Stage(database_url, tmp_path)
+        yield stage
+        for venue in stage.alpaca.values():
+            venue.__exit__()
         with Client(str(tmp_path / "socket"), "AF_UNIX") as connection:
             connection.send(("", "stop", ()))
         server.wait(10)
 
 
-def begin(stage: Stage, seed: int) -> tuple[str, Batch, random.Random, Guarantee]:
+@dataclass(frozen=True)
+class Case:
+    """One account and its batch at one venue."""
+
+    stage: Stage
+    account: str
+    batch: Batch
+    rng: random.Random
+    venue: str
+
+    def start(self, run_id: str, kill: tuple[str, int] | None):  # type: ignore[no-untyped-def]
+        arguments = (self.stage.url, self.stage.folder, self.account, self.batch.batch_id, self.venue, run_id, kill)
+        process = PROCESSES.Process(target=work, args=arguments)
+        process.start()
+        return process
+
+
+def begin(stage: Stage, adapter: str, seed: int) -> Case:
     rng = random.Random(seed)
-    account = f"kill-{seed}"
-    (stage.folder / f"{account}.clock").write_text(OPEN.isoformat())
+    account = f"kill-{adapter}-{seed}"
+    clock = FileClock(stage.folder / f"{account}.clock")
+    clock.path.write_text(OPEN.isoformat())
     with OrderStore.opened(stage.url) as store:
         store.open_account(account, "test", "opened for a test", OPEN)
     batch = store_plan(stage.url, account, [(n, rng.choice(list(Side)), D(rng.randint(1, 50))) for n in NAMES])
-    return account, batch, rng, rng.choice([Guarantee.IDEMPOTENT_KEY, Guarantee.SEARCHABLE_TAG])
+    if adapter == "paper":
+        return Case(stage, account, batch, rng, rng.choice([Guarantee.IDEMPOTENT_KEY, Guarantee.SEARCHABLE_TAG]).value)
+    # The first order fills, so that every effect of booking a fill happens.
+    fates = {name: rng.choice(ENDS) for name in NAMES} | {NAMES[0]: "fill in two"}
+    venue = AlpacaVenue(cash=D(0), auction=auction_of(fates, lambda: clock.now() >= CLOSE)).__enter__()
+    venue.script = [rng.choice(("ok", "ok", "accept_504", "accept_drop", "drop")) for _ in range(6)]
+    venue.book("CSD", net_amount="100000", date="2022-12-27")
+    stage.alpaca[account] = venue
+    return Case(stage, account, batch, rng, venue.url)
 
 
-def start(stage: Stage, account: str, batch: Batch, guarantee: Guarantee, run_id: str, kill: tuple[str, int] | None):  # type: ignore[no-untyped-def]
-    arguments = (stage.url, stage.folder, account, batch.batch_id, guarantee.value, run_id, kill)
-    process = PROCESSES.Process(target=work, args=arguments)
-    process.start()
-    return process
-
-
-def finish_and_check(stage: Stage, account: str, batch: Batch, guarantee: Guarantee) -> None:
+def finish_and_check(case: Case) -> None:
     """Another process ends the batch; then both ledgers, the orders and the audit log must agree."""
-    last = start(stage, account, batch, guarantee, "last", None)
+    stage, account, batch = case.stage, case.account, case.batch
+    last = case.start("last", None)
     last.join(60)
     assert last.exitcode == 0
-    broker = RemoteBroker(stage.folder / "socket", account, guarantee)
-
-    theirs = rows(
-        stage.url,
-        "select client_order_id, instrument, side, quantity, state, filled_quantity from paper.orders "
-        "where account = %s order by 1",
-        account,
-    )
     ours = rows(
         stage.url,
         "select o.client_order_id, i.instrument, i.side, i.quantity, o.state, o.filled_quantity "
@@ -92,20 +121,19 @@ def finish_and_check(stage: Stage, account: str, batch: Batch, guarantee: Guaran
         account,
     )
     assert len(ours) == len(batch.orders), "an order was lost"
+    theirs, their_fills, resendable = (at_paper if account not in stage.alpaca else at_alpaca)(case)
     assert {row[0] for row in theirs} <= set(order_ids(batch)), "an order that nobody planned"
     assert len(theirs) == len({row[1] for row in theirs}), "an instrument was ordered twice"
     never_arrived = [row for row in ours if row[0] not in {row[0] for row in theirs}]
     assert [row for row in ours if row not in never_arrived] == theirs
     assert all(row[4] == "expired" and row[5] == 0 for row in never_arrived)
-    if guarantee is Guarantee.IDEMPOTENT_KEY:
-        assert not never_arrived, "a venue that may be asked again was not"
-    else:
-        assert max(broker.arrived().values(), default=0) <= 1, "sent twice to a venue that books it twice"
+    assert not (resendable and never_arrived), "a venue that may be asked again was not"
 
-    columns = "fill_id, client_order_id, instrument, side, quantity, price, fees, at"
-    books = [rows(stage.url, f"select {columns} from {schema}.fills where account = %s order by 1", account)
-             for schema in ("execution", "paper")]  # fmt: skip
-    assert books[0] == books[1], "our fills are not the venue's"
+    our_fills = rows(
+        stage.url, "select fill_id, client_order_id, instrument, side, quantity, price from execution.fills "
+        "where account = %s order by 1", account,
+    )  # fmt: skip
+    assert our_fills == their_fills, "our fills are not the venue's"
     assert rows(stage.url, "select kind from execution.reconciliation where account = %s", account) == [("ok",)]
     events = rows(
         stage.url,
@@ -120,52 +148,99 @@ def finish_and_check(stage: Stage, account: str, batch: Batch, guarantee: Guaran
     assert dict(events) == dict(told), "the audit log misses an event or has it twice"
 
 
-def kill_at_failpoint(stage: Stage, seed: int, hit: Counter[str]) -> int:
-    """Kill one or two workers; returns how many were."""
-    account, batch, rng, guarantee = begin(stage, seed)
-    killed = 0
-    names = [FAILPOINTS[seed % len(FAILPOINTS)], *rng.sample(FAILPOINTS, rng.randint(0, 1))]
-    for number, name in enumerate(names):
-        kill = (name, rng.randint(1, 3) if name in REPEATED else 1)
-        worker = start(stage, account, batch, guarantee, f"run-{number}", kill)
-        worker.join(60)
-        assert worker.exitcode in (0, -signal.SIGKILL), worker.exitcode
-        if worker.exitcode:
-            hit[name] += 1
-            killed += 1
-    finish_and_check(stage, account, batch, guarantee)
-    return killed
+def at_paper(case: Case):  # type: ignore[no-untyped-def]
+    """The ledger's orders and fills, and whether the venue may be sent an order again."""
+    theirs = rows(
+        case.stage.url,
+        "select client_order_id, instrument, side, quantity, state, filled_quantity from paper.orders "
+        "where account = %s order by 1",
+        case.account,
+    )
+    fills = rows(
+        case.stage.url, "select fill_id, client_order_id, instrument, side, quantity, price from paper.fills "
+        "where account = %s order by 1", case.account,
+    )  # fmt: skip
+    guarantee = Guarantee(case.venue)
+    arrived = RemoteBroker(case.stage.folder / "socket", case.account, guarantee).arrived()
+    if guarantee is Guarantee.SEARCHABLE_TAG:
+        assert max(arrived.values(), default=0) <= 1, "sent twice to a venue that books it twice"
+    return theirs, fills, guarantee is Guarantee.IDEMPOTENT_KEY
 
 
-def kill_at_any_moment(stage: Stage, seed: int) -> int:
-    account, batch, rng, guarantee = begin(stage, seed)
-    worker = start(stage, account, batch, guarantee, "run-0", None)
-    worker.join(rng.uniform(0.0, 0.6))
+def at_alpaca(case: Case):  # type: ignore[no-untyped-def]
+    """As `at_paper`."""
+    venue = case.stage.alpaca[case.account]
+    ids = {order["id"]: name for name, order in venue.orders.items()}
+    theirs = sorted(
+        (name, one["symbol"], one["side"], D(one["qty"]), one["status"], D(one["filled_qty"]))
+        for name, one in venue.orders.items()
+    )
+    fills = sorted(
+        (one["id"], ids[one["order_id"]], one["symbol"], one["side"], D(one["qty"]), D(one["price"]))
+        for one in venue.activities if one["activity_type"] == "FILL"
+    )  # fmt: skip
+    return theirs, fills, True
+
+
+def kill_at(stage: Stage, adapter: str, seed: int, point: str, occurrence: int, hit: Counter[str]) -> None:
+    """Kill a worker at the point, perhaps a second one at another, and let a third finish."""
+    case = begin(stage, adapter, seed)
+    first = case.start("run-0", (point, occurrence))
+    first.join(60)
+    assert first.exitcode == -signal.SIGKILL, f"{point} was not reached {occurrence} times"
+    hit[point] += 1
+    if case.rng.random() < 0.3:
+        second = case.start("run-1", (case.rng.choice(POINTS), 1))
+        second.join(60)
+        hit["a second worker"] += second.exitcode == -signal.SIGKILL
+    finish_and_check(case)
+
+
+def kill_at_any_moment(stage: Stage, adapter: str, seed: int) -> int:
+    case = begin(stage, adapter, seed)
+    worker = case.start("run-0", None)
+    worker.join(case.rng.uniform(0.0, 0.6))
     worker.kill()
     worker.join(60)
-    finish_and_check(stage, account, batch, guarantee)
+    finish_and_check(case)
     return int(worker.exitcode == -signal.SIGKILL)
 
 
-def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage) -> None:
+@pytest.mark.parametrize(("adapter", "share"), [("paper", 0), ("alpaca", 1)])
+def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage, adapter: str, share: int) -> None:
+    """A fifth of the effect points, others for each adapter; the slow test kills at all of them."""
     hit: Counter[str] = Counter()
-    killed = sum(kill_at_failpoint(stage, seed, hit) for seed in range(len(FAILPOINTS)))
-    killed += sum(kill_at_any_moment(stage, seed) for seed in range(100, 106))
-    assert set(hit) == set(FAILPOINTS), set(FAILPOINTS) - set(hit)
-    assert killed >= 20
+    for seed, point in enumerate(POINTS[share::5]):
+        kill_at(stage, adapter, seed, point, 1, hit)
+    kill_at_any_moment(stage, adapter, 100)
     assert verify(stage.url, stage.folder / "audit.anchor").ok
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("first", range(1000, 1400, 40))
-def test_many_more_killed_workers(stage: Stage, first: int) -> None:
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("adapter", ["paper", "alpaca"])
+def test_a_worker_is_killed_at_every_effect_point(
+    stage: Stage, adapter: str, record_property: Callable[[str, object], None]
+) -> None:
     hit: Counter[str] = Counter()
-    killed = sum(kill_at_failpoint(stage, seed, hit) for seed in range(first, first + 30))
-    killed += sum(kill_at_any_moment(stage, seed) for seed in range(first + 30, first + 40))
-    assert set(hit) == set(FAILPOINTS), set(FAILPOINTS) - set(hit)
-    assert killed >= 35
+    for seed, point in enumerate(POINTS, 1000):
+        kill_at(stage, adapter, seed, point, 1, hit)
+        if point.startswith(REPEATED):
+            kill_at(stage, adapter, seed + 500, point, 2, hit)
+    moments = sum(kill_at_any_moment(stage, adapter, seed) for seed in range(2000, 2060))
+    assert set(POINTS) <= set(hit)
+    assert moments
     assert verify(stage.url, stage.folder / "audit.anchor").ok
+    table = {f"SIGKILL at {point}": count for point, count in sorted(hit.items())}
+    record_property("proof", {f"{adapter}, real processes": {**table, "SIGKILL at any moment": moments}})
+
+
+def test_the_points_are_those_of_the_engine(database_url: str) -> None:
+    """A new commit or question in the engine must be killed at, too."""
+    rng = random.Random(0)
+    passed = set(count_points(paper_stand(database_url, "points", None, rng)))
+    rare = {f"{name}: {side}" for name in ("refuse", "void_unsent", "deny") for side in ("before commit", "committed")}
+    assert passed - rare == set(POINTS)
 
 
 def test_the_clock_that_processes_share_only_moves_forward(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def venue_histories(draw: st.DrawFn) -> list[Event | Execution]:
     fills = [Execution(f"f{number}", D(size)) for number, size in enumerate(sizes)]
     if sum(sizes) == 10:
         return [Event.ACCEPT, *fills]
-    end = draw(st.sampled_from([Event.CANCEL, Event.EXPIRE, Event.REJECT]))
+    end = draw(st.sampled_from([Event.CANCEL, Event.EXPIRE, Event.REJECT, Event.REPLACE]))
     return [Event.ACCEPT, *fills, end]
 
 
@@ -51,6 +51,34 @@ def test_reports_in_any_order_and_any_number_give_one_end(
     assert shuffled == straight
     assert straight.state in TERMINAL
     assert straight.filled == sum((e.quantity for e in history if isinstance(e, Execution)), D(0))
+
+
+@given(venue_histories(), st.data())
+def test_asking_to_cancel_changes_no_end(history: list[Event | Execution], data: st.DataObject) -> None:
+    straight, asked = SENT, SENT
+    at = data.draw(st.integers(0, len(history)))
+    for number, event in enumerate(history):
+        straight = advance(straight, event)
+        asked = advance(advance(asked, Event.ASK_CANCEL) if number == at else asked, event)
+    assert asked == straight
+
+
+def test_an_order_that_is_being_cancelled_still_works() -> None:
+    asked = advance(advance(SENT, Event.ACCEPT), Event.ASK_CANCEL)
+    assert (asked.state, asked.remaining) == (OrderState.PENDING_CANCEL, D(10))
+    part = advance(asked, Execution("f", D(4)))
+    assert (part.state, part.remaining) == (OrderState.PENDING_CANCEL, D(6))
+    assert advance(part, Event.CANCEL).state is OrderState.CANCELLED
+    assert advance(part, Execution("g", D(6))).state is OrderState.FILLED
+    assert advance(part, Event.ASK_CANCEL) == part
+    with pytest.raises(IllegalTransitionError):
+        advance(OrderStatus(D(10)), Event.ASK_CANCEL)
+
+
+def test_nothing_of_a_replaced_order_fills_and_what_had_filled_counts() -> None:
+    part = advance(advance(SENT, Event.ACCEPT), Execution("f", D(4)))
+    replaced = advance(part, Event.REPLACE)
+    assert (replaced.state, replaced.filled, replaced.remaining) == (OrderState.REPLACED, D(4), D(0))
 
 
 @pytest.mark.parametrize("state", [s for s in OrderState if s is not OrderState.APPROVED])
@@ -146,8 +174,13 @@ class OrderLife(RuleBasedStateMachine):
         self.reports.append(Execution(fill, D(size)))
         self.closed = size == room
 
+    @precondition(lambda self: self.status.state is not OrderState.APPROVED)
+    @rule()
+    def we_ask_to_cancel(self) -> None:
+        self.status = advance(self.status, Event.ASK_CANCEL)
+
     @precondition(lambda self: self.standing and not self.closed)
-    @rule(end=st.sampled_from([Event.CANCEL, Event.EXPIRE]))
+    @rule(end=st.sampled_from([Event.CANCEL, Event.EXPIRE, Event.REPLACE]))
     def venue_ends(self, end: Event) -> None:
         self.reports.append(end)
         self.closed = True

@@ -183,6 +183,49 @@ def test_at_the_open_the_opening_price_counts(broker: PaperBroker, clock: Manual
     assert [(f.price, f.at) for f in broker.fills()] == [(D(90), SESSIONS.open_utc(NEXT))]
 
 
+PRICED = {"open": D(100), "close": D(120)}
+
+
+@pytest.mark.parametrize(
+    ("side", "order_type", "price", "filled_at", "at"),
+    [
+        (Side.BUY, OrderType.MARKET, None, D(101), "open"), (Side.BUY, OrderType.LIMIT, D(110), D(101), "open"),
+        (Side.BUY, OrderType.LIMIT, D("100.5"), D("100.5"), "open"), (Side.BUY, OrderType.LIMIT, D(99), None, ""),
+        (Side.BUY, OrderType.STOP, D(100), D(101), "open"), (Side.BUY, OrderType.STOP, D(115), D("121.2"), "close"),
+        (Side.BUY, OrderType.STOP, D(121), None, ""), (Side.SELL, OrderType.LIMIT, D(120), D(120), "close"),
+        (Side.SELL, OrderType.LIMIT, D(90), D(99), "open"), (Side.SELL, OrderType.STOP, D(99), None, ""),
+        (Side.SELL, OrderType.STOP, D(100), D(99), "open"),
+    ],
+)  # fmt: skip
+def test_market_limit_and_stop_orders_take_the_first_auction_whose_price_they_take(  # type: ignore[no-untyped-def]
+    database_url, clock, feed, side, order_type, price, filled_at, at
+) -> None:
+    feed.bars["AAA", NEXT] = Bar(PRICED["open"], PRICED["close"])
+    costs = CostModel(commission_bps=0, half_spread_bps=60, slippage_bps=40)
+    broker = paper(database_url, "acct", clock, feed, costs=costs, allow_short=True)
+    clock.wait_until(CLOSE)
+    broker.submit("o", "AAA", side, D(5), order_type, SESSIONS.close_utc(NEXT), price)
+    clock.wait_until(SESSIONS.close_utc(NEXT))
+    instants = {"open": SESSIONS.open_utc(NEXT), "close": SESSIONS.close_utc(NEXT)}
+    assert [(f.price, f.at) for f in broker.fills()] == ([(filled_at, instants[at])] if filled_at else [])
+    assert state(broker, "o")[0] == ("filled" if filled_at else "expired")
+
+
+@pytest.mark.parametrize(
+    ("order_type", "price"), [(OrderType.LIMIT, None), (OrderType.STOP, D(0)), (OrderType.MARKET, D(5)), (MOC, D(5))]
+)
+def test_an_order_with_a_price_that_it_cannot_have_is_refused(
+    broker: PaperBroker, order_type: OrderType, price: Decimal | None
+) -> None:
+    with pytest.raises(OrderRejectedError, match="cannot have the price"):
+        broker.submit("o", "AAA", Side.BUY, D(1), order_type, CLOSE, price)
+
+
+def test_buying_power_reckons_with_a_limit_above_the_market(broker: PaperBroker) -> None:
+    with pytest.raises(OrderRejectedError, match="does not cover 110000"):
+        broker.submit("o", "AAA", Side.BUY, D(1000), OrderType.LIMIT, CLOSE, D(110))
+
+
 def test_sales_of_the_same_auction_pay_for_buys(broker: PaperBroker, clock: ManualClock) -> None:
     buy(broker, "AAA", "1000")
     clock.wait_until(SESSIONS.open_utc(NEXT))

@@ -1,0 +1,575 @@
+"""Mutation proof of the order path and its gates: each fault that is planted here must make a named test fail.
+
+Belongs here: the list of faults and the run over it. Does not: the tests that find them.
+
+`make mutations` copies the tree, plants one fault at a time, runs the tests named for it and prints the table that
+docs/proof.md keeps. A fault that no test finds ends the run with an error. `tests/house/test_mutations.py` sees to it
+that every fault can still be planted and that every named test exists.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TREES = ("octopus", "octopus_pipelines", "assets", "resources", "config", "tests", "dbt_project")
+ENGINE = "resources/execution_engine.py"
+STORE = "resources/warehouse/order_store.py"
+APPROVAL = "octopus/execution/approval.py"
+STATES = "octopus/execution/states.py"
+ALPACA = "resources/brokers/alpaca.py"
+PAPER = "resources/brokers/paper.py"
+_ENGINE_TESTS = "tests/execution/test_execution_engine.py::"
+_STATE_TESTS = "tests/execution/test_order_states.py::"
+_PAPER_TESTS = "tests/execution/test_paper_broker.py::"
+_ALPACA_TESTS = "tests/execution/test_alpaca_broker.py::"
+_CUT_TEST = "tests/execution/test_execution_crashes.py::test_a_worker_that_ends_around_a_send"
+_RISK_TESTS = "tests/risk/test_risk_gate.py::"
+_COMPLIANCE_TESTS = "tests/compliance/test_compliance_gate.py::"
+_CHAIN_TESTS = "tests/compliance/test_audit_chain.py::"
+
+_TOO_OLD = """        if age > self.settings.max_snapshot_age:
+            raise BatchRefusedError(
+                f\""""
+_NEVER_TOO_OLD = _TOO_OLD.replace("age > self.settings.max_snapshot_age", "age < timedelta(0)")
+
+
+class MutationError(Exception):
+    """A fault cannot be planted, or no test finds it; the message names it."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault.
+
+    Attributes:
+        name: what goes wrong, in a few words.
+        where: the file, or a folder in which one file has the text.
+        old, new: the text, which stands there once, and what it becomes.
+        test: the test that must fail.
+    """
+
+    name: str
+    where: str
+    old: str
+    new: str
+    test: str
+
+    def file(self, root: Path = ROOT) -> Path:
+        """The file to change.
+
+        Raises:
+            MutationError: the text is not there, or not once.
+        """
+        place = root / self.where
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        found = [(path, count) for path in files if (count := path.read_text(encoding="utf-8").count(self.old))]
+        if [count for _, count in found] != [1]:
+            raise MutationError(f"{self.name}: its text stands {sum(c for _, c in found)} times in {self.where}")
+        return found[0][0]
+
+
+MUTATIONS = (
+    # The order of commits and sends.
+    Mutation(
+        "sends before `submitting` is committed",
+        ENGINE,
+        """        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+        self.store.drain_outbox(self.audit)
+        return self._ask(order_id, order, batch.expires_at)
+""",
+        """        answer = self._ask(order_id, order, batch.expires_at)
+        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+        self.store.drain_outbox(self.audit)
+        return answer
+""",
+        _CUT_TEST,
+    ),
+    Mutation(
+        "`submitting` is not committed",
+        STORE,
+        """            self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+""",
+        "",
+        _ENGINE_TESTS + "test_a_batch_is_executed_booked_and_reconciled",
+    ),
+    Mutation(
+        "an order may be sent a second time",
+        STATES,
+        "Event.SEND: {_S.APPROVED: _S.SUBMITTING},",
+        "Event.SEND: {_S.APPROVED: _S.SUBMITTING, _S.SUBMITTING: _S.SUBMITTING},",
+        _ENGINE_TESTS + "test_an_order_is_never_sent_twice_even_under_a_valid_fence",
+    ),
+    Mutation(
+        "a fence that is not the last one sends",
+        STORE,
+        'lease["fence"] != claim.fence',
+        'lease["fence"] < claim.fence',
+        _ENGINE_TESTS + "test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send",
+    ),
+    Mutation(
+        "a lease that ran out sends",
+        STORE,
+        ' or not lease["valid"]:',
+        ":",
+        _ENGINE_TESTS + "test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send",
+    ),
+    Mutation(
+        "a denial needs no fence",
+        STORE,
+        """            self._require_fence(claim)
+            self._add_verdicts""",
+        """            self._add_verdicts""",
+        _ENGINE_TESTS + "test_a_worker_that_was_overtaken_takes_no_approval_back",
+    ),
+    Mutation(
+        "a later claim cancels what is being sent",
+        STORE,
+        " and not approved and self._status(order_id).state is OrderState.APPROVED:",
+        " and not approved:",
+        _ENGINE_TESTS + "test_a_worker_that_was_overtaken_takes_no_approval_back",
+    ),
+    Mutation(
+        "what is being sent is voided",
+        STORE,
+        "if self._status(order.client_order_id).state is not OrderState.APPROVED:",
+        "if False:",
+        _ENGINE_TESTS + "test_nothing_is_voided_while_it_is_being_sent",
+    ),
+    Mutation(
+        "no account lock",
+        STORE,
+        'while not _scalar(holder, "select pg_try_advisory_lock(%s)", [key]):',
+        "while False:",
+        _ENGINE_TESTS + "test_while_one_worker_holds_the_account_another_is_told_so",
+    ),
+    # What stops a send.
+    Mutation(
+        "the kill switch does not count in the transaction that sends",
+        STORE,
+        """            self._require_current(claim.batch_id, claim.account)
+            self._require_unfrozen""",
+        "            self._require_unfrozen",
+        _ENGINE_TESTS + "test_the_kill_switch_counts_in_the_transaction_that_claims_or_sends",
+    ),
+    Mutation(
+        "a frozen instrument is sent",
+        STORE,
+        "            self._require_unfrozen(claim.account, order_id)\n",
+        "",
+        _ENGINE_TESTS + "test_a_frozen_instrument_is_refused_in_the_transaction_that_sends",
+    ),
+    Mutation(
+        "a superseded batch is sent",
+        STORE,
+        """        if successor:
+            raise BatchRefusedError(f"batch {batch_id} was""",
+        """        if successor is False:
+            raise BatchRefusedError(f"batch {batch_id} was""",
+        _ENGINE_TESTS + "test_a_batch_that_is_superseded_while_it_is_sent_stops",
+    ),
+    Mutation(
+        "a restored database trades on",
+        STORE,
+        'if not row["here"]:',
+        "if False:",
+        _ENGINE_TESTS + "test_a_restored_database_starts_halted_and_its_approvals_are_void",
+    ),
+    Mutation(
+        "the window's last instant is too late by one",
+        ENGINE,
+        """        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        if not batch.not_before <= now < closes:""",
+        """        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        if not batch.not_before <= now <= closes:""",
+        _ENGINE_TESTS + "test_outside_its_window_a_batch_is_refused",
+    ),
+    Mutation(
+        "the window may close between two orders",
+        ENGINE,
+        """        closes = send_by(batch.expires_at, order.order_type)
+        if not batch.not_before <= now < closes:""",
+        """        closes = send_by(batch.expires_at, order.order_type)
+        if now < batch.not_before:""",
+        _ENGINE_TESTS + "test_a_window_that_closes_between_two_orders_stops_the_rest",
+    ),
+    Mutation(
+        "orders leave in the venue's last minutes",
+        "octopus/execution/window.py",
+        "OrderType.MARKET_ON_CLOSE: timedelta(minutes=10)",
+        "OrderType.MARKET_ON_CLOSE: timedelta(minutes=0)",
+        _ENGINE_TESTS + "test_outside_its_window_a_batch_is_refused",
+    ),
+    Mutation(
+        "an old snapshot is judged with",
+        ENGINE,
+        _TOO_OLD + "the broker's snapshot",
+        _NEVER_TOO_OLD + "the broker's snapshot",
+        _ENGINE_TESTS + "test_a_stale_snapshot_is_refused",
+    ),
+    Mutation(
+        "a snapshot may grow old between two orders",
+        ENGINE,
+        _TOO_OLD + "the snapshot that",
+        _NEVER_TOO_OLD + "the snapshot that",
+        _ENGINE_TESTS + "test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest",
+    ),
+    Mutation(
+        "another account's snapshot is judged with",
+        ENGINE,
+        "if snapshot.account != batch.account:",
+        "if False:",
+        _ENGINE_TESTS + "test_a_snapshot_of_another_account_is_refused",
+    ),
+    Mutation(
+        "limits are not judged again before each order",
+        ENGINE,
+        "if not resend and not self._within_remaining_limits(claim, stored, order):",
+        "if False:",
+        _ENGINE_TESTS + "test_limits_are_judged_again_before_each_order",
+    ),
+    Mutation(
+        "what was sent does not count against limits",
+        ENGINE,
+        "if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id",
+        "if o.status.state in UNRESOLVED",
+        _ENGINE_TESTS + "test_limits_are_judged_again_before_each_order",
+    ),
+    Mutation(
+        "an unknown order does not count as filled",
+        ENGINE,
+        "seen = with_open_orders(snapshot, (_open_order(order) for order in unresolved))",
+        "seen = snapshot",
+        _ENGINE_TESTS + "test_an_unknown_order_freezes_its_instrument_and_counts_as_filled",
+    ),
+    Mutation(
+        "an open order counts twice",
+        APPROVAL,
+        "if order.client_order_id not in listed and order.remaining > 0",
+        "if order.remaining > 0",
+        "tests/execution/test_approval.py::test_an_order_that_the_broker_lists_counts_once",
+    ),
+    # Who approves.
+    Mutation(
+        "one gate's approval is enough",
+        APPROVAL,
+        "and all(order.intent_id in approved",
+        "and any(order.intent_id in approved",
+        _ENGINE_TESTS + "test_denials_are_stored_and_no_gate_at_all_approves_nothing",
+    ),
+    Mutation(
+        "no gate at all approves everything",
+        APPROVAL,
+        "        if approved_by_all\n        and order",
+        "        if order",
+        _ENGINE_TESTS + "test_denials_are_stored_and_no_gate_at_all_approves_nothing",
+    ),
+    Mutation(
+        "research's denial is forgotten",
+        APPROVAL,
+        "if order.intent_id in research_denials:",
+        "if False:",
+        _ENGINE_TESTS + "test_what_research_denied_stays_denied",
+    ),
+    Mutation(
+        "buys go before sells",
+        APPROVAL,
+        "(order.side is Side.BUY, order.instrument)",
+        "(order.side is Side.SELL, order.instrument)",
+        _ENGINE_TESTS + "test_sells_go_first_and_pay_for_the_buys_of_the_same_auction",
+    ),
+    Mutation(
+        "an order that turns a position round reduces it",
+        APPROVAL,
+        " and after * after_working >= 0",
+        "",
+        "tests/execution/test_approval.py::test_an_order_reduces_only_down_to_nothing",
+    ),
+    # What a send came to.
+    Mutation(
+        "a venue with a tag alone is sent an order again",
+        ENGINE,
+        "return self.broker.guarantee is Guarantee.IDEMPOTENT_KEY",
+        "return self.broker.guarantee is not Guarantee.NOTHING",
+        _ENGINE_TESTS + "test_another_venue_is_never_sent_an_order_twice",
+    ),
+    Mutation(
+        "a second send's refusal ends the first",
+        ENGINE,
+        "isinstance(answer, OrderRejectedError) and not resent:",
+        "isinstance(answer, OrderRejectedError):",
+        _ENGINE_TESTS + "test_a_second_send_that_is_refused_does_not_hide_the_first",
+    ),
+    Mutation(
+        "a second send that did not leave means the first did not",
+        ENGINE,
+        "Event.UNCERTAIN if resent else Event.NOT_SENT",
+        "Event.NOT_SENT",
+        _ENGINE_TESTS + "test_a_second_send_that_is_refused_does_not_hide_the_first",
+    ),
+    Mutation(
+        "an unknown order is given up before it has expired",
+        ENGINE,
+        "return self.clock.now() >= order.expires_at + self.settings.absent_grace",
+        "return True",
+        _ENGINE_TESTS + "test_another_venue_is_never_sent_an_order_twice",
+    ),
+    Mutation(
+        "an unsent order is void one moment late",
+        STORE,
+        "if now >= order.expires_at:",
+        "if now > order.expires_at:",
+        _ENGINE_TESTS + "test_a_halted_batch_is_void_when_its_window_has_passed",
+    ),
+    # Fills and books.
+    Mutation(
+        "an order ends before its fills are booked",
+        ENGINE,
+        "if report.state in _ENDS and report.filled_quantity <= status.filled:",
+        "if report.state in _ENDS:",
+        _ENGINE_TESTS + "test_an_order_does_not_end_before_all_its_fills_are_booked",
+    ),
+    Mutation(
+        "a fill told twice counts twice",
+        STATES,
+        "if execution.fill_id in status.fill_ids:",
+        "if False:",
+        _STATE_TESTS + "test_reports_in_any_order_and_any_number_give_one_end",
+    ),
+    Mutation(
+        "an order with its last share filled is open",
+        STATES,
+        "if filled >= status.quantity:",
+        "if filled > status.quantity:",
+        _STATE_TESTS + "test_reports_in_any_order_and_any_number_give_one_end",
+    ),
+    Mutation(
+        "a fill after the end is lost",
+        STATES,
+        "    filled = status.filled + execution.quantity\n",
+        "    if status.state in TERMINAL:\n        return status\n    filled = status.filled + execution.quantity\n",
+        _STATE_TESTS + "test_a_fill_after_the_cancel_counts_and_a_fill_of_an_unsent_order_is_not_lost",
+    ),
+    Mutation(
+        "a fill of a struck session goes into it",
+        STORE,
+        "return session if struck is None else max(session, struck + timedelta(days=1))",
+        "return session",
+        _ENGINE_TESTS + "test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next",
+    ),
+    Mutation(
+        "a break in cash does not halt",
+        ENGINE,
+        "        BreakKind.CASH,\n",
+        "",
+        _ENGINE_TESTS + "test_a_planted_break_is_found_classified_and_halts_what_it_must",
+    ),
+    Mutation(
+        "a cent is no break",
+        "octopus/execution/reconcile.py",
+        "if abs(rest) >= tolerance:",
+        "if abs(rest) > tolerance:",
+        "tests/execution/test_reconcile_books.py::test_cash_without_a_record_and_its_tolerance",
+    ),
+    Mutation(
+        "an event is not told to the audit log",
+        STORE,
+        '        self._note(kind or f"order.{after.state.value}", order_id, record)\n',
+        "",
+        _CUT_TEST,
+    ),
+    Mutation(
+        "the chain's links are not looked at",
+        "octopus/compliance/audit.py",
+        "if entry.prev_hash != head.hash:",
+        "if False:",
+        _CHAIN_TESTS + "test_a_replaced_entry_that_was_sealed_again_breaks_the_link_or_the_head",
+    ),
+    # The adapters.
+    Mutation(
+        "alpaca-py sends again by itself",
+        ALPACA,
+        "            client._retry = 0\n",
+        "            client._retry_wait = 0\n",
+        _ALPACA_TESTS + "test_a_send_is_made_once_and_comes_to_exactly_one_outcome",
+    ),
+    Mutation(
+        "a gateway's page means not sent",
+        ALPACA,
+        "failure.status in (401, 429):",
+        "failure.status in (401, 429, 504):",
+        _ALPACA_TESTS + "test_a_send_is_made_once_and_comes_to_exactly_one_outcome",
+    ),
+    Mutation(
+        "an order of another's under our id is taken for ours",
+        ALPACA,
+        "if (found.instrument, found.side, found.quantity) == (our_symbol(symbol), side, quantity):",
+        "if found is not None:",
+        _ALPACA_TESTS + "test_a_second_send_under_one_id_gives_the_first_order",
+    ),
+    Mutation(
+        "the paper broker books a repetition",
+        PAPER,
+        "            if known is None:\n                known = self._receive(ledger, wanted)",
+        "            known = self._receive(ledger, wanted)",
+        _PAPER_TESTS + "test_the_same_client_order_id_is_the_same_order",
+    ),
+    Mutation(
+        "the paper broker sees tomorrow's auction",
+        PAPER,
+        "                if after < at <= until:",
+        "                if after < at:",
+        _PAPER_TESTS + "test_nothing_later_than_the_clock_is_seen",
+    ),
+    Mutation(
+        "the paper broker lets cash go below nothing",
+        PAPER,
+        "return Decimal(1) if need <= cash else max(cash, Decimal(0)) / need",
+        "return Decimal(1)",
+        _PAPER_TESTS + "test_a_gap_scales_all_buys_down_by_one_factor",
+    ),
+    # The gates: wherever in their packages the text stands.
+    Mutation(
+        "risk: a halted account trades",
+        "octopus/risk",
+        "    if case.state == TradingState.ACTIVE:",
+        "    if case.state != TradingState.REDUCING:",
+        _RISK_TESTS + "test_halted_denies_all_and_reducing_lets_a_sale_of_what_is_held_through",
+    ),
+    Mutation(
+        "risk: a snapshot from after now passes",
+        "octopus/risk",
+        '    if age < 0:\n        return _deny_all(case, rule, "the account snapshot',
+        '    if False:\n        return _deny_all(case, rule, "the account snapshot',
+        _RISK_TESTS + "test_an_old_or_future_or_foreign_snapshot_denies_all",
+    ),
+    Mutation(
+        "risk: the price collar is off by one",
+        "octopus/risk",
+        "distance <= Decimal(str(limit))",
+        "distance < Decimal(str(limit))",
+        _RISK_TESTS + "test_price_collar_is_inclusive_and_two_sided",
+    ),
+    Mutation(
+        "risk: an order's largest value is off by one",
+        "octopus/risk",
+        "Finding(notional <= limit,",
+        "Finding(notional < limit,",
+        _RISK_TESTS + "test_order_notional_takes_the_dearer_price",
+    ),
+    Mutation(
+        "risk: a loss at its stop does not stop",
+        "octopus/risk",
+        "    if loss <= Decimal(str(limit)):",
+        "    if loss <= 1:",
+        _RISK_TESTS + "test_a_loss_beyond_its_stop_lets_only_reductions_pass",
+    ),
+    Mutation(
+        "compliance: a restricted name passes",
+        "octopus/compliance/checks.py",
+        "found.append(Finding(order, True, since))",
+        "found.append(Finding(order, order.side is Side.BUY, since))",
+        _COMPLIANCE_TESTS + "test_a_restricted_name_is_denied_in_both_directions_while_it_is_listed",
+    ),
+    Mutation(
+        "compliance: one share too many may be sold",
+        "octopus/compliance/checks.py",
+        "    if short <= 0:",
+        "    if short <= 1:",
+        _COMPLIANCE_TESTS + "test_a_long_only_account_sells_what_it_holds_and_no_more",
+    ),
+    Mutation(
+        "compliance: our own open order is no rival",
+        "octopus/compliance/checks.py",
+        "working.side is not order.side and working.remaining > 0",
+        "working.side is not order.side and working.remaining > 10**9",
+        _COMPLIANCE_TESTS + "test_opposite_sides_of_one_name_deny_each_other",
+    ),
+    Mutation(
+        "compliance: open orders do not count for a position's limit",
+        "octopus/compliance/checks.py",
+        "ends.get(key, held + case.snapshot.working(*key))",
+        "ends.get(key, held)",
+        _COMPLIANCE_TESTS + "test_position_limit_in_shares_counts_open_orders_and_lets_reductions_pass",
+    ),
+    Mutation(
+        "compliance: one order too many",
+        "octopus/compliance/checks.py",
+        "Finding(None, count > limit,",
+        "Finding(None, count > limit + 1,",
+        _COMPLIANCE_TESTS + "test_too_many_orders_are_an_error_and_none_passes",
+    ),
+    Mutation(
+        "compliance: a batch is sent before its window",
+        "octopus/compliance/checks.py",
+        "if context.sending and case.now < batch.not_before:",
+        "if False:",
+        _COMPLIANCE_TESTS + "test_a_batch_is_sent_only_within_its_session",
+    ),
+)
+
+
+@contextmanager
+def planted(mutation: Mutation, root: Path) -> Iterator[None]:
+    """The fault, planted in the tree at ``root`` for as long as the block lasts."""
+    path = mutation.file(root)
+    sound = path.read_text(encoding="utf-8")
+    path.write_text(sound.replace(mutation.old, mutation.new), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(sound, encoding="utf-8")
+
+
+def failures(root: Path, test: str) -> int:
+    """How many tests fail under the name ``test``.
+
+    Raises:
+        MutationError: pytest did not run it.
+    """
+    # Bytecode of the sound file could be taken for the changed one: both may be of the same second and size.
+    command = [sys.executable, "-B", "-m", "pytest", test, "-m", "not slow", "-q", "--tb=no", "-p", "no:randomly"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise MutationError(f"pytest {test} ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+    return done.returncode
+
+
+def copy_tree(target: Path) -> None:
+    """The parts of the repository that tests need."""
+    for name in TREES:
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "target", "logs"))
+    for name in ("pyproject.toml", "workspace.yaml"):
+        shutil.copy(ROOT / name, target / name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Plant each fault (or those whose name has one of ``arguments`` in it) and print the table; 1 if one lives."""
+    chosen = [m for m in MUTATIONS if not arguments or any(word in m.name for word in arguments)]
+    lived = []
+    with tempfile.TemporaryDirectory(prefix="octopus-mutations-") as folder:
+        root = Path(folder)
+        copy_tree(root)
+        print("| fault | in | found by |\n|---|---|---|")
+        for mutation in chosen:
+            with planted(mutation, root):
+                found = failures(root, mutation.test)
+            name = mutation.test.split("::")[-1]
+            print(f"| {mutation.name} | `{mutation.where}` | {f'`{name}`' if found else '**nobody**'} |", flush=True)
+            if not found:
+                lived.append(mutation.name)
+    print(f"\n{len(chosen) - len(lived)} of {len(chosen)} faults were found.")
+    if lived:
+        print("Not found: " + "; ".join(lived), file=sys.stderr)
+    return int(bool(lived))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""Schedules: how a parent intent is worked over a window in child intents.
+
+Belongs here: TWAP, VWAP and participation, and the one rule by which the next child is cut. Does not: sending children,
+which are intents of their own (`PlannedOrder`) with states of their own, or telling the time and the volume.
+
+A schedule says how many shares should have been ordered by now. A child is what is missing to that, and never more
+than the parent has left: every child's fills, and whatever of it works or is not known, count as ordered
+(`committed`). So filled + working + unknown never exceeds the parent, whatever becomes of the children; what a
+child leaves unfilled when it ends falls to the next one.
+
+Sources: A. Madhavan, VWAP Strategies, Institutional Investor Journals, Transaction Performance (2002); R. Kissell, The
+Science of Algorithmic Trading and Portfolio Management (2013), chapter 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
+
+import numpy as np
+
+from octopus.core.errors import OctopusError
+from octopus.core.orders import PlannedOrder
+from octopus.core.types import FloatArray
+from octopus.execution.states import UNRESOLVED, OrderStatus
+
+
+class ScheduleError(OctopusError):
+    """A schedule that cannot be worked; the message names the field, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """When children may be sent: ``start <= now < end``."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if not self.start < self.end:
+            raise ScheduleError(f"window: start {self.start} is not before end {self.end}; give a later end")
+
+    def contains(self, now: datetime) -> bool:
+        return self.start <= now < self.end
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A schedule of fixed slices: TWAP with equal weights, VWAP with those of the volume.
+
+    Attributes:
+        weights: of the slices, which divide the window evenly; positive, summing to one.
+    """
+
+    window: Window
+    weights: tuple[Decimal, ...]
+
+    def __post_init__(self) -> None:
+        if not self.weights or any(weight < 0 for weight in self.weights) or sum(self.weights) != 1:
+            raise ScheduleError(f"weights = {self.weights}: give one or more, none negative, that sum to 1")
+
+    @property
+    def begins(self) -> tuple[datetime, ...]:
+        """When each slice begins, to the microsecond."""
+        length = self.window.end - self.window.start
+        return tuple(self.window.start + number * length / len(self.weights) for number in range(len(self.weights)))
+
+    def due(self, quantity: Decimal, now: datetime, market_volume: Decimal) -> Decimal:
+        """Shares of ``quantity`` to have been ordered by ``now``: each slice is due as it begins."""
+        begun = bisect_right(self.begins, now)
+        return quantity * sum(self.weights[:begun], Decimal(0))
+
+
+@dataclass(frozen=True)
+class Participation:
+    """A schedule that follows the market: a fraction of the volume traded since the window's start.
+
+    Attributes:
+        rate: of the market's volume, our own trades included, in (0, 1).
+    """
+
+    window: Window
+    rate: Decimal
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < 1:
+            raise ScheduleError(f"rate = {self.rate}: give a fraction of the market's volume above 0 and below 1")
+
+    def due(self, quantity: Decimal, now: datetime, market_volume: Decimal) -> Decimal:
+        """Shares of ``quantity`` to have been ordered by ``now``: ``rate`` of the volume, at most all of them."""
+        if now < self.window.start:
+            return Decimal(0)
+        return min(quantity, self.rate * market_volume)
+
+
+Schedule = Weighted | Participation
+
+
+def twap(window: Window, slices: int) -> Weighted:
+    """Equal slices over equal times (time-weighted average price).
+
+    Raises:
+        ScheduleError: fewer than one slice.
+    """
+    if slices < 1:
+        raise ScheduleError(f"slices = {slices}: give at least 1")
+    return Weighted(window, _weights([1.0] * slices))
+
+
+def vwap(window: Window, volumes: FloatArray) -> Weighted:
+    """Slices in proportion to when the market usually trades (volume-weighted average price).
+
+    Args:
+        volumes: shares traded in past sessions, shape (sessions, slices); a session without volume is left out.
+
+    Raises:
+        ScheduleError: no session has volume, or a volume is negative or not a number.
+    """
+    if volumes.ndim != 2 or not np.isfinite(volumes).all() or (volumes < 0).any():  # sessions, slices
+        raise ScheduleError(f"volumes of shape {volumes.shape}: give finite, non-negative sessions × slices")
+    traded = volumes[volumes.sum(axis=1) > 0]
+    if not len(traded):
+        raise ScheduleError("volumes: no session has any; use twap")
+    # The mean of each day's fractions, so that one heavy day does not decide the profile.
+    profile = (traded / traded.sum(axis=1, keepdims=True)).mean(axis=0)
+    return Weighted(window, _weights(list(profile)))
+
+
+def committed(children: Sequence[OrderStatus]) -> Decimal:
+    """Shares that the children have filled, or may still fill."""
+    return sum((child.filled + child.remaining for child in children), Decimal(0))
+
+
+def next_child(
+    parent: PlannedOrder,
+    schedule: Schedule,
+    children: Sequence[OrderStatus],
+    now: datetime,
+    *,
+    lot: Decimal,
+    market_volume: Decimal = Decimal(0),
+) -> PlannedOrder | None:
+    """The child intent to send now; None when nothing is due.
+
+    Nothing is cut outside the window, nor while the outcome of a child is unknown: its instrument is frozen.
+
+    Args:
+        children: every child cut so far, in order, whatever became of it.
+        lot: the smallest quantity that may be ordered; every child is a multiple of it.
+        market_volume: shares traded since the window's start, for participation.
+
+    Raises:
+        ScheduleError: the lot is not positive, or the parent's quantity is no multiple of it.
+    """
+    if not lot > 0 or parent.quantity % lot:
+        raise ScheduleError(f"quantity {parent.quantity} of {parent.intent_id}: no multiple of the lot {lot}; round it")
+    if not schedule.window.contains(now) or any(child.state in UNRESOLVED for child in children):
+        return None
+    ordered = committed(children)
+    missing = min(schedule.due(parent.quantity, now, market_volume), parent.quantity) - ordered
+    quantity = (missing / lot).to_integral_value(ROUND_DOWN) * lot
+    if quantity <= 0:
+        return None
+    return replace(parent, intent_id=child_id(parent.intent_id, len(children)), quantity=quantity)
+
+
+def child_id(parent: str, number: int) -> str:
+    """Id of the ``number``-th child intent, from 0: the same child always has the same id."""
+    return f"{parent}-c{number:04d}"
+
+
+def _weights(parts: Sequence[float]) -> tuple[Decimal, ...]:
+    """Exact weights that sum to one: the last one takes what rounding leaves."""
+    total = sum(parts)
+    rounded = [Decimal(str(round(part / total, 12))) for part in parts[:-1]]
+    return (*rounded, 1 - sum(rounded, Decimal(0)))

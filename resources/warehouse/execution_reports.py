@@ -1,0 +1,192 @@
+"""What is reckoned from the order path's records once orders have ended: their cost, tax lots and realised gains.
+
+Belongs here: reading those records with the prices they need, and storing what follows. Does not: the formulas
+(octopus/execution), the records themselves (order_store.py).
+
+Everything is reckoned anew from the records each time and stored only where it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from octopus.core.lots import Disposal, Lot
+from octopus.core.orders import OrderType
+from octopus.core.sessions import Sessions
+from octopus.execution.book import Entry, EntryKind
+from octopus.execution.costs import OrderCosts, order_costs
+from octopus.execution.lots import LotBook, lot_book
+from octopus.execution.settlement import settlement_date
+from octopus.execution.states import TERMINAL
+from resources.price_feed import PriceFeed
+from resources.warehouse.order_store import OrderStore, StoredOrder
+from resources.warehouse.store import Warehouse
+
+
+@dataclass(frozen=True)
+class CostedOrder:
+    """An order with its cost and the prices that it was measured by."""
+
+    order: StoredOrder
+    costs: OrderCosts
+    arrival_price: Decimal
+    arrival_source: str
+    end_price: Decimal
+
+
+@dataclass(frozen=True)
+class ExecutionReports:
+    """Reports on one account.
+
+    Attributes:
+        store: our records. warehouse: where reports are stored, in the role of the trader.
+        feed: of the prices that orders are measured by.
+    """
+
+    store: OrderStore
+    warehouse: Warehouse
+    feed: PriceFeed
+    sessions: Sessions
+
+    def save_order_costs(self, account: str, session: date) -> int:
+        """Measure each order of ``session`` that has ended; how many there are.
+
+        An order in an instrument that split since its decision is left out: its shares are counted in two units.
+        Before the bars of the session are in, nothing is measured.
+        """
+        last_bar = self.feed.last_session()
+        if last_bar is None or last_bar < session:
+            return 0
+        costed = [one for order in self._ended(account, session) if (one := self._cost(order, session)) is not None]
+        rows = [_cost_row(one, session) for one in costed]
+        frame = pl.DataFrame(rows, schema=_COST_SCHEMA)
+        self.warehouse.replace("execution.order_costs", {"account": account, "session": session}, frame)
+        return len(costed)
+
+    def save_tax_lots(self, account: str) -> int:
+        """Store the account's open lots; how many there are."""
+        lots = self.lot_book(account).lots
+        frame = pl.DataFrame([_lot_row(account, seq, lot) for seq, lot in enumerate(lots, 1)], schema=_LOT_SCHEMA)
+        self.warehouse.replace("execution.tax_lots", {"account": account}, frame)
+        return len(lots)
+
+    def save_realised_gains(self, account: str) -> int:
+        """Store what closing lots brought, trade by trade; how many disposals there were."""
+        disposals = self.lot_book(account).disposals
+        rows = [_gain_row(account, seq, one) for seq, one in enumerate(disposals, 1)]
+        self.warehouse.replace(
+            "execution.realised_gains", {"account": account}, pl.DataFrame(rows, schema=_GAIN_SCHEMA)
+        )
+        return len(disposals)
+
+    def lot_book(self, account: str) -> LotBook:
+        """Lots and disposals from everything booked, first in, first out."""
+        book = self.store.book(account)
+        splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
+        ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
+        return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _ended(self, account: str, session: date) -> list[StoredOrder]:
+        """Approved orders of the session that have ended, unsent ones too: not trading has its cost as well."""
+        orders = self.store.orders(account, TERMINAL)
+        denied = set(self.store.denied(account))
+        return [
+            order
+            for order in orders
+            if self.sessions.trade_date(order.expires_at) == session and order.order.intent_id not in denied
+        ]
+
+    def _cost(self, stored: StoredOrder, session: date) -> CostedOrder | None:
+        order, before = stored.order, self.sessions.previous(session)
+        since, opened = self.sessions.open_utc(before), self.sessions.open_utc(session)
+        actions = self.feed.actions([order.instrument], since, opened)
+        end = self.feed.last_close(order.instrument, session)
+        if end is None or any(action.kind is EntryKind.SPLIT for action in actions):
+            return None
+        arrival, source = self._arrival(stored, session)
+        fills = self.store.fills_of(stored.client_order_id)
+        costs = order_costs(order, fills, decision_price=order.reference_price, arrival_price=arrival, end_price=end)
+        return CostedOrder(stored, costs, arrival, source, end)
+
+    def _arrival(self, stored: StoredOrder, session: date) -> tuple[Decimal, str]:
+        """The market's price when the order could first be sent, and whence we know it.
+
+        An order for the close leaves at the open, whose price is the first of the day; one for the open leaves before.
+        """
+        order = stored.order
+        bar = self.feed.bar(order.instrument, session)
+        if order.order_type is OrderType.MARKET_ON_CLOSE and bar is not None and bar.open is not None:
+            return bar.open, "open"
+        mark = self.store.mark_when_judged(stored.batch_id, order.instrument)
+        return (order.reference_price, "decision") if mark is None else (mark, "mark")
+
+    def _ratio(self, entry: Entry) -> Decimal | None:
+        if entry.instrument is None:
+            return None
+        told = self.feed.actions([entry.instrument], entry.at - timedelta(seconds=1), entry.at)
+        return next((action.value for action in told if action.kind is EntryKind.SPLIT), None)
+
+    def _dates(self, at: datetime) -> tuple[date, date]:
+        traded = self.sessions.trade_date(at)
+        return traded, settlement_date(self.sessions, traded)
+
+
+def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:
+    stored, order, costs = one.order, one.order.order, one.costs
+    return {
+        "client_order_id": stored.client_order_id, "account": stored.account, "session": session,
+        "instrument": order.instrument, "side": order.side.value, "quantity": _amount(order.quantity),
+        "filled_quantity": _amount(costs.filled), "decision_price": _amount(order.reference_price),
+        "arrival_price": _amount(one.arrival_price), "arrival_source": one.arrival_source,
+        "average_price": None if costs.average_price is None else _amount(costs.average_price),
+        "end_price": _amount(one.end_price), "delay_usd": _amount(costs.delay_usd),
+        "trading_usd": _amount(costs.trading_usd), "opportunity_usd": _amount(costs.opportunity_usd),
+        "fees_usd": _amount(costs.fees_usd), "shortfall_usd": _amount(costs.shortfall_usd),
+        "shortfall_bps": float(costs.shortfall_bps),
+        "slippage_bps": None if costs.slippage_bps is None else float(costs.slippage_bps),
+    }  # fmt: skip
+
+
+def _lot_row(account: str, seq: int, lot: Lot) -> Mapping[str, Any]:
+    return {
+        "account": account, "seq": seq, "lot_id": lot.lot_id, "instrument": lot.instrument,
+        "quantity": _amount(lot.quantity), "cost_usd": _amount(lot.cost), "wash_sale_usd": _amount(lot.wash_sale),
+        "acquired": lot.acquired, "held_from": lot.held_from,
+    }  # fmt: skip
+
+
+def _gain_row(account: str, seq: int, one: Disposal) -> Mapping[str, Any]:
+    return {
+        "account": account, "seq": seq, "fill_id": one.fill_id, "lot_id": one.lot_id, "instrument": one.instrument,
+        "quantity": _amount(one.quantity), "proceeds_usd": _amount(one.proceeds), "basis_usd": _amount(one.basis),
+        "disallowed_usd": _amount(one.disallowed), "gain_usd": _amount(one.gain), "acquired": one.acquired,
+        "held_from": one.held_from, "disposed": one.disposed, "settles": one.settles, "long_term": one.is_long_term,
+    }  # fmt: skip
+
+
+def _amount(value: Decimal) -> str:
+    """As the column keeps it: COPY reads text, and no binary float comes in between."""
+    return f"{value:f}"
+
+
+_TEXT, _DAY, _FLOAT = pl.String, pl.Date, pl.Float64
+_COST_SCHEMA = dict.fromkeys(
+    ("client_order_id", "account"), _TEXT
+) | {"session": _DAY} | dict.fromkeys(
+    ("instrument", "side", "quantity", "filled_quantity", "decision_price", "arrival_price", "arrival_source",
+     "average_price", "end_price", "delay_usd", "trading_usd", "opportunity_usd", "fees_usd", "shortfall_usd"), _TEXT
+) | {"shortfall_bps": _FLOAT, "slippage_bps": _FLOAT}  # fmt: skip
+_LOT_SCHEMA = {"account": _TEXT, "seq": pl.Int64} | dict.fromkeys(
+    ("lot_id", "instrument", "quantity", "cost_usd", "wash_sale_usd"), _TEXT
+) | dict.fromkeys(("acquired", "held_from"), _DAY)  # fmt: skip
+_GAIN_SCHEMA = {"account": _TEXT, "seq": pl.Int64} | dict.fromkeys(
+    ("fill_id", "lot_id", "instrument", "quantity", "proceeds_usd", "basis_usd", "disallowed_usd", "gain_usd"), _TEXT
+) | dict.fromkeys(("acquired", "held_from", "disposed", "settles"), _DAY) | {"long_term": pl.Boolean}  # fmt: skip

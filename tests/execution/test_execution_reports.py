@@ -1,0 +1,131 @@
+"""Order costs, tax lots and realised gains from a real execution at the paper broker."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+
+import dagster as dg
+import pytest
+from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, paper, rows, store_plan
+
+from assets import execution as assets
+from assets import keys
+from octopus.core.costs import CostModel
+from octopus.core.orders import GateReport, Outcome, Side, Verdict
+from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.pictures import costs_picture
+from resources.execution_engine import ExecutionEngine
+from resources.price_feed import Bar
+from resources.warehouse.connection import Role
+from resources.warehouse.execution_reports import ExecutionReports
+from resources.warehouse.store import Warehouse
+
+D = Decimal
+NAMES = ("AAA", "BBB", "CCC")
+LATER = SESSIONS.next(EXECUTED)
+
+
+@pytest.fixture
+def desk(database_url: str) -> Desk:
+    clock, feed = ManualClock(OPEN + timedelta(hours=1)), flat_feed(NAMES)
+    feed.bars["AAA", EXECUTED] = Bar(D(102), D(105))
+    broker = paper(
+        database_url, "acct", clock, feed, costs=CostModel(commission_bps=10, half_spread_bps=0, slippage_bps=0)
+    )
+    desk = Desk(database_url, "acct", clock, feed, broker)
+    desk.open()
+    return desk
+
+
+def reports(desk: Desk, engine) -> ExecutionReports:  # type: ignore[no-untyped-def]
+    return ExecutionReports(engine.store, Warehouse(desk.url, Role.TRADER), desk.feed, SESSIONS)
+
+
+def deny_ccc(batch, _snapshot, _now):  # type: ignore[no-untyped-def]
+    denied = {order.intent_id for order in batch.orders if order.instrument == "CCC"}
+    verdicts = tuple(Verdict("risk", "gross", name, Outcome.DENY, "too much") for name in denied)
+    return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in denied), verdicts),)
+
+
+def test_costs_are_stored_by_order_and_a_denied_order_has_none(desk: Desk) -> None:
+    del desk.feed.bars["BBB", EXECUTED]
+    batch = store_plan(desk.url, "acct", [(name, Side.BUY, D(10)) for name in NAMES])
+    desk.execute(batch, judge=deny_ccc)
+    with desk.engine() as engine:
+        report = reports(desk, engine)
+        assert report.save_order_costs("acct", EXECUTED) == 2
+        assert report.save_order_costs("acct", EXECUTED) == 2
+        assert report.save_order_costs("acct", LATER) == 0
+    stored = rows(
+        desk.url,
+        "select instrument, filled_quantity, arrival_price, arrival_source, delay_usd, trading_usd, opportunity_usd, "
+        "fees_usd, shortfall_usd, round(slippage_bps::numeric, 2) from execution.order_costs order by 1",
+    )
+    assert stored == [
+        ("AAA", D(10), D(102), "open", D(20), D(30), D(0), D("1.05"), D("51.05"), D("294.12")),
+        ("BBB", D(0), D(100), "mark", D(0), D(0), D(0), D(0), D(0), None),
+    ]
+
+
+def test_lots_and_gains_follow_the_book_through_a_split(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    opened = SESSIONS.open_utc(LATER)
+    desk.feed.bars.update(flat_feed(NAMES, days=[LATER], price=D(60)).bars)
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "AAA", D(2), opened))
+    desk.clock.wait_until(opened + timedelta(hours=1))
+    sale = store_plan(desk.url, "acct", [("AAA", Side.SELL, D(15))], name="sale", session=EXECUTED, price=D(60))
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+    assert desk.execute(sale).breaks == ()
+    with desk.engine() as engine:
+        report = reports(desk, engine)
+        assert (report.save_tax_lots("acct"), report.save_realised_gains("acct")) == (1, 1)
+        assert report.save_order_costs("acct", LATER) == 0, "planned in shares of before the split"
+    assert rows(desk.url, "select instrument, quantity, cost_usd, acquired from execution.tax_lots") == [
+        ("AAA", D(5), D("262.7625"), EXECUTED)
+    ]
+    assert rows(
+        desk.url, "select quantity, proceeds_usd, basis_usd, gain_usd, disposed, settles, long_term "
+        "from execution.realised_gains",
+    ) == [(D(15), D("899.10"), D("788.2875"), D("110.8125"), LATER, SESSIONS.next(LATER, 2), False)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeskTrading:
+    """What the assets need of `Trading`, over a desk."""
+
+    desk: Desk
+    account: str = "acct"
+
+    def execution_session(self, decided: date) -> date:
+        return SESSIONS.next(decided)
+
+    def engine(self) -> AbstractContextManager[ExecutionEngine]:
+        return self.desk.engine()
+
+
+def test_the_assets_show_costs_lots_and_gains(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(5))]))
+    resources = {"warehouse": Warehouse(desk.url, Role.TRADER), "trading": DeskTrading(desk)}
+    done = dg.materialize(
+        [assets.order_costs, assets.tax_lots, assets.realised_gains], partition_key=DECIDED.isoformat(),
+        resources=resources, instance=dg.DagsterInstance.ephemeral(),
+    )  # fmt: skip
+    assert done.success
+    shown = {
+        key.path[-1]: done.asset_materializations_for_node("__".join(key.path))[0].metadata
+        for key in (keys.ORDER_COSTS, keys.TAX_LOTS, keys.REALISED_GAINS)
+    }
+    assert shown["order_costs"]["orders"].value == 2
+    assert shown["order_costs"]["shortfall_usd"].value == pytest.approx(51.55)
+    assert "data:image/png" in str(shown["order_costs"]["picture"].value)
+    assert (shown["tax_lots"]["lots"].value, shown["realised_gains"]["disposals"].value) == (2, 0)
+    assert shown["tax_lots"]["basis_usd"].value == pytest.approx(1050 + 500 + 1.55)
+
+
+def test_the_picture_is_a_png_with_gains_and_costs() -> None:
+    parts = {"delay": [5.0, -3.0], "trading": [1.0, 2.0], "opportunity": [0.0, -8.0], "fees": [1.0, 1.0]}
+    assert costs_picture(["AAA", "BBB"], parts, [EXECUTED, LATER], [7.0, -8.0]).startswith(b"\x89PNG")

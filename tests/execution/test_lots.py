@@ -1,0 +1,154 @@
+"""Tax lots: by hand, and what no trade, split or identification may change."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.core.lots import Disposal, Lot
+from octopus.core.orders import Fill, Side
+from octopus.core.sessions import Sessions
+from octopus.execution.book import Entry, EntryKind, positions_of
+from octopus.execution.lots import LotBook, LotSelectionError, Selection, UnknownRatioError, lot_book
+from octopus.execution.settlement import settlement_date
+
+D = Decimal
+SESSIONS = Sessions("XNYS")
+START = datetime(2022, 1, 3, 21, tzinfo=UTC)
+
+
+def dates(at: datetime) -> tuple[date, date]:
+    traded = SESSIONS.trade_date(at)
+    return traded, settlement_date(SESSIONS, traded)
+
+
+def fill(name: str, quantity: int | str, price: int | str, day: int = 0, fees: int | str = 0) -> Fill:
+    """``quantity`` is signed: negative for a sale."""
+    signed = D(quantity)
+    side = Side.BUY if signed > 0 else Side.SELL
+    return Fill(name, "o", "AAA", side, abs(signed), D(price), D(fees), START + timedelta(days=day))
+
+
+def book(*fills: Fill, entries: tuple[Entry, ...] = (), **options: object) -> LotBook:
+    return lot_book(fills, entries, dates=dates, **options)  # type: ignore[arg-type]
+
+
+TWO = (fill("a", 100, 10, 0, 1), fill("b", 100, 12, 30, 1))
+
+
+def test_the_earliest_shares_go_first() -> None:
+    kept = book(*TWO, fill("s", -150, 15, 60, 3))
+    first, second = kept.disposals
+    assert (first.lot_id, first.quantity, first.basis, first.proceeds) == ("a", D(100), D(1001), D("1498"))
+    assert (second.lot_id, second.quantity, second.basis, second.proceeds) == ("b", D(50), D("600.5"), D("749"))
+    assert first.gain + second.gain == D(2247) - D("1601.5")
+    assert kept.lots == (Lot("b", "AAA", D(50), D("600.5"), date(2022, 2, 2), date(2022, 2, 2)),)
+
+
+def test_identified_shares_go_first_and_the_rest_in_order() -> None:
+    kept = book(*TWO, fill("s", -150, 15, 60), selections={"s": [Selection("b", D(80))]})
+    assert [(one.lot_id, one.quantity) for one in kept.disposals] == [("b", D(80)), ("a", D(70))]
+    assert [(lot.lot_id, lot.quantity) for lot in kept.lots] == [("a", D(30)), ("b", D(20))]
+
+
+@pytest.mark.parametrize("chosen", [Selection("b", D(101)), Selection("c", D(1)), Selection("a", D(0))])
+def test_shares_that_are_not_there_cannot_be_identified(chosen: Selection) -> None:
+    with pytest.raises(LotSelectionError, match=f"lot {chosen.lot_id}"):
+        book(*TWO, fill("s", -200, 15, 60), selections={"s": [chosen]})
+
+
+def test_a_short_is_a_lot_too_and_a_trade_may_pass_through_zero() -> None:
+    kept = book(fill("a", -10, 20, 0, 1), fill("b", 15, 18, 5, 3))
+    (covered,) = kept.disposals
+    assert (covered.quantity, covered.basis, covered.proceeds, covered.gain) == (D(-10), D(-199), D(-182), D(17))
+    assert not covered.is_long_term
+    assert kept.lots == (Lot("b", "AAA", D(5), D(91), date(2022, 1, 10), date(2022, 1, 10)),)
+
+
+def test_held_for_more_than_a_year_is_long_term() -> None:
+    def sold(day: int) -> Disposal:
+        return book(fill("a", 1, 10), fill("s", -1, 11, day)).disposals[0]
+
+    assert not sold(365).is_long_term
+    assert sold(366).is_long_term
+
+
+def split(quantity: str, cash: str, day: int) -> Entry:
+    return Entry("split:AAA", EntryKind.SPLIT, "AAA", D(quantity), D(cash), START + timedelta(days=day))
+
+
+def test_a_split_keeps_the_cost_and_the_dates() -> None:
+    kept = book(*TWO, entries=(split("200", "0", 40),), ratios={"split:AAA": D(2)})
+    assert [(lot.quantity, lot.cost, lot.acquired.month) for lot in kept.lots] == [
+        (D(200), D(1001), 1),
+        (D(200), D(1201), 2),
+    ]
+    with pytest.raises(UnknownRatioError, match="split:AAA"):
+        book(*TWO, entries=(split("200", "0", 40),))
+
+
+def test_a_fraction_that_a_reverse_split_pays_in_cash_is_sold() -> None:
+    """105 shares, 1 for 10: ten and a half, of which half a share is paid for."""
+    kept = book(fill("a", 105, 10), entries=(split("-95", "48", 40),), ratios={"split:AAA": D("0.1")})
+    (sold,) = kept.disposals
+    assert (sold.quantity, sold.basis, sold.gain) == (D("0.5"), D(50), D(-2))
+    assert [(lot.quantity, lot.cost) for lot in kept.lots] == [(D(10), D(1000))]
+
+
+def test_shares_entered_by_hand_are_a_lot_at_their_cash() -> None:
+    moved = Entry("m", EntryKind.MANUAL, "AAA", D(3), D(-60), START)
+    assert book(entries=(moved,)).lots[0].cost == D(60)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Fill], list[Entry], dict[str, Decimal]]:
+    """Trades of one name, and a split somewhere between them whose shares are those that were held."""
+    sizes = draw(st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=8))
+    cents = draw(st.lists(st.integers(1, 10_000), min_size=len(sizes), max_size=len(sizes)))
+    trades = zip(sizes, cents, strict=True)
+    fills = [fill(f"f{n}", size, str(D(cent) / 100), n * 3, "0.35") for n, (size, cent) in enumerate(trades)]
+    at = draw(st.integers(0, len(sizes)))
+    held = D(sum(sizes[:at]))
+    ratio = draw(st.sampled_from([D(2), D(3), D("1.5"), D("0.1"), D("0.3")]))
+    if not held:
+        return fills, [], {}
+    return fills, [split(str(held * ratio - held), "0", at * 3 - 1)], {"split:AAA": ratio}
+
+
+@settings(max_examples=100)
+@given(histories())
+def test_shares_cost_and_cash_are_conserved(history: tuple[list[Fill], list[Entry], dict[str, Decimal]]) -> None:
+    fills, entries, ratios = history
+    kept = book(*fills, entries=tuple(entries), ratios=ratios)
+    assert sum((lot.quantity for lot in kept.lots), D(0)) == positions_of(fills, entries).get("AAA", D(0))
+    spent = sum((lot.cost for lot in kept.lots), D(0)) - sum((one.gain for one in kept.disposals), D(0))
+    assert spent == -sum((one.cash_flow for one in fills), D(0))
+    assert len({lot.quantity > 0 for lot in kept.lots}) <= 1
+    assert [lot.acquired for lot in kept.lots] == sorted(lot.acquired for lot in kept.lots)
+
+
+@settings(max_examples=60)
+@given(histories())
+def test_the_order_in_which_movements_are_told_does_not_matter(
+    history: tuple[list[Fill], list[Entry], dict[str, Decimal]],
+) -> None:
+    fills, entries, ratios = history
+    told = book(*fills, entries=tuple(entries), ratios=ratios)
+    assert book(*reversed(fills), entries=tuple(entries), ratios=ratios) == told
+
+
+@pytest.mark.parametrize(
+    ("traded", "settled"),
+    [
+        (date(2024, 5, 28), date(2024, 5, 29)), (date(2024, 5, 24), date(2024, 5, 29)),
+        (date(2022, 12, 28), date(2022, 12, 30)), (date(2017, 9, 1), date(2017, 9, 7)),
+        (date(2024, 11, 8), date(2024, 11, 12)), (date(2025, 10, 10), date(2025, 10, 14)),
+        (date(2024, 7, 3), date(2024, 7, 5)),
+    ],
+)  # fmt: skip
+def test_trades_settle_by_the_cycle_of_their_day_and_not_on_a_bank_holiday(traded: date, settled: date) -> None:
+    assert settlement_date(SESSIONS, traded) == settled

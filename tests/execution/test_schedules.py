@@ -1,0 +1,195 @@
+"""Schedules: by hand, and a parent worked by children that end in every way, never beyond its quantity."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from octopus.core.ids import client_order_id
+from octopus.core.orders import PlannedOrder, Side
+from octopus.execution.schedules import (
+    Participation,
+    Schedule,
+    ScheduleError,
+    Weighted,
+    Window,
+    child_id,
+    committed,
+    next_child,
+    twap,
+    vwap,
+)
+from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+
+D = Decimal
+START = datetime(2022, 12, 28, 14, 30, tzinfo=UTC)
+WINDOW = Window(START, START + timedelta(hours=1))
+ONE = D(1)
+
+
+def parent(quantity: Decimal) -> PlannedOrder:
+    return PlannedOrder("p", "AAA", Side.BUY, quantity, D(100))
+
+
+def filled(quantity: Decimal) -> OrderStatus:
+    return OrderStatus(quantity, OrderState.FILLED, quantity)
+
+
+def worked(
+    schedule: Schedule, quantity: Decimal, minutes: list[int], volumes: list[int] | None = None
+) -> list[Decimal]:
+    """Sizes of the children when each fills at once; zero where nothing is due."""
+    children: list[OrderStatus] = []
+    sizes = []
+    for place, minute in enumerate(minutes):
+        volume = D(volumes[place]) if volumes else D(0)
+        now = START + timedelta(minutes=minute)
+        child = next_child(parent(quantity), schedule, children, now, lot=ONE, market_volume=volume)
+        sizes.append(child.quantity if child else D(0))
+        children += [filled(child.quantity)] if child else []
+    return sizes
+
+
+def test_twap_sends_equal_slices_as_they_begin_and_rounding_goes_to_the_last() -> None:
+    assert worked(twap(WINDOW, 4), D(10), [0, 14, 15, 30, 45, 59]) == [D(2), D(0), D(3), D(2), D(3), D(0)]
+
+
+def test_vwap_follows_the_usual_volume_and_no_single_heavy_day() -> None:
+    volumes = np.array([[50.0, 30.0, 20.0], [5000.0, 3000.0, 2000.0], [0.0, 0.0, 0.0]])
+    assert worked(vwap(WINDOW, volumes), D(100), [0, 20, 40]) == [D(50), D(30), D(20)]
+
+
+def test_participation_follows_the_market_and_stops_at_the_parent() -> None:
+    schedule = Participation(WINDOW, D("0.1"))
+    assert worked(schedule, D(100), [0, 10, 20, 30], [0, 255, 255, 5000]) == [D(0), D(25), D(0), D(75)]
+
+
+def test_nothing_is_sent_outside_the_window_or_while_a_child_is_unknown() -> None:
+    schedule = twap(WINDOW, 1)
+    for minute in (-1, 60):
+        assert next_child(parent(D(5)), schedule, [], START + timedelta(minutes=minute), lot=ONE) is None
+    for state in UNRESOLVED:
+        children = [OrderStatus(D(1), state)]
+        assert next_child(parent(D(5)), schedule, children, START, lot=ONE) is None
+
+
+def test_what_a_child_left_unfilled_falls_to_the_next() -> None:
+    ended = OrderStatus(D(5), OrderState.CANCELLED, D(2))
+    child = next_child(parent(D(10)), twap(WINDOW, 2), [ended], START + timedelta(minutes=30), lot=ONE)
+    assert child is not None
+    assert (child.intent_id, child.quantity) == ("p-c0001", D(8))
+
+
+def test_children_have_ids_of_their_own() -> None:
+    ids = {client_order_id(child_id(name, number)) for name in ("p", "q") for number in range(50)}
+    assert len(ids) == 100
+    assert all(len(one) <= 32 for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Window(START, START), "not before end"),
+        (lambda: twap(WINDOW, 0), "slices = 0"),
+        (lambda: Participation(WINDOW, D(1)), "rate = 1"),
+        (lambda: Weighted(WINDOW, (D("0.5"),)), "sum to 1"),
+        (lambda: vwap(WINDOW, np.zeros((2, 3))), "no session"),
+        (lambda: vwap(WINDOW, np.array([[1.0, np.nan]])), "finite"),
+        (lambda: next_child(parent(D("1.5")), twap(WINDOW, 1), [], START, lot=ONE), "no multiple of the lot"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_worked_is_refused(make, words: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ScheduleError, match=words):
+        make()
+
+
+@given(
+    quantity=st.integers(1, 10**6), slices=st.integers(1, 30), lot=st.sampled_from([D(1), D(10), D("0.001")]),
+)  # fmt: skip
+def test_slices_that_fill_make_the_parent_exactly(quantity: int, slices: int, lot: Decimal) -> None:
+    whole, schedule, children = quantity * lot, twap(WINDOW, slices), []
+    for now in schedule.begins:
+        child = next_child(parent(whole), schedule, children, now, lot=lot)
+        children += [filled(child.quantity)] if child else []
+    assert committed(children) == whole
+    assert all(child.quantity % lot == 0 for child in children)
+
+
+class Working(RuleBasedStateMachine):
+    """A parent, its schedule, and a venue that accepts, fills, ends, loses and forgets children as it likes."""
+
+    @initialize(
+        quantity=st.integers(1, 200), lot=st.sampled_from([D(1), D(5), D("0.5")]), kind=st.integers(0, 2),
+        slices=st.integers(1, 8),
+    )  # fmt: skip
+    def begin(self, quantity: int, lot: Decimal, kind: int, slices: int) -> None:
+        self.lot, self.parent = lot, parent(quantity * lot)
+        self.schedule: Schedule = (
+            twap(WINDOW, slices),
+            vwap(WINDOW, np.arange(1.0, slices + 1)[None, :]),
+            Participation(WINDOW, D("0.2")),
+        )[kind]
+        self.now, self.volume = START - timedelta(minutes=5), D(0)
+        self.children: list[OrderStatus] = []
+        self.sent_at: list[datetime] = []
+        self.at_venue: list[bool] = []
+
+    @rule(minutes=st.integers(0, 15), volume=st.integers(0, 400))
+    def time_passes(self, minutes: int, volume: int) -> None:
+        self.now += timedelta(minutes=minutes)
+        self.volume += D(volume) * self.lot
+
+    @rule(arrives=st.booleans(), answered=st.booleans())
+    def a_child_is_sent(self, arrives: bool, answered: bool) -> None:
+        child = next_child(self.parent, self.schedule, self.children, self.now, lot=self.lot, market_volume=self.volume)
+        if child is None:
+            return
+        assert child.quantity % self.lot == 0
+        status = advance(OrderStatus(child.quantity), Event.SEND)
+        status = advance(status, Event.ACCEPT if arrives and answered else Event.UNCERTAIN)
+        self.children.append(status)
+        self.sent_at.append(self.now)
+        self.at_venue.append(arrives)
+
+    @precondition(lambda self: self.children)
+    @rule(data=st.data(), share=st.integers(1, 4))
+    def the_venue_fills(self, data: st.DataObject, share: int) -> None:
+        at = data.draw(st.integers(0, len(self.children) - 1))
+        status = self.children[at]
+        if self.at_venue[at] and status.state in WORKING and status.remaining:
+            part = max(status.remaining * share / 4, D("0.125"))
+            self.children[at] = advance(status, Execution(f"{at}-{len(status.fill_ids)}", min(part, status.remaining)))
+
+    @precondition(lambda self: self.children)
+    @rule(data=st.data(), end=st.sampled_from([Event.CANCEL, Event.EXPIRE, Event.REJECT]))
+    def a_child_ends(self, data: st.DataObject, end: Event) -> None:
+        """The venue tells the end of it, or that it never had it."""
+        at = data.draw(st.integers(0, len(self.children) - 1))
+        if self.children[at].state in WORKING:
+            self.children[at] = advance(self.children[at], end)
+
+    @invariant()
+    def never_more_than_the_parent(self) -> None:
+        if not hasattr(self, "children"):
+            return
+        assert committed(self.children) <= self.parent.quantity
+        assert all(WINDOW.contains(at) for at in self.sent_at)
+
+    def teardown(self) -> None:
+        """At the window's end a venue that fills what it is sent completes a parent that is due."""
+        if not hasattr(self, "children") or any(child.state in UNRESOLVED for child in self.children):
+            return
+        last = WINDOW.end - timedelta(seconds=1)
+        child = next_child(self.parent, self.schedule, self.children, last, lot=self.lot, market_volume=D(10**9))
+        left = self.parent.quantity - committed(self.children)
+        assert (child.quantity if child else D(0)) == left - left % self.lot
+
+
+TestWorking = Working.TestCase
+TestWorking.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
