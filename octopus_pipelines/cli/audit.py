@@ -1,6 +1,7 @@
-"""`octopus audit`: proving that the log of what happened is whole.
+"""`octopus audit`: proving that the log of what happened is whole, and telling one order's story from the records.
 
-Belongs here: printing the proof. Does not: the chain (octopus/compliance/audit.py).
+Belongs here: the commands. Does not: the chain (octopus/compliance/audit.py), the story (resources/warehouse/
+order_story.py) and its print (story.py).
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import sys
 
 import click
 
-from octopus_pipelines.cli.house import open_database
+from octopus_pipelines.cli.house import new_console, open_database
+from octopus_pipelines.cli.story import print_story
 from resources.trading import anchor_file, audit_log
 from resources.warehouse.audit_log import verify as verify_log
+from resources.warehouse.connection import Role
+from resources.warehouse.order_story import OrderStories
+from resources.warehouse.store import Warehouse
 
 
 @click.group()
 def audit() -> None:
-    """The tamper-evident audit log: verify."""
+    """The tamper-evident audit log and the records of orders: verify, orders, why."""
 
 
 @audit.command()
@@ -53,3 +58,40 @@ def verify(as_json: bool, keys: tuple[str, ...]) -> None:
             fg="red", err=True,
         )  # fmt: skip
     sys.exit(0 if result.ok else 1)
+
+
+@audit.command()
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def orders(as_json: bool) -> None:
+    """List the latest orders with the ids that `octopus audit why` takes."""
+    found = _stories().recent()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for row in found:
+        click.echo(
+            f"{row['client_order_id']}  {row['session']}  {row['side']:4} {row['quantity']:>12} {row['instrument']:8} "
+            f"{row['state'] or row['status']}"
+        )
+
+
+@audit.command()
+@click.argument("order")
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def why(order: str, as_json: bool) -> None:
+    """Say why ORDER was allowed (or not), from what was recorded then, and what it was decided from.
+
+    ORDER is an intent id, a client order id, or the beginning of one. Fails where the records contradict each other.
+    """
+    story = _stories().story(order)
+    if as_json:
+        click.echo(json.dumps(story))
+    else:
+        print_story(new_console(), story)
+    sys.exit(0 if story["answer"]["sound"] else 1)
+
+
+def _stories() -> OrderStories:
+    current = open_database()
+    warehouse = Warehouse(current.database_url, Role.OWNER)
+    return OrderStories(warehouse, current.universe.market_data, anchor_file(current))

@@ -99,8 +99,10 @@ class Warehouse:
             row = connection.execute(query, parameters).fetchone()
         return row[0] if row else None
 
-    def rows(self, query: LiteralString, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """A few rows as dictionaries, for records rather than bulk data (parameters as %s)."""
+    def rows(
+        self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[dict[str, Any]]:
+        """A few rows as dictionaries, for records rather than bulk data (parameters as %s or %(name)s)."""
         with self.connect(autocommit=True) as connection:
             cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
             return cursor.execute(query, parameters).fetchall()

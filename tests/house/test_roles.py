@@ -68,6 +68,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "execution.leases": (READ, STATE, ""),
     "execution.attempts": (READ, STATE, ""),
     "execution.snapshots": (READ, RECORD, ""),
+    "execution.evidence": (READ, RECORD, ""),
     "execution.launches": (READ, STATE, ""),
     "execution.verdicts": (READ, RECORD, ""),
     "execution.order_intents": (READ, STATE, ""),
