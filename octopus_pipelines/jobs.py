@@ -48,9 +48,10 @@ def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     tags = {**RUN_TAGS, "dagster/max_retries": "0"}
     return [
         dg.define_asset_job(
-            EXECUTE, tags=tags, description="Judge again, send, collect, book and reconcile the current batch.",
+            EXECUTE, tags=tags, description="Judge again, send, collect, book, reconcile and report the current batch.",
             selection=dg.AssetSelection.assets(
-                keys.ORDER_INTENTS, keys.ORDERS, keys.FILLS, keys.POSITIONS, keys.RECONCILIATION
+                keys.ORDER_INTENTS, keys.ORDERS, keys.FILLS, keys.POSITIONS, keys.RECONCILIATION, keys.SURVEILLANCE,
+                keys.DAILY_REPORTS,
             ),
         ),
     ]  # fmt: skip

@@ -4,20 +4,22 @@ Belongs here: periods, modes, missing data, the verdicts, and what they were giv
 (checks.py), judging again (replay.py).
 
 The gate fails closed: a rule in mode ``enforce`` whose datum is missing denies every order and names the datum; in mode
-``warn`` it warns. A verdict on the batch (no intent) is DENY only where nothing was approved.
+``warn`` it warns; what is the broker's duty is left to the broker, in writing. A verdict on the batch (no intent) is
+DENY only where nothing was approved.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import TypeAdapter
 
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, ComplianceContext, Finding, findings, off_reason
+from octopus.compliance.catalogue import findings
+from octopus.compliance.checks import Case, ComplianceContext, Finding, off_reason
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, Verdict
 
@@ -58,24 +60,28 @@ def judge(
         snapshot,
         context,
         now,
+        policy.account,
     )
     verdicts = [*_account(case), *_order_terms(batch)]
     for rule in policy.rules:
         verdicts += _judge_rule(rule, case)
     denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is Outcome.DENY}
     approved = tuple(order.intent_id for order in sound if order.intent_id not in denied)
-    given = Case(batch, snapshot, context, now)
+    given = replace(case, batch=batch)
     return GateReport(GATE, approved, tuple(verdicts), GateEvidence(given, policy))
 
 
 def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
-    off = off_reason(rule, case.context)
+    off = off_reason(rule, case.context, case.terms)
     if off is not None:
         return [Verdict(GATE, rule.id, None, Outcome.OFF, f"{rule.source}: {off}")]
-    broken = Outcome.WARN if rule.mode is rules.Mode.WARN else Outcome.DENY
+    broken = Outcome.DENY if rule.mode is rules.Mode.ENFORCE else Outcome.WARN
     try:
         found = findings(rule, case)
     except MissingDataError as missing:
+        if rule.mode is rules.Mode.BROKER:
+            reason = f"{rule.source}: left to the broker, whose duty it is; {missing}"
+            return [Verdict(GATE, rule.id, None, Outcome.OFF, reason)]
         found = [Finding(None, True, str(missing))]
     return [verdict for finding in found for verdict in _verdicts(rule, finding, broken, case)]
 

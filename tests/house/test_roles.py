@@ -64,6 +64,8 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "risk.limit_report": (SET, READ, ""),
     "compliance.pretrade_report": (SET, READ, ""),
     "compliance.approvals": (SET, READ, ""),
+    "compliance.surveillance": (READ, SET, ""),
+    "compliance.daily_reports": (READ, SET, ""),
     "execution.trading_state": (READ, STATE, ""),
     "execution.leases": (READ, STATE, ""),
     "execution.attempts": (READ, STATE, ""),

@@ -134,6 +134,18 @@ def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_r
     assert octopus(home, "audit", "why", "oct-", check=False).returncode == 1, "begins several orders"
 
 
+def test_the_day_is_reported_and_looked_through(home: Path, first_run: Any) -> None:
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        stored = dict(connection.execute("select report, rows from compliance.daily_reports").fetchall())
+        assert connection.execute("select count(*) from compliance.surveillance").fetchone() == (0,)
+    assert stored.keys() == {"blotter", "limits", "exceptions", "best_execution"}
+    assert {row["state"] for row in stored["blotter"]} == {"filled"}
+    assert len(stored["best_execution"]) == len(stored["blotter"])
+    assert all(abs(row["shortfall_bps"]) < 2000 for row in stored["best_execution"])
+    used = {row["rule"]: row["used"] for row in stored["limits"]}
+    assert 0 < used["name_weight"] <= 1
+
+
 def test_the_summary_says_what_a_person_wants_to_read(first_run: subprocess.CompletedProcess[str]) -> None:
     for words in (
         "166,260 bars", "survivorship", "rounding", "Backtest", "equal weight", "Target weights", "risk:",
