@@ -131,7 +131,8 @@ def watch(
     Args:
         fills: of those orders, by their ids. market: by instrument; where it is absent, `blind` names the instrument.
     """
-    ours, done = defaultdict(list), defaultdict(list)
+    ours: dict[str, list[SentOrder]] = defaultdict(list)
+    done: dict[str, list[Fill]] = defaultdict(list)
     for order in sorted(orders, key=lambda item: (item.sent_at, item.order_id)):
         ours[order.instrument].append(order)
     for fill in sorted(fills, key=lambda item: (item.at, item.fill_id)):
