@@ -1,16 +1,21 @@
-"""M9 Compliance: the pre-trade rules on the plan, and the approval that lets execution take it up.
+"""M9 Compliance: the pre-trade rules on the plan, the approval that execution takes it up by, what is asked afterwards.
 
-Belongs here: running the compliance gate on the plan. Does not: its rules (octopus/compliance) and the audit log
+Belongs here: running the compliance gate on the plan; surveillance and the day's reports, which the code location of
+execution runs after reconciliation. Does not: rules and patterns (octopus/compliance) and the audit log
 (resources/warehouse/audit_log.py).
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from assets import keys, partitions, reporting
+from octopus.compliance.surveillance import blind, watch
 from resources.gates import Gates
 from resources.settings import Settings
+from resources.trading import Trading
+from resources.warehouse import posttrade
 from resources.warehouse.plans import Plans, verdict_rows
 from resources.warehouse.store import Warehouse
 
@@ -45,4 +50,55 @@ def pretrade_report(
     )  # fmt: skip
 
 
+@dg.asset(
+    key=keys.SURVEILLANCE, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.RECONCILIATION],
+    partitions_def=partitions.SESSIONS,
+    check_specs=[
+        dg.AssetCheckSpec("no_suspicion", asset=keys.SURVEILLANCE, description="No order looks like market abuse.")
+    ],
+)  # fmt: skip
+def surveillance(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Wash trades, layering, marking the close and momentum ignition, looked for in the session's own orders."""
+    session, settings = trading.execution_session(partitions.session_of(context)), trading.settings
+    record = posttrade.sent(warehouse, settings.sessions, settings.universe.market_data, trading.account, session)
+    found = watch(record.orders, record.fills, record.market, settings.compliance.surveillance)
+    changed = posttrade.save_findings(warehouse, trading.account, session, found)
+    unseen = blind(record.fills, record.market)
+    yield dg.MaterializeResult(
+        metadata={
+            "session": str(session), "orders": len(record.orders), "fills": len(record.fills), "findings": len(found),
+            "changed": changed, "table": reporting.table(posttrade.finding_rows(found)),
+            "close_not_judged": ", ".join(unseen) or "none",
+        }
+    )  # fmt: skip
+    yield dg.AssetCheckResult(
+        check_name="no_suspicion", passed=not found, severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "findings": "; ".join(f"{finding.pattern}: {finding.message}" for finding in found) or "none",
+            "remedy": "read the orders with `octopus audit why ORDER`, and note what they were for",
+        },
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=keys.DAILY_REPORTS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.SURVEILLANCE],
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def daily_reports(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """The day for those who answer for it: blotter, limits and their use, exceptions, best execution."""
+    session = trading.execution_session(partitions.session_of(context))
+    source = trading.settings.universe.market_data
+    reports = posttrade.reports(warehouse, source, trading.account, partitions.session_of(context), session)
+    changed = posttrade.save_reports(warehouse, trading.account, session, reports)
+    tables = {name: reporting.table(frame) for name, frame in reports.items()}
+    return dg.MaterializeResult(metadata={"session": str(session), "changed": changed, **tables})
+
+
 ASSETS = (pretrade_report,)
+
+POSTTRADE_ASSETS = (surveillance, daily_reports)
+"""They read what execution recorded, and run where it runs."""

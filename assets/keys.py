@@ -53,6 +53,8 @@ REBALANCE_PLAN = AssetKey(["portfolio", "rebalance_plan"])
 
 LIMIT_REPORT = AssetKey(["risk", "limit_report"])
 PRETRADE_REPORT = AssetKey(["compliance", "pretrade_report"])
+SURVEILLANCE = AssetKey(["compliance", "surveillance"])
+DAILY_REPORTS = AssetKey(["compliance", "daily_reports"])
 
 ORDER_INTENTS = AssetKey(["execution", "order_intents"])
 ORDERS = AssetKey(["execution", "orders"])

@@ -1,4 +1,4 @@
-"""The code location `execution`: intents, orders, fills, positions, reconciliation.
+"""The code location `execution`: intents, orders, fills, positions, reconciliation, and what compliance asks after.
 
 Belongs here: joining them with their sensor and resources. Does not: research; dbt and machine learning are not
 loaded here.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import execution
+from assets import compliance, execution
 from octopus_pipelines.jobs import execution_jobs
 from octopus_pipelines.sensors.execution import execution_sensor
 from resources import factories
@@ -30,7 +30,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None, *, execut
         "trading": factories.lazily(factories.trading, "Broker, clock, gates and records of the account"),
     }
     return dg.Definitions(
-        assets=list(execution.ASSETS),
+        assets=[*execution.ASSETS, *compliance.POSTTRADE_ASSETS],
         jobs=execution_jobs(),
         sensors=[execution_sensor(running=executes)],
         resources={**resources, **(resource_overrides or {})},

@@ -6,13 +6,15 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 
+from octopus.compliance import day_trades
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.rules import PatternDayTrader
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
 from octopus.core.panel import Panel, PriceBasis
@@ -86,6 +88,7 @@ class Gates:
         """Session instants, the account's permissions and its recent intents."""
         order_type = batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
         session = execution_window(self.settings.sessions, batch.session, order_type).session
+        traded, opened_today = self._day_trades(batch.account, session)
         return ComplianceContext(
             trade_session=session,
             session_open=self.settings.sessions.open_utc(session),
@@ -94,6 +97,8 @@ class Gates:
             recent_intents=self._recent_intents(batch, now),
             price_basis=self._price_basis(),
             sending=sending,
+            day_trades=traded,
+            opened_today=opened_today,
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -158,6 +163,22 @@ class Gates:
             RecentIntent(row["intent_id"], row["instrument"], Side(row["side"]), row["quantity"], row["created_at"])
             for row in rows
         )
+
+    def _day_trades(self, account: str, session: date) -> tuple[int | None, dict[str, Decimal] | None]:
+        """Day trades in the sessions that the rule looks at, and what ``session`` opened; asked of margin accounts."""
+        policy = self.settings.compliance
+        if not policy.account.margin:
+            return None, None
+        windows = [rule.parameters.window_sessions for rule in policy.rules if isinstance(rule, PatternDayTrader)]
+        first = session
+        for _ in range(max(windows) - 1):
+            first = self.settings.sessions.previous(first)
+        with OrderStore.opened(self.warehouse.url) as store:
+            # Fills are booked under the exchange's date; what lies before the window is what was held.
+            fills, _ = store.movements(account, self.settings.sessions.previous(first), session)
+            held = store.positions(account, before=first)
+        days = [self.settings.sessions.trade_date(fill.at) for fill in fills]
+        return day_trades.count(fills, days, held, session)
 
     def _price_basis(self) -> PriceBasis | None:
         basis: PriceBasis | None = self.warehouse.scalar(

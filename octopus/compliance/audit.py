@@ -5,7 +5,8 @@ recorded.
 
 Each entry's hash covers all its fields and the hash before it (Haber & Stornetta 1991, How to time-stamp a digital
 document). A change, gap, insertion or swap inside the chain is found from the chain alone. Who can write the whole
-table can also cut its end off or seal everything anew: that is found only by comparing with a head kept elsewhere.
+table can also cut its end off or seal everything anew: that is found, and where it begins, only by comparing with what
+signed checkpoints keep elsewhere (checkpoints.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from octopus.core.ids import canonical_json
 
 GENESIS_HASH = "0" * 64
 """What the first entry has for its previous hash."""
+
+MARK_DIGITS = 16
+"""So many hex digits of each entry's hash are kept outside, to say which entry was altered."""
 
 # Part of what is hashed, so that a later encoding can never give the hash of this one.
 _ENCODING = "octopus-audit-1"
@@ -76,7 +80,9 @@ class ProblemKind(StrEnum):
     TRUNCATED = "truncated"
     """The chain ends before the expected head."""
     WRONG_HEAD = "wrong_head"
-    """The chain passes the expected head with another hash: it was sealed anew."""
+    """An entry is sealed with another hash than the one kept outside: the log was sealed anew from there on."""
+    CHECKPOINT = "checkpoint"
+    """What is kept outside of the log was altered itself."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,18 @@ class AuditProblem:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Attributes: entries: how many were given. head: end of the sound beginning. problem: None if all is sound."""
+    """What a chain is worth.
+
+    Attributes:
+        entries: how many were given. head: end of the sound beginning. problem: None if all is sound.
+        covered: entries that signed checkpoints vouch for.
+    """
 
     ok: bool
     entries: int
     head: AuditHead
     problem: AuditProblem | None
+    covered: int = 0
 
 
 def seal(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, payload: str) -> AuditEntry:
@@ -119,7 +131,11 @@ def seal(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, payloa
 
 
 def verify(
-    entries: Sequence[AuditEntry], *, after: AuditHead = GENESIS, expected_head: AuditHead | None = None
+    entries: Sequence[AuditEntry],
+    *,
+    after: AuditHead = GENESIS,
+    expected_head: AuditHead | None = None,
+    trail: str = "",
 ) -> AuditResult:
     """Check a chain entry by entry and stop at the first problem.
 
@@ -127,13 +143,13 @@ def verify(
         entries: in stored order. after: head of the part before, where only the end of a log is checked.
         expected_head: a head kept outside of the log, which the chain must contain; without it a chain that was cut
             at its end, or sealed anew from some entry on, looks sound.
+        trail: what was kept outside of each entry's hash, `MARK_DIGITS` digits each, from entry 1 on: with it the
+            problem of a log that was sealed anew is the first entry that was.
     """
     head = after
     present = {entry.seq for entry in entries}
     for entry in entries:
-        problem = _problem(entry, head, present)
-        if problem is None and expected_head is not None and entry.seq == expected_head.seq:
-            problem = _head_problem(entry, expected_head)
+        problem = _problem(entry, head, present, _kept(entry.seq, expected_head, trail))
         if problem is not None:
             return AuditResult(ok=False, entries=len(entries), head=head, problem=problem)
         head = AuditHead(entry.seq, entry.hash)
@@ -144,7 +160,14 @@ def verify(
     return AuditResult(ok=problem is None, entries=len(entries), head=head, problem=problem)
 
 
-def _problem(entry: AuditEntry, head: AuditHead, present: set[int]) -> AuditProblem | None:
+def _kept(seq: int, expected: AuditHead | None, trail: str) -> str:
+    """The beginning of entry ``seq``'s hash as it was kept outside; empty where nothing was."""
+    if expected is not None and seq == expected.seq:
+        return expected.hash
+    return trail[MARK_DIGITS * (seq - 1) : MARK_DIGITS * seq] if seq > 0 else ""
+
+
+def _problem(entry: AuditEntry, head: AuditHead, present: set[int], kept: str) -> AuditProblem | None:
     if not _is_sealed(entry):
         return AuditProblem(ProblemKind.CHANGED, entry.seq, f"entry {entry.seq} is not what was sealed")
     due = head.seq + 1
@@ -155,17 +178,13 @@ def _problem(entry: AuditEntry, head: AuditHead, present: set[int]) -> AuditProb
         if due in present:
             return AuditProblem(ProblemKind.SWAPPED, due, f"entry {entry.seq} stands before entry {due}")
         return AuditProblem(ProblemKind.GAP, due, f"entry {due} is missing: entry {entry.seq} follows {head.seq}")
+    if not entry.hash.startswith(kept):
+        message = f"entry {entry.seq} is sealed, but not with the hash that was kept for it: the log was sealed anew"
+        return AuditProblem(ProblemKind.WRONG_HEAD, entry.seq, message)
     if entry.prev_hash != head.hash:
         message = f"entry {entry.seq} does not follow from entry {head.seq}: one of them was replaced"
         return AuditProblem(ProblemKind.RELINKED, entry.seq, message)
     return None
-
-
-def _head_problem(entry: AuditEntry, expected: AuditHead) -> AuditProblem | None:
-    if entry.hash == expected.hash:
-        return None
-    message = f"entry {entry.seq} is sealed, but not with the hash that was kept for it: the log was sealed anew"
-    return AuditProblem(ProblemKind.WRONG_HEAD, entry.seq, message)
 
 
 def _is_sealed(entry: AuditEntry) -> bool:

@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from octopus.compliance import rules
 from octopus.core.errors import MissingDataError
+from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
 from octopus.core.panel import PriceBasis
 
@@ -42,6 +43,12 @@ class ComplianceContext:
         recent_intents: over the duplicate rule's window at least; the batch's own intents do not count.
         price_basis: ``total_return`` switches off the rules on raw prices and share counts, and says so.
         sending: the batch is about to be sent now, and not merely planned for its window.
+        price_tests: whether Reg SHO 201 restricts short sales of an instrument in the session.
+        halted: instruments whose trading is halted.
+        day_trades: of the account in the sessions that end with this one (as many as the rule looks at).
+        opened_today: shares by instrument that this session opened and has not closed, signed.
+        lots, disposals: open tax lots, and what was closed in the last 30 days at least.
+        shares_outstanding: of the issuer, by instrument.
     """
 
     trade_session: date
@@ -52,6 +59,13 @@ class ComplianceContext:
     price_basis: PriceBasis | None
     locates: Mapping[str, Decimal] | None = None
     sending: bool = False
+    price_tests: Mapping[str, bool] | None = None
+    halted: frozenset[str] | None = None
+    day_trades: int | None = None
+    opened_today: Mapping[str, Decimal] | None = None
+    lots: Sequence[Lot] | None = None
+    disposals: Sequence[Disposal] | None = None
+    shares_outstanding: Mapping[str, Decimal] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Case:
     snapshot: AccountSnapshot
     context: ComplianceContext
     now: datetime
+    terms: rules.AccountTerms
 
 
 @dataclass(frozen=True)
@@ -75,45 +90,29 @@ class Finding:
     limit: float | None = None
 
 
-def findings(rule: rules.Rule, case: Case) -> list[Finding]:
-    """Evaluate one rule.
-
-    Raises:
-        MissingDataError: a datum of the account or the session is missing.
-    """
-    match rule:
-        case rules.RestrictedList() | rules.WatchList():
-            return _listed(rule, case)
-        case rules.SessionWindow():
-            return [_session_window(rule.parameters, case)]
-        case rules.DuplicateOrder():
-            return _duplicates(rule.parameters, case)
-        case rules.SelfCross():
-            return _self_crosses(case)
-        case rules.ShortSale():
-            return _short_sales(case)
-        case rules.PositionLimitShares():
-            return _share_limits(rule.parameters, case)
-        case rules.PositionLimitFraction():
-            return _fraction_limits(rule.parameters, case)
-        case rules.OrderCount():
-            return [_order_count(rule.parameters, case)]
-        case rules.MinimumPrice():
-            return _minimum_prices(rule.parameters, case)
+RAW_PRICES_ONLY = (
+    rules.MinimumPrice, rules.PositionLimitShares, rules.OwnershipThreshold, rules.OrderVolume,
+    rules.ShortSalePriceTest,
+)  # fmt: skip
+"""Rules on prices and share counts, which a total-return basis has not."""
 
 
-def off_reason(rule: rules.Rule, context: ComplianceContext) -> str | None:
+def off_reason(rule: rules.Rule, context: ComplianceContext, terms: rules.AccountTerms) -> str | None:
     """Why the rule does not apply, or None if it does."""
     if rule.mode is rules.Mode.OFF:
         return "switched off in the policy"
+    if rule.jurisdiction is not rules.Jurisdiction.HOUSE and rule.jurisdiction not in terms.jurisdictions:
+        return f"a rule of the {rule.jurisdiction}, which does not bind this account"
+    if not rule.holds_at(terms.broker):
+        return f"holds at {', '.join(rule.brokers or ())}, not at {terms.broker}"
     if not rule.in_effect(context.trade_session):
         return f"in effect from {rule.effective_from} to {rule.effective_to or 'now'}, not on {context.trade_session}"
-    if context.price_basis == "total_return" and isinstance(rule, rules.MinimumPrice | rules.PositionLimitShares):
+    if context.price_basis == "total_return" and isinstance(rule, RAW_PRICES_ONLY):
         return "prices are total-return indices and shares pseudo-shares, so neither means anything here"
     return None
 
 
-def _listed(rule: rules.RestrictedList | rules.WatchList, case: Case) -> list[Finding]:
+def listed(rule: rules.RestrictedList | rules.WatchList, case: Case) -> list[Finding]:
     session = case.context.trade_session
     listed = {entry.symbol: entry for entry in rule.parameters.entries if entry.in_effect(session)}
     name = rule.kind.replace("_", " ")
@@ -126,6 +125,10 @@ def _listed(rule: rules.RestrictedList | rules.WatchList, case: Case) -> list[Fi
             since = f"{order.instrument} is on the {name} since {entry.effective_from}: {entry.reason}"
             found.append(Finding(order, True, since))
     return found
+
+
+def session_window(rule: rules.SessionWindow, case: Case) -> list[Finding]:
+    return [_session_window(rule.parameters, case)]
 
 
 def _session_window(parameters: rules.SessionWindowParameters, case: Case) -> Finding:
@@ -147,11 +150,11 @@ def _session_window(parameters: rules.SessionWindowParameters, case: Case) -> Fi
     return Finding(None, False, f"the {window} lies within {hours}")
 
 
-def _duplicates(parameters: rules.DuplicateOrderParameters, case: Case) -> list[Finding]:
+def duplicates(rule: rules.DuplicateOrder, case: Case) -> list[Finding]:
     recent = case.context.recent_intents
     if recent is None:
         raise MissingDataError("the recent order intents are missing: read them from the order store")
-    since = case.now - timedelta(minutes=parameters.window_minutes)
+    since = case.now - timedelta(minutes=rule.parameters.window_minutes)
     # Judging a batch again, just before it is sent, must not find the batch itself.
     own = {order.intent_id for order in case.batch.orders}
     seen = {
@@ -172,7 +175,7 @@ def _likeness(order: PlannedOrder | RecentIntent) -> tuple[str, Side, Decimal]:
     return order.instrument, order.side, order.quantity
 
 
-def _self_crosses(case: Case) -> list[Finding]:
+def self_crosses(_rule: rules.SelfCross, case: Case) -> list[Finding]:
     found = []
     for order in case.batch.orders:
         rival = next(_rivals(order, case), None)
@@ -194,7 +197,7 @@ def _rivals(order: PlannedOrder, case: Case) -> Iterator[str]:
             yield f"{other.side} {other.intent_id} of the same batch"
 
 
-def _short_sales(case: Case) -> list[Finding]:
+def short_sales(_rule: rules.ShortSale, case: Case) -> list[Finding]:
     """Shares that a working buy may bring do not count; open and earlier sells of the batch do."""
     allowed = case.context.short_allowed
     if allowed is None:
@@ -228,9 +231,9 @@ def _short_sale(
     return Finding(order, short > located, reason, float(short), float(located))
 
 
-def _share_limits(parameters: rules.PositionLimitSharesParameters, case: Case) -> list[Finding]:
-    _require_price_basis(case)
-    limit, ends = parameters.max_shares, _position_ends(case)
+def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
+    require_price_basis(case)
+    limit, ends = rule.parameters.max_shares, position_ends(case)
     found = []
     for order in case.batch.orders:
         end = ends[order.instrument, order.side]
@@ -239,20 +242,23 @@ def _share_limits(parameters: rules.PositionLimitSharesParameters, case: Case) -
     return found
 
 
-def _fraction_limits(parameters: rules.PositionLimitFractionParameters, case: Case) -> list[Finding]:
-    limit, ends, equity = parameters.max_fraction_of_equity, _position_ends(case), _equity(case.snapshot)
+def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Finding]:
+    limit, ends, equity = rule.parameters.max_fraction_of_equity, position_ends(case), equity_of(case.snapshot)
     found = []
     for order in case.batch.orders:
-        # The dearer of two prices: the broker may not quote what is not held, and the plan's own price may be old.
-        quoted = case.snapshot.prices.get(order.instrument, order.reference_price)
-        price = max(order.reference_price, quoted) if _is_price(quoted) else order.reference_price
-        fraction = ends[order.instrument, order.side] * price / equity
+        fraction = ends[order.instrument, order.side] * dearer_price(order, case.snapshot) / equity
         reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
         found.append(Finding(order, fraction > Decimal(str(limit)), reason, float(fraction), limit))
     return found
 
 
-def _position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
+def dearer_price(order: PlannedOrder, snapshot: AccountSnapshot) -> Decimal:
+    """Of two prices the higher: the broker may not quote what is not held, and the plan's own price may be old."""
+    quoted = snapshot.prices.get(order.instrument)
+    return order.reference_price if quoted is None or not is_price(quoted) else max(order.reference_price, quoted)
+
+
+def position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
     """How long buys alone and how short sells alone may leave each instrument, shares, positive on the order's side.
 
     Open orders and the whole batch are included. A position that an order only makes smaller is negative here.
@@ -265,8 +271,8 @@ def _position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
     return ends
 
 
-def _equity(snapshot: AccountSnapshot) -> Decimal:
-    unmarked = sorted(name for name in snapshot.positions if not _is_price(snapshot.prices.get(name)))
+def equity_of(snapshot: AccountSnapshot) -> Decimal:
+    unmarked = sorted(name for name in snapshot.positions if not is_price(snapshot.prices.get(name)))
     if unmarked:
         raise MissingDataError(f"the broker's price of {', '.join(unmarked)} is missing: take a new snapshot")
     equity = snapshot.equity
@@ -275,19 +281,19 @@ def _equity(snapshot: AccountSnapshot) -> Decimal:
     return equity
 
 
-def _is_price(price: Decimal | None) -> bool:
+def is_price(price: Decimal | None) -> bool:
     return price is not None and price.is_finite() and price > 0
 
 
-def _order_count(parameters: rules.OrderCountParameters, case: Case) -> Finding:
-    count, limit = len(case.batch.orders), parameters.max_orders
+def order_count(rule: rules.OrderCount, case: Case) -> list[Finding]:
+    count, limit = len(case.batch.orders), rule.parameters.max_orders
     reason = f"the batch has {count} orders, limit {limit}"
-    return Finding(None, count > limit, reason, float(count), float(limit))
+    return [Finding(None, count > limit, reason, float(count), float(limit))]
 
 
-def _minimum_prices(parameters: rules.MinimumPriceParameters, case: Case) -> list[Finding]:
-    _require_price_basis(case)
-    limit = parameters.min_price_usd
+def minimum_prices(rule: rules.MinimumPrice, case: Case) -> list[Finding]:
+    require_price_basis(case)
+    limit = rule.parameters.min_price_usd
     found = []
     for order in case.batch.orders:
         price, is_buy = order.reference_price, order.side is Side.BUY
@@ -296,6 +302,6 @@ def _minimum_prices(parameters: rules.MinimumPriceParameters, case: Case) -> lis
     return found
 
 
-def _require_price_basis(case: Case) -> None:
+def require_price_basis(case: Case) -> None:
     if case.context.price_basis is None:
         raise MissingDataError("the price basis is missing: it must be raw or total_return")

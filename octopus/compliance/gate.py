@@ -1,22 +1,43 @@
 """The pre-trade compliance gate: which orders of a batch the policy lets the account send.
 
-Belongs here: periods, modes, missing data, and the verdicts. Does not: what each rule finds (checks.py).
+Belongs here: periods, modes, missing data, the verdicts, and what they were given on. Does not: what each rule finds
+(checks.py), judging again (replay.py).
 
 The gate fails closed: a rule in mode ``enforce`` whose datum is missing denies every order and names the datum; in mode
-``warn`` it warns. A verdict on the batch (no intent) is DENY only where nothing was approved.
+``warn`` it warns; what is the broker's duty is left to the broker, in writing. A verdict on the batch (no intent) is
+DENY only where nothing was approved.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import TypeAdapter
+
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, ComplianceContext, Finding, findings, off_reason
+from octopus.compliance.catalogue import findings
+from octopus.compliance.checks import Case, ComplianceContext, Finding, off_reason
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, Verdict
 
 GATE = "compliance"
+CASE = TypeAdapter(Case)
+"""Reads and writes a case as JSON values."""
+
+
+@dataclass(frozen=True)
+class GateEvidence:
+    """What the compliance gate judged by; `octopus.core.orders.Evidence`."""
+
+    case: Case
+    policy: rules.CompliancePolicy
+
+    def record(self) -> Mapping[str, object]:
+        """As plain JSON values: `octopus.compliance.replay` gives the same verdicts from it."""
+        return {"case": CASE.dump_python(self.case, mode="json"), "policy": self.policy.model_dump(mode="json")}
 
 
 def judge(
@@ -39,23 +60,28 @@ def judge(
         snapshot,
         context,
         now,
+        policy.account,
     )
     verdicts = [*_account(case), *_order_terms(batch)]
     for rule in policy.rules:
         verdicts += _judge_rule(rule, case)
     denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is Outcome.DENY}
     approved = tuple(order.intent_id for order in sound if order.intent_id not in denied)
-    return GateReport(gate=GATE, approved=approved, verdicts=tuple(verdicts))
+    given = replace(case, batch=batch)
+    return GateReport(GATE, approved, tuple(verdicts), GateEvidence(given, policy))
 
 
 def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
-    off = off_reason(rule, case.context)
+    off = off_reason(rule, case.context, case.terms)
     if off is not None:
         return [Verdict(GATE, rule.id, None, Outcome.OFF, f"{rule.source}: {off}")]
-    broken = Outcome.WARN if rule.mode is rules.Mode.WARN else Outcome.DENY
+    broken = Outcome.DENY if rule.mode is rules.Mode.ENFORCE else Outcome.WARN
     try:
         found = findings(rule, case)
     except MissingDataError as missing:
+        if rule.mode is rules.Mode.BROKER:
+            reason = f"{rule.source}: left to the broker, whose duty it is; {missing}"
+            return [Verdict(GATE, rule.id, None, Outcome.OFF, reason)]
         found = [Finding(None, True, str(missing))]
     return [verdict for finding in found for verdict in _verdicts(rule, finding, broken, case)]
 

@@ -10,17 +10,59 @@ from collections import Counter
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Literal, get_args
+from itertools import combinations
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from octopus.compliance.surveillance import SurveillanceTerms
+
 
 class Mode(StrEnum):
-    """What a broken rule does: denies, warns, or nothing (said in the report)."""
+    """What a broken rule does."""
 
     ENFORCE = "enforce"
+    """Denies the order."""
     WARN = "warn"
+    BROKER = "broker"
+    """The broker's duty: what we can see of it is warned of, what we cannot is said to be left to the broker."""
     OFF = "off"
+    """Nothing, and the report says so."""
+
+
+class Jurisdiction(StrEnum):
+    """Whose rule it is; the house's own bind wherever the account is."""
+
+    US = "US"
+    EU = "EU"
+    HOUSE = "house"
+
+
+class Bound(StrEnum):
+    """Whom a rule binds."""
+
+    CUSTOMER = "customer"
+    """The owner of the account."""
+    BROKER = "broker"
+    """The broker-dealer that the account is kept at."""
+    FIRM = "firm"
+    """Who runs the trading system: an investment firm, an adviser, a market-access provider."""
+
+
+class Datum(StrEnum):
+    """What a rule must know besides the batch and the policy; without it the rule refuses, and names it."""
+
+    SESSION_HOURS = "session_hours"
+    RECENT_INTENTS = "recent_intents"
+    SHORT_PERMISSION = "short_permission"
+    LOCATES = "locates"
+    PRICE_BASIS = "price_basis"
+    EQUITY = "equity"
+    PRICE_TEST = "price_test"
+    HALTS = "halts"
+    DAY_TRADES = "day_trades"
+    TAX_LOTS = "tax_lots"
+    SHARES_OUTSTANDING = "shares_outstanding"
 
 
 class _Strict(BaseModel):
@@ -58,11 +100,36 @@ class _Rule(_Dated):
     Attributes:
         id: unique in the policy; the name of its verdicts.
         source: the regulation, or the house's own decision, that asks for it.
+        jurisdiction: whose rule it is. binds: whom.
+        brokers: at which it holds; None: at all of them. The forms of one regulation differ by broker and date.
+        needs: the data that it is judged by, all of `NEEDS`: written out, so that who edits the policy sees them.
     """
+
+    NEEDS: ClassVar[frozenset[Datum]] = frozenset()
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     source: str = Field(min_length=1)
     mode: Mode
+    jurisdiction: Jurisdiction
+    binds: Bound
+    brokers: tuple[str, ...] | None = None
+    needs: frozenset[Datum]
+
+    @model_validator(mode="after")
+    def _needs_what_its_kind_needs(self) -> _Rule:
+        if self.needs != self.NEEDS:
+            wanted = ", ".join(sorted(self.NEEDS)) or "nothing"
+            raise ValueError(f"rule {self.id} needs {wanted}: write exactly that into needs")
+        return self
+
+    def holds_at(self, broker: str) -> bool:
+        return self.brokers is None or broker in self.brokers
+
+    def meets(self, other: _Rule) -> bool:
+        """Whether both are in effect on some day at some broker."""
+        together = self.brokers is None or other.brokers is None or bool(set(self.brokers) & set(other.brokers))
+        starts, ends = (self.effective_from, other.effective_from), (self.effective_to, other.effective_to)
+        return together and all(end is None or max(starts) <= end for end in ends)
 
 
 class SymbolListParameters(_Strict):
@@ -93,6 +160,7 @@ class SessionWindowParameters(_Strict):
 class SessionWindow(_Rule):
     """A batch is sent in its execution session's hours and before it expires."""
 
+    NEEDS = frozenset({Datum.SESSION_HOURS})
     kind: Literal["session_window"]
     parameters: SessionWindowParameters
 
@@ -104,6 +172,7 @@ class DuplicateOrderParameters(_Strict):
 class DuplicateOrder(_Rule):
     """Same instrument, side and quantity as another order of the batch or as an intent of the last minutes."""
 
+    NEEDS = frozenset({Datum.RECENT_INTENTS})
     kind: Literal["duplicate_order"]
     parameters: DuplicateOrderParameters
 
@@ -120,8 +189,12 @@ class SelfCross(_Rule):
 
 
 class ShortSale(_Rule):
-    """A sale of more than is held: only where the account may be short and the shares are located."""
+    """A sale of more than is held: only where the account may be short and the shares are located.
 
+    The locates are needed where the account may be short.
+    """
+
+    NEEDS = frozenset({Datum.SHORT_PERMISSION, Datum.LOCATES})
     kind: Literal["short_sale"]
     parameters: NoParameters
 
@@ -133,6 +206,7 @@ class PositionLimitSharesParameters(_Strict):
 class PositionLimitShares(_Rule):
     """Most shares of one instrument, long or short; off on a total-return basis, whose shares are pseudo-shares."""
 
+    NEEDS = frozenset({Datum.PRICE_BASIS})
     kind: Literal["position_limit_shares"]
     parameters: PositionLimitSharesParameters
 
@@ -144,6 +218,7 @@ class PositionLimitFractionParameters(_Strict):
 class PositionLimitFraction(_Rule):
     """Largest value of one instrument, long or short, as a fraction of equity."""
 
+    NEEDS = frozenset({Datum.EQUITY})
     kind: Literal["position_limit_fraction"]
     parameters: PositionLimitFractionParameters
 
@@ -166,8 +241,150 @@ class MinimumPriceParameters(_Strict):
 class MinimumPrice(_Rule):
     """No buying of shares below a price; off on a total-return basis, whose prices are index levels."""
 
+    NEEDS = frozenset({Datum.PRICE_BASIS})
     kind: Literal["minimum_price"]
     parameters: MinimumPriceParameters
+
+
+class ShortSalePriceTest(_Rule):
+    """No short sale at the market while the price test restricts the instrument.
+
+    Reg SHO 201(b)(1): once the price fell by 10 % from the last close, short sales execute only above the national best
+    bid, for the rest of that day and the next. An order at the market has no price above the bid.
+    """
+
+    NEEDS = frozenset({Datum.PRICE_TEST})
+    kind: Literal["short_sale_price_test"]
+    parameters: NoParameters
+
+
+class TradingHalt(_Rule):
+    """No order in an instrument whose trading is halted."""
+
+    NEEDS = frozenset({Datum.HALTS})
+    kind: Literal["trading_halt"]
+    parameters: NoParameters
+
+
+class InitialMarginParameters(_Strict):
+    """Fractions of market value that the account's own money must cover."""
+
+    long_fraction: float = Field(gt=0, le=1)
+    short_fraction: float = Field(gt=0, le=2)
+
+
+class InitialMargin(_Rule):
+    """What positions take of the account's equity when they are opened; in a cash account, all of it.
+
+    12 CFR 220.12 (margin account: half the value of shares bought; of shares sold short, half beside the proceeds) and
+    220.8 (cash account: full payment).
+    """
+
+    NEEDS = frozenset({Datum.EQUITY})
+    kind: Literal["initial_margin"]
+    parameters: InitialMarginParameters
+
+
+class PatternDayTraderParameters(_Strict):
+    """``max_day_trades`` in ``window_sessions`` sessions are still allowed below ``min_equity_usd``."""
+
+    max_day_trades: int = Field(ge=0)
+    window_sessions: int = Field(ge=1)
+    min_equity_usd: Decimal = Field(gt=0)
+
+
+class PatternDayTrader(_Rule):
+    """The old form of the day-trading rule: FINRA 4210(f)(8)(B), in margin accounts.
+
+    An order that closes what the same session opened is a day trade.
+    """
+
+    NEEDS = frozenset({Datum.DAY_TRADES, Datum.EQUITY})
+    kind: Literal["pattern_day_trader"]
+    parameters: PatternDayTraderParameters
+
+
+class IntradayMarginParameters(_Strict):
+    """Maintenance margin, fractions of market value."""
+
+    long_fraction: float = Field(gt=0, le=1)
+    short_fraction: float = Field(gt=0, le=2)
+
+
+class IntradayMargin(_Rule):
+    """The new form: FINRA 4210(d)(2) as amended by SR-FINRA-2025-017, in margin accounts.
+
+    No transaction may create or increase a deficit of maintenance margin within the day.
+    """
+
+    NEEDS = frozenset({Datum.EQUITY})
+    kind: Literal["intraday_margin"]
+    parameters: IntradayMarginParameters
+
+
+class WashSale(_Rule):
+    """An order that makes, or repeats within the window, a sale at a loss: the loss moves into the replacement's basis.
+
+    It is a matter of tax, not of permission, so it warns and never denies.
+    """
+
+    NEEDS = frozenset({Datum.TAX_LOTS})
+    kind: Literal["wash_sale"]
+    parameters: NoParameters
+
+    @model_validator(mode="after")
+    def _never_denies(self) -> WashSale:
+        if self.mode is Mode.ENFORCE:
+            raise ValueError("a wash sale is allowed, its loss is deferred: set mode to warn, or to off")
+        return self
+
+
+class OwnershipThresholdParameters(_Strict):
+    max_fraction_outstanding: float = Field(gt=0, le=1)
+
+
+class OwnershipThreshold(_Rule):
+    """Holding more than a fraction of an issuer's shares; off on a total-return basis with its pseudo-shares."""
+
+    NEEDS = frozenset({Datum.SHARES_OUTSTANDING, Datum.PRICE_BASIS})
+    kind: Literal["ownership_threshold"]
+    parameters: OwnershipThresholdParameters
+
+
+class OrderValueParameters(_Strict):
+    max_value: Decimal = Field(gt=0)
+
+
+class OrderValue(_Rule):
+    """Largest value of one order, account currency."""
+
+    kind: Literal["order_value"]
+    parameters: OrderValueParameters
+
+
+class OrderVolumeParameters(_Strict):
+    max_shares: Decimal = Field(gt=0)
+
+
+class OrderVolume(_Rule):
+    """Most shares of one order; off on a total-return basis, whose shares are pseudo-shares."""
+
+    NEEDS = frozenset({Datum.PRICE_BASIS})
+    kind: Literal["order_volume"]
+    parameters: OrderVolumeParameters
+
+
+class MessageRateParameters(_Strict):
+    max_messages: int = Field(gt=0)
+    window_minutes: float = Field(gt=0)
+
+
+class MessageRate(_Rule):
+    """Most orders sent within a window: the batch's and those that were approved before it."""
+
+    NEEDS = frozenset({Datum.RECENT_INTENTS})
+    kind: Literal["message_rate"]
+    parameters: MessageRateParameters
 
 
 Rule = (
@@ -181,8 +398,32 @@ Rule = (
     | PositionLimitFraction
     | OrderCount
     | MinimumPrice
+    | ShortSalePriceTest
+    | TradingHalt
+    | InitialMargin
+    | PatternDayTrader
+    | IntradayMargin
+    | WashSale
+    | OwnershipThreshold
+    | OrderValue
+    | OrderVolume
+    | MessageRate
 )
 KINDS = frozenset(kind for rule in get_args(Rule) for kind in get_args(rule.model_fields["kind"].annotation))
+
+
+class AccountTerms(_Strict):
+    """What the account is, as far as rules ask.
+
+    Attributes:
+        broker: where it is kept, as the rules' ``brokers`` name it.
+        jurisdictions: whose rules bind it, besides the house's.
+        margin: a margin account; otherwise a cash account.
+    """
+
+    broker: str = Field(min_length=1)
+    jurisdictions: frozenset[Jurisdiction]
+    margin: bool
 
 
 class CompliancePolicy(_Strict):
@@ -193,9 +434,13 @@ class CompliancePolicy(_Strict):
 
     Attributes:
         version: a name for this state of the policy.
+        account: what the account is: rules of other brokers and jurisdictions are off.
+        surveillance: thresholds of what is looked for in orders after the trade.
     """
 
     version: str = Field(min_length=1)
+    account: AccountTerms
+    surveillance: SurveillanceTerms = SurveillanceTerms()
     rules: tuple[Annotated[Rule, Field(discriminator="kind")], ...]
 
     @model_validator(mode="after")
@@ -206,4 +451,13 @@ class CompliancePolicy(_Strict):
         repeated = sorted(name for name, count in Counter(rule.id for rule in self.rules).items() if count > 1)
         if repeated:
             raise ValueError(f"more than one rule with id {', '.join(repeated)}: give each an id of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _one_form_at_a_time(self) -> CompliancePolicy:
+        """The old and the new form of the day-trading rule exclude each other at one broker."""
+        forms = [rule for rule in self.rules if isinstance(rule, PatternDayTrader | IntradayMargin)]
+        for one, other in combinations(forms, 2):
+            if one.mode is not Mode.OFF and other.mode is not Mode.OFF and one.meets(other):
+                raise ValueError(f"{one.id} and {other.id} are in effect together: give them other brokers or dates")
         return self

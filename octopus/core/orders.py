@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Protocol
 
 
 class Side(StrEnum):
@@ -162,6 +163,14 @@ class Verdict:
     limit: float | None = None
 
 
+class Evidence(Protocol):
+    """All that a gate judged by."""
+
+    def record(self) -> Mapping[str, object]:
+        """As plain JSON values, from which the gate's own group can judge again."""
+        ...
+
+
 @dataclass(frozen=True)
 class GateReport:
     """All verdicts of one gate over one batch.
@@ -169,11 +178,13 @@ class GateReport:
     Attributes:
         approved: ids of the intents that no rule denied, in plan order.
         verdicts: one for each rule and order, and one for each rule on the batch.
+        evidence: what it was judged by; None where the gate keeps nothing.
     """
 
     gate: str
     approved: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = field(default=())
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     @property
     def denials(self) -> tuple[Verdict, ...]:

@@ -7,12 +7,13 @@ gates' rules (octopus/risk, octopus/compliance).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
+    Evidence,
     GateReport,
     OpenOrder,
     Outcome,
@@ -28,10 +29,12 @@ GATE = "execution"
 
 @dataclass(frozen=True)
 class Decision:
-    """Which intents are approved, in the order they are to be sent, and every verdict that led to it."""
+    """Which intents are approved, in the order they are to be sent, every verdict that led to it, and by what the gates
+    judged."""
 
     approved: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 def decide(
@@ -61,7 +64,8 @@ def decide(
         and all(order.intent_id in approved for approved in approved_by_all)
     )
     verdicts = tuple(verdict for report in reports for verdict in report.verdicts)
-    return Decision(approved, verdicts + own)
+    evidence = {report.gate: report.evidence for report in reports if report.evidence is not None}
+    return Decision(approved, verdicts + own, evidence)
 
 
 def _own_verdicts(

@@ -1,6 +1,7 @@
-"""`octopus audit`: proving that the log of what happened is whole.
+"""`octopus audit`: proving that the log of what happened is whole, and telling one order's story from the records.
 
-Belongs here: printing the proof. Does not: the chain (octopus/compliance/audit.py).
+Belongs here: the commands. Does not: the chain (octopus/compliance/audit.py), the story (resources/warehouse/
+order_story.py) and its print (story.py).
 """
 
 from __future__ import annotations
@@ -10,30 +11,46 @@ import sys
 
 import click
 
-from octopus_pipelines.cli.house import open_database
-from resources.trading import anchor_file
+from octopus_pipelines.cli.house import new_console, open_database
+from octopus_pipelines.cli.story import print_story
+from resources.trading import anchor_file, audit_log
 from resources.warehouse.audit_log import verify as verify_log
+from resources.warehouse.connection import Role
+from resources.warehouse.order_story import OrderStories
+from resources.warehouse.store import Warehouse
 
 
 @click.group()
 def audit() -> None:
-    """The tamper-evident audit log: verify."""
+    """The tamper-evident audit log and the records of orders: verify, orders, why."""
 
 
 @audit.command()
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
-def verify(as_json: bool) -> None:
-    """Check every entry's hash and the chain; say where it is broken."""
+@click.option(
+    "--key", "keys", multiple=True, metavar="HEX",
+    help="A public key that you noted elsewhere: only its checkpoints count. Several may be given.",
+)  # fmt: skip
+def verify(as_json: bool, keys: tuple[str, ...]) -> None:
+    """Check every entry's hash, the chain, and the signed checkpoints outside the database; say where it is broken."""
     current = open_database()
-    result = verify_log(current.database_url, anchor_file(current))
+    result = verify_log(current.database_url, anchor_file(current), keys)
     problem = result.problem
     if as_json:
         found = (
             None if problem is None else {"kind": problem.kind.value, "seq": problem.seq, "message": problem.message}
         )
-        click.echo(json.dumps({"ok": result.ok, "entries": result.entries, "problem": found}))
+        known = audit_log(current).public_keys()
+        click.echo(
+            json.dumps(
+                {"ok": result.ok, "entries": result.entries, "covered": result.covered, "keys": known, "problem": found}
+            )
+        )
     elif problem is None:
-        click.secho(f"the audit log is whole: {result.entries} entries", fg="green")
+        covered = f"{result.covered} of them under signed checkpoints in {anchor_file(current)}"
+        click.secho(f"the audit log is whole: {result.entries} entries, {covered}", fg="green")
+        for key in audit_log(current).public_keys():
+            click.echo(f"checkpoints are signed with key {key}: note it elsewhere, and name it with --key")
     else:
         click.secho(
             f"the audit log is broken at entry {problem.seq} ({problem.kind.value}): {problem.message}; "
@@ -41,3 +58,40 @@ def verify(as_json: bool) -> None:
             fg="red", err=True,
         )  # fmt: skip
     sys.exit(0 if result.ok else 1)
+
+
+@audit.command()
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def orders(as_json: bool) -> None:
+    """List the latest orders with the ids that `octopus audit why` takes."""
+    found = _stories().recent()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for row in found:
+        click.echo(
+            f"{row['client_order_id']}  {row['session']}  {row['side']:4} {row['quantity']:>12} {row['instrument']:8} "
+            f"{row['state'] or row['status']}"
+        )
+
+
+@audit.command()
+@click.argument("order")
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def why(order: str, as_json: bool) -> None:
+    """Say why ORDER was allowed (or not), from what was recorded then, and what it was decided from.
+
+    ORDER is an intent id, a client order id, or the beginning of one. Fails where the records contradict each other.
+    """
+    story = _stories().story(order)
+    if as_json:
+        click.echo(json.dumps(story))
+    else:
+        print_story(new_console(), story)
+    sys.exit(0 if story["answer"]["sound"] else 1)
+
+
+def _stories() -> OrderStories:
+    current = open_database()
+    warehouse = Warehouse(current.database_url, Role.OWNER)
+    return OrderStories(warehouse, current.universe.market_data, anchor_file(current))

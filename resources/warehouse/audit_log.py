@@ -1,7 +1,8 @@
 """The tamper-evident log: appending entries one after the other, and proving that none was changed, dropped or swapped.
 
-Belongs here: storing and streaming the chain, and keeping its end outside the database. Does not: hashing and the
-chain's rules (octopus/compliance/audit.py), nor what is worth an entry.
+Belongs here: storing and streaming the chain, and the signed checkpoints outside the database with their key. Does not:
+hashing and the chain's rules (octopus/compliance/audit.py), what a checkpoint is (octopus/compliance/checkpoints.py),
+nor what is worth an entry.
 
 An entry is committed in a transaction of its own, never in the one of the change it reports. The order path leaves what
 it did in ``execution.outbox``, in the commit of the change itself, and moves it here afterwards
@@ -12,28 +13,43 @@ nothing is in it twice.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from octopus.compliance.audit import GENESIS, AuditEntry, AuditHead, AuditResult, seal
+from octopus.compliance import checkpoints
+from octopus.compliance.audit import (
+    GENESIS,
+    AuditEntry,
+    AuditHead,
+    AuditProblem,
+    AuditResult,
+    ProblemKind,
+    seal,
+)
 from octopus.compliance.audit import verify as verify_part
 from octopus.core.errors import OctopusError
 from octopus.core.ids import canonical_json
 from resources.warehouse.connection import Role, connect
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 _LOCK_KEY = 0x0C709_0002
 """Advisory lock: one writer extends the chain at a time."""
 _PART = 10_000
+_LINE_ENTRIES = 1_000
+"""So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
+_TAIL_BYTES = 64 * 1024
 
 
 class AnchorError(OctopusError):
-    """The file that keeps the chain's end cannot be read; the message names it."""
+    """The file of checkpoints, or the key that signs them, cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +62,22 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """What was appended to the chain, and its new end."""
+
+    head: AuditHead
+    entries: Sequence[AuditEntry] = ()
+
+
+@dataclass(frozen=True)
 class AuditLog:
     """The chain in ``audit.log``.
 
     Attributes:
         url: the warehouse.
-        anchor: a file, best on another machine's disk, that keeps the end of the chain: who rewrites the table cannot
-            make it agree. None keeps no end, and a log cut at its end looks sound.
+        anchor: a file, best on another machine's disk, that keeps signed checkpoints of the chain, one a line: who
+            rewrites the table cannot make it agree. None keeps nothing, and a log cut at its end looks sound. Beside it
+            stand the key that signs (suffix .key, for its owner alone) and the public keys that are trusted (.pub).
     """
 
     url: str
@@ -62,82 +87,176 @@ class AuditLog:
         """Append entries in one transaction of their own; returns the chain's new end."""
         with connect(self.url, role) as connection:
             self.lock(connection)
-            head = self.extend(connection, records)
-        self.remember(head)
-        return head
+            added = self.extend(connection, records)
+        self.remember(added)
+        return added.head
 
     def lock(self, connection: psycopg.Connection) -> None:
         """Keep other writers off the chain to the end of ``connection``'s transaction."""
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK_KEY])
 
-    def extend(self, connection: psycopg.Connection, records: Iterable[Record]) -> AuditHead:
+    def extend(self, connection: psycopg.Connection, records: Iterable[Record]) -> Extension:
         """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in."""
         last = connection.execute("select seq, hash from audit.log order by seq desc limit 1").fetchone()
         head = AuditHead(*last) if last else GENESIS
         now: datetime = _scalar(connection, "select clock_timestamp()")
-        rows = []
+        entries = []
         for record in records:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
-            rows.append((entry.seq, entry.at, entry.kind, entry.subject, entry.payload, entry.prev_hash, entry.hash))
+            entries.append(entry)
             head = AuditHead(entry.seq, entry.hash)
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
                 "values (%s, %s, %s, %s, %s, %s, %s)",
-                rows,
+                [(e.seq, e.at, e.kind, e.subject, e.payload, e.prev_hash, e.hash) for e in entries],
             )
-        return head
+        return Extension(head, entries)
 
-    def remember(self, head: AuditHead) -> None:
-        """Keep the chain's end in the anchor; it only moves on, whichever process writes last."""
-        if self.anchor is None or head.seq == 0:
+    def remember(self, added: Extension) -> None:
+        """Write a checkpoint of what was appended; entries that a crash left without one are covered with it.
+
+        Raises:
+            AnchorError: the file's end is no checkpoint, or the key is none.
+        """
+        if self.anchor is None or added.head.seq == 0:
             return
         self.anchor.parent.mkdir(parents=True, exist_ok=True)
         with self.anchor.with_suffix(".lock").open("w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
-            known = self.anchored()
-            if known is not None and known.seq >= head.seq:
+            last, size = self._last_checkpoint()
+            first = last.seq + 1 if last else 1
+            if added.head.seq < first:
                 return
-            draft = self.anchor.with_suffix(".new")
-            with draft.open("w", encoding="utf-8") as handle:
-                handle.write(json.dumps({"seq": head.seq, "hash": head.hash}))
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.replace(self.anchor)
+            entries = [(e.seq, e.hash, e.at) for e in added.entries]
+            if not entries or entries[0][0] > first:
+                entries = self._stored(first, added.head.seq)
+            entries = [entry for entry in entries if entry[0] >= first]
+            key, lines = _signing_key(self.anchor), []
+            for start in range(0, len(entries), _LINE_ENTRIES):
+                part = entries[start : start + _LINE_ENTRIES]
+                last = checkpoints.sign(last, [digest for _, digest, _ in part], part[0][0], part[-1][2], key)
+                lines.append(last.line + "\n")
+            _append(self.anchor, size, "".join(lines))
 
     def anchored(self) -> AuditHead | None:
-        """The end that the anchor keeps; None without an anchor, or before the first entry.
+        """The end that the last checkpoint names; None without an anchor, or before the first entry.
 
         Raises:
-            AnchorError: the file is not what `remember` wrote.
+            AnchorError: the file's end is no checkpoint.
         """
+        last = None if self.anchor is None else self._last_checkpoint()[0]
+        return None if last is None else AuditHead(last.seq, last.hash)
+
+    def public_keys(self) -> tuple[str, ...]:
+        """The public keys, hex, that this house trusts: its own, and those of houses it was restored from."""
+        path = None if self.anchor is None else self.anchor.with_suffix(".pub")
+        return tuple(path.read_text(encoding="ascii").split()) if path is not None and path.exists() else ()
+
+    def check_anchor(self, trusted: Collection[str]) -> checkpoints.CheckpointResult:
+        """What the checkpoints are worth; no file is as good as an empty one, unless a key says that there was one."""
+        if self.anchor is None:
+            return checkpoints.CheckpointResult(None, "")
+        if not self.anchor.exists():
+            lost = bool(self.public_keys())
+            message = "the file is gone, although checkpoints were signed" if lost else ""
+            return checkpoints.CheckpointResult(None, "", 1 if lost else None, message)
+        text = self.anchor.read_bytes().decode(errors="surrogateescape")
+        # What follows the last line's end was being written when its writer died; `remember` writes it again.
+        return checkpoints.check(text.split("\n")[:-1], trusted)
+
+    def _last_checkpoint(self) -> tuple[checkpoints.Checkpoint | None, int]:
+        """The last whole line, and how many bytes of the file are whole lines."""
         if self.anchor is None or not self.anchor.exists():
-            return None
+            return None, 0
+        with self.anchor.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            tail = handle.read()
+        whole = tail.rfind(b"\n") + 1
+        if whole == 0 and size <= _TAIL_BYTES:
+            # A first line that was not written to its end, or a file that is none of ours.
+            if tail and not tail.startswith(b'{"at":'):
+                raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}")
+            return None, 0
+        text = tail[:whole].split(b"\n")[-2].decode(errors="surrogateescape") if whole else ""
         try:
-            content = json.loads(self.anchor.read_text(encoding="utf-8"))
-            return AuditHead(int(content["seq"]), str(content["hash"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise AnchorError(
-                f"{self.anchor}: not the end of an audit log ({error}); "
-                "restore it from a backup, or delete it to start over"
-            ) from None
+            return checkpoints.parse(text, -1), size - len(tail) + whole
+        except checkpoints.InvalidCheckpointError:
+            raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}") from None
+
+    def _stored(self, first: int, last: int) -> list[tuple[int, str, datetime]]:
+        with connect(self.url) as connection:
+            query = "select seq, hash, at from audit.log where seq between %s and %s order by seq"
+            return connection.execute(query, [first, last]).fetchall()
 
 
-def verify(url: str, anchor: Path | None = None) -> AuditResult:
-    """Check the whole chain, a part at a time, by its own hashes and by the anchor; stop at the first problem.
+_NO_CHECKPOINT = (
+    "its end is no signed checkpoint; restore the file from a backup, or move it away (a file of an earlier release, "
+    "too) and the log is anchored anew"
+)
 
-    Raises:
-        AnchorError: the anchor cannot be read.
+
+def _signing_key(anchor: Path) -> Ed25519PrivateKey:
+    """The key that signs; made on first use, readable by its owner alone."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    path = anchor.with_suffix(".key")
+    if not path.exists():
+        made = Ed25519PrivateKey.generate()
+        pem = made.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        with anchor.with_suffix(".pub").open("a", encoding="ascii") as public:
+            public.write(made.public_key().public_bytes_raw().hex() + "\n")
+        draft = path.with_suffix(".newkey")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(pem)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(path)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise AnchorError(f"{path}: no private key in PEM ({error}); restore it from a backup") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise AnchorError(f"{path}: not an Ed25519 key; move it away and a new one is made")
+    return key
+
+
+def _append(path: Path, size: int, text: str) -> None:
+    """Write ``text`` after the first ``size`` bytes, and see it on the disk."""
+    with path.open("ab") as handle:
+        if handle.tell() > size:
+            handle.truncate(size)
+        handle.write(text.encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def verify(url: str, anchor: Path | None = None, trusted: Collection[str] = ()) -> AuditResult:
+    """Check the whole chain, a part at a time, by its own hashes and by the checkpoints; stop at the first problem.
+
+    Args:
+        trusted: public keys, hex, whose checkpoints count; without any, those that stand beside the anchor.
     """
-    kept = AuditLog(url, anchor).anchored()
+    log = AuditLog(url, anchor)
+    kept = log.check_anchor(trusted or log.public_keys())
+    covered = 0 if kept.head is None else kept.head.seq
     head, entries = GENESIS, 0
     for part, is_last in _parts(url):
-        reached = kept is not None and kept.seq > head.seq and (is_last or part[-1].seq >= kept.seq)
-        result = verify_part(part, after=head, expected_head=kept if reached else None)
+        reached = kept.head is not None and covered > head.seq and (is_last or part[-1].seq >= covered)
+        result = verify_part(part, after=head, expected_head=kept.head if reached else None, trail=kept.trail)
         head, entries = result.head, entries + result.entries
         if not result.ok:
-            return AuditResult(ok=False, entries=entries, head=head, problem=result.problem)
-    return AuditResult(ok=True, entries=entries, head=head, problem=None)
+            return AuditResult(ok=False, entries=entries, head=head, problem=result.problem, covered=covered)
+    problem = None
+    if kept.bad_line is not None:
+        message = f"the log itself is whole, but of its checkpoints in {anchor} {kept.message}"
+        problem = AuditProblem(ProblemKind.CHECKPOINT, covered + 1, message)
+    return AuditResult(ok=problem is None, entries=entries, head=head, problem=problem, covered=min(covered, head.seq))
 
 
 def _parts(url: str) -> Iterator[tuple[list[AuditEntry], bool]]:

@@ -34,6 +34,9 @@ from resources.warehouse.connection import Role, connect, safe_address
 FORMAT = 1
 DATABASES = ("octopus", "dagster", "mlflow")
 ANCHOR = "audit.anchor"
+KEYS = "audit.pub"
+"""Public keys that the anchor's checkpoints are trusted by. The key that signs is not copied: a restored house has its
+own."""
 ARTIFACTS = "artifacts"
 _MANIFEST = "manifest.json"
 _SYSTEM = r"^(pg_|information_schema$|_?timescaledb)"
@@ -101,8 +104,9 @@ def backup(place: Place, target: Path, now: datetime) -> Manifest:
             tables, facts = _counts(connection), _facts(connection)
         for name in DATABASES[1:]:
             _dump(place.urls[name], folder / f"{name}.dump")
-        if place.anchor.exists():
-            shutil.copy2(place.anchor, folder / ANCHOR)
+        for name in (ANCHOR, KEYS):
+            if (place.home / name).exists():
+                shutil.copy2(place.home / name, folder / name)
         if place.artifacts.exists():
             shutil.copytree(place.artifacts, folder / ARTIFACTS)
         files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -207,9 +211,10 @@ def _place_files(place: Place, folder: Path) -> None:
     place.artifacts.parent.mkdir(parents=True, exist_ok=True)
     if (folder / ARTIFACTS).exists():
         shutil.copytree(folder / ARTIFACTS, place.artifacts)
-    place.anchor.unlink(missing_ok=True)
-    if (folder / ANCHOR).exists():
-        shutil.copy2(folder / ANCHOR, place.anchor)
+    for name in (ANCHOR, KEYS):
+        (place.home / name).unlink(missing_ok=True)
+        if (folder / name).exists():
+            shutil.copy2(folder / name, place.home / name)
 
 
 # -- inside: the databases --------------------------------------------------------------------------------------------

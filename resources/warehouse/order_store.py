@@ -25,6 +25,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
+from octopus.compliance.replay import seal_of
 from octopus.core.errors import OctopusError
 from octopus.core.ids import canonical_json, client_order_id
 from octopus.core.orders import (
@@ -339,6 +340,13 @@ class OrderStore:
                 [batch.batch_id, attempt, batch.account, snapshot.taken_at, _json(_snapshot_record(snapshot))],
             )
             self._add_verdicts(claim, decision.verdicts)
+            evidence = {gate: canonical_json(item.record()) for gate, item in decision.evidence.items()}
+            for gate, record in evidence.items():
+                self.connection.execute(
+                    "insert into execution.evidence (batch_id, attempt, gate, record) values (%s, %s, %s, %s)",
+                    [batch.batch_id, attempt, gate, record],
+                )
+            sealed = seal_of(_snapshot_record(snapshot), decision.verdicts, evidence)
             approved = set(decision.approved)
             for order in judged:
                 self._decide_intent(claim, batch, order, order.intent_id in approved, now)
@@ -355,6 +363,7 @@ class OrderStore:
                     "denied": [
                         {"intent": v.intent_id, "gate": v.gate, "rule": v.rule, "reason": v.reason} for v in denials
                     ],
+                    "sealed": {"verdicts": len(decision.verdicts), "fingerprint": sealed},
                 },
             )
         return claim

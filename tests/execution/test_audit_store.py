@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from execution_support import rows
 
-from octopus.compliance.audit import ProblemKind
+from octopus.compliance.audit import AuditHead, ProblemKind
 from octopus.core.orders import TradingState
 from resources.warehouse import audit_log
-from resources.warehouse.audit_log import AnchorError, AuditLog, Record, verify
+from resources.warehouse.audit_log import AnchorError, AuditLog, Extension, Record, verify
 from resources.warehouse.connection import connect
 from resources.warehouse.order_store import OrderStore
 
@@ -74,18 +74,22 @@ def test_a_log_written_anew_is_found_by_the_anchor_alone(database_url: str, tmp_
     assert verify(database_url).ok
     result = verify(database_url, tmp_path / "anchor")
     assert result.problem is not None
-    assert result.problem.kind is ProblemKind.WRONG_HEAD
+    assert (result.problem.kind, result.problem.seq) == (ProblemKind.WRONG_HEAD, 3)
 
 
 def test_the_anchor_only_moves_on_and_a_broken_one_is_named(database_url: str, tmp_path: Path) -> None:
     log = fill_log(database_url, 3, tmp_path / "anchor")
     newest = log.anchored()
     older = rows(database_url, "select hash from audit.log where seq = 1")[0][0]
-    log.remember(type(newest)(1, older))  # type: ignore[misc]
+    log.remember(Extension(AuditHead(1, older)))
     assert log.anchored() == newest
-    (tmp_path / "anchor").write_text("not json")
-    with pytest.raises(AnchorError, match="not the end of an audit log"):
-        verify(database_url, tmp_path / "anchor")
+    (tmp_path / "anchor").write_text("not json\n")
+    with pytest.raises(AnchorError, match="no signed checkpoint"):
+        log.append([Record("test", "more", {})])
+    result = verify(database_url, tmp_path / "anchor")
+    assert result.problem is not None
+    assert result.problem.kind is ProblemKind.CHECKPOINT
+    assert "line 1 is no signed checkpoint" in result.problem.message
 
 
 def test_what_happened_is_told_once_and_separately_from_the_change(database_url: str) -> None:

@@ -102,6 +102,50 @@ def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, 
         assert equal == (True,), "our NAV is not the broker's cash plus positions"
 
 
+def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_run: Any) -> None:
+    order = json.loads(octopus(home, "audit", "orders", "--json").stdout)[0]
+    told = octopus(home, "audit", "why", order["client_order_id"][:16])
+    assert "Do the records agree?" in told.stdout
+    story = json.loads(octopus(home, "audit", "why", order["client_order_id"], "--json").stdout)
+    assert story["answer"] == {
+        "allowed": True, "sent": True, "sound": True, "because": story["answer"]["because"],
+    }  # fmt: skip
+    assert [check for check in story["checks"] if not check["ok"]] == []
+    assert {check["name"] for check in story["checks"]} == {
+        "log", "approved", "sealed", "allowed", "fence", "replayed",
+    }  # fmt: skip
+    (attempt,) = story["attempts"]
+    by_rule = {(verdict["gate"], verdict["rule"]): verdict for verdict in attempt["verdicts"]}
+    weight = by_rule["risk", "name_weight"]
+    assert 0 < weight["value"] < weight["limit"]
+    assert attempt["snapshot"]["cash"] == "1000000.00000000"
+    lineage = story["lineage"]
+    assert lineage["decision"]["decision_id"] == story["order"]["decision_id"]
+    assert lineage["target"]["weight"] > 0
+    assert lineage["features"]
+    model = lineage["model"]
+    assert model["label"] == lineage["decision"]["model"]
+    assert model["review"]["mlflow_run_id"]
+    assert model["training_set"]["fingerprint"] == model["review"]["fingerprint"]
+    assert lineage["raw"]["bars"]["rows"] == 8312, "all bars up to the decision and none after it"
+    assert lineage["raw"]["bars"]["latest"][-1]["session"] == "2022-12-27"
+    used = {bar["batch_id"] for bar in lineage["raw"]["bars"]["latest"]}
+    assert used <= {batch["batch_id"] for batch in lineage["raw"]["batches"]}
+    assert octopus(home, "audit", "why", "oct-", check=False).returncode == 1, "begins several orders"
+
+
+def test_the_day_is_reported_and_looked_through(home: Path, first_run: Any) -> None:
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        stored = dict(connection.execute("select report, rows from compliance.daily_reports").fetchall())
+        assert connection.execute("select count(*) from compliance.surveillance").fetchone() == (0,)
+    assert stored.keys() == {"blotter", "limits", "exceptions", "best_execution"}
+    assert {row["state"] for row in stored["blotter"]} == {"filled"}
+    assert len(stored["best_execution"]) == len(stored["blotter"])
+    assert all(abs(row["shortfall_bps"]) < 2000 for row in stored["best_execution"])
+    used = {row["rule"]: row["used"] for row in stored["limits"]}
+    assert 0 < used["name_weight"] <= 1
+
+
 def test_the_summary_says_what_a_person_wants_to_read(first_run: subprocess.CompletedProcess[str]) -> None:
     for words in (
         "166,260 bars", "survivorship", "rounding", "Backtest", "equal weight", "Target weights", "risk:",

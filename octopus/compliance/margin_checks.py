@@ -1,0 +1,120 @@
+"""Margin: what opening positions takes, what keeping them takes within the day, and the count of day trades.
+
+Belongs here: Reg T's initial margin and both forms of the day-trading rule. Does not: the house's own limits on
+exposure and cash (octopus/risk).
+
+An account is looked at as if the batch's buys, or its sells, and what is open on their side had all filled, at the
+dearer of the plan's and the broker's price. An order that only makes a position smaller is never stopped by margin.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from octopus.compliance import rules
+from octopus.compliance.checks import Case, Finding, dearer_price, equity_of
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import PlannedOrder, Side
+
+
+def initial_margins(rule: rules.InitialMargin, case: Case) -> list[Finding]:
+    """A margin account's requirement over its equity; of a cash account, the cash after the batch."""
+    if not case.terms.margin:
+        return _full_payment(case)
+    terms = rule.parameters
+    return _requirement(case, Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction)), "initial margin")
+
+
+def intraday_margins(rule: rules.IntradayMargin, case: Case) -> list[Finding]:
+    if not case.terms.margin:
+        return _each(case, "a cash account has no intraday margin")
+    terms = rule.parameters
+    return _requirement(
+        case, Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction)), "maintenance margin within the day"
+    )
+
+
+def _full_payment(case: Case) -> list[Finding]:
+    equity_of(case.snapshot)
+    spent = sum((_worth(order, case) for order in case.batch.orders if order.side is Side.BUY), Decimal(0))
+    earned = sum((order.notional for order in case.batch.orders if order.side is Side.SELL), Decimal(0))
+    marks = case.snapshot.prices
+    working = sum(
+        (o.remaining * marks.get(o.instrument, Decimal(0)) for o in case.snapshot.open_orders if o.side is Side.BUY),
+        Decimal(0),
+    )
+    left = case.snapshot.cash + earned - working - spent
+    return [
+        Finding(
+            order, order.side is Side.BUY and left < 0,
+            f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left), 0.0,
+        )
+        for order in case.batch.orders
+    ]  # fmt: skip
+
+
+def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[Finding]:
+    """``long`` and ``short``: fractions of value required. Judged on the worse of buys alone and sells alone."""
+    equity = equity_of(case.snapshot)
+    needed = {side: _needed(case, side, long, short) for side in Side}
+    found = []
+    for order in case.batch.orders:
+        required = needed[order.side]
+        broken = required > equity and not _only_reduces(order, case)
+        reason = f"{what} of {required:,.2f} once all {order.side}s fill, equity {equity:,.2f}"
+        found.append(Finding(order, broken, reason, float(required), float(equity)))
+    return found
+
+
+def _needed(case: Case, side: Side, long: Decimal, short: Decimal) -> Decimal:
+    shares, prices = dict(case.snapshot.positions), dict(case.snapshot.prices)
+    for order in case.batch.orders:
+        prices[order.instrument] = max(dearer_price(order, case.snapshot), prices.get(order.instrument, Decimal(0)))
+        if order.side is side:
+            shares[order.instrument] = shares.get(order.instrument, Decimal(0)) + order.signed_quantity
+    for working in case.snapshot.open_orders:
+        if working.side is side:
+            shares[working.instrument] = shares.get(working.instrument, Decimal(0)) + side.sign * working.remaining
+    unpriced = sorted(name for name, held in shares.items() if held and name not in prices)
+    if unpriced:
+        raise MissingDataError(f"the broker's price of {', '.join(unpriced)} is missing: take a new snapshot")
+    values = [held * prices[name] for name, held in shares.items() if held]
+    return sum((value * long if value > 0 else -value * short for value in values), Decimal(0))
+
+
+def _only_reduces(order: PlannedOrder, case: Case) -> bool:
+    """All orders of its side together do not pass zero from the other side."""
+    name, side = order.instrument, order.side
+    held = case.snapshot.positions.get(name, Decimal(0)) * side.sign
+    moved = sum((o.quantity for o in case.batch.orders if o.instrument == name and o.side is side), Decimal(0))
+    return held + case.snapshot.working(name, side) + moved <= 0
+
+
+def pattern_day_trades(rule: rules.PatternDayTrader, case: Case) -> list[Finding]:
+    if not case.terms.margin:
+        return _each(case, "day trades are counted in margin accounts alone")
+    done, opened = case.context.day_trades, case.context.opened_today
+    if done is None or opened is None:
+        raise MissingDataError("the day trades of the last sessions are missing: count them from the fills")
+    equity, terms = equity_of(case.snapshot), rule.parameters
+    count, found = done, []
+    for order in case.batch.orders:
+        # What this session opened, closed again by an order of the other side, is one more day trade.
+        closes = opened.get(order.instrument, Decimal(0)) * order.side.sign < 0
+        count += closes
+        broken = closes and count > terms.max_day_trades and equity < terms.min_equity_usd
+        reason = (
+            f"{order.side} {order.instrument} {'closes what' if closes else 'closes nothing that'} the session opened: "
+            f"{count} day trades in {terms.window_sessions} sessions, {terms.max_day_trades} allowed below equity "
+            f"{terms.min_equity_usd:,.0f}; equity {equity:,.2f}"
+        )
+        found.append(Finding(order, broken, reason, float(count), float(terms.max_day_trades)))
+    return found
+
+
+def _worth(order: PlannedOrder, case: Case) -> Decimal:
+    return order.quantity * dearer_price(order, case.snapshot)
+
+
+def _each(case: Case, reason: str) -> list[Finding]:
+    return [Finding(order, False, reason) for order in case.batch.orders]

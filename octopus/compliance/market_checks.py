@@ -1,0 +1,139 @@
+"""What venues and market rules ask of single orders: price test, halts, sizes, message rate, ownership.
+
+Belongs here: those checks, and when the price test restricts an instrument. Does not: lists, duplicates, crossing and
+positions (checks.py), margin (margin_checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+
+import numpy as np
+
+from octopus.compliance import rules
+from octopus.compliance.checks import Case, Finding, position_ends, require_price_basis
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import PlannedOrder, Side
+from octopus.core.types import BoolArray, FloatArray
+
+PRICE_TEST_FALL = 0.10
+"""Reg SHO 201(b)(1)(i): a fall of 10 % or more from the last close of the listing market."""
+
+
+def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
+    """In which sessions the price test restricts short sales from their open on.
+
+    Known at the open is only what the session before did: a fall within the session itself restricts from then on, and
+    is told by the venue.
+
+    Args:
+        closes, lows: raw prices by session, shape (T,) or (T, N); not adjusted for what happened later. NaN: no trade.
+
+    Returns:
+        Same shape; True in session t if session t - 1 traded at 90 % of the close of session t - 2 or below.
+
+    Source: 17 CFR 242.201(b)(1): the remainder of the day of the fall, and the following day.
+    """
+    fell = np.zeros(closes.shape, dtype=bool)
+    fell[2:] = lows[1:-1] <= (1 - PRICE_TEST_FALL) * closes[:-2]
+    return fell
+
+
+def price_tests(_rule: rules.ShortSalePriceTest, case: Case) -> list[Finding]:
+    """Asked of short sales alone: who never sells short needs no such datum."""
+    known, short = case.context.price_tests or {}, _short_sellers(case)
+    return [_price_test(order, order.intent_id in short, known) for order in case.batch.orders]
+
+
+def _price_test(order: PlannedOrder, is_short: bool, known: Mapping[str, bool]) -> Finding:
+    name = order.instrument
+    if not is_short:
+        return Finding(order, False, f"{order.side} {name} is no short sale")
+    restricted = known.get(name)
+    if restricted is None:
+        return Finding(order, True, f"whether the price test restricts {name} is missing: ask the venue or the broker")
+    what = "restricts it: only above the best bid" if restricted else "does not restrict it"
+    return Finding(order, restricted, f"short sale of {name} at the market, and the price test {what}")
+
+
+def _short_sellers(case: Case) -> set[str]:
+    """Sells that leave the account short when they and all sells before them have filled, by intent id."""
+    sold: dict[str, Decimal] = {}
+    short = set()
+    for order in case.batch.orders:
+        if order.side is Side.SELL:
+            name = order.instrument
+            sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
+            if sold[name] > case.snapshot.positions.get(name, Decimal(0)):
+                short.add(order.intent_id)
+    return short
+
+
+def trading_halts(_rule: rules.TradingHalt, case: Case) -> list[Finding]:
+    halted = case.context.halted
+    if halted is None:
+        raise MissingDataError("which instruments are halted is missing: ask the venue or the broker")
+    return [
+        Finding(order, order.instrument in halted, f"{order.instrument} is {_halted(order.instrument in halted)}")
+        for order in case.batch.orders
+    ]
+
+
+def _halted(is_halted: bool) -> str:
+    return "halted: wait until its trading resumes" if is_halted else "not halted"
+
+
+def order_values(rule: rules.OrderValue, case: Case) -> list[Finding]:
+    limit = rule.parameters.max_value
+    return [
+        Finding(
+            order, order.notional > limit,
+            f"{order.side} {order.instrument} is worth {order.notional:,.2f}, limit {limit:,.2f}",
+            float(order.notional), float(limit),
+        )
+        for order in case.batch.orders
+    ]  # fmt: skip
+
+
+def order_volumes(rule: rules.OrderVolume, case: Case) -> list[Finding]:
+    require_price_basis(case)
+    limit = rule.parameters.max_shares
+    return [
+        Finding(
+            order, order.quantity > limit, f"{order.side} {order.quantity} {order.instrument}, limit {limit} shares",
+            float(order.quantity), float(limit),
+        )
+        for order in case.batch.orders
+    ]  # fmt: skip
+
+
+def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
+    recent = case.context.recent_intents
+    if recent is None:
+        raise MissingDataError("the recent order intents are missing: read them from the order store")
+    terms = rule.parameters
+    since = case.now - timedelta(minutes=terms.window_minutes)
+    own = {order.intent_id for order in case.batch.orders}
+    count = len(own) + sum(intent.at > since and intent.intent_id not in own for intent in recent)
+    reason = f"{count} orders within {terms.window_minutes:g} minutes, limit {terms.max_messages}"
+    return [Finding(None, count > terms.max_messages, reason, float(count), float(terms.max_messages))]
+
+
+def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
+    require_price_basis(case)
+    issued, limit, ends = case.context.shares_outstanding, rule.parameters.max_fraction_outstanding, position_ends(case)
+    if issued is None:
+        raise MissingDataError("the shares outstanding are missing: load them for every instrument")
+    found = []
+    for order in case.batch.orders:
+        total = issued.get(order.instrument)
+        if total is None or total <= 0:
+            reason = f"the shares outstanding of {order.instrument} are missing: load them"
+            found.append(Finding(order, True, reason))
+            continue
+        fraction = float(ends[order.instrument, order.side] / total)
+        reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of all shares, threshold {limit:.2%}"
+        found.append(Finding(order, order.side is Side.BUY and fraction > limit, reason, fraction, limit))
+    return found

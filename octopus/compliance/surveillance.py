@@ -1,0 +1,284 @@
+"""Post-trade surveillance of our own orders: patterns that a market-abuse officer would ask about.
+
+Belongs here: wash trades, layering, marking the close, momentum ignition over recorded orders and fills. Does not:
+reading them (resources/warehouse/surveillance.py) and stopping orders before they leave (gate.py).
+
+Each pattern is a few thresholds on what was sent, cancelled and filled; a finding names the orders, the figure and the
+threshold, and is a question to a person, not a verdict: intent is not in the records. Sources: Regulation (EU) 596/2014
+article 12 and Delegated Regulation (EU) 2016/522 annex II; EU 2017/589 article 13; FINRA 5210 and its 5210.02;
+Securities Exchange Act 9(a)(2).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from octopus.core.ids import fingerprint
+from octopus.core.orders import Fill, Side
+
+PASSIVE = "limit"
+"""The order type that may rest in the book."""
+
+
+class Pattern(StrEnum):
+    WASH_TRADE = "wash_trade"
+    """We bought from ourselves: no change of ownership."""
+    LAYERING = "layering"
+    """Resting orders, soon cancelled, on one side while the other side filled."""
+    MARKING_THE_CLOSE = "marking_the_close"
+    """A large part of the trading before the close, moving the closing price our way."""
+    MOMENTUM_IGNITION = "momentum_ignition"
+    """A burst that moved the price, and a quick trade the other way."""
+
+
+class SurveillanceTerms(BaseModel):
+    """Thresholds of the patterns.
+
+    Attributes:
+        wash_seconds, wash_price_bps, wash_match: a buy and a sell so near in time and price, whose quantities are so
+            alike (smaller over larger).
+        layer_orders, layer_seconds, layer_filled, layer_multiple: at least so many limit orders, each cancelled within
+            so many seconds with at most that fraction filled, together that multiple of what filled opposite.
+        close_minutes, close_volume_fraction, close_move_bps: fills so near the close, so much of the day's volume, and
+            the closing price so far our way from the price before.
+        burst_orders, burst_seconds, burst_move_bps, reversal_minutes, reversal_fraction: so many orders at the market
+            on one side within so many seconds, a price so much further between the first and the last fill, and fills
+            the other way soon after for that fraction of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wash_seconds: float = Field(default=60, gt=0)
+    wash_price_bps: float = Field(default=5, ge=0)
+    wash_match: float = Field(default=0.8, gt=0, le=1)
+    layer_orders: int = Field(default=3, ge=2)
+    layer_seconds: float = Field(default=60, gt=0)
+    layer_filled: float = Field(default=0.1, ge=0, lt=1)
+    layer_multiple: float = Field(default=3, ge=1)
+    close_minutes: float = Field(default=10, ge=0)
+    close_volume_fraction: float = Field(default=0.05, gt=0, le=1)
+    close_move_bps: float = Field(default=30, gt=0)
+    burst_orders: int = Field(default=4, ge=2)
+    burst_seconds: float = Field(default=60, gt=0)
+    burst_move_bps: float = Field(default=20, gt=0)
+    reversal_minutes: float = Field(default=10, gt=0)
+    reversal_fraction: float = Field(default=0.5, gt=0, le=1)
+
+
+@dataclass(frozen=True)
+class SentOrder:
+    """One order of ours that left, a replacement being an order of its own.
+
+    Attributes:
+        order_type: ``market``, ``limit``, ``stop``, ``market_on_open``, ``market_on_close``.
+        cancelled_at: when it was cancelled or replaced; None if it was not.
+    """
+
+    order_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    order_type: str
+    sent_at: datetime
+    cancelled_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class MarketDay:
+    """What an instrument did on the day.
+
+    Attributes:
+        close_at: the session's close. volume: shares. price_before: the last one before we could move it (the last
+            close, or the price at the window's start). close: the closing price. All in raw prices.
+    """
+
+    close_at: datetime
+    volume: float
+    price_before: float
+    close: float
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """One finding: ``value`` beside the threshold ``limit``, in the unit that the message names."""
+
+    pattern: Pattern
+    instrument: str
+    orders: tuple[str, ...]
+    first_at: datetime
+    last_at: datetime
+    value: float
+    limit: float
+    message: str
+
+    @property
+    def finding_id(self) -> str:
+        return fingerprint(self.pattern.value, self.instrument, self.orders)
+
+
+def watch(
+    orders: Sequence[SentOrder], fills: Sequence[Fill], market: Mapping[str, MarketDay], terms: SurveillanceTerms
+) -> list[Suspicion]:
+    """All findings over the orders and fills of one account and session, by instrument and time.
+
+    Args:
+        fills: of those orders, by their ids. market: by instrument; where it is absent, `blind` names the instrument.
+    """
+    ours: dict[str, list[SentOrder]] = defaultdict(list)
+    done: dict[str, list[Fill]] = defaultdict(list)
+    for order in sorted(orders, key=lambda item: (item.sent_at, item.order_id)):
+        ours[order.instrument].append(order)
+    for fill in sorted(fills, key=lambda item: (item.at, item.fill_id)):
+        done[fill.instrument].append(fill)
+    found: list[Suspicion] = []
+    for name in sorted(done):
+        found += _wash_trades(done[name], terms)
+        found += _layering(ours[name], done[name], terms)
+        found += _momentum_ignition(ours[name], done[name], terms)
+        if name in market:
+            found += _marking_the_close(done[name], market[name], terms)
+    return found
+
+
+def blind(fills: Sequence[Fill], market: Mapping[str, MarketDay]) -> list[str]:
+    """Instruments that traded and whose day is not known: marking the close cannot be told of them."""
+    return sorted({fill.instrument for fill in fills} - set(market))
+
+
+# -- wash trades ------------------------------------------------------------------------------------------------------
+
+
+def _wash_trades(fills: Sequence[Fill], terms: SurveillanceTerms) -> Iterator[Suspicion]:
+    used: set[str] = set()
+    window = timedelta(seconds=terms.wash_seconds)
+    for place, one in enumerate(fills):
+        for other in fills[place + 1 :]:
+            if other.at - one.at > window:
+                break
+            if one.side is other.side or {one.fill_id, other.fill_id} & used:
+                continue
+            gap_bps = float(abs(one.price - other.price) / min(one.price, other.price)) * 1e4
+            match = float(min(one.quantity, other.quantity) / max(one.quantity, other.quantity))
+            if gap_bps <= terms.wash_price_bps and match >= terms.wash_match:
+                used |= {one.fill_id, other.fill_id}
+                yield Suspicion(
+                    Pattern.WASH_TRADE, one.instrument, (one.client_order_id, other.client_order_id), one.at, other.at,
+                    gap_bps, terms.wash_price_bps,
+                    f"bought and sold {min(one.quantity, other.quantity)} {one.instrument} within "
+                    f"{(other.at - one.at).total_seconds():g} s, {gap_bps:.1f} bp apart",
+                )  # fmt: skip
+                break
+
+
+# -- layering ---------------------------------------------------------------------------------------------------------
+
+
+def _layering(orders: Sequence[SentOrder], fills: Sequence[Fill], terms: SurveillanceTerms) -> Iterator[Suspicion]:
+    filled: dict[str, Decimal] = defaultdict(Decimal)
+    for fill in fills:
+        filled[fill.client_order_id] += fill.quantity
+    layers = [order for order in orders if _is_layer(order, filled[order.order_id], terms)]
+    told: set[str] = set()
+    for fill in fills:
+        # Resting on the other side of the book while this fill was made.
+        opposite = [
+            order for order in layers
+            if order.side is not fill.side and order.cancelled_at is not None
+            and order.sent_at <= fill.at <= order.cancelled_at and order.order_id not in told
+        ]  # fmt: skip
+        total = sum((order.quantity for order in opposite), Decimal(0))
+        multiple = float(total / fill.quantity)
+        if len(opposite) >= terms.layer_orders and multiple >= terms.layer_multiple:
+            told |= {order.order_id for order in opposite}
+            ids = (*(order.order_id for order in opposite), fill.client_order_id)
+            yield Suspicion(
+                Pattern.LAYERING, fill.instrument, ids, opposite[0].sent_at, fill.at, multiple, terms.layer_multiple,
+                f"{len(opposite)} limit orders for {total} {fill.instrument} rested against a fill of {fill.quantity} "
+                "and were cancelled",
+            )  # fmt: skip
+
+
+def _is_layer(order: SentOrder, filled: Decimal, terms: SurveillanceTerms) -> bool:
+    return (
+        order.order_type == PASSIVE
+        and order.cancelled_at is not None
+        and order.cancelled_at - order.sent_at <= timedelta(seconds=terms.layer_seconds)
+        and float(filled / order.quantity) <= terms.layer_filled
+    )
+
+
+# -- marking the close ------------------------------------------------------------------------------------------------
+
+
+def _marking_the_close(fills: Sequence[Fill], day: MarketDay, terms: SurveillanceTerms) -> Iterator[Suspicion]:
+    start = day.close_at - timedelta(minutes=terms.close_minutes)
+    for side in Side:
+        late = [fill for fill in fills if fill.side is side and fill.at >= start]
+        if not late or day.volume <= 0:
+            continue
+        share = float(sum((fill.quantity for fill in late), Decimal(0))) / day.volume
+        move_bps = side.sign * (day.close / day.price_before - 1) * 1e4
+        if share >= terms.close_volume_fraction and move_bps >= terms.close_move_bps:
+            ids = tuple(dict.fromkeys(fill.client_order_id for fill in late))
+            yield Suspicion(
+                Pattern.MARKING_THE_CLOSE, late[0].instrument, ids, late[0].at, late[-1].at, share,
+                terms.close_volume_fraction,
+                f"our {side}s before the close were {share:.1%} of the day's volume of {late[0].instrument}, which "
+                f"closed {move_bps:.0f} bp our way",
+            )  # fmt: skip
+
+
+# -- momentum ignition ------------------------------------------------------------------------------------------------
+
+
+def _momentum_ignition(
+    orders: Sequence[SentOrder], fills: Sequence[Fill], terms: SurveillanceTerms
+) -> Iterator[Suspicion]:
+    for side in Side:
+        pushing = [order for order in orders if order.side is side and order.order_type in ("market", "stop")]
+        reached = 0
+        for place in range(len(pushing)):
+            burst = _burst(pushing[place:], terms)
+            # Whole bursts only: of a part of one, what was traded back is a larger fraction.
+            if len(burst) < terms.burst_orders or place + len(burst) <= reached:
+                continue
+            reached = place + len(burst)
+            found = _ignition(burst, fills, side, terms)
+            if found is not None:
+                yield found
+
+
+def _burst(orders: Sequence[SentOrder], terms: SurveillanceTerms) -> Sequence[SentOrder]:
+    """The orders from the first on that were sent within the window that it opens."""
+    end = orders[0].sent_at + timedelta(seconds=terms.burst_seconds)
+    return [order for order in orders if order.sent_at <= end]
+
+
+def _ignition(
+    burst: Sequence[SentOrder], fills: Sequence[Fill], side: Side, terms: SurveillanceTerms
+) -> Suspicion | None:
+    ids = {order.order_id for order in burst}
+    pushed = [fill for fill in fills if fill.client_order_id in ids]
+    if len(pushed) < 2:
+        return None
+    first, last = pushed[0], pushed[-1]
+    move_bps = side.sign * float(last.price / first.price - 1) * 1e4
+    until = last.at + timedelta(minutes=terms.reversal_minutes)
+    back = [fill for fill in fills if fill.side is not side and last.at < fill.at <= until]
+    quantity = sum((fill.quantity for fill in pushed), Decimal(0))
+    returned = float(sum((fill.quantity for fill in back), Decimal(0)) / quantity)
+    if move_bps < terms.burst_move_bps or returned < terms.reversal_fraction:
+        return None
+    orders = (*(order.order_id for order in burst), *dict.fromkeys(fill.client_order_id for fill in back))
+    return Suspicion(
+        Pattern.MOMENTUM_IGNITION, first.instrument, orders, first.at, back[-1].at, move_bps, terms.burst_move_bps,
+        f"{len(burst)} {side}s at the market moved {first.instrument} by {move_bps:.0f} bp, and {returned:.0%} of them "
+        "were traded back at once",
+    )  # fmt: skip

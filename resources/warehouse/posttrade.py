@@ -1,0 +1,228 @@
+"""What compliance looks at after the trade: the session's orders and fills, findings on them, the day's reports.
+
+Belongs here: reading those records and storing findings and reports. Does not: the patterns
+(octopus/compliance/surveillance.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from octopus.compliance.surveillance import MarketDay, SentOrder, Suspicion
+from octopus.core.ids import canonical_json
+from octopus.core.orders import Fill, Side
+from octopus.core.sessions import Sessions
+from resources.warehouse.store import Warehouse
+
+_AROUND = timedelta(hours=6)
+"""Orders and fills so long before the open and after the close belong to the session."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What left in a session, what it did, and what the market did; ``market`` lacks what cannot be known."""
+
+    orders: tuple[SentOrder, ...]
+    fills: tuple[Fill, ...]
+    market: Mapping[str, MarketDay]
+
+
+def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, session: date) -> Sent:
+    """Orders of the account that were sent, cancelled or filled in ``session``."""
+    window = [sessions.open_utc(session) - _AROUND, sessions.close_utc(session) + _AROUND]
+    fills = warehouse.rows(
+        "select * from execution.fills where account = %s and at between %s and %s order by at, fill_id",
+        [account, *window],
+    )
+    orders = warehouse.rows(
+        """
+        select o.client_order_id, i.instrument, i.side, i.quantity, i.order_type, o.submitted_at, c.cancelled_at
+        from execution.orders o
+        join execution.order_intents i using (intent_id)
+        left join lateral (
+            select min(e.at) as cancelled_at from execution.order_events e
+            where e.client_order_id = o.client_order_id and e.to_state = 'cancelled'
+        ) c on true
+        where o.account = %(account)s and o.submitted_at is not null
+          and (o.submitted_at between %(start)s and %(end)s or c.cancelled_at between %(start)s and %(end)s
+               or o.client_order_id = any(%(filled)s))
+        """,
+        {
+            "account": account, "start": window[0], "end": window[1],
+            "filled": [row["client_order_id"] for row in fills],
+        },
+    )  # fmt: skip
+    names = sorted({row["instrument"] for row in fills})
+    return Sent(
+        tuple(
+            SentOrder(
+                row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], row["order_type"],
+                row["submitted_at"], row["cancelled_at"],
+            )
+            for row in orders
+        ),
+        tuple(
+            Fill(
+                row["fill_id"], row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"],
+                row["price"], row["fees"], row["at"],
+            )
+            for row in fills
+        ),
+        _market(warehouse, sessions, source, names, session),
+    )  # fmt: skip
+
+
+def _market(
+    warehouse: Warehouse, sessions: Sessions, source: str, names: Sequence[str], session: date
+) -> dict[str, MarketDay]:
+    """Raw prices and volumes alone: of a total-return index and its pseudo-shares nothing can be told."""
+    rows = warehouse.rows(
+        """
+        select distinct on (b.instrument, b.session) b.instrument, b.session, b.close, b.volume
+        from raw.bars b
+        where b.source = %(source)s and b.instrument = any(%(names)s) and b.session in (%(before)s, %(session)s)
+          and (select i.price_basis from raw.instruments i
+               where i.source = b.source and i.instrument = b.instrument order by i.batch_id desc limit 1) = 'raw'
+        order by b.instrument, b.session, b.batch_id desc
+        """,
+        {"source": source, "names": list(names), "before": sessions.previous(session), "session": session},
+    )
+    bars = {(row["instrument"], row["session"]): row for row in rows}
+    found = {}
+    for name in names:
+        before, day = bars.get((name, sessions.previous(session))), bars.get((name, session))
+        if before and day and before["close"] > 0 and day["volume"]:
+            found[name] = MarketDay(sessions.close_utc(session), day["volume"], before["close"], day["close"])
+    return found
+
+
+def finding_rows(found: Sequence[Suspicion]) -> pl.DataFrame:
+    """Findings as rows of compliance.surveillance, without account and session."""
+    return pl.DataFrame(
+        {
+            "finding_id": [item.finding_id for item in found],
+            "pattern": [item.pattern.value for item in found],
+            "instrument": [item.instrument for item in found],
+            "orders": [canonical_json(item.orders) for item in found],
+            "first_at": [item.first_at for item in found],
+            "last_at": [item.last_at for item in found],
+            "value": [item.value for item in found],
+            "limit_value": [item.limit for item in found],
+            "message": [item.message for item in found],
+        },
+        schema={
+            "finding_id": pl.String, "pattern": pl.String, "instrument": pl.String, "orders": pl.String,
+            "first_at": pl.Datetime("us", "UTC"), "last_at": pl.Datetime("us", "UTC"), "value": pl.Float64,
+            "limit_value": pl.Float64, "message": pl.String,
+        },
+    )  # fmt: skip
+
+
+def save_findings(warehouse: Warehouse, account: str, session: date, found: Sequence[Suspicion]) -> bool:
+    """Store what was found in a session; False when the same is stored already."""
+    frame = finding_rows(found).with_columns(account=pl.lit(account), session=pl.lit(session))
+    return warehouse.replace("compliance.surveillance", {"account": account, "session": session}, frame)
+
+
+def reports(warehouse: Warehouse, source: str, account: str, decided: date, executed: date) -> dict[str, pl.DataFrame]:
+    """The day's reports: of the batch decided in session ``decided`` and executed in ``executed``."""
+    return {
+        "blotter": warehouse.read(_BLOTTER, [account, decided]),
+        "limits": warehouse.read(_LIMITS, [account, decided]),
+        "exceptions": warehouse.read(_EXCEPTIONS, [account, decided, executed]),
+        "best_execution": warehouse.read(_BEST_EXECUTION, [account, decided, executed, source]),
+    }
+
+
+def save_reports(warehouse: Warehouse, account: str, session: date, made: Mapping[str, pl.DataFrame]) -> bool:
+    """Store the reports of a session; False when the same are stored already."""
+    frame = pl.DataFrame(
+        {
+            "account": [account] * len(made),
+            "session": [session] * len(made),
+            "report": list(made),
+            "rows": [canonical_json(_records(rows)) for rows in made.values()],
+        }
+    )
+    return warehouse.replace("compliance.daily_reports", {"account": account, "session": session}, frame)
+
+
+def _records(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return frame.with_columns(pl.selectors.float().fill_nan(None)).to_dicts()
+
+
+_BLOTTER = """
+    select i.client_order_id as order_id, i.side, i.instrument, i.quantity::float8 as ordered, i.order_type, i.status,
+           o.state, coalesce(o.filled_quantity, 0)::float8 as filled,
+           (f.value / nullif(f.quantity, 0))::float8 as price, coalesce(f.fees, 0)::float8 as fees,
+           to_char(o.submitted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as sent_utc, o.broker_order_id
+    from execution.order_intents i
+    left join execution.orders o using (intent_id)
+    left join lateral (
+        select sum(quantity) as quantity, sum(quantity * price) as value, sum(fees) as fees
+        from execution.fills where client_order_id = i.client_order_id
+    ) f on true
+    where i.account = $1 and i.session = $2
+    order by i.instrument
+"""
+
+# Of each rule the verdict that is nearest to its limit, of the last attempt.
+_LIMITS = """
+    with last as (
+        select batch_id, max(attempt) as attempt from execution.attempts
+        where batch_id in (select batch_id from portfolio.batches where account = $1 and session = $2)
+        group by batch_id
+    )
+    select v.gate, v.rule, count(*) as verdicts, count(*) filter (where v.outcome = 'deny') as denied,
+           count(*) filter (where v.outcome = 'warn') as warned, max(v.value) as highest,
+           max(v.limit_value) as limit_value,
+           max(v.value / nullif(v.limit_value, 0)) filter (where v.limit_value > 0) as used
+    from execution.verdicts v join last using (batch_id, attempt)
+    group by v.gate, v.rule order by denied desc, used desc nulls last, v.gate, v.rule
+"""
+
+_EXCEPTIONS = """
+    with batches as (select batch_id from portfolio.batches where account = $1 and session = $2)
+    select * from (
+        select 'verdict' as kind, v.outcome as what, coalesce(v.intent_id, v.batch_id) as subject,
+               v.gate || ' ' || v.rule || ': ' || v.reason as detail
+        from execution.verdicts v join batches using (batch_id) where v.outcome in ('deny', 'warn')
+        union
+        select 'order', o.state, o.client_order_id, coalesce(o.reason, '')
+        from execution.orders o join execution.order_intents i using (intent_id) join batches using (batch_id)
+        where o.state in ('rejected', 'unknown', 'expired', 'cancelled')
+        union
+        select 'reconciliation', r.kind, coalesce(r.instrument, 'cash'), r.detail
+        from execution.reconciliation r where r.account = $1 and r.session = $3 and r.seq > 0
+        union
+        select 'surveillance', s.pattern, s.instrument, s.message
+        from compliance.surveillance s where s.account = $1 and s.session = $3
+    ) e order by kind, what, subject, detail
+"""
+
+# Benchmarks: the price at decision (implementation shortfall) and the session's close. Positive is worse for us.
+_BEST_EXECUTION = """
+    with bars as (
+        select distinct on (instrument) instrument, close from raw.bars
+        where source = $4 and session = $3 order by instrument, batch_id desc
+    ),
+    done as (
+        select i.side, i.instrument, i.reference_price::float8 as decided_at, sum(f.quantity)::float8 as quantity,
+               (sum(f.quantity * f.price) / sum(f.quantity))::float8 as price, sum(f.fees)::float8 as fees,
+               10000.0 * case i.side when 'buy' then 1 else -1 end as worse_bps
+        from execution.order_intents i
+        join execution.fills f using (client_order_id)
+        where i.account = $1 and i.session = $2
+        group by i.intent_id
+    )
+    select d.side, d.instrument, d.quantity, d.price, d.decided_at, d.worse_bps * (d.price / d.decided_at - 1) as
+           shortfall_bps, d.worse_bps * (d.price / b.close - 1) as against_close_bps,
+           10000.0 * d.fees / (d.quantity * d.price) as fees_bps
+    from done d left join bars b using (instrument)
+    order by d.instrument
+"""

@@ -1,0 +1,191 @@
+"""Why an order was allowed: told from the records, judged again from them, and seen through when they were altered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    ROOT,
+    D,
+    Desk,
+    ManualClock,
+    flat_feed,
+    order_ids,
+    paper,
+    rows,
+    store_plan,
+)
+
+from octopus.compliance.checks import ComplianceContext
+from octopus.compliance.gate import judge as judge_compliance
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.ids import fingerprint
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side
+from resources.warehouse.connection import connect
+from resources.warehouse.order_story import OrderStories, UnknownOrderError
+from resources.warehouse.store import Role, Warehouse
+
+NAMES = ["AAA", "BBB", "CCC"]
+DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "config" / "compliance.yaml").read_text(encoding="utf-8"))
+
+
+def policy(**changes: object) -> CompliancePolicy:
+    document = dict(DOCUMENT)
+    document["rules"] = [
+        rule | {"parameters": {"entries": [changes["restricted"]]}}
+        if rule["kind"] == "restricted_list" and "restricted" in changes
+        else rule
+        for rule in DOCUMENT["rules"]
+    ]
+    return CompliancePolicy.model_validate(document)
+
+
+def judged(rules: CompliancePolicy):  # type: ignore[no-untyped-def]
+    """The real compliance gate beside a risk gate that lets all pass."""
+    context = ComplianceContext(
+        trade_session=EXECUTED, session_open=OPEN, session_close=CLOSE, short_allowed=False, recent_intents=(),
+        price_basis="raw", sending=True,
+    )  # fmt: skip
+
+    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+        report = judge_compliance(batch, snapshot, context, rules, now)
+        return report, GateReport("risk", tuple(order.intent_id for order in batch.orders))
+
+    return judge
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path) -> Desk:
+    clock, feed = ManualClock(OPEN), flat_feed(NAMES)
+    rules = policy(restricted={"symbol": "CCC", "effective_from": "2022-01-01", "effective_to": None, "reason": "x"})
+    made = Desk(
+        database_url, "acct", clock, feed, paper(database_url, "acct", clock, feed), tmp_path / "audit.anchor",
+        judge=judged(rules),
+    )  # fmt: skip
+    made.open()
+    return made
+
+
+def plan(desk: Desk) -> Batch:
+    batch = store_plan(desk.url, "acct", [(name, Side.BUY, D(10)) for name in NAMES])
+    with connect(desk.url) as connection:
+        connection.execute(
+            "update compliance.approvals set risk_hash = %(none)s, compliance_hash = %(none)s",
+            {"none": fingerprint([])},
+        )
+    return batch
+
+
+def stories(desk: Desk) -> OrderStories:
+    return OrderStories(Warehouse(desk.url, Role.TRADER), "sample", desk.anchor)
+
+
+def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: Desk) -> None:
+    batch = plan(desk)
+    desk.execute(batch)
+    bought, _, restricted = order_ids(batch)
+    story = stories(desk).story(bought[:20])
+    assert story["order"]["state"] == "filled"
+    assert story["answer"] == {
+        "allowed": True, "sent": True, "sound": True, "because": story["answer"]["because"],
+    }  # fmt: skip
+    assert story["answer"]["because"].startswith("none of its")
+    assert [check for check in story["checks"] if not check["ok"]] == []
+    assert [event["to_state"] for event in story["events"]] == ["approved", "submitting", "accepted", "filled"]
+    assert [fill["quantity"] for fill in story["fills"]] == ["10"]
+    assert {entry["kind"] for entry in story["audit"]} >= {"batch.claimed", "order.submitting", "order.fill"}
+    assert story["lineage"] == {"decision": None}
+    denied = stories(desk).story(batch.orders[2].intent_id)
+    assert denied["order"]["client_order_id"] == restricted
+    assert (denied["answer"]["allowed"], denied["answer"]["sent"], denied["answer"]["sound"]) == (False, False, True)
+    assert "denied by compliance rule restricted_list: CCC is on the restricted list" in denied["answer"]["because"]
+
+
+def test_an_order_sent_again_by_a_later_attempt_is_told_under_both_fences(desk: Desk) -> None:
+    batch = plan(desk)
+
+    class KilledError(RuntimeError):
+        pass
+
+    def die(name: str) -> None:
+        if name == "after_submitting_commit":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        desk.execute(batch, failpoint=die)
+    desk.execute(batch, run_id="second")
+    story = stories(desk).story(order_ids(batch)[0])
+    assert story["answer"]["sound"], story["checks"]
+    assert [attempt["fence"] for attempt in story["attempts"]] == [1, 2]
+    assert [event["fence"] for event in story["events"] if event["to_state"] == "submitting"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("statement", "check"),
+    [
+        ("update execution.verdicts set reason = 'fine' where rule = 'restricted_list'", "sealed"),
+        ("update execution.verdicts set outcome = 'pass' where outcome = 'deny'", "sealed"),
+        ("update execution.verdicts set limit_value = limit_value + 1", "sealed"),
+        ("delete from execution.verdicts where seq = 1", "sealed"),
+        ("update execution.snapshots set snapshot = jsonb_set(snapshot, '{cash}', '\"1\"')", "sealed"),
+        ("update execution.evidence set record = replace(record, 'orders\":100', 'orders\":1')", "replayed"),
+        ("delete from execution.evidence", "replayed"),
+        ("update compliance.approvals set risk_hash = 'another'", "approved"),
+        ("update execution.order_events set fence = 7 where to_state = 'submitting'", "fence"),
+        ("insert into execution.verdicts select batch_id, attempt, 900 + seq, gate, rule, intent_id, 'deny', value, "
+         "limit_value, reason from execution.verdicts where rule = 'order_terms'", "allowed"),
+        ("update audit.log set subject = 'x' where seq = 2", "log"),
+    ],
+)  # fmt: skip
+def test_a_record_that_was_altered_is_seen_through(desk: Desk, statement: str, check: str) -> None:
+    batch = plan(desk)
+    desk.execute(batch)
+    with connect(desk.url) as connection:
+        connection.execute("set session_replication_role = replica")
+        assert connection.execute(statement).rowcount > 0
+    story = stories(desk).story(order_ids(batch)[0])
+    assert not story["answer"]["sound"]
+    assert check in {item["name"] for item in story["checks"] if not item["ok"]}
+
+
+def test_only_one_order_is_meant(desk: Desk) -> None:
+    plan(desk)
+    store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))], name="other", session=DECIDED.replace(day=23))
+    with pytest.raises(UnknownOrderError, match=r"begins several orders .* give more of it"):
+        stories(desk).story("acct-")
+    with pytest.raises(UnknownOrderError, match="no order is called 'oct-none'"):
+        stories(desk).story("oct-none")
+    with pytest.raises(UnknownOrderError, match="no order is called ''"):
+        stories(desk).story("")
+    waiting = stories(desk).story("acct-other")
+    assert waiting["order"]["status"] == "planned"
+    assert waiting["answer"]["because"] == "execution has not judged it"
+    assert rows(desk.url, "select count(*) from execution.order_intents") == [(0,)]
+
+
+def test_the_record_of_what_was_judged_gives_every_verdict_again(desk: Desk) -> None:
+    """Also where no datum was there, an order was already open, and amounts have fractions."""
+    from octopus.compliance.replay import judged_again
+    from octopus.core.ids import canonical_json
+    from octopus.core.orders import OpenOrder
+
+    batch = plan(desk)
+    odd = replace(batch, orders=tuple(replace(order, quantity=D("0.33333333")) for order in batch.orders))
+    snapshot = AccountSnapshot(
+        "acct", OPEN, D("1234.56"), {"AAA": D("-1.5")}, {"AAA": D("0.1")}, (OpenOrder("w", "BBB", Side.SELL, D(1)),)
+    )
+    context = ComplianceContext(EXECUTED, None, CLOSE, None, None, "total_return", {"AAA": D(3)}, sending=True)
+    report = judge_compliance(odd, snapshot, context, policy(), OPEN)
+    assert report.evidence is not None
+    again = judged_again(canonical_json(report.evidence.record()))
+    assert again.verdicts == report.verdicts
+    assert again.approved == report.approved
