@@ -10,14 +10,15 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from octopus.core.orders import GateReport, Verdict
-from octopus.risk.limits import LOWER_BOUNDS
+from octopus.risk.limits import LOWER_BOUNDS, amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AMBER_FROM = 80.0
+_FROM_ONE = frozenset({"leverage", "leverage_part_filled"})
+"""Rules whose value is one where nothing is used."""
 _COLOURS = {"within": "#3b7a57", "close": "#d9a441", "beyond": "#b3423a"}
-_AMOUNTS = {"order_notional_usd": "{:,.0f} USD", "snapshot_age": "{:,.0f} s"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Usage:
 
     Attributes:
         percent: 100 is at the limit. Of a ceiling: value over limit; of a floor (cash, least net exposure): what was
-            taken from the whole equity over what may be taken, so that 100 is again the limit and more is beyond it.
+            taken from the whole equity over what may be taken, so that 100 is again the limit and more is beyond it; of
+            leverage, what is above one.
     """
 
     rule: str
@@ -78,8 +80,13 @@ def _usage(verdict: Verdict) -> Usage | None:
     value, limit = verdict.value, verdict.limit
     if value is None or limit is None:
         return None
-    if verdict.rule in LOWER_BOUNDS:
+    if verdict.rule == "equity_min_usd":
+        # Of a floor in money: at the floor all is used, and twice as much equity uses half.
+        value_used, allowed = limit, value
+    elif verdict.rule in LOWER_BOUNDS:
         value_used, allowed = 1.0 - value, 1.0 - limit
+    elif verdict.rule in _FROM_ONE:
+        value_used, allowed = value - 1.0, limit - 1.0
     else:
         value_used, allowed = value, limit
     percent = 100.0 * value_used / allowed if allowed > 0 else (0.0 if value_used <= allowed else 200.0)
@@ -97,7 +104,7 @@ def _draw(axes: Axes, usages: list[Usage]) -> None:
         percent.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     for row, usage in enumerate(usages):
         side = "at least" if usage.rule in LOWER_BOUNDS else "at most"
-        text = f"{_amount(usage.rule, usage.value)}  ({side} {_amount(usage.rule, usage.limit)})"
+        text = f"{amount(usage.rule, usage.value)}  ({side} {amount(usage.rule, usage.limit)})"
         axes.text(1.01, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color="#444444")
     axes.set_xlim(0, reach * 1.08)
     axes.set_xlabel("% of the limit (dashed: the limit)", fontsize=9)
@@ -111,7 +118,3 @@ def _colour(usage: Usage) -> str:
     if usage.percent > 100.0 + 1e-9:
         return _COLOURS["beyond"]
     return _COLOURS["close" if usage.percent >= AMBER_FROM else "within"]
-
-
-def _amount(rule: str, number: float) -> str:
-    return _AMOUNTS.get(rule, "{:.2%}").format(number)
