@@ -81,7 +81,7 @@ class Gates:
             price_basis=None if panel is None else panel.price_basis,
             nav_peak=peak,
             nav_previous=previous,
-            adv_shares={} if panel is None else _average_volume(panel, names),
+            adv_shares={} if panel is None else average_volume(panel, names),
             sectors=self.settings.universe.sectors,
             sent=self._sent(batch.account, now),
             resumed_at=self._resumed_at(batch.account),
@@ -192,7 +192,7 @@ class Gates:
         return basis
 
 
-def _average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
+def average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
     """Mean daily volume of the last ``window`` bars, shares; instruments without volume are left out."""
     found = {}
     for name in sorted(names & set(panel.symbols)):

@@ -16,7 +16,7 @@ import numpy as np
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict
-from octopus.core.types import FloatArray
+from octopus.core.types import FloatArray, IntArray
 from octopus.risk.book import Book, open_book, price_problem, reducing_orders, usable_price
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import MarketContext
@@ -36,12 +36,25 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
+class Window:
+    """The last sessions of the return history.
+
+    Attributes:
+        columns: by instrument. returns: shape (sessions, instruments). missing: returns that are not there, by column.
+    """
+
+    columns: Mapping[str, int]
+    returns: FloatArray
+    missing: IntArray
+
+
+@dataclass(frozen=True, eq=False)
 class Case:
     """All that is judged, and what follows from it at once.
 
     Attributes:
         orders: those whose terms are sound; no other rule is asked about the rest.
-        book, history: the marked account and the window of returns with its columns, or why there is none.
+        book, history: the marked account and the window of returns, or why there is none.
     """
 
     batch: Batch
@@ -54,9 +67,8 @@ class Case:
     orders: tuple[PlannedOrder, ...]
     reducing: frozenset[str]
     book: Book | MissingDataError
-    history: tuple[Mapping[str, int], FloatArray] | MissingDataError
+    history: Window | MissingDataError
     _prices: dict[str, Decimal | str] = field(default_factory=dict)
-    _holes: dict[str, str | None] = field(default_factory=dict)
 
     def marked(self) -> Book:
         if isinstance(self.book, MissingDataError):
@@ -81,9 +93,16 @@ class Case:
 
     def hole(self, instrument: str) -> str | None:
         """Why the window of returns is incomplete for ``instrument``."""
-        if instrument not in self._holes:
-            self._holes[instrument] = self._find_hole(instrument)
-        return self._holes[instrument]
+        if isinstance(self.history, MissingDataError):
+            return str(self.history)
+        column = self.history.columns.get(instrument)
+        if column is None:
+            return f"the return history of {instrument} is missing: ingest its bars"
+        missing = int(self.history.missing[column])
+        if missing:
+            window = len(self.history.returns)
+            return f"{missing} of the last {window} returns of {instrument} are missing: ingest these sessions"
+        return None
 
     def history_problem(self) -> str | None:
         """Why losses of the account cannot be measured even without the batch."""
@@ -91,17 +110,6 @@ class Case:
             return str(self.history)
         held = sorted(self.marked().opening)
         return next((hole for name in held if (hole := self.hole(name)) is not None), None)
-
-    def _find_hole(self, instrument: str) -> str | None:
-        if isinstance(self.history, MissingDataError):
-            return str(self.history)
-        columns, returns = self.history
-        if instrument not in columns:
-            return f"the return history of {instrument} is missing: ingest its bars"
-        missing = int((~np.isfinite(returns[:, columns[instrument]])).sum())
-        if missing:
-            return f"{missing} of the last {len(returns)} returns of {instrument} are missing: ingest these sessions"
-        return None
 
 
 def open_case(
@@ -117,7 +125,7 @@ def open_case(
     repeated = {intent for intent, count in Counter(o.intent_id for o in batch.orders).items() if count > 1}
     orders = tuple(o for o in batch.orders if o.intent_id not in repeated and terms_problem(o) is None)
     book: Book | MissingDataError
-    history: tuple[Mapping[str, int], FloatArray] | MissingDataError
+    history: Window | MissingDataError
     try:
         book = open_book(snapshot, market, orders, price_age_max_seconds=limits.price_age_max_seconds, now=now)
     except MissingDataError as missing:
@@ -139,8 +147,7 @@ def terms_problem(order: PlannedOrder) -> str | None:
     return None
 
 
-def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> tuple[Mapping[str, int], FloatArray]:
-    """The last sessions of the return history, with the column of each instrument."""
+def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> Window:
     history = market.history
     if history is None:
         raise MissingDataError("the return history is missing: ingest bars")
@@ -155,7 +162,9 @@ def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> tuple[Ma
         raise MissingDataError(
             f"the return history ends at {last}, before the decision session {batch.session}: ingest the sessions since"
         )
-    return {name: column for column, name in enumerate(history.symbols)}, history.returns[-window:]
+    returns = history.returns[-window:]
+    columns = {name: column for column, name in enumerate(history.symbols)}
+    return Window(columns, returns, (~np.isfinite(returns)).sum(axis=0))
 
 
 def reduces(

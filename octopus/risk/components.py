@@ -33,43 +33,57 @@ class Decomposition:
 
 
 def volatility_components(
-    weights: FloatArray, instrument_returns: FloatArray, sessions_per_year: int = SESSIONS_PER_YEAR
+    weights: FloatArray,
+    instrument_returns: FloatArray,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
+    *,
+    portfolio: FloatArray | None = None,
 ) -> Decomposition:
     """Annual volatility: the marginal is the covariance with the portfolio over its volatility.
 
     Args:
         weights: fractions of equity, shape (N,). instrument_returns: shape (T, N), finite where a weight is not zero.
+        portfolio: `portfolio_returns` of both, where the caller has it.
 
     Source: Litterman (1996), Hot Spots and Hedges.
     """
-    portfolio = portfolio_returns(weights, instrument_returns)
-    known = np.where(weights != 0, instrument_returns, 0.0)
+    if portfolio is None:
+        portfolio = portfolio_returns(weights, instrument_returns)
+    held = weights != 0
     centred = portfolio - portfolio.mean()
-    covariances = (known - known.mean(axis=0)).T @ centred / (len(portfolio) - 1)
+    covariances = np.zeros(len(weights))
+    # The returns themselves need no centring beside a centred series.
+    covariances[held] = centred @ instrument_returns[:, held] / (len(portfolio) - 1)
     spread = math.sqrt(float(centred @ centred) / (len(portfolio) - 1))
     marginal = (covariances / spread if spread > 0 else np.zeros(len(weights))) * math.sqrt(sessions_per_year)
     return Decomposition(spread * math.sqrt(sessions_per_year), marginal, weights * marginal)
 
 
-def var_components(weights: FloatArray, instrument_returns: FloatArray, level: float = 0.95) -> Decomposition:
+def var_components(
+    weights: FloatArray, instrument_returns: FloatArray, level: float = 0.95, *, portfolio: FloatArray | None = None
+) -> Decomposition:
     """Historical VaR: what each name lost on the day that is the VaR.
 
     One day decides, so the parts jump from date to date; `cvar_components` averages over the tail and is steadier.
 
     Source: Hallerbach (2003), Decomposing portfolio value-at-risk, section 4.
     """
-    portfolio = portfolio_returns(weights, instrument_returns)
+    if portfolio is None:
+        portfolio = portfolio_returns(weights, instrument_returns)
     rank, _ = tail(portfolio, level)
     day = int(np.argsort(portfolio, kind="stable")[rank - 1])
     return _losses(weights, np.where(weights != 0, instrument_returns[day], 0.0))
 
 
-def cvar_components(weights: FloatArray, instrument_returns: FloatArray, level: float = 0.95) -> Decomposition:
+def cvar_components(
+    weights: FloatArray, instrument_returns: FloatArray, level: float = 0.95, *, portfolio: FloatArray | None = None
+) -> Decomposition:
     """Historical CVaR: what each name lost on average over the worst days, the last of them counted in part.
 
     Source: Tasche (1999), Risk contributions and performance measurement.
     """
-    portfolio = portfolio_returns(weights, instrument_returns)
+    if portfolio is None:
+        portfolio = portfolio_returns(weights, instrument_returns)
     rank, days = tail(portfolio, level)
     worst = np.argsort(portfolio, kind="stable")[:rank]
     parts = np.ones(rank)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from heapq import nlargest
 from typing import Protocol
 
 import numpy as np
@@ -78,6 +79,8 @@ class Constraint(Protocol):
     rule: str
     subject: str
     limit: float
+    instruments: Collection[str] | None
+    """The only ones that count; None: all do."""
 
     def excess(self) -> Decimal:
         """With the orders that are still in."""
@@ -105,7 +108,7 @@ class Constraint(Protocol):
         ...
 
     def left_out(self, order: PlannedOrder) -> None:
-        """``order`` has just been left out of the proposal."""
+        """``order``, of an instrument that counts, has just been left out of the proposal."""
         ...
 
 
@@ -132,7 +135,7 @@ class Exposure:
     ) -> None:
         self.rule, self.subject, self.limit = rule, subject, float(bound)
         self.unit_usd = Decimal(1) if in_usd else proposal.book.equity
-        self._proposal, self._figure, self._base_usd, self._instruments = proposal, figure, base_usd, instruments
+        self._proposal, self._figure, self._base_usd, self.instruments = proposal, figure, base_usd, instruments
         self._bound_usd = bound * self.unit_usd
         self._sign = -1 if rule in LOWER_BOUNDS else 1
         marks = proposal.book.marks
@@ -157,8 +160,7 @@ class Exposure:
 
     def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
         if self._added is None:
-            self._added = {}
-            self._add_marginals(self._instruments)
+            self._added = self._marginals_of(self.instruments)
         return self._added.values()
 
     def alone(self, order: PlannedOrder) -> Decimal:
@@ -172,33 +174,38 @@ class Exposure:
         return float(self._sign * added / self.unit_usd)
 
     def contributors(self) -> tuple[Contribution, ...]:
-        return _largest(((name, float(part / self.unit_usd)) for name, part in self._parts.items()))
+        largest = nlargest(_NAMED, self._parts.items(), key=lambda part: abs(part[1]))
+        return tuple((name, float(part / self.unit_usd)) for name, part in largest if part)
 
     def left_out(self, order: PlannedOrder) -> None:
         name = order.instrument
-        if name not in self._parts:
-            return
         self._excess = None
         self._parts[name] = self._proposal.book.marks[name] * self._figure(self._proposal.lots[name])
         if self._added is not None:
             self._added.pop(order.intent_id, None)
-            self._add_marginals((name,))
+            self._added.update(self._marginals_of((name,)))
 
     def _sum_usd(self) -> Decimal:
         return sum(self._parts.values(), self._base_usd)
 
-    def _add_marginals(self, instruments: Collection[str] | None) -> None:
-        marks, lots, added = self._proposal.book.marks, self._proposal.lots, self._added
-        assert added is not None  # noqa: S101
-        for order in self._proposal.of(instruments):
-            change = self._figure(lots[order.instrument]) - self._figure(self._proposal.without(order))
-            added[order.intent_id] = (self._sign * marks[order.instrument] * change, order)
+    def _marginals_of(self, instruments: Collection[str] | None) -> dict[str, tuple[Decimal, PlannedOrder]]:
+        marks, lots, figure = self._proposal.book.marks, self._proposal.lots, self._figure
+        return {
+            order.intent_id: (
+                self._sign
+                * marks[order.instrument]
+                * (figure(lots[order.instrument]) - figure(self._proposal.without(order))),
+                order,
+            )
+            for order in self._proposal.of(instruments)
+        }
 
 
 class Messages:
     """Messages sent lately and the batch's own: each order is one."""
 
     rule = "message_rate"
+    instruments: Collection[str] | None = None
 
     def __init__(self, proposal: Proposal, recent: int, limits: RiskLimits) -> None:
         self.subject = f"messages in {limits.messages_window_seconds:.0f} s"
@@ -245,7 +252,7 @@ class Scenario:
         lots = proposal.lots
         self.weights = np.array([self._weight(name, figure(lots[name])) if name in lots else 0.0 for name in names])
         self._portfolio: FloatArray | None = None
-        self._without: tuple[list[PlannedOrder], FloatArray] | None = None
+        self._changes: dict[str, FloatArray] = {}
 
     def portfolio(self) -> FloatArray:
         """Shape (sessions,)."""
@@ -259,13 +266,12 @@ class Scenario:
         return self._of(np.array([self._weight(n, self._figure(book.opening.get(n, Lot()))) for n in self.names]))
 
     def without_each(self) -> tuple[list[PlannedOrder], FloatArray]:
-        """Each order, and the portfolio's returns if it alone were left out: shape (orders, sessions)."""
-        if self._without is None:
-            orders = self.proposal.orders
-            rows = [self._rows[order.instrument] for order in orders]
-            changes = np.array([self._change(order) for order in orders])
-            self._without = orders, self.portfolio() - changes[:, None] * self.returns[rows]
-        return self._without
+        """Each order, and the portfolio's returns if it alone were left out: shape (orders, sessions), orders > 0."""
+        orders = self.proposal.orders
+        for order in orders:
+            if order.intent_id not in self._changes:
+                self._changes[order.intent_id] = self._change(order)
+        return orders, self.portfolio() - np.array([self._changes[order.intent_id] for order in orders])
 
     def with_alone(self, order: PlannedOrder) -> FloatArray:
         """As `opening`, with the one order."""
@@ -277,16 +283,19 @@ class Scenario:
     def left_out(self, order: PlannedOrder) -> None:
         lot = self.proposal.lots[order.instrument]
         self.weights[self._rows[order.instrument]] = self._weight(order.instrument, self._figure(lot))
-        self._portfolio = self._without = None
+        self._portfolio = None
+        for sibling in (order, *self.proposal.of((order.instrument,))):
+            self._changes.pop(sibling.intent_id, None)
 
     def _of(self, weights: FloatArray) -> FloatArray:
         # Not a product of matrices: the same weights give the same bits on every machine.
         return np.asarray((weights[:, None] * self.returns).sum(axis=0))
 
-    def _change(self, order: PlannedOrder) -> float:
+    def _change(self, order: PlannedOrder) -> FloatArray:
+        """What the order adds to the portfolio's returns, given all the others."""
         lots = self.proposal.lots
         shares = self._figure(lots[order.instrument]) - self._figure(self.proposal.without(order))
-        return self._weight(order.instrument, shares)
+        return np.asarray(self._weight(order.instrument, shares) * self.returns[self._rows[order.instrument]])
 
     def _weight(self, instrument: str, shares: Decimal) -> float:
         book = self.proposal.book
@@ -299,6 +308,8 @@ class LossMeasure:
     Attributes:
         statistic: of many series at once, shape (series, days).
     """
+
+    instruments: Collection[str] | None = None
 
     def __init__(
         self, rule: str, subject: str, scenario: Scenario, statistic: Callable[[FloatArray], FloatArray], limit: float
@@ -320,7 +331,7 @@ class LossMeasure:
 
     def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
         orders, returns = self._scenario.without_each()
-        added = self.value() - self._statistic(returns) if orders else np.zeros(0)
+        added = self.value() - self._statistic(returns)
         return [(Decimal(amount), order) for amount, order in zip(added.tolist(), orders, strict=True)]
 
     def alone(self, order: PlannedOrder) -> Decimal:
@@ -331,9 +342,10 @@ class LossMeasure:
         return float(added)
 
     def contributors(self) -> tuple[Contribution, ...]:
-        decompose = _DECOMPOSITIONS[self.rule.removesuffix(PART_FILLED)]
-        parts = decompose(self._scenario.weights, self._scenario.returns.T).component
-        return _largest(zip(self._scenario.names, parts.tolist(), strict=True))
+        scenario, decompose = self._scenario, _DECOMPOSITIONS[self.rule.removesuffix(PART_FILLED)]
+        parts = decompose(scenario.weights, scenario.returns.T, portfolio=scenario.portfolio()).component
+        largest = nlargest(_NAMED, zip(scenario.names, parts.tolist(), strict=True), key=lambda part: abs(part[1]))
+        return tuple(part for part in largest if part[1])
 
     def left_out(self, order: PlannedOrder) -> None:
         self._value = None
@@ -489,8 +501,3 @@ def _highest_long(lot: Lot) -> Decimal:
 def _decimal(number: float) -> Decimal:
     """The decimal that a person wrote in the configuration, not its binary neighbour."""
     return Decimal(str(number))
-
-
-def _largest(parts: Iterable[Contribution]) -> tuple[Contribution, ...]:
-    ranked = sorted(parts, key=lambda part: -abs(part[1]))
-    return tuple(part for part in ranked[:_NAMED] if part[1])

@@ -43,6 +43,11 @@ def cut(
         The removals in the order made; ``proposal`` holds what stays.
     """
     removals: list[Removal] = []
+    everywhere = [constraint for constraint in constraints if constraint.instruments is None]
+    at: dict[str, list[Constraint]] = {}
+    for constraint in constraints:
+        for name in constraint.instruments or ():
+            at.setdefault(name, []).append(constraint)
     settled = False
     while not settled:
         settled = True
@@ -51,7 +56,7 @@ def cut(
                 proposal.leave_out(removal.order)
                 for scenario in scenarios:
                     scenario.left_out(removal.order)
-                for other in constraints:
+                for other in (*everywhere, *at.get(removal.order.instrument, ())):
                     other.left_out(removal.order)
                 removals.append(removal)
                 settled = False
@@ -60,8 +65,7 @@ def cut(
 
 def _next_removal(proposal: Proposal, constraint: Constraint, reducing: frozenset[str]) -> Removal | None:
     excess = constraint.excess()
-    orders = proposal.orders
-    if excess <= 0 or not orders:
+    if excess <= 0 or not (orders := proposal.orders):
         return None
     rising = [(added, order) for added, order in constraint.marginals() if added > 0]
     if not rising:

@@ -167,7 +167,7 @@ def _judge_whole(case: Case, survivors: Sequence[PlannedOrder]) -> tuple[list[Pl
         reason = f"cannot be judged: {no_history}"
         unjudged += [v for rule in LOSS_RULES for v in deny_all(case, rule, reason)]
     else:
-        losses, scenarios = loss_constraints(proposal, case.limits, *case.history)
+        losses, scenarios = loss_constraints(proposal, case.limits, case.history.columns, case.history.returns)
         constraints += losses
     groups: dict[str, list[Constraint]] = {}
     for constraint in constraints:
