@@ -14,6 +14,7 @@ hundreds of orders is judged in milliseconds.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from heapq import nlargest
@@ -52,6 +53,9 @@ class Proposal:
         self._of: dict[str, list[PlannedOrder]] = {}
         for order in orders:
             self._of.setdefault(order.instrument, []).append(order)
+
+    def __len__(self) -> int:
+        return len(self._orders)
 
     @property
     def orders(self) -> list[PlannedOrder]:
@@ -141,14 +145,12 @@ class Exposure:
         marks = proposal.book.marks
         names = proposal.lots if instruments is None else [name for name in instruments if name in proposal.lots]
         self._parts = {name: marks[name] * figure(proposal.lots[name]) for name in names}
-        self._excess: Decimal | None = None
+        self._sum_usd: Decimal | None = None
+        self._ranked: list[tuple[Decimal, str]] | None = None
         self._added: dict[str, tuple[Decimal, PlannedOrder]] | None = None
 
     def excess(self) -> Decimal:
-        if self._excess is None:
-            # Summed anew and not corrected by what changed, so that no rounding builds up.
-            self._excess = self._sign * (self._sum_usd() - self._bound_usd)
-        return self._excess
+        return self._sign * (self._total_usd() - self._bound_usd)
 
     def opening(self) -> Decimal:
         book = self._proposal.book
@@ -156,7 +158,7 @@ class Exposure:
         return self._sign * (self._base_usd + sum(parts, Decimal(0)) - self._bound_usd)
 
     def value(self) -> float:
-        return float(self._sum_usd() / self.unit_usd)
+        return float(self._total_usd() / self.unit_usd)
 
     def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
         if self._added is None:
@@ -174,19 +176,28 @@ class Exposure:
         return float(self._sign * added / self.unit_usd)
 
     def contributors(self) -> tuple[Contribution, ...]:
-        largest = nlargest(_NAMED, self._parts.items(), key=lambda part: abs(part[1]))
-        return tuple((name, float(part / self.unit_usd)) for name, part in largest if part)
+        parts = self._parts
+        if self._ranked is None:
+            self._ranked = sorted((-abs(part), name) for name, part in parts.items())
+        return tuple((name, float(parts[name] / self.unit_usd)) for size, name in self._ranked[:_NAMED] if size)
 
     def left_out(self, order: PlannedOrder) -> None:
         name = order.instrument
-        self._excess = None
-        self._parts[name] = self._proposal.book.marks[name] * self._figure(self._proposal.lots[name])
+        self._sum_usd = None
+        before = self._parts[name]
+        self._parts[name] = after = self._proposal.book.marks[name] * self._figure(self._proposal.lots[name])
+        if self._ranked is not None:
+            del self._ranked[bisect_left(self._ranked, (-abs(before), name))]
+            insort(self._ranked, (-abs(after), name))
         if self._added is not None:
             self._added.pop(order.intent_id, None)
             self._added.update(self._marginals_of((name,)))
 
-    def _sum_usd(self) -> Decimal:
-        return sum(self._parts.values(), self._base_usd)
+    def _total_usd(self) -> Decimal:
+        if self._sum_usd is None:
+            # Summed anew and not corrected by what changed, so that no rounding builds up.
+            self._sum_usd = sum(self._parts.values(), self._base_usd)
+        return self._sum_usd
 
     def _marginals_of(self, instruments: Collection[str] | None) -> dict[str, tuple[Decimal, PlannedOrder]]:
         marks, lots, figure = self._proposal.book.marks, self._proposal.lots, self._figure
@@ -213,13 +224,13 @@ class Messages:
         self._proposal, self._recent = proposal, recent
 
     def excess(self) -> Decimal:
-        return Decimal(self._recent + len(self._proposal.orders)) - Decimal(self.limit)
+        return Decimal(self._recent + len(self._proposal)) - Decimal(self.limit)
 
     def opening(self) -> Decimal:
         return Decimal(self._recent) - Decimal(self.limit)
 
     def value(self) -> float:
-        return float(self._recent + len(self._proposal.orders))
+        return float(self._recent + len(self._proposal))
 
     def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
         # All weigh the same: the last of the plan is the first to be left out.

@@ -65,14 +65,14 @@ def cut(
 
 def _next_removal(proposal: Proposal, constraint: Constraint, reducing: frozenset[str]) -> Removal | None:
     excess = constraint.excess()
-    if excess <= 0 or not (orders := proposal.orders):
+    if excess <= 0 or not len(proposal):
         return None
     rising = [(added, order) for added, order in constraint.marginals() if added > 0]
     if not rising:
         if excess <= constraint.opening():
             return None
         # Together they breach although each alone, given the others, does not: measure each without the others.
-        rising = [(constraint.alone(order), order) for order in orders]
+        rising = [(constraint.alone(order), order) for order in proposal.orders]
     eager = [(added, order) for added, order in rising if order.intent_id not in reducing]
     candidates = eager or rising
     curing = [item for item in candidates if item[0] >= excess]

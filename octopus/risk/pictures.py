@@ -136,7 +136,7 @@ def drawdown_picture(report: RiskReport, navs: Sequence[tuple[date, float]], sto
     top, bottom = figure.subplots(2, 1)
     level = np.array([nav for _, nav in navs], dtype=np.float64)
     _draw_fall(top, np.array([day for day, _ in navs], dtype="datetime64[D]"), level, "the account's NAV", stop)
-    wealth = np.cumprod(1 + report.history)
+    wealth = np.asarray(np.cumprod(1 + report.history), dtype=np.float64)
     _draw_fall(bottom, report.sessions, wealth, "today's weights through the history (no account had them)", stop)
     return _png(figure)
 

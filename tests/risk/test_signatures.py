@@ -253,3 +253,17 @@ def test_the_command_line_signs_and_verifies(house: Path) -> None:
     found = octopus("verify", "--json")
     assert found.returncode == 0
     assert json.loads(found.stdout) == {"signed": True, "signers": ["ada", "grace"], "problem": None}
+
+
+def test_registered_keys_may_stand_where_limits_are_not_edited(house: Path) -> None:
+    current = loaded(house)
+    for name in ("ada", "grace"):
+        add_signature(current.limits_document, house / name, NOW)
+    assert limits_authority(current, NOW).problem is None
+    (house / "elsewhere").write_text(registered("ada", "eve"))
+    elsewhere = load_settings(
+        {"OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_LIMIT_SIGNERS": str(house / "elsewhere")}
+    )
+    assert "signed by ada alone" in str(limits_authority(elsewhere, NOW).problem)
+    (house / "elsewhere").unlink()
+    assert "no key is registered" in str(limits_authority(elsewhere, NOW).problem)
