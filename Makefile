@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,8 @@ bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt,
 
 mutations: setup  ## plant faults in the order path and its gates: each must fail a named test (some minutes)
 	$(BIN)/python -m benchmarks.mutations
+bench-gates: setup  ## the risk gate over batches of 500 orders
+	$(BIN)/python -m benchmarks.gates
 
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -52,6 +52,7 @@ TARGET_WEIGHTS = AssetKey(["portfolio", "target_weights"])
 REBALANCE_PLAN = AssetKey(["portfolio", "rebalance_plan"])
 
 LIMIT_REPORT = AssetKey(["risk", "limit_report"])
+RISK_MEASURES = AssetKey(["risk", "measures"])
 PRETRADE_REPORT = AssetKey(["compliance", "pretrade_report"])
 SURVEILLANCE = AssetKey(["compliance", "surveillance"])
 DAILY_REPORTS = AssetKey(["compliance", "daily_reports"])

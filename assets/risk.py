@@ -1,14 +1,29 @@
-"""M6 Risk Manager: each limit against the plan.
+"""M6 Risk Manager: each limit against the plan, and how much the planned portfolio could lose.
 
-Belongs here: running the risk gate on the plan and showing it. Does not: the gate's rules (octopus/risk); execution
-judges again with the same code.
+Belongs here: running the risk gate and the risk report on the plan and showing them. Does not: the gate's rules and the
+measures (octopus/risk); execution judges again with the same code.
 """
 
+from collections.abc import Collection
+from datetime import date
+from decimal import Decimal
+
 import dagster as dg
+import numpy as np
+import polars as pl
 
 from assets import keys, partitions, reporting
-from octopus.risk.pictures import risk_picture
-from resources.gates import Gates
+from octopus.core.orders import AccountSnapshot, Batch
+from octopus.core.panel import Panel
+from octopus.risk.pictures import (
+    backtest_picture,
+    drawdown_picture,
+    exposure_picture,
+    risk_picture,
+    stress_picture,
+)
+from octopus.risk.report import Measure, Portfolio, risk_report
+from resources.gates import Gates, average_volume
 from resources.settings import Settings
 from resources.warehouse.plans import Plans, verdict_rows
 from resources.warehouse.store import Warehouse
@@ -38,9 +53,101 @@ def limit_report(
             "batch_id": batch.batch_id, "changed": changed, "approved": len(report.approved),
             "denied": len(batch.orders) - len(report.approved),
             "picture": reporting.picture(risk_picture(report), "limit usage"),
-            "table": reporting.table(whole.select("rule", "outcome", "value", "limit_value", "reason")),
+            "table": reporting.table(whole.select("rule", "outcome", "value", "limit_value", "reason"), limit=50),
         }
     )  # fmt: skip
 
 
-ASSETS = (limit_report,)
+@dg.asset(
+    key=keys.RISK_MEASURES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.LIMIT_REPORT],
+    partitions_def=partitions.SESSIONS,
+)  # fmt: skip
+def measures(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.MaterializeResult[None]:
+    """How much the planned portfolio could lose, by what and in which scenario, from what was known at the decision."""
+    session, account = partitions.session_of(context), settings.paper.account
+    batch, (_, snapshot) = Plans(warehouse).require(account, session)
+    panel = warehouse.panel(settings.universe.market_data, snapshot.taken_at, settings.sessions)
+    denied = _denied(warehouse, batch.batch_id)
+    report = risk_report(_portfolio(panel, snapshot, batch, denied, settings), settings.risk)
+    frame = _rows(report.measures).with_columns(pl.lit(account).alias("account"), pl.lit(session).alias("session"))
+    changed = warehouse.replace("risk.measures", {"account": account, "session": session}, frame)
+    navs = _navs(warehouse, account, session)
+    whole = frame.filter(~pl.col("measure").str.contains("component_|marginal_"))
+    return dg.MaterializeResult(
+        metadata={
+            "batch_id": batch.batch_id, "changed": changed,
+            "uncovered": ", ".join(report.uncovered) or "none",
+            "exposure": reporting.picture(exposure_picture(report), "exposure and components"),
+            "var_backtest": reporting.picture(backtest_picture(report), "VaR backtest"),
+            "drawdown": reporting.picture(drawdown_picture(report, navs, settings.risk.drawdown_stop), "drawdown"),
+            "stress": reporting.picture(stress_picture(report), "stress"),
+            "table": reporting.table(whole.select("measure", "subject", "value", "note"), limit=100),
+        }
+    )  # fmt: skip
+
+
+def _portfolio(
+    panel: Panel, snapshot: AccountSnapshot, batch: Batch, denied: Collection[str], settings: Settings
+) -> Portfolio:
+    """The account when every order that risk let through has filled, at the last prices."""
+    shares = dict(snapshot.positions)
+    for order in batch.orders:
+        if order.intent_id not in denied:
+            shares[order.instrument] = shares.get(order.instrument, Decimal(0)) + order.signed_quantity
+    symbols = tuple(sorted({*panel.symbols, *(name for name, number in shares.items() if number)}))
+    column = {name: number for number, name in enumerate(panel.symbols)}
+    rows = [column.get(name) for name in symbols]
+    returns = np.full((len(panel.sessions), len(symbols)), np.nan)
+    known = [place for place, row in enumerate(rows) if row is not None]
+    returns[:, known] = panel.total_return[:, [row for row in rows if row is not None]]
+    prices = np.array([float(snapshot.prices.get(name, Decimal(0))) for name in symbols])
+    held = np.array([float(shares.get(name, Decimal(0))) for name in symbols])
+    volumes = average_volume(panel, set(symbols))
+    return Portfolio(
+        symbols=symbols, weights=held * prices / float(snapshot.equity), shares=held, prices=prices,
+        sessions=panel.sessions, returns=returns, sectors=settings.universe.sectors,
+        sessions_per_year=panel.clock.per_year,
+        adv_shares=None if panel.price_basis == "total_return"
+        else np.array([float(volumes.get(name, "nan")) for name in symbols]),
+    )  # fmt: skip
+
+
+def _denied(warehouse: Warehouse, batch_id: str) -> set[str]:
+    rows = warehouse.rows(
+        "select distinct intent_id from risk.limit_report "
+        "where batch_id = %s and outcome = 'deny' and intent_id is not null",
+        [batch_id],
+    )
+    return {row["intent_id"] for row in rows}
+
+
+def _navs(warehouse: Warehouse, account: str, session: date) -> list[tuple[date, float]]:
+    """The account's NAV by session, deposits and withdrawals taken out as returns do."""
+    rows = warehouse.rows(
+        "select session, opening, closing, flows from execution.nav where account = %s and session <= %s "
+        "order by session",
+        [account, session],
+    )
+    navs, level = [], 1.0
+    for row in rows:
+        before = float(row["opening"] + row["flows"])
+        level *= float(row["closing"]) / before if before > 0 else 1.0
+        navs.append((row["session"], level))
+    return navs
+
+
+def _rows(found: Collection[Measure]) -> pl.DataFrame:
+    # Twelve digits say all that there is to know, and the last bits may differ from machine to machine.
+    values = [None if m.value is None else float(f"{m.value:.12g}") for m in found]
+    return pl.DataFrame(
+        {
+            "measure": [m.measure for m in found], "subject": [m.subject for m in found], "value": values,
+            "note": [m.note for m in found],
+        },
+        schema={"measure": pl.String, "subject": pl.String, "value": pl.Float64, "note": pl.String},
+    )  # fmt: skip
+
+
+ASSETS = (limit_report, measures)

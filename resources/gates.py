@@ -20,7 +20,8 @@ from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, S
 from octopus.core.panel import Panel, PriceBasis
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
-from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
+from resources.limit_signatures import limits_authority
 from resources.settings import Settings
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import decimal_price
@@ -57,8 +58,9 @@ class Gates:
 
     def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
         """The risk gate's verdicts."""
-        market = self.market(batch, snapshot, now)
-        return risk_gate.judge(batch, snapshot, market, self.settings.risk, self.trading_state(batch.account), now)
+        market, state = self.market(batch, snapshot, now), self.trading_state(batch.account)
+        authority = limits_authority(self.settings, now)
+        return risk_gate.judge(batch, snapshot, market, self.settings.risk, state, authority, now)
 
     def compliance(self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool) -> GateReport:
         """The compliance gate's verdicts."""
@@ -81,7 +83,10 @@ class Gates:
             price_basis=None if panel is None else panel.price_basis,
             nav_peak=peak,
             nav_previous=previous,
-            adv_shares={} if panel is None else _average_volume(panel, names),
+            adv_shares={} if panel is None else average_volume(panel, names),
+            sectors=self.settings.universe.sectors,
+            sent=self._sent(batch.account, now),
+            resumed_at=self._resumed_at(batch.account),
         )
 
     def compliance_context(self, batch: Batch, now: datetime, *, sending: bool) -> ComplianceContext:
@@ -151,6 +156,26 @@ class Gates:
             flows_after += row["flows"]
         return max(*adjusted, snapshot.equity), adjusted[0]
 
+    def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
+        """What was sent to the broker over the longest window that a limit looks back."""
+        limits = self.settings.risk
+        window = max(limits.messages_window_seconds, limits.repeated_executions_window_seconds)
+        rows = self.warehouse.rows(
+            """
+            select e.at, i.instrument, i.side, e.detail ->> 'event' as event
+            from execution.order_events e join execution.order_intents i using (client_order_id)
+            where i.account = %s and e.detail ->> 'event' in ('send', 'resend') and e.at > %s and e.at <= %s
+            """,
+            [account, now - timedelta(seconds=window), now],
+        )
+        return tuple(SentMessage(r["at"], r["instrument"], Side(r["side"]), r["event"] == "resend") for r in rows)
+
+    def _resumed_at(self, account: str) -> datetime | None:
+        resumed: datetime | None = self.warehouse.scalar(
+            "select changed_at from execution.trading_state where account = %s and state = 'active'", [account]
+        )
+        return resumed
+
     def _recent_intents(self, batch: Batch, now: datetime) -> tuple[RecentIntent, ...]:
         rows = self.warehouse.rows(
             """
@@ -188,7 +213,7 @@ class Gates:
         return basis
 
 
-def _average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
+def average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
     """Mean daily volume of the last ``window`` bars, shares; instruments without volume are left out."""
     found = {}
     for name in sorted(names & set(panel.symbols)):

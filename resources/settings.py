@@ -28,6 +28,7 @@ from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
+from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
 
@@ -68,6 +69,7 @@ class UniverseConfig(_Section):
         exchange: the calendar that everything is decided by, as `exchange_calendars` names it: an ISO 10383 code
             (XNYS), or 24/7 for a universe of coins, 24/5 for one of currency pairs.
         symbols: instrument → company name (the name is what news is searched for).
+        sectors: instrument → sector, for the limit on sectors and the risk report.
         history_start: first session to ingest.
         refetch_sessions: how many past sessions each run asks for again to see restatements.
     """
@@ -77,6 +79,7 @@ class UniverseConfig(_Section):
     files: FilesConfig | None = None
     exchange: str = EXCHANGE
     symbols: dict[str, str]
+    sectors: dict[str, str] = Field(default_factory=dict)
     history_start: date = date.fromisoformat(FIRST_SESSION)
     refetch_sessions: int = Field(default=10, ge=0)
 
@@ -216,6 +219,7 @@ class Settings:
         home: data folder. database_url, dagster_url, mlflow_url: libpq URLs (they may hold a password: never print
         them).
         embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
+        limits_document: what ``risk`` was read from, byte for byte, for its signatures.
     """
 
     root: Path
@@ -232,6 +236,7 @@ class Settings:
     trading: TradingConfig
     strategies: StrategiesFile
     risk: RiskLimits
+    limits_document: LimitsDocument
     compliance: CompliancePolicy
 
     @property
@@ -296,6 +301,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         universe = universe.model_copy(update={"market_data": chosen})
     home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
     embedded, urls = _databases(environment, home)
+    limits = _limits_document(environment, folder)
     return Settings(
         root=root,
         home=home,
@@ -310,9 +316,24 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         paper=file.paper,
         trading=file.trading,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
-        risk=read_section(folder / "risk.yaml", RiskLimits),
+        risk=limits_of(limits),
+        limits_document=limits,
         compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
     )
+
+
+def _limits_document(environment: Mapping[str, str], folder: Path) -> LimitsDocument:
+    path = folder / "risk.yaml"
+    return LimitsDocument(path, _content(path), Path(environment.get(SIGNERS_VARIABLE) or folder / "limit_signers"))
+
+
+def limits_of(document: LimitsDocument) -> RiskLimits:
+    """The limits that the document's bytes say.
+
+    Raises:
+        ConfigError: as `read_section`.
+    """
+    return _parse(document.path, document.content, RiskLimits)
 
 
 def _databases(environment: Mapping[str, str], home: Path) -> tuple[EmbeddedPostgres | None, dict[str, str]]:
@@ -343,12 +364,21 @@ def read_section(path: Path, model: type[_Model]) -> _Model:
     Raises:
         ConfigError: naming the file, the field, its value and the remedy.
     """
+    return _parse(path, _content(path), model)
+
+
+def _content(path: Path) -> bytes:
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(
             where=str(path), field="file", value="missing", remedy="restore it from the repository's config folder"
         ) from None
+
+
+def _parse(path: Path, text: bytes, model: type[_Model]) -> _Model:
+    try:
+        content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise ConfigError(

@@ -152,6 +152,8 @@ class Verdict:
         gate: ``risk`` or ``compliance``.
         value, limit: the measured figure and its limit, in the unit of the rule's name; None where the rule has none.
         reason: one sentence a person can act on; for a denial it names the marginal cause.
+        marginal: what the order adds to ``value``, where the rule measures the batch.
+        contributors: the instruments that make most of ``value``, each with its part, largest first.
     """
 
     gate: str
@@ -161,6 +163,8 @@ class Verdict:
     reason: str
     value: float | None = None
     limit: float | None = None
+    marginal: float | None = None
+    contributors: tuple[tuple[str, float], ...] = ()
 
 
 class Evidence(Protocol):

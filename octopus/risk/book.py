@@ -7,7 +7,7 @@ Belongs here: marking, equity, what open and approved orders may do to a positio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -42,8 +42,8 @@ class Lot:
     def plus(self, side: Side, quantity: Decimal) -> Lot:
         """The lot with one more order that may fill; a negative ``quantity`` takes an order away."""
         if side is Side.BUY:
-            return replace(self, bought=self.bought + quantity)
-        return replace(self, sold=self.sold + quantity)
+            return Lot(self.held, self.bought + quantity, self.sold)
+        return Lot(self.held, self.bought, self.sold + quantity)
 
 
 @dataclass(frozen=True)

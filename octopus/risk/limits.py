@@ -6,16 +6,31 @@ and judging (gate.py).
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from octopus.risk.stress import StressConfig
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
-LOWER_BOUNDS = frozenset({"net_min", "net_min_part_filled", "cash", "cash_part_filled"})
+LOWER_BOUNDS = frozenset({"net_min", "net_min_part_filled", "cash", "cash_part_filled", "equity_min_usd"})
 """Rules whose limit is a floor; every other limit is a ceiling. A value equal to its limit is within it."""
+
+_AMOUNTS = {
+    "order_notional_usd": "{:,.0f} USD", "position_notional_usd": "{:,.0f} USD", "capital_threshold_usd": "{:,.0f} USD",
+    "equity_min_usd": "{:,.0f} USD", "snapshot_age": "{:,.0f} s", "stale_data": "{:,.0f} s",
+    "message_rate": "{:,.0f} messages", "repeated_execution": "{:,.0f} orders", "leverage": "{:.4g} times",
+    "leverage_part_filled": "{:.4g} times",
+}  # fmt: skip
+
+
+def amount(rule: str, number: float) -> str:
+    """A rule's value or limit as a person reads it."""
+    return _AMOUNTS.get(rule, "{:.2%}").format(number)
 
 
 class RiskLimits(BaseModel):
@@ -26,34 +41,48 @@ class RiskLimits(BaseModel):
     not make an existing position smaller, and so does an unknown state with every order.
 
     Attributes:
+        valid_until: last day on which signatures of these limits count (resources/limit_signatures.py).
         gross_max: sum of absolute position values.
         net_min, net_max: sum of signed position values.
-        name_weight_max: absolute value of one position.
-        turnover_max: traded value of one batch, buys plus sells, open orders included.
-        turnover_max_initial: the same, for an account that holds no position: it must be possible to invest it.
-        partial_fill_allowance: by how much gross, net and cash may be beyond their limit while only a part of the
-            orders has filled; volatility and VaR limits grow by the same proportion. 0 asks that a batch be harmless
-            whatever part of it fills, which an account without spare cash can only meet by not trading.
-        order_notional_max_usd: quantity × price of one order, account currency.
-        order_notional_max_fraction: the same as a fraction of equity.
+        leverage_max: assets (what is long, and cash that is not owed) over equity; 1 without debt and shorts.
+        name_weight_max: absolute value of one position, and position_notional_max_usd: the same in money.
+        sector_weight_max: sum of absolute position values in one sector; None: the rule is off.
+        capital_threshold_usd: sum of absolute position values in money, whatever part of the orders fills.
+        equity_min_usd: below it only reducing orders pass.
+        turnover_max: sum of absolute order values in one batch, open orders included; turnover_max_initial: the same
+            while the account holds no position, so that a funded account can be invested in one session.
+        partial_fill_allowance: by how much gross, net, leverage, sectors and cash may pass their limit while only a
+            part of the batch has filled; the volatility, VaR and CVaR limits grow by the factor 1 + allowance then.
+        order_notional_max_usd, order_notional_max_fraction: of one order, in account currency and of equity.
         price_collar: distance of an order's reference price from the last price, as a fraction of the last price.
         price_age_max_seconds: a last price older than this counts as missing.
-        adv_participation_max: order quantity as a fraction of the average daily volume; off on a total-return basis.
+        adv_participation_max: shares ordered and working in an instrument as a fraction of its average daily volume;
+            off on a total-return basis.
+        messages_max, messages_window_seconds: orders sent to the broker in a stretch of time, the batch included.
+        repeated_executions_max, repeated_executions_window_seconds: orders on one side of one instrument in a stretch
+            of time; the count begins anew when a person resumes trading.
         volatility_max_annual: standard deviation of the portfolio's daily returns, annualised.
-        var_95_max: one-day historical loss at 95 % confidence.
-        var_window_sessions: sessions of history behind volatility and VaR.
+        var_95_max, cvar_95_max: one-day historical loss at 95 % confidence, and the mean of the losses beyond it.
+        var_window_sessions: sessions of history behind volatility, VaR and CVaR.
         drawdown_stop: fall of equity from its highest value; beyond it only reducing orders pass.
         loss_per_day_max: fall of equity from yesterday's; beyond it only reducing orders pass.
         snapshot_age_max_seconds: age of the broker's account snapshot.
         cash_min_fraction: cash left when all orders have filled.
+        stress: scenarios of the risk report; no limit hangs on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    valid_until: date
     gross_max: float = Field(gt=0, le=10, allow_inf_nan=False)
     net_min: float = Field(ge=-10, le=10, allow_inf_nan=False)
     net_max: float = Field(ge=-10, le=10, allow_inf_nan=False)
+    leverage_max: float = Field(ge=1, le=10, allow_inf_nan=False)
     name_weight_max: PositiveFraction
+    position_notional_max_usd: Decimal = Field(gt=0, allow_inf_nan=False)
+    sector_weight_max: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None
+    capital_threshold_usd: Decimal = Field(gt=0, allow_inf_nan=False)
+    equity_min_usd: Decimal = Field(ge=0, allow_inf_nan=False)
     turnover_max: float = Field(gt=0, le=10, allow_inf_nan=False)
     turnover_max_initial: float = Field(gt=0, le=10, allow_inf_nan=False)
     partial_fill_allowance: Fraction
@@ -62,13 +91,19 @@ class RiskLimits(BaseModel):
     price_collar: PositiveFraction
     price_age_max_seconds: float = Field(gt=0, allow_inf_nan=False)
     adv_participation_max: PositiveFraction
+    messages_max: int = Field(ge=1)
+    messages_window_seconds: float = Field(gt=0, allow_inf_nan=False)
+    repeated_executions_max: int = Field(ge=1)
+    repeated_executions_window_seconds: float = Field(gt=0, allow_inf_nan=False)
     volatility_max_annual: float = Field(gt=0, le=10, allow_inf_nan=False)
     var_95_max: PositiveFraction
+    cvar_95_max: PositiveFraction
     var_window_sessions: int = Field(ge=20, le=10_000)
     drawdown_stop: PositiveFraction
     loss_per_day_max: PositiveFraction
     snapshot_age_max_seconds: float = Field(gt=0, allow_inf_nan=False)
     cash_min_fraction: float = Field(ge=-1, le=1, allow_inf_nan=False)
+    stress: StressConfig
 
     @model_validator(mode="after")
     def _net_is_a_range(self) -> RiskLimits:

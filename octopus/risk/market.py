@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from octopus.core.errors import MissingDataError
+from octopus.core.orders import Side
 from octopus.core.panel import PriceBasis
 from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import DateArray, FloatArray
@@ -22,6 +23,16 @@ class LastPrice:
 
     price: Decimal
     at: datetime
+
+
+@dataclass(frozen=True)
+class SentMessage:
+    """An order that was sent to the broker, or sent again under the same id."""
+
+    at: datetime
+    instrument: str
+    side: Side
+    again: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +69,9 @@ class MarketContext:
         nav_peak: highest equity so far, external flows taken out, account currency.
         nav_previous: equity at the previous session's close, external flows since then added.
         adv_shares: average daily volume by instrument, shares; not needed on a total-return basis.
+        sectors: by instrument; not needed where `RiskLimits.sector_weight_max` is None.
+        sent: what the account has sent, over the longest window of the limits at least; none is not the same as None.
+        resumed_at: when trading was last switched on; executions before it are not counted as repeated.
     """
 
     last_prices: Mapping[str, LastPrice]
@@ -66,3 +80,6 @@ class MarketContext:
     nav_peak: Decimal | None
     nav_previous: Decimal | None
     adv_shares: Mapping[str, Decimal] = field(default_factory=dict)
+    sectors: Mapping[str, str] = field(default_factory=dict)
+    sent: tuple[SentMessage, ...] | None = None
+    resumed_at: datetime | None = None

@@ -1,7 +1,7 @@
 """Loss measures: from a history of returns to one number.
 
 Belongs here: VaR, CVaR, volatility, drawdown of a return series, and the return series of a portfolio.
-Does not: limits (limits.py) and verdicts (gate.py).
+Does not: measures that assume a distribution (var_models.py), limits (limits.py) and verdicts (gate.py).
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def historical_var(returns: FloatArray, level: float = 0.95) -> float:
 
     Source: Jorion, Value at Risk, 3rd ed., ch. 10 (historical simulation); Hyndman & Fan (1996), definition 1.
     """
-    tail = _tail_days(returns, level)
-    rank = max(1, math.ceil(tail - _RANK_SLACK))
-    return max(0.0, -float(np.partition(returns, rank - 1)[rank - 1]))
+    rank, _ = tail(require_returns(returns, 0), level)
+    return float(_var_of_rows(returns, rank))
 
 
 def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
@@ -62,11 +61,35 @@ def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
 
     Source: Acerbi & Tasche (2002), On the coherence of expected shortfall, definition 2.6.
     """
-    tail = _tail_days(returns, level)
-    rank = max(1, math.ceil(tail - _RANK_SLACK))
-    worst = np.sort(returns)[:rank]
-    last_part = tail - (rank - 1)
-    return max(0.0, -float((worst[:-1].sum() + last_part * worst[-1]) / tail))
+    rank, days = tail(require_returns(returns, 0), level)
+    return float(_cvar_of_rows(returns, rank, days))
+
+
+def historical_var_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
+    """`historical_var` of many series at once: shape (series, days) to (series,). Its series must be finite."""
+    rank, _ = tail(returns[0], level)
+    return np.asarray(_var_of_rows(returns, rank))
+
+
+def historical_cvar_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
+    """`historical_cvar` of many series at once: shape (series, days) to (series,). Its series must be finite."""
+    rank, days = tail(returns[0], level)
+    return np.asarray(_cvar_of_rows(returns, rank, days))
+
+
+def volatility_annual_each(returns: FloatArray, sessions_per_year: float = SESSIONS_PER_YEAR) -> FloatArray:
+    """`volatility_annual` of many series at once: shape (series, days) to (series,). Its series must be finite."""
+    return np.asarray(np.std(returns, axis=-1, ddof=1)) * math.sqrt(sessions_per_year)
+
+
+def _var_of_rows(returns: FloatArray, rank: int) -> FloatArray:
+    return np.asarray(np.maximum(0.0, -np.partition(returns, rank - 1, axis=-1)[..., rank - 1]))
+
+
+def _cvar_of_rows(returns: FloatArray, rank: int, days: float) -> FloatArray:
+    worst = np.partition(returns, rank - 1, axis=-1)[..., :rank]
+    sums = worst[..., :-1].sum(axis=-1) + (days - (rank - 1)) * worst[..., -1]
+    return np.asarray(np.maximum(0.0, -sums / days))
 
 
 def volatility_annual(returns: FloatArray, sessions_per_year: float = SESSIONS_PER_YEAR) -> float:
@@ -80,7 +103,7 @@ def volatility_annual(returns: FloatArray, sessions_per_year: float = SESSIONS_P
 
     Source: Hull, Options, Futures, and Other Derivatives, 10th ed., section 15.4.
     """
-    _require(returns, 2)
+    require_returns(returns, 2)
     return float(np.std(returns, ddof=1)) * math.sqrt(sessions_per_year)
 
 
@@ -95,7 +118,7 @@ def max_drawdown(returns: FloatArray) -> float:
 
     Source: Magdon-Ismail & Atiya (2004), Maximum drawdown.
     """
-    _require(returns, 1)
+    require_returns(returns, 1)
     wealth = np.concatenate(([1.0], np.cumprod(1.0 + returns)))
     return float(np.max(1.0 - wealth / np.maximum.accumulate(wealth)))
 
@@ -120,18 +143,26 @@ def portfolio_returns(weights: FloatArray, instrument_returns: FloatArray) -> Fl
         )
     held = weights != 0
     returns = (instrument_returns[:, held] * weights[held]).sum(axis=-1)
-    return _require(returns, 0)
+    return require_returns(returns, 0)
 
 
-def _tail_days(returns: FloatArray, level: float) -> float:
-    """Number of days, possibly broken, in the worst fraction ``1 - level``."""
+def tail(returns: FloatArray, level: float) -> tuple[int, float]:
+    """The worst fraction ``1 - level`` of days: how many of them count at all, and their possibly broken number.
+
+    Raises:
+        InsufficientHistoryError: fewer than ``1 / (1 - level)`` days. InvalidReturnsError: a level out of [0.5, 1).
+    """
     if not 0.5 <= level < 1:
         raise InvalidReturnsError(f"level = {level!r} is not a confidence: give a number in [0.5, 1), such as 0.95")
-    _require(returns, math.ceil(1 / (1 - level) - _RANK_SLACK))
-    return len(returns) * (1 - level)
+    least = math.ceil(1 / (1 - level) - _RANK_SLACK)
+    if len(returns) < least:
+        raise InsufficientHistoryError(f"{len(returns)} returns, but {least} are needed: ingest a longer history")
+    days = len(returns) * (1 - level)
+    return max(1, math.ceil(days - _RANK_SLACK)), days
 
 
-def _require(returns: FloatArray, days: int) -> FloatArray:
+def require_returns(returns: FloatArray, days: int) -> FloatArray:
+    """One finite series of at least ``days`` returns, or the error that says what is wrong with it."""
     if returns.ndim != 1:
         raise InvalidReturnsError(f"returns have shape {returns.shape}: give one series, shape (days,)")
     bad = np.flatnonzero(~np.isfinite(returns))

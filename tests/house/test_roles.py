@@ -64,6 +64,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "portfolio.batches": (STATE, READ, ""),
     "portfolio.rebalance_plan": (RECORD, READ, ""),
     "risk.limit_report": (SET, READ, ""),
+    "risk.measures": (SET, READ, ""),
     "compliance.pretrade_report": (SET, READ, ""),
     "compliance.approvals": (SET, READ, ""),
     "compliance.surveillance": (READ, SET, ""),

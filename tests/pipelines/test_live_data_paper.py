@@ -23,11 +23,12 @@ import pytest
 from assets import execution, portfolio
 from assets.compliance import pretrade_report
 from assets.market_data import market_data
-from assets.risk import limit_report
+from assets.risk import limit_report, measures
 from assets.strategy import features, signals
 from assets.warehouse import quality_findings, session_rows
 from octopus.core.sessions import Sessions
 from octopus_pipelines.sensors.execution import next_execution
+from resources.gates import Gates
 from resources.research_factories import market_data_source
 from resources.sources.http import Access
 from resources.sources.yahoo import YahooMarketData
@@ -38,11 +39,13 @@ from tests.pipelines.conftest import House, make_house
 
 SYMBOLS = {"AAPL": "Apple", "CVX": "Chevron", "JNJ": "Johnson & Johnson", "KO": "Coca-Cola", "INTC": "Intel",
            "PFE": "Pfizer", "PG": "Procter & Gamble", "WMT": "Walmart", "XOM": "Exxon Mobil"}  # fmt: skip
+SECTORS = {"AAPL": "technology", "CVX": "energy", "JNJ": "health care", "KO": "staples", "INTC": "technology",
+           "PFE": "health care", "PG": "staples", "WMT": "staples", "XOM": "energy"}  # fmt: skip
 XNYS = Sessions()
 DECIDED, EXECUTED = date(2017, 8, 29), date(2017, 8, 30)
 PLAN = (
     quality_findings, portfolio.opening_positions, features, signals, portfolio.target_weights,
-    portfolio.rebalance_plan, limit_report, pretrade_report,
+    portfolio.rebalance_plan, limit_report, measures, pretrade_report,
 )  # fmt: skip
 
 
@@ -126,7 +129,7 @@ def house(
     folder = tmp_path_factory.mktemp("live")
     changes = {
         "universe.universe.market_data": "yahoo", "universe.universe.symbols": SYMBOLS,
-        "universe.universe.history_start": "2015-01-02",
+        "universe.universe.history_start": "2015-01-02", "universe.universe.sectors": SECTORS,
     }  # fmt: skip
     for made in make_house(server_url, folder, **changes):
         broker = paper_broker(made.settings, clock)
@@ -164,6 +167,27 @@ def orders(house: House) -> list[dict[str, Any]]:
     )
 
 
+def messages(house: House, now: datetime) -> set[tuple[str, str]]:
+    """What the gates say was sent lately."""
+    account = house.settings.paper.account
+    with house.resources["trading"].engine() as engine:
+        batch = engine.store.batch(house.warehouse.scalar("select batch_id from execution.attempts limit 1")).batch
+    snapshot = house.resources["broker"].snapshot(house.settings.symbols)
+    market = Gates(house.settings, Warehouse(house.settings.database_url, Role.TRADER)).market(batch, snapshot, now)
+    assert market.sent is not None
+    assert snapshot.account == account
+    assert market.sectors == SECTORS
+    return {(message.instrument, message.side.value) for message in market.sent}
+
+
+def risk_measures(house: House) -> list[dict[str, Any]]:
+    found = house.warehouse.rows("select * from risk.measures where session = %s order by measure, subject", [DECIDED])
+    kinds = {row["measure"] for row in found}
+    assert kinds >= {"var_95", "cvar_95", "beta", "component_cvar_95", "sector_gross", "stress_loss"}
+    assert all(row["value"] > 0 for row in found if row["measure"] == "days_to_liquidate")
+    return found
+
+
 @pytest.mark.timeout(300)
 def test_orders_of_one_evening_fill_at_the_next_open_once_its_bars_are_in(
     house: House, clock: TestClock, prices: pl.DataFrame
@@ -183,6 +207,9 @@ def test_orders_of_one_evening_fill_at_the_next_open_once_its_bars_are_in(
     execute(house)
     sent = orders(house)
     assert sent
+    assert messages(house, clock.now()) == {(o["instrument"], o["side"]) for o in sent}
+    assert messages(house, clock.now() + timedelta(hours=2)) == set(), "longer ago than any limit looks back"
+    measured = risk_measures(house)
     assert {(o["order_type"], o["state"], o["price"]) for o in sent} == {("market_on_open", "accepted", None)}
     assert house.warehouse.scalar("select count(*) from execution.nav") == 0, "the session's bars are not in yet"
     assert isinstance(next_execution(house.settings, clock.now()), dg.SkipReason)
@@ -194,6 +221,8 @@ def test_orders_of_one_evening_fill_at_the_next_open_once_its_bars_are_in(
     asked = next_execution(house.settings, clock.now())
     assert isinstance(asked, dg.RunRequest), asked
     execute(house)
+    house.call(measures, DECIDED.isoformat())
+    assert risk_measures(house) == measured, "what became known later changes nothing"
     day = prices.filter(pl.col("session") == EXECUTED)
     opening = dict(zip(day["symbol"], day["open"], strict=True))
     for order in orders(house):

@@ -4,7 +4,7 @@ orders that are being cancelled or were replaced, and prices of limit and stop o
 from alembic import op
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

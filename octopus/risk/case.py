@@ -1,0 +1,212 @@
+"""What the gate judges, and how a rule says what it found.
+
+Belongs here: the case, what several rules ask of it, making verdicts. Does not: the rules (account_rules.py,
+order_rules.py, gate.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+import numpy as np
+
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict
+from octopus.core.types import FloatArray, IntArray
+from octopus.risk.book import Book, open_book, price_problem, reducing_orders, usable_price
+from octopus.risk.limits import RiskLimits
+from octopus.risk.market import MarketContext
+from octopus.risk.signatures import Authority
+
+GATE = "risk"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule says of one order."""
+
+    ok: bool
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The last sessions of the return history.
+
+    Attributes:
+        columns: by instrument. returns: shape (sessions, instruments). missing: returns that are not there, by column.
+        sessions_per_year: of their calendar.
+    """
+
+    columns: Mapping[str, int]
+    returns: FloatArray
+    missing: IntArray
+    sessions_per_year: float
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """All that is judged, and what follows from it at once.
+
+    Attributes:
+        orders: those whose terms are sound; no other rule is asked about the rest.
+        book, history: the marked account and the window of returns, or why there is none.
+    """
+
+    batch: Batch
+    snapshot: AccountSnapshot
+    market: MarketContext
+    limits: RiskLimits
+    state: TradingState | None
+    authority: Authority
+    now: datetime
+    orders: tuple[PlannedOrder, ...]
+    reducing: frozenset[str]
+    book: Book | MissingDataError
+    history: Window | MissingDataError
+    _prices: dict[str, Decimal | str] = field(default_factory=dict)
+
+    def marked(self) -> Book:
+        if isinstance(self.book, MissingDataError):
+            raise self.book
+        return self.book
+
+    def last_price(self, instrument: str) -> Decimal:
+        """The last price, if it may be used.
+
+        Raises:
+            MissingDataError: saying why not.
+        """
+        known = self._prices.get(instrument)
+        if known is None:
+            age = self.limits.price_age_max_seconds
+            problem = price_problem(instrument, self.market, max_age_seconds=age, now=self.now)
+            known = problem if problem is not None else self.market.last_prices[instrument].price
+            self._prices[instrument] = known
+        if isinstance(known, str):
+            raise MissingDataError(known)
+        return known
+
+    def hole(self, instrument: str) -> str | None:
+        """Why the window of returns is incomplete for ``instrument``."""
+        if isinstance(self.history, MissingDataError):
+            return str(self.history)
+        column = self.history.columns.get(instrument)
+        if column is None:
+            return f"the return history of {instrument} is missing: ingest its bars"
+        missing = int(self.history.missing[column])
+        if missing:
+            window = len(self.history.returns)
+            return f"{missing} of the last {window} returns of {instrument} are missing: ingest these sessions"
+        return None
+
+    def history_problem(self) -> str | None:
+        """Why losses of the account cannot be measured even without the batch."""
+        if isinstance(self.history, MissingDataError):
+            return str(self.history)
+        held = sorted(self.marked().opening)
+        return next((hole for name in held if (hole := self.hole(name)) is not None), None)
+
+
+def open_case(
+    batch: Batch,
+    snapshot: AccountSnapshot,
+    market: MarketContext,
+    limits: RiskLimits,
+    state: TradingState | None,
+    authority: Authority,
+    now: datetime,
+) -> Case:
+    """Mark the account, cut the window of returns, and find the orders that only reduce a position."""
+    repeated = {intent for intent, count in Counter(o.intent_id for o in batch.orders).items() if count > 1}
+    orders = tuple(o for o in batch.orders if o.intent_id not in repeated and terms_problem(o) is None)
+    book: Book | MissingDataError
+    history: Window | MissingDataError
+    try:
+        book = open_book(snapshot, market, orders, price_age_max_seconds=limits.price_age_max_seconds, now=now)
+    except MissingDataError as missing:
+        book = missing
+    try:
+        history = _window(market, limits, batch)
+    except MissingDataError as missing:
+        history = missing
+    reducing = reducing_orders(orders, snapshot)
+    return Case(batch, snapshot, market, limits, state, authority, now, orders, reducing, book, history)
+
+
+def terms_problem(order: PlannedOrder) -> str | None:
+    """Why the order is none."""
+    if not usable_price(order.quantity):
+        return f"quantity {order.quantity} of {order.instrument} is not a positive number: plan the batch again"
+    if not usable_price(order.reference_price):
+        return f"reference price {order.reference_price} of {order.instrument} is not a positive number: plan again"
+    return None
+
+
+def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> Window:
+    history = market.history
+    if history is None:
+        raise MissingDataError("the return history is missing: ingest bars")
+    window = limits.var_window_sessions
+    if len(history.sessions) < window:
+        raise MissingDataError(
+            f"the return history has {len(history.sessions)} sessions, var_window_sessions = {window}: "
+            "ingest a longer history"
+        )
+    last = history.sessions[-1]
+    if last < np.datetime64(batch.session, "D"):
+        raise MissingDataError(
+            f"the return history ends at {last}, before the decision session {batch.session}: ingest the sessions since"
+        )
+    returns = history.returns[-window:]
+    columns = {name: column for column, name in enumerate(history.symbols)}
+    return Window(columns, returns, (~np.isfinite(returns)).sum(axis=0), history.sessions_per_year)
+
+
+def reduces(
+    case: Case, order: PlannedOrder, why: str, value: float | None = None, limit: float | None = None
+) -> Finding:
+    """Whether the order only makes a position smaller; ``why`` says what asks for that."""
+    held = case.snapshot.positions.get(order.instrument, Decimal(0))
+    if order.intent_id in case.reducing:
+        return Finding(True, f"{order.side} {order.quantity} reduces the {held} held of {order.instrument}")
+    reason = f"{order.side} {order.quantity} does not reduce the {held} held of {order.instrument}: {why}"
+    return Finding(False, reason, value, limit)
+
+
+def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> list[Verdict]:
+    """One verdict for each sound order; a missing datum denies with its name."""
+    verdicts = []
+    for order in case.orders:
+        try:
+            finding = check(order)
+        except MissingDataError as missing:
+            finding = Finding(False, str(missing))
+        outcome = Outcome.PASS if finding.ok else Outcome.DENY
+        verdicts.append(verdict(rule, order, outcome, finding.reason, finding.value, finding.limit))
+    return verdicts
+
+
+def deny_all(
+    case: Case, rule: str, reason: str, value: float | None = None, limit: float | None = None
+) -> list[Verdict]:
+    """The same denial for the batch and for every order of it."""
+    return [verdict(rule, order, Outcome.DENY, reason, value, limit) for order in (None, *case.orders)]
+
+
+def verdict(
+    rule: str,
+    order: PlannedOrder | None,
+    outcome: Outcome,
+    reason: str,
+    value: float | None = None,
+    limit: float | None = None,
+) -> Verdict:
+    """A verdict of this gate; without an order it is on the batch."""
+    return Verdict(GATE, rule, order.intent_id if order else None, outcome, reason, value, limit)

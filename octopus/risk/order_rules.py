@@ -1,0 +1,161 @@
+"""Rules on single orders: is this one a mistake, too large, too old, one too many?
+
+Belongs here: rules whose datum belongs to the order or its instrument. They bind orders that reduce a position too: a
+wrong price is wrong on either side. Does not: rules on the account (account_rules.py) and on the batch as a whole
+(constraints.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
+
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
+from octopus.risk.book import usable_price
+from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verdict
+
+
+def order_terms(case: Case) -> list[Verdict]:
+    counts = Counter(order.intent_id for order in case.batch.orders)
+    verdicts = []
+    for order in case.batch.orders:
+        problem = terms_problem(order)
+        if counts[order.intent_id] > 1:
+            problem = f"the intent id {order.intent_id} stands {counts[order.intent_id]} times in the batch"
+        outcome = Outcome.PASS if problem is None else Outcome.DENY
+        sound = f"{order.side} {order.quantity} {order.instrument} at {order.reference_price}"
+        verdicts.append(verdict("order_terms", order, outcome, problem or sound))
+    return verdicts
+
+
+def stale_data(case: Case) -> list[Verdict]:
+    """The last price must be there and young."""
+    limit = case.limits.price_age_max_seconds
+
+    def check(order: PlannedOrder) -> Finding:
+        case.last_price(order.instrument)
+        age = (case.now - case.market.last_prices[order.instrument].at).total_seconds()
+        return Finding(True, f"the last price of {order.instrument} is {age:.0f} s old", age, limit)
+
+    return each(case, "stale_data", check)
+
+
+def price_collar(case: Case) -> list[Verdict]:
+    limit = case.limits.price_collar
+
+    def check(order: PlannedOrder) -> Finding:
+        last = case.last_price(order.instrument)
+        distance = abs(order.reference_price / last - 1)
+        reason = f"reference price {order.reference_price} is {distance:.2%} from the last price {last}"
+        return Finding(distance <= Decimal(str(limit)), reason, float(distance), limit)
+
+    return each(case, "price_collar", check)
+
+
+def order_notional_usd(case: Case) -> list[Verdict]:
+    limit = case.limits.order_notional_max_usd
+
+    def check(order: PlannedOrder) -> Finding:
+        notional = _notional_usd(case, order)
+        reason = f"{order.side} {order.instrument} is worth {notional:,.2f}, limit {limit:,.2f}"
+        return Finding(notional <= limit, reason, float(notional), float(limit))
+
+    return each(case, "order_notional_usd", check)
+
+
+def order_notional_fraction(case: Case) -> list[Verdict]:
+    limit = case.limits.order_notional_max_fraction
+
+    def check(order: PlannedOrder) -> Finding:
+        fraction = _notional_usd(case, order) / case.marked().equity
+        reason = f"{order.side} {order.instrument} is {fraction:.2%} of equity, limit {limit:.2%}"
+        return Finding(fraction <= Decimal(str(limit)), reason, float(fraction), limit)
+
+    return each(case, "order_notional_fraction", check)
+
+
+def adv_participation(case: Case) -> list[Verdict]:
+    """Shares of the instrument ordered here and working already, against its volume: slices count together."""
+    rule, limit = "adv_participation", case.limits.adv_participation_max
+    if case.market.price_basis == "total_return":
+        reason = "prices are total-return indices and shares pseudo-shares, so volumes mean nothing here"
+        return [verdict(rule, None, Outcome.OFF, reason, None, limit)]
+    if case.market.price_basis != "raw":
+        return deny_all(case, rule, "the price basis is missing: it must be raw or total_return")
+    asked: dict[str, Decimal] = {}
+    for working in case.snapshot.open_orders:
+        asked[working.instrument] = asked.get(working.instrument, Decimal(0)) + working.remaining
+
+    def check(order: PlannedOrder) -> Finding:
+        name = order.instrument
+        asked[name] = asked.get(name, Decimal(0)) + order.quantity
+        volume = case.market.adv_shares.get(name)
+        if volume is None or not usable_price(volume):
+            raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
+        share = asked[name] / volume
+        reason = f"{asked[name]} shares of {name} ordered and working are {share:.2%} of its average daily volume"
+        return Finding(share <= Decimal(str(limit)), reason, float(share), limit)
+
+    return each(case, rule, check)
+
+
+def repeated_execution(case: Case) -> list[Verdict]:
+    """Orders on one side of one instrument since the window began or a person resumed trading."""
+    rule, limit = "repeated_execution", case.limits.repeated_executions_max
+    if case.market.sent is None:
+        return deny_all(case, rule, "what the account has sent lately is missing: read its order events")
+    since = case.now - timedelta(seconds=case.limits.repeated_executions_window_seconds)
+    if case.market.resumed_at is not None and case.market.resumed_at <= case.now:
+        since = max(since, case.market.resumed_at)
+    counts: Counter[tuple[str, Side]] = Counter(
+        (sent.instrument, sent.side) for sent in case.market.sent if not sent.again and since < sent.at <= case.now
+    )
+
+    def check(order: PlannedOrder) -> Finding:
+        counts[order.instrument, order.side] += 1
+        count = counts[order.instrument, order.side]
+        reason = f"order {count} to {order.side} {order.instrument} since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
+        return Finding(count <= limit, reason, float(count), float(limit))
+
+    return each(case, rule, check)
+
+
+def sector_known(case: Case) -> list[Verdict]:
+    """An instrument without a sector can only be reduced."""
+    rule = "sector_known"
+    if case.limits.sector_weight_max is None:
+        return [verdict(rule, None, Outcome.OFF, "sector_weight_max is null: there is no rule on sectors")]
+
+    def check(order: PlannedOrder) -> Finding:
+        sector = case.market.sectors.get(order.instrument)
+        if sector is None and order.intent_id not in case.reducing:
+            raise MissingDataError(
+                f"the sector of {order.instrument} is missing: name it in universe.yaml (universe.sectors), or set "
+                "sector_weight_max to null"
+            )
+        return Finding(True, f"{order.instrument}: sector {sector or 'unknown, and the order reduces it'}")
+
+    return each(case, rule, check)
+
+
+def return_history(case: Case) -> list[Verdict]:
+    rule = "return_history"
+    if isinstance(case.history, MissingDataError):
+        return deny_all(case, rule, str(case.history))
+    held = set() if isinstance(case.book, MissingDataError) else set(case.book.opening)
+    holes = {name: hole for name in sorted(held) if (hole := case.hole(name)) is not None}
+    if holes:
+        return deny_all(case, rule, "; ".join(holes.values()))
+
+    def check(order: PlannedOrder) -> Finding:
+        hole = case.hole(order.instrument)
+        return Finding(hole is None, hole or f"returns of {order.instrument} fill the window")
+
+    return each(case, rule, check)
+
+
+def _notional_usd(case: Case, order: PlannedOrder) -> Decimal:
+    """At the dearer of the reference and the last price."""
+    return order.quantity * max(order.reference_price, case.last_price(order.instrument))

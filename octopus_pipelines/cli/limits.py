@@ -1,0 +1,56 @@
+"""`octopus limits`: signing the risk limits, and what execution will find of their signatures.
+
+Belongs here: the commands and what they print. Does not: files (resources/limit_signatures.py) and formats
+(octopus/risk/signatures.py).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from octopus_pipelines.cli.house import settings
+from resources.limit_signatures import add_signature, limits_authority, signatures_now
+
+
+@click.group()
+def limits() -> None:
+    """The signed risk limits: sign, verify."""
+
+
+@limits.command()
+@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Your private SSH key.")
+def sign(key: Path) -> None:
+    """Sign the exact bytes of config/risk.yaml with an Ed25519 key; for any other key it names ssh-keygen's command."""
+    current, now = settings(), datetime.now(UTC)
+    made = add_signature(current.limits_document, key.expanduser(), now)
+    click.echo(f"signed {current.limits_document.path} with {made.fingerprint}")
+    if made.problem is not None:
+        click.secho(f"it does not count: {made.problem}", fg="yellow")
+    found = limits_authority(current, now)
+    click.echo("the limits are signed" if found.problem is None else f"not yet signed: {found.problem}")
+
+
+@limits.command()
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def verify(as_json: bool) -> None:
+    """Say whether the limits are signed as execution will see it; exit status 1 if not."""
+    current, now = settings(), datetime.now(UTC)
+    found = limits_authority(current, now)
+    if as_json:
+        click.echo(json.dumps({"signed": found.problem is None, "signers": found.signers, "problem": found.problem}))
+    elif found.problem is None:
+        for checked in signatures_now(current.limits_document, now):
+            click.echo(f"  {checked.fingerprint}: {checked.name or checked.problem}")
+        until = current.risk.valid_until
+        click.secho(f"the limits are signed by {' and '.join(found.signers)}, until {until}", fg="green")
+    else:
+        click.secho(
+            f"limits unsigned: paper only: {found.problem}; each of two people runs `octopus limits sign --key FILE`",
+            fg="yellow", err=True,
+        )  # fmt: skip
+    sys.exit(0 if found.problem is None else 1)

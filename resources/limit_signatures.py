@@ -1,0 +1,121 @@
+"""The signed limits as files: the document, its signatures and the registered keys.
+
+Belongs here: reading and writing these files, and whether the limits in force are those that were signed. Does not:
+verifying (octopus/risk/signatures.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octopus.core.errors import ConfigError
+from octopus.risk.signatures import (
+    NAMESPACE,
+    Authority,
+    Checked,
+    SignatureError,
+    armour,
+    authority,
+    check_all,
+    is_of,
+    read_signatures,
+    read_signers,
+    sign,
+)
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+SIGNERS_VARIABLE = "OCTOPUS_LIMIT_SIGNERS"
+
+
+@dataclass(frozen=True)
+class LimitsDocument:
+    """The limits file as it was read: what is verified is what is obeyed.
+
+    Attributes:
+        content: its exact bytes. signers: file of the registered keys.
+    """
+
+    path: Path
+    content: bytes
+    signers: Path
+
+    @property
+    def signatures(self) -> Path:
+        """Where the signatures stand, armoured, one after the other."""
+        return self.path.with_name(self.path.name + ".sig")
+
+
+def limits_authority(settings: Settings, now: datetime) -> Authority:
+    """Whether the limits of ``settings`` are signed; keys and signatures are read anew each time."""
+    from resources.settings import limits_of
+
+    document, live = settings.limits_document, settings.trading.mode != "paper"
+    try:
+        found = authority(
+            document.content, _text(document.signatures), _text(document.signers),
+            valid_until=settings.risk.valid_until, now=now, live=live,
+        )  # fmt: skip
+    except (OSError, UnicodeDecodeError) as error:
+        return Authority(live, f"the signatures cannot be read: {error}")
+    if found.problem is None and limits_of(document) != settings.risk:
+        return replace(found, problem=f"the limits in force are not those of {document.path}")
+    return found
+
+
+def signatures_now(document: LimitsDocument, now: datetime) -> tuple[Checked, ...]:
+    """Each signature of the file and what it is worth.
+
+    Raises:
+        SignatureError: keys or signatures cannot be read.
+    """
+    return check_all(document.content, _text(document.signatures), read_signers(_text(document.signers)), now)
+
+
+def add_signature(document: LimitsDocument, key_file: Path, now: datetime) -> Checked:
+    """Sign the document with an Ed25519 key that has no passphrase.
+
+    Signatures of other bytes, and an earlier one by the same key, make room.
+
+    Raises:
+        ConfigError: the key cannot be used; the message says how to sign instead.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+    try:
+        key = load_ssh_private_key(key_file.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _cannot_sign(document, key_file, str(error)) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _cannot_sign(document, key_file, "it is no Ed25519 key")
+    made = sign(document.content, key)
+    document.signatures.write_text(_others(document, made) + made, encoding="ascii")
+    return signatures_now(document, now)[-1]
+
+
+def _cannot_sign(document: LimitsDocument, key_file: Path, why: str) -> ConfigError:
+    by_hand = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {document.path} >> {document.signatures}"
+    return ConfigError(
+        where="octopus limits sign", field="--key", value=str(key_file),
+        remedy=f"{why}; or use `{by_hand}`, which knows passphrases, agents and hardware keys",
+    )  # fmt: skip
+
+
+def _others(document: LimitsDocument, made: str) -> str:
+    """The standing signatures of the document by other keys."""
+    (mine,) = read_signatures(made)
+    try:
+        standing = read_signatures(_text(document.signatures))
+    except SignatureError:
+        return ""
+    return "".join(armour(s.wire) for s in standing if s.key != mine.key and is_of(document.content, s))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,0 +1,269 @@
+"""Signed limits: real keys, OpenSSH itself where it is there, and every way in which a signature does not count."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.core.errors import ConfigError
+from octopus.risk.signatures import Authority, SignatureError, authority, read_signatures, read_signers, sign
+from resources.limit_signatures import add_signature, limits_authority
+from resources.settings import ROOT, Settings, load_settings
+
+DOCUMENT = (ROOT / "config" / "risk.yaml").read_bytes()
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+KEYS = {name: Ed25519PrivateKey.generate() for name in ("ada", "grace", "eve")}
+OPENSSH = shutil.which("ssh-keygen")
+needs_openssh = pytest.mark.skipif(OPENSSH is None, reason="ssh-keygen is not installed")
+
+
+def public(name: str) -> str:
+    return KEYS[name].public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def registered(*names: str, options: str = "") -> str:
+    return "# who may sign\n\n" + "".join(
+        f"{name} {options + ' ' if options else ''}{public(name)}\n" for name in names
+    )
+
+
+def signed(*names: str, document: bytes = DOCUMENT) -> str:
+    return "".join(sign(document, KEYS[name]) for name in names)
+
+
+def judged(
+    signatures: str, signers: str | None = None, document: bytes = DOCUMENT, now: datetime = NOW,
+    valid_until: date = date(2026, 12, 31),
+) -> Authority:  # fmt: skip
+    keys = registered("ada", "grace") if signers is None else signers
+    return authority(document, signatures, keys, valid_until=valid_until, now=now, live=True)
+
+
+def test_two_names_make_the_limits_signed() -> None:
+    assert judged(signed("ada", "grace")) == Authority(True, None, ("ada", "grace"))
+    assert judged(signed("eve", "grace", "ada")).problem is None, "a stranger's signature does no harm"
+
+
+@pytest.mark.parametrize(
+    ("signatures", "words"),
+    [
+        ("", "nobody has signed, 2 names must sign"),
+        (signed("ada"), "signed by ada alone, 2 names must sign"),
+        (signed("ada", "ada"), "the same key of ada signed before"),
+        (signed("ada", "eve"), "is not registered"),
+        (signed("ada", "grace", document=DOCUMENT + b"\n"), "not of these bytes: the file changed"),
+        (signed("ada", "grace")[:-40], "the signature file is cut off"),
+        (signed("ada").replace("-----BEGIN SSH SIGNATURE-----\nU", "-----BEGIN SSH SIGNATURE-----\nV"), "SSHSIG"),
+    ],
+)
+def test_less_than_two_signatures_is_none(signatures: str, words: str) -> None:
+    found = judged(signatures)
+    assert found.problem is not None
+    assert words in found.problem
+
+
+@given(place=st.integers(0, len(DOCUMENT) - 1), change=st.integers(1, 255))
+@settings(max_examples=60)
+def test_one_changed_byte_of_the_limits_ends_both_signatures(place: int, change: int) -> None:
+    changed = bytearray(DOCUMENT)
+    changed[place] ^= change
+    assert judged(BOTH, document=bytes(changed)).signers == ()
+
+
+BOTH = signed("ada", "grace")
+ARMOURED = [line for line in BOTH.splitlines() if not line.startswith("-----")]
+
+
+@given(place=st.integers(0, 200), bit=st.integers(0, 7))
+@settings(max_examples=150)
+def test_one_changed_bit_of_a_signature_ends_it(place: int, bit: int) -> None:
+    blob = bytearray(read_signatures(BOTH)[0].wire)
+    blob[place % len(blob)] ^= 1 << bit
+    first = "-----BEGIN SSH SIGNATURE-----\n" + base64.b64encode(blob).decode() + "\n-----END SSH SIGNATURE-----\n"
+    found = judged(first + signed("grace"))
+    assert found.problem is not None
+    assert "ada" not in found.signers
+
+
+def test_signatures_and_keys_expire() -> None:
+    last_day = datetime(2026, 12, 31, 23, 59, tzinfo=UTC)
+    assert judged(BOTH, now=last_day).problem is None
+    expired = judged(BOTH, now=datetime(2027, 1, 1, tzinfo=UTC))
+    assert expired.problem == "the signatures expired on 2026-12-31: review the limits and sign them again"
+    window = 'namespaces="git,octopus-limits",valid-after="20260101",valid-before="20260701"'
+    keys = registered("ada") + registered("grace", options=window)
+    assert judged(BOTH, keys).problem is None
+    assert "the key of grace expired" in str(judged(BOTH, keys, now=datetime(2026, 7, 1, tzinfo=UTC)).problem)
+    assert "counts only from 2026-01-01" in str(judged(BOTH, keys, now=datetime(2025, 12, 31, tzinfo=UTC)).problem)
+
+
+def test_two_keys_of_one_person_are_one_signature() -> None:
+    both = f"ada {public('ada')}\nada {public('grace')}\n"
+    assert "another key of ada signed before: two people must sign" in str(judged(BOTH, both).problem)
+
+
+def test_a_key_registered_for_something_else_is_not_registered_here() -> None:
+    keys = registered("ada") + registered("grace", options='namespaces="git"')
+    assert "is not registered" in str(judged(BOTH, keys).problem)
+    assert judged("", "# nobody\n").problem == "no key is registered in limit_signers"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ada ssh-dss AAAA", "the key type is 'ssh-dss'"),
+        ("ada ssh-ed25519", "the key type is"),
+        ("ada ssh-ed25519 !!!!", "not base64"),
+        ("ada ssh-ed25519 AAAA", "cut off"),
+        ("* " + public("ada"), "one plain name"),
+        ("ada,bob " + public("ada"), "one plain name"),
+        ("ada cert-authority " + public("ada"), "cert-authority"),
+        ('ada valid-before="soon" ' + public("ada"), "no time"),
+        ("ada ssh-rsa " + public("ada").split()[1], "not of the type"),
+    ],
+)
+def test_a_key_that_cannot_be_read_is_named_with_its_line(line: str, words: str) -> None:
+    with pytest.raises(SignatureError, match="line 2 of the registered keys") as caught:
+        read_signers("# first\n" + line)
+    assert words in str(caught.value)
+    assert judged(BOTH, line).problem is not None
+
+
+@given(text=st.text(max_size=300), blob=st.binary(max_size=300))
+@settings(max_examples=150)
+def test_no_input_makes_anything_but_a_problem(text: str, blob: bytes) -> None:
+    armour = "-----BEGIN SSH SIGNATURE-----\n" + base64.b64encode(b"SSHSIG" + blob).decode()
+    for signatures in (text, armour + "\n-----END SSH SIGNATURE-----\n"):
+        for keys in (text, registered("ada", "grace")):
+            assert judged(signatures, keys).problem is not None
+
+
+# OpenSSH itself ------------------------------------------------------------------------------------------------------
+
+
+@needs_openssh
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_a_signature_by_openssh_counts(tmp_path: Path, kind: str) -> None:
+    key = tmp_path / "key"
+    subprocess.run([OPENSSH, "-q", "-t", kind, "-N", "", "-C", "bob", "-f", str(key)], check=True)
+    made = subprocess.run(
+        [OPENSSH, "-Y", "sign", "-n", "octopus-limits", "-f", str(key)], input=DOCUMENT, capture_output=True, check=True
+    ).stdout.decode()
+    keys = registered("ada") + f"bob {key.with_suffix('.pub').read_text()}"
+    assert judged(made + signed("ada"), keys) == Authority(True, None, ("ada", "bob"))
+    assert judged(made + signed("ada"), keys, document=DOCUMENT + b" ").signers == ()
+    other = subprocess.run(
+        [OPENSSH, "-Y", "sign", "-n", "git", "-f", str(key)], input=DOCUMENT, capture_output=True, check=True
+    ).stdout.decode()
+    assert "was made for b'git'" in str(judged(other + signed("ada"), keys).problem)
+
+
+@needs_openssh
+def test_openssh_accepts_our_signature_and_our_registered_keys(tmp_path: Path) -> None:
+    (tmp_path / "signers").write_text(registered("ada", options='namespaces="octopus-limits"'))
+    (tmp_path / "sig").write_text(signed("ada"))
+    command = [
+        OPENSSH, "-Y", "verify", "-n", "octopus-limits", "-I", "ada", "-f", str(tmp_path / "signers"), "-s",
+        str(tmp_path / "sig"),
+    ]  # fmt: skip
+    assert subprocess.run(command, input=DOCUMENT, capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command, input=DOCUMENT + b"x", capture_output=True, check=False).returncode != 0
+
+
+# Files and the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A folder with a config of its own, ada and grace registered, and all private keys."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "config" / "limit_signers").write_text(registered("ada", "grace"))
+    for name, key in KEYS.items():
+        (tmp_path / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    other = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "other").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return tmp_path
+
+
+def loaded(house: Path) -> Settings:
+    return load_settings({"OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_HOME": str(house / "home")})
+
+
+def test_what_is_verified_is_what_is_obeyed(house: Path) -> None:
+    current = loaded(house)
+    assert "nobody has signed" in str(limits_authority(current, NOW).problem)
+    add_signature(current.limits_document, house / "ada", NOW)
+    add_signature(current.limits_document, house / "ada", NOW)
+    add_signature(current.limits_document, house / "grace", NOW)
+    assert limits_authority(current, NOW) == Authority(False, None, ("ada", "grace"))
+    relaxed = replace(current, risk=current.risk.model_copy(update={"gross_max": 9.0}))
+    assert "the limits in force are not those of" in str(limits_authority(relaxed, NOW).problem)
+    limits = house / "config" / "risk.yaml"
+    limits.write_bytes(limits.read_bytes().replace(b"gross_max: 1.02", b"gross_max: 9.02"))
+    assert "the file changed after it was signed" in str(limits_authority(loaded(house), NOW).problem)
+    assert limits_authority(current, NOW).problem is None, "a run keeps the limits that it read"
+    add_signature(loaded(house).limits_document, house / "ada", NOW)
+    assert "signed by ada alone" in str(limits_authority(loaded(house), NOW).problem)
+    assert len(read_signatures((house / "config" / "risk.yaml.sig").read_text())) == 1, "the old ones made room"
+
+
+def test_a_key_that_cannot_sign_says_how_to(house: Path) -> None:
+    document = loaded(house).limits_document
+    for key in (house / "nothing", house / "other", house / "config" / "risk.yaml"):
+        with pytest.raises(ConfigError, match="ssh-keygen -Y sign -n octopus-limits"):
+            add_signature(document, key, NOW)
+
+
+def test_the_command_line_signs_and_verifies(house: Path) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("OCTOPUS_")}
+    environment = {**clean, "OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_HOME": str(house / "home")}
+
+    def octopus(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "octopus"), "limits", *arguments], env=environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    refused = octopus("verify")
+    assert refused.returncode == 1
+    assert "limits unsigned: paper only: nobody has signed" in refused.stderr
+    first = octopus("sign", "--key", str(house / "ada"))
+    assert "not yet signed: signed by ada alone" in first.stdout, first.stderr
+    second = octopus("sign", "--key", str(house / "grace"))
+    assert "the limits are signed" in second.stdout, second.stderr
+    found = octopus("verify", "--json")
+    assert found.returncode == 0
+    assert json.loads(found.stdout) == {"signed": True, "signers": ["ada", "grace"], "problem": None}
+
+
+def test_registered_keys_may_stand_where_limits_are_not_edited(house: Path) -> None:
+    current = loaded(house)
+    for name in ("ada", "grace"):
+        add_signature(current.limits_document, house / name, NOW)
+    assert limits_authority(current, NOW).problem is None
+    (house / "elsewhere").write_text(registered("ada", "eve"))
+    elsewhere = load_settings(
+        {"OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_LIMIT_SIGNERS": str(house / "elsewhere")}
+    )
+    assert "signed by ada alone" in str(limits_authority(elsewhere, NOW).problem)
+    (house / "elsewhere").unlink()
+    assert "no key is registered" in str(limits_authority(elsewhere, NOW).problem)
