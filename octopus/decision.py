@@ -162,6 +162,8 @@ def _problem(
         panel.total_return[start : row + 1],
         least=portfolio.covariance_sessions_min,
         estimator=portfolio.covariance_estimator,
+        half_life=portfolio.covariance_half_life,
+        factors=portfolio.covariance_factors,
     )
     return Problem(
         alpha=np.where(spoken, portfolio.base_return + portfolio.alpha_per_score * scores, 0.0),

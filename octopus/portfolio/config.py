@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Estimator = Literal["ledoit_wolf", "sample"]
+Estimator = Literal["ledoit_wolf", "sample", "oas", "ewma", "factor"]
 Fallback = Literal["keep", "cash"]
 
 
@@ -79,7 +79,10 @@ class PortfolioConfig(_Section):
         alpha_per_score: expected excess return over the horizon for a score of 1, as a fraction.
         covariance_sessions: window of daily returns behind the covariance.
         covariance_sessions_min: with fewer returns in the window an instrument may be reduced but not bought.
-        covariance_estimator: ``ledoit_wolf`` (shrunk towards a multiple of the identity) or ``sample``.
+        covariance_estimator: ``ledoit_wolf`` and ``oas`` (shrunk towards a multiple of the identity), ``sample``,
+            ``ewma`` (recent returns count more) or ``factor`` (principal components and each one's own variance).
+        covariance_half_life: sessions after which a return counts half; of ``ewma``.
+        covariance_factors: principal components; of ``factor``.
         fallback: when the constraints clash: ``keep`` what is held, made smaller where a limit asks for it, or go to
             ``cash``; never a silent third thing.
         fractional: shares may be fractions; else whole.
@@ -96,6 +99,8 @@ class PortfolioConfig(_Section):
     covariance_sessions: int = Field(default=252, ge=60, le=1260)
     covariance_sessions_min: int = Field(default=126, ge=20, le=1260)
     covariance_estimator: Estimator = "ledoit_wolf"
+    covariance_half_life: float = Field(default=63.0, gt=0, le=1260)
+    covariance_factors: int = Field(default=5, ge=1, le=50)
     constraints: Constraints = Constraints()
     fallback: Fallback = "keep"
     fractional: bool = False
