@@ -101,7 +101,8 @@ def target_weights(
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     predictions, model = inputs.predictions(warehouse, panel, session)
     previous = weights_of(snapshot, panel.symbols)
-    decision = decide(inputs.prepared(panel, settings.decision), -1, predictions, previous, settings.decision)
+    ready, equity = inputs.prepared(panel, settings.decision), float(snapshot.equity)
+    decision = decide(ready, -1, predictions, previous, settings.decision, equity)
     sources: dict[str, object] = {
         "panel": inputs.panel_fingerprint(panel), "config": settings.decision.model_dump(mode="json"),
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),

@@ -25,7 +25,8 @@ from rich.table import Table
 from octopus.core.costs import CostModel
 from octopus.core.sessions import Sessions
 from octopus.portfolio.config import Constraints
-from octopus.portfolio.optimiser import Problem, optimise
+from octopus.portfolio.optimiser import optimise
+from octopus.portfolio.problem import Problem
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.sources.sample import SampleMarketData
 from resources.warehouse.connection import Role, sqlalchemy_url
@@ -79,7 +80,9 @@ def portfolio() -> Iterator[Measurement]:
     returns = (close[1:] / close[:-1] - 1)[-252:]
     count, cost, aversion = returns.shape[1], CostModel().linear_rate, 4.0
     previous = np.full(count, 1 / count)
-    limits = Constraints(name_weight_max=0.12, gross_max=1.0, net_min=1.0, net_max=1.0, turnover_max=2.0, cash_min=-1.0)
+    limits = Constraints(
+        name_weight_max=0.12, gross_max=1.0, net_min=1.0, net_max=1.0, turnover_max=2.0, cash_min_fraction=-1.0
+    )
     problem = Problem(
         alpha=returns.mean(axis=0), covariance=np.cov(returns, rowvar=False), previous=previous,
         tradable=np.ones(count, dtype=bool), risk_aversion=aversion, cost=cost, constraints=limits,
