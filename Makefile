@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests lint format nlp timescaledb clean
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests bench-portfolio lint format nlp timescaledb clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench-features: setup  ## Alpha158 beside Qlib, where it is at hand
 
 bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt, where they are at hand
 	$(BIN)/python -m benchmarks.backtests
+
+bench-portfolio: setup  ## minimum variance, CVaR and risk parity beside skfolio, and others where they are at hand
+	$(BIN)/python -m benchmarks.portfolio
 
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -80,6 +80,7 @@ class Decision:
         signals: each signal's scores, shape (N,), NaN where it abstains.
         certificate: of the optimiser; None when a fallback was taken.
         fallback: which and why, or None.
+        problem: what the optimiser was asked.
     """
 
     session: date
@@ -88,6 +89,7 @@ class Decision:
     signals: Mapping[str, FloatArray]
     certificate: Certificate | None
     fallback: str | None
+    problem: Problem
 
     def certificate_record(self) -> dict[str, object]:
         """The certificate as plain values."""
@@ -120,17 +122,17 @@ def decide(
     Raises:
         MissingDataError: ``row`` is not in the panel, a shape is not (N,), or equity is missing where it is needed.
     """
-    posed, scores, signals = pose(prepared, row, predictions, previous_weights, config, equity)
+    posed, scores, signals = _pose(prepared, row, predictions, previous_weights, config, equity)
     session: date = prepared.panel.sessions[row].item()
     try:
         solution = optimise(posed, config.portfolio.method)
     except (InfeasibleError, SolverError) as error:
         chosen = config.portfolio.fallback
-        return Decision(session, _fall_back(posed, chosen), scores, signals, None, f"{chosen}: {error}")
-    return Decision(session, solution.weights, scores, signals, solution.certificate, None)
+        return Decision(session, _fall_back(posed, chosen), scores, signals, None, f"{chosen}: {error}", posed)
+    return Decision(session, solution.weights, scores, signals, solution.certificate, None, posed)
 
 
-def pose(
+def _pose(
     prepared: Prepared,
     row: int,
     predictions: FloatArray | None,
