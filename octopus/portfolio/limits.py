@@ -386,7 +386,7 @@ def _elastic(limits: Limits, elastic: FloatArray, prices: FloatArray) -> FloatAr
     extra = elastic.shape[1]
     positive = sparse.hstack([sparse.csc_matrix((extra, limits.variables)), -sparse.identity(extra)])
     programme = Programme(
-        quadratic=None,
+        corner=None,
         q=np.concatenate([np.zeros(limits.variables), prices]),
         matrix=_compressed([positive, sparse.hstack([limits.matrix, sparse.csc_matrix(elastic)])]),
         b=np.concatenate([np.zeros(extra), limits.b]),

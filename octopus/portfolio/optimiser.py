@@ -42,7 +42,7 @@ from octopus.portfolio.problem import (
     benchmark_weights,
     known_adv,
 )
-from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, residuals, solve, upper_triangle
+from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, residuals, solve
 
 QUADRATIC_LAW = 2.0
 OPTIMAL = "optimum of the method under all limits: Karush-Kuhn-Tucker"
@@ -226,8 +226,7 @@ def _utility(problem: Problem, limits: Limits) -> Programme:
     elif problem.impact is not None and "u" in limits.columns:
         q[limits.columns["u"]] = problem.impact[free]
     scale = max(float(np.abs(q).max(initial=0.0)), float(np.abs(corner).max(initial=0.0))) or 1.0
-    quadratic = upper_triangle(corner / scale, limits.variables)
-    return Programme(quadratic, q / scale, limits.matrix, limits.b, limits.cones, scale)
+    return Programme(corner / scale, q / scale, limits.matrix, limits.b, limits.cones, scale)
 
 
 _Attempt = tuple[Limits, Any, Answer | None]
@@ -272,9 +271,7 @@ def _ratio(problem: Problem, net: float) -> _Attempt:
     loadings[-1] = limits.fixed
     dense = loadings @ problem.covariance @ loadings.T
     scale = float(np.abs(dense).max()) or 1.0
-    rows, columns = np.triu_indices(limits.count + 1)
     size = limits.variables + 1
-    quadratic = sparse.csc_matrix((dense[rows, columns] / scale, (places[rows], places[columns])), shape=(size, size))
     positive = np.zeros(size)
     positive[-1] = -1.0
     top = sparse.csc_matrix(np.vstack([positive, -_numerator(problem, limits)]))
@@ -282,7 +279,8 @@ def _ratio(problem: Problem, net: float) -> _Attempt:
     b = np.zeros(len(limits.b) + 2)
     b[1] = -1.0
     cones = (Cone("nonnegative", 2), *limits.cones)
-    programme = Programme(quadratic, np.zeros(size), sparse.vstack([top, below], format="csc"), b, cones, scale)
+    matrix = sparse.vstack([top, below], format="csc")
+    programme = Programme(dense / scale, np.zeros(size), matrix, b, cones, scale, places)
     return limits, programme, solve(programme)
 
 
@@ -355,7 +353,7 @@ def _shortfall(limits: Limits, own: FloatArray, given: FloatArray, tail: float) 
     if "t" in limits.columns:
         q[limits.columns["t"]] = limits.problem.cost
     return Programme(
-        quadratic=None,
+        corner=None,
         q=q,
         matrix=sparse.vstack([losses, positive, below], format="csc"),
         b=np.concatenate([given, np.zeros(seen), limits.b]),
@@ -395,10 +393,8 @@ def within_limits(problem: Problem, target: allocation.Target, method: Method) -
     The objective of the certificate is minus the distance to the target.
     """
     limits = limits_of(problem)
-    chosen, one = target.weights[limits.free], np.eye(limits.count)
-    programme = Programme(
-        upper_triangle(one, limits.variables), np.zeros(limits.variables), limits.matrix, limits.b, limits.cones
-    )
+    chosen, linear = target.weights[limits.free], np.zeros(limits.variables)
+    programme = Programme(np.eye(limits.count), linear, limits.matrix, limits.b, limits.cones)
     programme.q[limits.columns["w"]] = -chosen
     met = residuals(programme, limits.lift(chosen), np.zeros(len(limits.b)))
     if met.primal <= _MISSED:

@@ -47,21 +47,31 @@ class Programme:
     """The programme above.
 
     Attributes:
-        quadratic: upper triangle of P in compressed columns; None where P is zero.
+        corner: the rows and columns ``places`` of P, which is zero elsewhere; None where all of P is.
         matrix: A in compressed columns. cones: K, by runs of rows in order, nonnegative rows first.
         scale: the objective was divided by it.
+        places: ascending; None: the first variables.
     """
 
-    quadratic: Any
+    corner: FloatArray | None
     q: FloatArray
     matrix: Any
     b: FloatArray
     cones: tuple[Cone, ...]
     scale: float = 1.0
+    places: IntArray | None = None
 
     @property
     def linear(self) -> bool:
-        return self.quadratic is None and all(cone.kind in ("nonnegative", "zero") for cone in self.cones)
+        return self.corner is None and all(cone.kind in ("nonnegative", "zero") for cone in self.cones)
+
+    def slope(self, x: FloatArray) -> FloatArray:
+        """Px."""
+        product = np.zeros(len(x))
+        if self.corner is not None:
+            at = slice(len(self.corner)) if self.places is None else self.places
+            product[at] = self.corner @ x[at]
+        return product
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,15 +136,12 @@ def _settings(method: str) -> Any:
 
 def _interior_point(programme: Programme) -> Answer | None:
     import clarabel
-    from scipy import sparse
 
-    variables = programme.matrix.shape[1]
-    quadratic = programme.quadratic
-    if quadratic is None:
-        quadratic = sparse.csc_matrix((variables, variables))
-    settings = _settings("faer" if variables >= _SUPERNODAL_FROM else "qdldl")
+    settings = _settings("faer" if programme.matrix.shape[1] >= _SUPERNODAL_FROM else "qdldl")
     cones = [_clarabel_cone(cone) for cone in programme.cones]
-    answer = clarabel.DefaultSolver(quadratic, programme.q, programme.matrix, programme.b, cones, settings).solve()
+    answer = clarabel.DefaultSolver(
+        _upper_triangle(programme), programme.q, programme.matrix, programme.b, cones, settings
+    ).solve()
     status = str(answer.status)
     if status in ("PrimalInfeasible", "AlmostPrimalInfeasible"):
         return None
@@ -146,6 +153,28 @@ def _interior_point(programme: Programme) -> Answer | None:
             f"the solver ended with {status} and no numbers: check alpha and covariance for extreme values"
         )
     return Answer(x, z, status, answer.iterations)
+
+
+def _upper_triangle(programme: Programme) -> Any:
+    """P's in compressed columns."""
+    from scipy import sparse
+
+    variables, corner = programme.matrix.shape[1], programme.corner
+    if corner is None:
+        return sparse.csc_matrix((variables, variables))
+    rows, columns = _corner(len(corner))
+    values = corner[rows, columns]
+    if programme.places is not None:
+        rows, columns = programme.places[rows], programme.places[columns]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=variables))])
+    return sparse.csc_matrix((values, rows, starts), shape=(variables, variables))
+
+
+@lru_cache(maxsize=64)
+def _corner(count: int) -> tuple[IntArray, IntArray]:
+    """Rows and columns of an upper triangle, column by column."""
+    columns, rows = np.tril_indices(count)
+    return rows, columns
 
 
 def _linear_rows_can_be_met(programme: Programme) -> bool:
@@ -204,7 +233,7 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
     """How far ``x`` with multipliers ``z`` is from the optimum."""
     if not len(x):
         return Residuals(_violation(programme.cones, programme.b), 0.0, 0.0, 0.0)
-    px = _product(programme.quadratic, x)
+    px = programme.slope(x)
     slack = programme.b - programme.matrix @ x
     gradient = px + programme.q + programme.matrix.T @ z
     steepest = max(1.0, float(np.abs(px).max(initial=0.0)))
@@ -215,12 +244,6 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
         complementarity=_complementarity(programme.cones, slack, z),
         gap=gap / max(1.0, size),
     )
-
-
-def _product(upper: Any, x: FloatArray) -> FloatArray:
-    if upper is None:
-        return np.zeros(len(x))
-    return np.asarray(upper @ x + upper.T @ x - upper.diagonal() * x)
 
 
 def _violation(cones: tuple[Cone, ...], slack: FloatArray) -> float:
@@ -283,21 +306,3 @@ def _parts(cones: tuple[Cone, ...], values: FloatArray) -> list[tuple[ConeKind, 
         parts.append((cone.kind, values[start : start + cone.size]))
         start += cone.size
     return parts
-
-
-# -- building ----------------------------------------------------------------------------------------------------------
-
-
-def upper_triangle(corner: FloatArray, variables: int) -> Any:
-    """P in compressed columns, zero but for its leading ``corner``."""
-    from scipy import sparse
-
-    rows, columns, starts = _pattern(len(corner), variables)
-    return sparse.csc_matrix((corner[rows, columns], rows, starts), shape=(variables, variables))
-
-
-@lru_cache(maxsize=64)
-def _pattern(count: int, variables: int) -> tuple[IntArray, IntArray, IntArray]:
-    columns, rows = np.tril_indices(count)
-    entries = np.bincount(columns, minlength=variables)
-    return rows, columns, np.concatenate([[0], np.cumsum(entries)])
