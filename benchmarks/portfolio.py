@@ -31,6 +31,7 @@ from benchmarks.watch import ROOT, watched
 from octopus.core.types import FloatArray
 
 ASSETS, DAYS = 500, 1260
+SIZE = f"{ASSETS} assets × {DAYS} days"
 TOLERANCE = 1e-5
 HOW = (
     "python -m venv FOLDER && FOLDER/bin/pip install riskfolio-lib pyportfolioopt, and set "
@@ -38,7 +39,7 @@ HOW = (
 )
 METHODS = {"minimum variance": "minimum_variance", "CVaR 95": "minimum_cvar", "risk parity": "risk_parity"}
 PEERS = {"skfolio": tuple(METHODS), "riskfolio": tuple(METHODS), "pypfopt": ("minimum variance", "CVaR 95")}
-RUNS = {"minimum variance": 5, "CVaR 95": 2, "risk parity": 5}
+RUNS = {"minimum variance": 3, "CVaR 95": 1, "risk parity": 3}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def measured(command: list[str]) -> tuple[float, float, float]:
     return first, warm, megabytes
 
 
-def rows(folder: Path, environment: Path | None, works: list[str]) -> Iterator[tuple[Row, str]]:
+def rows(folder: Path, peers: Path | None, works: list[str]) -> Iterator[tuple[Row, str]]:
     """Each work by each side, with what is wrong about its answer."""
     returns, source = random_returns(), folder / "returns.npy"
     np.save(source, returns)
@@ -139,7 +140,7 @@ def rows(folder: Path, environment: Path | None, works: list[str]) -> Iterator[t
         mine = Row(work, "octopus", first, warm, megabytes, value_of(work, returns, weights), 0.0, 1.0)
         yield mine, ""
         for peer, able in PEERS.items():
-            python = Path(sys.executable) if peer == "skfolio" else environment and environment / "bin" / "python"
+            python = Path(sys.executable) if peer == "skfolio" else peers and peers / "bin" / "python"
             if python is None or work not in able:
                 continue
             script = [str(ROOT / "benchmarks" / "portfolio_peer.py"), peer, work, str(source), str(target)]
@@ -150,17 +151,23 @@ def rows(folder: Path, environment: Path | None, works: list[str]) -> Iterator[t
             yield row, disagreement(work, mine.value, value, apart)
 
 
+def environment() -> Path | None:
+    """Where Riskfolio-Lib and PyPortfolioOpt are; None if nowhere."""
+    folder = os.environ.get("OCTOPUS_BENCH_PORTFOLIO")
+    return Path(folder) if folder else None
+
+
 def main() -> None:
     """Measure and print; the works of that name, or all."""
     if sys.argv[1:2] == ["ours"]:
         ours(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
         return
     console = Console(width=180)
-    environment = Path(os.environ["OCTOPUS_BENCH_PORTFOLIO"]) if os.environ.get("OCTOPUS_BENCH_PORTFOLIO") else None
-    console.print(f"{ASSETS} assets × {DAYS} days; {os.cpu_count()} cores; seconds of a warm call, estimates included")
+    peers = environment()
+    console.print(f"{SIZE}; {os.cpu_count()} cores; seconds of a warm call, estimates included")
     found, wrong = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for row, complaint in rows(Path(folder), environment, sys.argv[1:] or list(METHODS)):
+        for row, complaint in rows(Path(folder), peers, sys.argv[1:] or list(METHODS)):
             found.append(asdict(row))
             console.print(
                 f"  {row.work}: {row.side} first {row.first_s:.3f} s, warm {row.warm_s:.4f} s, ours takes "
@@ -172,7 +179,7 @@ def main() -> None:
     out = ROOT / "benchmarks" / "out"
     out.mkdir(exist_ok=True)
     (out / "portfolio.json").write_text(json.dumps(found, indent=2))
-    if environment is None:
+    if peers is None:
         console.print(f"Riskfolio-Lib and PyPortfolioOpt are not here: {HOW}")
     if wrong:
         raise SystemExit("not the same optimum: " + "; ".join(wrong))

@@ -86,7 +86,7 @@ def equal_contributions(covariance: FloatArray, budgets: FloatArray) -> tuple[Fl
     Args:
         covariance: shape (n, n), positive diagonal. budgets: positive, summing to one, shape (n,).
     """
-    from scipy.linalg import solve
+    from scipy.linalg import cho_factor, cho_solve
 
     x = np.sqrt(budgets / covariance.diagonal())
     x = x / np.sqrt(x @ covariance @ x)
@@ -97,7 +97,8 @@ def equal_contributions(covariance: FloatArray, budgets: FloatArray) -> tuple[Fl
             return x, residual, step
         gradient, hessian = risk - budgets / x, covariance.copy()
         hessian[np.diag_indices(len(x))] += budgets / x**2
-        direction = solve(hessian, -gradient, assume_a="pos", overwrite_a=True, check_finite=False)
+        factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
+        direction = cho_solve(factor, -gradient, check_finite=False)
         x = _line_search(covariance, budgets, x, direction, float(gradient @ direction))
     raise SolverError(f"risk parity did not converge in {_STEPS_MAX} steps: check the covariance for extreme values")
 

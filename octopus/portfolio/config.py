@@ -180,6 +180,8 @@ class PortfolioConfig(_Section):
                 f"covariance_sessions_min = {self.covariance_sessions_min} is above "
                 f"covariance_sessions = {self.covariance_sessions}: lower it"
             )
+        if self.constraints.sector_max is not None and not self.sectors:
+            raise ValueError("constraints.sector_max limits sectors, but sectors is empty: name each instrument's")
         if self.method == "maximum_sharpe" and self.impact > 0 and self.impact_law == "quadratic":
             raise ValueError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
         if not self.fractional and self.lot_size is not None and self.lot_size % 1:
