@@ -16,9 +16,9 @@ For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those he
     beta_min ≤ Σ beta · w ≤ beta_max
     √((w − b)'Σ(w − b) · periods in a year) ≤ tracking_error_max_annual
 
-They are linear (the last a second-order cone) in ``x = (w, t, g, u)`` with t ≥ |w − w⁰|, g ≥ |w| where shorts are
-allowed and u ≥ t^1.5 where impact costs; what is not needed is left out. Instruments that may not move are taken out
-of the programme beforehand.
+They are linear (the last a second-order cone) in ``x = (w, t, g, u, v)`` with t ≥ |w − w⁰|, g ≥ |w| where shorts are
+allowed and u ≥ (t / unit)^1.5 where impact costs (v helps to say so); what is not needed is left out. Instruments that
+may not move are taken out of the programme beforehand.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ class Limits:
 
     Attributes:
         free: numbers of the instruments that can move, shape (n,). fixed: weights of the others, zero for those.
-        columns: where w, t, g and u stand in x; rows: where each limit stands in A.
+        columns: where w, t, g, u and v stand in x; rows: where each limit stands in A.
         values: the limits' values by name. net: the sum of weights that is prescribed, or None.
+        unit: size of a common trade: t is measured in it inside the cones of impact, so that numbers are near one.
     """
 
     problem: Problem
@@ -74,6 +75,7 @@ class Limits:
     cones: tuple[Cone, ...]
     values: Mapping[str, float]
     net: float | None
+    unit: float
 
     @property
     def count(self) -> int:
@@ -91,7 +93,13 @@ class Limits:
     def lift(self, chosen: FloatArray) -> FloatArray:
         """x with the smallest t, g and u that go with the weights ``chosen`` of the free instruments."""
         trades = np.abs(chosen - self.problem.previous[self.free])
-        parts = {"w": chosen, "t": trades, "g": np.abs(chosen), "u": trades**1.5}
+        parts = {
+            "w": chosen,
+            "t": trades,
+            "g": np.abs(chosen),
+            "u": (trades / self.unit) ** 1.5,
+            "v": np.sqrt(trades / self.unit),
+        }
         return np.concatenate([parts[name] for name in self.columns])
 
     def weights(self, chosen: FloatArray) -> FloatArray:
@@ -125,13 +133,14 @@ def limits_of(problem: Problem, *, net: float | None = None, impact: bool = Fals
     long_only, count = problem.constraints.long_only, len(free)
     curved = impact and problem.impact is not None and problem.impact_power != 2.0
     trades = curved or _trades_matter(problem, bounds, free)
-    wanted = {"w": True, "t": trades, "g": not long_only, "u": curved}
+    wanted = {"w": True, "t": trades, "g": not long_only, "u": curved, "v": curved}
     names = [name for name, present in wanted.items() if present]
     columns = {name: slice(place * count, (place + 1) * count) for place, name in enumerate(names)}
     base, rows = _base(count, long_only, problem.cost if trades else 0.0, trades)
-    further = list(_further(problem, bounds, free, fixed, columns, net, curved=curved))
+    unit = scalar_limits(problem)["turnover_max"] / max(count, 1)
+    further = list(_further(problem, bounds, free, fixed, columns, net, unit if curved else None))
     matrix, b, rows, cones = _stack(base, _base_side(problem, bounds, free, fixed, trades), rows, columns, further)
-    return Limits(problem, bounds, free, fixed, columns, matrix, b, rows, cones, _values(problem), net)
+    return Limits(problem, bounds, free, fixed, columns, matrix, b, rows, cones, _values(problem), net, unit)
 
 
 def _trades_matter(problem: Problem, bounds: Bounds, free: IntArray) -> bool:
@@ -237,8 +246,7 @@ def _further(
     fixed: FloatArray,
     columns: Mapping[str, slice],
     net: float | None,
-    *,
-    curved: bool,
+    unit: float | None,
 ) -> Iterator[_Rows]:
     """The rows that only some problems have: linear ones, then the prescribed sum, then curved ones."""
     from scipy import sparse
@@ -257,11 +265,23 @@ def _further(
         yield _Rows("net_target", "zero", {"w": _row(np.ones(len(free)))}, np.array([net - fixed.sum()]))
     if constraints.tracking_error_max_annual is not None:
         yield _tracking_rows(problem, free, fixed, constraints.tracking_error_max_annual)
-    if curved and len(free):
-        # One cone for each instrument, (u, 1, t): its three rows stand together.
-        lifted = sparse.kron(one, sparse.csc_matrix(np.array([[-1.0], [0.0], [0.0]])))
-        traded = sparse.kron(one, sparse.csc_matrix(np.array([[0.0], [0.0], [-1.0]])))
-        yield _Rows("impact", "power", {"u": lifted, "t": traded}, np.tile([0.0, 1.0, 0.0], len(free)))
+    if unit is not None and len(free):
+        yield _impact_rows(len(free), unit)
+
+
+def _impact_rows(count: int, unit: float) -> _Rows:
+    """u ≥ τ^1.5 for τ = t / unit: there is a v with ``τ² ≤ u·v`` and ``v² ≤ τ``, each a cone of three rows."""
+    from scipy import sparse
+
+    def placed(*rows: float) -> Any:
+        return sparse.kron(sparse.identity(count), sparse.csc_matrix(-np.array(rows)[:, None]), format="csc")
+
+    parts = {
+        "u": placed(1.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        "v": placed(1.0, 0.0, -1.0, 0.0, 2.0, 0.0),
+        "t": placed(0.0, 2.0 / unit, 0.0, 1.0 / unit, 0.0, 1.0 / unit),
+    }
+    return _Rows("impact", "triples", parts, np.tile([0.0, 0.0, 0.0, 1.0, 0.0, -1.0], count))
 
 
 def _row(values: FloatArray) -> Any:
@@ -325,11 +345,7 @@ def _stack(
         start += len(block.b)
     linear = base.shape[0] + sum(len(block.b) for block in further if block.kind == "nonnegative")
     cones = [Cone("nonnegative", linear)]
-    for block in further:
-        if block.kind == "power":
-            cones += [Cone("power", 3)] * (len(block.b) // 3)
-        elif block.kind != "nonnegative":
-            cones.append(Cone(block.kind, len(block.b)))
+    cones += [Cone(block.kind, len(block.b)) for block in further if block.kind != "nonnegative"]
     if not further:
         return base, side, placed, tuple(cones)
     count = next(iter(columns.values())).stop

@@ -44,7 +44,7 @@ from octopus.portfolio.problem import (
 )
 from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, residuals, solve
 
-QUADRATIC_LAW = 2.0
+SQUARE_ROOT_LAW, QUADRATIC_LAW = 1.5, 2.0
 OPTIMAL = "optimum of the method under all limits: Karush-Kuhn-Tucker"
 
 _FIRST_SCENARIOS = 4.0
@@ -104,7 +104,7 @@ def with_views(problem: Problem) -> Problem:
 def minimum_variance(problem: Problem) -> Solution:
     """Weights of least variance and costs for the prescribed sum."""
     silent = replace(problem, alpha=np.zeros_like(problem.alpha))
-    limits, programme, answer = _invested(problem, lambda net: _silent_utility(silent, net))
+    limits, programme, answer = _invested(problem, lambda net: _prescribed_utility(silent, net))
     chosen = _cleaned(limits, answer.x)
     found = residuals(programme, limits.lift(chosen), answer.z)
     value = utility(silent, limits.weights(chosen))
@@ -123,8 +123,10 @@ def maximum_sharpe(problem: Problem) -> Solution:
     size = float(answer.x[-1]) if len(answer.x) else 1.0
     chosen = _cleaned(limits, answer.x[: limits.count] / size)
     lifted = limits.lift(chosen)
-    earned = float(_numerator(problem, limits) @ np.append(lifted, 1.0)) if limits.count else 1.0
-    found = residuals(programme, np.append(lifted, 1.0) / earned if limits.count else lifted, answer.z)
+    point = np.append(lifted, 1.0) if limits.count else lifted
+    if limits.count:
+        point *= -programme.b[1] / float(_numerator(problem, limits) @ point)
+    found = residuals(programme, point, answer.z)
     value = sharpe(problem, limits.weights(chosen))
     return _solution(limits, programme, chosen, answer, found, "maximum_sharpe", value)
 
@@ -224,7 +226,7 @@ def _utility(problem: Problem, limits: Limits) -> Programme:
         corner = corner + np.diag(rate)
         q[limits.columns["w"]] -= rate * previous[free]
     elif problem.impact is not None and "u" in limits.columns:
-        q[limits.columns["u"]] = problem.impact[free]
+        q[limits.columns["u"]] = problem.impact[free] * limits.unit**SQUARE_ROOT_LAW
     scale = max(float(np.abs(q).max(initial=0.0)), float(np.abs(corner).max(initial=0.0))) or 1.0
     return Programme(corner / scale, q / scale, limits.matrix, limits.b, limits.cones, scale)
 
@@ -232,7 +234,7 @@ def _utility(problem: Problem, limits: Limits) -> Programme:
 _Attempt = tuple[Limits, Any, Answer | None]
 
 
-def _silent_utility(problem: Problem, net: float) -> _Attempt:
+def _prescribed_utility(problem: Problem, net: float) -> _Attempt:
     limits = limits_of(problem, net=net, impact=True)
     programme = _utility(problem, limits)
     return limits, programme, solve(programme)
@@ -256,15 +258,19 @@ def _invested(problem: Problem, attempt: Callable[[float], _Attempt]) -> tuple[L
 
 
 def _ratio(problem: Problem, net: float) -> _Attempt:
-    """The ratio as a convex programme in ``(κx, κ)``, with the numerator times κ at least one."""
+    """The ratio as a convex programme in ``(κx, κ)``, with the numerator times κ at least a constant.
+
+    The constant is the numerator of the mean-variance weights where that is positive, so that κ is near one.
+    """
     from scipy import sparse
 
     if problem.impact is not None and problem.impact_power == QUADRATIC_LAW:
         raise SolverError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
-    limits = limits_of(problem, net=net, impact=True)
-    if not limits.count:
-        fixed = Programme(None, np.zeros(0), limits.matrix, limits.b, limits.cones)
-        return limits, fixed, solve(fixed)
+    limits, programme, near = _prescribed_utility(problem, net)
+    if near is None or not limits.count:
+        return limits, programme, near
+    numerator = _numerator(problem, limits)
+    earned = float(numerator @ np.append(limits.lift(near.x[: limits.count]), 1.0))
     places = np.append(np.arange(limits.count), limits.variables)
     loadings = np.zeros((limits.count + 1, len(problem.previous)))
     loadings[np.arange(limits.count), limits.free] = 1.0
@@ -274,10 +280,10 @@ def _ratio(problem: Problem, net: float) -> _Attempt:
     size = limits.variables + 1
     positive = np.zeros(size)
     positive[-1] = -1.0
-    top = sparse.csc_matrix(np.vstack([positive, -_numerator(problem, limits)]))
+    top = sparse.csc_matrix(np.vstack([positive, -numerator]))
     below = sparse.hstack([limits.matrix, sparse.csc_matrix(-limits.b[:, None])])
     b = np.zeros(len(limits.b) + 2)
-    b[1] = -1.0
+    b[1] = -earned if earned > 0 else -1.0
     cones = (Cone("nonnegative", 2), *limits.cones)
     matrix = sparse.vstack([top, below], format="csc")
     programme = Programme(dense / scale, np.zeros(size), matrix, b, cones, scale, places)
@@ -291,7 +297,7 @@ def _numerator(problem: Problem, limits: Limits) -> FloatArray:
     if "t" in limits.columns:
         linear[limits.columns["t"]] = -problem.cost
     if problem.impact is not None and "u" in limits.columns:
-        linear[limits.columns["u"]] = -problem.impact[limits.free]
+        linear[limits.columns["u"]] = -problem.impact[limits.free] * limits.unit**SQUARE_ROOT_LAW
     still = np.where(np.isin(np.arange(len(limits.fixed)), limits.free), problem.previous, limits.fixed)
     linear[-1] = float((problem.alpha * limits.fixed).sum()) - trading_cost(problem, still)
     return linear / (float(np.abs(problem.alpha).max()) or 1.0)

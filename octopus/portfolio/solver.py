@@ -23,20 +23,17 @@ import numpy as np
 from octopus.core.types import FloatArray, IntArray
 from octopus.portfolio.problem import RESIDUAL_TOLERANCE, WEIGHT_TOLERANCE, SolverError
 
-POWER = 2.0 / 3.0
-"""Exponent of the power cones: ``u^(2/3) · v^(1/3) ≥ |t|``, so that u ≥ t^(3/2) where v is one."""
-
 _TOLERANCE = 1e-10
 _SIMPLEX_TOLERANCE = 1e-9
 _SUPERNODAL_FROM = 200
 """Variables from which Clarabel's blocked factorisation is faster than its plain one (measured: twice at 500)."""
 
-ConeKind = Literal["nonnegative", "zero", "second_order", "power"]
+ConeKind = Literal["nonnegative", "zero", "second_order", "triples"]
 
 
 @dataclass(frozen=True)
 class Cone:
-    """A run of ``size`` rows of one kind; a power cone has three."""
+    """A run of ``size`` rows of one kind; ``triples`` are second-order cones of three rows each."""
 
     kind: ConeKind
     size: int
@@ -138,7 +135,7 @@ def _interior_point(programme: Programme) -> Answer | None:
     import clarabel
 
     settings = _settings("faer" if programme.matrix.shape[1] >= _SUPERNODAL_FROM else "qdldl")
-    cones = [_clarabel_cone(cone) for cone in programme.cones]
+    cones = [solid for cone in programme.cones for solid in _clarabel_cones(cone)]
     answer = clarabel.DefaultSolver(
         _upper_triangle(programme), programme.q, programme.matrix, programme.b, cones, settings
     ).solve()
@@ -185,16 +182,16 @@ def _linear_rows_can_be_met(programme: Programme) -> bool:
     return _simplex(Programme(None, np.zeros(rows.shape[1]), rows, programme.b[:straight], cones)) is not None
 
 
-def _clarabel_cone(cone: Cone) -> Any:
+def _clarabel_cones(cone: Cone) -> list[Any]:
     import clarabel
 
     if cone.kind == "nonnegative":
-        return clarabel.NonnegativeConeT(cone.size)
+        return [clarabel.NonnegativeConeT(cone.size)]
     if cone.kind == "zero":
-        return clarabel.ZeroConeT(cone.size)
+        return [clarabel.ZeroConeT(cone.size)]
     if cone.kind == "second_order":
-        return clarabel.SecondOrderConeT(cone.size)
-    return clarabel.PowerConeT(POWER)
+        return [clarabel.SecondOrderConeT(cone.size)]
+    return [clarabel.SecondOrderConeT(3)] * (cone.size // 3)
 
 
 def _simplex(programme: Programme) -> Answer | None:
@@ -248,61 +245,38 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
 
 def _violation(cones: tuple[Cone, ...], slack: FloatArray) -> float:
     """Largest distance of any row, or of a cone's own inequality, from what it should be."""
-    worst = 0.0
-    for kind, part in _parts(cones, slack):
-        if kind == "nonnegative":
-            broken = float((-part).max(initial=0.0))
-        elif kind == "zero":
-            broken = float(np.abs(part).max(initial=0.0))
-        elif kind == "second_order":
-            broken = float(np.linalg.norm(part[1:]) - part[0])
-        else:
-            broken = float((np.abs(part[:, 2]) - _power(part[:, 0], part[:, 1])).max(initial=0.0))
-        worst = max(worst, broken)
-    return worst
+    return max((_outside(kind, part) for kind, part in _parts(cones, slack)), default=0.0)
 
 
 def _dual_violation(cones: tuple[Cone, ...], z: FloatArray) -> float:
-    worst = 0.0
-    for kind, part in _parts(cones, z):
-        if kind == "nonnegative":
-            broken = float((-part).max(initial=0.0))
-        elif kind == "second_order":
-            broken = float(np.linalg.norm(part[1:]) - part[0])
-        elif kind == "power":
-            least = _power(part[:, 0] / POWER, part[:, 1] / (1 - POWER))
-            broken = float((np.abs(part[:, 2]) - least).max(initial=0.0))
-        else:
-            broken = 0.0
-        worst = max(worst, broken)
-    return worst
+    """The same of multipliers: every cone is its own dual, but rows that must be zero have any multiplier."""
+    return max((_outside(kind, part) for kind, part in _parts(cones, z) if kind != "zero"), default=0.0)
+
+
+def _outside(kind: ConeKind, part: FloatArray) -> float:
+    if kind == "zero":
+        return float(np.abs(part).max(initial=0.0))
+    if kind == "nonnegative":
+        return float((-part).max(initial=0.0))
+    return float((np.linalg.norm(part[:, 1:], axis=1) - part[:, 0]).max(initial=0.0))
 
 
 def _complementarity(cones: tuple[Cone, ...], slack: FloatArray, z: FloatArray) -> float:
     worst = 0.0
     for (kind, room), (_, price) in zip(_parts(cones, slack), _parts(cones, z), strict=True):
-        if kind in ("nonnegative", "zero"):
-            product = np.abs(room * price)
-        elif kind == "second_order":
-            product = np.abs([room @ price])
-        else:
-            product = np.abs((room * price).sum(axis=1))
-        worst = max(worst, float(product.max(initial=0.0)))
+        product = room * price if kind in ("nonnegative", "zero") else (room * price).sum(axis=1)
+        worst = max(worst, float(np.abs(product).max(initial=0.0)))
     return worst
 
 
-def _power(first: FloatArray, second: FloatArray) -> FloatArray:
-    return np.asarray(np.maximum(first, 0.0) ** POWER * np.maximum(second, 0.0) ** (1 - POWER))
-
-
 def _parts(cones: tuple[Cone, ...], values: FloatArray) -> list[tuple[ConeKind, FloatArray]]:
-    """The values by cone; all power cones, which stand together at the end, as one array of shape (k, 3)."""
+    """The values by cone; second-order cones as rows of a matrix."""
     parts: list[tuple[ConeKind, FloatArray]] = []
     start = 0
     for cone in cones:
-        if cone.kind == "power":
-            parts.append(("power", values[start:].reshape(-1, 3)))
-            break
-        parts.append((cone.kind, values[start : start + cone.size]))
+        part = values[start : start + cone.size]
+        if cone.kind in ("second_order", "triples"):
+            part = part.reshape(-1, 3 if cone.kind == "triples" else cone.size)
+        parts.append((cone.kind, part))
         start += cone.size
     return parts
