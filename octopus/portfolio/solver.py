@@ -245,12 +245,12 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
 
 def _violation(cones: tuple[Cone, ...], slack: FloatArray) -> float:
     """Largest distance of any row, or of a cone's own inequality, from what it should be."""
-    return max((_outside(kind, part) for kind, part in _parts(cones, slack)), default=0.0)
+    return max(0.0, *(_outside(kind, part) for kind, part in _parts(cones, slack)))
 
 
 def _dual_violation(cones: tuple[Cone, ...], z: FloatArray) -> float:
     """The same of multipliers: every cone is its own dual, but rows that must be zero have any multiplier."""
-    return max((_outside(kind, part) for kind, part in _parts(cones, z) if kind != "zero"), default=0.0)
+    return max(0.0, *(_outside(kind, part) for kind, part in _parts(cones, z) if kind != "zero"))
 
 
 def _outside(kind: ConeKind, part: FloatArray) -> float:
