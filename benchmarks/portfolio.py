@@ -47,7 +47,8 @@ class Row:
     """One side of one work: seconds of a warm call, and how its answer compares with ours.
 
     Attributes:
-        value: volatility, CVaR, or the largest deviation of a risk share from 1 / N. ratio: ours / theirs, in seconds.
+        cpu_s: of all threads; on a machine with other work it is the fairer number.
+        value: volatility, CVaR, or the largest deviation of a risk share from 1 / N. ratio, cpu_ratio: ours / theirs.
         weights_apart: largest difference of a weight from ours.
     """
 
@@ -55,10 +56,12 @@ class Row:
     side: str
     first_s: float
     warm_s: float
+    cpu_s: float
     megabytes: float
     value: float
     weights_apart: float
     ratio: float
+    cpu_ratio: float
 
 
 def random_returns() -> FloatArray:
@@ -85,17 +88,18 @@ def ours(work: str, source: str, target: str, runs: int) -> None:
         name_weight_max=1, gross_max=1, net_max=1, turnover_max=2, turnover_max_initial=1, cash_min_fraction=-1
     )
     imported = time.perf_counter() - started
-    seconds, weights = [], np.zeros(count)
+    seconds, busy, weights = [], [], np.zeros(count)
     for _ in range(runs + 1):
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         problem = Problem(
             alpha=np.zeros(count), covariance=sample_covariance(returns), previous=np.zeros(count),
             tradable=np.ones(count, dtype=bool), risk_aversion=2.0, cost=0.0, constraints=limits, scenarios=returns,
         )  # fmt: skip
         weights = ALL[METHODS[work]](problem).weights  # type: ignore[index]
         seconds.append(time.perf_counter() - started)
+        busy.append(time.process_time() - worked)
     np.save(target, weights)
-    print(imported, seconds[0], statistics.median(seconds[1:]))
+    print(imported, seconds[0], statistics.median(seconds[1:]), statistics.median(busy[1:]))
 
 
 def value_of(work: str, returns: FloatArray, weights: FloatArray) -> float:
@@ -121,11 +125,11 @@ def disagreement(work: str, mine: float, theirs: float, apart: float) -> str:
     return "" if theirs <= mine * (1 + TOLERANCE) else f"theirs is worse: {theirs:.9g} against {mine:.9g}"
 
 
-def measured(command: list[str]) -> tuple[float, float, float]:
-    """Seconds of the first call and of a warm one, and the peak of memory in MB."""
+def measured(command: list[str]) -> tuple[float, float, float, float]:
+    """Seconds of the first call and of a warm one, of the processor in that, and the peak of memory in MB."""
     last, megabytes = watched(command)
-    _, first, warm = map(float, last.split())
-    return first, warm, megabytes
+    _, first, warm, busy = map(float, last.split())
+    return first, warm, busy, megabytes
 
 
 def rows(folder: Path, peers: Path | None, works: list[str]) -> Iterator[tuple[Row, str]]:
@@ -135,19 +139,20 @@ def rows(folder: Path, peers: Path | None, works: list[str]) -> Iterator[tuple[R
     for work in works:
         target = folder / "weights.npy"
         us = [sys.executable, "-m", "benchmarks.portfolio", "ours", work, str(source), str(target), str(RUNS[work])]
-        first, warm, megabytes = measured(us)
+        first, warm, busy, megabytes = measured(us)
         weights = np.load(target)
-        mine = Row(work, "octopus", first, warm, megabytes, value_of(work, returns, weights), 0.0, 1.0)
+        mine = Row(work, "octopus", first, warm, busy, megabytes, value_of(work, returns, weights), 0.0, 1.0, 1.0)
         yield mine, ""
         for peer, able in PEERS.items():
             python = Path(sys.executable) if peer == "skfolio" else peers and peers / "bin" / "python"
             if python is None or work not in able:
                 continue
             script = [str(ROOT / "benchmarks" / "portfolio_peer.py"), peer, work, str(source), str(target)]
-            first, warm, megabytes = measured([str(python), *script, str(RUNS[work])])
+            first, warm, busy, megabytes = measured([str(python), *script, str(RUNS[work])])
             theirs = np.load(target).ravel()
             value, apart = value_of(work, returns, theirs), float(np.abs(theirs - weights).max())
-            row = Row(work, peer, first, warm, megabytes, value, apart, mine.warm_s / warm)
+            ratios = mine.warm_s / warm, mine.cpu_s / busy
+            row = Row(work, peer, first, warm, busy, megabytes, value, apart, *ratios)
             yield row, disagreement(work, mine.value, value, apart)
 
 
@@ -170,9 +175,9 @@ def main() -> None:
         for row, complaint in rows(Path(folder), peers, sys.argv[1:] or list(METHODS)):
             found.append(asdict(row))
             console.print(
-                f"  {row.work}: {row.side} first {row.first_s:.3f} s, warm {row.warm_s:.4f} s, ours takes "
-                f"{row.ratio:.3f} of it; {row.megabytes:,.0f} MB; value {row.value:.9g}, weights apart "
-                f"{row.weights_apart:.1e} {complaint}"
+                f"  {row.work}: {row.side} first {row.first_s:.3f} s, warm {row.warm_s:.4f} s ({row.cpu_s:.4f} s of "
+                f"the processor), ours takes {row.ratio:.3f} ({row.cpu_ratio:.3f}) of it; {row.megabytes:,.0f} MB; "
+                f"value {row.value:.9g}, weights apart {row.weights_apart:.1e} {complaint}"
             )
             if complaint:
                 wrong.append(f"{row.work}, {row.side}: {complaint}")
