@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,8 +58,12 @@ bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt,
 
 mutations: setup  ## plant faults in the order path and its gates: each must fail a named test (some minutes)
 	$(BIN)/python -m benchmarks.mutations
+
 bench-gates: setup  ## the risk gate over batches of 500 orders
 	$(BIN)/python -m benchmarks.gates
+
+bench-portfolio: setup  ## minimum variance, CVaR and risk parity beside skfolio, and others where they are at hand
+	$(BIN)/python -m benchmarks.portfolio
 
 nlp: setup  ## torch for FinBERT and for the tests of that path
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -4,7 +4,9 @@ Belongs here: joining the account, the decision and the plan. Does not: the deci
 executed (assets/execution.py).
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +23,8 @@ from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.decision import Decision, decide
 from octopus.execution.window import auction, execution_window
-from octopus.portfolio.rebalance import plan_orders
+from octopus.portfolio.optimiser import value
+from octopus.portfolio.rebalance import plan_orders, rounding
 from resources.brokers.base import Broker
 from resources.clock import Clock
 from resources.settings import Settings
@@ -101,23 +104,39 @@ def target_weights(
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     predictions, model = inputs.predictions(warehouse, panel, session)
     previous = weights_of(snapshot, panel.symbols)
-    decision = decide(inputs.prepared(panel, settings.decision), -1, predictions, previous, settings.decision)
+    ready, equity = inputs.prepared(panel, settings.decision), float(snapshot.equity)
+    decision = decide(ready, -1, predictions, previous, settings.decision, equity)
     sources: dict[str, object] = {
         "panel": inputs.panel_fingerprint(panel), "config": settings.decision.model_dump(mode="json"),
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
     }  # fmt: skip
     decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"
-    changed = _store(warehouse, session, decision_id, panel, decision, model, sources)
+    record = decision.certificate_record() | {"rounding": _rounding(decision, panel.symbols, snapshot, settings)}
+    changed = _store(warehouse, session, decision_id, panel, decision, model, sources, record)
     frame = _weights(panel.symbols, decision)
     return dg.MaterializeResult(
         metadata={
             "changed": changed, "decision_id": decision_id, "model": model or "none: the model signal abstains",
             "gross": float(np.abs(decision.target_weights).sum()), "cash": float(1 - decision.target_weights.sum()),
             "fallback": decision.fallback or "none",
-            "certificate": dg.MetadataValue.json(decision.certificate_record()),
+            "certificate": dg.MetadataValue.json(record),
             "table": reporting.table(frame.sort("weight", descending=True)),
         }
     )  # fmt: skip
+
+
+def _rounding(
+    decision: Decision, symbols: tuple[str, ...], snapshot: AccountSnapshot, settings: Settings
+) -> dict[str, Any]:
+    """What the plan that follows from the decision gives up to lots, band and cash: plans repeat it bit for bit."""
+    portfolio, costs = settings.strategies.portfolio, settings.strategies.costs
+    targets = dict(zip(symbols, decision.target_weights.tolist(), strict=True))
+
+    def objective(weights: Mapping[str, float]) -> float:
+        return value(decision.problem, np.array([weights.get(name, 0.0) for name in symbols]), portfolio.method)
+
+    orders = plan_orders("rounding", targets, snapshot, portfolio, costs)
+    return asdict(rounding(targets, orders, snapshot, costs, None if decision.certificate is None else objective))
 
 
 def weights_of(snapshot: AccountSnapshot, symbols: tuple[str, ...]) -> FloatArray:
@@ -160,11 +179,12 @@ def _store(
     decision: Decision,
     model: str | None,
     sources: Mapping[str, object],
+    certificate: Mapping[str, object],
 ) -> bool:
     record = pl.DataFrame(
         {
             "decision_id": [decision_id], "session": [session], "model": [model],
-            "certificate": [canonical_json(decision.certificate_record())], "inputs": [canonical_json(sources)],
+            "certificate": [canonical_json(certificate)], "inputs": [canonical_json(sources)],
             "created_at": [datetime.now(UTC)],
         },
         schema_overrides={"model": pl.String},
@@ -188,7 +208,7 @@ def rebalance_plan(
     if plans.is_settled(account, session):
         batch = plans.batch(account, session)
         context.log.info(f"{session} was executed already: its plan stays")
-        return dg.MaterializeResult(metadata=_plan_metadata(batch, changed=False))
+        return dg.MaterializeResult(metadata=_plan_metadata(batch, None, changed=False))
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     targets, decision_id = _targets(warehouse, session)
     order_type = auction(settings.sessions, has_opens=not settings.recorded)
@@ -199,7 +219,9 @@ def rebalance_plan(
     )
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
     changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
-    return dg.MaterializeResult(metadata=_plan_metadata(batch, changed=changed))
+    return dg.MaterializeResult(
+        metadata=_plan_metadata(batch, _stored_rounding(warehouse, decision_id), changed=changed)
+    )
 
 
 def _targets(warehouse: Warehouse, session: date) -> tuple[dict[str, float], str]:
@@ -211,7 +233,14 @@ def _targets(warehouse: Warehouse, session: date) -> tuple[dict[str, float], str
     return {row["instrument"]: row["weight"] for row in rows}, rows[0]["decision_id"]
 
 
-def _plan_metadata(batch: Batch | None, *, changed: bool) -> dict[str, Any]:
+def _stored_rounding(warehouse: Warehouse, decision_id: str) -> Mapping[str, Any] | None:
+    """What the decision foresaw of its plan; decisions before there was such a record have none."""
+    stored = warehouse.scalar("select certificate from portfolio.decisions where decision_id = %s", [decision_id])
+    record = json.loads(stored) if isinstance(stored, str) else stored
+    return None if record is None else record.get("rounding")
+
+
+def _plan_metadata(batch: Batch | None, lost: Mapping[str, Any] | None, *, changed: bool) -> dict[str, Any]:
     orders = batch.orders if batch is not None else ()
     frame = pl.DataFrame(
         {
@@ -223,7 +252,8 @@ def _plan_metadata(batch: Batch | None, *, changed: bool) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "changed": changed, "batch_id": batch.batch_id if batch else "none", "orders": len(orders),
-        "notional": float(frame["notional"].sum()), "table": reporting.table(frame.sort("side", "instrument")),
+        "notional": float(frame["notional"].sum()),
+        "rounding": dg.MetadataValue.json(lost or {}), "table": reporting.table(frame.sort("side", "instrument")),
     }  # fmt: skip
 
 

@@ -10,8 +10,9 @@ backtest's, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -19,15 +20,17 @@ from pydantic import BaseModel, ConfigDict
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel
+from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.covariance import estimate_covariance
-from octopus.portfolio.optimiser import (
+from octopus.portfolio.optimiser import optimise
+from octopus.portfolio.problem import (
     Certificate,
     InfeasibleError,
     Problem,
     SolverError,
-    optimise,
+    gone_to_cash,
     reduced_to_limits,
 )
 from octopus.strategy import signals as signal_functions
@@ -36,6 +39,9 @@ from octopus.strategy.ensemble import blend
 from octopus.strategy.features import FeatureCube, compute_features
 
 MODEL = "model"
+ADV_SESSIONS = 21
+"""Sessions behind an average daily volume."""
+IMPACT_POWER = {"square_root": 1.5, "quadratic": 2.0}
 
 
 class DecisionConfig(BaseModel):
@@ -74,6 +80,7 @@ class Decision:
         signals: each signal's scores, shape (N,), NaN where it abstains.
         certificate: of the optimiser; None when a fallback was taken.
         fallback: which and why, or None.
+        problem: what the optimiser was asked.
     """
 
     session: date
@@ -82,6 +89,7 @@ class Decision:
     signals: Mapping[str, FloatArray]
     certificate: Certificate | None
     fallback: str | None
+    problem: Problem
 
     def certificate_record(self) -> dict[str, object]:
         """The certificate as plain values."""
@@ -101,6 +109,7 @@ def decide(
     predictions: FloatArray | None,
     previous_weights: FloatArray,
     config: DecisionConfig,
+    equity: float | None = None,
 ) -> Decision:
     """Target weights after the close of the session in ``row``.
 
@@ -108,10 +117,30 @@ def decide(
         row: of the panel; negative ones count from its end.
         predictions: of the model that was champion then, shape (N,), NaN where it has none; None: the signal abstains.
         previous_weights: what the account holds, fractions of equity, shape (N,).
+        equity: of the account, in the currency of prices; needed where volumes limit trades or make them dearer.
 
     Raises:
-        MissingDataError: ``row`` is not in the panel, or a shape is not (N,).
+        MissingDataError: ``row`` is not in the panel, a shape is not (N,), or equity is missing where it is needed.
     """
+    posed, scores, signals = _pose(prepared, row, predictions, previous_weights, config, equity)
+    session: date = prepared.panel.sessions[row].item()
+    try:
+        solution = optimise(posed, config.portfolio.method)
+    except (InfeasibleError, SolverError) as error:
+        chosen = config.portfolio.fallback
+        return Decision(session, _fall_back(posed, chosen), scores, signals, None, f"{chosen}: {error}", posed)
+    return Decision(session, solution.weights, scores, signals, solution.certificate, None, posed)
+
+
+def _pose(
+    prepared: Prepared,
+    row: int,
+    predictions: FloatArray | None,
+    previous_weights: FloatArray,
+    config: DecisionConfig,
+    equity: float | None = None,
+) -> tuple[Problem, FloatArray, dict[str, FloatArray]]:
+    """The optimiser's problem that `decide` solves, the ensemble's scores behind it and each signal's."""
     panel = prepared.panel
     row = _checked_row(panel, row, predictions, previous_weights)
     member = panel.member[row]
@@ -122,13 +151,8 @@ def decide(
     scores = blend(signals, weights)
     spoken = _spoken([values for name, values in signals.items() if weights.get(name, 0.0) > 0], len(scores))
     problem = _problem(panel, row, scores, spoken, previous_weights, config)
-    session: date = panel.sessions[row].item()
-    try:
-        solution = optimise(problem)
-    except (InfeasibleError, SolverError) as error:
-        chosen = config.portfolio.fallback
-        return Decision(session, _fall_back(problem, chosen), scores, signals, None, f"{chosen}: {error}")
-    return Decision(session, solution.weights, scores, signals, solution.certificate, None)
+    problem = replace(problem, **_extras(panel, row, problem, signals.get(MODEL), config, equity))
+    return problem, scores, signals
 
 
 def _checked_row(panel: Panel, row: int, predictions: FloatArray | None, previous: FloatArray) -> int:
@@ -162,6 +186,8 @@ def _problem(
         panel.total_return[start : row + 1],
         least=portfolio.covariance_sessions_min,
         estimator=portfolio.covariance_estimator,
+        half_life=portfolio.covariance_half_life,
+        factors=portfolio.covariance_factors,
     )
     return Problem(
         alpha=np.where(spoken, portfolio.base_return + portfolio.alpha_per_score * scores, 0.0),
@@ -177,7 +203,65 @@ def _problem(
     )
 
 
+def _extras(
+    panel: Panel,
+    row: int,
+    problem: Problem,
+    opinions: FloatArray | None,
+    config: DecisionConfig,
+    equity: float | None,
+) -> dict[str, Any]:
+    """What only some methods and limits read."""
+    portfolio, symbols = config.portfolio, panel.symbols
+    horizon = portfolio.horizon_sessions
+    given: dict[str, Any] = {
+        "net_target": portfolio.net_target,
+        "cvar_level": portfolio.cvar_level,
+        "linkage": portfolio.linkage,
+        "view_confidence": portfolio.view_confidence,
+        "tau": portfolio.view_tau,
+        "sectors": tuple(portfolio.sectors.get(name, "") for name in symbols),
+        "periods_per_year": SESSIONS_PER_YEAR / horizon,
+    }
+    if portfolio.risk_budgets:
+        given["risk_budgets"] = np.array([portfolio.risk_budgets.get(name, 1.0) for name in symbols])
+    if portfolio.benchmark is not None:
+        given["benchmark"] = np.array([portfolio.benchmark.get(name, 0.0) for name in symbols])
+    if opinions is not None:
+        given["views"] = portfolio.base_return + portfolio.alpha_per_score * opinions
+    if portfolio.method == "minimum_cvar":
+        window = panel.total_return[max(row + 1 - portfolio.covariance_sessions, 0) : row + 1]
+        # Losses over the horizon are told from single sessions by the square root of time.
+        given["scenarios"] = np.where(np.isfinite(window), window, 0.0) * np.sqrt(horizon)
+    if portfolio.needs_volumes and panel.price_basis == "raw":
+        given |= _liquidity(panel, row, problem, portfolio, equity)
+    elif portfolio.needs_volumes:
+        # Shares are pseudo-shares, so volumes mean nothing: as in the risk gate the limit is off.
+        off = portfolio.constraints.model_copy(update={"adv_participation_max": None})
+        given["constraints"] = off
+    return given
+
+
+def _liquidity(
+    panel: Panel, row: int, problem: Problem, portfolio: PortfolioConfig, equity: float | None
+) -> dict[str, Any]:
+    """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
+    if equity is None or not equity > 0:
+        raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
+    volumes = panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
+    known = np.isfinite(volumes).sum(axis=0)
+    shares = np.where(known > 0, np.nansum(volumes, axis=0) / np.maximum(known, 1), np.nan)
+    adv = shares * panel.close[row] / equity
+    traded = np.nan_to_num(adv, nan=0.0) > 0
+    given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
+    if portfolio.impact > 0:
+        daily = np.sqrt(problem.covariance.diagonal() / portfolio.horizon_sessions)
+        power = IMPACT_POWER[portfolio.impact_law]
+        rates = portfolio.impact * daily / np.where(traded, adv, 1.0) ** (power - 1.0)
+        given |= {"impact": np.where(traded, rates, 0.0), "impact_power": power}
+        given["reduce_only"] = problem.reduce_only | ~traded
+    return given
+
+
 def _fall_back(problem: Problem, chosen: str) -> FloatArray:
-    if chosen == "cash":
-        return np.where(problem.tradable, 0.0, problem.previous)
-    return reduced_to_limits(problem.previous, problem.tradable, problem.constraints)
+    return gone_to_cash(problem) if chosen == "cash" else reduced_to_limits(problem)

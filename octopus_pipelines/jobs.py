@@ -48,7 +48,7 @@ def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     tags = {**RUN_TAGS, "dagster/max_retries": "0"}
     return [
         dg.define_asset_job(
-            EXECUTE, tags=tags, description="Judge again, send, collect, book, reconcile, measure and report the batch.",
+            EXECUTE, tags=tags, description="Judge again, send, collect, book, reconcile and report the batch.",
             selection=dg.AssetSelection.assets(
                 keys.ORDER_INTENTS, keys.ORDERS, keys.FILLS, keys.POSITIONS, keys.RECONCILIATION,
                 keys.ORDER_COSTS, keys.TAX_LOTS, keys.REALISED_GAINS, keys.SURVEILLANCE, keys.DAILY_REPORTS,

@@ -146,18 +146,20 @@ def run_backtest(
         raise MissingDataError(f"predictions have shape {predictions.shape}, the panel {panel.close.shape}")
     ready = prepared or prepare(panel, decision)
     notes: list[tuple[date, str]] = []
+    portfolio = decision.portfolio
+    if config.fractional is not None and config.fractional != portfolio.fractional:
+        portfolio = portfolio.model_copy(update={"fractional": config.fractional, "lot_size": None})
+    run = _Run(panel, config, Sizing.of(portfolio), config.costs or decision.costs, delisting)
 
     def decider(row: int, weights: FloatArray) -> FloatArray:
         known = None if predictions is None or np.isnan(predictions[row]).all() else predictions[row]
-        made = decide(ready, row, known, weights, decision)
+        made = decide(ready, row, known, weights, decision, run.equity())
         if made.fallback is not None:
             notes.append((made.session, made.fallback))
         return made.target_weights
 
-    portfolio = decision.portfolio
-    if config.fractional is not None and config.fractional != portfolio.fractional:
-        portfolio = portfolio.model_copy(update={"fractional": config.fractional, "lot_size": None})
-    return simulate(panel, decider, config, Sizing.of(portfolio), config.costs or decision.costs, notes, delisting)
+    run.through(decider)
+    return run.result(tuple(notes))
 
 
 def simulate(
@@ -166,7 +168,6 @@ def simulate(
     config: BacktestConfig,
     sizing: Sizing,
     costs: CostModel,
-    notes: list[tuple[date, str]] | None = None,
     delisting: FloatArray | None = None,
 ) -> BacktestResult:
     """Simulate any decisions over ``panel``.
@@ -180,11 +181,8 @@ def simulate(
         RuinError: equity is not positive.
     """
     run = _Run(panel, config, sizing, costs, delisting)
-    for row in range(run.first, run.stop):
-        run.step(row)
-        if (row - run.first) % config.rebalance_sessions == 0:
-            run.plan(row, decider(row, run.weights()))
-    return run.result(tuple(notes or ()))
+    run.through(decider)
+    return run.result(())
 
 
 def simulate_targets(
@@ -284,6 +282,13 @@ class _Run:
         self.shares, self.marks = np.zeros((length, count)), np.full((length, count), np.nan)
         self.fills: list[FloatArray] = []
 
+    def through(self, decider: Decider) -> None:
+        """Every session, and a decision on each that has one."""
+        for row in range(self.first, self.stop):
+            self.step(row)
+            if (row - self.first) % self.config.rebalance_sessions == 0:
+                self.plan(row, decider(row, self.weights()))
+
     def step(self, row: int) -> None:
         """One session up to its close."""
         at = row - self.first
@@ -310,6 +315,9 @@ class _Run:
     def weights(self) -> FloatArray:
         held = self.account.held
         return np.asarray(np.where(held != 0, held * self.account.mark, 0.0) / self.account.money[1])
+
+    def equity(self) -> float:
+        return float(self.account.money[1])
 
     def plan(self, row: int, targets: FloatArray) -> None:
         self.targets[row - self.first] = targets

@@ -1,478 +1,509 @@
-"""Mean-variance weights under limits and proportional costs, each with a certificate.
+"""Weights under limits and costs by the method that the configuration names, each with a certificate.
 
-Belongs here: the quadratic programme, its certificate, what happens when the limits contradict each other. Does not:
-where alpha and covariance come from, rounding to shares (rebalance.py).
+Belongs here: the convex methods, the certificate, and choosing a method by name. Does not: the limits as rows
+(limits.py), methods that know no limits (allocation.py), where alpha and covariance come from, rounding to shares
+(rebalance.py).
 
-The programme, for weights ``w`` as fractions of equity before the rebalance and ``w⁰`` those held::
+With the limits of limits.py, weights ``w``, those held ``w⁰``, and costs of a rebalance
+``C(w) = cost · Σ|w − w⁰| + Σ impact · |w − w⁰|^p``::
 
-    maximise    alpha·w − λ/2 · w'Σw − c · Σ|w − w⁰|
-    subject to  name_weight_min (0 if long_only) ≤ w ≤ name_weight_max
-                Σ|w − w⁰| ≤ turnover_max
-                1 − Σw − c · Σ|w − w⁰| ≥ cash_min
-                net_min ≤ Σw ≤ net_max
-                Σ|w| ≤ gross_max
+    mean_variance     maximise  alpha·w − λ/2 · w'Σw − C(w)
+    black_litterman   the same, with alpha and Σ of black_litterman.py
+    minimum_variance  maximise  − λ/2 · w'Σw − C(w)                    Σw = net_target
+    maximum_sharpe    maximise  (alpha·w − C(w)) / √(w'Σw)             Σw = net_target
+    minimum_cvar      minimise  CVaR(scenarios · w) + cost · Σ|w − w⁰| Σw = net_target
 
-It is solved with t ≥ |w − w⁰| (and g ≥ |w| where shorts are allowed) as further variables by the interior-point solver
-Clarabel, directly: a backtest asks thousands of times, and the modelling layers above it cost tens of milliseconds
-each time. Instruments that may not move are taken out of the programme beforehand.
-
-Source: Boyd et al., "Multi-period trading via convex optimization", Foundations and Trends in Optimization 3 (2017),
-section 4, for a single period.
+Sources: Boyd et al., "Multi-period trading via convex optimization", Foundations and Trends in Optimization 3 (2017),
+section 4, for a single period and the power of impact; Schaible, "Parameter-free convex equivalent and dual programs of
+fractional programming problems", Zeitschrift für Operations Research 18 (1974), for the ratio; Rockafellar and Uryasev,
+"Optimization of conditional value-at-risk", Journal of Risk 2 (2000).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from octopus.core.errors import OctopusError
-from octopus.core.types import BoolArray, FloatArray, IntArray
-from octopus.portfolio.config import Constraints
+from octopus.core.errors import MissingDataError
+from octopus.core.types import FloatArray, IntArray
+from octopus.portfolio import allocation
+from octopus.portfolio.black_litterman import posterior
+from octopus.portfolio.config import Method
+from octopus.portfolio.limits import NAME_LIMITS, Limits, clash, limits_of, nearest_net
+from octopus.portfolio.problem import (
+    WEIGHT_TOLERANCE,
+    Certificate,
+    Problem,
+    Solution,
+    SolverError,
+    benchmark_weights,
+    known_adv,
+)
+from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, residuals, solve
 
-WEIGHT_TOLERANCE = 1e-6
-"""A weight this close to zero, to the weight held or to its own bound is set to it: solver noise trades nothing."""
+SQUARE_ROOT_LAW, QUADRATIC_LAW = 1.5, 2.0
+OPTIMAL = "optimum of the method under all limits: Karush-Kuhn-Tucker"
 
-RESIDUAL_TOLERANCE = 1e-5
-"""Largest primal residual (fraction of equity) and relative dual residual that a solution may have."""
+_FIRST_SCENARIOS = 4.0
+"""Scenarios that the first programme of CVaR sees, in multiples of the tail's; more are added until none is missing."""
 
-_SOLVER_TOLERANCE = 1e-10
-_RELAXED = ("name_weight_max", "name_weight_min", "turnover_max", "cash_min", "net_max", "net_min", "gross_max")
-
-
-class InfeasibleError(OctopusError):
-    """No weights satisfy all limits.
-
-    Attributes:
-        violations: by how much each limit would have to give, fraction of equity. With ``alone``, giving way in any
-            one of them is enough; otherwise all of them together are the least that is needed.
-    """
-
-    def __init__(self, violations: Mapping[str, float], limits: Mapping[str, float], *, alone: bool) -> None:
-        parts = [f"{name} = {limits[name]:.6g} by {amount:.6g}" for name, amount in violations.items()]
-        how = (" or " if alone else " and ").join(parts)
-        super().__init__(f"no weights satisfy all limits of the portfolio: relax {how} (fractions of equity)")
-        self.violations = dict(violations)
-        self.alone = alone
+_MISSED = 1e-9
 
 
-class SolverError(OctopusError):
-    """The solver stopped without an answer that its certificate supports."""
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What is asked of the optimiser, for N instruments.
-
-    Attributes:
-        alpha: expected return over the horizon in excess of cash, fractions, shape (N,).
-        covariance: of returns over the same horizon, shape (N, N), positive semidefinite.
-        previous: weights held, fractions of equity, shape (N,).
-        tradable: shape (N,); what cannot be traded keeps its weight, whatever its own limits say.
-        risk_aversion: λ. cost: of trading one unit of weight, as a fraction.
-        reduce_only: may not move away from zero (nothing is known of it), shape (N,).
-        must_exit: goes to zero if it can be traded, shape (N,).
-        names: of the instruments, for the certificate; their numbers if absent.
-    """
-
-    alpha: FloatArray
-    covariance: FloatArray
-    previous: FloatArray
-    tradable: BoolArray
-    risk_aversion: float
-    cost: float
-    constraints: Constraints
-    reduce_only: BoolArray | None = None
-    must_exit: BoolArray | None = None
-    names: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Evidence that weights are the optimum, computed from the returned weights and the solver's multipliers.
-
-    Attributes:
-        status: the solver's own word, or ``fixed`` when no instrument was free to move.
-        iterations: of the interior-point method.
-        objective: value of the maximised function, fraction of equity over the horizon.
-        expected_return, risk_penalty, trading_cost: its three terms; the last two are subtracted.
-        primal_residual: largest violation of any constraint, fraction of equity.
-        dual_residual: largest entry of the Lagrangian's gradient, relative to the largest coefficient of the objective.
-        complementarity: largest product of a multiplier and its slack, relative likewise.
-        gap: primal less dual objective, relative likewise.
-        active: limits that bind, with what relaxing each by one unit is worth, in units of the objective.
-    """
-
-    status: str
-    iterations: int
-    objective: float
-    expected_return: float
-    risk_penalty: float
-    trading_cost: float
-    primal_residual: float
-    dual_residual: float
-    complementarity: float
-    gap: float
-    active: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Optimal weights (fractions of equity, shape (N,)) and the evidence."""
-
-    weights: FloatArray
-    certificate: Certificate
-
-    @property
-    def status(self) -> str:
-        return self.certificate.status
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Least and greatest weight of each instrument, shape (N,).
-
-    Attributes:
-        upper_is_limit: the greatest weight is `Constraints.name_weight_max` and not the instrument's own, shape (N,).
-        lower_is_limit: likewise the least weight and `Constraints.floor`, shape (N,).
-    """
-
-    lower: FloatArray
-    upper: FloatArray
-    upper_is_limit: BoolArray
-    lower_is_limit: BoolArray
-
-
-@dataclass(frozen=True, eq=False)
-class _Programme:
-    """minimise ½x'Px + q'x subject to Ax + s = b, s ≥ 0, over the free instruments; P is given by its n × n corner.
-
-    Attributes:
-        scale: the objective was divided by it.
-    """
-
-    corner: FloatArray
-    q: FloatArray
-    layout: _Layout
-    b: FloatArray
-    scale: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """Primal point (w, t, g) and multipliers of the scaled programme."""
-
-    x: FloatArray
-    z: FloatArray
-    status: str
-    iterations: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """The constraint matrix and what its rows mean; the same for all problems of one size.
-
-    Attributes:
-        corner_rows, corner_columns, corner_starts: the upper triangle of P's corner in compressed columns.
-    """
-
-    dense: FloatArray
-    sparse: Any
-    rows: Mapping[str, slice]
-    corner_rows: IntArray
-    corner_columns: IntArray
-    corner_starts: IntArray
-
-    @property
-    def variables(self) -> int:
-        return int(self.dense.shape[1])
-
-
-def optimise(problem: Problem) -> Solution:
-    """Weights that maximise expected return less risk and trading cost. The same problem gives the same bits.
+def optimise(problem: Problem, method: Method = "mean_variance") -> Solution:
+    """Weights by the method of that name. The same problem gives the same bits.
 
     Raises:
         InfeasibleError: the limits contradict each other; it says which and by how much.
-        SolverError: the solver found no answer whose residuals are within `RESIDUAL_TOLERANCE`, or the problem has a
-            number that is not finite.
+        SolverError: the solver found no answer whose residuals are within
+            `octopus.portfolio.problem.RESIDUAL_TOLERANCE`, or the problem has a number that is not finite.
+        MissingDataError: the problem lacks what the method or a limit needs.
     """
-    _require_finite(alpha=problem.alpha, covariance=problem.covariance, previous=problem.previous)
-    bounds = weight_bounds(problem)
-    free = np.flatnonzero(bounds.upper > bounds.lower)
-    weights = bounds.lower.copy()
-    programme = _programme(problem, bounds, free)
-    answer = _solve(programme) if len(free) else _nothing_to_solve(programme)
+    return METHODS[method](problem)
+
+
+def mean_variance(problem: Problem) -> Solution:
+    """Weights that maximise expected return less risk and costs."""
+    limits = limits_of(problem, impact=True)
+    programme = _utility(problem, limits)
+    answer = solve(programme)
     if answer is None:
-        raise _infeasible(programme, bounds, free, problem)
-    weights[free] = _clean(answer.x[: len(free)], problem.previous[free], bounds.lower[free], bounds.upper[free])
-    return Solution(weights, _certify(problem, programme, weights, free, answer))
-
-
-def weight_bounds(problem: Problem) -> Bounds:
-    """What each instrument's weight may be."""
-    limits, previous = problem.constraints, problem.previous
-    lower, upper = np.full(len(previous), limits.floor), np.full(len(previous), limits.name_weight_max)
-    if problem.reduce_only is not None:
-        least = np.maximum(np.minimum(previous, 0.0), min(limits.floor, 0.0))
-        greatest = np.minimum(np.maximum(previous, 0.0), limits.name_weight_max)
-        lower, upper = np.where(problem.reduce_only, least, lower), np.where(problem.reduce_only, greatest, upper)
-    if problem.must_exit is not None:
-        lower, upper = np.where(problem.must_exit, 0.0, lower), np.where(problem.must_exit, 0.0, upper)
-    lower, upper = np.where(problem.tradable, lower, previous), np.where(problem.tradable, upper, previous)
-    return Bounds(
-        lower=lower,
-        upper=upper,
-        upper_is_limit=problem.tradable & (upper == limits.name_weight_max),
-        lower_is_limit=problem.tradable & (lower == limits.floor),
+        raise clash(limits)
+    chosen = _cleaned(limits, answer.x)
+    found = residuals(programme, limits.lift(chosen), answer.z)
+    return _solution(
+        limits, programme, chosen, answer, found, "mean_variance", utility(problem, limits.weights(chosen))
     )
 
 
-def reduced_to_limits(previous: FloatArray, tradable: BoolArray, constraints: Constraints) -> FloatArray:
-    """The weights held, made smaller where a limit asks for it: the fallback ``keep``.
+def black_litterman(problem: Problem) -> Solution:
+    """Mean-variance with equilibrium returns that the views have moved."""
+    solution = mean_variance(with_views(problem))
+    views = 0 if problem.views is None else int(np.isfinite(problem.views).sum())
+    certificate = replace(solution.certificate, method="black_litterman", measures={"views": float(views)})
+    return Solution(solution.weights, certificate)
 
-    Each weight is cut to the limit of one instrument, then all that can be traded are scaled down by one factor to
-    meet gross, net and cash. Floors (``name_weight_min``, ``net_min``) and turnover give way: nothing is ever bought.
+
+def with_views(problem: Problem) -> Problem:
+    """The problem with Black and Litterman's expected returns and covariance."""
+    views = np.full(len(problem.previous), np.nan) if problem.views is None else problem.views
+    alpha, covariance = posterior(
+        problem.covariance,
+        benchmark_weights(problem),
+        problem.risk_aversion,
+        views,
+        confidence=problem.view_confidence,
+        tau=problem.tau,
+    )
+    return replace(problem, alpha=alpha, covariance=covariance)
+
+
+def minimum_variance(problem: Problem) -> Solution:
+    """Weights of least variance and costs for the prescribed sum."""
+    silent = replace(problem, alpha=np.zeros_like(problem.alpha))
+    limits, programme, answer = _invested(problem, lambda net: _prescribed_utility(silent, net))
+    chosen = _cleaned(limits, answer.x)
+    found = residuals(programme, limits.lift(chosen), answer.z)
+    value = utility(silent, limits.weights(chosen))
+    return _solution(limits, programme, chosen, answer, found, "minimum_variance", value)
+
+
+def maximum_sharpe(problem: Problem) -> Solution:
+    """Weights of the greatest expected return after costs per unit of risk, for the prescribed sum.
+
+    The certificate's objective is that ratio over the horizon, not annualised.
+
+    Raises:
+        SolverError: no allowed weights earn more than cash after costs.
     """
-    least = 0.0 if constraints.long_only else -constraints.name_weight_max
-    weights = np.where(tradable, np.clip(previous, least, constraints.name_weight_max), previous)
-    fixed = np.where(tradable, 0.0, weights)
-    moving = np.where(tradable, weights, 0.0)
-    net_room = min(constraints.net_max, 1.0 - constraints.cash_min) - fixed.sum()
-    gross_room = constraints.gross_max - np.abs(fixed).sum()
-    factor = min(_factor(moving.sum(), net_room), _factor(np.abs(moving).sum(), gross_room))
-    return np.asarray(fixed + moving * factor)
+    limits, programme, answer = _invested(problem, lambda net: _ratio(problem, net))
+    size = float(answer.x[-1]) if len(answer.x) else 1.0
+    chosen = _cleaned(limits, answer.x[: limits.count] / size)
+    lifted = limits.lift(chosen)
+    point = np.append(lifted, 1.0) if limits.count else lifted
+    if limits.count:
+        point *= -programme.b[1] / float(_numerator(problem, limits) @ point)
+    found = residuals(programme, point, answer.z)
+    value = sharpe(problem, limits.weights(chosen))
+    return _solution(limits, programme, chosen, answer, found, "maximum_sharpe", value)
 
 
-def _factor(total: float, room: float) -> float:
-    return 1.0 if total <= room else max(room, 0.0) / total
+def minimum_cvar(problem: Problem) -> Solution:
+    """Weights of the least mean loss in the worst scenarios, plus proportional costs, for the prescribed sum.
+
+    Only scenarios in the tail shape the optimum. The first programme sees the worst of the weights held or of equal
+    ones, and each answer adds those whose loss it overlooked, until there is none: then it is the optimum of the
+    programme with all scenarios, and its certificate is of that programme.
+    """
+    scenarios = _scenarios(problem)
+    limits, shown, answer = _invested(problem, lambda net: _tail(problem, net, scenarios))
+    chosen = _cleaned(limits, answer.x)
+    programme, x, z = _whole(limits, scenarios, shown, answer, chosen, problem.cvar_level)
+    weights = limits.weights(chosen)
+    value, threshold = expected_shortfall(scenarios @ weights, problem.cvar_level)
+    found = residuals(programme, x, z) if limits.count else residuals(shown.programme, x, z)
+    measures = {"cvar": value, "var": threshold, "scenarios": float(len(scenarios)), "seen": float(len(shown.rows))}
+    value += problem.cost * float(np.abs(weights - problem.previous).sum())
+    return _solution(limits, programme, chosen, answer, found, "minimum_cvar", value, measures)
 
 
-def _require_finite(**arrays: FloatArray) -> None:
-    for name, values in arrays.items():
-        bad = int((~np.isfinite(values)).sum())
-        if bad:
-            raise SolverError(
-                f"{name} has {bad} values that are not finite; mark those instruments reduce_only and give zero"
-            )
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
-# -- the programme -----------------------------------------------------------------------------------------------------
+def trading_cost(problem: Problem, weights: FloatArray) -> float:
+    """Proportional costs and impact of going from the weights held to ``weights``, fraction of equity."""
+    changes = np.abs(weights - problem.previous)
+    impact = 0.0 if problem.impact is None else float((problem.impact * changes**problem.impact_power).sum())
+    return float(problem.cost * changes.sum()) + impact
 
 
-def _programme(problem: Problem, bounds: Bounds, free: IntArray) -> _Programme:
-    count, constraints, previous = len(free), problem.constraints, problem.previous
-    layout = _layout(count, constraints.long_only, problem.cost)
-    fixed = bounds.lower.copy()
-    fixed[free] = 0.0
+def risk_penalty(problem: Problem, weights: FloatArray) -> float:
+    """λ/2 · w'Σw."""
+    return float(problem.risk_aversion / 2 * (weights * (problem.covariance * weights).sum(axis=-1)).sum())
+
+
+def utility(problem: Problem, weights: FloatArray) -> float:
+    """What mean-variance maximises."""
+    return float((problem.alpha * weights).sum()) - risk_penalty(problem, weights) - trading_cost(problem, weights)
+
+
+def sharpe(problem: Problem, weights: FloatArray) -> float:
+    """Expected return after costs over its standard deviation, of one horizon; zero without risk."""
+    earned = float((problem.alpha * weights).sum()) - trading_cost(problem, weights)
+    deviation = float(np.sqrt((weights * (problem.covariance * weights).sum(axis=-1)).sum()))
+    return earned / deviation if deviation > 0 else 0.0
+
+
+def expected_shortfall(returns: FloatArray, level: float) -> tuple[float, float]:
+    """Mean loss of the worst ``1 − level`` of equally likely returns, and the loss at that quantile, as fractions.
+
+    Source: Rockafellar and Uryasev, "Conditional value-at-risk for general loss distributions", Journal of Banking and
+    Finance 26 (2002), proposition 8: the scenario at the quantile counts with the part that completes the tail.
+    """
+    losses = np.sort(-returns)[::-1]
+    tail = (1.0 - level) * len(losses)
+    place = min(int(np.ceil(tail - 1e-9)) - 1, len(losses) - 1)
+    threshold = float(losses[place])
+    return threshold + float(np.maximum(losses - threshold, 0.0).sum()) / tail, threshold
+
+
+def value(problem: Problem, weights: FloatArray, method: Method) -> float:
+    """What the method maximises, of any weights: to tell how much of the optimum a rounding gives up.
+
+    Methods that know no limits come near their own weights: their value is minus the distance to them.
+    """
+    if method == "minimum_variance":
+        return utility(replace(problem, alpha=np.zeros_like(problem.alpha)), weights)
+    if method == "maximum_sharpe":
+        return sharpe(problem, weights)
+    if method == "minimum_cvar":
+        shortfall, _ = expected_shortfall(_scenarios(problem) @ weights, problem.cvar_level)
+        return -shortfall - problem.cost * float(np.abs(weights - problem.previous).sum())
+    if method in allocation.TARGETS:
+        return -float(np.linalg.norm(weights - allocation.TARGETS[method](problem).weights))
+    if method == "black_litterman":
+        return utility(with_views(problem), weights)
+    return utility(problem, weights)
+
+
+# -- the programmes ----------------------------------------------------------------------------------------------------
+
+
+def _utility(problem: Problem, limits: Limits) -> Programme:
+    """Mean-variance."""
+    free, fixed, previous = limits.free, limits.fixed, problem.previous
     corner = problem.risk_aversion * problem.covariance[np.ix_(free, free)]
-    q = np.zeros(layout.variables)
-    q[:count] = problem.risk_aversion * (problem.covariance[free] * fixed).sum(axis=-1) - problem.alpha[free]
-    q[count : 2 * count] = problem.cost
-    decided = bounds.upper <= bounds.lower
-    turnover = np.abs(fixed[decided] - previous[decided]).sum()
-    limits = _limits(constraints, previous)
-    net = fixed.sum()
-    scalars = [
-        limits["turnover_max"] - turnover,
-        1.0 - limits["cash_min"] - net - problem.cost * turnover,
-        limits["net_max"] - net,
-        net - limits["net_min"],
-        limits["gross_max"] - np.abs(fixed).sum(),
-    ]
-    shorts = np.zeros(0 if constraints.long_only else 2 * count)
-    b = np.concatenate([previous[free], -previous[free], bounds.upper[free], -bounds.lower[free], scalars, shorts])
+    q = np.zeros(limits.variables)
+    q[limits.columns["w"]] = problem.risk_aversion * (problem.covariance[free] * fixed).sum(axis=-1)
+    q[limits.columns["w"]] -= problem.alpha[free]
+    if "t" in limits.columns:
+        q[limits.columns["t"]] = problem.cost
+    if problem.impact is not None and problem.impact_power == QUADRATIC_LAW:
+        rate = 2.0 * problem.impact[free]
+        corner = corner + np.diag(rate)
+        q[limits.columns["w"]] -= rate * previous[free]
+    elif problem.impact is not None and "u" in limits.columns:
+        q[limits.columns["u"]] = problem.impact[free] * limits.unit**SQUARE_ROOT_LAW
     scale = max(float(np.abs(q).max(initial=0.0)), float(np.abs(corner).max(initial=0.0))) or 1.0
-    return _Programme(corner / scale, q / scale, layout, b, scale)
+    return Programme(corner / scale, q / scale, limits.matrix, limits.b, limits.cones, scale)
 
 
-def _limits(constraints: Constraints, previous: FloatArray) -> dict[str, float]:
-    """The limits by name; an account that holds nothing may be invested at once."""
-    turnover_max = constraints.turnover_max if previous.any() else constraints.turnover_max_initial
-    values = {name: float(getattr(constraints, name)) for name in _RELAXED}
-    return values | {"turnover_max": turnover_max, "name_weight_min": constraints.floor}
+_Attempt = tuple[Limits, Any, Answer | None]
 
 
-@lru_cache(maxsize=64)
-def _layout(count: int, long_only: bool, cost: float) -> _Layout:
+def _prescribed_utility(problem: Problem, net: float) -> _Attempt:
+    limits = limits_of(problem, net=net, impact=True)
+    programme = _utility(problem, limits)
+    return limits, programme, solve(programme)
+
+
+def _invested(problem: Problem, attempt: Callable[[float], _Attempt]) -> tuple[Limits, Any, Answer]:
+    """The attempt for the sum of weights that is aimed at or, where the limits forbid that, for the nearest."""
+    limits, programme, answer = attempt(problem.net_target)
+    if answer is None:
+        net = nearest_net(problem)
+        # A little inside of what is possible: at its very edge there is no interior, and no meaning in multipliers.
+        if limits.count:
+            net += np.sign(net - problem.net_target) * 10 * WEIGHT_TOLERANCE
+        limits, programme, answer = attempt(net)
+    if answer is None:
+        raise SolverError(
+            f"the limits can be met with weights that sum to {limits.net:.6g}, but no such weights earn more than cash "
+            "after costs, or the solver cannot tell: check alpha, or choose a method that does not need it"
+        )
+    return limits, programme, answer
+
+
+def _ratio(problem: Problem, net: float) -> _Attempt:
+    """The ratio as a convex programme in ``(κx, κ)``, with the numerator times κ at least a constant.
+
+    The constant is the numerator of the mean-variance weights where that is positive, so that κ is near one.
+    """
     from scipy import sparse
 
-    one, none = np.eye(count), np.zeros((count, count))
-    ones, zeros = np.ones((1, count)), np.zeros((1, count))
-    blocks: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {
-        "buy": (one, -one, none),
-        "sell": (-one, -one, none),
-        "name_weight_max": (one, none, none),
-        "name_weight_min": (-one, none, none),
-        "turnover_max": (zeros, ones, zeros),
-        "cash_min": (ones, cost * ones, zeros),
-        "net_max": (ones, zeros, zeros),
-        "net_min": (-ones, zeros, zeros),
-        "gross_max": (ones, zeros, zeros) if long_only else (zeros, zeros, ones),
-    }
-    if not long_only:
-        blocks |= {"long": (one, none, -one), "short": (-one, none, -one)}
-    used = 2 if long_only else 3
-    dense = np.vstack([np.hstack(block[:used]) for block in blocks.values()])
-    rows, start = {}, 0
-    for name, block in blocks.items():
-        rows[name] = slice(start, start + len(block[0]))
-        start += len(block[0])
-    corner_columns, corner_rows = np.tril_indices(count)
-    entries = np.bincount(corner_columns, minlength=used * count)
-    return _Layout(
-        dense=dense,
-        sparse=sparse.csc_matrix(dense),
-        rows=rows,
-        corner_rows=corner_rows,
-        corner_columns=corner_columns,
-        corner_starts=np.concatenate([[0], np.cumsum(entries)]),
+    if problem.impact is not None and problem.impact_power == QUADRATIC_LAW:
+        raise SolverError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
+    limits, programme, near = _prescribed_utility(problem, net)
+    if near is None or not limits.count:
+        return limits, programme, near
+    numerator = _numerator(problem, limits)
+    earned = float(numerator @ np.append(limits.lift(near.x[: limits.count]), 1.0))
+    places = np.append(np.arange(limits.count), limits.variables)
+    loadings = np.zeros((limits.count + 1, len(problem.previous)))
+    loadings[np.arange(limits.count), limits.free] = 1.0
+    loadings[-1] = limits.fixed
+    dense = loadings @ problem.covariance @ loadings.T
+    scale = float(np.abs(dense).max()) or 1.0
+    size = limits.variables + 1
+    positive = np.zeros(size)
+    positive[-1] = -1.0
+    top = sparse.csc_matrix(np.vstack([positive, -numerator]))
+    below = sparse.hstack([limits.matrix, sparse.csc_matrix(-limits.b[:, None])])
+    b = np.zeros(len(limits.b) + 2)
+    b[1] = -earned if earned > 0 else -1.0
+    cones = (Cone("nonnegative", 2), *limits.cones)
+    matrix = sparse.vstack([top, below], format="csc")
+    programme = Programme(dense / scale, np.zeros(size), matrix, b, cones, scale, places)
+    return limits, programme, solve(programme)
+
+
+def _numerator(problem: Problem, limits: Limits) -> FloatArray:
+    """Expected return after costs as a linear function of (x, 1), in units of the largest alpha."""
+    linear = np.zeros(limits.variables + 1)
+    linear[limits.columns["w"]] = problem.alpha[limits.free]
+    if "t" in limits.columns:
+        linear[limits.columns["t"]] = -problem.cost
+    if problem.impact is not None and "u" in limits.columns:
+        linear[limits.columns["u"]] = -problem.impact[limits.free] * limits.unit**SQUARE_ROOT_LAW
+    still = np.where(np.isin(np.arange(len(limits.fixed)), limits.free), problem.previous, limits.fixed)
+    linear[-1] = float((problem.alpha * limits.fixed).sum()) - trading_cost(problem, still)
+    return linear / (float(np.abs(problem.alpha).max()) or 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """The programme of CVaR with the scenarios ``rows`` alone."""
+
+    programme: Programme
+    rows: IntArray
+
+
+def _scenarios(problem: Problem) -> FloatArray:
+    if problem.scenarios is None:
+        raise MissingDataError("minimum_cvar needs scenarios: pass the returns of past sessions")
+    least = int(np.ceil(1.0 / (1.0 - problem.cvar_level) - 1e-9))
+    if len(problem.scenarios) < least:
+        raise MissingDataError(
+            f"CVaR at {problem.cvar_level:.6g} needs at least {least} scenarios, there are {len(problem.scenarios)}: "
+            "lengthen covariance_sessions or lower cvar_level"
+        )
+    return problem.scenarios
+
+
+def _tail(problem: Problem, net: float, scenarios: FloatArray) -> _Attempt:
+    limits = limits_of(problem, net=net)
+    own, given = scenarios[:, limits.free], scenarios @ limits.fixed
+    guess = problem.previous[limits.free]
+    guess = guess if guess.any() else np.full(limits.count, 1.0 / max(limits.count, 1))
+    tail = (1.0 - problem.cvar_level) * len(scenarios)
+    first = min(len(scenarios), int(np.ceil(_FIRST_SCENARIOS * tail)))
+    rows = np.sort(np.argsort(own @ guess + given, kind="stable")[:first])
+    while True:
+        shown = _Shown(_shortfall(limits, own[rows], given[rows], tail), rows)
+        answer = solve(shown.programme)
+        if answer is None or not limits.count:
+            return limits, shown, answer
+        over = -(own @ answer.x[limits.columns["w"]] + given) - answer.x[limits.variables]
+        over[rows] = 0.0
+        missed = np.flatnonzero(over > _MISSED)
+        if not len(missed):
+            return limits, shown, answer
+        rows = np.union1d(rows, missed)
+
+
+def _shortfall(limits: Limits, own: FloatArray, given: FloatArray, tail: float) -> Programme:
+    """Rockafellar and Uryasev's programme in (x, threshold, excess of each scenario)."""
+    from scipy import sparse
+
+    if not limits.count:
+        return Programme(None, np.zeros(0), limits.matrix, limits.b, limits.cones)
+    seen, rest = len(own), limits.variables - limits.count
+    empty, one = sparse.csc_matrix((seen, rest)), sparse.identity(seen)
+    losses = sparse.hstack([sparse.csc_matrix(-own), empty, sparse.csc_matrix(-np.ones((seen, 1))), -one])
+    positive = sparse.hstack([sparse.csc_matrix((seen, limits.variables + 1)), -one])
+    below = sparse.hstack([limits.matrix, sparse.csc_matrix((len(limits.b), seen + 1))])
+    q = np.concatenate([np.zeros(limits.variables), [1.0], np.full(seen, 1.0 / tail)])
+    if "t" in limits.columns:
+        q[limits.columns["t"]] = limits.problem.cost
+    return Programme(
+        corner=None,
+        q=q,
+        matrix=sparse.vstack([losses, positive, below], format="csc"),
+        b=np.concatenate([given, np.zeros(seen), limits.b]),
+        cones=(Cone("nonnegative", 2 * seen), *limits.cones),
     )
 
 
-@lru_cache(maxsize=1)
-def _solver_settings() -> Any:
-    import clarabel
-
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_threads = 1
-    settings.direct_solve_method = "qdldl"
-    settings.presolve_enable = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = _SOLVER_TOLERANCE
-    return settings
-
-
-def _solve(programme: _Programme) -> _Answer | None:
-    """The solver's answer, or None when the programme is infeasible."""
-    import clarabel
-    from scipy import sparse
-
-    layout = programme.layout
-    data = programme.corner[layout.corner_rows, layout.corner_columns]
-    shape = (layout.variables, layout.variables)
-    quadratic = sparse.csc_matrix((data, layout.corner_rows, layout.corner_starts), shape=shape)
-    cones = [clarabel.NonnegativeConeT(len(programme.b))]
-    solver = clarabel.DefaultSolver(quadratic, programme.q, layout.sparse, programme.b, cones, _solver_settings())
-    answer = solver.solve()
-    status = str(answer.status)
-    if status in ("PrimalInfeasible", "AlmostPrimalInfeasible"):
-        return None
-    x, z = np.array(answer.x), np.array(answer.z)
-    if not (np.isfinite(x).all() and np.isfinite(z).all()):
-        raise SolverError(
-            f"the solver ended with {status} and no numbers: check alpha and covariance for extreme values"
-        )
-    return _Answer(x, z, status, answer.iterations)
+def _whole(
+    limits: Limits, scenarios: FloatArray, shown: _Shown, answer: Answer, chosen: FloatArray, level: float
+) -> tuple[Programme, FloatArray, FloatArray]:
+    """The programme with all scenarios, and the answer as a point and multipliers of it."""
+    if not limits.count:
+        return shown.programme, answer.x, answer.z
+    count, tail, seen = len(scenarios), (1.0 - level) * len(scenarios), len(shown.rows)
+    own, given = scenarios[:, limits.free], scenarios @ limits.fixed
+    threshold = answer.x[limits.variables]
+    excess = np.maximum(-(own @ chosen + given) - threshold, 0.0)
+    prices, spare = np.zeros(count), np.full(count, 1.0 / tail)
+    prices[shown.rows], spare[shown.rows] = answer.z[:seen], answer.z[seen : 2 * seen]
+    x = np.concatenate([limits.lift(chosen), [threshold], excess])
+    return _shortfall(limits, own, given, tail), x, np.concatenate([prices, spare, answer.z[2 * seen :]])
 
 
-def _nothing_to_solve(programme: _Programme) -> _Answer | None:
-    """No instrument is free: the weights are what they are, if the limits allow them."""
-    if programme.b.min() < -WEIGHT_TOLERANCE:
-        return None
-    return _Answer(np.zeros(0), np.zeros(len(programme.b)), "fixed", 0)
+# -- methods that know no limits ---------------------------------------------------------------------------------------
 
 
-def _clean(weights: FloatArray, previous: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    cleaned = np.clip(weights, lower, upper)
-    for anchor in (upper, lower, previous, np.zeros_like(previous)):
-        near = (np.abs(cleaned - anchor) <= WEIGHT_TOLERANCE) & (anchor >= lower) & (anchor <= upper)
-        cleaned = np.where(near, anchor, cleaned)
-    return np.asarray(cleaned)
+def _allocated(method: Method) -> Callable[[Problem], Solution]:
+    def solution(problem: Problem) -> Solution:
+        return within_limits(problem, allocation.TARGETS[method](problem), method)
+
+    return solution
+
+
+def within_limits(problem: Problem, target: allocation.Target, method: Method) -> Solution:
+    """``target`` itself if it meets every limit, else the nearest weights that do (Euclidean).
+
+    The objective of the certificate is minus the distance to the target.
+    """
+    limits = limits_of(problem)
+    chosen, linear = target.weights[limits.free], np.zeros(limits.variables)
+    programme = Programme(np.eye(limits.count), linear, limits.matrix, limits.b, limits.cones)
+    programme.q[limits.columns["w"]] = -chosen
+    met = residuals(programme, limits.lift(chosen), np.zeros(len(limits.b)))
+    if met.primal <= _MISSED:
+        answer = Answer(chosen, np.zeros(len(limits.b)), "closed", target.iterations)
+        found = Residuals(met.primal, target.residual, 0.0, 0.0)
+        conditions = f"{target.condition}; every limit holds without it being asked"
+        return _solution(limits, programme, chosen, answer, found, method, 0.0, target.measures, conditions)
+    projected = solve(programme)
+    if projected is None:
+        raise clash(limits)
+    near = _cleaned(limits, projected.x)
+    distance = float(np.linalg.norm(limits.weights(near) - target.weights))
+    found = residuals(programme, limits.lift(near), projected.z)
+    conditions = (
+        f"nearest to the method's own weights under all limits: Karush-Kuhn-Tucker of that projection; the method's "
+        f"own condition ({target.condition}) holds before it, to {target.residual:.1e}, and not after"
+    )
+    measures = {**target.measures, "projection_distance": distance}
+    return _solution(limits, programme, near, projected, found, method, -distance, measures, conditions)
 
 
 # -- the certificate ---------------------------------------------------------------------------------------------------
 
 
-def _certify(
-    problem: Problem, programme: _Programme, weights: FloatArray, free: IntArray, answer: _Answer
-) -> Certificate:
-    previous, z = problem.previous, answer.z
-    chosen = weights[free]
-    parts = [chosen, np.abs(chosen - previous[free])]
-    if programme.layout.variables > 2 * len(free):
-        parts.append(np.abs(chosen))
-    x = np.concatenate(parts)
-    px = np.concatenate([programme.corner @ chosen, np.zeros(len(x) - len(free))])
-    slack = programme.b - programme.layout.dense @ x
-    gradient = px + programme.q + programme.layout.dense.T @ z
-    primal = float(np.maximum(-slack, 0.0).max(initial=0.0))
-    dual = float(np.abs(gradient).max(initial=0.0))
-    if max(primal, dual) > RESIDUAL_TOLERANCE:
-        raise SolverError(
-            f"the solver ended with {answer.status} and residuals of {primal:.2e} (primal) and {dual:.2e} (dual), "
-            f"above {RESIDUAL_TOLERANCE:.0e}: check the covariance and the limits for extreme values"
-        )
-    terms = (
-        float((problem.alpha * weights).sum()),
-        float(problem.risk_aversion / 2 * (weights * (problem.covariance * weights).sum(axis=-1)).sum()),
-        float(problem.cost * np.abs(weights - previous).sum()),
-    )
-    return Certificate(
+def _cleaned(limits: Limits, x: FloatArray) -> FloatArray:
+    """The free instruments' weights of a point, without the solver's noise."""
+    free = limits.free
+    lower, upper, previous = limits.bounds.lower[free], limits.bounds.upper[free], limits.problem.previous[free]
+    cleaned = np.clip(x[: limits.count], lower, upper)
+    for anchor in (upper, lower, previous, np.zeros_like(previous)):
+        near = (np.abs(cleaned - anchor) <= WEIGHT_TOLERANCE) & (anchor >= lower) & (anchor <= upper)
+        cleaned = np.where(near, anchor, cleaned)
+    moving = (cleaned > lower) & (cleaned < upper) & (cleaned != previous)
+    if limits.net is not None and moving.any():
+        # Many small corrections to one side must not add up: the sum is prescribed.
+        rest = limits.net - float(limits.fixed.sum()) - float(cleaned.sum())
+        cleaned = np.clip(np.where(moving, cleaned + rest / moving.sum(), cleaned), lower, upper)
+    return np.asarray(cleaned)
+
+
+def _solution(
+    limits: Limits,
+    programme: Programme,
+    chosen: FloatArray,
+    answer: Answer,
+    found: Residuals,
+    method: Method,
+    objective: float,
+    measures: Mapping[str, float] | None = None,
+    conditions: str = OPTIMAL,
+) -> Solution:
+    found.check(answer.status)
+    problem, weights = limits.problem, limits.weights(chosen)
+    own = dict(measures or {})
+    if limits.net is not None and abs(missed := float(weights.sum()) - problem.net_target) > 2 * WEIGHT_TOLERANCE:
+        own["net_target_missed"] = missed
+    prices = answer.z[len(answer.z) - len(limits.b) :] * programme.scale
+    certificate = Certificate(
         status=answer.status,
         iterations=answer.iterations,
-        objective=terms[0] - terms[1] - terms[2],
-        expected_return=terms[0],
-        risk_penalty=terms[1],
-        trading_cost=terms[2],
-        primal_residual=primal,
-        dual_residual=dual,
-        complementarity=float(np.abs(z * slack).max(initial=0.0)),
-        gap=float(abs(x @ px + programme.q @ x + programme.b @ z)) if len(free) else 0.0,
-        active=_active(programme, slack, z, free, problem.names),
+        objective=objective,
+        expected_return=float((problem.alpha * weights).sum()),
+        risk_penalty=risk_penalty(problem, weights),
+        trading_cost=trading_cost(problem, weights),
+        primal_residual=found.primal,
+        dual_residual=found.dual,
+        complementarity=found.complementarity,
+        gap=found.gap,
+        active=_active(limits, limits.lift(chosen), prices, WEIGHT_TOLERANCE * programme.scale),
+        method=method,
+        conditions=conditions,
+        measures=own,
     )
+    return Solution(weights, certificate)
 
 
-def _active(
-    programme: _Programme, slack: FloatArray, z: FloatArray, free: IntArray, names: Sequence[str]
-) -> dict[str, float]:
-    active: dict[str, float] = {}
-    for name in _RELAXED:
-        rows = programme.layout.rows[name]
-        for number, (room, price) in enumerate(zip(slack[rows], z[rows], strict=True)):
-            if room <= WEIGHT_TOLERANCE and price > WEIGHT_TOLERANCE:
-                column = free[number] if name in ("name_weight_max", "name_weight_min") else None
-                label = name if column is None else f"{name}:{names[column] if names else column}"
-                active[label] = float(price * programme.scale)
+def _active(limits: Limits, x: FloatArray, prices: FloatArray, least: float) -> dict[str, float]:
+    """Limits without room whose relaxing by one of their units is worth more than ``least``."""
+    slack = limits.b - limits.matrix @ x if len(x) else limits.b
+    names, active = limits.problem.names, dict[str, float]()
+    for name in limits.names:
+        rows = limits.rows[name]
+        room, price = slack[rows], prices[rows]
+        if name == "tracking_error_max_annual":
+            room = np.array([room[0] - np.linalg.norm(room[1:])])
+            price = price[:1] / np.sqrt(limits.problem.periods_per_year)
+        if name == "adv_participation_max":
+            price = price * np.tile(known_adv(limits.problem)[limits.free], 2)
+        for number in np.flatnonzero((room <= WEIGHT_TOLERANCE) & (price > least)):
+            label = name
+            if name in NAME_LIMITS:
+                column = limits.free[number % limits.count]
+                label = f"{name}:{names[column] if names else column}"
+            active[label] = float(price[number])
     return active
 
 
-# -- infeasibility -----------------------------------------------------------------------------------------------------
-
-
-def _infeasible(programme: _Programme, bounds: Bounds, free: IntArray, problem: Problem) -> InfeasibleError:
-    """Which limits clash: first each alone, then the least of all together (linear programmes with elastic limits)."""
-    limits = _limits(problem.constraints, problem.previous)
-    alone = {}
-    for name in _RELAXED:
-        amounts = _relax(programme, bounds, free, [name])
-        if amounts:
-            alone[name] = amounts[name]
-    if alone:
-        return InfeasibleError(alone, limits, alone=True)
-    return InfeasibleError(_relax(programme, bounds, free, _RELAXED), limits, alone=False)
-
-
-def _relax(programme: _Programme, bounds: Bounds, free: IntArray, names: Sequence[str]) -> dict[str, float]:
-    """Least amounts by which the limits ``names`` must give to make the programme feasible; empty if they cannot."""
-    from scipy.optimize import linprog
-
-    layout = programme.layout
-    elastic = np.zeros((len(programme.b), len(names)))
-    for column, name in enumerate(names):
-        rows = layout.rows[name]
-        own = {"name_weight_max": bounds.upper_is_limit, "name_weight_min": bounds.lower_is_limit}.get(name)
-        elastic[rows, column] = -1.0 if own is None else -own[free].astype(float)
-    answer = linprog(
-        np.concatenate([np.zeros(layout.variables), np.ones(len(names))]),
-        A_ub=np.hstack([layout.dense, elastic]),
-        b_ub=programme.b,
-        bounds=[(None, None)] * layout.variables + [(0, None)] * len(names),
-        method="highs",
-    )
-    if answer.status != 0:
-        return {}
-    amounts = answer.x[layout.variables :]
-    return {name: float(amount) for name, amount in zip(names, amounts, strict=True) if amount > WEIGHT_TOLERANCE / 10}
+METHODS: Mapping[Method, Callable[[Problem], Solution]] = {
+    "mean_variance": mean_variance,
+    "minimum_variance": minimum_variance,
+    "maximum_sharpe": maximum_sharpe,
+    "minimum_cvar": minimum_cvar,
+    "black_litterman": black_litterman,
+    **{method: _allocated(method) for method in allocation.TARGETS},
+}
+"""Every method by its name in the configuration."""

@@ -1,13 +1,15 @@
 """From target weights to orders: sizes, what is too small to trade, and what cash can pay.
 
-Belongs here: sizing, in Decimal, for the daily run; octopus/backtest repeats its rules in floats for speed, and a test
-holds the two together. Does not: choosing weights (optimiser.py) and judging orders (octopus/risk, octopus/compliance).
+Belongs here: sizing, in Decimal, for the daily run, and what it gives up of the optimum; octopus/backtest repeats its
+rules in floats for speed, and a test holds the two together. Does not: choosing weights (optimiser.py) and judging
+orders (octopus/risk, octopus/compliance).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from octopus.core.costs import CostModel
@@ -18,6 +20,62 @@ from octopus.portfolio.config import PortfolioConfig
 
 LOT_ROUNDING = Decimal("1e-9")
 """Quantities are rounded to this fraction of a lot before they are cut to whole lots: 999.9999999999 lots are 1000."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How far whole lots, the no-trade band and cash keep a plan from the chosen weights.
+
+    Attributes:
+        distance: sum of the absolute differences of weights. largest: the largest of them, of ``instrument``.
+        cash: left when every order has filled at its reference price, costs included, fraction of equity.
+        objective_gap: by how much the method's value (`octopus.portfolio.optimiser.value`) of the planned weights is
+            below that of the chosen ones; negative where the plan is beyond a limit that the chosen weights keep. None
+            where no optimum was chosen.
+    """
+
+    distance: float
+    largest: float
+    instrument: str | None
+    cash: float
+    objective_gap: float | None
+
+
+def rounding(
+    targets: Mapping[str, float],
+    orders: Sequence[PlannedOrder],
+    snapshot: AccountSnapshot,
+    costs: CostModel,
+    objective: Callable[[Mapping[str, float]], float] | None = None,
+) -> Rounding:
+    """What the orders leave undone of the targets.
+
+    Args:
+        objective: the method's value of weights by instrument; None where no optimum was chosen.
+    """
+    planned = planned_weights(orders, snapshot)
+    gaps = {name: abs(planned.get(name, 0.0) - targets.get(name, 0.0)) for name in {*targets, *planned}}
+    worst = max(sorted(gaps), key=lambda name: gaps[name], default=None)
+    cash = snapshot.cash - _open_purchases(snapshot, costs)
+    for order in orders:
+        paid = outlay if order.side is Side.BUY else proceeds
+        cash -= order.side.sign * paid(order.quantity, order.reference_price, costs)
+    return Rounding(
+        distance=sum(gaps.values()),
+        largest=gaps[worst] if worst is not None else 0.0,
+        instrument=worst,
+        cash=float(cash / snapshot.equity),
+        objective_gap=None if objective is None else objective(targets) - objective(planned),
+    )
+
+
+def planned_weights(orders: Sequence[PlannedOrder], snapshot: AccountSnapshot) -> dict[str, float]:
+    """Weights of equity once ``orders`` and those still open have filled at the snapshot's prices."""
+    held: dict[str, Decimal] = defaultdict(Decimal, _with_open_orders(snapshot))
+    for order in orders:
+        held[order.instrument] += order.side.sign * order.quantity
+    prices, equity = snapshot.prices, snapshot.equity
+    return {name: float(shares * prices[name] / equity) for name, shares in sorted(held.items()) if shares}
 
 
 def plan_orders(

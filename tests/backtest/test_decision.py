@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import date
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.ids import canonical_json
 from octopus.core.panel import Panel
 from octopus.decision import DecisionConfig, decide, prepare
-from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.portfolio.config import Constraints, Method, PortfolioConfig
 
 CONFIG = DecisionConfig()
 
@@ -135,3 +136,69 @@ def test_sentiment_counts_only_where_it_is_known() -> None:
     silent = decide(prepare(panel, CONFIG), -1, None, np.zeros(6), CONFIG)
     assert np.isnan(silent.signals["sentiment"]).all()
     assert not np.array_equal(spoken.alpha, silent.alpha)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_decides_within_its_limits_and_says_how(sample_panel: Panel, method: Method) -> None:
+    panel = sample_panel.rows(0, 800)
+    config = DecisionConfig(portfolio=PortfolioConfig(method=method))
+    held = np.zeros(20)
+    for row in (780, 790):
+        made = decide(prepare(panel, config), row, np.arange(20) / 100.0, held, config)
+        assert made.fallback is None
+        assert made.certificate is not None
+        assert made.certificate.method == method
+        assert made.target_weights.max() <= config.portfolio.constraints.name_weight_max
+        if method not in ("mean_variance", "black_litterman"):
+            assert made.target_weights.sum() == pytest.approx(0.97, abs=1e-4)
+        assert json.loads(canonical_json(made.certificate_record()))["conditions"]
+        again = decide(prepare(panel.rows(0, row + 1), config), -1, np.arange(20) / 100.0, held, config)
+        assert np.array_equal(made.target_weights, again.target_weights)
+        held = made.target_weights
+
+
+def test_a_prediction_is_a_view_of_black_litterman(sample_panel: Panel) -> None:
+    panel = sample_panel.rows(0, 800)
+    config = DecisionConfig(portfolio=PortfolioConfig(method="black_litterman"))
+    ready = prepare(panel, config)
+    low = decide(ready, -1, np.arange(20) / 100.0, np.zeros(20), config)
+    turned = decide(ready, -1, np.arange(20)[::-1] / 100.0, np.zeros(20), config)
+    assert low.certificate is not None
+    assert low.certificate.measures == {"views": 20.0}
+    assert low.target_weights[:5].sum() < turned.target_weights[:5].sum()
+    none = decide(ready, -1, None, np.zeros(20), config)
+    assert none.certificate is not None
+    assert none.certificate.measures == {"views": 0.0}
+
+
+def test_sectors_and_volumes_of_the_configuration_bind() -> None:
+    panel = random_panel(7, 320)
+    panel = replace(panel, volume=np.where(np.isfinite(panel.close), 1000.0, np.nan))
+    sectors = {"S00": "x", "S01": "x", "S02": "y"}
+    limits = Constraints(sector_max=0.2, adv_participation_max=0.1, name_weight_max=0.5)
+    config = DecisionConfig(portfolio=PortfolioConfig(constraints=limits, sectors=sectors, method="equal_weight"))
+    made = decide(prepare(panel, config), -1, None, np.zeros(6), config, 1e6)
+    weights, price = made.target_weights, panel.close[-1]
+    assert made.certificate is not None
+    assert weights[:2].sum() <= 0.2 + 1e-5
+    assert weights[3:].sum() <= 0.2 + 1e-5
+    assert (weights * 1e6 / np.nan_to_num(price, nan=1.0) <= 0.1 * 1000 + 2).all()
+    assert any(name.startswith("adv_participation_max:S") for name in made.certificate.active)
+    with pytest.raises(MissingDataError, match="equity = None"):
+        decide(prepare(panel, config), -1, None, np.zeros(6), config)
+    pseudo = replace(panel, price_basis="total_return")
+    free = decide(prepare(pseudo, config), -1, None, np.zeros(6), config)
+    assert free.target_weights.sum() > weights.sum()
+
+
+def test_impact_makes_large_trades_dear() -> None:
+    panel = random_panel(8, 320)
+    panel = replace(panel, volume=np.where(np.isfinite(panel.close), 5000.0, np.nan))
+    plain, dear = (
+        DecisionConfig(portfolio=PortfolioConfig(base_return=0.01, impact=impact, impact_law=law))  # type: ignore[arg-type]
+        for impact, law in ((0.0, "square_root"), (1.0, "square_root"))
+    )
+    held = np.zeros(6)
+    many = decide(prepare(panel, plain), -1, None, held, plain, 1e7).target_weights
+    fewer = decide(prepare(panel, dear), -1, None, held, dear, 1e7).target_weights
+    assert fewer.sum() < many.sum()

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from octopus.core.errors import OctopusError
 from octopus.portfolio.config import Constraints
-from octopus.portfolio.optimiser import (
+from octopus.portfolio.optimiser import optimise
+from octopus.portfolio.problem import (
     WEIGHT_TOLERANCE,
     InfeasibleError,
     Problem,
     SolverError,
-    optimise,
     reduced_to_limits,
 )
 
@@ -54,7 +54,7 @@ def optimum_by_cvxpy(problem: Problem) -> np.ndarray:
             w <= limits.name_weight_max,
             w >= limits.floor,
             turnover <= turnover_max,
-            1 - cp.sum(w) - problem.cost * turnover >= limits.cash_min,
+            1 - cp.sum(w) - problem.cost * turnover >= limits.cash_min_fraction,
             cp.sum(w) <= limits.net_max,
             cp.sum(w) >= limits.net_min,
             cp.norm1(w) <= limits.gross_max,
@@ -85,7 +85,9 @@ def test_it_finds_the_optimum_that_skfolio_finds() -> None:
             tradable=np.ones(8, dtype=bool),
             risk_aversion=2 * 4.0,  # skfolio has no half before the variance
             cost=COST,
-            constraints=Constraints(name_weight_max=0.3, net_max=0.95, gross_max=2, turnover_max=10, cash_min=-5),
+            constraints=Constraints(
+                name_weight_max=0.3, net_max=0.95, gross_max=2, turnover_max=10, cash_min_fraction=-5
+            ),
         )
     )
     peer = MeanRisk(
@@ -136,7 +138,7 @@ def test_every_limit_holds(
     assert change.sum() <= turnover + slack
     assert np.abs(weights).sum() <= 1.1 + slack
     assert limits.net_min - slack <= weights.sum() <= limits.net_max + slack
-    assert 1 - weights.sum() - COST * change.sum() >= limits.cash_min - slack
+    assert 1 - weights.sum() - COST * change.sum() >= limits.cash_min_fraction - slack
     assert max(certificate.primal_residual, certificate.dual_residual, certificate.gap) < 1e-5
     assert certificate.objective >= _objective(problem, problem.previous) - 1e-9 or not _allowed(problem)
 
@@ -149,7 +151,9 @@ def _objective(problem: Problem, weights: np.ndarray) -> float:
 def _allowed(problem: Problem) -> bool:
     """Holding on is within the limits."""
     limits, held = problem.constraints, problem.previous
-    return bool(held.sum() <= min(limits.net_max, 1 - limits.cash_min) and (held <= limits.name_weight_max).all())
+    return bool(
+        held.sum() <= min(limits.net_max, 1 - limits.cash_min_fraction) and (held <= limits.name_weight_max).all()
+    )
 
 
 @pytest.mark.parametrize("constraints", [Constraints(), SHORTS])
@@ -241,11 +245,11 @@ def test_the_fallback_only_ever_reduces(seed: int, size: float, long_only: bool)
         previous *= generator.choice([-1.0, 1.0], 12)
     limits = Constraints(long_only=long_only, name_weight_min=0.0 if long_only else -0.1, gross_max=0.9)
     tradable = generator.random(12) < 0.8
-    kept = reduced_to_limits(previous, tradable, limits)
+    kept = reduced_to_limits(problem_of(0, limits, 12, previous=previous, tradable=tradable))
     assert (np.abs(kept) <= np.abs(previous) + 1e-15).all()
     assert (kept * previous >= 0).all()
     assert np.array_equal(kept[~tradable], previous[~tradable])
     if tradable.all():
         assert (kept <= limits.name_weight_max + 1e-12).all()
-        assert kept.sum() <= min(limits.net_max, 1 - limits.cash_min) + 1e-12
+        assert kept.sum() <= min(limits.net_max, 1 - limits.cash_min_fraction) + 1e-12
         assert np.abs(kept).sum() <= 0.9 + 1e-12

@@ -13,7 +13,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, OpenOrder, OrderType, Side
 from octopus.portfolio.config import Constraints, PortfolioConfig
-from octopus.portfolio.rebalance import affordable, outlay, plan_orders, proceeds
+from octopus.portfolio.rebalance import affordable, outlay, plan_orders, planned_weights, proceeds, rounding
 
 AT = datetime(2022, 12, 27, 21, 30, tzinfo=UTC)
 NAMES = ("A", "B", "C", "D", "E")
@@ -200,3 +200,35 @@ def test_after_a_gap_all_buys_give_way_in_proportion(
     if any(kept != asked for kept, asked in parts):
         part = max((kept / asked for kept, asked in parts), default=Decimal(0))
         assert all(kept >= part * asked - 1 for kept, asked in parts)
+
+
+def test_the_rounding_tells_what_lots_the_band_and_cash_leave_undone() -> None:
+    snapshot = account(9_000, {"A": 10}, {"A": 100, "B": 333})
+    targets = {"A": 0.1, "B": 0.5}
+    orders = plan_orders("b", targets, snapshot, PLAIN, FREE)
+    assert sizes(orders) == [("buy", "B", 15)]
+    lost = rounding(targets, orders, snapshot, FREE, lambda weights: -((weights["B"] - 0.5) ** 2))
+    assert lost.instrument == "B"
+    assert lost.distance == lost.largest == pytest.approx(0.5 - 15 * 333 / 10_000)
+    assert lost.cash == pytest.approx((9_000 - 15 * 333) / 10_000)
+    assert lost.objective_gap == pytest.approx((0.5 - 0.4995) ** 2)
+    assert rounding(targets, orders, snapshot, FREE).objective_gap is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    shares=st.lists(st.integers(0, 200), min_size=5, max_size=5),
+    wanted=st.lists(st.floats(0, 0.19), min_size=5, max_size=5),
+)
+def test_with_cash_to_spare_the_rounding_is_within_one_lot_of_each_target(
+    shares: list[int], wanted: list[float]
+) -> None:
+    prices = dict(zip(NAMES, (7, 31, 100, 250, 3), strict=True))
+    snapshot = account(20_000, dict(zip(NAMES, shares, strict=True)), prices)
+    targets = dict(zip(NAMES, wanted, strict=True))
+    orders = plan_orders("b", targets, snapshot, PLAIN, FREE)
+    lost = rounding(targets, orders, snapshot, FREE)
+    assert lost.distance <= sum(prices.values()) / float(snapshot.equity) + 1e-9
+    assert lost.cash >= -1e-12
+    weights = planned_weights(orders, snapshot)
+    assert lost.cash == pytest.approx(1 - sum(weights.values()), abs=1e-9)
