@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from octopus.models.labels import Form
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,15 +57,35 @@ class GateLimits(_Section):
     positive_folds_min: float = Field(default=0.6, ge=0, le=1)
 
 
+class LabelConfig(_Section):
+    """What a model is taught to predict.
+
+    Attributes:
+        kind: ``forward``, the return over the horizon, or ``triple_barrier``, which barrier is touched first.
+        form: of a forward return: as it is, less the members' mean, in their standard deviation, or its rank.
+        profit, stop: the barriers' distance, in standard deviations of a return over the horizon.
+        volatility_sessions: that the deviation is measured on.
+    """
+
+    kind: Literal["forward", "triple_barrier"] = "forward"
+    form: Form = "standardised"
+    profit: float = Field(default=1.0, gt=0, le=20)
+    stop: float = Field(default=1.0, gt=0, le=20)
+    volatility_sessions: int = Field(default=63, ge=10, le=504)
+
+
 class ModelConfig(_Section):
     """Training and review.
 
     Attributes:
         registered_name: name in MLflow's registry; its alias ``champion`` is the model that speaks.
-        horizon_sessions: of the label: total return from the close of T+1 to that of T+1+horizon.
+        horizon_sessions: of the label: total return from the close of T+1 to that of T+1+horizon, or the limit at
+            which a position between barriers is closed.
+        label: what is predicted. sample_weights: ``uniqueness`` weighs each label by what no other one says.
         train_min_sessions: history before the first test block. test_sessions: length of a test block.
         window: ``anchored`` trains on all history, ``rolling`` on the last ``train_min_sessions``.
-        embargo_sessions: left out between the last known label and the first test session.
+        embargo_sessions: left out between the last known label and the first test session; null: as many as the label
+            is long.
         retrain: how often the training set moves on.
         tried_before: parameters tried by hand on this data before any review; they deflate the Sharpe ratio too.
         auto_champion: appoint the first model ever that passes every gate; later ones are a person's choice in MLflow.
@@ -71,10 +93,12 @@ class ModelConfig(_Section):
 
     registered_name: str = Field(default="octopus-return", pattern=r"^[a-z0-9-]{1,64}$")
     horizon_sessions: int = Field(default=5, ge=1, le=63)
+    label: LabelConfig = LabelConfig()
+    sample_weights: Literal["equal", "uniqueness"] = "equal"
     train_min_sessions: int = Field(default=2520, ge=252)
     test_sessions: int = Field(default=252, ge=21)
     window: Literal["anchored", "rolling"] = "anchored"
-    embargo_sessions: int = Field(default=5, ge=0)
+    embargo_sessions: int | None = Field(default=5, ge=0)
     retrain: Literal["month", "quarter", "year"] = "quarter"
     tried_before: int = Field(default=0, ge=0)
     auto_champion: bool = True
@@ -82,3 +106,8 @@ class ModelConfig(_Section):
     ridge: RidgeConfig = RidgeConfig()
     xgboost: XGBoostConfig = XGBoostConfig()
     gates: GateLimits = GateLimits()
+
+    @property
+    def embargo(self) -> int:
+        """Sessions between a training label and the first test session."""
+        return self.horizon_sessions if self.embargo_sessions is None else self.embargo_sessions

@@ -16,7 +16,7 @@ from octopus.core.trials import Trial
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.config import ModelConfig
 from octopus.models.estimators import ESTIMATORS, make
-from octopus.models.labels import forward_excess_return
+from octopus.models.labels import forward_return
 from octopus.models.training import TrainingSet, build
 
 SMALL = ModelConfig(train_min_sessions=300, test_sessions=60)
@@ -50,7 +50,7 @@ def training_set(panel: Panel, excluded: np.ndarray | None = None, features: int
 
 def test_a_decision_that_cannot_be_executed_has_no_label_and_no_spread() -> None:
     panel = with_hole(noise_panel(), 401)
-    labels = forward_excess_return(panel, 5)
+    labels = forward_return(panel, 5).values
     assert np.isnan(labels[400, 0]), "no bar to enter at"
     assert np.isfinite(labels[401, 0]), "entered at the next bar, after the gap"
     training = training_set(panel)

@@ -10,37 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.core.errors import MissingDataError
-from octopus.core.panel import Panel
-from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.config import GateLimits, ModelConfig
 from octopus.models.estimators import ESTIMATORS, Ridge, estimator_from_bytes, make
-from octopus.models.labels import forward_excess_return, known_after
+from octopus.models.labels import forward_return, known_after
 from octopus.models.selection import Appointment, FoldRecord, model_for
 from octopus.models.splits import walk_forward
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+from tests.models.small import panel_of
 
 SMALL = ModelConfig(
     train_min_sessions=300, test_sessions=60, horizon_sessions=5, embargo_sessions=3, gates=GateLimits(rank_ic_max=1)
 )
 
 
-def panel_of(returns: FloatArray) -> Panel:
-    nan, ones = np.full(returns.shape, np.nan), np.ones(returns.shape)
-    return Panel(
-        sessions=np.arange(np.datetime64("2015-01-01"), np.datetime64("2015-01-01") + len(returns)),
-        symbols=tuple(f"S{i}" for i in range(returns.shape[1])),
-        close=np.cumprod(1 + returns, axis=0), total_return=returns, open=nan, high=nan, low=nan, volume=nan,
-        member=np.ones(returns.shape, dtype=bool), sentiment=nan, split=ones, dividend=np.zeros(returns.shape),
-        price_basis="total_return",
-    )  # fmt: skip
-
-
 def training_set(skill: float, seed: int = 3, rows: int = 700, columns: int = 20) -> TrainingSet:
     """Features of which the first tells ``skill`` of the next week's return."""
     random = np.random.default_rng(seed)
     panel = panel_of(random.normal(0, 0.01, (rows, columns)))
-    label = np.nan_to_num(forward_excess_return(panel, 5))
+    label = np.nan_to_num(forward_return(panel, 5).values)
     values = random.normal(0, 1, (rows, columns, 4))
     values[:, :, 0] += skill * label
     return build(panel, ("a", "b", "c", "d"), values, SMALL, np.zeros((rows, columns), dtype=bool))
@@ -61,7 +49,7 @@ def test_no_fold_learns_from_a_label_that_was_not_known(rows: int, window: str) 
 def test_a_label_is_the_return_after_execution() -> None:
     returns = np.zeros((12, 5))
     returns[2, 0] = 0.10  # from the close of row 1, where a decision of row 0 is executed, to that of row 2
-    label = forward_excess_return(panel_of(returns), 1)
+    label = forward_return(panel_of(returns), 1).values
     assert label[0, 0] > 0
     assert label[0, 1] < 0
     assert np.isnan(label[1]).all(), "all returned the same: nothing to learn"
@@ -74,7 +62,7 @@ def test_a_label_never_changes_once_it_is_known(row: int) -> None:
     returns = random.normal(0, 0.01, (60, 6))
     changed = returns.copy()
     changed[row + known_after(5) + 1 :] = 0.5
-    before, after = (forward_excess_return(panel_of(r), 5) for r in (returns, changed))
+    before, after = (forward_return(panel_of(r), 5).values for r in (returns, changed))
     assert np.array_equal(before[: row + 1], after[: row + 1], equal_nan=True)
 
 
