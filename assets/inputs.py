@@ -20,10 +20,12 @@ from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.membership import delisting_values
+from octopus.models.base import Estimator
 from octopus.models.config import ModelConfig
-from octopus.models.estimators import Estimator, estimator_from_bytes
+from octopus.models.estimators import estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+from octopus.models.walkforward import predict
 from octopus.warehouse.defects.audit import audit
 from octopus.warehouse.quality import Finding, find_all, training_exclusions
 from resources.registry import ModelRegistry
@@ -66,7 +68,7 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
 
 def model_parameters(config: ModelConfig) -> dict[str, Any]:
     """Everything that shapes a model: neither its name nor how it is judged."""
-    return config.model_dump(mode="json", exclude={"registered_name", "gates", "auto_champion", "tried_before"})
+    return config.shape()
 
 
 def panel_fingerprint(of: Panel) -> str:
@@ -191,6 +193,6 @@ def past_predictions(
     for label, chosen in known.items():
         rows = np.flatnonzero(labels == label)
         features = as_model_sees(of.features.values[rows], panel.member[rows])
-        values = estimator(registry, chosen).predict(features.reshape(-1, features.shape[-1]))
-        predictions[rows] = np.where(panel.member[rows], values.reshape(len(rows), -1), np.nan)
+        values = predict(estimator(registry, chosen), features, panel.sessions[rows], panel.symbols)
+        predictions[rows] = np.where(panel.member[rows], values, np.nan)
     return predictions

@@ -6,6 +6,7 @@ Belongs here: the steps of training and review as assets. Does not: estimators a
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -18,7 +19,8 @@ from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
-from octopus.models.estimators import ESTIMATORS, make
+from octopus.models.base import Rows
+from octopus.models.estimators import make
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
@@ -31,6 +33,7 @@ from resources.warehouse.trials import TrialLedger
 
 GROUP = "models"
 OWNERS = ["team:models"]
+_EXAMPLES = 5
 
 
 @dg.asset(
@@ -91,10 +94,10 @@ def train_and_review(
     training = inputs.training_set(settings, warehouse, session)
     reviewed = _reviewed(warehouse, settings, training)
     walks: dict[str, WalkForward] = {}
-    for name in ESTIMATORS:
+    for name in config.estimators:
         if name not in reviewed:
             context.log.info(f"training {name} on {training.labelled:,} rows")
-            walks[name] = walkforward.run(training, config, lambda name=name: make(name, config))  # type: ignore[misc]
+            walks[name] = walkforward.run(training, config, lambda past, name=name: make(name, config))  # type: ignore[misc]
     trials = _trials(warehouse, settings, training, walks)
     looks_ahead = _looks_ahead(settings, training)
     for name, walk in walks.items():
@@ -107,7 +110,9 @@ def train_and_review(
 
 def model_fingerprint(settings: Settings, training: TrainingSet) -> str:
     """Of the training set and everything that shapes a model."""
-    return fingerprint(training.fingerprint, settings.strategies.models.model_dump(mode="json"))
+    config = settings.strategies.models
+    judged = config.model_dump(mode="json", include={"gates", "registered_name", "tried_before"})
+    return fingerprint(training.fingerprint, config.shape(), judged)
 
 
 def _reviewed(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> set[str]:
@@ -127,12 +132,29 @@ def _trials(
     chosen = inputs.model_parameters(settings.strategies.models)
     ledger.record(
         [
-            Trial("model", name, {"estimator": name, "features": training.names, **chosen}, source, first, last, spread)
+            Trial(
+                "model",
+                name,
+                {"estimator": name, "features": training.names, **_own(walk), **chosen},
+                source,
+                first,
+                last,
+                spread,
+            )
             for name, walk in walks.items()
             if len(spread := _finite(evaluation.spread_returns(training, walk.predictions)))
         ]
     )
     return ledger.overlapping(source, first, last, MODELS)
+
+
+def _own(walk: WalkForward) -> dict[str, Any]:
+    """The settings of a model that are no part of what every trial tells (`octopus.models.config`)."""
+    settings = {} if not walk.estimators else walk.estimators[-1].settings.model_dump(mode="json")
+    return {} if not walk.estimators or walk.estimators[-1].name in _TOLD else {"settings": settings}
+
+
+_TOLD = ("ridge", "xgboost")
 
 
 def _finite(values: FloatArray) -> FloatArray:
@@ -205,8 +227,11 @@ def _parity(training: TrainingSet, walk: WalkForward) -> bool:
         return False
     row = walk.folds[-1].test_stop - 1
     known = ~np.isnan(walk.predictions[row])
-    features = training.features[row]
-    served = [walk.estimators[-1].predict(order(features)) for order in (np.ascontiguousarray, np.asfortranarray)]
+    alone = Rows.of(training.features[row : row + 1], training.panel.sessions[row : row + 1], training.panel.symbols)
+    served = [
+        walk.estimators[-1].predict(replace(alone, features=order(alone.features)))
+        for order in (np.ascontiguousarray, np.asfortranarray)
+    ]
     return all(np.array_equal(values[known], walk.predictions[row][known]) for values in served)
 
 
@@ -221,8 +246,9 @@ def _trained(
     key: str,
 ) -> TrainedModel:
     config, sessions = settings.strategies.models, training.panel.sessions
-    final = walkforward.fit_final(training, lambda: make(name, config))
-    example = training.features[-1][:5]
+    final = walkforward.fit(training, lambda past: make(name, config))
+    example = Rows.of(training.features[-1:, :_EXAMPLES], sessions[-1:], training.panel.symbols[:_EXAMPLES])
+    importance = evaluation.importance(final, training)
     return TrainedModel(
         name=config.registered_name,
         fingerprint=key,
@@ -230,7 +256,7 @@ def _trained(
             "estimator": name, "horizon_sessions": config.horizon_sessions, "window": config.window,
             "embargo_sessions": config.embargo_sessions, "train_from": str(sessions[0]), "train_to": str(sessions[-1]),
             "rows": training.labelled, "features": len(training.names), "trials": scores.trials, "seed": config.seed,
-            **{f"{name}.{field}": value for field, value in getattr(config, name).model_dump().items()},
+            **{f"{name}.{field}": value for field, value in final.settings.model_dump().items()},
         },
         metrics={
             "rank_ic": scores.rank_ic, "icir": scores.icir, "t_stat": scores.t_stat, "hit_rate": scores.hit_rate,
@@ -245,16 +271,25 @@ def _trained(
         pictures={
             "folds.png": fold_picture([sessions[f.test_start].item() for f in walk.folds], scores.fold_rank_ic),
             "calibration.png": calibration_picture(scores.calibration),
-            "importance.png": importance_picture(training.names, final.importance()),
+            **({} if importance is None else {"importance.png": importance_picture(training.names, importance)}),
         },
         documents={"review.md": _card(name, settings, training, scores, review)},
-        feature_names=training.names,
-        example=example,
+        example=_columns(example, training.names, with_places=final.needs_places),
         predicted=final.predict(example),
+        requirements=final.requirements,
         passed=review.passed,
         reasons=[gate.reason for gate in review.gates],
         tags={"estimator": name, "dagster/run_id": context.run.run_id, "data_fingerprint": training.fingerprint},
     )  # fmt: skip
+
+
+def _columns(rows: Rows, names: tuple[str, ...], *, with_places: bool) -> dict[str, Any]:
+    """Rows as the columns that MLflow serves a model by."""
+    columns: dict[str, Any] = {name: rows.features[:, index] for index, name in enumerate(names)}
+    if with_places:
+        sessions, instruments = rows.places
+        columns |= {"session": sessions.astype("datetime64[ns]"), "instrument": instruments}
+    return columns
 
 
 def _card(name: str, settings: Settings, training: TrainingSet, scores: evaluation.Scores, review: gates.Review) -> str:
@@ -387,8 +422,9 @@ def predictions(
         panel = inputs.panel(settings, warehouse, session)
         cube = inputs.prepared(panel, settings.decision).features
         estimator = inputs.estimator(registry, speaker)
-        features = as_model_sees(cube.values[-1:], panel.member[-1:])[0]
-        values: FloatArray = np.where(panel.member[-1], estimator.predict(features), np.nan)
+        features = as_model_sees(cube.values[-1:], panel.member[-1:])
+        said = walkforward.predict(estimator, features, panel.sessions[-1:], panel.symbols)[0]
+        values: FloatArray = np.where(panel.member[-1], said, np.nan)
         frame = pl.DataFrame({"instrument": panel.symbols, "value": values}).filter(pl.col("value").is_not_nan())
     label = speaker.label if speaker is not None else ""
     rows = frame.with_columns(pl.lit(session).alias("session"), pl.lit(label).alias("model"))

@@ -5,7 +5,7 @@ Belongs here: parameters of training and the limits of the review. Does not: tra
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,46 @@ class XGBoostConfig(_Section):
     min_child_weight: float = Field(default=200.0, ge=0)
     subsample: float = Field(default=0.7, gt=0, le=1)
     column_share: float = Field(default=0.7, gt=0, le=1)
+
+
+class ElasticNetConfig(_Section):
+    """Linear least squares with an L1 and an L2 penalty; ``l1_share`` of 1 is the lasso."""
+
+    penalty: float = Field(default=0.003, gt=0)
+    l1_share: float = Field(default=0.5, ge=0, le=1)
+
+
+class LightGBMConfig(_Section):
+    """Gradient-boosted trees, grown leaf by leaf."""
+
+    trees: int = Field(default=80, ge=10, le=2000)
+    leaves: int = Field(default=15, ge=2, le=1024)
+    learning_rate: float = Field(default=0.03, gt=0, le=1)
+    min_rows_in_leaf: int = Field(default=200, ge=1)
+    subsample: float = Field(default=0.7, gt=0, le=1)
+    column_share: float = Field(default=0.7, gt=0, le=1)
+    penalty: float = Field(default=0.0, ge=0)
+
+
+class ProphetConfig(_Section):
+    """Level, trend and season of each instrument's own label.
+
+    Attributes:
+        growth: ``flat`` is a level; a ``linear`` trend of a return is carried on through the whole test block.
+        yearly_order: waves in the season of the year. sessions_min: labels that an instrument needs to be fitted.
+    """
+
+    growth: Literal["flat", "linear"] = "flat"
+    changepoint_scale: float = Field(default=0.05, gt=0)
+    seasonality_scale: float = Field(default=10.0, gt=0)
+    yearly_order: int = Field(default=6, ge=1, le=30)
+    sessions_min: int = Field(default=504, ge=21)
+
+
+class EnsembleConfig(_Section):
+    """A weighted mean of models, by name; only the weights' proportions matter."""
+
+    members: dict[str, Annotated[float, Field(gt=0)]] = Field(default={"ridge": 1.0, "xgboost": 1.0}, min_length=1)
 
 
 class GateLimits(_Section):
@@ -79,6 +119,9 @@ class ModelConfig(_Section):
 
     Attributes:
         registered_name: name in MLflow's registry; its alias ``champion`` is the model that speaks.
+        estimators: models that are trained and reviewed, by name: Octopus' own (ridge, elastic_net, xgboost, lightgbm,
+            prophet, ensemble) and those of installed packages (entry points of the group ``octopus.models``).
+        extensions: settings of models of other packages, name → settings.
         horizon_sessions: of the label: total return from the close of T+1 to that of T+1+horizon, or the limit at
             which a position between barriers is closed.
         label: what is predicted. sample_weights: ``uniqueness`` weighs each label by what no other one says.
@@ -92,6 +135,7 @@ class ModelConfig(_Section):
     """
 
     registered_name: str = Field(default="octopus-return", pattern=r"^[a-z0-9-]{1,64}$")
+    estimators: tuple[str, ...] = Field(default=("ridge", "xgboost"), min_length=1)
     horizon_sessions: int = Field(default=5, ge=1, le=63)
     label: LabelConfig = LabelConfig()
     sample_weights: Literal["equal", "uniqueness"] = "equal"
@@ -105,9 +149,33 @@ class ModelConfig(_Section):
     seed: int = 7
     ridge: RidgeConfig = RidgeConfig()
     xgboost: XGBoostConfig = XGBoostConfig()
+    elastic_net: ElasticNetConfig = ElasticNetConfig()
+    lightgbm: LightGBMConfig = LightGBMConfig()
+    prophet: ProphetConfig = ProphetConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    extensions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     gates: GateLimits = GateLimits()
 
     @property
     def embargo(self) -> int:
         """Sessions between a training label and the first test session."""
         return self.horizon_sessions if self.embargo_sessions is None else self.embargo_sessions
+
+    def settings_of(self, estimator: str) -> dict[str, Any]:
+        """What is set for one model, by its name."""
+        section = getattr(self, estimator, None)
+        return section.model_dump() if isinstance(section, BaseModel) else self.extensions.get(estimator, {})
+
+    def shape(self) -> dict[str, Any]:
+        """Everything that shapes a model, as plain values: neither its name nor how it is judged and watched.
+
+        Settings that came later count where they differ from what was done before there were any: what was tried then
+        is not tried anew.
+        """
+        everything = self.model_dump(mode="json", exclude=_JUDGING)
+        usual = type(self)().model_dump(mode="json", include=_CAME_LATER)
+        return {name: value for name, value in everything.items() if name not in usual or value != usual[name]}
+
+
+_JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators"}
+_CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions"}

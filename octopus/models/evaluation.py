@@ -13,6 +13,7 @@ import numpy as np
 from octopus.core.stats import SESSIONS_PER_YEAR, hac_t_statistic, rank_correlation, sharpe
 from octopus.core.trials import Trial, deflate
 from octopus.core.types import BoolArray, FloatArray
+from octopus.models.base import Estimator
 from octopus.models.labels import entered
 from octopus.models.splits import Fold
 from octopus.models.training import TrainingSet
@@ -146,6 +147,21 @@ def calibration(predictions: FloatArray, labels: FloatArray) -> tuple[float, ...
     edges = np.quantile(scores, np.linspace(0, 1, BUCKETS + 1)[1:-1])
     places = np.searchsorted(edges, scores, side="right")
     return tuple(_mean(outcomes[places == place]) for place in range(BUCKETS))
+
+
+def importance(estimator: Estimator, training: TrainingSet, rows_at_most: int = 2000) -> FloatArray | None:
+    """Mean size of what each feature adds to a prediction, as shares, shape (F,); None: the model cannot say.
+
+    Of labelled rows evenly spread over the training set: SHAP values of trees, weight times feature of linear models.
+    """
+    labelled = training.rows(0, len(training.panel.sessions))
+    chosen = np.zeros(len(labelled), dtype=bool)
+    chosen[np.linspace(0, len(labelled) - 1, min(rows_at_most, len(labelled))).astype(int)] = True
+    parts = estimator.contributions(labelled.where(chosen))
+    if parts is None:
+        return None
+    size = np.abs(parts[:, :-1]).mean(axis=0)
+    return np.asarray(size / size.sum()) if size.sum() > 0 else size
 
 
 def _known(values: FloatArray) -> FloatArray:

@@ -23,6 +23,8 @@ LEAST_MEMBERS = 5
 """Members that a session needs before one is compared with the others."""
 _FIRST = 2
 """Sessions from a label's row to its first return."""
+_STILL = 1e-12
+"""A deviation of returns up to here is rounding, and no measure of anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +149,7 @@ def _width(panel: Panel, barriers: Barriers) -> FloatArray:
     if len(returns) >= window:
         views = np.lib.stride_tricks.sliding_window_view(returns, window, axis=0)
         result[window - 1 :] = views.std(axis=-1, ddof=1)
-    return np.where(result > 0, result * np.sqrt(barriers.limit), np.nan)
+    return np.where(result > _STILL, result * np.sqrt(barriers.limit), np.nan)
 
 
 def _exit(panel: Panel, barriers: Barriers, side: FloatArray) -> tuple[FloatArray, IntArray]:

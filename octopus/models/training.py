@@ -14,6 +14,7 @@ from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.stats import centred_ranks
 from octopus.core.types import BoolArray, FloatArray, IntArray
+from octopus.models.base import Rows
 from octopus.models.config import ModelConfig
 from octopus.models.labels import Barriers, Labels, average_uniqueness, forward_return, triple_barrier
 
@@ -43,11 +44,33 @@ class TrainingSet:
         weights = () if self.weights is None else (self.weights,)
         return fingerprint(self.names, self.panel.symbols, self.panel.sessions, self.features, self.labels, *weights)
 
-    def rows(self, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-        """X (rows, F) and y (rows,) of sessions ``start`` to ``stop`` with a label."""
-        labels = self.labels[start:stop]
-        known = ~np.isnan(labels)
-        return self.features[start:stop][known], labels[known]
+    def rows(self, start: int, stop: int) -> Rows:
+        """What is labelled in the sessions ``start`` to ``stop``."""
+        inside = np.zeros(self.labels.shape, dtype=bool)
+        inside[start:stop] = True
+        return self.samples(inside)
+
+    def samples(self, chosen: BoolArray) -> Rows:
+        """What is labelled of the ``chosen`` cells, shape (T, N)."""
+        chosen = chosen & ~np.isnan(self.labels)
+        rows, columns = np.nonzero(chosen)
+        return Rows(
+            self.features[chosen],
+            self.labels[chosen],
+            None if self.weights is None else self.weights[chosen],
+            self.panel.sessions[rows],
+            np.array(self.panel.symbols)[columns],
+        )
+
+    def between(self, start: int, stop: int) -> TrainingSet:
+        """The sessions ``start`` to ``stop`` alone; labels stay that were known later than ``stop``."""
+        part = slice(start, stop)
+        known = np.where(self.known[part] >= 0, self.known[part] - start, -1)
+        weights = None if self.weights is None else self.weights[part]
+        return TrainingSet(
+            self.panel.rows(start, stop), self.names, self.features[part], self.labels[part], known, self.usable[part],
+            weights,
+        )  # fmt: skip
 
     @property
     def labelled(self) -> int:

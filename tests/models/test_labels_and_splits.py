@@ -27,7 +27,7 @@ from octopus.models.splits import combinatorial, k_fold, paths, purged, walk_for
 from octopus.models.training import build, make_labels
 from tests.models.small import panel_of
 
-WILD = arrays(np.float64, (40, 6), elements=st.floats(-0.25, 0.25))
+WILD = arrays(np.float64, (40, 6), elements=st.integers(-2500, 2500).map(lambda bps: bps / 1e4))
 BARRIERS = Barriers(limit=4, profit=0.7, stop=0.5, volatility_sessions=10)
 
 
@@ -66,7 +66,7 @@ def barrier_by_hand(returns: FloatArray, side: FloatArray, barriers: Barriers) -
         value = 1.0
         for step in range(1, barriers.limit + 1):
             day = row + 1 + step
-            if day >= len(returns) or not width > 0:
+            if day >= len(returns) or not width > 1e-11:
                 break
             value *= 1 + returns[day, column]
             now = side[row, column] * (value - 1)
