@@ -5,7 +5,7 @@ Belongs here: the steps of training and review as assets. Does not: estimators a
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -20,8 +20,8 @@ from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.base import Rows
-from octopus.models.estimators import make
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
+from octopus.models.search import Chooser, Tried
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
 from octopus.strategy.features import look_ahead
@@ -94,14 +94,15 @@ def train_and_review(
     training = inputs.training_set(settings, warehouse, session)
     reviewed = _reviewed(warehouse, settings, training)
     walks: dict[str, WalkForward] = {}
+    choosers = {name: Chooser(name, config, _recorder(warehouse, settings, training)) for name in config.estimators}
     for name in config.estimators:
         if name not in reviewed:
             context.log.info(f"training {name} on {training.labelled:,} rows")
-            walks[name] = walkforward.run(training, config, lambda past, name=name: make(name, config))  # type: ignore[misc]
+            walks[name] = walkforward.run(training, config, choosers[name])
     trials = _trials(warehouse, settings, training, walks)
     looks_ahead = _looks_ahead(settings, training)
     for name, walk in walks.items():
-        _train_one(context, settings, warehouse, registry, training, name, walk, trials, looks_ahead)
+        _train_one(context, settings, warehouse, registry, training, name, walk, choosers[name], trials, looks_ahead)
     yield dg.MaterializeResult(asset_key=keys.WALK_FORWARD, metadata=_fold_metadata(warehouse, settings, training))
     yield dg.MaterializeResult(
         asset_key=keys.REVIEWS, metadata=_review_metadata(warehouse, settings, training, len(walks))
@@ -148,6 +149,24 @@ def _trials(
     return ledger.overlapping(source, first, last, MODELS)
 
 
+def _recorder(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> Callable[[Tried], None]:
+    """Puts each trial of a search on record at once: a run that breaks off has still tried it."""
+    ledger, source = TrialLedger(warehouse), settings.universe.market_data
+    shared = inputs.model_parameters(settings.strategies.models)
+
+    def record(tried: Tried) -> None:
+        parameters = {
+            "estimator": tried.estimator, "features": training.names, **shared, "settings": dict(tried.settings),
+            "measured": "purged folds",
+        }  # fmt: skip
+        ledger.record(
+            [Trial("search", tried.estimator, parameters, source, tried.first_session, tried.last_session,
+                   tried.returns)]
+        )  # fmt: skip
+
+    return record
+
+
 def _own(walk: WalkForward) -> dict[str, Any]:
     """The settings of a model that are no part of what every trial tells (`octopus.models.config`)."""
     settings = {} if not walk.estimators else walk.estimators[-1].settings.model_dump(mode="json")
@@ -177,6 +196,7 @@ def _train_one(
     training: TrainingSet,
     name: str,
     walk: WalkForward,
+    chooser: Chooser,
     trials: list[Trial],
     looks_ahead: tuple[str, ...],
 ) -> None:
@@ -194,7 +214,7 @@ def _train_one(
     key = fingerprint(mark, name)
     registered = registry.find(config.registered_name, key)
     if registered is None:
-        registered = registry.log(_trained(context, settings, training, name, walk, scores, review, key))
+        registered = registry.log(_trained(context, settings, training, name, walk, chooser, scores, review, key))
     sessions = training.panel.sessions
     folds = pl.DataFrame(
         [
@@ -241,12 +261,13 @@ def _trained(
     training: TrainingSet,
     name: str,
     walk: WalkForward,
+    chooser: Chooser,
     scores: evaluation.Scores,
     review: gates.Review,
     key: str,
 ) -> TrainedModel:
     config, sessions = settings.strategies.models, training.panel.sessions
-    final = walkforward.fit(training, lambda past: make(name, config))
+    final = walkforward.fit(training, chooser)
     example = Rows.of(training.features[-1:, :_EXAMPLES], sessions[-1:], training.panel.symbols[:_EXAMPLES])
     importance = evaluation.importance(final, training)
     return TrainedModel(

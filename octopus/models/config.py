@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octopus.models.labels import Form
 
@@ -97,6 +97,51 @@ class GateLimits(_Section):
     positive_folds_min: float = Field(default=0.6, ge=0, le=1)
 
 
+class Range(_Section):
+    """Where a setting is searched: ``log`` by orders of magnitude, ``whole`` in whole numbers."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low = {self.low} must be below high = {self.high}, and above 0 where log is set")
+        return self
+
+
+_SPACE = {
+    "ridge": {"penalty": Range(low=10, high=100_000, log=True)},
+    "elastic_net": {"penalty": Range(low=0.0003, high=0.03, log=True), "l1_share": Range(low=0, high=1)},
+    "xgboost": {
+        "depth": Range(low=2, high=6, whole=True), "learning_rate": Range(low=0.01, high=0.1, log=True),
+        "min_child_weight": Range(low=20, high=2000, log=True),
+    },
+    "lightgbm": {
+        "leaves": Range(low=4, high=63, log=True, whole=True), "learning_rate": Range(low=0.01, high=0.1, log=True),
+        "min_rows_in_leaf": Range(low=20, high=2000, log=True, whole=True),
+    },
+}  # fmt: skip
+
+
+class SearchConfig(_Section):
+    """The search for settings, by purged folds inside each training window; every trial goes on record and deflates.
+
+    Attributes:
+        trials: of each search; 0: none, the configured settings stand.
+        folds: purged folds of the training window that a trial is measured by.
+        every: ``first`` searches in the first training window and stays with it, ``fold`` searches in each.
+        space: estimator → setting → where to search it.
+    """
+
+    trials: int = Field(default=0, ge=0, le=1000)
+    folds: int = Field(default=4, ge=2, le=20)
+    every: Literal["first", "fold"] = "first"
+    space: dict[str, dict[str, Range]] = Field(default_factory=lambda: dict(_SPACE))
+
+
 class LabelConfig(_Section):
     """What a model is taught to predict.
 
@@ -154,6 +199,7 @@ class ModelConfig(_Section):
     prophet: ProphetConfig = ProphetConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     extensions: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    search: SearchConfig = SearchConfig()
     gates: GateLimits = GateLimits()
 
     @property
@@ -178,4 +224,4 @@ class ModelConfig(_Section):
 
 
 _JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators"}
-_CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions"}
+_CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions", "search"}

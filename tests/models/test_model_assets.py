@@ -35,6 +35,7 @@ def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     changes = {
         "strategies.models.estimators": ["ridge", "tiny"],
         "strategies.models.extensions": {"tiny": {"scale": 2.0}},
+        "strategies.models.search": {"trials": 3, "folds": 3},
         "strategies.models.train_min_sessions": 400,
         "strategies.models.test_sessions": 126,
         "strategies.models.tried_before": 0,
@@ -70,3 +71,14 @@ def test_a_model_of_another_package_is_trained_reviewed_and_speaks(trained: Hous
         trained.warehouse.scalar("select parameters -> 'settings' ->> 'scale' from backtest.trials where name = 'tiny'")
         == "2.0"
     )
+
+
+def test_every_trial_of_a_search_is_on_record_and_deflates(trained: House) -> None:
+    trials = trained.warehouse.rows("select kind, name, last_session from backtest.trials order by kind, name")
+    assert [(row["kind"], row["name"]) for row in trials] == [
+        ("model", "ridge"), ("model", "tiny"), ("search", "ridge"), ("search", "ridge"), ("search", "ridge"),
+    ]  # fmt: skip
+    first_block = trained.warehouse.scalar("select min(test_from) from models.walk_forward_folds")
+    assert all(row["last_session"] < first_block for row in trials if row["kind"] == "search")
+    counts = trained.warehouse.rows("select (scores ->> 'trials')::int as trials from models.reviews")
+    assert {row["trials"] for row in counts} == {5}
