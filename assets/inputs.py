@@ -123,12 +123,17 @@ def appointments(warehouse: Warehouse, name: str) -> list[Appointment]:
     """Every move of the champion's alias, oldest first."""
     rows = warehouse.rows(
         """
-        select name, version, effective_from from models.champion_history
-        where name = %s and alias = 'champion' order by effective_from
+        select h.name, h.version, h.effective_from, coalesce(r.passed, false) as passed, r.as_of as trained_to
+        from models.champion_history h
+        left join lateral (
+            select passed, as_of from models.reviews
+            where version = h.version and coalesce(registered_name, h.name) = h.name order by as_of desc limit 1
+        ) r on true
+        where h.name = %s and h.alias = 'champion' order by h.effective_from
         """,
         [name],
     )
-    return [Appointment(row["name"], row["version"], row["effective_from"]) for row in rows]
+    return [Appointment(**row) for row in rows]
 
 
 def fold_records(warehouse: Warehouse) -> list[FoldRecord]:

@@ -20,8 +20,10 @@ from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
 from octopus.models.base import Rows
+from octopus.models.card import Subject, data_record, model_card
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
 from octopus.models.search import Chooser, Tried
+from octopus.models.selection import silenced
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
 from octopus.strategy.features import look_ahead
@@ -34,6 +36,9 @@ from resources.warehouse.trials import TrialLedger
 GROUP = "models"
 OWNERS = ["team:models"]
 _EXAMPLES = 5
+_EVERY_GATE = "every_gate_passed"
+_CHAMPION_PASSED = "champion_passed_its_gates"
+_SURVIVORS = ("The sample's companies were chosen because they survived: every figure on it flatters.",)
 
 
 @dg.asset(
@@ -81,6 +86,12 @@ def training_sets(
             description="Each model's out-of-sample scores against the gates; what passes is a challenger in MLflow.",
         ),
     ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            _EVERY_GATE, asset=keys.REVIEWS,
+            description="Each model that is trained passed every gate; what did not may not speak, and this says why.",
+        )
+    ],
     partitions_def=partitions.SESSIONS,
 )  # fmt: skip
 def train_and_review(
@@ -88,7 +99,7 @@ def train_and_review(
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
     registry: dg.ResourceParam[ModelRegistry],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Train each estimator once for a training set, score it, judge it, register it."""
     session, config = partitions.session_of(context), settings.strategies.models
     training = inputs.training_set(settings, warehouse, session)
@@ -107,6 +118,7 @@ def train_and_review(
     yield dg.MaterializeResult(
         asset_key=keys.REVIEWS, metadata=_review_metadata(warehouse, settings, training, len(walks))
     )
+    yield _gate_check(warehouse, settings, training)
 
 
 def model_fingerprint(settings: Settings, training: TrainingSet) -> str:
@@ -236,6 +248,7 @@ def _train_one(
             "model": [name], "fingerprint": [mark], "as_of": [sessions[-1].item()], "version": [registered.version],
             "mlflow_run_id": [registered.run_id], "passed": [review.passed],
             "gates": [canonical_json(review.record())], "scores": [canonical_json(scores.record())],
+            "registered_name": [config.registered_name],
         }
     )  # fmt: skip
     warehouse.insert_new("models.reviews", record)
@@ -270,23 +283,31 @@ def _trained(
     final = walkforward.fit(training, chooser)
     example = Rows.of(training.features[-1:, :_EXAMPLES], sessions[-1:], training.panel.symbols[:_EXAMPLES])
     importance = evaluation.importance(final, training)
+    source = settings.universe.market_data
+    data = data_record(training, source, training_session(partitions.session_of(context), config.retrain))
     return TrainedModel(
         name=config.registered_name,
         fingerprint=key,
         parameters={
             "estimator": name, "horizon_sessions": config.horizon_sessions, "window": config.window,
-            "embargo_sessions": config.embargo_sessions, "train_from": str(sessions[0]), "train_to": str(sessions[-1]),
+            "embargo_sessions": config.embargo, "label": config.label.kind,
+            "train_from": str(sessions[0]), "train_to": str(sessions[-1]),
             "rows": training.labelled, "features": len(training.names), "trials": scores.trials, "seed": config.seed,
             **{f"{name}.{field}": value for field, value in final.settings.model_dump().items()},
         },
         metrics={
-            "rank_ic": scores.rank_ic, "icir": scores.icir, "t_stat": scores.t_stat, "hit_rate": scores.hit_rate,
+            "ic": scores.ic, "rank_ic": scores.rank_ic, "icir": scores.icir, "t_stat": scores.t_stat,
+            "hit_rate": scores.hit_rate,
             "spread_sharpe": scores.spread_sharpe, "deflated_sharpe": scores.deflated_sharpe,
             "turnover_annual": scores.turnover_annual, "net_spread_annual": scores.net_spread_annual,
             "trials": scores.trials, "trials_clustered": scores.trials_clustered,
+            "calibration_beta": scores.calibration_beta,
             **({"pbo": scores.pbo} if np.isfinite(scores.pbo) else {}),
         },
-        fold_metrics={"fold_rank_ic": scores.fold_rank_ic},
+        fold_metrics={
+            "fold_ic": scores.fold_ic, "fold_rank_ic": scores.fold_rank_ic, "fold_icir": scores.fold_icir,
+            "fold_hit_rate": scores.fold_hit_rate, "fold_calibration_beta": scores.fold_calibration_beta,
+        },
         estimator=final.to_bytes(),
         folds=[estimator.to_bytes() for estimator in walk.estimators],
         pictures={
@@ -294,13 +315,22 @@ def _trained(
             "calibration.png": calibration_picture(scores.calibration),
             **({} if importance is None else {"importance.png": importance_picture(training.names, importance)}),
         },
-        documents={"review.md": _card(name, settings, training, scores, review)},
+        documents={
+            "model_card.md": model_card(
+                Subject(name, final.settings.model_dump(mode="json"), source, config, training, walk.folds, scores,
+                        review, importance, _SURVIVORS if settings.recorded else ())
+            ),
+            "data.json": json.dumps(data, indent=1, default=str),
+        },
         example=_columns(example, training.names, with_places=final.needs_places),
         predicted=final.predict(example),
         requirements=final.requirements,
         passed=review.passed,
         reasons=[gate.reason for gate in review.gates],
-        tags={"estimator": name, "dagster/run_id": context.run.run_id, "data_fingerprint": training.fingerprint},
+        tags={"estimator": name, "dagster/run_id": context.run.run_id, "data_fingerprint": training.fingerprint,
+              "data_as_of": str(data["as_of"]),
+              **{f"gate.{gate.name}": f"{'passed' if gate.passed else 'FAILED'}: {gate.reason}"
+                 for gate in review.gates}},
     )  # fmt: skip
 
 
@@ -311,28 +341,6 @@ def _columns(rows: Rows, names: tuple[str, ...], *, with_places: bool) -> dict[s
         sessions, instruments = rows.places
         columns |= {"session": sessions.astype("datetime64[ns]"), "instrument": instruments}
     return columns
-
-
-def _card(name: str, settings: Settings, training: TrainingSet, scores: evaluation.Scores, review: gates.Review) -> str:
-    """The model card: what it is, what it learnt from, what it showed, what to mind."""
-    sessions, config = training.panel.sessions, settings.strategies.models
-    lines = [
-        f"# {config.registered_name} · {name}",
-        "",
-        f"Predicts each instrument's excess return over {config.horizon_sessions} sessions from the close of T+1.",
-        f"Data: source {settings.universe.market_data}, {len(training.panel.symbols)} instruments, "
-        f"{sessions[0]} to {sessions[-1]}, {training.labelled:,} labelled rows, fingerprint `{training.fingerprint}`.",
-        f"Validation: walk-forward ({config.window}), purged by the label, embargo {config.embargo_sessions}.",
-        "",
-        "| gate | value | wanted | |",
-        "|---|---|---|---|",
-        *(f"| {g.name} | {g.value:.3f} | {g.limit:g} | {'passed' if g.passed else 'FAILED'} |" for g in review.gates),
-        "",
-        f"Rank IC {scores.rank_ic:.4f} (t {scores.t_stat:.2f}) over {scores.sessions:,} sessions out of sample.",
-        "",
-        "Mind: the sample's companies were chosen because they survived; every figure on it flatters.",
-    ]
-    return "\n".join(lines)
 
 
 def _fold_metadata(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dict[str, Any]:
@@ -364,9 +372,33 @@ def _review_metadata(warehouse: Warehouse, settings: Settings, training: Trainin
     }  # fmt: skip
 
 
+def _gate_check(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dg.AssetCheckResult:
+    """A warning: a model that fails its review stops nothing but itself."""
+    rows = warehouse.rows(
+        "select model, version, gates from models.reviews where fingerprint = %s and model = any(%s) order by model",
+        [model_fingerprint(settings, training), list(settings.strategies.models.estimators)],
+    )
+    return dg.AssetCheckResult(
+        check_name=_EVERY_GATE, asset_key=keys.REVIEWS, severity=dg.AssetCheckSeverity.WARN,
+        passed=all(gate["passed"] for row in rows for gate in row["gates"]),
+        metadata={
+            f"{row['model']} version {row['version']}": dg.MetadataValue.md(
+                "\n".join(f"- {'passed' if gate['passed'] else '**FAILED**'} {gate['reason']}" for gate in row["gates"])
+            )
+            for row in rows
+        },
+    )  # fmt: skip
+
+
 @dg.asset(
     key=keys.CHAMPION_HISTORY, group_name=GROUP, owners=OWNERS, kinds={"mlflow", "postgres"}, deps=[keys.REVIEWS],
     partitions_def=partitions.SESSIONS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            _CHAMPION_PASSED, asset=keys.CHAMPION_HISTORY, blocking=True,
+            description="Whoever appointed it, the champion passed every gate and was trained before the session.",
+        )
+    ],
 )  # fmt: skip
 def champion_history(
     context: dg.AssetExecutionContext,
@@ -374,7 +406,7 @@ def champion_history(
     warehouse: dg.ResourceParam[Warehouse],
     registry: dg.ResourceParam[ModelRegistry],
     clock: dg.ResourceParam[Clock],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Every move of the champion's alias, dated: a session uses the champion as of its own decision."""
     session, config = partitions.session_of(context), settings.strategies.models
     recorded = inputs.appointments(warehouse, config.registered_name)
@@ -401,26 +433,34 @@ def champion_history(
                 schema_overrides={"version": pl.Int64},
             ),
         )  # fmt: skip
-    return dg.MaterializeResult(
+    moves = inputs.appointments(warehouse, config.registered_name)
+    yield dg.MaterializeResult(
         metadata={
             "champion": f"{config.registered_name} version {current}" if current else "none", "moved": moved,
-            "moves": len(inputs.appointments(warehouse, config.registered_name)),
+            "moves": len(moves),
         }
+    )  # fmt: skip
+    spoken = [move for move in moves if move.effective_from <= effective]
+    reason = silenced(spoken[-1], session) if spoken else None
+    yield dg.AssetCheckResult(
+        check_name=_CHAMPION_PASSED, asset_key=keys.CHAMPION_HISTORY, passed=reason is None,
+        metadata={"reason": reason or "the champion may speak" if spoken else "there is no champion"},
     )  # fmt: skip
 
 
 def _best_passed(warehouse: Warehouse, settings: Settings, session: date) -> Registered | None:
     """Of the models that passed on the current training set, the one with the highest rank correlation."""
+    name = settings.strategies.models.registered_name
     rows = warehouse.rows(
         """
         select version, mlflow_run_id from models.reviews
-        where passed and as_of <= %s order by as_of desc, (scores ->> 'rank_ic')::float8 desc limit 1
+        where passed and as_of <= %s and coalesce(registered_name, %s) = %s
+        order by as_of desc, (scores ->> 'rank_ic')::float8 desc limit 1
         """,
-        [session],
+        [session, name, name],
     )
     if not rows:
         return None
-    name = settings.strategies.models.registered_name
     return Registered(name, rows[0]["version"], rows[0]["mlflow_run_id"], "")
 
 
@@ -452,7 +492,7 @@ def predictions(
     changed = warehouse.replace("models.predictions", {"session": session}, rows)
     return dg.MaterializeResult(
         metadata={
-            "model": label or "none: no model passed its review, the signal abstains", "rows": len(frame),
+            "model": label or "none: no model that passed its review speaks, the signal abstains", "rows": len(frame),
             "changed": changed, "table": reporting.table(frame.sort("value", descending=True)),
         }
     )  # fmt: skip

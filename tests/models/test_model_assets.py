@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from datetime import date
 
+import dagster as dg
 import numpy as np
 import pytest
 
 from assets import inputs
-from assets.models import predictions, train_and_review, training_sets
+from assets.models import champion_history, predictions, train_and_review, training_sets
 from octopus.core.panel import Panel
+from resources.clock import WallClock
 from resources.settings import load_settings
 from tests.models.small import install_package, persistent_panel
 from tests.pipelines.conftest import House, make_house
@@ -47,15 +50,28 @@ def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(package)
         patch.setattr(inputs, "panel", panel)
-        yield from make_house(server_url, folder / "house", **changes)
+        for made in make_house(server_url, folder / "house", **changes):
+            made.resources["clock"] = WallClock()
+            yield made
     sys.modules.pop("tiny_models", None)
 
 
 @pytest.fixture(scope="module")
 def trained(house: House) -> House:
     house.call(training_sets, DAY)
-    house.call(train_and_review, DAY)
+    checks = results(house, train_and_review)
+    assert checks["every_gate_passed"].passed
+    said = checks["every_gate_passed"].metadata
+    assert any("mean rank correlation out of sample" in str(value.value) for value in said.values())
     return house
+
+
+def results(house: House, asset: dg.AssetsDefinition, session: str = DAY) -> dict[str, dg.AssetCheckEvaluation]:
+    """Materialise an asset; what its checks said."""
+    needed = {name: house.resources[name] for name in asset.required_resource_keys if name in house.resources}
+    instance = dg.DagsterInstance.ephemeral()
+    ran = dg.materialize([asset], partition_key=session, resources=needed, instance=instance, raise_on_error=False)
+    return {check.check_name: check for check in ran.get_asset_check_evaluations()}
 
 
 def test_a_model_of_another_package_is_trained_reviewed_and_speaks(trained: House) -> None:
@@ -82,3 +98,56 @@ def test_every_trial_of_a_search_is_on_record_and_deflates(trained: House) -> No
     assert all(row["last_session"] < first_block for row in trials if row["kind"] == "search")
     counts = trained.warehouse.rows("select (scores ->> 'trials')::int as trials from models.reviews")
     assert {row["trials"] for row in counts} == {5}
+
+
+def test_a_reviewer_reads_card_data_folds_and_reasons_in_mlflow(trained: House) -> None:
+    import mlflow
+
+    registry = trained.resources["registry"]
+    (row,) = trained.warehouse.rows("select * from models.reviews where model = 'ridge'")
+    run = mlflow.MlflowClient(registry.tracking_uri).get_run(row["mlflow_run_id"])
+    uri = run.info.artifact_uri
+    card = registry.artifact(uri, "model_card.md").decode()
+    assert "# octopus-return · ridge" in card
+    assert "settings searched with 3 trials" in card
+    for gate in row["gates"]:
+        assert f"| {gate['name']} | passed | {gate['reason']} |" in card
+        assert run.data.tags[f"gate.{gate['name']}"] == f"passed: {gate['reason']}"
+    data = json.loads(registry.artifact(uri, "data.json"))
+    assert data["as_of"] == run.data.tags["data_as_of"] == "2021-09-30"
+    assert data["fingerprint"] == run.data.tags["data_fingerprint"]
+    assert list(data["rows_sha256"]) == ["2018", "2019", "2020", "2021"]
+    assert {"ic", "rank_ic", "icir", "hit_rate", "calibration_beta", "fold_ic", "fold_icir", "fold_hit_rate",
+            "fold_calibration_beta"} <= set(run.data.metrics)  # fmt: skip
+    loaded = mlflow.pyfunc.load_model(f"models:/octopus-return/{row['version']}")
+    assert loaded.metadata.signature is not None
+    example = loaded.input_example
+    assert np.isfinite(loaded.predict(example)).all()
+
+
+def test_a_champion_that_failed_its_gates_is_silent_and_stops_what_follows(trained: House) -> None:
+    registry, warehouse = trained.resources["registry"], trained.warehouse
+    checks = results(trained, champion_history)
+    assert checks["champion_passed_its_gates"].passed, "appointed by policy: it passed every gate"
+    good = registry.alias("octopus-return")
+    trained.call(predictions, DAY)
+    speaking = "select distinct model from models.predictions where session = %s"
+    assert warehouse.scalar(speaking, [date.fromisoformat(DAY)]) == f"octopus-return:{good}"
+    with warehouse.connect() as connection:
+        connection.execute(
+            """
+            insert into models.reviews
+            select 'worse', fingerprint, as_of, 99, mlflow_run_id, false, gates, scores, registered_name
+            from models.reviews where model = 'ridge'
+            """
+        )
+        connection.execute(
+            "insert into models.champion_history values ('octopus-return', 'champion', 99, "
+            "'2022-01-10T00:00:00Z', now(), 'a person, in MLflow')"
+        )
+    speaker = inputs.speaker(trained.settings, warehouse, date(2022, 1, 18))
+    assert speaker is None
+    later = results(trained, champion_history, "2022-01-18")["champion_passed_its_gates"]
+    assert not later.passed
+    assert later.blocking
+    assert "version 99 did not pass its gates: move the alias champion back" in str(later.metadata["reason"].value)

@@ -193,16 +193,22 @@ def test_training_reaches_to_the_end_of_the_last_period(retrain: str, last: date
 
 
 @given(
-    moves=st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 9))), max_size=5),
+    moves=st.lists(
+        st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 9)), st.booleans(), st.integers(-3, 40)),
+        max_size=5,
+    ),
     day=st.integers(0, 40),
     train_gap=st.integers(-3, 10),
 )
 def test_a_session_hears_the_champion_of_its_day_or_a_fold_that_saw_only_the_past(
-    moves: list[tuple[int, int | None]], day: int, train_gap: int
+    moves: list[tuple[int, int | None, bool, int]], day: int, train_gap: int
 ) -> None:
     start = datetime(2022, 1, 3, 21, 30, tzinfo=UTC)
     session, decided = (start + timedelta(days=day)).date(), start + timedelta(days=day)
-    appointments = [Appointment("m", version, start + timedelta(days=when)) for when, version in moves]
+    appointments = [
+        Appointment("m", version, start + timedelta(days=when), passed, date(2022, 1, 3) + timedelta(days=trained))
+        for when, version, passed, trained in moves
+    ]
     block = date(2022, 1, 10)
     fold = FoldRecord("m", 0, block - timedelta(days=train_gap), block, date(2022, 1, 20), "uri")
     speaker = model_for(session, decided, appointments, [fold])
@@ -211,7 +217,8 @@ def test_a_session_hears_the_champion_of_its_day_or_a_fold_that_saw_only_the_pas
         return
     if speaker.fold is None:
         assert effective
-        assert speaker.version in {a.version for a in effective}
+        said = [a for a in effective if a.version == speaker.version and a.passed]
+        assert any(a.trained_to is not None and a.trained_to < session for a in said)
     else:
         assert not effective
         assert fold.train_to < fold.test_from <= session <= fold.test_to

@@ -1,0 +1,50 @@
+"""The name under which a reviewed version is registered; drift of features and predictions; challengers in shadow."""
+
+from alembic import op
+
+revision = "0014"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(
+        """
+        -- Null in reviews of before it was kept: versions count by name.
+        alter table models.reviews add column registered_name text;
+
+        create table models.drift (
+            session date not null,
+            kind text not null check (kind in ('feature', 'prediction')),
+            name text not null,                    -- of the feature, or of the model that speaks
+            psi double precision,                  -- of the latest sessions against those of the training
+            psi_usual double precision,            -- what nearly all stretches of the training stayed below
+            ks double precision,
+            sessions integer not null,             -- that were compared
+            drifted boolean not null,
+            primary key (session, kind, name)
+        );
+
+        create table models.shadow (
+            session date not null,
+            champion text not null,                -- name:version
+            challenger text not null,
+            sessions integer not null,             -- that neither had learnt from
+            rank_correlation double precision,     -- of their scores, mean of the sessions
+            today_rank_correlation double precision,
+            champion_spread double precision,      -- hypothetical: top fifth less bottom fifth, mean of a session
+            challenger_spread double precision,
+            spread_t double precision,             -- t-statistic of challenger less champion
+            primary key (session)
+        );
+
+        grant select on models.drift, models.shadow to octopus_research, octopus_trader;
+        grant insert, delete on models.drift, models.shadow to octopus_research;
+        """
+    )
+
+
+def downgrade() -> None:
+    op.execute("drop table models.shadow; drop table models.drift;")
+    op.execute("alter table models.reviews drop column registered_name")
