@@ -44,6 +44,8 @@ WALK_FORWARD = AssetKey(["models", "walk_forward_folds"])
 REVIEWS = AssetKey(["models", "reviews"])
 CHAMPION_HISTORY = AssetKey(["models", "champion_history"])
 PREDICTIONS = AssetKey(["models", "predictions"])
+DRIFT = AssetKey(["models", "drift"])
+SHADOW = AssetKey(["models", "shadow"])
 
 BACKTEST_RUNS = AssetKey(["backtest", "runs"])
 

@@ -159,6 +159,20 @@ class LabelConfig(_Section):
     volatility_sessions: int = Field(default=63, ge=10, le=504)
 
 
+class DriftConfig(_Section):
+    """When features and predictions count as drifted from what the models learnt from.
+
+    Attributes:
+        window_sessions: latest sessions that are compared.
+        psi_max: population stability index that a series may reach, unless the training window itself was as restless.
+        features_max: share of the features that may have drifted before the check warns.
+    """
+
+    window_sessions: int = Field(default=63, ge=5, le=504)
+    psi_max: float = Field(default=0.25, gt=0)
+    features_max: float = Field(default=0.2, ge=0, le=1)
+
+
 class ModelConfig(_Section):
     """Training and review.
 
@@ -201,6 +215,7 @@ class ModelConfig(_Section):
     extensions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
     gates: GateLimits = GateLimits()
+    drift: DriftConfig = DriftConfig()
 
     @property
     def embargo(self) -> int:
@@ -223,5 +238,5 @@ class ModelConfig(_Section):
         return {name: value for name, value in everything.items() if name not in usual or value != usual[name]}
 
 
-_JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators"}
+_JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators", "drift"}
 _CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions", "search"}

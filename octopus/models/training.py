@@ -110,6 +110,14 @@ def build(
     return TrainingSet(panel, names, features, labels.values, labels.known, usable, weights)
 
 
+def unlabelled(panel: Panel, names: tuple[str, ...], values: FloatArray) -> TrainingSet:
+    """A panel as models see it, to ask them and not to teach them."""
+    nothing = np.full(panel.close.shape, np.nan)
+    usable = panel.member & ~np.isnan(panel.close)
+    known = np.full(panel.close.shape, -1, dtype=np.int64)
+    return TrainingSet(panel, names, as_model_sees(values, panel.member), nothing, known, usable)
+
+
 def make_labels(panel: Panel, config: ModelConfig) -> Labels:
     """The configured labels of every cell of ``panel``."""
     chosen = config.label

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 
 from assets import inputs
+from assets.model_watch import drift, shadow
 from assets.models import champion_history, predictions, train_and_review, training_sets
 from octopus.core.panel import Panel
+from octopus.strategy.features import compute_features
 from resources.clock import WallClock
 from resources.settings import load_settings
 from tests.models.small import install_package, persistent_panel
 from tests.pipelines.conftest import House, make_house
 
 DAY = "2021-12-28"
+FEATURES = compute_features(persistent_panel(np.arange("2018-01-01", "2018-03-01", dtype="datetime64[D]"))).names
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,33 @@ def test_a_reviewer_reads_card_data_folds_and_reasons_in_mlflow(trained: House) 
     assert loaded.metadata.signature is not None
     example = loaded.input_example
     assert np.isfinite(loaded.predict(example)).all()
+
+
+def test_drift_and_the_shadow_are_watched_as_of_the_session(trained: House) -> None:
+    warehouse = trained.warehouse
+    trained.call(shadow, "2018-06-29")
+    assert warehouse.scalar("select count(*) from models.shadow") == 0, "nobody spoke"
+    trained.call(champion_history, DAY)
+    said = results(trained, drift)["no_drift"]
+    assert said.severity == dg.AssetCheckSeverity.WARN
+    rows = warehouse.rows(
+        "select * from models.drift where session = %s order by kind, name", [date.fromisoformat(DAY)]
+    )
+    assert {row["kind"] for row in rows} == {"feature", "prediction"}
+    (prediction,) = [row for row in rows if row["kind"] == "prediction"]
+    champion = trained.resources["registry"].alias("octopus-return")
+    assert prediction["name"] == f"octopus-return:{champion}"
+    assert prediction["psi"] is not None
+    far = [row["name"] for row in rows if row["kind"] == "feature" and row["drifted"]]
+    assert said.metadata["features_drifted"].value == (", ".join(n for n in FEATURES if n in far) or "none")
+    results(trained, drift, "2018-03-29")
+    assert warehouse.scalar("select count(*) from models.drift where session = '2018-03-29'") == 0
+    trained.call(shadow, DAY)
+    (row,) = warehouse.rows("select * from models.shadow")
+    assert (row["champion"], row["challenger"]) == (f"octopus-return:{champion}", "octopus-return:2")
+    assert row["sessions"] == 61, "from the first session after the training's end to the day itself"
+    assert -1 <= row["today_rank_correlation"] <= 1
+    assert row["champion_spread"] != row["challenger_spread"]
 
 
 def test_a_champion_that_failed_its_gates_is_silent_and_stops_what_follows(trained: House) -> None:
