@@ -19,17 +19,20 @@ from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
 from octopus.models import evaluation, gates, walkforward
-from octopus.models.base import Rows
+from octopus.models.base import Estimator, Rows
 from octopus.models.card import Subject, data_record, model_card
+from octopus.models.estimators import estimator_from_bytes
 from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
 from octopus.models.search import Chooser, Tried
 from octopus.models.selection import silenced
+from octopus.models.splits import walk_forward
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
 from octopus.strategy.features import look_ahead
 from resources.clock import Clock
 from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
 from resources.settings import Settings
+from resources.warehouse.fold_models import FoldModels
 from resources.warehouse.store import Warehouse
 from resources.warehouse.trials import TrialLedger
 
@@ -74,11 +77,71 @@ def training_sets(
     )  # fmt: skip
 
 
+class FoldRun(dg.Config):
+    """Of a run over folds.
+
+    Attributes:
+        as_of: session whose training set is walked through, as an ISO date; none: the latest that is decided.
+    """
+
+    as_of: str | None = None
+
+
+@dg.asset(
+    key=keys.FOLD_MODELS, group_name=GROUP, owners=OWNERS, kinds={"xgboost", "postgres"},
+    deps=[dg.AssetDep(keys.TRAINING_SETS, partition_mapping=dg.LastPartitionMapping())],
+    partitions_def=partitions.FOLDS,
+)  # fmt: skip
+def fold_models(
+    context: dg.AssetExecutionContext,
+    config: FoldRun,
+    settings: dg.ResourceParam[Settings],
+    warehouse: dg.ResourceParam[Warehouse],
+    clock: dg.ResourceParam[Clock],
+) -> dg.MaterializeResult[None]:
+    """Each model of one walk-forward fold: a backfill spreads the folds over many machines, and the review, which
+    trains what is missing by itself, takes them from here."""
+    number, models = int(context.partition_key), settings.strategies.models
+    latest = settings.sessions.last_decided(clock.now())
+    session = latest if config.as_of is None else date.fromisoformat(config.as_of)
+    training = inputs.training_set(settings, warehouse, session)
+    folds = walk_forward(len(training.panel.sessions), models)
+    if number >= len(folds):
+        return dg.MaterializeResult(metadata={"models": 0, "reason": f"the walk has only {len(folds)} folds"})
+    ready = {name for name in models.estimators if number in _ready(warehouse, settings, training, name)}
+    made = {
+        name: walkforward.fit_fold(training, folds[number], chooser).to_bytes()
+        for name, chooser in _choosers(warehouse, settings, training).items() if name not in ready
+    }  # fmt: skip
+    FoldModels(warehouse, model_fingerprint(settings, training)).keep(number, made)
+    fold, sessions = folds[number], training.panel.sessions
+    return dg.MaterializeResult(
+        metadata={
+            "models": len(made), "ready_before": len(ready), "as_of": str(session),
+            "train_to": str(sessions[fold.train_stop - 1]), "test_from": str(sessions[fold.test_start]),
+        }
+    )  # fmt: skip
+
+
+def _choosers(warehouse: Warehouse, settings: Settings, training: TrainingSet) -> dict[str, Chooser]:
+    config, record = settings.strategies.models, _recorder(warehouse, settings, training)
+    return {name: Chooser(name, config, training, record) for name in config.estimators}
+
+
+def _ready(warehouse: Warehouse, settings: Settings, training: TrainingSet, name: str) -> dict[int, Estimator]:
+    """Models of folds that a backfill made from this training set and these settings."""
+    kept = FoldModels(warehouse, model_fingerprint(settings, training)).of(name)
+    return {fold: estimator_from_bytes(content) for fold, content in kept.items()}
+
+
 @dg.multi_asset(
     name="train_and_review",
     specs=[
         dg.AssetSpec(
-            keys.WALK_FORWARD, group_name=GROUP, owners=OWNERS, kinds={"xgboost", "mlflow"}, deps=[keys.TRAINING_SETS],
+            keys.WALK_FORWARD, group_name=GROUP, owners=OWNERS, kinds={"xgboost", "mlflow"},
+            deps=[
+                keys.TRAINING_SETS, dg.AssetDep(keys.FOLD_MODELS, partition_mapping=dg.AllPartitionMapping()),
+            ],
             description="Walk-forward models, purged and embargoed: each has seen only the past of its test block.",
         ),
         dg.AssetSpec(
@@ -105,11 +168,12 @@ def train_and_review(
     training = inputs.training_set(settings, warehouse, session)
     reviewed = _reviewed(warehouse, settings, training)
     walks: dict[str, WalkForward] = {}
-    choosers = {name: Chooser(name, config, _recorder(warehouse, settings, training)) for name in config.estimators}
+    choosers = _choosers(warehouse, settings, training)
     for name in config.estimators:
         if name not in reviewed:
-            context.log.info(f"training {name} on {training.labelled:,} rows")
-            walks[name] = walkforward.run(training, config, choosers[name])
+            ready = _ready(warehouse, settings, training, name)
+            context.log.info(f"training {name} on {training.labelled:,} rows, {len(ready)} folds are ready")
+            walks[name] = walkforward.run(training, config, choosers[name], ready=ready)
     trials = _trials(warehouse, settings, training, walks)
     looks_ahead = _looks_ahead(settings, training)
     for name, walk in walks.items():
@@ -498,4 +562,4 @@ def predictions(
     )  # fmt: skip
 
 
-ASSETS = (training_sets, train_and_review, champion_history, predictions)
+ASSETS = (training_sets, fold_models, train_and_review, champion_history, predictions)

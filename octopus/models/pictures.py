@@ -126,6 +126,7 @@ def _canvas(title: str, height: float = 3.4) -> tuple[Any, Any]:
 
 
 def _plain(axes: Any) -> None:
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

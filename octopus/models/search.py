@@ -22,7 +22,7 @@ from octopus.models.base import Estimator
 from octopus.models.config import ModelConfig, Range
 from octopus.models.estimators import make
 from octopus.models.evaluation import spread_returns
-from octopus.models.splits import k_fold, purged
+from octopus.models.splits import k_fold, purged, walk_forward
 from octopus.models.training import TrainingSet
 from octopus.models.walkforward import predict
 
@@ -50,18 +50,28 @@ class Chooser:
     Without a search, or for a model without a space to search in, the settings are the configured ones.
 
     Args:
+        training: its first training window is where ``search.every: first`` chooses, whichever fold asks first.
         on_trial: told of every set of settings as soon as it was measured.
     """
 
-    def __init__(self, name: str, config: ModelConfig, on_trial: Callable[[Tried], None]) -> None:
-        self._name, self._config, self._on_trial = name, config, on_trial
+    def __init__(
+        self, name: str, config: ModelConfig, training: TrainingSet, on_trial: Callable[[Tried], None]
+    ) -> None:
+        self._name, self._config, self._training, self._on_trial = name, config, training, on_trial
         self._chosen: dict[str, Any] | None = None
 
     def __call__(self, past: TrainingSet) -> Estimator:
-        search_on = self._config.search.trials > 0 and self._name in self._config.search.space
-        if search_on and (self._chosen is None or self._config.search.every == "fold"):
-            self._chosen = search(past, self._name, self._config, self._on_trial)
+        if self._config.search.trials > 0 and self._name in self._config.search.space:
+            self._choose(past)
         return make(self._name, self._config, self._chosen)
+
+    def _choose(self, past: TrainingSet) -> None:
+        every = self._config.search.every == "fold"
+        if self._chosen is not None and not every:
+            return
+        folds = walk_forward(len(self._training.panel.sessions), self._config)
+        first = self._training.between(folds[0].train_start, folds[0].train_stop) if folds else past
+        self._chosen = search(past if every else first, self._name, self._config, self._on_trial)
 
 
 def search(past: TrainingSet, name: str, config: ModelConfig, on_trial: Callable[[Tried], None]) -> dict[str, Any]:

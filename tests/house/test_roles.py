@@ -52,6 +52,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "models.reviews": (RECORD, READ, ""),
     "models.champion_history": (RECORD, READ, ""),
     "models.predictions": (SET, READ, ""),
+    "models.fold_models": (RECORD, READ, ""),
     "models.drift": (SET, READ, ""),
     "models.shadow": (SET, READ, ""),
     "backtest.runs": (RECORD, READ, ""),

@@ -43,7 +43,7 @@ def walked(training_with: float, config: ModelConfig, poison: int | None = None)
         features[poison:], labels[poison:] = noise[0], noise[1][:, :, 0]
         training = replace(training, features=features, labels=labels)
     tried: list[Tried] = []
-    walk = walkforward.run(training, config, Chooser("ridge", config, tried.append))
+    walk = walkforward.run(training, config, Chooser("ridge", config, training, tried.append))
     return tried, list(walk.estimators)
 
 
@@ -78,6 +78,21 @@ def test_the_same_seed_tries_the_same_and_every_fold_searches_anew() -> None:
     assert len({model.settings.penalty for model in models}) == 1
     best = max(tried, key=lambda one: one.rank_ic)
     assert models[0].settings.penalty == best.settings["penalty"]
+
+
+def test_a_fold_that_is_fitted_alone_is_the_one_of_the_walk() -> None:
+    once = SEARCHING.model_copy(update={"search": SEARCH.model_copy(update={"every": "first"})})
+    models = walked(0.5, once)[1]
+    training = training_set(0.5, columns=12)
+    fold = walk_forward(700, once)[1]
+    alone = walkforward.fit_fold(training, fold, Chooser("ridge", once, training, lambda tried: None))
+    assert alone.to_bytes() == models[1].to_bytes()
+
+    def refuse(past: object) -> Estimator:
+        raise AssertionError("what is ready is not fitted again")
+
+    walk = walkforward.run(training, once, refuse, ready=dict(enumerate(models)))
+    assert walk.estimators == tuple(models)
 
 
 def test_without_a_search_the_configured_settings_stand() -> None:

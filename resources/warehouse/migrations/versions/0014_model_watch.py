@@ -1,4 +1,4 @@
-"""The name under which a reviewed version is registered; drift of features and predictions; challengers in shadow."""
+"""Models of single folds, the name of a reviewed version, drift of features and predictions, challengers in shadow."""
 
 from alembic import op
 
@@ -13,6 +13,15 @@ def upgrade() -> None:
         """
         -- Null in reviews of before it was kept: versions count by name.
         alter table models.reviews add column registered_name text;
+
+        create table models.fold_models (
+            fingerprint text not null,             -- of the training set and the models' settings
+            model text not null,
+            fold integer not null,
+            content bytea not null,                -- as octopus.models.estimators reads it
+            created_at timestamptz not null default now(),
+            primary key (fingerprint, model, fold)
+        );
 
         create table models.drift (
             session date not null,
@@ -39,12 +48,13 @@ def upgrade() -> None:
             primary key (session)
         );
 
-        grant select on models.drift, models.shadow to octopus_research, octopus_trader;
+        grant select on models.fold_models, models.drift, models.shadow to octopus_research, octopus_trader;
+        grant insert on models.fold_models to octopus_research;
         grant insert, delete on models.drift, models.shadow to octopus_research;
         """
     )
 
 
 def downgrade() -> None:
-    op.execute("drop table models.shadow; drop table models.drift;")
+    op.execute("drop table models.shadow; drop table models.drift; drop table models.fold_models")
     op.execute("alter table models.reviews drop column registered_name")
