@@ -18,11 +18,11 @@ from assets import inputs, keys, partitions, reporting
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.trials import MODELS, Trial
 from octopus.core.types import FloatArray
-from octopus.models import evaluation, gates, walkforward
+from octopus.models import crossval, evaluation, gates, walkforward
 from octopus.models.base import Estimator, Rows
 from octopus.models.card import Subject, data_record, model_card
-from octopus.models.estimators import estimator_from_bytes
-from octopus.models.pictures import calibration_picture, fold_picture, importance_picture
+from octopus.models.estimators import estimator_from_bytes, make
+from octopus.models.pictures import calibration_picture, fold_picture, importance_picture, paths_picture
 from octopus.models.search import Chooser, Tried
 from octopus.models.selection import silenced
 from octopus.models.splits import walk_forward
@@ -188,7 +188,7 @@ def train_and_review(
 def model_fingerprint(settings: Settings, training: TrainingSet) -> str:
     """Of the training set and everything that shapes a model."""
     config = settings.strategies.models
-    judged = config.model_dump(mode="json", include={"gates", "registered_name", "tried_before"})
+    judged = config.model_dump(mode="json", include={"gates", "registered_name", "tried_before", "cross_validation"})
     return fingerprint(training.fingerprint, config.shape(), judged)
 
 
@@ -347,6 +347,10 @@ def _trained(
     final = walkforward.fit(training, chooser)
     example = Rows.of(training.features[-1:, :_EXAMPLES], sessions[-1:], training.panel.symbols[:_EXAMPLES])
     importance = evaluation.importance(final, training)
+    routes = None
+    if config.cross_validation.groups:
+        chosen = final.settings.model_dump()
+        routes = crossval.score(training, crossval.along_paths(training, config, lambda: make(name, config, chosen)))
     source = settings.universe.market_data
     data = data_record(training, source, training_session(partitions.session_of(context), config.retrain))
     return TrainedModel(
@@ -367,6 +371,7 @@ def _trained(
             "trials": scores.trials, "trials_clustered": scores.trials_clustered,
             "calibration_beta": scores.calibration_beta,
             **({"pbo": scores.pbo} if np.isfinite(scores.pbo) else {}),
+            **({} if routes is None else routes.metrics()),
         },
         fold_metrics={
             "fold_ic": scores.fold_ic, "fold_rank_ic": scores.fold_rank_ic, "fold_icir": scores.fold_icir,
@@ -377,6 +382,7 @@ def _trained(
         pictures={
             "folds.png": fold_picture([sessions[f.test_start].item() for f in walk.folds], scores.fold_rank_ic),
             "calibration.png": calibration_picture(scores.calibration),
+            **({} if routes is None else {"paths.png": paths_picture(routes.spread_sharpe)}),
             **({} if importance is None else {"importance.png": importance_picture(training.names, importance)}),
         },
         documents={

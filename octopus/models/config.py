@@ -142,6 +142,23 @@ class SearchConfig(_Section):
     space: dict[str, dict[str, Range]] = Field(default_factory=lambda: dict(_SPACE))
 
 
+class CrossValidationConfig(_Section):
+    """Combinatorial purged cross-validation beside the walk-forward: how far skill depends on the one history.
+
+    Attributes:
+        groups: of neighbouring sessions; 0: none of it. tested: groups that each split tests.
+    """
+
+    groups: int = Field(default=0, ge=0, le=20)
+    tested: int = Field(default=2, ge=1, le=19)
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> CrossValidationConfig:
+        if self.groups and self.tested >= self.groups:
+            raise ValueError(f"tested = {self.tested} leaves none of groups = {self.groups} to train on: lower it")
+        return self
+
+
 class LabelConfig(_Section):
     """What a model is taught to predict.
 
@@ -214,6 +231,7 @@ class ModelConfig(_Section):
     ensemble: EnsembleConfig = EnsembleConfig()
     extensions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
+    cross_validation: CrossValidationConfig = CrossValidationConfig()
     gates: GateLimits = GateLimits()
     drift: DriftConfig = DriftConfig()
 
@@ -238,5 +256,5 @@ class ModelConfig(_Section):
         return {name: value for name, value in everything.items() if name not in usual or value != usual[name]}
 
 
-_JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators", "drift"}
+_JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators", "drift", "cross_validation"}
 _CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions", "search"}

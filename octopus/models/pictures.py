@@ -40,6 +40,15 @@ def calibration_picture(buckets: Sequence[float]) -> bytes:
     return _png(figure)
 
 
+def paths_picture(spread_sharpe: Sequence[float]) -> bytes:
+    """Sharpe ratio of the spread on each path of combinatorial cross-validation, from the worst, as PNG."""
+    figure, axes = _canvas("Sharpe ratio of the spread on each path of cross-validation, before costs")
+    ordered = sorted(spread_sharpe)
+    axes.bar(range(1, len(ordered) + 1), ordered, color=[_COLOUR if value > 0 else _BAD for value in ordered])
+    axes.axhline(0, color="black", linewidth=0.8)
+    return _png(figure)
+
+
 def importance_picture(names: Sequence[str], shares: FloatArray) -> bytes:
     """Share of each feature in what was learnt, as PNG."""
     order = np.argsort(shares)

@@ -20,11 +20,11 @@ from octopus.core.stats import rank_correlation
 from octopus.core.types import FloatArray
 from octopus.models.base import Estimator
 from octopus.models.config import ModelConfig, Range
+from octopus.models.crossval import tested
 from octopus.models.estimators import make
 from octopus.models.evaluation import spread_returns
-from octopus.models.splits import k_fold, purged, walk_forward
+from octopus.models.splits import k_fold, walk_forward
 from octopus.models.training import TrainingSet
-from octopus.models.walkforward import predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,23 +109,16 @@ def search(past: TrainingSet, name: str, config: ModelConfig, on_trial: Callable
 
 def measure(past: TrainingSet, name: str, config: ModelConfig, chosen: Mapping[str, Any]) -> Tried:
     """One set of settings by purged k-fold of ``past``."""
-    sessions, symbols = past.panel.sessions, past.panel.symbols
-    predictions = np.full(past.labels.shape, np.nan)
-    estimator = make(name, config, chosen)
+    sessions, predictions = past.panel.sessions, np.full(past.labels.shape, np.nan)
     for split in k_fold(len(sessions), config.search.folds):
-        estimator = make(name, config, chosen)
-        rows = past.samples(purged(past.known, split.tests, config.embargo))
-        if not len(rows):
-            continue
-        estimator.fit(rows)
-        for start, stop in split.tests:
-            predictions[start:stop] = predict(estimator, past.features[start:stop], sessions[start:stop], symbols)
+        said = tested(past, split, config.embargo, lambda: make(name, config, chosen))
+        predictions = np.where(np.isnan(said), predictions, said)
     skill = rank_correlation(np.where(past.usable, predictions, np.nan), past.labels)
     spread = spread_returns(past, predictions)
     known = skill[np.isfinite(skill)]
     return Tried(
         name,
-        estimator.settings.model_dump(mode="json"),
+        make(name, config, chosen).settings.model_dump(mode="json"),
         float(known.mean()) if len(known) else float("nan"),
         np.asarray(spread[np.isfinite(spread)]),
         sessions[0].item(),

@@ -43,6 +43,7 @@ def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "strategies.models.estimators": ["ridge", "tiny"],
         "strategies.models.extensions": {"tiny": {"scale": 2.0}},
         "strategies.models.search": {"trials": 3, "folds": 3},
+        "strategies.models.cross_validation": {"groups": 4, "tested": 2},
         "strategies.models.train_min_sessions": 400,
         "strategies.models.test_sessions": 126,
         "strategies.models.tried_before": 0,
@@ -142,8 +143,9 @@ def test_a_reviewer_reads_card_data_folds_and_reasons_in_mlflow(trained: House) 
     assert data["as_of"] == run.data.tags["data_as_of"] == "2021-09-30"
     assert data["fingerprint"] == run.data.tags["data_fingerprint"]
     assert list(data["rows_sha256"]) == ["2018", "2019", "2020", "2021"]
-    assert {"ic", "rank_ic", "icir", "hit_rate", "calibration_beta", "fold_ic", "fold_icir", "fold_hit_rate",
-            "fold_calibration_beta"} <= set(run.data.metrics)  # fmt: skip
+    tracked = {"ic", "rank_ic", "icir", "hit_rate", "calibration_beta", "fold_ic", "fold_icir", "fold_hit_rate",
+               "fold_calibration_beta", "cpcv_rank_ic_mean", "cpcv_spread_sharpe_worst"}  # fmt: skip
+    assert tracked <= set(run.data.metrics)
     loaded = mlflow.pyfunc.load_model(f"models:/octopus-return/{row['version']}")
     assert loaded.metadata.signature is not None
     example = loaded.input_example
