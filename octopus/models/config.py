@@ -64,7 +64,7 @@ class ProphetConfig(_Section):
     changepoint_scale: float = Field(default=0.05, gt=0)
     seasonality_scale: float = Field(default=10.0, gt=0)
     yearly_order: int = Field(default=6, ge=1, le=30)
-    sessions_min: int = Field(default=504, ge=21)
+    sessions_min: int = Field(default=756, ge=21)
 
 
 class EnsembleConfig(_Section):
