@@ -22,10 +22,12 @@ from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.clock import place_on_clock
 from octopus.market_data.identifiers import one_history
 from octopus.market_data.membership import delisting_values
+from octopus.models.base import Estimator
 from octopus.models.config import ModelConfig
-from octopus.models.estimators import Estimator, estimator_from_bytes
+from octopus.models.estimators import estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+from octopus.models.walkforward import predict
 from octopus.warehouse.quality import find_all, training_exclusions
 from resources.registry import ModelRegistry
 from resources.settings import Settings, StrategiesFile
@@ -75,7 +77,7 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
 
 def model_parameters(config: ModelConfig) -> dict[str, Any]:
     """Everything that shapes a model: neither its name nor how it is judged."""
-    return config.model_dump(mode="json", exclude={"registered_name", "gates", "auto_champion", "tried_before"})
+    return config.shape()
 
 
 def panel_fingerprint(of: Panel) -> str:
@@ -112,12 +114,17 @@ def appointments(warehouse: Warehouse, name: str) -> list[Appointment]:
     """Every move of the champion's alias, oldest first."""
     rows = warehouse.rows(
         """
-        select name, version, effective_from from models.champion_history
-        where name = %s and alias = 'champion' order by effective_from
+        select h.name, h.version, h.effective_from, coalesce(r.passed, false) as passed, r.as_of as trained_to
+        from models.champion_history h
+        left join lateral (
+            select passed, as_of from models.reviews
+            where version = h.version and coalesce(registered_name, h.name) = h.name order by as_of desc limit 1
+        ) r on true
+        where h.name = %s and h.alias = 'champion' order by h.effective_from
         """,
         [name],
     )
-    return [Appointment(row["name"], row["version"], row["effective_from"]) for row in rows]
+    return [Appointment(**row) for row in rows]
 
 
 def fold_records(warehouse: Warehouse) -> list[FoldRecord]:
@@ -182,6 +189,6 @@ def past_predictions(
     for label, chosen in known.items():
         rows = np.flatnonzero(labels == label)
         features = as_model_sees(of.features.values[rows], panel.member[rows])
-        values = estimator(registry, chosen).predict(features.reshape(-1, features.shape[-1]))
-        predictions[rows] = np.where(panel.member[rows], values.reshape(len(rows), -1), np.nan)
+        values = predict(estimator(registry, chosen), features, panel.sessions[rows], panel.symbols)
+        predictions[rows] = np.where(panel.member[rows], values, np.nan)
     return predictions

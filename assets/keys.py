@@ -40,10 +40,13 @@ FEATURES = AssetKey(["strategy", "features"])
 SIGNALS = AssetKey(["strategy", "signals"])
 
 TRAINING_SETS = AssetKey(["models", "training_sets"])
+FOLD_MODELS = AssetKey(["models", "fold_models"])
 WALK_FORWARD = AssetKey(["models", "walk_forward_folds"])
 REVIEWS = AssetKey(["models", "reviews"])
 CHAMPION_HISTORY = AssetKey(["models", "champion_history"])
 PREDICTIONS = AssetKey(["models", "predictions"])
+DRIFT = AssetKey(["models", "drift"])
+SHADOW = AssetKey(["models", "shadow"])
 
 BACKTEST_RUNS = AssetKey(["backtest", "runs"])
 

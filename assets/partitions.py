@@ -49,6 +49,10 @@ SESSIONS = partitions_of(CLOCK)
 """Every session since the first recorded one; raw and decision assets are partitioned by it."""
 
 
+FOLDS = dg.StaticPartitionsDefinition([f"{number:03d}" for number in range(128)])
+"""The steps of a walk-forward, so that a backfill spreads them over whatever executes runs; a walk may have fewer."""
+
+
 def session_of(context: dg.AssetExecutionContext) -> date:
     """The session of a single-partition run."""
     return date.fromisoformat(context.partition_key)

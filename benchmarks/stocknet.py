@@ -33,6 +33,7 @@ from rich.table import Table
 from benchmarks.texts import company_names, data_folder, recorded
 from octopus.core.panel import Panel
 from octopus.core.types import BoolArray, FloatArray, IntArray
+from octopus.models.base import Rows
 from octopus.models.config import ModelConfig
 from octopus.models.estimators import make
 from octopus.models.training import as_model_sees
@@ -155,11 +156,12 @@ def score(panel: Panel) -> list[dict[str, Any]]:
         for estimator in ("ridge", "xgboost"):
             model = make(estimator, ModelConfig())
             train = samples.rows(0)
-            model.fit(np.ascontiguousarray(known[train][:, columns]), np.where(samples.rises[train], 0.5, -0.5))
+            taught = np.where(samples.rises[train], 0.5, -0.5)
+            model.fit(Rows(np.ascontiguousarray(known[train][:, columns]), taught))
             for part, label in ((1, "choose"), (2, "test")):
                 rows.append(
                     {"model": estimator, "features": name, "part": label}
-                    | _figures(model.predict(np.ascontiguousarray(known[samples.rows(part)][:, columns])) > 0,
+                    | _figures(model.predict(Rows(np.ascontiguousarray(known[samples.rows(part)][:, columns]))) > 0,
                                samples.rises[samples.rows(part)], days[samples.rows(part)])
                 )  # fmt: skip
     test = samples.rows(2)

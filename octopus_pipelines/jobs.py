@@ -12,6 +12,7 @@ from assets import keys
 DAILY = "daily"
 INGEST = "ingest"
 COMPARE = "compare"
+FOLDS = "folds"
 EXECUTE = "execute"
 
 RUN_TAGS = {"dagster/max_runtime": "14400"}
@@ -24,7 +25,8 @@ RESEARCH_GROUPS = (
 def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """The daily pipeline up to the approved rebalance, and ingestion alone for backfills."""
     compared = dg.AssetSelection.assets(*(keys.compared_bars(name) for name in keys.COMPARED))
-    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared
+    folds = dg.AssetSelection.assets(keys.FOLD_MODELS)
+    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared - folds
     reports = dg.AssetSelection.assets(keys.TEXT_SOURCE_REPORTS)
     ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared - reports
     return [
@@ -39,6 +41,10 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             COMPARE, selection=compared, tags=RUN_TAGS,
             description="Market data of the sources in compare_with; one that fails fails alone.",
+        ),
+        dg.define_asset_job(
+            FOLDS, selection=folds, tags=RUN_TAGS,
+            description="The models of single walk-forward folds, for a backfill on many machines before a review.",
         ),
     ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from assets import (
     backtest,
     compliance,
     market_data,
+    model_watch,
     models,
     portfolio,
     risk,
@@ -47,7 +48,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
     return dg.Definitions(
         assets=[
             *market_data.ASSETS, *alternative_data.ASSETS, *warehouse.build_assets(), *strategy.ASSETS, *models.ASSETS,
-            *backtest.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
+            *model_watch.ASSETS, *backtest.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
         ],
         jobs=research_jobs(),
         schedules=research_schedules(),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octopus.core.types import FloatArray
 from resources.warehouse.connection import sqlalchemy_url
@@ -30,7 +31,7 @@ EXPERIMENT = "octopus"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 _FINGERPRINT = "octopus.fingerprint"
-_REQUIREMENTS = ["numpy", "pandas", "scikit-learn", "xgboost-cpu"]
+_REQUIREMENTS = ("numpy", "pandas", "pydantic")
 """Said explicitly: letting MLflow infer them imports the model in a fresh process and takes seconds."""
 
 
@@ -43,7 +44,8 @@ class TrainedModel:
         parameters, metrics: MLflow's params and metrics. fold_metrics: metric → value for each fold, in order.
         estimator: bytes of the model fitted on all labels known. folds: bytes of each walk-forward fold's model.
         pictures: file name → PNG. documents: file name → text (model card, gate table).
-        example: a few feature rows, shape (k, F), with their names.
+        example: a few rows, column → values. predicted: what the model says of them.
+        requirements: packages that serving needs beside `_REQUIREMENTS`.
         passed: whether every gate passed; reasons: one line for each gate.
     """
 
@@ -56,9 +58,9 @@ class TrainedModel:
     folds: Sequence[bytes]
     pictures: Mapping[str, bytes]
     documents: Mapping[str, str]
-    feature_names: Sequence[str]
-    example: FloatArray
+    example: Mapping[str, NDArray[Any]]
     predicted: FloatArray
+    requirements: Sequence[str]
     passed: bool
     reasons: Sequence[str]
     tags: Mapping[str, str]
@@ -132,7 +134,7 @@ class ModelRegistry:
         from mlflow.models import infer_signature
 
         client = self._client
-        example = pd.DataFrame(model.example, columns=list(model.feature_names))
+        example = pd.DataFrame(model.example)
         with (
             tempfile.TemporaryDirectory() as scratch,
             mlflow.start_run(experiment_id=self._experiment(), run_name=model.name, tags=dict(model.tags)) as run,
@@ -156,7 +158,7 @@ class ModelRegistry:
                 name="model",
                 python_model=str(Path(__file__).with_name("mlflow_model.py")),
                 artifacts={"estimator": str(folder / "artifacts" / "estimator.bin")},
-                pip_requirements=_REQUIREMENTS,
+                pip_requirements=[*_REQUIREMENTS, *model.requirements],
                 signature=infer_signature(example, pd.Series(model.predicted)),
                 input_example=None if len(example) == 0 else example,
             )

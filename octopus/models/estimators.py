@@ -1,129 +1,95 @@
-"""The estimators: small classes that learn from rows and predict rows.
+"""The models by name: Octopus' own and those that other packages bring.
 
-Belongs here: fitting, predicting, and turning a fitted estimator into bytes and back. Does not: splits, scores.
+Belongs here: finding a model's class, making one from the settings, reading one back from its bytes. Does not: the
+models.
 
-A prediction for one session's rows is bit for bit the one that the same rows get in a larger batch.
+A module of another package is imported only when its model is named in the settings or in stored bytes.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 
-from octopus.core.errors import ConfigError, MissingDataError
-from octopus.core.types import FloatArray
+from octopus.core.errors import ConfigError
+from octopus.models.base import Estimator
+from octopus.models.blend import Ensemble
 from octopus.models.config import ModelConfig
+from octopus.models.linear import ElasticNet, Ridge
+from octopus.models.seasonal import Prophet
+from octopus.models.trees import LightGBM, XGBoost
+
+GROUP = "octopus.models"
+"""Entry points of other packages: name = "package.module:Class"."""
+BUILT_IN: Mapping[str, type[Estimator]] = {
+    kind.name: kind for kind in (Ridge, ElasticNet, XGBoost, LightGBM, Prophet, Ensemble)
+}
 
 
-class Estimator(Protocol):
-    """What a model is made of."""
+def find(name: str) -> type[Estimator]:
+    """The class of the model ``name``.
 
-    @property
-    def name(self) -> str: ...
-
-    def fit(self, features: FloatArray, labels: FloatArray) -> None:
-        """Learn from X (rows, F) and y (rows,)."""
-        ...
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        """Scores of X (rows, F), shape (rows,)."""
-        ...
-
-    def to_bytes(self) -> bytes: ...
-
-    def importance(self) -> FloatArray:
-        """Share of each feature in what was learnt, shape (F,), summing to 1."""
-        ...
+    Raises:
+        ConfigError: nobody offers it, several do, or what is offered is no model.
+    """
+    offered: list[EntryPoint | type[Estimator]] = list(entry_points(group=GROUP, name=name))
+    if name in BUILT_IN:
+        offered.insert(0, BUILT_IN[name])
+    if not offered:
+        known = sorted({*BUILT_IN, *entry_points(group=GROUP).names})
+        raise _refused(name, f"use one of {', '.join(known)}, or install the package that brings it")
+    if len({one.__name__ if isinstance(one, type) else one.value for one in offered}) > 1:
+        raise _refused(name, "several packages offer a model of that name; uninstall one or rename its entry point")
+    first = offered[0]
+    return first if isinstance(first, type) else _loaded(first)
 
 
-class Ridge:
-    """Least squares with an L2 penalty, in closed form; features are centred already."""
-
-    name = "ridge"
-
-    def __init__(self, penalty: float, weights: FloatArray | None = None) -> None:
-        self._penalty, self._weights = penalty, weights
-
-    def fit(self, features: FloatArray, labels: FloatArray) -> None:
-        gram = features.T @ features + self._penalty * np.eye(features.shape[1])
-        self._weights = np.asarray(np.linalg.solve(gram, features.T @ labels), dtype=np.float64)
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        # Row by row sums: a matrix product may round differently for another number of rows, and a sum for another
-        # order in memory (a pandas frame gives its columns one after the other).
-        return np.asarray((np.ascontiguousarray(features) * self._fitted()).sum(axis=1))
-
-    def importance(self) -> FloatArray:
-        size = np.abs(self._fitted())
-        return np.asarray(size / size.sum()) if size.sum() > 0 else size
-
-    def to_bytes(self) -> bytes:
-        return json.dumps({"kind": self.name, "penalty": self._penalty, "weights": self._fitted().tolist()}).encode()
-
-    def _fitted(self) -> FloatArray:
-        if self._weights is None:
-            raise MissingDataError("ridge was asked to predict before it was fitted; fit it first")
-        return self._weights
+def _loaded(point: EntryPoint) -> type[Estimator]:
+    try:
+        kind = point.load()
+    except (ImportError, AttributeError) as error:
+        raise _refused(point.name, f"{point.value} cannot be imported ({error}); mend or reinstall it") from error
+    if not (isinstance(kind, type) and issubclass(kind, Estimator)):
+        raise _refused(point.name, f"{point.value} is no class derived from octopus.models.base.Estimator")
+    if getattr(kind, "name", None) != point.name:
+        raise _refused(point.name, f"{point.value} calls itself otherwise; give the class name = {point.name!r}")
+    return kind
 
 
-class XGBoost:
-    """Gradient-boosted trees of the library xgboost, with a fixed seed."""
+def make(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = None) -> Estimator:
+    """A new model by name.
 
-    name = "xgboost"
+    Args:
+        chosen: settings that take the place of the configured ones, as a search chose them.
 
-    def __init__(self, config: ModelConfig, booster: Any = None) -> None:
-        self._config, self._booster = config, booster
-
-    def fit(self, features: FloatArray, labels: FloatArray) -> None:
-        import xgboost
-
-        section = self._config.xgboost
-        parameters = {
-            "objective": "reg:squarederror", "tree_method": "hist", "max_bin": 64, "max_depth": section.depth,
-            "eta": section.learning_rate, "min_child_weight": section.min_child_weight, "subsample": section.subsample,
-            "colsample_bytree": section.column_share, "seed": self._config.seed, "nthread": 2, "base_score": 0.0,
-        }  # fmt: skip
-        self._booster = xgboost.train(parameters, xgboost.QuantileDMatrix(features, labels, max_bin=64), section.trees)
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        return np.asarray(self._fitted().inplace_predict(features), dtype=np.float64)
-
-    def importance(self) -> FloatArray:
-        booster = self._fitted()
-        gains = booster.get_score(importance_type="total_gain")
-        size = np.array([gains.get(f"f{index}", 0.0) for index in range(booster.num_features())])
-        return np.asarray(size / size.sum()) if size.sum() > 0 else size
-
-    def to_bytes(self) -> bytes:
-        return b"xgboost\n" + bytes(self._fitted().save_raw("ubj"))
-
-    def _fitted(self) -> Any:
-        if self._booster is None:
-            raise MissingDataError("xgboost was asked to predict before it was fitted; fit it first")
-        return self._booster
-
-
-def make(name: str, config: ModelConfig) -> Estimator:
-    """A new estimator by name."""
-    if name == "ridge":
-        return Ridge(config.ridge.penalty)
-    if name == "xgboost":
-        return XGBoost(config)
-    raise ConfigError(where="models", field="estimator", value=name, remedy=f"use one of {', '.join(ESTIMATORS)}")
-
-
-ESTIMATORS = ("ridge", "xgboost")
+    Raises:
+        ConfigError: there is no such model, or a setting is wrong.
+    """
+    kind = find(name)
+    try:
+        settings = kind.Settings.model_validate({**config.settings_of(name), **(chosen or {})})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            where=f"models, settings of {name}", field=".".join(str(part) for part in first["loc"]),
+            value=first["input"], remedy=first["msg"],
+        ) from error  # fmt: skip
+    return kind.create(settings, config.seed, lambda member: make(member, config))
 
 
 def estimator_from_bytes(content: bytes) -> Estimator:
-    """The fitted estimator that `Estimator.to_bytes` wrote."""
-    if content.startswith(b"xgboost\n"):
-        import xgboost
+    """The fitted model that `Estimator.to_bytes` wrote."""
+    if content.startswith(b"{"):  # a ridge regression of before models had names in their bytes
+        saved = json.loads(content)
+        plain = {"settings": {"penalty": saved["penalty"]}, "weights": saved["weights"]}
+        return Ridge.restored(json.dumps(plain).encode())
+    name, _, learnt = content.partition(b"\n")
+    return find(name.decode()).restored(learnt)
 
-        booster = xgboost.Booster()
-        booster.load_model(bytearray(content.removeprefix(b"xgboost\n")))
-        return XGBoost(ModelConfig(), booster)
-    saved = json.loads(content)
-    return Ridge(saved["penalty"], np.array(saved["weights"]))
+
+def _refused(name: str, remedy: str) -> ConfigError:
+    return ConfigError(where="models", field="estimator", value=name, remedy=remedy)

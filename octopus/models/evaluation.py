@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octopus.core.stats import hac_t_statistic, rank_correlation, sharpe
+from octopus.core.stats import hac_t_statistic, rank_correlation, sharpe, standardised
 from octopus.core.trials import Trial, deflate
 from octopus.core.types import BoolArray, FloatArray
+from octopus.models.base import Estimator
 from octopus.models.labels import entered
 from octopus.models.splits import Fold
 from octopus.models.training import TrainingSet
@@ -33,7 +34,9 @@ class Scores:
             their middle out of sample; NaN with fewer than ten.
         turnover_annual: of the spread, both legs' weights summing to 2, in a year; net_spread_annual: what the spread
             earns in one, less the costs of that turnover.
-        calibration: mean label by fifth of the predictions, ascending.
+        ic: like rank_ic, of the values themselves.
+        calibration: mean label by fifth of the predictions, ascending; calibration_beta: what the outcome rises with
+            one unit of prediction, 1 is calibrated. fold_...: of each fold's sessions.
         sessions: with a score. trials: how many models luck could choose from; trials_clustered: different ones.
     """
 
@@ -51,6 +54,12 @@ class Scores:
     sessions: int
     trials: int
     trials_clustered: int
+    ic: float
+    calibration_beta: float
+    fold_ic: tuple[float, ...]
+    fold_icir: tuple[float, ...]
+    fold_hit_rate: tuple[float, ...]
+    fold_calibration_beta: tuple[float, ...]
 
     def record(self) -> dict[str, object]:
         """Plain values; numbers that could not be computed are None."""
@@ -83,6 +92,8 @@ def evaluate(
     counted = np.where(training.usable, predictions, np.nan)
     ic = rank_correlation(counted, training.labels)
     tested = ic[~np.isnan(ic)]
+    linear = correlation(counted, training.labels)
+    blocks = [slice(fold.test_start, fold.test_stop) for fold in folds]
     spread = spread_returns(training, predictions)
     known = spread[~np.isnan(spread)]
     year = training.panel.clock.per_year
@@ -92,18 +103,49 @@ def evaluate(
         rank_ic=_mean(tested),
         icir=sharpe(tested, 1.0),
         t_stat=hac_t_statistic(tested, horizon),
-        hit_rate=float((tested > 0).mean()) if len(tested) else float("nan"),
+        hit_rate=_mean((tested > 0).astype(np.float64)),
         spread_sharpe=sharpe(known, year),
         deflated_sharpe=deflation.deflated_sharpe if len(known) > 2 else float("nan"),
         pbo=deflation.pbo,
         turnover_annual=turnover,
         net_spread_annual=_mean(known) * year - turnover * cost_rate,
-        fold_rank_ic=tuple(_mean(_known(ic[fold.test_start : fold.test_stop])) for fold in folds),
+        fold_rank_ic=tuple(_mean(_known(ic[block])) for block in blocks),
         calibration=calibration(counted, training.labels),
         sessions=len(tested),
         trials=deflation.raw,
         trials_clustered=deflation.clustered,
+        ic=_mean(_known(linear)),
+        calibration_beta=calibration_beta(counted, training.labels),
+        fold_ic=tuple(_mean(_known(linear[block])) for block in blocks),
+        fold_icir=tuple(sharpe(_known(ic[block]), 1.0) for block in blocks),
+        fold_hit_rate=tuple(_mean((_known(ic[block]) > 0).astype(np.float64)) for block in blocks),
+        fold_calibration_beta=tuple(calibration_beta(counted[block], training.labels[block]) for block in blocks),
     )
+
+
+def correlation(left: FloatArray, right: FloatArray, least: int = 5) -> FloatArray:
+    """Pearson correlation of each row, shape (T,); NaN below ``least`` known pairs or where a side is flat."""
+    known = ~np.isnan(left) & ~np.isnan(right)
+    sides = [standardised(side, known, least) for side in (left, right)]
+    count = known.sum(axis=1)
+    product = np.where(known, sides[0] * sides[1], 0.0).sum(axis=1)
+    flat = np.isnan(np.where(known, product[:, None], 0.0)).any(axis=1)
+    return np.where((count >= least) & ~flat, product / np.maximum(count - 1, 1), np.nan)
+
+
+def calibration_beta(predictions: FloatArray, labels: FloatArray) -> float:
+    """Slope of the outcome on the prediction over all known pairs: 1 where predictions are as large as outcomes are on
+    average, less where they are too bold; NaN where predictions do not differ.
+
+    Source: Mincer and Zarnowitz, The Evaluation of Economic Forecasts (1969).
+    """
+    known = ~np.isnan(predictions) & ~np.isnan(labels)
+    if known.sum() < BUCKETS:
+        return float("nan")
+    scores, outcomes = predictions[known], labels[known]
+    deviation = scores - scores.mean()
+    spread = float(deviation @ deviation)
+    return float(deviation @ outcomes) / spread if spread > 0 else float("nan")
 
 
 def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray:
@@ -147,6 +189,21 @@ def calibration(predictions: FloatArray, labels: FloatArray) -> tuple[float, ...
     edges = np.quantile(scores, np.linspace(0, 1, BUCKETS + 1)[1:-1])
     places = np.searchsorted(edges, scores, side="right")
     return tuple(_mean(outcomes[places == place]) for place in range(BUCKETS))
+
+
+def importance(estimator: Estimator, training: TrainingSet, rows_at_most: int = 2000) -> FloatArray | None:
+    """Mean size of what each feature adds to a prediction, as shares, shape (F,); None: the model cannot say.
+
+    Of labelled rows evenly spread over the training set: SHAP values of trees, weight times feature of linear models.
+    """
+    labelled = training.rows(0, len(training.panel.sessions))
+    chosen = np.zeros(len(labelled), dtype=bool)
+    chosen[np.linspace(0, len(labelled) - 1, min(rows_at_most, len(labelled))).astype(int)] = True
+    parts = estimator.contributions(labelled.where(chosen))
+    if parts is None:
+        return None
+    size = np.abs(parts[:, :-1]).mean(axis=0)
+    return np.asarray(size / size.sum()) if size.sum() > 0 else size
 
 
 def _known(values: FloatArray) -> FloatArray:

@@ -12,11 +12,17 @@ from datetime import date, datetime
 
 @dataclass(frozen=True)
 class Appointment:
-    """One move of the champion's alias; ``version`` is None when it was taken away."""
+    """One move of the champion's alias; ``version`` is None when it was taken away.
+
+    Attributes:
+        passed: every gate of its review. trained_to: last session it knows of; None: nobody can say.
+    """
 
     name: str
     version: int | None
     effective_from: datetime
+    passed: bool
+    trained_to: date | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ def model_for(
     """The model whose predictions session ``session`` may use; None: the model signal abstains.
 
     The champion as of ``decided_at``; before any appointment, the fold of a model that passed its review and whose test
-    block holds the session. A model appointed later never speaks for an earlier session.
+    block holds the session. A model appointed later never speaks for an earlier session. A champion whose review did
+    not pass every gate, or that was trained on the session itself, is silent, whoever appointed it.
 
     Args:
         folds: of reviewed models that passed; of no other.
@@ -63,8 +70,22 @@ def model_for(
     effective = [a for a in appointments if a.effective_from <= decided_at]
     if effective:
         latest = max(effective, key=lambda a: a.effective_from)
-        return None if latest.version is None else Speaker(latest.name, latest.version)
+        if latest.version is None or silenced(latest, session) is not None:
+            return None
+        return Speaker(latest.name, latest.version)
     for fold in folds:
         if fold.test_from <= session <= fold.test_to and fold.train_to < fold.test_from:
             return Speaker(fold.model, fold=fold)
+    return None
+
+
+def silenced(appointment: Appointment, session: date) -> str | None:
+    """Why an appointed model may not speak for ``session``, and what to do about it; None: it may."""
+    who = f"{appointment.name} version {appointment.version}"
+    if appointment.version is None:
+        return None
+    if not appointment.passed:
+        return f"{who} did not pass its gates: move the alias champion back to a version that did"
+    if appointment.trained_to is None or session <= appointment.trained_to:
+        return f"{who} was trained up to {appointment.trained_to}: it cannot speak for {session}"
     return None

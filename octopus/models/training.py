@@ -13,9 +13,10 @@ import numpy as np
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.stats import centred_ranks
-from octopus.core.types import BoolArray, FloatArray
+from octopus.core.types import BoolArray, FloatArray, IntArray
+from octopus.models.base import Rows
 from octopus.models.config import ModelConfig
-from octopus.models.labels import forward_excess_return
+from octopus.models.labels import Barriers, Labels, average_uniqueness, forward_return, triple_barrier
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class TrainingSet:
 
     Attributes:
         features: as the model sees them, shape (T, N, F). labels: shape (T, N), NaN where not known or excluded.
+        known: row at whose close the label is known, shape (T, N), -1 without one.
+        weights: how much a label counts, shape (T, N), 1 on average; None: all the same.
         usable: member with a bar, not excluded, shape (T, N): where a prediction counts.
     """
 
@@ -31,18 +34,43 @@ class TrainingSet:
     names: tuple[str, ...]
     features: FloatArray
     labels: FloatArray
+    known: IntArray
     usable: BoolArray
+    weights: FloatArray | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Of features, labels and their places."""
-        return fingerprint(self.names, self.panel.symbols, self.panel.sessions, self.features, self.labels)
+        """Of features, labels, their places and weights."""
+        weights = () if self.weights is None else (self.weights,)
+        return fingerprint(self.names, self.panel.symbols, self.panel.sessions, self.features, self.labels, *weights)
 
-    def rows(self, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-        """X (rows, F) and y (rows,) of sessions ``start`` to ``stop`` with a label."""
-        labels = self.labels[start:stop]
-        known = ~np.isnan(labels)
-        return self.features[start:stop][known], labels[known]
+    def rows(self, start: int, stop: int) -> Rows:
+        """What is labelled in the sessions ``start`` to ``stop``."""
+        inside = np.zeros(self.labels.shape, dtype=bool)
+        inside[start:stop] = True
+        return self.samples(inside)
+
+    def samples(self, chosen: BoolArray) -> Rows:
+        """What is labelled of the ``chosen`` cells, shape (T, N)."""
+        chosen = chosen & ~np.isnan(self.labels)
+        rows, columns = np.nonzero(chosen)
+        return Rows(
+            self.features[chosen],
+            self.labels[chosen],
+            None if self.weights is None else self.weights[chosen],
+            self.panel.sessions[rows],
+            np.array(self.panel.symbols)[columns],
+        )
+
+    def between(self, start: int, stop: int) -> TrainingSet:
+        """The sessions ``start`` to ``stop`` alone; labels stay that were known later than ``stop``."""
+        part = slice(start, stop)
+        known = np.where(self.known[part] >= 0, self.known[part] - start, -1)
+        weights = None if self.weights is None else self.weights[part]
+        return TrainingSet(
+            self.panel.rows(start, stop), self.names, self.features[part], self.labels[part], known, self.usable[part],
+            weights,
+        )  # fmt: skip
 
     @property
     def labelled(self) -> int:
@@ -73,8 +101,30 @@ def build(
         values: features, shape (T, N, F). excluded: instrument-days no model should learn from, shape (T, N).
     """
     usable = panel.member & ~np.isnan(panel.close) & ~excluded
-    labels = np.where(usable, forward_excess_return(panel, config.horizon_sessions), np.nan)
-    return TrainingSet(panel, names, as_model_sees(values, panel.member), labels, usable)
+    labels = make_labels(panel, config).where(usable)
+    weights = None
+    if config.sample_weights == "uniqueness":
+        shares = average_uniqueness(labels)
+        weights = shares / np.nanmean(shares) if np.isfinite(shares).any() else shares
+    features = as_model_sees(values, panel.member)
+    return TrainingSet(panel, names, features, labels.values, labels.known, usable, weights)
+
+
+def unlabelled(panel: Panel, names: tuple[str, ...], values: FloatArray) -> TrainingSet:
+    """A panel as models see it, to ask them and not to teach them."""
+    nothing = np.full(panel.close.shape, np.nan)
+    usable = panel.member & ~np.isnan(panel.close)
+    known = np.full(panel.close.shape, -1, dtype=np.int64)
+    return TrainingSet(panel, names, as_model_sees(values, panel.member), nothing, known, usable)
+
+
+def make_labels(panel: Panel, config: ModelConfig) -> Labels:
+    """The configured labels of every cell of ``panel``."""
+    chosen = config.label
+    if chosen.kind == "triple_barrier":
+        barriers = Barriers(config.horizon_sessions, chosen.profit, chosen.stop, chosen.volatility_sessions)
+        return triple_barrier(panel, barriers)
+    return forward_return(panel, config.horizon_sessions, chosen.form)
 
 
 def training_session(session: date, retrain: str) -> date:

@@ -5,14 +5,15 @@ Belongs here: running the folds. Does not: scoring them (evaluation.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
-from octopus.core.types import FloatArray
+from octopus.core.types import DateArray, FloatArray
+from octopus.models.base import Estimator, Rows
 from octopus.models.config import ModelConfig
-from octopus.models.estimators import Estimator
 from octopus.models.splits import Fold, walk_forward
 from octopus.models.training import TrainingSet
 
@@ -33,22 +34,25 @@ class WalkForward:
 def run(
     training: TrainingSet,
     config: ModelConfig,
-    make: Callable[[], Estimator],
+    make: Callable[[TrainingSet], Estimator],
     on_fold: Callable[[int, int], None] = lambda done, total: None,
+    ready: Mapping[int, Estimator] = MappingProxyType({}),
 ) -> WalkForward:
     """Fit and test every fold.
 
     Args:
+        make: a new model for what may be learnt from: it is given nothing of the test block, nor of later ones.
         on_fold: told after each fold how many are done, and of how many.
+        ready: models of folds that were fitted elsewhere, by the fold's number.
     """
     folds = walk_forward(len(training.panel.sessions), config)
     predictions = np.full(training.labels.shape, np.nan)
     estimators: list[Estimator] = []
     for fold in folds:
-        estimator = make()
-        estimator.fit(*training.rows(fold.train_start, fold.train_stop))
-        predictions[fold.test_start : fold.test_stop] = predict(
-            estimator, training.features[fold.test_start : fold.test_stop]
+        estimator = ready[fold.number] if fold.number in ready else fit_fold(training, fold, make)
+        block = slice(fold.test_start, fold.test_stop)
+        predictions[block] = predict(
+            estimator, training.features[block], training.panel.sessions[block], training.panel.symbols
         )
         estimators.append(estimator)
         on_fold(len(estimators), len(folds))
@@ -56,14 +60,18 @@ def run(
     return WalkForward(tuple(folds), tuple(estimators), np.where(usable, predictions, np.nan))
 
 
-def predict(estimator: Estimator, features: FloatArray) -> FloatArray:
+def predict(estimator: Estimator, features: FloatArray, sessions: DateArray, symbols: tuple[str, ...]) -> FloatArray:
     """Predictions of a block of features, (T, N, F) to (T, N)."""
-    rows = features.reshape(-1, features.shape[-1])
-    return estimator.predict(rows).reshape(features.shape[:-1])
+    return estimator.predict(Rows.of(features, sessions, symbols)).reshape(features.shape[:-1])
 
 
-def fit_final(training: TrainingSet, make: Callable[[], Estimator]) -> Estimator:
-    """A model of every label that is known."""
-    estimator = make()
-    estimator.fit(*training.rows(0, len(training.panel.sessions)))
+def fit_fold(training: TrainingSet, fold: Fold, make: Callable[[TrainingSet], Estimator]) -> Estimator:
+    """The model of one fold, of what was known before its test block."""
+    return fit(training.between(fold.train_start, fold.train_stop), make)
+
+
+def fit(training: TrainingSet, make: Callable[[TrainingSet], Estimator]) -> Estimator:
+    """A model of every label of ``training``."""
+    estimator = make(training)
+    estimator.fit(training.rows(0, len(training.panel.sessions)))
     return estimator

@@ -14,9 +14,10 @@ from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
 from octopus.core.trials import Trial
 from octopus.models import evaluation, gates, walkforward
+from octopus.models.base import Rows
 from octopus.models.config import ModelConfig
-from octopus.models.estimators import ESTIMATORS, make
-from octopus.models.labels import forward_excess_return
+from octopus.models.estimators import make
+from octopus.models.labels import forward_return
 from octopus.models.training import TrainingSet, build
 
 SMALL = ModelConfig(train_min_sessions=300, test_sessions=60)
@@ -50,7 +51,7 @@ def training_set(panel: Panel, excluded: np.ndarray | None = None, features: int
 
 def test_a_decision_that_cannot_be_executed_has_no_label_and_no_spread() -> None:
     panel = with_hole(noise_panel(), 401)
-    labels = forward_excess_return(panel, 5)
+    labels = forward_return(panel, 5).values
     assert np.isnan(labels[400, 0]), "no bar to enter at"
     assert np.isfinite(labels[401, 0]), "entered at the next bar, after the gap"
     training = training_set(panel)
@@ -59,24 +60,26 @@ def test_a_decision_that_cannot_be_executed_has_no_label_and_no_spread() -> None
     assert np.isnan(training.labels[400, 0])
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", ["ridge", "elastic_net", "xgboost", "lightgbm"])
 def test_a_pandas_frame_is_served_the_bits_of_the_walk_forward(name: str) -> None:
     # Under eight numbers NumPy adds up in one order only, and the test would see nothing.
     training = training_set(noise_panel(), features=23)
     estimator = make(name, SMALL)
-    estimator.fit(*training.rows(0, 500))
+    estimator.fit(training.rows(0, 500))
     wide = np.repeat(training.features[600], 5, axis=0)
     frame = pd.DataFrame(wide).to_numpy(dtype="float64")
     assert frame.flags.f_contiguous
-    assert np.array_equal(estimator.predict(frame), estimator.predict(wide))
+    assert np.array_equal(estimator.predict(Rows(frame)), estimator.predict(Rows(wide)))
 
 
 def test_an_estimator_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match="estimator = 'rigde': use one of ridge, xgboost"):
+    with pytest.raises(
+        ConfigError, match="estimator = 'rigde': use one of elastic_net, ensemble, lightgbm, prophet, ridge, xgboost"
+    ):
         make("rigde", SMALL)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", ["ridge", "xgboost"])
 def test_excluded_days_are_neither_learnt_nor_scored(name: str) -> None:
     panel = noise_panel()
     excluded = np.zeros(panel.close.shape, dtype=bool)
@@ -84,7 +87,7 @@ def test_excluded_days_are_neither_learnt_nor_scored(name: str) -> None:
     without = training_set(panel, excluded)
     assert np.isnan(without.labels[:, 3]).all()
     assert without.labelled < training_set(panel).labelled
-    walk = walkforward.run(without, SMALL, lambda: make(name, SMALL))
+    walk = walkforward.run(without, SMALL, lambda past: make(name, SMALL))
     loud = walk.predictions.copy()
     loud[:, 3] = 1e6
     before, after = (
@@ -94,10 +97,10 @@ def test_excluded_days_are_neither_learnt_nor_scored(name: str) -> None:
     assert before == after
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", ["ridge", "xgboost"])
 def test_training_twice_gives_the_same_model(name: str) -> None:
     training = training_set(noise_panel())
-    first, second = (walkforward.run(training, SMALL, lambda: make(name, SMALL)) for _ in range(2))
+    first, second = (walkforward.run(training, SMALL, lambda past: make(name, SMALL)) for _ in range(2))
     assert np.array_equal(first.predictions, second.predictions, equal_nan=True)
     assert [e.to_bytes() for e in first.estimators] == [e.to_bytes() for e in second.estimators]
 
@@ -122,7 +125,7 @@ def test_more_trials_make_the_same_spread_less_believable() -> None:
 
 def test_without_a_test_block_every_figure_is_missing_and_every_gate_of_skill_fails() -> None:
     training = training_set(noise_panel(200))
-    walk = walkforward.run(training, SMALL, lambda: make("ridge", SMALL))
+    walk = walkforward.run(training, SMALL, lambda past: make("ridge", SMALL))
     assert walk.folds == ()
     scores = evaluation.evaluate(training, walk.predictions, walk.folds, 5, [])
     review = gates.review(scores, SMALL.gates, parity=True, truncation=True)

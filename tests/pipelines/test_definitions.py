@@ -18,7 +18,8 @@ GROUPS = {
     "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
     "execution",
 }  # fmt: skip
-HEAVY = ("mlflow", "xgboost", "sklearn", "skfolio", "dbt", "dagster_dbt", "transformers", "torch", "yfinance", "praw")
+HEAVY = ("mlflow", "xgboost", "lightgbm", "prophet", "optuna", "sklearn", "skfolio", "dbt", "dagster_dbt",
+         "transformers", "torch", "yfinance", "praw")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
