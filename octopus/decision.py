@@ -36,6 +36,8 @@ from octopus.strategy.ensemble import blend
 from octopus.strategy.features import FeatureCube, compute_features
 
 MODEL = "model"
+WEIGHT_DECIMALS = 9
+"""Weights held are known to a billionth of equity: ledgers of floats and of decimals then decide alike, bit for bit."""
 
 
 class DecisionConfig(BaseModel):
@@ -114,6 +116,7 @@ def decide(
     """
     panel = prepared.panel
     row = _checked_row(panel, row, predictions, previous_weights)
+    previous_weights = np.round(previous_weights, WEIGHT_DECIMALS)
     member = panel.member[row]
     signals = {name: values[row] for name, values in prepared.signals.items()}
     if predictions is not None:

@@ -5,6 +5,8 @@ Belongs here: translating. Does not: rules (kernel.py says what is done with the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from octopus.backtest.config import BacktestConfig, Execution
@@ -34,6 +36,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     Raises:
         MissingDataError: a rule of ``config`` asks for data that the panel does not have.
     """
+    panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     close, endings = panel.close, np.zeros(len(panel.sessions), dtype=bool)
     if delisting is not None:
@@ -41,7 +44,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
-    _require(panel, config, execution)
+    require(panel, config, execution)
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
     return Market(
@@ -53,7 +56,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         split=_plain(panel.split),
         dividend=_plain(panel.dividend),
         member=np.ascontiguousarray(panel.member),
-        delisting=none if delisting is None else _plain(delisting),
+        delisting=none if delisting is None else _plain(in_steps(delisting, config)),
         volume=_plain(panel.volume) if has_volume else none,
         adv=_plain(windows.mean(panel.volume, ADV_SESSIONS)) if sized else none,
         sigma=_plain(windows.std(panel.total_return, SIGMA_SESSIONS)) if sized else none,
@@ -82,7 +85,21 @@ def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig) -> Rules:
         borrow=config.borrow_bps_year * a_session,
         financing=config.financing_bps_year * a_session,
         interest=config.interest_bps_year * a_session,
+        rounds=config.round_as_venue,
     )
+
+
+def as_booked(panel: Panel, config: BacktestConfig) -> Panel:
+    """Prices and actions as the account's books know them: to a millionth where ``config`` rounds as a venue does."""
+    if not config.round_as_venue:
+        return panel
+    names = ("open", "high", "low", "close", "split", "dividend")
+    return replace(panel, **{name: in_steps(getattr(panel, name), config) for name in names})
+
+
+def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
+    """``values`` to a millionth where ``config`` rounds as a venue does, shape unchanged."""
+    return np.round(values, 6) if config.round_as_venue else values
 
 
 def _fill(panel: Panel, execution: Execution) -> FloatArray:
@@ -91,7 +108,8 @@ def _fill(panel: Panel, execution: Execution) -> FloatArray:
     return panel.open if execution == "open" else panel.close
 
 
-def _require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+    """See that the panel has what the settings ask for; raises `MissingDataError` that names the setting."""
     asked = {
         "execution: typical": (execution == "typical", panel.high),
         "limit_bps": (config.limit_bps is not None, panel.low),

@@ -1,0 +1,339 @@
+"""Both of production's gates over a simulated account: of the plan after the close, and again before it is sent.
+
+Belongs here: what the gates must know, taken from the panel and the account as of that moment, and who they deny. Does
+not: their rules (octopus/risk, octopus/compliance), the account (events.py).
+
+The stages are those of the daily run (assets/risk.py, assets/compliance.py, resources/gates.py): a denial of the plan
+is final; before sending, compliance judges, then risk what compliance lets through, and `octopus.execution.approval`
+joins all of it. The orders of a batch are sent at one instant here, so what is left is not judged once more between two
+of them: the batch that was approved as a whole, and within the part-filled limits, is the same batch then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+
+from octopus.backtest.market import ADV_SESSIONS
+from octopus.backtest.screen import Look, clear
+from octopus.compliance import gate as compliance_gate
+from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.ids import batch_id, intent_id
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    GateReport,
+    OrderType,
+    Outcome,
+    PlannedOrder,
+    Side,
+    TradingState,
+)
+from octopus.core.panel import Panel
+from octopus.core.sessions import Sessions
+from octopus.core.types import DateArray, FloatArray
+from octopus.execution.approval import decide
+from octopus.execution.window import ExecutionWindow, execution_window
+from octopus.risk import gate as risk_gate
+from octopus.risk.limits import RiskLimits
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
+
+Stage = Literal["plan", "execution"]
+_RECENT = timedelta(days=5)
+"""How far back approved orders are remembered for the duplicate rule, as the daily run does."""
+_NEVER = timedelta(days=36_500)
+
+
+@dataclass(frozen=True)
+class Gating:
+    """What the gates of a backtest are told.
+
+    Attributes:
+        limits, policy: config/risk.yaml and config/compliance.yaml, as they are today.
+        calendar: the exchange's; without one every session opens at 14:30 and closes at 21:00 UTC.
+        account: a name. screened: whether a batch that surely passes is not judged rule by rule (screen.py).
+    """
+
+    limits: RiskLimits
+    policy: CompliancePolicy
+    calendar: Sessions | None = None
+    account: str = "backtest"
+    screened: bool = True
+
+
+@dataclass(frozen=True)
+class Denial:
+    """An order that a gate did not let through, and the first rule that said so.
+
+    Attributes:
+        session: of the decision. stage: of the plan, or before sending in the session after.
+        value, limit: in the unit of the rule's name; None where the rule has none.
+    """
+
+    session: date
+    instrument: str
+    stage: Stage
+    gate: str
+    rule: str
+    reason: str
+    value: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The account when it is judged.
+
+    Attributes:
+        held: shares by instrument, none of zero. marks: last price of everything that ever had one.
+        quotes: the broker's own marks, less what went ex since; by instrument, only where they differ.
+        shares, last: the same as floats, shape (N,).
+        peak, previous: highest NAV so far and the last one.
+    """
+
+    cash: Decimal
+    held: Mapping[str, Decimal]
+    marks: Mapping[str, Decimal]
+    quotes: Mapping[str, Decimal]
+    shares: FloatArray
+    last: FloatArray
+    peak: Decimal
+    previous: Decimal
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """A batch, planned after the close of the session in ``row``: signed shares by instrument, and their prices."""
+
+    row: int
+    change: Mapping[str, Decimal]
+    reference: Mapping[str, Decimal]
+
+
+@dataclass
+class Judges:
+    """The gates over one run.
+
+    Attributes:
+        denials: so far, in order of time.
+    """
+
+    gating: Gating
+    panel: Panel
+    order_type: OrderType
+    denials: list[Denial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        panel = self.panel
+        known = np.isfinite(panel.total_return)
+        rows = np.where(np.isfinite(panel.close), np.arange(len(panel.sessions))[:, None], -1)
+        self._last_bar = np.maximum.accumulate(rows, axis=0)
+        self._returns = np.where(known, panel.total_return, 0.0)
+        self._holes = np.vstack([np.zeros((1, known.shape[1]), dtype=np.int64), np.cumsum(~known, axis=0)])
+        self._calendar = self.gating.calendar or _Nominal.of(panel.sessions)
+        self._closes = [self._calendar.close_utc(day.item()) for day in panel.sessions]
+        self._close_seconds = np.array([close.timestamp() for close in self._closes])
+        self._places = {name: place for place, name in enumerate(panel.symbols)}
+        self._recent: list[tuple[datetime, Orders]] = []
+        self._research: dict[str, str] = {}
+
+    def plan(self, orders: Orders, state: State) -> frozenset[str]:
+        """After the close: the instruments whose orders research's gates deny."""
+        self._research = {}
+        now = self._calendar.decision_utc(self._session(orders))
+        window = self._window(orders)
+        if self._is_clear(orders, state, window, now):
+            return frozenset()
+        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
+        reports = (
+            risk_gate.judge(
+                batch, snapshot, self._market(orders, state), self.gating.limits, TradingState.ACTIVE, now
+            ),
+            self._compliance(batch, snapshot, window, now, sending=False),
+        )  # fmt: skip
+        denied = self._denied(batch, reports, "plan")
+        self._research = {
+            order.intent_id: denied[order.instrument] for order in batch.orders if order.instrument in denied
+        }
+        return frozenset(denied)
+
+    def send(self, orders: Orders, state: State) -> frozenset[str]:
+        """Before sending, with the account of that moment: the instruments whose orders are not sent."""
+        window = self._window(orders)
+        now = window.not_before
+        if not self._research and self._is_clear(orders, state, window, now):
+            self._remember(orders, frozenset(), now)
+            return frozenset()
+        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
+        if all(order.intent_id in self._research for order in batch.orders):
+            # Nothing that research denied is ever approved: there is nothing to judge.
+            return frozenset(orders.change)
+        lawful = self._compliance(batch, snapshot, window, now, sending=True)
+        left = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id in set(lawful.approved)))
+        market = self._market(orders, state)
+        risk = risk_gate.judge(left, snapshot, market, self.gating.limits, TradingState.ACTIVE, now)
+        made = decide(
+            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=self._research, frozen=()
+        )
+        fresh = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id not in self._research))
+        self._denied(fresh, (lawful, risk), "execution")
+        approved = set(made.approved)
+        denied = frozenset(o.instrument for o in batch.orders if o.intent_id not in approved)
+        self._remember(orders, denied, now)
+        return denied
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _session(self, orders: Orders) -> date:
+        session: date = self.panel.sessions[orders.row].item()
+        return session
+
+    def _window(self, orders: Orders) -> ExecutionWindow:
+        return execution_window(self._calendar, self._session(orders), self.order_type)
+
+    def _is_clear(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> bool:
+        if not self.gating.screened:
+            return False
+        return clear(self._look(orders, state, window, now), self.gating.limits, self.gating.policy, self.panel.symbols)
+
+    def _look(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> Look:
+        row, names = orders.row, list(orders.change)
+        first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
+        bars = self._last_bar[row]
+        age = np.where(bars >= 0, now.timestamp() - self._close_seconds[bars], np.nan)
+        recent = max((at for at, _ in self._recent), default=None)
+        values = np.where(state.shares != 0.0, state.shares * state.last, 0.0)
+        ex = sum(float(state.held[name] * (state.marks[name] - quote)) for name, quote in state.quotes.items())
+        equity = float(state.cash) + float(values.sum())
+        return Look(
+            columns=np.array([self._places[name] for name in names], dtype=np.int64),
+            change=np.array([float(change) for change in orders.change.values()]),
+            reference=np.array([float(orders.reference[name]) for name in names]),
+            held=state.shares, last=state.last, age=age, cash=float(state.cash),
+            broker_equity=equity - max(ex, 0.0), peak=max(float(state.peak), equity), previous=float(state.previous),
+            window=self._returns[first : row + 1], whole=self._holes[row + 1] == self._holes[first],
+            adv=self._adv(row), basis=self.panel.price_basis, trade_session=window.session,
+            opens=self._calendar.open_utc(window.session), closes=self._calendar.close_utc(window.session),
+            not_before=window.not_before, expires_at=window.expires_at, now=now,
+            idle=_NEVER if recent is None else now - recent,
+        )  # fmt: skip
+
+    def _adv(self, row: int) -> FloatArray:
+        """Mean volume of the last `ADV_SESSIONS` sessions up to ``row``, shares, shape (N,); NaN without one."""
+        volume = self.panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
+        known = np.isfinite(volume)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(known, volume, 0.0).sum(axis=0) / known.sum(axis=0))
+
+    def _batch(self, orders: Orders, window: ExecutionWindow) -> Batch:
+        session = self._session(orders)
+        name = batch_id(self.gating.account, session, "simulated")
+        planned = [
+            PlannedOrder(
+                intent_id(name, instrument), instrument, Side.BUY if change > 0 else Side.SELL, abs(change),
+                orders.reference[instrument], self.order_type,
+            )
+            for instrument, change in orders.change.items()
+        ]  # fmt: skip
+        ordered = tuple(sorted(planned, key=lambda order: (order.side is Side.BUY, order.instrument)))
+        return Batch(name, self.gating.account, session, window.not_before, window.expires_at, ordered)
+
+    def _snapshot(self, orders: Orders, state: State, now: datetime) -> AccountSnapshot:
+        names = {*state.held, *orders.change}
+        prices = {name: state.quotes.get(name, state.marks[name]) for name in sorted(names)}
+        return AccountSnapshot(self.gating.account, now, state.cash, dict(state.held), prices)
+
+    def _market(self, orders: Orders, state: State) -> MarketContext:
+        row, panel = orders.row, self.panel
+        names = sorted({*state.held, *orders.change})
+        adv = self._adv(row)
+        volumes = {name: float(adv[self._places[name]]) for name in names}
+        first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
+        return MarketContext(
+            last_prices={
+                name: LastPrice(state.marks[name], self._closes[int(self._last_bar[row, self._places[name]])])
+                for name in names
+            },
+            history=ReturnHistory(panel.sessions[first : row + 1], panel.symbols, panel.total_return[first : row + 1]),
+            price_basis=panel.price_basis,
+            nav_peak=max(
+                state.peak, state.cash + sum((state.held[n] * state.marks[n] for n in state.held), Decimal(0))
+            ),
+            nav_previous=state.previous,
+            adv_shares={name: Decimal(str(round(value, 2))) for name, value in volumes.items() if np.isfinite(value)},
+        )
+
+    def _compliance(
+        self, batch: Batch, snapshot: AccountSnapshot, window: ExecutionWindow, now: datetime, *, sending: bool
+    ) -> GateReport:
+        context = ComplianceContext(
+            trade_session=window.session,
+            session_open=self._calendar.open_utc(window.session),
+            session_close=self._calendar.close_utc(window.session),
+            short_allowed=False,
+            recent_intents=self._intents(now),
+            price_basis=self.panel.price_basis,
+            sending=sending,
+        )
+        return compliance_gate.judge(batch, snapshot, context, self.gating.policy, now)
+
+    def _intents(self, now: datetime) -> list[RecentIntent]:
+        return [
+            RecentIntent(
+                f"{self._session(orders)}-{name}", name, Side.BUY if change > 0 else Side.SELL, abs(change), at
+            )
+            for at, orders in self._recent
+            if at > now - _RECENT
+            for name, change in orders.change.items()
+        ]  # fmt: skip
+
+    def _remember(self, orders: Orders, denied: frozenset[str], now: datetime) -> None:
+        sent = {name: change for name, change in orders.change.items() if name not in denied}
+        self._recent = [(at, one) for at, one in self._recent if at > now - _RECENT]
+        if sent:
+            self._recent.append((now, Orders(orders.row, sent, orders.reference)))
+
+    def _denied(self, batch: Batch, reports: tuple[GateReport, ...], stage: Stage) -> dict[str, str]:
+        """Instruments of the batch with a denial, each on record with its first one, and its reason."""
+        found: dict[str, str] = {}
+        names = {order.intent_id: order.instrument for order in batch.orders}
+        for verdict in (verdict for report in reports for verdict in report.verdicts):
+            name = names.get(verdict.intent_id or "")
+            if verdict.outcome is Outcome.DENY and name is not None and name not in found:
+                found[name] = verdict.reason
+                self.denials.append(
+                    Denial(
+                        batch.session, name, stage, verdict.gate, verdict.rule, verdict.reason, verdict.value,
+                        verdict.limit,
+                    )
+                )  # fmt: skip
+        return found
+
+
+@dataclass(frozen=True)
+class _Nominal(Sessions):
+    """The panel's own sessions with the same hours on every day, for panels of no exchange."""
+
+    days: tuple[date, ...] = ()
+
+    @classmethod
+    def of(cls, sessions: DateArray) -> _Nominal:
+        """One session more than the panel has: the last one's orders have a window, too."""
+        days = [day.item() for day in sessions]
+        return cls(days=(*days, days[-1] + timedelta(days=1)))
+
+    def next(self, session: date, count: int = 1) -> date:
+        return self.days[bisect_right(self.days, session) + count - 1]
+
+    def open_utc(self, session: date) -> datetime:
+        return datetime(session.year, session.month, session.day, 14, 30, tzinfo=UTC)
+
+    def close_utc(self, session: date) -> datetime:
+        return datetime(session.year, session.month, session.day, 21, 0, tzinfo=UTC)
