@@ -38,6 +38,8 @@ class BacktestConfig(BaseModel):
         costs: of trading; none means those that the decision itself expects.
         round_as_venue: prices, actions and prices of fills are exact to a millionth and commissions to the cent, as the
             paper broker books them; otherwise nothing is rounded.
+        gates: what the risk and the compliance gate deny, with today's limits and policy, is not sent (``enforce``) or
+            is reported beside the account that they did not touch (``report``).
         fractional: fractions of a share may be traded; none means as the portfolio's setting.
         benchmark_sessions: how often the equal-weight benchmark is rebalanced.
         trials: how many strategies were tried by hand before this one, besides those of the trial ledger; they deflate
@@ -60,6 +62,7 @@ class BacktestConfig(BaseModel):
     rebalance_sessions: int = Field(default=1, ge=1, le=252)
     costs: CostModel | None = None
     round_as_venue: bool = False
+    gates: Literal["report", "enforce"] = "report"
     fractional: bool | None = None
     benchmark_sessions: int = Field(default=21, ge=1, le=252)
     trials: int = Field(default=0, ge=0)

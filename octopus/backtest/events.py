@@ -21,6 +21,7 @@ Between the close of t and the close of t + 1::
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -226,7 +227,7 @@ class _Run:
         self.day = _Day()
         self.days: list[_Day] = []
         self.turnover: list[float] = []
-        self.ledger: list[tuple[int, int, float, float, float, float]] = []
+        self.ledger = array("d")
         self.targets = np.full((length, count), np.nan)
         self.shares, self.marked = np.zeros((length, count)), np.full((length, count), np.nan)
         self.denied = np.zeros(self.panel.close.shape, dtype=bool)
@@ -242,10 +243,11 @@ class _Run:
         if self.pending is None:
             return
         orders = self.pending
-        left = {name: change for name, change in orders.change.items() if name not in names}
-        self._end(OrderState.CANCELLED, len(orders.change) - len(left))
-        self.pending = Orders(orders.row, left, orders.reference)
-        if self.judges is not None and left:
+        if not names.isdisjoint(orders.change):
+            left = {name: change for name, change in orders.change.items() if name not in names}
+            self._end(OrderState.CANCELLED, len(orders.change) - len(left))
+            self.pending = Orders(orders.row, left, orders.reference)
+        if self.judges is not None and self.pending.change:
             self._deny(self.judges.send(self.pending, self._state(quotes)))
 
     def _accrue(self) -> None:
@@ -302,8 +304,7 @@ class _Run:
         wanted, references = self._executable(row, orders)
         moves = self._moves(row, wanted)
         filled = self._paid_for(wanted, references, moves)
-        for name in sorted(filled, key=lambda name: (filled[name] > 0, self.places[name])):
-            self._fill(row, name, filled[name], references[name], moves.get(name, self.rates.move))
+        self._book(row, filled, references, moves)
         has_fill = np.array([name in filled for name in orders.change])
         whole = np.array([filled.get(name) == change for name, change in orders.change.items()])
         lifecycle.execute(states, whole, has_fill)
@@ -391,25 +392,43 @@ class _Run:
             }  # fmt: skip
         return affordable(wanted, prices, self.cash, self.costs, self.portfolio.lot)
 
-    def _fill(self, row: int, name: str, change: Decimal, reference: Decimal, move: Decimal) -> None:
-        rates, day, place = self.rates, self.day, self.places[name]
-        price = reference * (ONE + move if change > 0 else ONE - move)
-        if self.config.round_as_venue:
-            price = price.quantize(MILLIONTH)
-        fee = max(abs(change) * price * rates.commission, rates.least)
-        if self.config.round_as_venue:
-            fee = fee.quantize(CENT, ROUND_HALF_UP)
-        part = abs(change) * reference
-        pushed = part * (move - rates.move)
-        self.cash -= change * price + fee
-        day.commission += fee
-        day.impact += pushed
-        day.spread += change * (price - reference) - pushed
-        day.traded += part
-        # What was traded in the session earns from its execution to the close only.
-        day.price_pnl -= change * (reference - self.marks[name])
-        self._hold(name, self.held.get(name, ZERO) + change)
-        self.ledger.append((row, place, float(change), float(price), float(reference), float(fee)))
+    def _book(
+        self,
+        row: int,
+        filled: Mapping[str, Decimal],
+        references: Mapping[str, Decimal],
+        moves: Mapping[str, Decimal],
+    ) -> None:
+        """Each fill's price, commission and what it does to the account; sells first, then by instrument."""
+        rates, places, held, marks = self.rates, self.places, self.held, self.marks
+        rounds, move = self.config.round_as_venue, self.rates.move
+        spent = fees = pushed = spread = traded = missed = ZERO
+        for name, change in sorted(filled.items(), key=lambda item: (item[1] > 0, places[item[0]])):
+            reference, size = references[name], abs(change)
+            own = moves.get(name, move)
+            price = reference * (ONE + own if change > 0 else ONE - own)
+            price = price.quantize(MILLIONTH) if rounds else price
+            fee = max(size * price * rates.commission, rates.least)
+            fee = fee.quantize(CENT, ROUND_HALF_UP) if rounds else fee
+            spent += change * price + fee
+            fees += fee
+            extra = size * reference * (own - move) if own != move else ZERO
+            pushed += extra
+            spread += change * (price - reference) - extra
+            traded += size * reference
+            # What was traded in the session earns from its execution to the close only.
+            missed += change * (reference - marks[name])
+            place, shares = places[name], held.get(name, ZERO) + change
+            self.holding[place] = float(shares)
+            if shares:
+                held[name] = shares
+            else:
+                held.pop(name)
+            self.ledger.extend((row, place, float(change), float(price), float(reference), float(fee)))
+        day = self.day
+        self.cash -= spent
+        day.commission, day.impact, day.spread, day.traded = fees, pushed, spread, traded
+        day.price_pnl -= missed
 
     # -- the close ---------------------------------------------------------------------------------------------------
 
@@ -467,10 +486,8 @@ class _Run:
 
     def weights(self) -> FloatArray:
         """What is held as a fraction of equity, shape (N,)."""
-        weights = np.zeros(len(self.panel.symbols))
-        for name, shares in self.held.items():
-            weights[self.places[name]] = float(shares * self.marks[name] / self.equity)
-        return weights
+        values = np.where(self.holding != 0.0, self.holding * self.last, 0.0)
+        return np.asarray(values / float(self.equity))
 
     def plan(self, row: int, targets: FloatArray) -> None:
         """Orders from target weights, sized at the close; the gates judge them."""
@@ -500,7 +517,7 @@ class _Run:
         if self.pending is None:
             return
         self.denied[self.pending.row, [self.places[name] for name in names]] = True
-        if not judged:
+        if names and not judged:
             left = {name: change for name, change in self.pending.change.items() if name not in names}
             self.pending = Orders(self.pending.row, left, self.pending.reference)
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -116,6 +117,16 @@ class Orders:
     change: Mapping[str, Decimal]
     reference: Mapping[str, Decimal]
 
+    @cached_property
+    def sizes(self) -> FloatArray:
+        """Signed shares as floats, in the order of ``change``, shape (orders,)."""
+        return np.array([float(change) for change in self.change.values()])
+
+    @cached_property
+    def prices(self) -> FloatArray:
+        """Reference prices likewise."""
+        return np.array([float(self.reference[name]) for name in self.change])
+
 
 @dataclass
 class Judges:
@@ -204,7 +215,7 @@ class Judges:
         return clear(self._look(orders, state, window, now), self.gating.limits, self.gating.policy, self.panel.symbols)
 
     def _look(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> Look:
-        row, names = orders.row, list(orders.change)
+        row = orders.row
         first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
         bars = self._last_bar[row]
         age = np.where(bars >= 0, now.timestamp() - self._close_seconds[bars], np.nan)
@@ -213,9 +224,9 @@ class Judges:
         ex = sum(float(state.held[name] * (state.marks[name] - quote)) for name, quote in state.quotes.items())
         equity = float(state.cash) + float(values.sum())
         return Look(
-            columns=np.array([self._places[name] for name in names], dtype=np.int64),
-            change=np.array([float(change) for change in orders.change.values()]),
-            reference=np.array([float(orders.reference[name]) for name in names]),
+            columns=np.array([self._places[name] for name in orders.change], dtype=np.int64),
+            change=orders.sizes,
+            reference=orders.prices,
             held=state.shares, last=state.last, age=age, cash=float(state.cash),
             broker_equity=equity - max(ex, 0.0), peak=max(float(state.peak), equity), previous=float(state.previous),
             window=self._returns[first : row + 1], whole=self._holes[row + 1] == self._holes[first],
