@@ -103,6 +103,8 @@ def engines_html(published: Published) -> str:
 
 
 def _draw_profit(axes: Any, contributions: Sequence[Contribution]) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
     shown = _extremes(contributions)
     values = [one.profit for one in shown]
     place = np.arange(len(shown))
@@ -110,6 +112,7 @@ def _draw_profit(axes: Any, contributions: Sequence[Contribution]) -> None:
     axes.set_yticks(place, [one.name for one in shown])
     axes.invert_yaxis()
     axes.axvline(0, color=_INK, linewidth=0.6)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_title("Profit by instrument, account currency", fontsize=10, loc="left", color=_INK)
 
 
