@@ -6,6 +6,7 @@ Belongs here: translating. Does not: rules (kernel.py says what is done with the
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,8 @@ def as_booked(panel: Panel, config: BacktestConfig) -> Panel:
     if not config.round_as_venue:
         return panel
     names = ("open", "high", "low", "close", "split", "dividend")
-    return replace(panel, **{name: in_steps(getattr(panel, name), config) for name in names})
+    rounded: dict[str, Any] = {name: in_steps(getattr(panel, name), config) for name in names}
+    return replace(panel, **rounded)
 
 
 def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
