@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,12 @@ def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool 
     halted = generator.random(close.shape) < 0.01
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     return make_panel(close, open=opening, **fields)
+
+
+def on_clock(panel: Panel) -> Panel:
+    """The same panel on sessions of its exchange, which have hours."""
+    days = panel.clock.between(date(2015, 1, 5), date(2022, 12, 30))[: len(panel.sessions)]
+    return replace(panel, sessions=days)
 
 
 @pytest.fixture(scope="session")
