@@ -4,6 +4,7 @@ Belongs here: simulating the decision function over the whole panel and showing 
 (octopus/backtest).
 """
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -49,7 +50,7 @@ def backtest_runs(
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
     registry: dg.ResourceParam[ModelRegistry],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """The decision function over all sessions, each with the model of that day, costs included; no hindsight text."""
     session, config = partitions.session_of(context), settings.strategies.backtest
     panel = inputs.panel(settings, warehouse, session)
@@ -89,8 +90,7 @@ def backtest_runs(
     registry.log_report(
         "backtest", mark, figures, {"tearsheet.png": png, "analysis.png": second}, {"tearsheet.html": html}
     )
-    return dg.MaterializeResult(
-        check_results=[_agreement(published)],
+    yield dg.MaterializeResult(
         metadata={
             "changed": changed, "headline": headline(metrics), "trades": metrics.trades,
             "sharpe_95": f"{metrics.sharpe_low:.2f} to {metrics.sharpe_high:.2f}",
@@ -101,11 +101,14 @@ def backtest_runs(
             "analysis": reporting.picture(second, "analysis"), "denied by the gates": len(published.gated.denials),
         }
     )  # fmt: skip
+    yield _agreement(published)
 
 
 def _agreement(published: Published) -> dg.AssetCheckResult:
     told = {name: str(comparison) for name, comparison in published.comparisons.items()}
-    return dg.AssetCheckResult(check_name=ENGINES_AGREE, passed=published.agree, metadata=told)
+    return dg.AssetCheckResult(
+        check_name=ENGINES_AGREE, asset_key=keys.BACKTEST_RUNS, passed=published.agree, metadata=told
+    )
 
 
 def _trials(warehouse: Warehouse, settings: Settings, result: BacktestResult) -> list[Trial]:
