@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel
-from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.covariance import estimate_covariance
@@ -214,6 +213,8 @@ def _extras(
     """What only some methods and limits read."""
     portfolio, symbols = config.portfolio, panel.symbols
     horizon = portfolio.horizon_sessions
+    if portfolio.constraints.sector_max is not None and not portfolio.sectors:
+        raise MissingDataError("constraints.sector_max limits sectors, and none is known: set universe.sectors")
     given: dict[str, Any] = {
         "net_target": portfolio.net_target,
         "cvar_level": portfolio.cvar_level,
@@ -221,7 +222,7 @@ def _extras(
         "view_confidence": portfolio.view_confidence,
         "tau": portfolio.view_tau,
         "sectors": tuple(portfolio.sectors.get(name, "") for name in symbols),
-        "periods_per_year": SESSIONS_PER_YEAR / horizon,
+        "periods_per_year": panel.clock.per_year / horizon,
     }
     if portfolio.risk_budgets:
         given["risk_budgets"] = np.array([portfolio.risk_budgets.get(name, 1.0) for name in symbols])
