@@ -232,6 +232,8 @@ def _extras(
     """What only some methods and limits read."""
     portfolio, symbols = config.portfolio, panel.symbols
     horizon = portfolio.horizon_sessions
+    if portfolio.constraints.sector_max is not None and not portfolio.sectors:
+        raise MissingDataError("constraints.sector_max limits sectors, and none is known: set universe.sectors")
     given: dict[str, Any] = {
         "net_target": portfolio.net_target,
         "cvar_level": portfolio.cvar_level,

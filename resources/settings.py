@@ -205,9 +205,16 @@ class StrategiesFile(_Section):
     costs: CostModel
     backtest: BacktestConfig
 
+    @field_validator("portfolio")
+    @classmethod
+    def _sectors_of_the_universe(cls, value: PortfolioConfig) -> PortfolioConfig:
+        if value.sectors:
+            raise ValueError("sectors belong to the instruments: set universe.sectors in universe.yaml")
+        return value
+
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs."""
+        """What the one decision function needs but the universe's sectors, see `Settings.decision`."""
         return DecisionConfig(strategy=self.strategy, portfolio=self.portfolio, costs=self.costs)
 
 
@@ -249,8 +256,12 @@ class Settings:
 
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs."""
-        return self.strategies.decision
+        """What the one decision function needs; sectors only where a limit asks for them."""
+        chosen = self.strategies.decision
+        if chosen.portfolio.constraints.sector_max is None:
+            return chosen
+        portfolio = chosen.portfolio.model_copy(update={"sectors": self.universe.sectors})
+        return chosen.model_copy(update={"portfolio": portfolio})
 
     @property
     def sentiment_family(self) -> str:

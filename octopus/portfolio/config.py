@@ -112,7 +112,8 @@ class PortfolioConfig(_Section):
         impact_law: ``square_root`` or ``quadratic``.
         benchmark: weights by instrument that beta and tracking error are measured against, and that equilibrium
             returns come from; none means equal weights of all that may be held.
-        sectors: sector by instrument; who is absent is in the sector ``unknown``.
+        sectors: sector by instrument; who is absent is in the sector ``unknown``. In the files of config/ they are the
+            universe's.
         horizon_sessions: over which alpha, Σ and costs are compared: how long a score is expected to hold. Longer than
             the fastest signal lives, and the costs of following it look too small.
         base_return: expected return over the horizon, in excess of cash, of an instrument with score 0, as a fraction:
@@ -180,8 +181,6 @@ class PortfolioConfig(_Section):
                 f"covariance_sessions_min = {self.covariance_sessions_min} is above "
                 f"covariance_sessions = {self.covariance_sessions}: lower it"
             )
-        if self.constraints.sector_max is not None and not self.sectors:
-            raise ValueError("constraints.sector_max limits sectors, but sectors is empty: name each instrument's")
         if self.method == "maximum_sharpe" and self.impact > 0 and self.impact_law == "quadratic":
             raise ValueError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
         if not self.fractional and self.lot_size is not None and self.lot_size % 1:

@@ -270,11 +270,13 @@ class OrderStories:
                 "order by 1",
                 [session, instrument],
             ),
-            "model": self._model(decision["model"], session, instrument, known_by),
+            "model": self._model(decision["model"], session, instrument, known_by, decision["created_at"]),
             "raw": self._raw(instrument, known_by, decision["created_at"]),
         }
 
-    def _model(self, label: str | None, session: date, instrument: str, known_by: datetime) -> dict[str, Any] | None:
+    def _model(
+        self, label: str | None, session: date, instrument: str, known_by: datetime, decided_at: datetime
+    ) -> dict[str, Any] | None:
         """The version (``name:version``) or fold (``name:fold-k``) that spoke, down to its training set."""
         if label is None:
             return None
@@ -289,7 +291,10 @@ class OrderStories:
                 "select * from models.walk_forward_folds where model = %s and fold = %s order by train_to desc limit 1",
                 [name, int(version.removeprefix("fold-"))],
             )
-            trained = found["fold"]
+            found["review"] = found["fold"] and self._one(
+                "select * from models.reviews where model = %s and fingerprint = %s",
+                [name, found["fold"]["fingerprint"]],
+            )
         else:
             found["version"] = int(version)
             found["appointed"] = self._one(
@@ -299,13 +304,15 @@ class OrderStories:
                 [name, known_by],
             )
             # A registered name holds the reviewed models of every kind; versions are counted within it.
-            found["review"] = trained = self._one(
+            found["review"] = self._one(
                 "select * from models.reviews where version = %s order by as_of desc limit 1", [int(version)]
             )
-        found["training_set"] = None if trained is None else self._one(
+        # A review names its training set by the last session of it.
+        found["training_set"] = found["review"] and self._one(
             "select fingerprint, as_of, rows, first_session, last_session, horizon_sessions from models.training_sets "
-            "where fingerprint = %s", [trained["fingerprint"]],
-        )  # fmt: skip
+            "where as_of = %s and created_at <= %s order by created_at desc limit 1",
+            [found["review"]["as_of"], decided_at],
+        )
         return found
 
     def _raw(self, instrument: str, known_by: datetime, decided_at: datetime) -> dict[str, Any]:

@@ -186,6 +186,9 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     assert any(name.startswith("adv_participation_max:S") for name in made.certificate.active)
     with pytest.raises(MissingDataError, match="equity = None"):
         decide(prepare(panel, config), -1, None, np.zeros(6), config)
+    nameless = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(sector_max=0.2)))
+    with pytest.raises(MissingDataError, match=r"universe\.sectors"):
+        decide(prepare(panel, nameless), -1, None, np.zeros(6), nameless)
     pseudo = replace(panel, price_basis="total_return")
     free = decide(prepare(pseudo, config), -1, None, np.zeros(6), config)
     assert free.target_weights.sum() > weights.sum()

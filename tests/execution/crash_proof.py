@@ -416,8 +416,11 @@ def check_orders(
         if venue.guarantee is Guarantee.NOTHING and state == "unknown":
             continue
         if found is None:
-            assert (state, filled) in (("expired", D(0)), ("cancelled", D(0))), (instrument, state, filled)
-            may_be_absent = status in ("denied", "void") or not in_time
+            # A venue keeps nothing of an order that it refused at once.
+            refused = state == "rejected" and stand.line.happened["refuse"] > 0
+            assert refused or state in ("expired", "cancelled"), (instrument, state)
+            assert not filled, (instrument, state, filled)
+            may_be_absent = refused or status in ("denied", "void") or not in_time
             assert venue.guarantee is not Guarantee.IDEMPOTENT_KEY or may_be_absent, f"{instrument} was never sent"
             assert order_id not in at_venue
         else:

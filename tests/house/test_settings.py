@@ -107,3 +107,13 @@ def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
     assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
     with pytest.raises(ConfigError, match=r"universe\.yaml"):
         load(config)
+
+
+def test_sectors_have_one_home_and_reach_the_optimiser_where_a_limit_asks(config: Path) -> None:
+    assert load(config).decision.portfolio.sectors == {}
+    edit(config, "strategies.yaml", "    long_only: true", "    long_only: true\n    sector_max: 0.4")
+    settings = load(config)
+    assert settings.decision.portfolio.sectors == settings.universe.sectors != {}
+    edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  sectors: {KO: staples}\n  #")
+    with pytest.raises(ConfigError, match=r"universe\.sectors"):
+        load(config)

@@ -126,7 +126,7 @@ def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_r
     model = lineage["model"]
     assert model["label"] == lineage["decision"]["model"]
     assert model["review"]["mlflow_run_id"]
-    assert model["training_set"]["fingerprint"] == model["review"]["fingerprint"]
+    assert model["training_set"]["as_of"] == model["review"]["as_of"]
     assert lineage["raw"]["bars"]["rows"] == 8312, "all bars up to the decision and none after it"
     assert lineage["raw"]["bars"]["latest"][-1]["session"] == "2022-12-27"
     used = {bar["batch_id"] for bar in lineage["raw"]["bars"]["latest"]}

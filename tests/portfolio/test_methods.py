@@ -514,3 +514,18 @@ def test_every_name_in_the_configuration_is_a_method() -> None:
     assert set(METHODS) == set(NAMES)
     problem = limited(24)
     assert utility(problem, optimise(problem).weights) == optimise(problem).certificate.objective
+
+
+@pytest.mark.parametrize("method", ["minimum_variance", "mean_variance"])
+def test_solved_few_at_a_time_the_optimum_is_the_same(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    from octopus.portfolio import optimiser
+
+    for maximum in (1.0, 0.02):
+        problem = problem_of(returns_of(25, 220), LOOSE.model_copy(update={"name_weight_max": maximum}))
+        monkeypatch.setattr(optimiser, "_MANY", 200)
+        few = optimise(problem, method)
+        monkeypatch.setattr(optimiser, "_MANY", 10_000)
+        whole = optimise(problem, method)
+        np.testing.assert_allclose(few.weights, whole.weights, atol=1e-6)
+        assert max(few.certificate.dual_residual, few.certificate.gap) < 1e-6
+        assert set(few.certificate.active) == set(whole.certificate.active)

@@ -16,7 +16,6 @@ from resources.settings import ROOT
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"constraints": {"sector_max": 0.3}}, "sectors is empty"),
         ({"constraints": {"beta_min": 1.0, "beta_max": 0.5}}, r"beta_min = 1\.0 is above beta_max = 0\.5"),
         ({"method": "maximum_sharpe", "impact": 0.1, "impact_law": "quadratic"}, "use square_root"),
         ({"method": "best"}, "mean_variance"),
