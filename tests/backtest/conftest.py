@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from octopus.core.panel import Panel
+from octopus.core.sessions import EXCHANGE, Sessions
 from octopus.market_data.returns import total_returns
 
 
@@ -55,10 +56,10 @@ def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool 
     return make_panel(close, open=opening, **fields)
 
 
-def on_clock(panel: Panel) -> Panel:
-    """The same panel on sessions of its exchange, which have hours."""
-    days = panel.clock.between(date(2015, 1, 5), date(2022, 12, 30))[: len(panel.sessions)]
-    return replace(panel, sessions=days)
+def on_clock(panel: Panel, exchange: str = EXCHANGE) -> Panel:
+    """The same panel on sessions of an exchange, which have hours."""
+    days = Sessions(exchange).between(date(2015, 1, 5), date(2022, 12, 30))[: len(panel.sessions)]
+    return replace(panel, sessions=days, exchange=exchange)
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 from octopus.backtest import lifecycle, screen
 from octopus.backtest.config import BacktestConfig
-from octopus.backtest.events import simulate_events
+from octopus.backtest.events import run_gated_backtest, simulate_events
 from octopus.backtest.judges import Gating
 from octopus.backtest.reconcile import compare
-from octopus.backtest.simulator import Trades, simulate
+from octopus.backtest.simulator import Decisions, Trades, run_backtest, simulate
 from octopus.backtest.sizing import Sizing
 from octopus.compliance.catalogue import CHECKS
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
+from octopus.core.errors import MissingDataError
 from octopus.core.orders import Fill, Side
+from octopus.decision import DecisionConfig
 from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import (
@@ -53,10 +55,10 @@ def with_ranges(panel, seed):
     )
 
 
-def eventful_panel(seed, length=120, count=6):
+def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
     """Splits, dividends, spin-offs, missing bars, who leaves the universe, two delistings, one of them worthless."""
     generator = np.random.default_rng(seed)
-    panel = with_ranges(on_clock(random_panel(seed, length, count, actions=True)), seed)
+    panel = with_ranges(on_clock(random_panel(seed, length, count, actions=True), exchange), seed)
     member = np.ones(panel.close.shape, dtype=bool)
     member[70:, 4] = False
     member[:, 5] = generator.random(length) < 0.9
@@ -77,11 +79,12 @@ def eventful_panel(seed, length=120, count=6):
     rounds=st.booleans(),
     every=st.sampled_from([1, 3]),
     least=st.sampled_from([0.0, 1.5]),
+    exchange=st.sampled_from(["XNYS", "24/7"]),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
-    seed, execution, limit, participation, impact, long_only, fractional, rounds, every, least
+    seed, execution, limit, participation, impact, long_only, fractional, rounds, every, least, exchange
 ):
-    panel, delisting = eventful_panel(seed)
+    panel, delisting = eventful_panel(seed, exchange=exchange)
     generator = np.random.default_rng(seed)
     wanted = generator.dirichlet(np.ones(6), len(panel.sessions)) * 0.97
     wanted *= 1.0 if long_only else generator.choice([1.0, -0.3], wanted.shape)
@@ -207,11 +210,12 @@ def without_gaps(panel):
     execution=st.sampled_from(["open", "close"]),
     basis=st.sampled_from(["raw", "total_return"]),
     holes=st.booleans(),
+    exchange=st.sampled_from(["XNYS", "24/7"]),
 )
 def test_what_the_screen_passes_the_gates_pass_and_the_engines_agree_on_the_rest(
-    seed, tight, rule, execution, basis, holes
+    seed, tight, rule, execution, basis, holes, exchange
 ):
-    panel, delisting = eventful_panel(seed, length=80)
+    panel, delisting = eventful_panel(seed, length=80, exchange=exchange)
     panel = replace(panel if holes else without_gaps(panel), price_basis=basis)
     gating = Gating(limits(**tight), policy(**rule), SECTORS)
     quick, told = gated(panel, delisting, gating, seed, execution=execution)
@@ -282,6 +286,37 @@ def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
     monkeypatch.undo()
     screen._knows_every_rule.cache_clear()
     assert asked
+
+
+def test_the_gates_ask_for_the_hours_of_sessions_and_name_a_day_that_has_none():
+    panel = replace(without_gaps(on_clock(random_panel(3, 60), "24/7")), exchange="XNYS")
+    with pytest.raises(MissingDataError, match="2015-01-10, which is no session of XNYS"):
+        gated(panel, None, Gating(limits(), policy(), SECTORS))
+
+
+# -- decisions that ask for the equity ---------------------------------------------------------------------------------
+
+
+def test_a_decision_that_asks_for_the_equity_gets_each_runs_own_and_is_made_once_for_both_engines():
+    panel = with_ranges(on_clock(random_panel(5, 320, 6)), 5)
+    sized = Constraints(adv_participation_max=0.1, name_weight_max=0.5)
+    decision = DecisionConfig(portfolio=PortfolioConfig(base_return=0.01, constraints=sized))
+    config = BacktestConfig(start=panel.sessions[290].item(), initial_cash=1_000_000, round_as_venue=True)
+    made = Decisions(panel, decision)
+    fast = run_backtest(panel, config, decision, decisions=made)
+    sessions = len(fast.sessions)
+    assert len(made._made) == sessions
+    slow = run_gated_backtest(panel, config, decision, None, decisions=made)
+    told = compare(fast, slow.result)
+    assert told.agree, str(told)
+    assert told.trades > 30
+    assert len(made._made) == sessions, "the second engine asked nothing new"
+    richer = config.model_copy(update={"initial_cash": 3_000_000})
+    rich = run_backtest(panel, richer, decision, decisions=made)
+    assert not np.array_equal(rich.targets, fast.targets), "three times the money meets the volumes"
+    assert np.array_equal(rich.targets, run_backtest(panel, richer, decision).targets)
+    wide = DecisionConfig(portfolio=PortfolioConfig(base_return=0.01, constraints=Constraints(name_weight_max=0.5)))
+    assert not np.array_equal(run_backtest(panel, config, wide).targets, fast.targets)
 
 
 # -- production's own parts --------------------------------------------------------------------------------------------
