@@ -33,7 +33,7 @@ NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
 
 
 def market(days: int, seed: int = 7) -> Panel:
-    """Opens and closes to the cent with splits, dividends and missing bars, on New York's sessions."""
+    """Opens and closes to the cent with splits, dividends, spin-offs and missing bars, on New York's sessions."""
     generator = np.random.default_rng(seed)
     sessions = SESSIONS.between(date(2021, 1, 4), date(2022, 12, 28))[: days + 1]
     shape = (len(sessions), len(NAMES))
@@ -42,14 +42,16 @@ def market(days: int, seed: int = 7) -> Panel:
     split = np.where(generator.random(shape) < 0.01, generator.choice([2.0, 0.5], shape), 1.0)
     close, opening = (np.round(values / np.cumprod(split, axis=0), 2) for values in (close, opening))
     dividend = np.where(generator.random(shape) < 0.02, np.round(close * 0.01, 2), 0.0)
+    spun = np.random.default_rng(seed + 1).random(shape) < 0.03
+    spin_off = np.where(spun, np.round(close * 0.05, 2), 0.0)
     halted = generator.random(shape) < 0.01
     halted[0] = False
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     empty = np.full(shape, np.nan)
     return Panel(
-        sessions=sessions, symbols=NAMES, close=close, total_return=total_returns(close, split, dividend), open=opening,
-        high=empty, low=empty, volume=empty, member=np.ones(shape, dtype=bool), sentiment=empty, split=split,
-        dividend=dividend, price_basis="raw",
+        sessions=sessions, symbols=NAMES, close=close, total_return=total_returns(close, split, dividend, spin_off),
+        open=opening, high=empty, low=empty, volume=empty, member=np.ones(shape, dtype=bool), sentiment=empty,
+        split=split, dividend=dividend, spin_off=spin_off, price_basis="raw",
     )  # fmt: skip
 
 
@@ -68,6 +70,13 @@ def feed_of(panel: Panel) -> TableFeed:
         for kind, values, nothing in kinds
         for row, column in np.argwhere(values != nothing).tolist()
     ]
+    actions += [
+        CorporateAction(
+            EntryKind.SPIN_OFF, NAMES[column], decimal_price(float(panel.spin_off[row, column])),
+            SESSIONS.close_utc(days[row]), "NEW", SESSIONS.open_utc(days[row]),
+        )
+        for row, column in np.argwhere(panel.spin_off != 0.0).tolist()
+    ]  # fmt: skip
     return TableFeed(bars, actions)
 
 
@@ -87,6 +96,7 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
     vectorised = simulate(panel, decider, config, Sizing.of(PORTFOLIO), COSTS)
     told = compare(vectorised, event_driven)
     assert told.agree, str(told)
+    assert (panel.spin_off[1 : days + 1] != 0.0).any()
 
     clock = ManualClock(SESSIONS.decision_utc(panel.sessions[0].item()))
     feed = feed_of(panel)
