@@ -269,6 +269,7 @@ def test_the_screen_knows_every_rule_of_both_gates():
     assert frozenset(risk_gate.RULES) == screen.RISK_RULES
     assert frozenset(RiskLimits.model_fields) == screen.RISK_LIMITS
     assert set(CHECKS) == set(screen.LAWFUL)
+    assert screen.parameters() == screen.PARAMETERS
     assert screen._knows_every_rule()
 
 
