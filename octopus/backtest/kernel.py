@@ -24,6 +24,8 @@ KINDS = 13
 """Columns of the record of sessions, in account currency; turnover is a fraction of the equity before."""
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
+_HALVES = 2e-15
+"""So near to a half, as a part of the number, is one: a few products in floats are off by less than that."""
 
 
 class Market(NamedTuple):
@@ -126,13 +128,16 @@ def floor_to_lot(shares: float, lot: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _to_millionth(price: float) -> float:
-    # Halves are found by rounding once finer: in floats they are a little more or less than a half.
-    return float(np.rint(np.rint(price * 1e10) / 1e4) / 1e6)
+    millionths = price * 1e6
+    whole = np.floor(millionths)
+    if abs(millionths - whole - 0.5) <= millionths * _HALVES:
+        return float((whole + whole % 2.0) / 1e6)
+    return float(np.rint(millionths) / 1e6)
 
 
 @njit(cache=True, nogil=True)
 def _to_cent(fee: float) -> float:
-    return float(np.floor(np.rint(fee * 1e10) / 1e8 + 0.5) / 100.0)
+    return float(np.floor(fee * 100.0 * (1.0 + _HALVES) + 0.5) / 100.0)
 
 
 @njit(cache=True, nogil=True)
