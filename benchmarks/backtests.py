@@ -1,4 +1,4 @@
-"""`python -m benchmarks.backtests`: a daily rebalance and a sweep, ours beside vectorbt and bt.
+"""`python -m benchmarks.backtests`: a daily rebalance by both engines and a sweep, ours beside vectorbt and bt.
 
 Belongs here: making prices, running both sides in processes of their own, comparing their ledgers and printing. Does
 not: rules (octopus/backtest), asserting times.
@@ -28,6 +28,8 @@ from octopus.core.types import FloatArray
 
 HOW = "python -m venv FOLDER && FOLDER/bin/pip install vectorbt==1.2.0 bt, and set OCTOPUS_BENCH_BACKTEST=FOLDER"
 SESSIONS = 2520
+HISTORY = 500
+"""Sessions before the first one that the event-driven engine's risk gate measures losses on."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Timed:
     megabytes: float
 
 
-def prices(symbols: int, seed: int = 0) -> FloatArray:
+def prices(symbols: int, seed: int = 0, sessions: int = SESSIONS) -> FloatArray:
     """Random walks, shape (T, N)."""
-    steps = np.random.default_rng(seed).normal(0.0003, 0.02, (SESSIONS, symbols))
+    steps = np.random.default_rng(seed).normal(0.0003, 0.02, (sessions, symbols))
     return np.asarray(100 * np.exp(np.cumsum(steps, axis=0)))
 
 
@@ -85,13 +87,65 @@ def ours(job: str, source: str, target: str) -> None:
         finals = {one.key: one.final_equity for one in found}
         return {"final": np.array([finals[sweep.parameter_key(chosen)] for chosen in sets])}
 
+    work, repeats = {"rebalance": (rebalance, 5), "sweep": (many, 2), "events": (lambda: events(given), 1)}[job]
     seconds, answer = [], {}
-    for _ in range(5 if job == "rebalance" else 2):
+    for _ in range(repeats):
         started = time.perf_counter()
-        answer = (rebalance if job == "rebalance" else many)()
+        answer = work()
         seconds.append(time.perf_counter() - started)
     np.savez(target, **answer)
-    print(imported, seconds[0], float(np.median(seconds[1:])))
+    print(imported, seconds[0], float(np.median(seconds[-max(repeats - 1, 1) :])))
+
+
+def events(given: dict[str, Any]) -> dict[str, Any]:
+    """The event-driven engine with both gates, told limits that the job keeps; what it says beside the other engine."""
+    from dataclasses import replace
+
+    from octopus.backtest.config import BacktestConfig
+    from octopus.backtest.events import simulate_events
+    from octopus.backtest.judges import Gating
+    from octopus.backtest.reconcile import compare
+    from octopus.backtest.simulator import simulate_targets
+    from octopus.backtest.sizing import Sizing
+    from octopus.core.costs import CostModel
+    from octopus.market_data.returns import total_returns
+    from octopus.portfolio.config import PortfolioConfig
+
+    panel = panel_of(given["close"])
+    returns = np.nan_to_num(total_returns(panel.close, panel.split, panel.dividend))
+    days = panel.clock.between(date(2010, 1, 4), date(2030, 12, 31))[: len(panel.sessions)]
+    panel = replace(panel, sessions=days, total_return=returns, price_basis="total_return")
+    config = BacktestConfig(
+        start=panel.sessions[HISTORY].item(), execution="close", initial_cash=CASH, round_as_venue=True
+    )
+    portfolio = PortfolioConfig(fractional=True, trade_min_fraction=0.0, cash_buffer=0.0)
+    costs = CostModel(commission_bps=FEES * 1e4, half_spread_bps=0, slippage_bps=0)
+    gating, targets = Gating(*wide_gates()), given["targets"]
+    started = time.perf_counter()
+    run = simulate_events(panel, lambda row, _: targets[row], config, portfolio, costs, gating)
+    seconds = time.perf_counter() - started
+    other = simulate_targets(panel, targets, config, Sizing.of(portfolio), costs)
+    told = f"{len(run.denials)} orders denied; {compare(other, run.result)}"
+    return {"final": run.result.equity[-1:], "told": np.array(told), "seconds": np.array(seconds)}
+
+
+def wide_gates() -> tuple[Any, Any]:
+    """The shipped limits and policy, with room for 500 orders a day that turn the whole account over."""
+    import yaml
+
+    from octopus.compliance.rules import CompliancePolicy
+    from octopus.risk.limits import RiskLimits
+
+    limits, policy = (
+        yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
+        for name in ("risk.yaml", "compliance.yaml")
+    )
+    limits |= {"turnover_max": 3.0, "turnover_max_initial": 3.0, "partial_fill_allowance": 1.0, "drawdown_stop": 1.0,
+               "sector_weight_max": None, "capital_threshold_usd": 1e12}  # fmt: skip
+    for rule in policy["rules"]:
+        if rule["id"] == "order_count":
+            rule["parameters"]["max_orders"] = 1000
+    return RiskLimits.model_validate(limits), CompliancePolicy.model_validate(policy)
 
 
 def panel_of(close: FloatArray) -> Any:
@@ -126,20 +180,37 @@ def rows(folder: Path, peers: Path | None) -> Iterator[dict[str, Any]]:
     fast, slow = generator.integers(2, 60, 1000), generator.integers(61, 250, 1000)
     jobs = {
         "rebalance": ("500 assets × 2520 days, daily rebalance", {"close": prices(500), "targets": weights}),
+        "events": (
+            "the same by the event-driven engine, gates included",
+            {
+                "close": prices(500, sessions=SESSIONS + HISTORY),
+                "targets": generator.dirichlet(np.ones(500), SESSIONS + HISTORY) * INVESTED,
+            },
+        ),
         "sweep": ("1000 parameter sets × 100 symbols × 2520 days", {"close": prices(100), "fast": fast, "slow": slow}),
     }
     for job, (size, arrays) in jobs.items():
         source = folder / f"{job}.npz"
         np.savez(source, **arrays)  # type: ignore[arg-type]
         mine = timed([sys.executable, "-m", "benchmarks.backtests", "ours", job, str(source), str(folder / "o.npz")])
-        yield {"work": job, "size": size, "side": "octopus", **mine.__dict__, "note": ""}
-        for peer in ("vectorbt", "bt") if job == "rebalance" else ("vectorbt",):
+        yield {"work": job, "size": size, "side": "octopus", **mine.__dict__, "note": _told(folder, job)}
+        for peer in _PEERS[job]:
             if peers is None:
                 continue
             script = [str(ROOT / "benchmarks" / "backtest_peer.py"), peer, job, str(source), str(folder / "p.npz")]
             theirs = timed([str(peers / "bin" / "python"), *script])
             yield {"work": job, "size": size, "side": peer, **theirs.__dict__,
                    "note": _note(folder, peer, job)}  # fmt: skip
+
+
+_PEERS: dict[str, tuple[str, ...]] = {"rebalance": ("vectorbt", "bt"), "events": (), "sweep": ("vectorbt",)}
+
+
+def _told(folder: Path, job: str) -> str:
+    if job != "events":
+        return ""
+    with np.load(folder / "o.npz") as answer:
+        return f"{answer['told']}; {float(answer['seconds']):.2f} s without making the panel and comparing"
 
 
 def _note(folder: Path, peer: str, job: str) -> str:

@@ -41,6 +41,8 @@ MODEL = "model"
 ADV_SESSIONS = 21
 """Sessions behind an average daily volume."""
 IMPACT_POWER = {"square_root": 1.5, "quadratic": 2.0}
+WEIGHT_DECIMALS = 9
+"""Weights held are known to a billionth of equity: ledgers of floats and of decimals then decide alike, bit for bit."""
 
 
 class DecisionConfig(BaseModel):
@@ -97,6 +99,22 @@ class Decision:
         return asdict(self.certificate)
 
 
+def known_weights(weights: FloatArray) -> FloatArray:
+    """Weights held as the decision knows them, to `WEIGHT_DECIMALS`."""
+    return np.asarray(np.round(weights, WEIGHT_DECIMALS))
+
+
+def known_equity(equity: float) -> float:
+    """The account's equity as the decision knows it: to the cent."""
+    # What is exact to a millionth is never half-way between two cents then, where floats and decimals would part.
+    return round(equity + 3e-7, 2)
+
+
+def asks_for_equity(panel: Panel, portfolio: PortfolioConfig) -> bool:
+    """Whether decisions on ``panel`` depend on the account's equity: volumes limit its trades or make them dearer."""
+    return portfolio.needs_volumes and panel.price_basis == "raw"
+
+
 def prepare(panel: Panel, config: DecisionConfig) -> Prepared:
     """Features and rule-based signals for every session of ``panel``."""
     return Prepared(panel, compute_features(panel), signal_functions.rule_signals(panel, config.strategy))
@@ -142,6 +160,7 @@ def _pose(
     """The optimiser's problem that `decide` solves, the ensemble's scores behind it and each signal's."""
     panel = prepared.panel
     row = _checked_row(panel, row, predictions, previous_weights)
+    previous_weights = known_weights(previous_weights)
     member = panel.member[row]
     signals = {name: values[row] for name, values in prepared.signals.items()}
     if predictions is not None:
@@ -234,7 +253,7 @@ def _extras(
         window = panel.total_return[max(row + 1 - portfolio.covariance_sessions, 0) : row + 1]
         # Losses over the horizon are told from single sessions by the square root of time.
         given["scenarios"] = np.where(np.isfinite(window), window, 0.0) * np.sqrt(horizon)
-    if portfolio.needs_volumes and panel.price_basis == "raw":
+    if asks_for_equity(panel, portfolio):
         given |= _liquidity(panel, row, problem, portfolio, equity)
     elif portfolio.needs_volumes:
         # Shares are pseudo-shares, so volumes mean nothing: as in the risk gate the limit is off.
@@ -252,7 +271,7 @@ def _liquidity(
     volumes = panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
     known = np.isfinite(volumes).sum(axis=0)
     shares = np.where(known > 0, np.nansum(volumes, axis=0) / np.maximum(known, 1), np.nan)
-    adv = shares * panel.close[row] / equity
+    adv = shares * panel.close[row] / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:

@@ -19,8 +19,13 @@ import yaml
 from pydantic import ValidationError
 
 from assets import inputs
+from octopus.backtest.analysis import Replay, analyse
+from octopus.backtest.analysis_page import analysis_html, analysis_png
+from octopus.backtest.judges import Gating
 from octopus.backtest.metrics import Metrics, measure
-from octopus.backtest.simulator import BacktestResult, period, run_backtest, run_benchmarks
+from octopus.backtest.published import run_configured
+from octopus.backtest.simulator import BacktestResult, period, portfolio_of, run_benchmarks
+from octopus.backtest.sizing import Sizing
 from octopus.backtest.tearsheet import standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
@@ -44,11 +49,13 @@ class Inputs:
     Attributes:
         predictions: of each session's own model, shape (T, N); None: no model ever spoke.
         delisting: as `octopus.backtest.simulator.simulate` takes it.
+        gating: the gates, for studies that enforce them.
     """
 
     panel: Panel
     predictions: FloatArray | None
     delisting: FloatArray
+    gating: Gating
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +146,8 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
     if with_model:
         ready = inputs.prepared(panel, current.decision)
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
-    return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session))
+    gating = Gating(current.risk, current.compliance, current.universe.sectors)
+    return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session), gating)
 
 
 def speaks(of: Study) -> bool:
@@ -150,9 +158,9 @@ def speaks(of: Study) -> bool:
 def simulate(of: Study, read: Inputs) -> BacktestResult:
     """The study on what was read."""
     decision = of.settings.decision
-    return run_backtest(
-        read.panel, of.settings.backtest, decision, read.predictions, prepare(read.panel, decision),
-        delisting=read.delisting,
+    return run_configured(
+        read.panel, of.settings.backtest, decision, read.gating, read.predictions, prepare(read.panel, decision),
+        read.delisting,
     )  # fmt: skip
 
 
@@ -186,13 +194,18 @@ def _ledger(current: Settings) -> TrialLedger:
 
 
 def write_page(
-    current: Settings, of: Study, result: BacktestResult, benchmark: BacktestResult, metrics: Metrics
+    current: Settings, of: Study, read: Inputs, result: BacktestResult, benchmark: BacktestResult, metrics: Metrics
 ) -> tuple[Path, list[str]]:
     """The study's tear sheet as a file, and what must be known before it is believed."""
     title = f"Octopus · {of.strategy}"
     warnings = standard_warnings(result, metrics, survivors_only=current.recorded)
+    config, decision = of.settings.backtest, of.settings.decision
+    sizing = Sizing.of(portfolio_of(config, decision))
+    replay = Replay(read.panel, result, config, sizing, config.costs or decision.costs, read.delisting)
+    analysis = analyse(replay, benchmark, current.universe.sectors)
     html = tearsheet_html(
         tearsheet_png(result, benchmark, metrics, title), metrics, title, warnings=warnings,
+        sections=analysis_html(analysis, analysis_png(analysis, title)),
         assumptions={**of.settings.costs.model_dump(), "fills": f"next session's {result.execution}",
                      "initial cash": of.settings.backtest.initial_cash, **of.changed},
     )  # fmt: skip

@@ -37,6 +37,10 @@ class BacktestConfig(BaseModel):
         borrow_bps_year, financing_bps_year, interest_bps_year: paid on short positions and on debt, received on cash,
             in basis points a year of the clock's sessions, of what stood at the close before.
         costs: of trading; none means those that the decision itself expects.
+        round_as_venue: prices, actions and prices of fills are exact to a millionth and commissions to the cent, as the
+            paper broker books them; otherwise nothing is rounded.
+        gates: what the risk and the compliance gate deny, with today's limits and policy, is not sent (``enforce``) or
+            is reported beside the account that they did not touch (``report``).
         fractional: fractions of a share may be traded; none means as the portfolio's setting.
         benchmark_sessions: how often the equal-weight benchmark is rebalanced.
         trials: how many strategies were tried by hand before this one, besides those of the trial ledger; they deflate
@@ -58,6 +62,8 @@ class BacktestConfig(BaseModel):
     interest_bps_year: float = Field(default=0.0, ge=0, le=100_000)
     rebalance_sessions: int = Field(default=1, ge=1, le=252)
     costs: CostModel | None = None
+    round_as_venue: bool = False
+    gates: Literal["report", "enforce"] = "report"
     fractional: bool | None = None
     benchmark_sessions: int = Field(default=21, ge=1, le=252)
     trials: int = Field(default=0, ge=0)

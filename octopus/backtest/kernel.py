@@ -69,6 +69,7 @@ class Rules(NamedTuple):
         impact: coefficient of the square root; 0.0 for none. participation: of a session's volume; inf for no cap.
         limit: passive offset from the decision's close, fraction; NaN for orders at any price.
         borrow, financing, interest: of one session, fractions of short value, debt and cash.
+        rounds: prices of fills to a millionth (half to even), commissions to the cent (half up).
     """
 
     lot: float
@@ -86,6 +87,7 @@ class Rules(NamedTuple):
     borrow: float
     financing: float
     interest: float
+    rounds: bool
 
 
 class Account(NamedTuple):
@@ -120,6 +122,17 @@ def floor_to_lot(shares: float, lot: float) -> float:
     if lot <= 0.0:
         return shares
     return float(np.trunc(np.rint(shares / lot * _ROUNDING) / _ROUNDING) * lot)
+
+
+@njit(cache=True, nogil=True)
+def _to_millionth(price: float) -> float:
+    # Halves are found by rounding once finer: in floats they are a little more or less than a half.
+    return float(np.rint(np.rint(price * 1e10) / 1e4) / 1e6)
+
+
+@njit(cache=True, nogil=True)
+def _to_cent(fee: float) -> float:
+    return float(np.floor(np.rint(fee * 1e10) / 1e8 + 0.5) / 100.0)
 
 
 @njit(cache=True, nogil=True)
@@ -281,13 +294,18 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
             continue
         at_auction = reference[i]
         price = at_auction * (1.0 + moves[i]) if quantity > 0 else at_auction * (1.0 - moves[i])
+        if rules.rounds:
+            price = _to_millionth(price)
         fee = max(abs(quantity) * price * rules.rate, rules.least_fee)
+        if rules.rounds:
+            fee = _to_cent(fee)
         account.price[i], account.fee[i] = price, fee
         spent += quantity * price + fee
         fees += fee
         part = abs(quantity) * at_auction
-        spread += part * rules.move
-        impact += part * (moves[i] - rules.move)
+        pushed = part * (moves[i] - rules.move)
+        impact += pushed
+        spread += quantity * (price - at_auction) - pushed
         traded += part
         # What was traded in the session earns from its execution to the close only.
         moved += quantity * (at_auction - mark[i])

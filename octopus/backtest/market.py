@@ -5,6 +5,9 @@ Belongs here: translating. Does not: rules (kernel.py says what is done with the
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from octopus.backtest.config import BacktestConfig, Execution
@@ -37,6 +40,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     Raises:
         MissingDataError: a rule of ``config`` asks for data that the panel does not have.
     """
+    panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     close, endings = panel.close, np.zeros(len(panel.sessions), dtype=bool)
     if delisting is not None:
@@ -44,7 +48,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
-    _require(panel, config, execution)
+    require(panel, config, execution)
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
@@ -52,7 +56,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     spins = np.zeros(len(panel.sessions), dtype=bool) if spin_off is None else (spin_off != 0.0).any(axis=1)
     return Market(
         fill=_plain(_fill(panel, execution)),
-        opening=_plain(_after_the_decision(panel)) if has_limit else none,
+        opening=_plain(after_the_decision(panel)) if has_limit else none,
         high=_plain(panel.high) if has_limit else none,
         low=_plain(panel.low) if has_limit else none,
         close=_plain(close),
@@ -60,7 +64,7 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         dividend=_plain(panel.dividend),
         spin_off=none if spin_off is None else _plain(spin_off),
         member=np.ascontiguousarray(panel.member),
-        delisting=none if delisting is None else _plain(delisting),
+        delisting=none if delisting is None else _plain(in_steps(delisting, config)),
         volume=_plain(panel.volume) if has_volume else none,
         adv=_plain(windows.mean(panel.volume, ADV_SESSIONS)) if sized else none,
         sigma=_plain(windows.std(panel.total_return, SIGMA_SESSIONS)) if sized else none,
@@ -90,12 +94,28 @@ def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_
         borrow=config.borrow_bps_year * a_session,
         financing=config.financing_bps_year * a_session,
         interest=config.interest_bps_year * a_session,
+        rounds=config.round_as_venue,
     )
 
 
-def _after_the_decision(panel: Panel) -> FloatArray:
+def after_the_decision(panel: Panel) -> FloatArray:
     """Opening prices that are later than the decision of the session before; NaN where trading never ends."""
     return np.full_like(panel.open, np.nan) if panel.clock.continuous else panel.open
+
+
+def as_booked(panel: Panel, config: BacktestConfig) -> Panel:
+    """Prices and actions as the account's books know them: to a millionth where ``config`` rounds as a venue does."""
+    if not config.round_as_venue:
+        return panel
+    names = ("open", "high", "low", "close", "split", "dividend", "spin_off")
+    values = {name: getattr(panel, name) for name in names}
+    rounded: dict[str, Any] = {name: in_steps(array, config) for name, array in values.items() if array is not None}
+    return replace(panel, **rounded)
+
+
+def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
+    """``values`` to a millionth where ``config`` rounds as a venue does, shape unchanged."""
+    return np.round(values, 6) if config.round_as_venue else values
 
 
 def _fill(panel: Panel, execution: Execution) -> FloatArray:
@@ -104,7 +124,8 @@ def _fill(panel: Panel, execution: Execution) -> FloatArray:
     return panel.open if execution == "open" else panel.close
 
 
-def _require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+    """See that the panel has what the settings ask for; raises `MissingDataError` that names the setting."""
     asked = {
         "execution: typical": (execution == "typical", panel.high),
         "limit_bps": (config.limit_bps is not None, panel.low),

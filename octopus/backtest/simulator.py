@@ -42,8 +42,9 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
 from octopus.core.stats import SESSIONS_PER_YEAR
-from octopus.core.types import DateArray, FloatArray, IntArray
-from octopus.decision import DecisionConfig, Prepared, decide, prepare
+from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
+from octopus.decision import DecisionConfig, Prepared, asks_for_equity, decide, known_equity, known_weights, prepare
+from octopus.portfolio.config import PortfolioConfig
 
 Decider = Callable[[int, FloatArray], FloatArray]
 """From a row of the panel and the weights held at its close to target weights, shape (N,); NaN leaves a position."""
@@ -73,6 +74,20 @@ class Trades:
 
     def __len__(self) -> int:
         return len(self.session)
+
+    @classmethod
+    def of(cls, sessions: DateArray, ledger: FloatArray) -> Trades:
+        """From rows (row of ``sessions``, instrument, signed shares, price, reference, fee), shape (trades, 6)."""
+        ledger = ledger.reshape(-1, 6)
+        return cls(
+            session=sessions[ledger[:, 0].astype(np.int64)],
+            instrument=ledger[:, 1].astype(np.int64),
+            side=np.sign(ledger[:, 2]).astype(np.int64),
+            shares=np.abs(ledger[:, 2]),
+            price=ledger[:, 3].copy(),
+            reference_price=ledger[:, 4].copy(),
+            fees=ledger[:, 5].copy(),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +141,53 @@ class BacktestResult:
         return np.asarray(np.abs(self.shares * np.where(self.shares != 0, self.marks, 0.0)).sum(axis=1) / self.equity)
 
 
+class Decisions:
+    """The decision function over one panel, for as many runs as want it; what was decided is not computed again.
+
+    One session and the same account are one decision, whoever asks: the same weights held as the decision knows them
+    (`octopus.decision.known_weights`) and, where it asks for the equity, the same equity (`known_equity`).
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        decision: DecisionConfig,
+        predictions: FloatArray | None = None,
+        prepared: Prepared | None = None,
+    ) -> None:
+        """As `run_backtest` takes them."""
+        if predictions is not None and predictions.shape != panel.close.shape:
+            raise MissingDataError(f"predictions have shape {predictions.shape}, the panel {panel.close.shape}")
+        self._config, self._predictions = decision, predictions
+        self._prepared = prepared or prepare(panel, decision)
+        self._sized = asks_for_equity(panel, decision.portfolio)
+        self._made: dict[tuple[int, bytes, float | None], tuple[FloatArray, str | None]] = {}
+
+    def decider(self, notes: list[tuple[date, str]], equity: Callable[[], float]) -> Decider:
+        """What a run asks.
+
+        Args:
+            notes: gets the session and reason of each fallback, in order. equity: the run's, at the last close.
+        """
+
+        def decider(row: int, weights: FloatArray) -> FloatArray:
+            targets, fallback = self._decide(row, weights, known_equity(equity()) if self._sized else None)
+            if fallback is not None:
+                notes.append((self._prepared.panel.sessions[row].item(), fallback))
+            return targets
+
+        return decider
+
+    def _decide(self, row: int, weights: FloatArray, equity: float | None) -> tuple[FloatArray, str | None]:
+        key = (row, known_weights(weights).tobytes(), equity)
+        if key not in self._made:
+            known = None if self._predictions is None else self._predictions[row]
+            spoken = None if known is None or np.isnan(known).all() else known
+            made = decide(self._prepared, row, spoken, weights, self._config, equity)
+            self._made[key] = (made.target_weights, made.fallback)
+        return self._made[key]
+
+
 def run_backtest(
     panel: Panel,
     config: BacktestConfig,
@@ -133,33 +195,33 @@ def run_backtest(
     predictions: FloatArray | None = None,
     prepared: Prepared | None = None,
     delisting: FloatArray | None = None,
+    *,
+    denied: BoolArray | None = None,
+    decisions: Decisions | None = None,
 ) -> BacktestResult:
     """Simulate the decision function over ``panel``.
 
     Args:
-        delisting: as `simulate` takes it.
+        delisting, denied: as `simulate` takes them.
         predictions: of the model that had only seen the past of each session, shape (T, N) like the panel; a row or
             value of NaN abstains.
         prepared: of the same panel and settings, where it is at hand already.
+        decisions: of the same panel, settings and predictions, where another run has made some already.
     """
-    if predictions is not None and predictions.shape != panel.close.shape:
-        raise MissingDataError(f"predictions have shape {predictions.shape}, the panel {panel.close.shape}")
-    ready = prepared or prepare(panel, decision)
+    made = decisions or Decisions(panel, decision, predictions, prepared)
     notes: list[tuple[date, str]] = []
-    portfolio = decision.portfolio
-    if config.fractional is not None and config.fractional != portfolio.fractional:
-        portfolio = portfolio.model_copy(update={"fractional": config.fractional, "lot_size": None})
-    run = _Run(panel, config, Sizing.of(portfolio), config.costs or decision.costs, delisting)
-
-    def decider(row: int, weights: FloatArray) -> FloatArray:
-        known = None if predictions is None or np.isnan(predictions[row]).all() else predictions[row]
-        made = decide(ready, row, known, weights, decision, run.equity())
-        if made.fallback is not None:
-            notes.append((made.session, made.fallback))
-        return made.target_weights
-
-    run.through(decider)
+    sizing, costs = Sizing.of(portfolio_of(config, decision)), config.costs or decision.costs
+    run = _Run(panel, config, sizing, costs, delisting, denied)
+    run.through(made.decider(notes, run.equity))
     return run.result(tuple(notes))
+
+
+def portfolio_of(config: BacktestConfig, decision: DecisionConfig) -> PortfolioConfig:
+    """The portfolio's settings with what the backtest sets otherwise."""
+    portfolio = decision.portfolio
+    if config.fractional is None or config.fractional == portfolio.fractional:
+        return portfolio
+    return portfolio.model_copy(update={"fractional": config.fractional, "lot_size": None})
 
 
 def simulate(
@@ -169,18 +231,21 @@ def simulate(
     sizing: Sizing,
     costs: CostModel,
     delisting: FloatArray | None = None,
+    denied: BoolArray | None = None,
 ) -> BacktestResult:
     """Simulate any decisions over ``panel``.
 
     Args:
         delisting: last cash for one share on the session of a delisting, 0.0 where it became worthless; NaN elsewhere,
             shape (T, N) like the panel (`octopus.market_data.membership.delisting_values`).
+        denied: whose order, planned after that session, the gates do not let through (`events.EventRun.denied`), shape
+            (T, N) like the panel; none: no gate judges.
 
     Raises:
         MissingDataError: fewer than two sessions from ``config.start`` to ``config.end``, or another shape.
         RuinError: equity is not positive.
     """
-    run = _Run(panel, config, sizing, costs, delisting)
+    run = _Run(panel, config, sizing, costs, delisting, denied)
     run.through(decider)
     return run.result(())
 
@@ -266,11 +331,18 @@ class _Run:
     """One simulated account and its record; rows are the panel's, the record starts at ``first``."""
 
     def __init__(
-        self, panel: Panel, config: BacktestConfig, sizing: Sizing, costs: CostModel, delisting: FloatArray | None
+        self,
+        panel: Panel,
+        config: BacktestConfig,
+        sizing: Sizing,
+        costs: CostModel,
+        delisting: FloatArray | None,
+        denied: BoolArray | None = None,
     ) -> None:
-        if delisting is not None and delisting.shape != panel.close.shape:
-            raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
-        self.panel, self.config = panel, config
+        for name, values in (("delisting", delisting), ("denied", denied)):
+            if values is not None and values.shape != panel.close.shape:
+                raise MissingDataError(f"{name} has shape {values.shape}, the panel {panel.close.shape}")
+        self.panel, self.config, self.denied = panel, config, denied
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
         self.market = market_of(panel, config, self.execution, delisting)
@@ -322,6 +394,8 @@ class _Run:
     def plan(self, row: int, targets: FloatArray) -> None:
         self.targets[row - self.first] = targets
         kernel.plan(row, np.ascontiguousarray(targets, dtype=np.float64), self.market, self.rules, self.account)
+        if self.denied is not None:
+            self.account.pending[self.denied[row]] = 0.0
 
     def _ruin(self, row: int) -> RuinError:
         return RuinError(
@@ -333,7 +407,7 @@ class _Run:
         record = self.record
         equity = np.ascontiguousarray(record[:, kernel.EQUITY])
         before = np.concatenate([equity[:1], equity[:-1]])
-        costs = {name: np.ascontiguousarray(record[:, kind]) for name, kind in _COSTS.items()}
+        costs = {name: np.ascontiguousarray(record[:, kind]) for name, kind in COSTS.items()}
         paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
         return BacktestResult(
             symbols=self.panel.symbols,
@@ -351,29 +425,18 @@ class _Run:
             turnover=np.ascontiguousarray(record[:, kernel.TURNOVER]),
             gross_return=(equity + paid) / before - 1.0,
             net_return=equity / before - 1.0,
-            trades=self._trades(),
+            trades=Trades.of(self.panel.sessions, np.concatenate(self.fills) if self.fills else np.zeros((0, 6))),
             execution=self.execution,
             fallbacks=notes,
             sessions_per_year=self.panel.clock.per_year,
         )
 
-    def _trades(self) -> Trades:
-        ledger = np.concatenate(self.fills) if self.fills else np.zeros((0, 6))
-        return Trades(
-            session=self.panel.sessions[ledger[:, 0].astype(np.int64)],
-            instrument=ledger[:, 1].astype(np.int64),
-            side=np.sign(ledger[:, 2]).astype(np.int64),
-            shares=np.abs(ledger[:, 2]),
-            price=ledger[:, 3].copy(),
-            reference_price=ledger[:, 4].copy(),
-            fees=ledger[:, 5].copy(),
-        )
 
-
-_COSTS = {
+COSTS = {
     "spread_slippage": kernel.SPREAD,
     "commission": kernel.COMMISSION,
     "impact": kernel.IMPACT,
     "borrow": kernel.BORROW,
     "financing": kernel.FINANCING,
 }
+"""Columns of the record by kind of costs."""

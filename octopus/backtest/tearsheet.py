@@ -65,8 +65,13 @@ def tearsheet_html(
     *,
     assumptions: Mapping[str, object],
     warnings: Sequence[str],
+    sections: str = "",
 ) -> str:
-    """The same as a page that needs no other file: picture, measures, costs, assumptions, warnings."""
+    """The same as a page that needs no other file: picture, measures, costs, assumptions, warnings.
+
+    Args:
+        sections: more of it, as HTML (analysis_page.py).
+    """
     picture = base64.b64encode(png).decode("ascii")
     noticed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
     notice = f'<section class="warning"><h2>Read this first</h2><ul>{noticed}</ul></section>' if warnings else ""
@@ -81,7 +86,7 @@ def tearsheet_html(
         f'<img alt="Equity, drawdown, yearly returns, turnover and exposure" src="data:image/png;base64,{picture}">'
         f"<h2>Measures</h2>{_measures(metrics)}"
         f"<h2>Against the benchmark</h2>{_table(_relative(metrics))}"
-        f"<h2>Costs</h2>{_table(costs)}"
+        f"<h2>Costs</h2>{_table(costs)}{sections}"
         f"<h2>Assumptions</h2>{_table(assumptions)}</body></html>"
     )
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
+from functools import lru_cache
 
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
@@ -184,13 +185,13 @@ def affordable(
 
 def outlay(shares: Decimal, price: Decimal, costs: CostModel) -> Decimal:
     """Cash that buying ``shares`` at the reference ``price`` takes, costs included."""
-    value = shares * price * (1 + _decimal(costs.price_move))
+    value = shares * price * (1 + _cost(costs.price_move))
     return value + _commission(value, costs)
 
 
 def proceeds(shares: Decimal, price: Decimal, costs: CostModel) -> Decimal:
     """Cash that selling ``shares`` at the reference ``price`` brings, costs deducted."""
-    value = shares * price * (1 - _decimal(costs.price_move))
+    value = shares * price * (1 - _cost(costs.price_move))
     return value - _commission(value, costs)
 
 
@@ -200,7 +201,13 @@ def floor_to_lot(shares: Decimal, lot: Decimal) -> Decimal:
 
 
 def _commission(value: Decimal, costs: CostModel) -> Decimal:
-    return max(value * _decimal(costs.commission_rate), _decimal(costs.commission_min))
+    return max(value * _cost(costs.commission_rate), _cost(costs.commission_min))
+
+
+@lru_cache(maxsize=64)
+def _cost(rate: float) -> Decimal:
+    """`_decimal` of a cost, of which there are few and which every order asks for."""
+    return _decimal(rate)
 
 
 def _decimal(number: float) -> Decimal:

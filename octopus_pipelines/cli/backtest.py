@@ -55,7 +55,7 @@ def backtest(
     chosen = studies.study(current, strategy or studies.ENSEMBLE, settings_of(changes), day_of(first), day_of(last))
     read = studies.read_inputs(current, session, with_model=studies.speaks(chosen))
     result, benchmark, metrics = studies.measured(current, chosen, read)
-    page, warnings = studies.write_page(current, chosen, result, benchmark, metrics)
+    page, warnings = studies.write_page(current, chosen, read, result, benchmark, metrics)
     figures = {**metrics.record(), "strategy_name": chosen.strategy, "changed": dict(chosen.changed),
                "warnings": warnings, "page": str(page)}  # fmt: skip
     if as_json:

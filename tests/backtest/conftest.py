@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 
 from octopus.core.panel import Panel
+from octopus.core.sessions import EXCHANGE, Sessions
 from octopus.market_data.returns import total_returns
 
 
@@ -51,6 +54,12 @@ def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool 
     halted = generator.random(close.shape) < 0.01
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     return make_panel(close, open=opening, **fields)
+
+
+def on_clock(panel: Panel, exchange: str = EXCHANGE) -> Panel:
+    """The same panel on sessions of an exchange, which have hours."""
+    days = Sessions(exchange).between(date(2015, 1, 5), date(2022, 12, 30))[: len(panel.sessions)]
+    return replace(panel, sessions=days, exchange=exchange)
 
 
 @pytest.fixture(scope="session")

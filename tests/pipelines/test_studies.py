@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from assets import inputs
+from assets.backtest import backtest_runs
 from octopus.core.errors import ConfigError
 from octopus_pipelines import studies
 from octopus_pipelines.cli.backtest import backtest
@@ -90,6 +91,17 @@ def test_a_study_is_simulated_recorded_and_shown(house, run):
     assert growth == pytest.approx(told["strategy"]["total_return"], abs=1e-5)
     run(backtest, "momentum", "--from", "2022-08-01", "--set", "lookback_sessions=63")
     assert len(recorded(house)) == 1, "the same study again is no new trial"
+
+
+def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(house):
+    house.call(backtest_runs, "2022-12-27")
+    (row,) = house.warehouse.rows("select metrics from backtest.runs")
+    assert {name: one["agree"] for name, one in row["metrics"]["engines"].items()} == {
+        "without gates": True, "with gates": True,
+    }  # fmt: skip
+    assert row["metrics"]["engines"]["without gates"]["trades"] > 50
+    page = (house.settings.home / "tearsheets" / "2022-12-27.html").read_text()
+    assert "both engines agree" in page
 
 
 def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):

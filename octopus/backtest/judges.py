@@ -1,0 +1,369 @@
+"""Both of production's gates over a simulated account: of the plan after the close, and again before it is sent.
+
+Belongs here: what the gates must know, taken from the panel and the account as of that moment, and who they deny. Does
+not: their rules (octopus/risk, octopus/compliance), the account (events.py).
+
+The stages are those of the daily run (assets/risk.py, assets/compliance.py, resources/gates.py): a denial of the plan
+is final; before sending, compliance judges, then risk what compliance lets through, and `octopus.execution.approval`
+joins all of it. The orders of a batch are sent at one instant here, so what is left is not judged once more between two
+of them: the batch that was approved as a whole, and within the part-filled limits, is the same batch then.
+
+What only the wall clock or a venue could tell is what production tells the gates of a paper account that was never
+halted: no signatures are asked for, trading was never resumed, nothing is told of halts, price tests, locates, tax lots
+and shares outstanding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from octopus.backtest.market import ADV_SESSIONS
+from octopus.backtest.screen import Look, Sent, clear
+from octopus.compliance import gate as compliance_gate
+from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.errors import MissingDataError
+from octopus.core.ids import batch_id, intent_id
+from octopus.core.orders import (
+    AccountSnapshot,
+    Batch,
+    GateReport,
+    OrderType,
+    Outcome,
+    PlannedOrder,
+    Side,
+    TradingState,
+)
+from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+from octopus.execution.approval import decide
+from octopus.execution.window import ExecutionWindow, execution_window
+from octopus.risk import gate as risk_gate
+from octopus.risk.limits import RiskLimits
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
+from octopus.risk.signatures import Authority
+
+Stage = Literal["plan", "execution"]
+_RECENT = timedelta(days=5)
+"""How far back approved orders are remembered for the duplicate rule, as the daily run does."""
+_PAPER = Authority(live=False, problem="a backtest's orders move no money")
+
+
+@dataclass(frozen=True)
+class Gating:
+    """What the gates of a backtest are told.
+
+    Attributes:
+        limits, policy: config/risk.yaml and config/compliance.yaml, as they are today.
+        sectors: by instrument, as the universe names them; not needed where no limit is on sectors.
+        account: a name. screened: whether a batch that surely passes is not judged rule by rule (screen.py).
+    """
+
+    limits: RiskLimits
+    policy: CompliancePolicy
+    sectors: Mapping[str, str] = field(default_factory=dict)
+    account: str = "backtest"
+    screened: bool = True
+
+
+@dataclass(frozen=True)
+class Denial:
+    """An order that a gate did not let through, and the first rule that said so.
+
+    Attributes:
+        session: of the decision. stage: of the plan, or before sending in the session after.
+        value, limit: in the unit of the rule's name; None where the rule has none.
+    """
+
+    session: date
+    instrument: str
+    stage: Stage
+    gate: str
+    rule: str
+    reason: str
+    value: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The account when it is judged.
+
+    Attributes:
+        held: shares by instrument, none of zero. marks: last price of everything that ever had one.
+        quotes: the broker's own marks, less what went ex since; by instrument, only where they differ.
+        shares, last: the same as floats, shape (N,).
+        peak, previous: highest NAV so far and the last one.
+    """
+
+    cash: Decimal
+    held: Mapping[str, Decimal]
+    marks: Mapping[str, Decimal]
+    quotes: Mapping[str, Decimal]
+    shares: FloatArray
+    last: FloatArray
+    peak: Decimal
+    previous: Decimal
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """A batch, planned after the close of the session in ``row``: signed shares by instrument, and their prices."""
+
+    row: int
+    change: Mapping[str, Decimal]
+    reference: Mapping[str, Decimal]
+
+    @cached_property
+    def sizes(self) -> FloatArray:
+        """Signed shares as floats, in the order of ``change``, shape (orders,)."""
+        return np.array([float(change) for change in self.change.values()])
+
+    @cached_property
+    def prices(self) -> FloatArray:
+        """Reference prices likewise."""
+        return np.array([float(self.reference[name]) for name in self.change])
+
+
+@dataclass
+class Judges:
+    """The gates over one run.
+
+    Attributes:
+        denials: so far, in order of time.
+    """
+
+    gating: Gating
+    panel: Panel
+    order_type: OrderType
+    denials: list[Denial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        panel = self.panel
+        known = np.isfinite(panel.total_return)
+        rows = np.where(np.isfinite(panel.close), np.arange(len(panel.sessions))[:, None], -1)
+        self._last_bar = np.maximum.accumulate(rows, axis=0)
+        self._returns = np.where(known, panel.total_return, 0.0)
+        self._holes = np.vstack([np.zeros((1, known.shape[1]), dtype=np.int64), np.cumsum(~known, axis=0)])
+        self._calendar = panel.clock
+        self._closes = _closes(panel)
+        self._close_seconds = np.array([close.timestamp() for close in self._closes])
+        self._places = {name: place for place, name in enumerate(panel.symbols)}
+        names = sorted({self.gating.sectors[name] for name in panel.symbols if name in self.gating.sectors})
+        codes = {sector: code for code, sector in enumerate(names)}
+        self._sectors = np.array([codes.get(self.gating.sectors.get(name, ""), -1) for name in panel.symbols])
+        self._recent: list[tuple[datetime, Orders]] = []
+        limits = self.gating.limits
+        windows = (limits.messages_window_seconds, limits.repeated_executions_window_seconds)
+        self._sent_within = timedelta(seconds=max(windows))
+        self._research: dict[str, str] = {}
+
+    def plan(self, orders: Orders, state: State) -> frozenset[str]:
+        """After the close: the instruments whose orders research's gates deny."""
+        self._research = {}
+        now = self._calendar.decision_utc(self._session(orders))
+        window = self._window(orders)
+        if self._is_clear(orders, state, window, now):
+            return frozenset()
+        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
+        reports = (
+            risk_gate.judge(
+                batch, snapshot, self._market(orders, state, now), self.gating.limits, TradingState.ACTIVE, _PAPER,
+                now,
+            ),
+            self._compliance(batch, snapshot, window, now, sending=False),
+        )  # fmt: skip
+        denied = self._denied(batch, reports, "plan")
+        self._research = {
+            order.intent_id: denied[order.instrument] for order in batch.orders if order.instrument in denied
+        }
+        return frozenset(denied)
+
+    def send(self, orders: Orders, state: State) -> frozenset[str]:
+        """Before sending, with the account of that moment: the instruments whose orders are not sent."""
+        window = self._window(orders)
+        now = window.not_before
+        if not self._research and self._is_clear(orders, state, window, now):
+            self._remember(orders, frozenset(), now)
+            return frozenset()
+        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
+        if all(order.intent_id in self._research for order in batch.orders):
+            # Nothing that research denied is ever approved: there is nothing to judge.
+            return frozenset(orders.change)
+        lawful = self._compliance(batch, snapshot, window, now, sending=True)
+        left = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id in set(lawful.approved)))
+        market = self._market(orders, state, now)
+        risk = risk_gate.judge(left, snapshot, market, self.gating.limits, TradingState.ACTIVE, _PAPER, now)
+        made = decide(
+            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=self._research, frozen=()
+        )
+        fresh = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id not in self._research))
+        self._denied(fresh, (lawful, risk), "execution")
+        approved = set(made.approved)
+        denied = frozenset(o.instrument for o in batch.orders if o.intent_id not in approved)
+        self._remember(orders, denied, now)
+        return denied
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _session(self, orders: Orders) -> date:
+        session: date = self.panel.sessions[orders.row].item()
+        return session
+
+    def _window(self, orders: Orders) -> ExecutionWindow:
+        return execution_window(self._calendar, self._session(orders), self.order_type)
+
+    def _is_clear(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> bool:
+        if not self.gating.screened:
+            return False
+        return clear(self._look(orders, state, window, now), self.gating.limits, self.gating.policy, self.panel.symbols)
+
+    def _look(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> Look:
+        row = orders.row
+        first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
+        bars = self._last_bar[row]
+        age = np.where(bars >= 0, now.timestamp() - self._close_seconds[bars], np.nan)
+        values = np.where(state.shares != 0.0, state.shares * state.last, 0.0)
+        ex = sum(float(state.held[name] * (state.marks[name] - quote)) for name, quote in state.quotes.items())
+        equity = float(state.cash) + float(values.sum())
+        return Look(
+            columns=np.array([self._places[name] for name in orders.change], dtype=np.int64),
+            change=orders.sizes,
+            reference=orders.prices,
+            held=state.shares, last=state.last, age=age, cash=float(state.cash),
+            broker_equity=equity - max(ex, 0.0), peak=max(float(state.peak), equity), previous=float(state.previous),
+            window=self._returns[first : row + 1], whole=self._holes[row + 1] == self._holes[first],
+            sessions_per_year=self._calendar.per_year, sectors=self._sectors, authority=_PAPER,
+            adv=self._adv(row), basis=self.panel.price_basis, trade_session=window.session,
+            opens=self._calendar.open_utc(window.session), closes=self._calendar.close_utc(window.session),
+            not_before=window.not_before, expires_at=window.expires_at, now=now,
+            sent=tuple(Sent(at, len(one.change)) for at, one in self._recent),
+        )  # fmt: skip
+
+    def _adv(self, row: int) -> FloatArray:
+        """Mean volume of the last `ADV_SESSIONS` sessions up to ``row``, shares, shape (N,); NaN without one."""
+        volume = self.panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
+        known = np.isfinite(volume)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(known, volume, 0.0).sum(axis=0) / known.sum(axis=0))
+
+    def _batch(self, orders: Orders, window: ExecutionWindow) -> Batch:
+        session = self._session(orders)
+        name = batch_id(self.gating.account, session, "simulated")
+        planned = [
+            PlannedOrder(
+                intent_id(name, instrument), instrument, _side(change), abs(change),
+                orders.reference[instrument], self.order_type,
+            )
+            for instrument, change in orders.change.items()
+        ]  # fmt: skip
+        ordered = tuple(sorted(planned, key=lambda order: (order.side is Side.BUY, order.instrument)))
+        return Batch(name, self.gating.account, session, window.not_before, window.expires_at, ordered)
+
+    def _snapshot(self, orders: Orders, state: State, now: datetime) -> AccountSnapshot:
+        names = {*state.held, *orders.change}
+        prices = {name: state.quotes.get(name, state.marks[name]) for name in sorted(names)}
+        return AccountSnapshot(self.gating.account, now, state.cash, dict(state.held), prices)
+
+    def _market(self, orders: Orders, state: State, now: datetime) -> MarketContext:
+        row, panel = orders.row, self.panel
+        names = sorted({*state.held, *orders.change})
+        adv = self._adv(row)
+        volumes = {name: float(adv[self._places[name]]) for name in names}
+        first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
+        return MarketContext(
+            last_prices={
+                name: LastPrice(state.marks[name], self._closes[int(self._last_bar[row, self._places[name]])])
+                for name in names
+            },
+            history=ReturnHistory(
+                panel.sessions[first : row + 1], panel.symbols, panel.total_return[first : row + 1],
+                self._calendar.per_year,
+            ),
+            price_basis=panel.price_basis,
+            nav_peak=max(
+                state.peak, state.cash + sum((state.held[n] * state.marks[n] for n in state.held), Decimal(0))
+            ),
+            nav_previous=state.previous,
+            adv_shares={name: Decimal(str(round(value, 2))) for name, value in volumes.items() if np.isfinite(value)},
+            sectors=self.gating.sectors,
+            sent=tuple(
+                SentMessage(at, name, _side(change))
+                for at, one in self._recent
+                if at > now - self._sent_within
+                for name, change in one.change.items()
+            ),
+        )  # fmt: skip
+
+    def _compliance(
+        self, batch: Batch, snapshot: AccountSnapshot, window: ExecutionWindow, now: datetime, *, sending: bool
+    ) -> GateReport:
+        context = ComplianceContext(
+            trade_session=window.session,
+            session_open=self._calendar.open_utc(window.session),
+            session_close=self._calendar.close_utc(window.session),
+            short_allowed=False,
+            recent_intents=self._intents(now),
+            price_basis=self.panel.price_basis,
+            sending=sending,
+            # An instrument has one order at most in a session, and it meets one auction: no day trade is ever made.
+            day_trades=0 if self.gating.policy.account.margin else None,
+            opened_today={} if self.gating.policy.account.margin else None,
+        )
+        return compliance_gate.judge(batch, snapshot, context, self.gating.policy, now)
+
+    def _intents(self, now: datetime) -> list[RecentIntent]:
+        return [
+            RecentIntent(
+                f"{self._session(orders)}-{name}", name, _side(change), abs(change), at
+            )
+            for at, orders in self._recent
+            if at > now - _RECENT
+            for name, change in orders.change.items()
+        ]  # fmt: skip
+
+    def _remember(self, orders: Orders, denied: frozenset[str], now: datetime) -> None:
+        sent = {name: change for name, change in orders.change.items() if name not in denied}
+        kept = max(_RECENT, self._sent_within)
+        self._recent = [(at, one) for at, one in self._recent if at > now - kept]
+        if sent:
+            self._recent.append((now, Orders(orders.row, sent, orders.reference)))
+
+    def _denied(self, batch: Batch, reports: tuple[GateReport, ...], stage: Stage) -> dict[str, str]:
+        """Instruments of the batch with a denial, each on record with its first one, and its reason."""
+        found: dict[str, str] = {}
+        names = {order.intent_id: order.instrument for order in batch.orders}
+        for verdict in (verdict for report in reports for verdict in report.verdicts):
+            name = names.get(verdict.intent_id or "")
+            if verdict.outcome is Outcome.DENY and name is not None and name not in found:
+                found[name] = verdict.reason
+                self.denials.append(
+                    Denial(
+                        batch.session, name, stage, verdict.gate, verdict.rule, verdict.reason, verdict.value,
+                        verdict.limit,
+                    )
+                )  # fmt: skip
+        return found
+
+
+def _side(change: Decimal) -> Side:
+    return Side.BUY if change > 0 else Side.SELL
+
+
+def _closes(panel: Panel) -> list[datetime]:
+    """When each session of the panel closes, UTC."""
+    days = panel.sessions
+    strange = days[~np.isin(days, panel.clock.between(days[0].item(), days[-1].item()))]
+    if len(strange):
+        raise MissingDataError(
+            f"panel.sessions has {strange[0]}, which is no session of {panel.exchange}: the gates ask for its hours; "
+            "name the panel's own calendar in panel.exchange"
+        )
+    return list(panel.clock.closes_utc(days).to_pydatetime())

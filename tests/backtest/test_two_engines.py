@@ -1,0 +1,419 @@
+"""Two engines, one account: the vectorised and the event-driven one agree to the cent, whatever happens."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import on_clock, random_panel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octopus.backtest import lifecycle, screen
+from octopus.backtest.config import BacktestConfig
+from octopus.backtest.events import run_gated_backtest, simulate_events
+from octopus.backtest.judges import Gating
+from octopus.backtest.reconcile import compare
+from octopus.backtest.simulator import Decisions, Trades, run_backtest, simulate
+from octopus.backtest.sizing import Sizing
+from octopus.compliance.catalogue import CHECKS
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.costs import CostModel
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import Fill, Side
+from octopus.decision import DecisionConfig
+from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries
+from octopus.execution.nav import Holdings, strike_nav
+from octopus.execution.states import (
+    Event,
+    Execution,
+    IllegalTransitionError,
+    OrderState,
+    OrderStatus,
+    advance,
+)
+from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.risk import gate as risk_gate
+from octopus.risk.limits import RiskLimits
+
+ROOT = Path(__file__).parents[2]
+START = date(2015, 1, 5)
+
+
+def with_ranges(panel, seed):
+    """Highs, lows and volumes, missing where the close is."""
+    generator = np.random.default_rng(seed)
+    volume = np.where(np.isnan(panel.close), np.nan, generator.integers(50, 50_000, panel.close.shape))
+    return replace(
+        panel, high=np.fmax(panel.close, panel.open) * 1.01, low=np.fmin(panel.close, panel.open) * 0.99, volume=volume
+    )
+
+
+def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
+    """Splits, dividends, spin-offs, missing bars, who leaves the universe, two delistings, one of them worthless."""
+    generator = np.random.default_rng(seed)
+    panel = with_ranges(on_clock(random_panel(seed, length, count, actions=True), exchange), seed)
+    member = np.ones(panel.close.shape, dtype=bool)
+    member[70:, 4] = False
+    member[:, 5] = generator.random(length) < 0.9
+    delisting = np.full(panel.close.shape, np.nan)
+    delisting[60, 2], delisting[75, 3] = 31.4159, 0.0
+    return replace(panel, member=member), delisting
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    execution=st.sampled_from(["open", "close", "typical"]),
+    limit=st.sampled_from([None, None, 25.0]),
+    participation=st.sampled_from([None, 0.05]),
+    impact=st.sampled_from([0.0, 1.0]),
+    long_only=st.booleans(),
+    fractional=st.booleans(),
+    rounds=st.booleans(),
+    every=st.sampled_from([1, 3]),
+    least=st.sampled_from([0.0, 1.5]),
+    exchange=st.sampled_from(["XNYS", "24/7"]),
+)
+def test_both_engines_agree_to_the_cent_on_any_panel(
+    seed, execution, limit, participation, impact, long_only, fractional, rounds, every, least, exchange
+):
+    panel, delisting = eventful_panel(seed, exchange=exchange)
+    generator = np.random.default_rng(seed)
+    wanted = generator.dirichlet(np.ones(6), len(panel.sessions)) * 0.97
+    wanted *= 1.0 if long_only else generator.choice([1.0, -0.3], wanted.shape)
+    wanted[generator.random(wanted.shape) < 0.05] = np.nan
+    wanted[generator.random(wanted.shape) < 0.1] = 0.0
+
+    def decider(row, weights):
+        return 0.8 * wanted[row] + 0.2 * np.round(weights, 9)
+
+    config = BacktestConfig(
+        start=START, execution=execution, limit_bps=limit, participation_max=participation, impact=impact,
+        rebalance_sessions=every, initial_cash=250_000, round_as_venue=rounds, borrow_bps_year=300,
+        financing_bps_year=500, interest_bps_year=200,
+    )  # fmt: skip
+    portfolio = PortfolioConfig(
+        fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004, trade_min_notional=Decimal(50),
+        constraints=Constraints(long_only=long_only),
+    )  # fmt: skip
+    costs = CostModel(commission_min=least)
+    fast = simulate(panel, decider, config, Sizing.of(portfolio), costs, delisting=delisting)
+    slow = simulate_events(panel, decider, config, portfolio, costs, delisting=delisting)
+    told = compare(fast, slow.result)
+    assert told.agree, str(told)
+    assert told.trades > 10 or limit is not None
+    assert sum(slow.ends.values()) >= told.trades
+
+
+# -- the gates ---------------------------------------------------------------------------------------------------------
+
+
+def policy(**changes):
+    """The shipped policy with wide positions and other changes: by rule id, a mapping of parameters, or a mode."""
+    changes = {"position_limit_fraction": {"max_fraction_of_equity": 1.0}} | changes
+    content = yaml.safe_load((ROOT / "config" / "compliance.yaml").read_text())
+    content["account"] |= changes.pop("account", {})
+    for rule in content["rules"]:
+        change = changes.get(rule["id"], {})
+        for key, value in ({"mode": change} if isinstance(change, str) else change).items():
+            (rule if key in {*rule, "brokers"} else rule["parameters"])[key] = value
+    return CompliancePolicy.model_validate(content)
+
+
+def limits(**changes):
+    """Limits that a batch of the tests' size meets, but for the changes."""
+    content = yaml.safe_load((ROOT / "config" / "risk.yaml").read_text())
+    wide = {
+        "name_weight_max": 1.0, "turnover_max": 3.0, "turnover_max_initial": 3.0, "partial_fill_allowance": 1.0,
+        "order_notional_max_usd": 10_000_000, "order_notional_max_fraction": 1.0, "var_window_sessions": 20,
+        "drawdown_stop": 1.0, "volatility_max_annual": 2.0, "var_95_max": 1.0, "loss_per_day_max": 1.0,
+        "adv_participation_max": 1.0, "position_notional_max_usd": 10_000_000, "sector_weight_max": 10.0,
+        "leverage_max": 3.0, "cvar_95_max": 1.0,
+    }  # fmt: skip
+    return RiskLimits.model_validate(content | wide | changes)
+
+
+SECTORS = {f"S{place:02d}": "odd" if place % 2 else "even" for place in range(6)}
+PORTFOLIO = PortfolioConfig(trade_min_fraction=0.001, cash_buffer=0.01)
+
+
+def gated(panel, delisting, gating, seed=1, **changes):
+    """Both engines over targets by chance, the vectorised one told what the gates denied."""
+    generator = np.random.default_rng(seed)
+    wanted = generator.dirichlet(np.ones(len(panel.symbols)), len(panel.sessions)) * 0.95
+    config = BacktestConfig.model_validate(
+        {"start": panel.sessions[30].item(), "initial_cash": 250_000, "round_as_venue": True, **changes}
+    )
+
+    def decider(row, weights):
+        return 0.3 * wanted[row] + 0.7 * np.round(weights, 9)
+
+    slow = simulate_events(panel, decider, config, PORTFOLIO, CostModel(), gating, delisting=delisting)
+    sizing = Sizing.of(PORTFOLIO)
+    fast = simulate(panel, decider, config, sizing, CostModel(), delisting=delisting, denied=slow.denied)
+    return slow, compare(fast, slow.result)
+
+
+TIGHT = [
+    {}, {"name_weight_max": 0.3}, {"turnover_max": 0.12}, {"partial_fill_allowance": 0.02}, {"drawdown_stop": 0.03},
+    {"order_notional_max_usd": 12_000}, {"order_notional_max_fraction": 0.05}, {"volatility_max_annual": 0.15},
+    {"var_95_max": 0.012}, {"cash_min_fraction": 0.04}, {"net_max": 0.9}, {"gross_max": 0.9}, {"net_min": 0.3},
+    {"adv_participation_max": 0.01}, {"loss_per_day_max": 0.0001}, {"price_age_max_seconds": 80_000},
+    {"var_window_sessions": 25}, {"var_window_sessions": 500}, {"position_notional_max_usd": 60_000},
+    {"sector_weight_max": 0.6}, {"sector_weight_max": 0.5, "partial_fill_allowance": 0.05}, {"sector_weight_max": None},
+    {"leverage_max": 1.0}, {"leverage_max": 1.0, "partial_fill_allowance": 0.01}, {"capital_threshold_usd": 240_000},
+    {"equity_min_usd": 249_000}, {"cvar_95_max": 0.012}, {"messages_max": 4},
+    {"messages_max": 14, "messages_window_seconds": 300_000}, {"messages_max": 14, "messages_window_seconds": 700_000},
+    {"repeated_executions_max": 1, "repeated_executions_window_seconds": 200_000},
+    {"repeated_executions_max": 3, "repeated_executions_window_seconds": 700_000},
+]  # fmt: skip
+ON_CREDIT = {"leverage_max": 9.0, "gross_max": 9.0, "net_max": 9.0, "cash_min_fraction": -1.0}
+EARLIER = {"effective_from": "2010-01-01"}
+MARGIN = {"account": {"margin": True}}
+EU = {"account": {"jurisdictions": ["US", "EU"]}}
+RULES = [
+    {}, {}, {"order_count": {"max_orders": 4}}, {"minimum_price": {"min_price_usd": 100.0}},
+    {"position_limit_shares": {"max_shares": 700}}, {"position_limit_fraction": {"max_fraction_of_equity": 0.25}},
+    {"duplicate_order": {"window_minutes": 3000}}, {"minimum_price": "off"},
+    {"session_window": {"minutes_after_close": 0}},
+    {"restricted_list": {"entries": [
+        {"symbol": "S01", "effective_from": "2015-03-02", "effective_to": "2015-04-01", "reason": "told"}]}},
+    {"watch_list": {"mode": "enforce", "entries": [
+        {"symbol": "S02", "effective_from": "2015-03-02", "effective_to": None, "reason": "told"}]}},
+    MARGIN, MARGIN | {"initial_margin": {"mode": "enforce", "long_fraction": 0.95}},
+    MARGIN | {"pattern_day_trader": "off", "intraday_margin": EARLIER | {"long_fraction": 0.97}},
+    {"initial_margin": "enforce"}, {"trading_halt": "enforce"}, {"ownership_threshold": "enforce"},
+    {"order_value": EARLIER | {"max_value": 10_000}}, EU | {"order_value": EARLIER | {"max_value": 10_000}},
+    EU | {"order_volume": EARLIER | {"max_shares": 150}}, EU | {"message_rate": EARLIER | {"max_messages": 4}},
+    EU | {"message_rate": EARLIER | {"max_messages": 14, "window_minutes": 4000}},
+    {"order_count": {"max_orders": 2, "brokers": ["another"]}},
+]  # fmt: skip
+
+
+def without_gaps(panel):
+    """Returns without holes, volumes not asked for: either denies everything for as long as its window is."""
+    return replace(panel, total_return=np.nan_to_num(panel.total_return), price_basis="total_return")
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    tight=st.sampled_from(TIGHT),
+    rule=st.sampled_from(RULES),
+    execution=st.sampled_from(["open", "close"]),
+    basis=st.sampled_from(["raw", "total_return"]),
+    holes=st.booleans(),
+    exchange=st.sampled_from(["XNYS", "24/7"]),
+)
+def test_what_the_screen_passes_the_gates_pass_and_the_engines_agree_on_the_rest(
+    seed, tight, rule, execution, basis, holes, exchange
+):
+    panel, delisting = eventful_panel(seed, length=80, exchange=exchange)
+    panel = replace(panel if holes else without_gaps(panel), price_basis=basis)
+    gating = Gating(limits(**tight), policy(**rule), SECTORS)
+    quick, told = gated(panel, delisting, gating, seed, execution=execution)
+    whole, _ = gated(panel, delisting, replace(gating, screened=False), seed, execution=execution)
+    assert quick.denials == whole.denials
+    assert np.array_equal(quick.denied, whole.denied)
+    assert np.array_equal(quick.result.equity, whole.result.equity)
+    assert told.agree, str(told)
+    assert {denial.instrument for denial in quick.denials} == {
+        panel.symbols[column] for column in np.flatnonzero(quick.denied.any(axis=0))
+    }
+
+
+@pytest.mark.parametrize(
+    ("tight", "rule", "gate", "name"),
+    [
+        ({"order_notional_max_usd": 12_000}, {}, "risk", "order_notional_usd"),
+        ({"turnover_max": 0.12}, {}, "risk", "turnover"),
+        ({"drawdown_stop": 0.03}, {}, "risk", "drawdown_stop"),
+        ({"var_95_max": 0.012}, {}, "risk", "var_95"),
+        ({"cvar_95_max": 0.012}, {}, "risk", "cvar_95"),
+        ({"sector_weight_max": 0.5}, {}, "risk", "sector"),
+        ({"messages_max": 4}, {}, "risk", "message_rate"),
+        (
+            ON_CREDIT | {"repeated_executions_max": 1, "repeated_executions_window_seconds": 90_000},
+            {},
+            "risk",
+            "repeated_execution",
+        ),
+        (ON_CREDIT | {"leverage_max": 1.0, "partial_fill_allowance": 0.02}, {}, "risk", "leverage_part_filled"),
+        ({}, EU | {"order_value": EARLIER | {"max_value": 10_000}}, "compliance", "order_value"),
+        ({}, MARGIN | {"initial_margin": {"mode": "enforce", "long_fraction": 0.95}}, "compliance", "initial_margin"),
+        ({}, {"order_count": {"max_orders": 4}}, "compliance", "order_count"),
+    ],
+)
+def test_a_denied_order_is_never_sent_and_says_which_rule_denied_it(tight, rule, gate, name):
+    panel = without_gaps(on_clock(random_panel(3, 90)))
+    free, _ = gated(panel, None, Gating(limits(), policy(), SECTORS))
+    assert not free.denials
+    slow, told = gated(panel, None, Gating(limits(**tight), policy(**rule), SECTORS))
+    assert told.agree, str(told)
+    assert {(denial.gate, denial.rule) for denial in slow.denials} == {(gate, name)}
+    denial = slow.denials[0]
+    row, column = panel.at(denial.session), panel.symbols.index(denial.instrument)
+    assert slow.denied[row, column]
+    after = slow.result.trades.session == panel.sessions[row + 1]
+    assert column not in slow.result.trades.instrument[after].tolist()
+
+
+def test_the_screen_knows_every_rule_of_both_gates():
+    assert frozenset(risk_gate.RULES) == screen.RISK_RULES
+    assert frozenset(RiskLimits.model_fields) == screen.RISK_LIMITS
+    assert set(CHECKS) == set(screen.LAWFUL)
+    assert screen.parameters() == screen.PARAMETERS
+    assert screen._knows_every_rule()
+
+
+def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
+    asked = []
+    judge = risk_gate.judge
+    monkeypatch.setattr(risk_gate, "judge", lambda *told: asked.append(1) or judge(*told))
+    panel = without_gaps(on_clock(random_panel(3, 60)))
+    gating = Gating(limits(), policy(), SECTORS)
+    gated(panel, None, gating)
+    assert not asked
+    monkeypatch.setattr(risk_gate, "RULES", (*risk_gate.RULES, "new_rule"))
+    screen._knows_every_rule.cache_clear()
+    gated(panel, None, gating)
+    monkeypatch.undo()
+    screen._knows_every_rule.cache_clear()
+    assert asked
+
+
+def test_the_gates_ask_for_the_hours_of_sessions_and_name_a_day_that_has_none():
+    panel = replace(without_gaps(on_clock(random_panel(3, 60), "24/7")), exchange="XNYS")
+    with pytest.raises(MissingDataError, match="2015-01-10, which is no session of XNYS"):
+        gated(panel, None, Gating(limits(), policy(), SECTORS))
+
+
+# -- decisions that ask for the equity ---------------------------------------------------------------------------------
+
+
+def test_a_decision_that_asks_for_the_equity_gets_each_runs_own_and_is_made_once_for_both_engines():
+    panel = with_ranges(on_clock(random_panel(5, 320, 6)), 5)
+    sized = Constraints(adv_participation_max=0.1, name_weight_max=0.5)
+    decision = DecisionConfig(portfolio=PortfolioConfig(base_return=0.01, constraints=sized))
+    config = BacktestConfig(start=panel.sessions[290].item(), initial_cash=1_000_000, round_as_venue=True)
+    made = Decisions(panel, decision)
+    fast = run_backtest(panel, config, decision, decisions=made)
+    sessions = len(fast.sessions)
+    assert len(made._made) == sessions
+    slow = run_gated_backtest(panel, config, decision, None, decisions=made)
+    told = compare(fast, slow.result)
+    assert told.agree, str(told)
+    assert told.trades > 30
+    assert len(made._made) == sessions, "the second engine asked nothing new"
+    richer = config.model_copy(update={"initial_cash": 3_000_000})
+    rich = run_backtest(panel, richer, decision, decisions=made)
+    assert not np.array_equal(rich.targets, fast.targets), "three times the money meets the volumes"
+    assert np.array_equal(rich.targets, run_backtest(panel, richer, decision).targets)
+    wide = DecisionConfig(portfolio=PortfolioConfig(base_return=0.01, constraints=Constraints(name_weight_max=0.5)))
+    assert not np.array_equal(run_backtest(panel, config, wide).targets, fast.targets)
+
+
+# -- production's own parts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", list(OrderState))
+@pytest.mark.parametrize("event", [*Event, "part", "whole"])
+def test_a_batch_moves_as_each_of_its_orders_would(state, event):
+    filled = Decimal(3) if state is OrderState.FILLED else Decimal(0)
+    one = OrderStatus(Decimal(3), state, filled)
+    states = np.array([lifecycle.STATES.index(state)] * 2, dtype=np.int8)
+    which = np.array([True, False])
+
+    def move():
+        if isinstance(event, Event):
+            lifecycle.happens(states, event, which)
+        else:
+            lifecycle.execute(states, np.full(2, event == "whole"), which)
+
+    told = event if isinstance(event, Event) else Execution("x", Decimal(3 if event == "whole" else 1))
+    try:
+        after = advance(one, told).state
+    except IllegalTransitionError:
+        with pytest.raises(IllegalTransitionError, match=state.value):
+            move()
+        after = state
+    else:
+        move()
+    assert [lifecycle.STATES[place] for place in states] == [after, state]
+
+
+def test_productions_nav_of_the_fills_and_actions_is_the_engines():
+    panel = random_panel(11, 120, 4, actions=True)
+    config = BacktestConfig(start=START, initial_cash=100_000, round_as_venue=True)
+    wanted = np.random.default_rng(2).dirichlet(np.ones(4), 120) * 0.95
+    run = simulate_events(panel, lambda row, _: wanted[row], config, PORTFOLIO, CostModel())
+    result, trades = run.result, run.result.trades
+    names = panel.symbols
+    opening, spun = Holdings(Decimal(100_000), {}, {}), 0
+    for row in range(1, 120):
+        at = datetime(2015, 1, 5, tzinfo=UTC)
+        marks = {n: Decimal(repr(float(m))) for n, m in zip(names, result.marks[row], strict=True) if np.isfinite(m)}
+        kinds = (("split", panel.split, 1.0), ("dividend", panel.dividend, 0.0), ("spin_off", panel.spin_off, 0.0))
+        actions = [
+            CorporateAction(EntryKind(kind), names[place], Decimal(repr(float(np.round(values[row, place], 6)))), at)
+            for kind, values, nothing in kinds
+            for place in np.flatnonzero((values[row] != nothing) & np.isfinite(values[row]))
+        ]
+        entries = opening_entries(actions, opening.positions, opening.prices.get, Decimal(1))
+        held = defaultdict(Decimal, opening.positions)
+        for entry in entries:
+            held[entry.instrument] += entry.quantity
+        spun += sum(action.kind is EntryKind.SPIN_OFF for action in actions)
+        entries += closing_entries(actions, {}, lambda _at, name, held=held: held[name])
+        fills = [
+            Fill(
+                str(k), "o", names[trades.instrument[k]], Side.BUY if trades.side[k] > 0 else Side.SELL,
+                Decimal(repr(float(trades.shares[k]))), Decimal(repr(float(trades.price[k]))),
+                Decimal(repr(float(trades.fees[k]))), at,
+            )
+            for k in np.flatnonzero(trades.session == panel.sessions[row])
+        ]  # fmt: skip
+        nav = strike_nav(opening, fills, entries, marks)
+        assert float(nav.closing) == pytest.approx(result.equity[row], abs=1e-6)
+        opening = nav.holdings
+    assert len(trades) > 200
+    assert spun > 0
+
+
+# -- differences -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_difference_is_named_with_both_sides():
+    panel = random_panel(5, 60, 3)
+    config = BacktestConfig(start=START, initial_cash=100_000)
+    wanted = np.random.default_rng(2).dirichlet(np.ones(3), 60) * 0.95
+    run = simulate_events(panel, lambda row, _: wanted[row], config, PORTFOLIO, CostModel())
+    assert compare(run.result, run.result).agree
+    trades = run.result.trades
+    place = 40
+    shares = trades.shares.copy()
+    shares[place] += 1
+    told = compare(replace(run.result, trades=replace(trades, shares=shares)), run.result)
+    (gap,) = told.differences
+    assert (gap.ledger, gap.session) == ("trades", trades.session[place].item())
+    assert gap.instrument == panel.symbols[trades.instrument[place]]
+    assert f"{shares[place]:.10g} {gap.instrument}" in gap.vectorised
+    assert f"{trades.shares[place]:.10g} {gap.instrument}" in gap.event_driven
+    equity, cash = run.result.equity.copy(), run.result.cash.copy()
+    equity[30] += 0.02
+    cash[20] += 0.02
+    told = compare(replace(run.result, equity=equity, cash=cash), run.result)
+    assert [gap.ledger for gap in told.differences] == ["cash", "equity"]
+    assert "first cash of" in str(told)
+    shorter = replace(run.result, trades=Trades.of(panel.sessions, np.zeros((0, 6))))
+    assert "no more trades" in str(compare(shorter, run.result))
+    assert (
+        compare(replace(run.result, sessions=run.result.sessions + 1), run.result).differences[0].ledger == "sessions"
+    )

@@ -1,0 +1,137 @@
+"""The order path through PostgreSQL and the paper broker has, day after day, the account of both simulators."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from execution_support import SESSIONS, Desk, ManualClock, TableFeed, paper, rows, store_plan
+
+from octopus.backtest.config import BacktestConfig
+from octopus.backtest.events import simulate_events
+from octopus.backtest.reconcile import compare
+from octopus.backtest.simulator import simulate
+from octopus.backtest.sizing import Sizing
+from octopus.core.costs import CostModel
+from octopus.core.orders import OrderType
+from octopus.core.panel import Panel
+from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.window import execution_window
+from octopus.market_data.returns import total_returns
+from octopus.portfolio.config import PortfolioConfig
+from octopus.portfolio.rebalance import plan_orders
+from resources.execution_engine import EngineSettings
+from resources.price_feed import Bar
+from resources.warehouse.prices import decimal_price
+
+CASH = Decimal(250_000)
+COSTS = CostModel(commission_min=1.0)
+PORTFOLIO = PortfolioConfig(cash_buffer=0.02, trade_min_fraction=0.002)
+NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
+
+
+def market(days: int, seed: int = 7) -> Panel:
+    """Opens and closes to the cent with splits, dividends, spin-offs and missing bars, on New York's sessions."""
+    generator = np.random.default_rng(seed)
+    sessions = SESSIONS.between(date(2021, 1, 4), date(2022, 12, 28))[: days + 1]
+    shape = (len(sessions), len(NAMES))
+    close = 80 * np.exp(np.cumsum(generator.normal(scale=0.015, size=shape), axis=0))
+    opening = close * np.exp(generator.normal(scale=0.004, size=shape))
+    split = np.where(generator.random(shape) < 0.01, generator.choice([2.0, 0.5], shape), 1.0)
+    close, opening = (np.round(values / np.cumprod(split, axis=0), 2) for values in (close, opening))
+    dividend = np.where(generator.random(shape) < 0.02, np.round(close * 0.01, 2), 0.0)
+    spun = np.random.default_rng(seed + 1).random(shape) < 0.03
+    spin_off = np.where(spun, np.round(close * 0.05, 2), 0.0)
+    halted = generator.random(shape) < 0.01
+    halted[0] = False
+    close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
+    empty = np.full(shape, np.nan)
+    return Panel(
+        sessions=sessions, symbols=NAMES, close=close, total_return=total_returns(close, split, dividend, spin_off),
+        open=opening, high=empty, low=empty, volume=empty, member=np.ones(shape, dtype=bool), sentiment=empty,
+        split=split, dividend=dividend, spin_off=spin_off, price_basis="raw",
+    )  # fmt: skip
+
+
+def feed_of(panel: Panel) -> TableFeed:
+    """The same market as the order path reads it."""
+    days = panel.sessions.astype(object)
+    bars = {
+        (name, day): Bar(decimal_price(float(panel.open[row, column])), decimal_price(float(panel.close[row, column])))
+        for row, day in enumerate(days)
+        for column, name in enumerate(NAMES)
+        if np.isfinite(panel.close[row, column])
+    }
+    kinds = ((EntryKind.SPLIT, panel.split, 1.0), (EntryKind.DIVIDEND, panel.dividend, 0.0))
+    actions = [
+        CorporateAction(kind, NAMES[column], decimal_price(float(values[row, column])), SESSIONS.open_utc(days[row]))
+        for kind, values, nothing in kinds
+        for row, column in np.argwhere(values != nothing).tolist()
+    ]
+    actions += [
+        CorporateAction(
+            EntryKind.SPIN_OFF, NAMES[column], decimal_price(float(panel.spin_off[row, column])),
+            SESSIONS.close_utc(days[row]), "NEW", SESSIONS.open_utc(days[row]),
+        )
+        for row, column in np.argwhere(panel.spin_off != 0.0).tolist()
+    ]  # fmt: skip
+    return TableFeed(bars, actions)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("days", [12, pytest.param(250, marks=pytest.mark.slow)])
+def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days):
+    panel = market(days)
+    wanted = np.random.default_rng(3).dirichlet(np.ones(len(NAMES)), len(panel.sessions)) * 0.95
+
+    def decider(row, weights):
+        # Without a bar a position stays what it is, as the decision function has it.
+        chosen = 0.85 * np.round(weights, 9) + 0.15 * wanted[row]
+        return np.where(np.isfinite(panel.close[row]), chosen, weights)
+
+    config = BacktestConfig(start=panel.sessions[0].item(), initial_cash=float(CASH), round_as_venue=True)
+    event_driven = simulate_events(panel, decider, config, PORTFOLIO, COSTS).result
+    vectorised = simulate(panel, decider, config, Sizing.of(PORTFOLIO), COSTS)
+    told = compare(vectorised, event_driven)
+    assert told.agree, str(told)
+    assert (panel.spin_off[1 : days + 1] != 0.0).any()
+
+    clock = ManualClock(SESSIONS.decision_utc(panel.sessions[0].item()))
+    feed = feed_of(panel)
+    broker = paper(database_url, "parity", clock, feed, costs=COSTS, deposit=CASH, allow_fractional=False)
+    patience = EngineSettings(lot=Decimal(1), settle_timeout=EngineSettings().data_patience)
+    desk = Desk(database_url, "parity", clock, feed, broker, settings=patience)
+    desk.open()
+    for row in range(days):
+        session = panel.sessions[row].item()
+        clock.wait_until(SESSIONS.decision_utc(session))
+        snapshot = broker.snapshot(NAMES)
+        held = np.array([float(snapshot.positions.get(name, 0)) for name in NAMES])
+        assert held.tolist() == event_driven.shares[row].tolist(), session
+        assert float(snapshot.cash) == pytest.approx(event_driven.cash[row], abs=0.005), session
+        assert float(snapshot.equity) == pytest.approx(event_driven.equity[row], abs=0.005), session
+        values = [float(snapshot.positions.get(name, 0) * snapshot.prices[name]) for name in NAMES]
+        targets = decider(row, np.array(values) / float(snapshot.equity))
+        orders = plan_orders(
+            f"parity-{session}", dict(zip(NAMES, targets.tolist(), strict=True)), snapshot, PORTFOLIO, COSTS
+        )
+        if not orders:
+            continue
+        batch = store_plan(
+            database_url, "parity", [(o.instrument, o.side, o.quantity) for o in orders], name=str(session),
+            session=session, order_type=OrderType.MARKET_ON_OPEN, created_at=clock.now(),
+        )  # fmt: skip
+        clock.wait_until(execution_window(SESSIONS, session, OrderType.MARKET_ON_OPEN).not_before)
+        done = desk.execute(batch)
+        assert not done.breaks
+        assert not done.collection.open_orders
+    clock.wait_until(SESSIONS.decision_utc(panel.sessions[days].item()))
+    fills = rows(database_url, "select count(*) from execution.fills where account = 'parity'")[0][0]
+    assert fills == len(event_driven.trades) == told.trades
+    assert fills > 2 * days
+    with desk.engine() as engine:
+        engine.update_positions("parity")
+    for session, closing in rows(database_url, "select session, closing from execution.nav where account = 'parity'"):
+        assert float(closing) == pytest.approx(event_driven.equity[panel.at(session)], abs=0.005), session
