@@ -38,8 +38,13 @@ test: setup lint  ## all tests but the slow proof
 test-all: setup lint  ## all tests, the slow proof included
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-bench: setup  ## measurements beside named peers; writes benchmarks/out/results.json
+bench: setup  ## every measurement beside named peers (half an hour); the first part writes benchmarks/out/results.json
 	$(BIN)/python -m benchmarks
+	@$(MAKE) --no-print-directory bench-portfolio bench-gates bench-features bench-backtests
+	@if [ -d "$${OCTOPUS_TEST_DATA:-../shared/data}" ]; then $(MAKE) --no-print-directory bench-quality bench-texts; \
+	else echo "bench-quality and bench-texts need recorded data: set OCTOPUS_TEST_DATA"; fi
+	@if [ -d .timescaledb/root ]; then $(MAKE) --no-print-directory bench-warehouse; \
+	else echo "bench-warehouse needs a TimescaleDB: make timescaledb"; fi
 
 bench-quality: setup  ## recall and false alarms of the defect detectors on recorded data (some minutes)
 	$(BIN)/python -m benchmarks.quality

@@ -446,8 +446,8 @@ MUTATIONS = (
     Mutation(
         "risk: a snapshot from after now passes",
         "octopus/risk",
-        '    if age < 0:\n        return _deny_all(case, rule, "the account snapshot',
-        '    if False:\n        return _deny_all(case, rule, "the account snapshot',
+        '    if age < 0:\n        return deny_all(case, rule, "the account snapshot',
+        '    if False:\n        return deny_all(case, rule, "the account snapshot',
         _RISK_TESTS + "test_an_old_or_future_or_foreign_snapshot_denies_all",
     ),
     Mutation(

@@ -75,7 +75,7 @@ def execution_window(sessions: Sessions, decided: date, order_type: OrderType) -
     """
     session = sessions.next(decided)
     opens, known = sessions.open_utc(session), sessions.decision_utc(decided)
-    if order_type is OrderType.MARKET_ON_CLOSE:
+    if order_type is not OrderType.MARKET_ON_OPEN:
         closes = sessions.close_utc(session)
         begins = closes - LEAD if sessions.continuous else opens
         return ExecutionWindow(session, not_before=max(begins, known), expires_at=closes)

@@ -24,6 +24,7 @@ from execution_support import (
     rows,
     store_plan,
 )
+from power import Power, PowerCut
 
 from octopus.compliance.checks import ComplianceContext
 from octopus.compliance.gate import judge as judge_compliance
@@ -113,15 +114,10 @@ def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: D
 def test_an_order_sent_again_by_a_later_attempt_is_told_under_both_fences(desk: Desk) -> None:
     batch = plan(desk)
 
-    class KilledError(RuntimeError):
-        pass
-
-    def die(name: str) -> None:
-        if name == "after_submitting_commit":
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        desk.execute(batch, failpoint=die)
+    power = Power()
+    power.at = lambda _number, name: power.cut() if name == "submit: before asking" else None
+    with pytest.raises(PowerCut):
+        desk.execute(batch, power=power)
     desk.execute(batch, run_id="second")
     story = stories(desk).story(order_ids(batch)[0])
     assert story["answer"]["sound"], story["checks"]

@@ -122,6 +122,7 @@ def located(
         "universe.universe.market_data": "files", "universe.universe.files": files,
         "universe.alternative_data.news": [], "universe.alternative_data.social": [],
         "universe.quality.severe": "keep", "risk.volatility_max_annual": 5.0, "risk.var_95_max": 0.5,
+        "risk.sector_weight_max": None,
         "strategies.portfolio.fractional": True,
     }  # fmt: skip
     kept = {name: module for name, module in sys.modules.items() if name.startswith(("assets", "octopus_pipelines"))}
