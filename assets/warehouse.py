@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from assets import keys, partitions, reporting
 from assets.audits import DayAudit
 from octopus.core.errors import OctopusError
+from octopus.core.ids import fingerprint
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions, calendar_of
 from octopus.warehouse.pictures import findings_picture
 from octopus.warehouse.quality import Severity
@@ -119,13 +120,13 @@ def build_dbt_assets() -> dg.AssetsDefinition:
 
         The tests of an ordinary day read the sessions that it changed; with a month's first session, everything.
         """
-        checks = builds.next_checks(warehouse, builds.project_fingerprint(PROJECT))
+        asked = sorted(map(str, (*context.selected_asset_keys, *context.selected_asset_check_keys)))
+        checks = builds.next_checks(warehouse, builds.project_fingerprint(PROJECT), fingerprint(*asked))
         context.log.info(f"data tests read {f'sessions since {checks.since}' if checks.since else 'everything'}")
         os.environ.update(dbt_environment(settings.database_url), OCTOPUS_CHECKED_SINCE=checks.variable)
         invocation = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context)
         yield from invocation.stream()
-        if not context.is_subset:
-            builds.passed(warehouse, checks)
+        builds.passed(warehouse, checks)
 
     return dbt_models
 

@@ -37,12 +37,14 @@ class BuildChecks:
     """What the data tests of one build read.
 
     Attributes:
-        project: fingerprint of the project. batch_id: up to which everything is in the build.
+        project: fingerprint of the project. selection: of what is built and tested; each goes its own way. batch_id: up
+            to which everything is in the build.
         since: first session that the tests read; None: everything.
         whole_on: newest session when everything was, or will have been, tested.
     """
 
     project: str
+    selection: str
     batch_id: int
     since: date | None
     whole_on: date | None
@@ -60,19 +62,21 @@ def project_fingerprint(project: Path) -> str:
     return fingerprint(*(f"{path.relative_to(project)}\n{path.read_text()}" for path in files))
 
 
-def next_checks(warehouse: Warehouse, project: str) -> BuildChecks:
+def next_checks(warehouse: Warehouse, project: str, selection: str) -> BuildChecks:
     """What to test of the build that comes next; ask before it begins."""
     batch: int = warehouse.scalar("select last_batch from ops.batch_counter") or 0
-    found = warehouse.rows("select batch_id, whole_on from ops.checked_builds where project = %s", [project])
+    found = warehouse.rows(
+        "select batch_id, whole_on from ops.checked_builds where project = %s and selection = %s", [project, selection]
+    )
     known = found[0] if found else None
     span = warehouse.rows(ARRIVED, {"batch": known["batch_id"] if known else 0})[0]
     if known is None:
-        return BuildChecks(project, batch, None, span["last"])
+        return BuildChecks(project, selection, batch, None, span["last"])
     if span["last"] is None:
-        return BuildChecks(project, batch, date.max, known["whole_on"])
+        return BuildChecks(project, selection, batch, date.max, known["whole_on"])
     if span["last"].replace(day=1) > known["whole_on"]:
-        return BuildChecks(project, batch, None, span["last"])
-    return BuildChecks(project, batch, span["first"], known["whole_on"])
+        return BuildChecks(project, selection, batch, None, span["last"])
+    return BuildChecks(project, selection, batch, span["first"], known["whole_on"])
 
 
 def passed(warehouse: Warehouse, checks: BuildChecks) -> None:
@@ -80,9 +84,10 @@ def passed(warehouse: Warehouse, checks: BuildChecks) -> None:
     if checks.whole_on is None:  # there was nothing to test
         return
     row = {
-        "project": checks.project, "batch_id": checks.batch_id, "whole_on": checks.whole_on,
+        "project": checks.project, "selection": checks.selection, "batch_id": checks.batch_id, "whole_on": checks.whole_on,
         "checked_at": datetime.now(UTC),
     }  # fmt: skip
     with warehouse.connect() as connection:
         connection.execute("delete from ops.checked_builds where project <> %s", [checks.project])
-    warehouse.replace("ops.checked_builds", {"project": checks.project}, pl.DataFrame([row]), keep=("checked_at",))
+    scope = {"project": checks.project, "selection": checks.selection}
+    warehouse.replace("ops.checked_builds", scope, pl.DataFrame([row]), keep=("checked_at",))

@@ -20,10 +20,12 @@ def upgrade() -> None:
             audited_at timestamptz not null
         );
         create table ops.checked_builds (
-            project text primary key,       -- fingerprint of the dbt project whose data tests passed
+            project text not null,          -- fingerprint of the dbt project whose data tests passed
+            selection text not null,        -- of what was built and tested
             batch_id bigint not null,       -- every row up to this batch was in the build
             whole_on date not null,         -- newest session when everything was last tested
-            checked_at timestamptz not null
+            checked_at timestamptz not null,
+            primary key (project, selection)
         );
         grant select on ops.quality_audits, ops.checked_builds to octopus_research, octopus_trader;
         grant insert, delete on ops.quality_audits, ops.checked_builds to octopus_research;
