@@ -23,8 +23,8 @@ SCHEMAS = (
     "compliance", "execution", "audit", "paper",
 )  # fmt: skip
 
-DIARIES = frozenset({"ops.runs", "execution.leases", "execution.launches"})
-"""Tables that note that a run took place; they grow with every run and are no part of its result."""
+DIARIES = frozenset({"ops.runs", "ops.quality_audits", "ops.checked_builds", "execution.leases", "execution.launches"})
+"""Tables that note that a run took place, or how far it looked; they are no part of its result."""
 
 
 def trading(settings: Settings) -> dict[str, str]:

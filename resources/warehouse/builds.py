@@ -84,8 +84,8 @@ def passed(warehouse: Warehouse, checks: BuildChecks) -> None:
     if checks.whole_on is None:  # there was nothing to test
         return
     row = {
-        "project": checks.project, "selection": checks.selection, "batch_id": checks.batch_id, "whole_on": checks.whole_on,
-        "checked_at": datetime.now(UTC),
+        "project": checks.project, "selection": checks.selection, "batch_id": checks.batch_id,
+        "whole_on": checks.whole_on, "checked_at": datetime.now(UTC),
     }  # fmt: skip
     with warehouse.connect() as connection:
         connection.execute("delete from ops.checked_builds where project <> %s", [checks.project])
