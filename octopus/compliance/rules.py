@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from octopus.compliance.surveillance import SurveillanceTerms
 
@@ -65,6 +65,10 @@ class Datum(StrEnum):
     SHARES_OUTSTANDING = "shares_outstanding"
 
 
+# A set has another order in each process; a policy's record and fingerprint have one.
+_IN_ORDER = PlainSerializer(lambda names: sorted(str(name) for name in names), return_type=list[str], when_used="json")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +117,7 @@ class _Rule(_Dated):
     jurisdiction: Jurisdiction
     binds: Bound
     brokers: tuple[str, ...] | None = None
-    needs: frozenset[Datum]
+    needs: Annotated[frozenset[Datum], _IN_ORDER]
 
     @model_validator(mode="after")
     def _needs_what_its_kind_needs(self) -> _Rule:
@@ -422,7 +426,7 @@ class AccountTerms(_Strict):
     """
 
     broker: str = Field(min_length=1)
-    jurisdictions: frozenset[Jurisdiction]
+    jurisdictions: Annotated[frozenset[Jurisdiction], _IN_ORDER]
     margin: bool
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,19 @@ def test_sectors_have_one_home_and_reach_the_optimiser_where_a_limit_asks(config
     edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  sectors: {KO: staples}\n  #")
     with pytest.raises(ConfigError, match=r"universe\.sectors"):
         load(config)
+
+
+def test_settings_have_one_record_in_every_process() -> None:
+    code = (
+        "import os; from octopus.core.ids import fingerprint; from resources.settings import load_settings;"
+        "s = load_settings({'OCTOPUS_HOME': os.devnull});"
+        "print(*(fingerprint(part.model_dump(mode='json')) for part in (s.universe, s.strategies, s.risk, s.compliance)))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True,
+            text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(told) == 1
