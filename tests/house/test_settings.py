@@ -125,8 +125,8 @@ def test_sectors_have_one_home_and_reach_the_optimiser_where_a_limit_asks(config
 def test_settings_have_one_record_in_every_process() -> None:
     code = (
         "import os; from octopus.core.ids import fingerprint; from resources.settings import load_settings;"
-        "s = load_settings({'OCTOPUS_HOME': os.devnull});"
-        "print(*(fingerprint(part.model_dump(mode='json')) for part in (s.universe, s.strategies, s.risk, s.compliance)))"
+        "s = load_settings({'OCTOPUS_HOME': os.devnull}); parts = (s.universe, s.strategies, s.risk, s.compliance);"
+        "print(*(fingerprint(part.model_dump(mode='json')) for part in parts))"
     )
     told = {
         subprocess.run(
