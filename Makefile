@@ -33,10 +33,10 @@ lint: setup  ## style, types and the arrows between the floors
 	$(BIN)/lint-imports
 
 test: setup lint  ## all tests but the slow proof
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST)
 
 test-all: setup lint  ## all tests, the slow proof included
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 bench: setup  ## every measurement beside named peers (half an hour); the first part writes benchmarks/out/results.json
 	$(BIN)/python -m benchmarks

@@ -85,6 +85,17 @@ def database_url(server_url: str, template_database: str) -> Iterator[str]:
             connection.execute(f'drop database if exists "{name}" with (force)')
 
 
+LONGEST_FIRST = ("test_main_job", "test_rows_kept_out", "test_live_data_paper", "test_replay", "test_dbt_project")
+"""Files of few tests that take minutes: begun last, one worker would wait for the other."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole houses before single functions, the longest of them first."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: (places.get(item.path.stem, len(places)), "pipelines" not in item.path.parts))
+
+
 REQUIRED = frozenset(os.environ.get("OCTOPUS_TEST_REQUIRE", "").split())
 """Markers whose tests may not be skipped, e.g. ``timescale nlp`` where continuous integration provides both."""
 
