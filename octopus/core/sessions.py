@@ -78,6 +78,17 @@ def _is_continuous(exchange: str) -> bool:
     return bool((opens[1:] <= _decisions(exchange)[:-1]).any())
 
 
+# Asked for each order of each session, and an index of pandas takes tens of microseconds.
+@lru_cache(maxsize=1 << 16)
+def _open(exchange: str, session: date) -> datetime:
+    return _to_utc(_calendar(exchange).session_open(pd.Timestamp(session)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _close(exchange: str, session: date) -> datetime:
+    return _to_utc(_calendar(exchange).session_close(pd.Timestamp(session)))
+
+
 def canonical(exchange: str) -> str | None:
     """The calendar's name of an exchange, ``XNYS`` for XNAS, ARCX or NYSE, which keep its sessions; None: no calendar.
 
@@ -149,10 +160,10 @@ class Sessions:
         return _to_date(values[row])
 
     def open_utc(self, session: date) -> datetime:
-        return _to_utc(_calendar(self.exchange).session_open(pd.Timestamp(session)))
+        return _open(self.exchange, session)
 
     def close_utc(self, session: date) -> datetime:
-        return _to_utc(_calendar(self.exchange).session_close(pd.Timestamp(session)))
+        return _close(self.exchange, session)
 
     def closes_utc(self, sessions: DateArray) -> pd.DatetimeIndex:
         """Closing instants of many sessions at once, timezone-aware UTC, shape (len(sessions),)."""
@@ -234,7 +245,8 @@ def calendar_of(exchange: str | None, clock: Sessions) -> Sessions:
 
 
 def _to_date(value: np.datetime64) -> date:
-    return pd.Timestamp(value).date()
+    day: date = value.astype("datetime64[D]").item()
+    return day
 
 
 def _to_utc(value: pd.Timestamp) -> datetime:
