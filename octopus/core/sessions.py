@@ -89,6 +89,7 @@ def _close(exchange: str, session: date) -> datetime:
     return _to_utc(_calendar(exchange).session_close(pd.Timestamp(session)))
 
 
+@lru_cache(maxsize=_CACHED)
 def canonical(exchange: str) -> str | None:
     """The calendar's name of an exchange, ``XNYS`` for XNAS, ARCX or NYSE, which keep its sessions; None: no calendar.
 

@@ -10,10 +10,12 @@ Arrow. Neither ever loops over rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, LiteralString, cast
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,9 @@ from octopus.market_data.identifiers import moved_members, moved_spans, of_same_
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, Changes, changes
 from resources.warehouse.connection import Role, connect, safe_address
+
+if TYPE_CHECKING:
+    from adbc_driver_manager import AdbcDatabase
 
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
@@ -84,17 +89,23 @@ class Warehouse:
 
     def read(self, query: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """Rows of ``query`` (parameters as $1, $2 …) as a Polars frame, transported as Arrow."""
-        import adbc_driver_postgresql.dbapi as adbc
+        import adbc_driver_manager as adbc
+        import pyarrow as pa
 
-        with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+        with adbc.AdbcConnection(_database(self.url)) as connection:
+            settings = ["set timezone = 'UTC'"]
             if self.role is not Role.OWNER:
-                cursor.execute(f"set role {self.role.value}")
-            cursor.execute("set timezone = 'UTC'")
-            cursor.execute(query, parameters=[_bindable(value) for value in parameters] or None)
-            batches = cursor.fetch_record_batch()
-            # One after the other, so that a large answer is not held twice.
-            frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
-            return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
+                settings.append(f"set role {self.role.value}")
+            for setting in settings:
+                with adbc.AdbcStatement(connection) as statement:
+                    statement.set_sql_query(setting)
+                    statement.execute_update()
+            with adbc.AdbcStatement(connection) as statement:
+                statement.set_sql_query(_inlined(query, parameters))
+                batches = pa.RecordBatchReader.from_stream(statement.execute_query()[0])
+                # One after the other, so that a large answer is not held twice.
+                frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
+                return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
 
     def scalar(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> Any:
         """First column of the first row, or None (parameters as %s or %(name)s)."""
@@ -160,8 +171,8 @@ class Warehouse:
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
         symbols = tuple(sorted(bars["instrument"].unique()))
         grid = _Grid(sessions.between(first, last), symbols)
-        close = grid.scatter(bars, "close")
-        split, dividend = grid.scatter(bars, "split_ratio", 1.0), grid.scatter(bars, "dividend", 0.0)
+        scatter = grid.placed(bars)
+        close, split, dividend = scatter("close"), scatter("split_ratio", 1.0), scatter("dividend", 0.0)
         spin_off = _spun_off(grid, bars)
         bases = bars["price_basis"].unique().to_list()
         if len(bases) != 1:
@@ -173,10 +184,10 @@ class Warehouse:
             symbols=symbols,
             close=close,
             total_return=total_returns(close, split, dividend, spin_off),
-            open=grid.scatter(bars, "open"),
-            high=grid.scatter(bars, "high"),
-            low=grid.scatter(bars, "low"),
-            volume=grid.scatter(bars, "volume"),
+            open=scatter("open"),
+            high=scatter("high"),
+            low=scatter("low"),
+            volume=scatter("volume"),
             member=self._members(source, as_of, grid, moved) & ~np.isnan(close),
             sentiment=self._sentiment(sentiment_model, as_of, grid, sessions, moved),
             split=split,
@@ -261,7 +272,7 @@ class Warehouse:
             .sort("known_from")
             .unique(["instrument", "session"], keep="last", maintain_order=True)
         )
-        return grid.scatter(one_history(placed, moved), "score")
+        return grid.placed(one_history(placed, moved))("score")
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -385,22 +396,27 @@ class _Grid:
     def shape(self) -> tuple[int, int]:
         return len(self.sessions), len(self.symbols)
 
-    @property
+    @cached_property
     def column(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.symbols)}
 
-    def scatter(self, frame: pl.DataFrame, value: str, empty: float = np.nan) -> FloatArray:
-        """Values at their (session, instrument); ``empty`` elsewhere. Days that are no session are left out."""
-        array = np.full(self.shape, empty)
-        if frame.is_empty():
-            return array
+    def placed(self, frame: pl.DataFrame) -> Callable[..., FloatArray]:
+        """Scatters columns of ``frame``: ``scatter(column, empty=nan)`` has its values at their (session, instrument).
+
+        ``empty`` stands elsewhere, and for null. Days that are no session are left out.
+        """
         days = frame["session"].to_numpy().astype("datetime64[D]")
         rows = np.minimum(np.searchsorted(self.sessions, days), len(self.sessions) - 1)
         columns = frame["instrument"].replace_strict(self.column, default=-1, return_dtype=pl.Int64).to_numpy()
         held = (self.sessions[rows] == days) & (columns >= 0)
-        values = frame[value].cast(pl.Float64).fill_null(empty).to_numpy()
-        array[rows[held], columns[held]] = values[held]
-        return array
+        cells = rows[held] * len(self.symbols) + columns[held]
+
+        def scatter(column: str, empty: float = np.nan) -> FloatArray:
+            array = np.full(self.shape, empty)
+            array.ravel()[cells] = frame[column].cast(pl.Float64).fill_null(empty).to_numpy()[held]
+            return array
+
+        return scatter
 
 
 def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
@@ -408,7 +424,7 @@ def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
     worths = bars.select("session", "instrument", pl.col("spin_off").fill_null(np.nan)).filter(
         pl.col("spin_off") != 0.0
     )
-    return None if worths.is_empty() else grid.scatter(worths, "spin_off", 0.0)
+    return None if worths.is_empty() else grid.placed(worths)("spin_off", 0.0)
 
 
 def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:
@@ -476,5 +492,18 @@ def _identifier(table: str) -> sql.Identifier:
     return sql.Identifier(*table.split("."))
 
 
-def _bindable(value: object) -> object:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+@lru_cache(maxsize=8)
+def _database(url: str) -> AdbcDatabase:
+    """What the driver knows of a server's types; it holds no connection.
+
+    Kept, because the driver reads the whole catalogue to learn it: 65 ms on a server with hypertables.
+    """
+    import adbc_driver_postgresql
+
+    database: AdbcDatabase = adbc_driver_postgresql.connect(url)
+    return database
+
+
+def _inlined(query: str, parameters: Sequence[object]) -> str:
+    """``query`` with its parameters quoted in place: the driver streams by COPY only what has none to bind."""
+    return re.sub(r"\$(\d+)", lambda place: sql.Literal(parameters[int(place[1]) - 1]).as_string(None), query)

@@ -1,0 +1,1 @@
+"""Makes `tests` this folder, whatever a dependency ships under that name."""
