@@ -19,14 +19,25 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from octopus.core.errors import SourceUnavailableError
 from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.states import OrderState
+from resources.brokers.answers import (
+    Failure,
+    Fields,
+    RequestFailedError,
+    asked,
+    belonging_together,
+    in_order,
+    noon,
+    not_told,
+    require_own_price,
+    still_open,
+)
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -50,9 +61,6 @@ _DAY = "day"
 """Other orders lapse at the close."""
 _PAGE = 100
 _ORDERS_PAGE = 500
-_READS = 4
-"""How often positions and cash are read until nothing moved in between."""
-
 _ENDED = {
     "filled": OrderState.FILLED,
     "canceled": OrderState.CANCELLED,
@@ -72,19 +80,8 @@ _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
 _SPLITS = frozenset({"SSP", "SPLIT"})
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A request that did not succeed: ``status`` is None where no answer came."""
-
-    status: int | None
-    message: str
-    sent: bool
-
-
-class _RequestError(Exception):
-    def __init__(self, failure: _Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+_FIELDS = Fields(NAME)
+_text, _number, _instant = _FIELDS.text, _FIELDS.number, _FIELDS.instant
 
 
 @dataclass(frozen=True)
@@ -122,20 +119,16 @@ class AlpacaBroker:
         Raises:
             BrokerError: Alpaca could not be asked, has blocked the account, or orders filled each time it was read.
         """
-        for _ in range(_READS):
-            taken = self.now()
-            before, orders, told, after = (
-                self._positions(), self._open_orders(), self._read("/account"), self._positions(),
-            )  # fmt: skip
-            if before == after:
-                _require_tradable(told)
-                held = {name: quantity for name, (quantity, _) in after.items()}
-                prices = {name: price for name, (_, price) in after.items() if price is not None}
-                wanted = [name for name in quoted if name not in prices]
-                prices |= self.quotes(wanted) if wanted else {}
-                cash = _number(told, "cash")
-                return AccountSnapshot(self.account_name, taken, cash, held, prices, orders)
-        raise BrokerError(f"alpaca: positions changed in each of {_READS} reads; try again when orders have filled")
+        taken = self.now()
+        after, (orders, told) = belonging_together(
+            NAME, self._positions, lambda: (self._open_orders(), self._read("/account"))
+        )
+        _require_tradable(told)
+        held = {name: quantity for name, (quantity, _) in after.items()}
+        prices = {name: price for name, (_, price) in after.items() if price is not None}
+        wanted = [name for name in quoted if name not in prices]
+        prices |= self.quotes(wanted) if wanted else {}
+        return AccountSnapshot(self.account_name, taken, _number(told, "cash"), held, prices, orders)
 
     def submit(
         self,
@@ -157,7 +150,7 @@ class AlpacaBroker:
         try:
             with self._client() as client:
                 told = _asked(lambda: client.submit_order(request))
-        except _RequestError as error:
+        except RequestFailedError as error:
             return self._not_accepted(error.failure, client_order_id, symbol, side, quantity)
         try:
             return _order(told)
@@ -170,10 +163,10 @@ class AlpacaBroker:
         with self._client() as client:
             try:
                 return _order(_asked(lambda: client.get_order_by_client_id(client_order_id)))
-            except _RequestError as error:
+            except RequestFailedError as error:
                 if error.failure.status == 404:
                     return None
-                raise _not_told(error.failure) from error
+                raise not_told(NAME, error.failure) from error
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
@@ -183,18 +176,16 @@ class AlpacaBroker:
         with self._client() as client:
             try:
                 _asked(lambda: client.cancel_order_by_id(found.broker_order_id))
-            except _RequestError as error:
+            except RequestFailedError as error:
                 # 404 and 422: it ended meanwhile.
                 if error.failure.status not in (404, 422):
-                    raise _not_told(error.failure) from error
+                    raise not_told(NAME, error.failure) from error
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`; a fill that Alpaca tells twice is one."""
         told = list(self._activities("FILL", since))
         ids = self._client_ids({_text(one, "order_id") for one in told}, since)
-        found = {_text(one, "id"): _fill(one, ids) for one in told}
-        kept = [fill for fill in found.values() if since is None or fill.at >= since]
-        return tuple(sorted(kept, key=lambda fill: (fill.at, fill.fill_id)))
+        return in_order((_fill(one, ids) for one in told), since)
 
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`. A dividend is booked by Alpaca on the day it is paid, and dated here to its ex-session
@@ -225,11 +216,11 @@ class AlpacaBroker:
         with self._client() as client:
             try:
                 return _asked(lambda: client.get(path, dict(parameters or {})))
-            except _RequestError as error:
-                raise _not_told(error.failure) from error
+            except RequestFailedError as error:
+                raise not_told(NAME, error.failure) from error
 
     def _not_accepted(
-        self, failure: _Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
+        self, failure: Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
     ) -> BrokerOrder:
         """What a send that brought no order came to."""
         if not failure.sent or failure.status in (401, 429):
@@ -266,12 +257,7 @@ class AlpacaBroker:
         return found
 
     def _open_orders(self) -> tuple[OpenOrder, ...]:
-        found = [_order(told) for told in self._orders({"status": "open"})]
-        return tuple(
-            OpenOrder(one.client_order_id, one.instrument, one.side, one.quantity - one.filled_quantity)
-            for one in found
-            if one.quantity > one.filled_quantity
-        )
+        return still_open(_order(told) for told in self._orders({"status": "open"}))
 
     def _orders(self, wanted: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
         """Orders from the newest, page by page."""
@@ -323,24 +309,23 @@ class AlpacaBroker:
         if told.get("status") in ("canceled", "pending"):
             return None
         kind, symbol = _text(told, "activity_type"), told.get("symbol") or None
-        cash = _number(told, "net_amount") if told.get("net_amount") not in (None, "") else Decimal(0)
-        shares = _number(told, "qty") if told.get("qty") not in (None, "") else Decimal(0)
+        cash, shares = _FIELDS.number_or_zero(told, "net_amount"), _FIELDS.number_or_zero(told, "qty")
         paid = date.fromisoformat(_text(told, "date")[:10])
         note = " ".join(str(part) for part in (kind, told.get("description")) if part)
         instrument = our_symbol(symbol) if symbol else None
         if kind in _DIVIDENDS and instrument:
             ex_session = self._ex_session(str(symbol), paid) or paid
-            at = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else _noon(ex_session)
+            at = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
             return Entry(_text(told, "id"), EntryKind.DIVIDEND, instrument, Decimal(0), cash, at, note)
         if kind in _SPLITS and instrument:
-            at = self.sessions.open_utc(paid) if self.sessions.is_session(paid) else _noon(paid)
+            at = self.sessions.open_utc(paid) if self.sessions.is_session(paid) else noon(paid)
             return Entry(_text(told, "id"), EntryKind.SPLIT, instrument, shares, cash, at, note)
         if kind in _DEPOSITS and not instrument:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
-            return Entry(_text(told, "id"), flow, None, Decimal(0), cash, _noon(paid), note)
+            return Entry(_text(told, "id"), flow, None, Decimal(0), cash, noon(paid), note)
         # Fees, interest, taxes, transfers of shares, reorganisations: nobody but the broker can tell of them.
         moved = shares if instrument and not cash else Decimal(0)
-        return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, _noon(paid), note)
+        return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, noon(paid), note)
 
     def _ex_session(self, symbol: str, paid: date) -> date | None:
         """The ex-date of the dividend that was paid on a day, as Alpaca announced it; None where it did not."""
@@ -365,8 +350,7 @@ def _request(
     from alpaca.trading.enums import OrderSide, TimeInForce
     from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, StopOrderRequest
 
-    if order_type.has_price is not (price is not None and price > 0):
-        raise OrderRejectedError(f"alpaca: a {order_type.value} order cannot have the price {price}; plan it again")
+    require_own_price(NAME, order_type, price)
     terms: dict[str, Any] = {
         "symbol": symbol, "qty": float(quantity), "side": OrderSide(side.value), "client_order_id": client_order_id,
         "time_in_force": TimeInForce(_TIME_IN_FORCE.get(order_type, _DAY)),
@@ -405,49 +389,14 @@ def _require_tradable(told: Mapping[str, Any]) -> None:
 
 
 def _asked(ask: Callable[[], Any]) -> Any:
-    """What Alpaca answered.
-
-    Raises:
-        _RequestError: it refused, or no whole answer came; it tells whether the request may have arrived.
-    """
-    import requests
+    """As `answers.asked`, of alpaca-py."""
     from alpaca.common.exceptions import APIError
 
-    try:
-        return ask()
-    except APIError as error:
-        status = error.status_code
-        raise _RequestError(_Failure(status, f"HTTP {status}: {_said(str(error))}", sent=True)) from error
-    except SourceUnavailableError as error:
-        # Of our own patience: a wait that is too long, before or instead of an answer.
-        raise _RequestError(_Failure(429, str(error), sent=True)) from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-        raise _RequestError(_Failure(None, f"its address is wrong: {error}", sent=False)) from error
-    except requests.exceptions.RequestException as error:
-        kind = type(error).__name__
-        raise _RequestError(
-            _Failure(None, f"no answer ({kind}); check the network", sent=_may_have_left(error))
-        ) from error
-    except ValueError as error:
-        raise _RequestError(_Failure(None, "the answer is no JSON", sent=True)) from error
+    return asked(ask, (APIError,), _refusal)
 
 
-def _not_told(failure: _Failure) -> BrokerError:
-    """The error of a question, which moves nothing: one that may pass can be asked again."""
-    passing = failure.status is None or failure.status == 429 or failure.status >= 500
-    return (BrokerUnavailableError if passing else BrokerError)(f"alpaca: {failure.message}")
-
-
-def _may_have_left(error: Exception) -> bool:
-    """Whether the request may have reached Alpaca: not where no connection came about."""
-    import requests
-    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
-
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.SSLError):
-        return False
-    reason = error.args[0] if error.args else None
-    cause = reason.reason if isinstance(reason, MaxRetryError) else reason
-    return not isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError)
+def _refusal(error: Any) -> Failure:
+    return Failure(error.status_code, f"HTTP {error.status_code}: {_said(str(error))}", sent=True)
 
 
 def _said(body: str) -> str:
@@ -468,7 +417,7 @@ def _order(told: Any) -> BrokerOrder:
     if not isinstance(told, dict):
         raise BrokerError("alpaca: an answer that is no order; look the order up again")
     status = _text(told, "status")
-    filled = _number(told, "filled_qty") if told.get("filled_qty") is not None else Decimal(0)
+    filled = _FIELDS.number_or_zero(told, "filled_qty")
     if status in _ENDED:
         state = _ENDED[status]
     elif status in _STANDING:
@@ -491,36 +440,3 @@ def _fill(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:
         _text(told, "id"), client_ids[_text(told, "order_id")], our_symbol(_text(told, "symbol")), side,
         _number(told, "qty"), _number(told, "price"), Decimal(0), _instant(_text(told, "transaction_time")),
     )  # fmt: skip
-
-
-def _text(told: Mapping[str, Any], name: str) -> str:
-    value = told.get(name)
-    if value is None or value == "":
-        raise BrokerError(f"alpaca: an answer lacks {name}; the API may have changed, update the adapter")
-    return str(value)
-
-
-def _number(told: Mapping[str, Any], name: str) -> Decimal:
-    text = _text(told, name)
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise BrokerError(f"alpaca: {name} = {text!r} is no number; the API may have changed") from None
-    if not number.is_finite():
-        raise BrokerError(f"alpaca: {name} = {text!r} is no amount; the API may have changed")
-    return number
-
-
-def _instant(text: str) -> datetime:
-    """An instant with up to nanoseconds, cut to microseconds."""
-    cut = re.sub(r"(\.\d{6})\d+", r"\1", text)
-    try:
-        instant = datetime.fromisoformat(cut)
-    except ValueError:
-        raise BrokerError(f"alpaca: {text!r} is no time; the API may have changed") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def _noon(day: date) -> datetime:
-    """An instant of a day of which no time is told: the same day in New York."""
-    return datetime.combine(day, time(12), UTC)
