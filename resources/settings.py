@@ -6,7 +6,7 @@ EnvVar) and what a setting means (the models stand beside the code that obeys th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -28,6 +28,7 @@ from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
+from resources import plain_yaml
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
@@ -310,7 +311,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
                 remedy=f"use one of {', '.join(MARKET_DATA)}",
             )  # fmt: skip
         universe = universe.model_copy(update={"market_data": chosen})
-    home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
+    home = _home(environment, root)
     embedded, urls = _databases(environment, home)
     limits = _limits_document(environment, folder)
     return Settings(
@@ -331,6 +332,16 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         limits_document=limits,
         compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
     )
+
+
+def _home(environment: Mapping[str, str], root: Path) -> Path:
+    try:
+        return Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(
+            where="environment", field="OCTOPUS_HOME", value=environment.get("OCTOPUS_HOME"),
+            remedy=f"name a folder of yours ({error})",
+        ) from None  # fmt: skip
 
 
 def _limits_document(environment: Mapping[str, str], folder: Path) -> LimitsDocument:
@@ -381,26 +392,31 @@ def read_section(path: Path, model: type[_Model]) -> _Model:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        value = "missing" if isinstance(error, FileNotFoundError) else error.strerror
         raise ConfigError(
-            where=str(path), field="file", value="missing", remedy="restore it from the repository's config folder"
+            where=str(path), field="file", value=value, remedy="restore it from the repository's config folder"
         ) from None
 
 
 def _parse(path: Path, text: bytes, model: type[_Model]) -> _Model:
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = plain_yaml.load(text)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ConfigError(
-            where=f"{path}:{line}", field="YAML", value=getattr(error, "problem", str(error)), remedy="mend the syntax"
-        ) from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(where=f"{path}:{line}", field="YAML", value=problem, remedy="mend the syntax") from None
     try:
-        return model.model_validate(content)
+        read = model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        value = first.get("input")
-        shown = value if not isinstance(value, dict | list) else type(value).__name__
-        raise ConfigError(where=str(path), field=name, value=shown, remedy=first["msg"] + more) from None
+        raise _wrong(path, first["loc"], first.get("input"), first["msg"] + more) from None
+    for name, value, remedy in plain_yaml.misread(content, read):
+        raise _wrong(path, (name,), value, remedy)
+    return read
+
+
+def _wrong(path: Path, loc: Sequence[str | int], value: object, remedy: str) -> ConfigError:
+    name = " ".join(".".join(str(plain_yaml.shown(part)) for part in loc).split()) or "(whole file)"
+    return ConfigError(where=str(path), field=name, value=plain_yaml.shown(value), remedy=" ".join(remedy.split()))

@@ -1,1 +1,1 @@
-"""Makes `tests` this folder, whatever a dependency ships under that name."""
+"""Tests of every floor; a package, for an installed one of the same name would stand in its place."""

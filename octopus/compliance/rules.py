@@ -69,8 +69,12 @@ class Datum(StrEnum):
 _IN_ORDER = PlainSerializer(lambda names: sorted(str(name) for name in names), return_type=list[str], when_used="json")
 
 
+WindowMinutes = Annotated[float, Field(gt=0, le=5 * 1440)]
+"""How far a rule looks back: five days at most, because no older intents are read for it."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class _Dated(_Strict):
@@ -170,7 +174,7 @@ class SessionWindow(_Rule):
 
 
 class DuplicateOrderParameters(_Strict):
-    window_minutes: float = Field(gt=0)
+    window_minutes: WindowMinutes
 
 
 class DuplicateOrder(_Rule):
@@ -293,7 +297,7 @@ class PatternDayTraderParameters(_Strict):
     """``max_day_trades`` in ``window_sessions`` sessions are still allowed below ``min_equity_usd``."""
 
     max_day_trades: int = Field(ge=0)
-    window_sessions: int = Field(ge=1)
+    window_sessions: int = Field(ge=1, le=252)
     min_equity_usd: Decimal = Field(gt=0)
 
 
@@ -380,7 +384,7 @@ class OrderVolume(_Rule):
 
 class MessageRateParameters(_Strict):
     max_messages: int = Field(gt=0)
-    window_minutes: float = Field(gt=0)
+    window_minutes: WindowMinutes
 
 
 class MessageRate(_Rule):

@@ -10,25 +10,21 @@ gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-ENDS = ("fill", "fill", "fill in two", "expire after a part", "reject", "expire")
-"""What an auction may do to an order."""
+from served_venue import Answer, Request, ServedVenue
+
 AUCTION = "2022-12-28T21:00:00.123456789Z"
 
 
 @dataclass
-class AlpacaVenue:
+class AlpacaVenue(ServedVenue):
     """One account; every method may be called by the test while the API serves it.
 
     Attributes:
@@ -59,25 +55,9 @@ class AlpacaVenue:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _at: int = 0
 
-    def __enter__(self) -> AlpacaVenue:
-        venue = self
-
-        class Handler(_Handler):
-            house = venue
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def waiting(self) -> list[tuple[str, str, Decimal]]:
+        found = [(name, order) for name, order in self.orders.items() if order["status"] == "accepted"]
+        return [(name, order["symbol"], Decimal(order["qty"])) for name, order in found]
 
     def standing(self) -> list[dict[str, Any]]:
         return list(self.orders.values())
@@ -124,6 +104,16 @@ class AlpacaVenue:
         return f"20221228{self._at:09d}"
 
     # -- the API -----------------------------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Answer:
+        fault, status, told = "ok", 404, None
+        if request.method == "GET":
+            status, told = self.get(request.path, {name: values[0] for name, values in request.query.items()})
+        elif request.method == "DELETE":
+            status, told = self.delete(request.path)
+        else:
+            fault, status, told = self.post_order(request.body)
+        return Answer(status, told, {"Retry-After": "1"} if status == 429 else {}, fault)
 
     def post_order(self, body: dict[str, Any]) -> tuple[str, int, Any]:
         """The fault, the status and the answer."""
@@ -215,74 +205,3 @@ class AlpacaVenue:
             at = max(place for place, one in enumerate(told) if one["id"] == query["page_token"])
             told = told[at + 1 :]
         return told[: int(query["page_size"])]
-
-
-def auction_of(fates: dict[str, str], is_over: Callable[[], bool]) -> Callable[[AlpacaVenue], None]:
-    """What the closing auction does to each order that stands, by its instrument."""
-
-    def auction(venue: AlpacaVenue) -> None:
-        if not is_over():
-            return
-        for name, order in list(venue.orders.items()):
-            if order["status"] != "accepted":
-                continue
-            fate, size = fates[order["symbol"]], Decimal(order["qty"])
-            part = size // 2
-            if fate in ("fill in two", "expire after a part") and part:
-                venue.fill(name, part)
-            if fate in ("fill", "fill in two"):
-                venue.fill(name)
-            else:
-                venue.end(name, "rejected" if fate == "reject" else "expired")
-
-    return auction
-
-
-class _Handler(BaseHTTPRequestHandler):
-    house: AlpacaVenue
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        status, answer = self.house.get(parts.path, query)
-        self._answer(status, answer, {"Retry-After": "1"} if status == 429 else {})
-
-    def do_DELETE(self) -> None:
-        self._answer(*self.house.delete(self.path))
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        fault, status, answer = self.house.post_order(body)
-        if fault in ("drop", "accept_drop"):
-            self.close_connection = True
-            self.connection.close()
-            return
-        if fault == "accept_slow":
-            time.sleep(self.house.slow_s)
-        if fault in ("accept_504", "html"):
-            self._page(504 if fault == "accept_504" else 200)
-            return
-        self._answer(status, answer, {"Retry-After": "1"} if status == 429 else {})
-
-    def _page(self, status: int) -> None:
-        content = b"<html><body>Gateway</body></html>"
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _answer(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
-        content = b"" if answer is None else json.dumps(answer).encode()
-        try:
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        return

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alpaca_venue import ENDS, AlpacaVenue, auction_of
+from alpaca_venue import AlpacaVenue
 from crash_proof import NAMES, Stand, noon, prove, set_up
 from execution_support import CLOSE, SESSIONS, D
+from served_venue import ENDS, auction_of
 
 from resources.brokers.alpaca import AlpacaBroker
 from resources.sources.http import Access

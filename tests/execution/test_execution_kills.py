@@ -19,11 +19,12 @@ from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
-from alpaca_venue import ENDS, AlpacaVenue, auction_of
+from alpaca_venue import AlpacaVenue
 from crash_proof import count_points
 from execution_broker_server import RemoteBroker
 from execution_support import CLOSE, NAMES, OPEN, ROOT, D, FileClock, order_ids, rows, store_plan
 from execution_worker import work
+from served_venue import ENDS, auction_of
 from test_execution_crashes import paper_stand
 
 from octopus.core.orders import Batch, Side

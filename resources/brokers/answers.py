@@ -1,0 +1,211 @@
+"""Venues' answers: what adapters that speak HTTP do alike with them, whatever the venue.
+
+Belongs here: what became of a request, reading fields, reads that belong together, putting fills in order. Does not:
+what any one venue's answer means.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn, TypeVar
+
+from octopus.core.errors import SourceUnavailableError
+from octopus.core.orders import Fill, OpenOrder, OrderType
+from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableError, OrderRejectedError
+
+READS = 4
+"""How often positions and cash are read until nothing moved in between."""
+
+_SMALLEST, _LARGEST = Decimal("1e-18"), Decimal("1e15")
+"""Of amounts, zero apart: a ledger's digits end there, and so does anybody's account."""
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that did not succeed.
+
+    Attributes:
+        status: of the answer; None where none came.
+        sent: whether the request may have reached the venue.
+        own: whether the venue itself spoke; a gateway's page says nothing of what stands behind it.
+    """
+
+    status: int | None
+    message: str
+    sent: bool
+    own: bool = True
+
+
+class RequestFailedError(Exception):
+    """Of an adapter's own: it never leaves it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def asked(ask: Callable[[], T], refused: tuple[type[Exception], ...], told: Callable[[Any], Failure]) -> T:
+    """What a client that sends through `requests` was answered.
+
+    Args:
+        refused: what the client raises where the venue answered with an error; ``told`` reads it.
+
+    Raises:
+        RequestFailedError: the venue refused, or no whole answer came; it tells whether the request may have arrived.
+    """
+    import requests
+
+    try:
+        return ask()
+    except refused as error:
+        raise RequestFailedError(told(error)) from error
+    except SourceUnavailableError as error:
+        # Of our own patience: a wait that is too long, before or instead of an answer.
+        raise RequestFailedError(Failure(429, str(error), sent=True)) from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+        raise RequestFailedError(Failure(None, f"its address is wrong: {error}", sent=False)) from error
+    except (ValueError, RecursionError) as error:
+        raise RequestFailedError(Failure(None, "the answer is no JSON", sent=True)) from error
+    except requests.exceptions.RequestException as error:
+        kind = type(error).__name__
+        failure = Failure(None, f"no answer ({kind}); check the network", sent=_may_have_left(error))
+        raise RequestFailedError(failure) from error
+
+
+def _may_have_left(error: Exception) -> bool:
+    """Whether the request may have reached the venue: not where no connection came about.
+
+    A broken TLS connection is one of the same class as a refused certificate, and may break after the request.
+    """
+    import requests
+    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
+
+    reason = error.args[0] if error.args else None
+    cause = reason.reason if isinstance(reason, MaxRetryError) else reason
+    if isinstance(error, requests.exceptions.SSLError):
+        inner = cause.args[0] if isinstance(cause, Exception) and cause.args else None
+        return not isinstance(inner, ssl.SSLCertVerificationError)
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return False
+    return not isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError)
+
+
+def not_told(venue: str, failure: Failure) -> BrokerError:
+    """The error of a question, which moves nothing: one that may pass can be asked again."""
+    passing = failure.status is None or failure.status == 429 or failure.status >= 500
+    return (BrokerUnavailableError if passing else BrokerError)(f"{venue}: {failure.message}")
+
+
+def belonging_together(venue: str, positions: Callable[[], P], others: Callable[[], T]) -> tuple[P, T]:
+    """Positions and what else was read between two equal reads of them.
+
+    Raises:
+        BrokerError: they changed each time.
+    """
+    for _ in range(READS):
+        before, rest, after = positions(), others(), positions()
+        if before == after:
+            return after, rest
+    raise BrokerError(f"{venue}: positions changed in each of {READS} reads; try again when orders have filled")
+
+
+def still_open(orders: Iterable[BrokerOrder]) -> tuple[OpenOrder, ...]:
+    """What is left of orders that stand."""
+    return tuple(
+        OpenOrder(one.client_order_id, one.instrument, one.side, one.quantity - one.filled_quantity)
+        for one in orders
+        if one.quantity > one.filled_quantity
+    )
+
+
+def in_order(fills: Iterable[Fill], since: datetime | None) -> tuple[Fill, ...]:
+    """Fills from ``since`` on, oldest first; one that was told twice is one."""
+    kept = {fill.fill_id: fill for fill in fills if since is None or fill.at >= since}
+    return tuple(sorted(kept.values(), key=lambda fill: (fill.at, fill.fill_id)))
+
+
+def require_own_price(venue: str, order_type: OrderType, price: Decimal | None) -> None:
+    """A limit or stop order has a price and another has none.
+
+    Raises:
+        OrderRejectedError: it is not so.
+    """
+    if order_type.has_price is not (price is not None and price > 0):
+        raise OrderRejectedError(f"{venue}: a {order_type.value} order cannot have the price {price}; plan it again")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Reads fields of one venue's answers; each raises `BrokerError` where it cannot."""
+
+    venue: str
+
+    def text(self, told: Any, name: str) -> str:
+        """A text or number, as text."""
+        value = self.object(told).get(name)
+        if value is None or value == "":
+            self._unreadable(f"an answer lacks {name}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self._unreadable(f"{name} is of type {type(value).__name__}")
+        return str(value)
+
+    def number(self, told: Any, name: str) -> Decimal:
+        text = self.text(told, name)
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            self._unreadable(f"{name} = {text[:40]!r} is no number")
+        if not number.is_finite() or (number and not _SMALLEST <= number.copy_abs() <= _LARGEST):
+            self._unreadable(f"{name} = {text[:40]!r} is no amount")
+        return number
+
+    def number_or_zero(self, told: Any, name: str) -> Decimal:
+        """Zero where the field is absent or empty."""
+        return Decimal(0) if self.object(told).get(name) in (None, "") else self.number(told, name)
+
+    def positive(self, told: Any, name: str) -> Decimal:
+        number = self.number(told, name)
+        if number <= 0:
+            self._unreadable(f"{name} = {number} is not positive")
+        return number
+
+    def object(self, told: Any) -> Mapping[str, Any]:
+        if not isinstance(told, Mapping):
+            self._unreadable(f"an answer of type {type(told).__name__} stands where an object should")
+        return told
+
+    def objects(self, told: Any) -> list[Mapping[str, Any]]:
+        if not isinstance(told, list):
+            self._unreadable(f"an answer of type {type(told).__name__} stands where a list should")
+        return [self.object(one) for one in told]
+
+    def instant(self, text: str) -> datetime:
+        """An instant with up to nanoseconds, cut to microseconds; without a zone it is UTC."""
+        try:
+            instant = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+            return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self._unreadable(f"{text[:40]!r} is no time")
+
+    def day(self, text: str) -> date:
+        """The date that ``text`` begins with."""
+        try:
+            return date.fromisoformat(text[:10])
+        except ValueError:
+            self._unreadable(f"{text[:40]!r} is no date")
+
+    def _unreadable(self, what: str) -> NoReturn:
+        raise BrokerError(f"{self.venue}: {what}; the API may have changed, update the adapter")
+
+
+def noon(day: date) -> datetime:
+    """An instant of a day of which no time is told: the same day in New York."""
+    return datetime.combine(day, time(12), UTC)
