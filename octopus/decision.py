@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
-from octopus.core.panel import Panel
+from octopus.core.panel import Panel, average_volume
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.covariance import estimate_covariance
@@ -38,8 +38,6 @@ from octopus.strategy.ensemble import blend
 from octopus.strategy.features import FeatureCube, compute_features
 
 MODEL = "model"
-ADV_SESSIONS = 21
-"""Sessions behind an average daily volume."""
 IMPACT_POWER = {"square_root": 1.5, "quadratic": 2.0}
 WEIGHT_DECIMALS = 9
 """Weights held are known to a billionth of equity: ledgers of floats and of decimals then decide alike, bit for bit."""
@@ -268,10 +266,7 @@ def _liquidity(
     """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
     if equity is None or not equity > 0:
         raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
-    volumes = panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
-    known = np.isfinite(volumes).sum(axis=0)
-    shares = np.where(known > 0, np.nansum(volumes, axis=0) / np.maximum(known, 1), np.nan)
-    adv = shares * panel.close[row] / known_equity(equity)
+    adv = average_volume(panel.volume[: row + 1]) * panel.close[row] / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:

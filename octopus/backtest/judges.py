@@ -24,7 +24,6 @@ from typing import Literal
 
 import numpy as np
 
-from octopus.backtest.market import ADV_SESSIONS
 from octopus.backtest.screen import Look, Sent, clear
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
@@ -41,7 +40,7 @@ from octopus.core.orders import (
     Side,
     TradingState,
 )
-from octopus.core.panel import Panel
+from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 
@@ -127,8 +128,16 @@ class AccountSnapshot:
 
     def working(self, instrument: str, side: Side) -> Decimal:
         """Shares that open orders may still buy (or sell) of ``instrument``, positive."""
-        orders = (o.remaining for o in self.open_orders if o.instrument == instrument and o.side is side)
-        return sum(orders, Decimal(0))
+        return self._working.get((instrument, side), Decimal(0))
+
+    @cached_property
+    def _working(self) -> Mapping[tuple[str, Side], Decimal]:
+        # Asked for each order of a batch, while hundreds of others may be working.
+        total: dict[tuple[str, Side], Decimal] = {}
+        for order in self.open_orders:
+            key = (order.instrument, order.side)
+            total[key] = total.get(key, Decimal(0)) + order.remaining
+        return total
 
     @property
     def equity(self) -> Decimal:
@@ -144,7 +153,7 @@ class Outcome(StrEnum):
     """The rule does not apply to this data (said, never silent), e.g. raw-price rules on a total-return basis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one rule said of one order, or of the whole batch (``intent_id`` is None).
 

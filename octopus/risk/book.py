@@ -16,7 +16,7 @@ from octopus.core.orders import AccountSnapshot, PlannedOrder, Side
 from octopus.risk.market import MarketContext
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lot:
     """One instrument's shares: what is held, and what open and approved orders may still buy and sell (positive)."""
 

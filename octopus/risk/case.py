@@ -25,7 +25,7 @@ from octopus.risk.signatures import Authority
 GATE = "risk"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a rule says of one order."""
 
