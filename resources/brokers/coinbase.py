@@ -160,7 +160,10 @@ class CoinbaseBroker:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
         product = self.product(instrument)
         self._require_type(order_type, expires_at, price)
-        self._require_steps(product, quantity, price)
+        try:
+            self._require_steps(product, quantity, price)
+        except ConfigError as error:
+            raise BrokerUnavailableError(f"coinbase: not sent: {error}") from error
         terms = (client_order_id, product, side.name)
         size = {"base_size": f"{quantity.normalize():f}"}
         with self._client() as client:
