@@ -73,7 +73,7 @@ def asked(ask: Callable[[], T], refused: tuple[type[Exception], ...], told: Call
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
         raise RequestFailedError(Failure(None, f"its address is wrong: {error}", sent=False)) from error
     except (ValueError, RecursionError) as error:
-        raise RequestFailedError(Failure(None, "the answer is no JSON", sent=True)) from error
+        raise RequestFailedError(Failure(None, "the answer cannot be read (no JSON?)", sent=True)) from error
     except requests.exceptions.RequestException as error:
         kind = type(error).__name__
         failure = Failure(None, f"no answer ({kind}); check the network", sent=_may_have_left(error))

@@ -650,6 +650,15 @@ class OrderStore:
         rows = self._rows("select client_order_id from execution.orders where account = %s", [account])
         return frozenset(row["client_order_id"] for row in rows)
 
+    def client_ids(self, account: str) -> dict[str, str]:
+        """Client order id by the broker's id, of every order of the account whose id the broker told us."""
+        rows = self._rows(
+            "select broker_order_id, client_order_id from execution.orders "
+            "where account = %s and broker_order_id is not null",
+            [account],
+        )
+        return {row["broker_order_id"]: row["client_order_id"] for row in rows}
+
     def last_nav(self, account: str) -> NavRecord | None:
         """The latest struck NAV; None before the first."""
         row = self._row("select * from execution.nav where account = %s order by session desc limit 1", [account])

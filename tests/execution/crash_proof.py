@@ -47,6 +47,7 @@ from resources.brokers.base import (
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    OrderRejectedError,
     UncertainOutcomeError,
 )
 from resources.execution_engine import EngineSettings
@@ -112,7 +113,15 @@ class Line:
         if fault == "timeout_before":
             raise UncertainOutcomeError("line: timed out")
         self.arrived[client_order_id] += 1
-        answer = self.inner.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+        try:
+            answer = self.inner.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+        except BrokerUnavailableError:
+            # It never arrived, if that is true: an order that stands twice is found at the venue.
+            del self.arrived[client_order_id]
+            raise
+        except OrderRejectedError:
+            self.happened["refused at once"] += 1
+            raise
         if fault != "ok":
             getattr(self.inner, "acknowledged", set()).discard(client_order_id)
             raise UncertainOutcomeError(f"line: {fault}")
@@ -376,7 +385,8 @@ def check(stand: Stand, breaks: Any, *, in_time: bool, counts: Counts) -> None:
     venue, batch, url = stand.line.inner, stand.batch, stand.desk.url
     found = rows(
         url,
-        "select o.client_order_id, i.instrument, o.state, o.filled_quantity, i.status from execution.orders o "
+        "select o.client_order_id, i.instrument, o.state, o.filled_quantity, i.status, o.broker_order_id "
+        "from execution.orders o "
         "join execution.order_intents i using (intent_id) where o.account = %s",
         stand.desk.account,
     )
@@ -411,13 +421,15 @@ def check_orders(
     """Each order of ours is what the venue has of it."""
     venue = stand.line.inner
     at_venue = {order_id for order_id, _ in standing}
-    for order_id, (instrument, state, filled, status) in ours.items():
-        found: BrokerOrder | None = venue.order(order_id)
+    for order_id, (instrument, state, filled, status, broker_order_id) in ours.items():
+        # A venue that keeps no id of ours can only be asked for an order whose id it told us.
+        may_ask = venue.guarantee is not Guarantee.NOTHING or broker_order_id is not None
+        found: BrokerOrder | None = venue.order(order_id, broker_order_id) if may_ask else None
         if venue.guarantee is Guarantee.NOTHING and state == "unknown":
             continue
         if found is None:
             # A venue keeps nothing of an order that it refused at once.
-            refused = state == "rejected" and stand.line.happened["refuse"] > 0
+            refused = state == "rejected" and stand.line.happened["refused at once"] > 0
             assert refused or state in ("expired", "cancelled"), (instrument, state)
             assert not filled, (instrument, state, filled)
             may_be_absent = refused or status in ("denied", "void") or not in_time

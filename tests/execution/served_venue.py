@@ -128,13 +128,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(PAGES[answer.fault], b"<html><body>Gateway</body></html>", {})
         else:
             content = b"" if answer.body is None else json.dumps(answer.body).encode()
-            self._send(*self.house.garbled(answer.status, content), answer.headers)
+            status, body = self.house.garbled(answer.status, content)
+            self._send(status, body, {"Date": self.date_time_string(), **answer.headers})
 
     do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  # names of the class above
 
     def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
         try:
-            self.send_response(status)
+            self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))

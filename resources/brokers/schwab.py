@@ -1,0 +1,804 @@
+"""Schwab: its Trader API, through schwab-py.
+
+Belongs here: what Schwab's answers mean to the order path. Does not: deciding when to send, or again.
+
+What the venue gives: nothing. An order has no id of ours; Schwab's own comes in the Location header of the answer to
+its send, and nowhere else if that answer is lost. So every send is made once, after the ids of the orders that exist
+already were read; where its answer is lost, the one order that is new since, for the same instrument, instruction and
+quantity, is ours. Where there is none yet, or more than one, the outcome is uncertain and a person settles it. Which
+order is which is then what our own records say (``known``).
+
+Sales and short sales, purchases and covering are orders of different kinds here, so that the position is read before
+each send; an order through zero is refused. There are no orders for the opening auction: one for the open is a day's
+market order that is entered before it, and executes when the market opens or, if the stock opens late, then. Orders are
+in whole shares and live for the day.
+
+Schwab tells orders and transactions of 60 days. Fills bear the fees that Schwab has booked for them so far. A dividend
+is told on the day it is paid, and dated here to its ex-session where Schwab's quotes tell it.
+
+A login lasts seven days from the browser in which a person gave it; within them schwab-py renews its token by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
+from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.states import TERMINAL, OrderState
+from resources.brokers.answers import (
+    Failure,
+    Fields,
+    RequestFailedError,
+    belonging_together,
+    in_order,
+    noon,
+    not_told,
+    require_own_price,
+    still_open,
+)
+from resources.brokers.base import (
+    BrokerAccount,
+    BrokerError,
+    BrokerOrder,
+    BrokerUnavailableError,
+    Guarantee,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.sources.base import rebased
+from resources.sources.http import Access
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+
+NAME = "schwab"
+TOKEN_URL = "https://api.schwabapi.com/v1/oauth/token"  # noqa: S105  # an address
+LOGIN_LASTS = timedelta(days=7)
+LOGIN_PROGRAM = "schwab-generate-token.py"
+"""Of schwab-py: asks for a login in a browser and writes the token's file."""
+TOLD = timedelta(days=60)
+"""How far back Schwab tells orders and transactions."""
+
+_PAGE = 3000
+_LOOKS = 3
+_LOOK_S = 1.0
+"""How often a lost order is looked for, and how long in between, seconds."""
+_HUNDRED = Decimal(100)
+_NIL = Decimal(0)
+
+_ORDER_TYPES = {
+    OrderType.MARKET_ON_OPEN: "MARKET",
+    OrderType.MARKET_ON_CLOSE: "MARKET_ON_CLOSE",
+    OrderType.MARKET: "MARKET",
+    OrderType.LIMIT: "LIMIT",
+    OrderType.STOP: "STOP",
+}
+_ENDED = {
+    "FILLED": OrderState.FILLED,
+    "CANCELED": OrderState.CANCELLED,
+    "REPLACED": OrderState.REPLACED,
+    "EXPIRED": OrderState.EXPIRED,
+    "REJECTED": OrderState.REJECTED,
+}
+_STANDING = frozenset(
+    {
+        "NEW", "ACCEPTED", "WORKING", "QUEUED", "PENDING_ACTIVATION", "PENDING_ACKNOWLEDGEMENT", "PENDING_CANCEL",
+        "PENDING_REPLACE", "PENDING_RECALL", "AWAITING_PARENT_ORDER", "AWAITING_CONDITION", "AWAITING_STOP_CONDITION",
+        "AWAITING_MANUAL_REVIEW", "AWAITING_UR_OUT", "AWAITING_RELEASE_TIME",
+    }
+)  # fmt: skip
+_CASH_FLOWS = frozenset(
+    {
+        "ACH_RECEIPT", "ACH_DISBURSEMENT", "CASH_RECEIPT", "CASH_DISBURSEMENT", "ELECTRONIC_FUND", "WIRE_IN",
+        "WIRE_OUT",
+    }
+)  # fmt: skip
+_SYMBOL = re.compile(r"[A-Z]{1,5}(/[A-Z]{1,2})?")
+
+_FIELDS = Fields(NAME)
+_text, _number, _instant = _FIELDS.text, _FIELDS.number, _FIELDS.instant
+
+
+@dataclass(frozen=True)
+class SchwabBroker:
+    """One account at Schwab.
+
+    Attributes:
+        key, secret: of the app that was registered with Schwab.
+        token_file: where schwab-py's token is kept; it is written anew whenever the token is renewed.
+        number: Schwab's account number.
+        account_name: what we call the account.
+        sessions: the exchange's calendar, for when a dividend took effect.
+        known: our client order ids by Schwab's order ids, as our own records have them.
+        access: where requests go and how long they may take; its patience is for reads alone.
+        now: what time it is.
+    """
+
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+    token_file: Path
+    number: str = field(repr=False)
+    account_name: str
+    sessions: Sessions
+    known: Callable[[], Mapping[str, str]]
+    access: Access = field(default_factory=Access)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    name: str = NAME
+    guarantee: Guarantee = Guarantee.NOTHING
+    _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def account(self) -> BrokerAccount:
+        """As `Broker.account`; no account here is a paper one."""
+        told = self._account()
+        return BrokerAccount(self.account_name, _text(told, "accountNumber"), "USD", is_paper=False)
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        """As `Broker.snapshot`: cash, positions and open orders that belong together.
+
+        Raises:
+            BrokerError: Schwab could not be asked, has restricted the account, or orders filled each time it was read.
+        """
+        taken = self.now()
+        held, (orders, told) = belonging_together(
+            NAME, self._positions, lambda: (list(self._orders(TOLD)), self._account())
+        )
+        if told.get("isClosingOnlyRestricted"):
+            raise BrokerError("schwab: the account is restricted to closing orders; settle that with Schwab")
+        positions = {name: shares for name, (shares, _) in held.items()}
+        prices = {name: price for name, (_, price) in held.items() if price is not None}
+        prices |= self._quotes([name for name in quoted if name not in prices])
+        ids = self.known()
+        standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
+        return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
+
+    def submit(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """As `Broker.submit`. Sent once; a second call is a second order."""
+        symbol = venue_symbol(instrument)
+        _require_sendable(symbol, quantity, order_type, price)
+        if self.now() >= expires_at:
+            raise OrderRejectedError(
+                f"schwab: {instrument}: it is past {expires_at:%Y-%m-%d %H:%M} UTC, and an order of now would live on "
+                "the next day; plan it again"
+            )
+        try:
+            held, _ = self._positions().get(instrument, (_NIL, None))
+            instruction = _instruction(instrument, side, quantity, held)
+            before = {_text(told, "orderId") for told in self._orders(timedelta(days=1))}
+        except OrderRejectedError:
+            raise
+        except OctopusError as error:
+            raise BrokerUnavailableError(f"schwab: not sent: {error}") from error
+        order_id = self._sent(_request(symbol, instruction, quantity, order_type, price), before)
+        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, _NIL)
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        """As `Broker.order`, by Schwab's id: as given, or as our records have it.
+
+        Raises:
+            BrokerError: neither has it, or Schwab could not be asked.
+        """
+        order_id = broker_order_id or self._id_of(client_order_id)
+        if order_id is None:
+            raise BrokerError(
+                f"schwab: {client_order_id} cannot be looked up: Schwab keeps no id of ours; find the order in the "
+                "account and settle it by hand"
+            )
+        try:
+            told = self._json(lambda client, account: client.get_order(order_id, account))
+        except RequestFailedError as error:
+            if error.failure.status == 404:
+                return None
+            raise not_told(NAME, error.failure) from error
+        return next(_legs(told, {order_id: client_order_id}), None)
+
+    def cancel(self, client_order_id: str) -> None:
+        """As `Broker.cancel`. Nothing happens, either, for a send that is not settled: nobody knows its order's id."""
+        order_id = self._id_of(client_order_id)
+        if order_id is None:
+            return
+        found = self.order(client_order_id, order_id)
+        if found is None or found.state in TERMINAL:
+            return
+        try:
+            self._answer(lambda client, account: client.cancel_order(order_id, account))
+        except RequestFailedError as error:
+            if error.failure.status not in (400, 404, 422):
+                raise not_told(NAME, error.failure) from error
+            # It ended meanwhile, or is about to.
+            after = self.order(client_order_id, order_id)
+            if after is not None and after.state not in TERMINAL:
+                raise not_told(NAME, error.failure) from error
+
+    def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
+        """As `Broker.fills`, of the last 60 days; a fill that Schwab tells twice is one."""
+        ids = self.known()
+        fees = _fees_by_order(self._transactions(["TRADE"]))
+        told = [_fills(order, ids, fees.get(_text(order, "orderId"), ())) for order in self._orders(TOLD)]
+        return in_order((fill for some in told for fill in some), since)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        """As `Broker.statement`, of the last 60 days."""
+        snapshot = self.snapshot()
+        told = (one for one in self._transactions(None) if one.get("type") != "TRADE")
+        entries = {entry.entry_id: entry for one in told if (entry := self._entry(one)) is not None}
+        kept = (entry for entry in entries.values() if since is None or entry.at >= since)
+        ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
+        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+
+    def login_ends(self) -> datetime:
+        """When Schwab will ask for another login in a browser.
+
+        Raises:
+            ConfigError: there was none yet.
+        """
+        return datetime.fromtimestamp(self._token()["creation_timestamp"], UTC) + LOGIN_LASTS
+
+    # -- inside: sending ---------------------------------------------------------------------------------------------
+
+    def _sent(self, request: Any, before: Collection[str]) -> str:
+        """Schwab's id of the order, after one send.
+
+        Raises:
+            OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError: see `resources.brokers.base`.
+        """
+        from schwab.utils import Utils
+
+        lost = "accepted, and its id was not told"
+        try:
+            with self._client() as (client, account):
+                told = _answered(lambda: client.place_order(account, request))
+                order_id = Utils(client, account).extract_order_id(told)
+            if order_id is not None:
+                return str(order_id)
+        except ValueError as error:
+            # Of schwab-py: the order is in another account.
+            raise UncertainOutcomeError(f"schwab: {error}; look for the order in your accounts") from error
+        except RequestFailedError as error:
+            login = self._login_told() if error.failure.status == 401 else ""
+            refusal = _not_accepted(error.failure, login)
+            if refusal is not None:
+                raise refusal from error
+            lost = error.failure.message
+        return self._found(request.build(), before, lost)
+
+    def _found(self, request: Mapping[str, Any], before: Collection[str], lost: str) -> str:
+        """The id of the one order that is new and is like the one whose answer was lost.
+
+        Raises:
+            UncertainOutcomeError: there is none yet, or more than one.
+        """
+        fresh: list[str] = []
+        for look in range(_LOOKS):
+            if look:
+                self.access.sleep(_LOOK_S)
+            try:
+                known = self.known()
+                fresh = [
+                    order_id
+                    for told in self._orders(timedelta(days=1))
+                    if (order_id := _text(told, "orderId")) not in before
+                    and order_id not in known
+                    and _is_alike(told, request)
+                ]
+            except BrokerError as error:
+                lost = f"{lost}; {error}"
+            if len(fresh) == 1:
+                return fresh[0]
+        many = f"{len(fresh)} new orders are like it: {', '.join(fresh)}" if fresh else "no new order is like it so far"
+        raise UncertainOutcomeError(f"schwab: {lost}; {many}; look for it in the account")
+
+    # -- inside: requests --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _client(self) -> Iterator[tuple[Any, str]]:
+        """schwab-py's client on a session of ours, which alone decides what is sent again; and the account's hash."""
+        with self._login() as client:
+            if self.number not in self._hashes:
+                told = _read(_answered(client.get_account_numbers))
+                self._hashes.update((_text(one, "accountNumber"), _text(one, "hashValue")) for one in told)
+            if self.number not in self._hashes:
+                raise BrokerError(
+                    f"schwab: this login has no account …{self.number[-3:]}, but "
+                    f"{', '.join(f'…{one[-3:]}' for one in sorted(self._hashes)) or 'none'}; check the account number"
+                )
+            yield client, self._hashes[self.number]
+
+    @contextmanager
+    def _login(self) -> Iterator[Any]:
+        from schwab.auth import TokenMetadata
+        from schwab.client import Client
+        from schwab.debug import register_redactions
+
+        token = self._token()
+        register_redactions(token)
+        metadata = TokenMetadata.from_loaded_token(token, self._keep_token)
+        session = _session_class()(
+            self.access, self.key, client_secret=self.secret, token=metadata.token, token_endpoint=TOKEN_URL,
+            update_token=metadata.wrapped_token_write_func(), leeway=300, verify=_trusted(),
+        )  # fmt: skip
+        with session:
+            yield Client(self.key, session, token_metadata=metadata)
+
+    def _token(self) -> dict[str, Any]:
+        """Raises:
+        ConfigError: there is no token, or it cannot be read.
+        """
+        try:
+            told = json.loads(self.token_file.read_text())
+            if {"creation_timestamp", "token"} <= told.keys() and told["token"].get("refresh_token"):
+                return dict(told)
+        except (OSError, ValueError, AttributeError):
+            pass
+        raise ConfigError(
+            where="environment", field="SCHWAB_TOKEN_FILE", value=str(self.token_file),
+            remedy=f"no login there: log in with `{LOGIN_PROGRAM} --token_file {self.token_file} …`",
+        )  # fmt: skip
+
+    def _keep_token(self, token: Mapping[str, Any], *_args: object, **_kwargs: object) -> None:
+        """Write the renewed token in place of the old one, for its owner alone to read."""
+        draft = self.token_file.with_suffix(f".{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
+            json.dump(token, file)
+        draft.replace(self.token_file)
+
+    def _answer(self, ask: Callable[[Any, str], Any]) -> Any:
+        try:
+            with self._client() as (client, account):
+                return _answered(lambda: ask(client, account))
+        except RequestFailedError as error:
+            if error.failure.status == 401:
+                raise BrokerError(f"schwab: {error.failure.message}{self._login_told()}") from error
+            raise
+
+    def _login_told(self) -> str:
+        ends = self.login_ends()
+        return (
+            f"; a login lasts seven days, and this one is of {ends - LOGIN_LASTS:%Y-%m-%d %H:%M} UTC: log in again "
+            f"with `{LOGIN_PROGRAM} --token_file {self.token_file} …`"
+        )
+
+    def _json(self, ask: Callable[[Any, str], Any]) -> Any:
+        return _read(self._answer(ask))
+
+    def _asked(self, ask: Callable[[Any, str], Any]) -> Any:
+        try:
+            return self._json(ask)
+        except RequestFailedError as error:
+            raise not_told(NAME, error.failure) from error
+
+    def _account(self) -> Mapping[str, Any]:
+        def ask(client: Any, account: str) -> Any:
+            return client.get_account(account, fields=[client.Account.Fields.POSITIONS])
+
+        told = self._asked(ask)
+        found = told.get("securitiesAccount") if isinstance(told, dict) else None
+        if not isinstance(found, dict):
+            raise BrokerError("schwab: an answer lacks securitiesAccount; the API may have changed, update the adapter")
+        return found
+
+    def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
+        """Signed shares and mark by instrument."""
+        found = {}
+        for told in self._account().get("positions") or ():
+            longs, shorts = (_FIELDS.number_or_zero(told, name) for name in ("longQuantity", "shortQuantity"))
+            shares, worth = longs - shorts, _FIELDS.number_or_zero(told, "marketValue")
+            if shares:
+                found[_instrument_of(told)] = (shares, abs(worth / shares) if worth else None)
+        return found
+
+    def _orders(self, back: timedelta) -> Iterator[Mapping[str, Any]]:
+        """Orders entered in the time before now, and those that belong to them, from the newest."""
+        now = self.now().astimezone(UTC)
+        until, seen = now + timedelta(days=1), set[str]()
+        while True:
+            terms = {
+                "max_results": _PAGE, "from_entered_datetime": now - back, "to_entered_datetime": until,
+            }  # fmt: skip
+            page = self._asked(lambda client, account: client.get_orders_for_account(account, **terms))  # noqa: B023  # asked at once
+            fresh = [one for one in page if _text(one, "orderId") not in seen]
+            for one in fresh:
+                seen.add(_text(one, "orderId"))
+                yield from _family(one)
+            if len(page) < _PAGE or not fresh:
+                return
+            until = min(_instant(_text(one, "enteredTime")) for one in fresh) + timedelta(seconds=1)
+
+    def _transactions(self, kinds: Collection[str] | None) -> list[Mapping[str, Any]]:
+        now = self.now()
+
+        def ask(client: Any, account: str) -> Any:
+            types = None if kinds is None else [client.Transactions.TransactionType(kind) for kind in kinds]
+            begins, ends = (now - TOLD).astimezone(UTC), (now + timedelta(days=1)).astimezone(UTC)
+            return client.get_transactions(account, start_date=begins, end_date=ends, transaction_types=types)
+
+        told: list[Mapping[str, Any]] = self._asked(ask)
+        return [one for one in told if one.get("status", "VALID") == "VALID"]
+
+    def _quotes(self, instruments: Collection[str]) -> dict[str, Decimal]:
+        """Latest prices of what Schwab quotes."""
+        symbols = {symbol: name for name in instruments if (symbol := _spelled(name)) is not None}
+        if not symbols:
+            return {}
+        told = self._asked(
+            lambda client, _account: client.get_quotes(list(symbols), fields=[client.Quote.Fields.QUOTE])
+        )
+        prices = {symbol: (told.get(symbol) or {}).get("quote") or {} for symbol in symbols}
+        return {symbols[one]: _number(quote, "lastPrice") for one, quote in prices.items() if quote.get("lastPrice")}
+
+    def _quoted(self, symbols: Collection[str], part: str) -> Mapping[str, Any]:
+        def ask(client: Any, _account: str) -> Any:
+            return client.get_quotes(symbols, fields=[client.Quote.Fields[part]])
+
+        told = self._asked(ask)
+        return told if isinstance(told, dict) else {}
+
+    def _ex_session(self, symbol: str, paid: date) -> date:
+        """The ex-date of the dividend that was paid on a day, as Schwab's quotes tell it; else that day."""
+        told = (self._quoted([symbol], "FUNDAMENTAL").get(symbol) or {}).get("fundamental") or {}
+        if str(told.get("divPayDate", ""))[:10] == paid.isoformat() and told.get("divExDate"):
+            return date.fromisoformat(str(told["divExDate"])[:10])
+        return paid
+
+    def _entry(self, told: Mapping[str, Any]) -> Entry | None:
+        """A movement that is no trade; None where nothing moved."""
+        kind, cash = _text(told, "type"), _FIELDS.number_or_zero(told, "netAmount")
+        items = [item for item in told.get("transferItems") or () if not _is_money(item)]
+        instrument = _instrument_of(items[0]) if items else None
+        shares = _FIELDS.number_or_zero(items[0], "amount") if items else _NIL
+        at, entry_id = _instant(_text(told, "time")), _text(told, "activityId")
+        note = " ".join(str(part) for part in (kind, told.get("description")) if part)
+        if kind == "DIVIDEND_OR_INTEREST" and instrument is not None and cash:
+            ex_session = self._ex_session(venue_symbol(instrument), at.date())
+            on = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
+            return Entry(entry_id, EntryKind.DIVIDEND, instrument, _NIL, cash, on, note)
+        if kind in _CASH_FLOWS and instrument is None:
+            flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
+            return Entry(entry_id, flow, None, _NIL, cash, at, note)
+        moved = shares if instrument is not None and not cash else _NIL
+        # Interest, journals, shares received: nobody but Schwab can tell of them.
+        return Entry(entry_id, EntryKind.MANUAL, instrument, moved, cash, at, note) if cash or moved else None
+
+    def _id_of(self, client_order_id: str) -> str | None:
+        return next((theirs for theirs, ours in self.known().items() if ours == client_order_id), None)
+
+
+# -- what may be sent --------------------------------------------------------------------------------------------------
+
+
+def venue_symbol(instrument: str) -> str:
+    """How Schwab spells ``instrument``: a class of shares follows a stroke there (BRK-B is BRK/B).
+
+    Raises:
+        OrderRejectedError: it is no symbol of a US stock or fund.
+    """
+    symbol = _spelled(instrument)
+    if symbol is None:
+        raise OrderRejectedError(
+            f"schwab: {instrument} is no symbol of a US stock or fund; give its ticker in config/universe.yaml"
+        )
+    return symbol
+
+
+def our_symbol(symbol: str) -> str:
+    """How we spell a symbol of Schwab's."""
+    return symbol.replace("/", "-") if _SYMBOL.fullmatch(symbol) else symbol
+
+
+def _spelled(instrument: str) -> str | None:
+    symbol = re.sub(r"-(?=[A-Z]{1,2}$)", "/", instrument)
+    return symbol if _SYMBOL.fullmatch(symbol) and "/" not in instrument else None
+
+
+def _require_sendable(symbol: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> None:
+    require_own_price(NAME, order_type, price)
+    if quantity != quantity.to_integral_value() or quantity <= 0:
+        raise OrderRejectedError(
+            f"schwab: {quantity} {symbol}: orders here are in whole shares; set portfolio.fractional to false"
+        )
+    places = 2 if price is None or price >= 1 else 4
+    if price is not None and price != round(price, places):
+        raise OrderRejectedError(f"schwab: {price} of {symbol}: prices have {places} decimal places; plan it again")
+
+
+def _instruction(instrument: str, side: Side, quantity: Decimal, held: Decimal) -> str:
+    """Schwab's word for the order, which depends on the position.
+
+    Raises:
+        OrderRejectedError: it would turn a long position into a short one, or the other way round.
+    """
+    if side is Side.BUY:
+        opens, closes, plain, other = held >= 0, held <= -quantity, "BUY", "BUY_TO_COVER"
+    else:
+        opens, closes, plain, other = held >= quantity, held <= 0, "SELL", "SELL_SHORT"
+    if opens or closes:
+        return plain if opens else other
+    raise OrderRejectedError(
+        f"schwab: {side.value} {quantity} {instrument} with {held} held goes through zero, which is two orders here; "
+        "close the position first"
+    )
+
+
+def _request(symbol: str, instruction: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> Any:
+    """schwab-py's builder of the order."""
+    from schwab.orders import common
+    from schwab.orders.generic import OrderBuilder
+
+    built = (
+        OrderBuilder()
+        .set_order_type(common.OrderType(_ORDER_TYPES[order_type]))
+        .set_session(common.Session.NORMAL)
+        .set_duration(common.Duration.DAY)
+        .set_order_strategy_type(common.OrderStrategyType.SINGLE)
+        .add_equity_leg(common.EquityInstruction(instruction), symbol, int(quantity))
+    )
+    if order_type is OrderType.LIMIT:
+        built.set_price(f"{price:f}")
+    if order_type is OrderType.STOP:
+        built.set_stop_price(f"{price:f}")
+    return built
+
+
+def _not_accepted(failure: Failure, login: str) -> BrokerError | None:
+    """What a send without an order came to; None where the order may stand."""
+    if not failure.sent or failure.status in (401, 403, 429):
+        return BrokerUnavailableError(f"schwab: not sent: {failure.message}{login}")
+    if failure.status in (400, 404, 422):
+        return OrderRejectedError(f"schwab: refused: {failure.message}")
+    return None
+
+
+def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether an order of Schwab's is for the instrument, instruction and quantity that were sent."""
+    (ours,), theirs = request["orderLegCollection"], list(told.get("orderLegCollection") or ())
+    if len(theirs) != 1:
+        return False
+    leg = theirs[0]
+    same = _text(leg.get("instrument") or {}, "symbol"), leg.get("instruction")
+    return same == (ours["instrument"]["symbol"], ours["instruction"]) and (
+        _number(leg, "quantity") == ours["quantity"] and told.get("orderType") == request["orderType"]
+    )
+
+
+# -- what was told -----------------------------------------------------------------------------------------------------
+
+
+def order_state(status: str, filled: Decimal) -> OrderState:
+    """Our state of an order that Schwab reports as ``status``.
+
+    Raises:
+        BrokerError: nobody knows that status.
+    """
+    if status in _ENDED:
+        return _ENDED[status]
+    if status not in _STANDING:
+        raise BrokerError(f"schwab: order status {status!r} is not known; look at the order in the account")
+    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
+
+
+def _family(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """An order and those that it triggers or that cancel one another; a mere bracket of orders is none itself."""
+    if told.get("orderLegCollection"):
+        yield told
+    for child in told.get("childOrderStrategies") or ():
+        if isinstance(child, dict):
+            yield from _family(child)
+
+
+def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[BrokerOrder]:
+    """An order of Schwab's, one for each of its legs.
+
+    Raises:
+        BrokerError: a field is missing or unreadable.
+    """
+    order_id, done = _text(told, "orderId"), _FIELDS.number_or_zero(told, "filledQuantity")
+    state = order_state(_text(told, "status"), done)
+    whole = _number(told, "quantity")
+    quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
+    reason = "" if quiet else str(told.get("statusDescription") or told["status"])
+    for leg in told.get("orderLegCollection") or ():
+        size = _number(leg, "quantity")
+        filled = done * size / whole if whole else done
+        yield BrokerOrder(
+            client_ids.get(order_id, ""), order_id, _instrument_of(leg), _side(leg), size, state, filled, reason
+        )
+
+
+def _fills(told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Iterable[_Charge]) -> Iterator[Fill]:
+    """An order's executions, which bear no id: what was left of the order after each tells them apart."""
+    order_id, legs = _text(told, "orderId"), {leg.get("legId"): leg for leg in told["orderLegCollection"]}
+    found: dict[str, Fill] = {}
+    for activity in told.get("orderActivityCollection") or ():
+        if activity.get("activityType") != "EXECUTION":
+            continue
+        left = _number(activity, "orderRemainingQuantity").normalize()
+        for number, part in enumerate(activity.get("executionLegs") or ()):
+            leg = legs.get(part.get("legId")) or told["orderLegCollection"][0]
+            fill_id = f"{order_id}:{left:f}:{number}"
+            found[fill_id] = Fill(
+                fill_id, client_ids.get(order_id, ""), _instrument_of(leg), _side(leg), _number(part, "quantity"),
+                _number(part, "price") * _multiplier(leg), _NIL, _instant(_text(part, "time")),
+            )  # fmt: skip
+    yield from _charged(sorted(found.values(), key=lambda fill: (fill.at, fill.fill_id)), booked)
+
+
+@dataclass(frozen=True)
+class _Charge:
+    """The fees that Schwab booked for an execution, or for all of an order's."""
+
+    quantity: Decimal
+    price: Decimal
+    fees: Decimal
+
+
+def _charged(fills: list[Fill], booked: Iterable[_Charge]) -> list[Fill]:
+    """Fills with their fees: those booked for an execution of that size and price, else those of the last one."""
+    fees = [_NIL] * len(fills)
+    taken: set[int] = set()
+    for charge in booked:
+        same = (charge.quantity, charge.price)
+        free = (n for n, fill in enumerate(fills) if n not in taken and (fill.quantity, fill.price) == same)
+        at = next(free, len(fills) - 1)
+        if at >= 0:
+            taken.add(at)
+            fees[at] += charge.fees
+    return [
+        Fill(one.fill_id, one.client_order_id, one.instrument, one.side, one.quantity, one.price, fee, one.at)
+        for one, fee in zip(fills, fees, strict=True)
+    ]
+
+
+def _fees_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]]:
+    found: dict[str, list[_Charge]] = {}
+    for one in told:
+        items = one.get("transferItems") or ()
+        fees = -sum((_FIELDS.number_or_zero(item, "cost") for item in items if item.get("feeType")), _NIL)
+        traded: Mapping[str, Any] = next(
+            (item for item in items if not item.get("feeType") and not _is_money(item)), {}
+        )
+        size, price = abs(_FIELDS.number_or_zero(traded, "amount")), _FIELDS.number_or_zero(traded, "price")
+        if fees and one.get("orderId"):
+            charge = _Charge(size, price * _multiplier(traded), fees)
+            found.setdefault(_text(one, "orderId"), []).append(charge)
+    return found
+
+
+def _cash(told: Mapping[str, Any]) -> Decimal:
+    balances = told.get("currentBalances") or {}
+    # A margin account's cash and a cash account's go by two names.
+    return _number(balances, "cashBalance" if balances.get("cashBalance") is not None else "totalCash")
+
+
+def _part(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = told.get("instrument")
+    return found if isinstance(found, dict) else {}
+
+
+def _instrument_of(told: Mapping[str, Any]) -> str:
+    return our_symbol(_text(_part(told), "symbol"))
+
+
+def _is_money(told: Mapping[str, Any]) -> bool:
+    return "CURRENCY" in (_part(told).get("assetType"), _part(told).get("type"))
+
+
+def _multiplier(told: Mapping[str, Any]) -> Decimal:
+    """Of a contract, so that its price is that of one contract: options are on a hundred shares."""
+    return _HUNDRED if _part(told).get("assetType") == "OPTION" else Decimal(1)
+
+
+def _side(leg: Mapping[str, Any]) -> Side:
+    instruction = _text(leg, "instruction")
+    if not instruction.startswith(("BUY", "SELL")):
+        raise BrokerError(f"schwab: the instruction {instruction!r} is not known; look at the order in the account")
+    return Side.BUY if instruction.startswith("BUY") else Side.SELL
+
+
+def _read(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise RequestFailedError(Failure(None, "the answer is no JSON", sent=True)) from error
+
+
+def _answered(ask: Callable[[], Any]) -> Any:
+    """Schwab's answer.
+
+    Raises:
+        RequestFailedError: it refused, or no whole answer came; it tells whether the request may have arrived.
+    """
+    from authlib.common.errors import AuthlibBaseError
+
+    http = _http()
+    unreached = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError, http.UnsupportedProtocol)
+    try:
+        response = ask()
+    except AuthlibBaseError as error:
+        # The token is renewed before a request is sent.
+        raise RequestFailedError(Failure(401, f"the login is not renewed ({error.error})", sent=False)) from error
+    except http.HTTPStatusError as error:
+        status = error.response.status_code
+        raise RequestFailedError(Failure(status, f"HTTP {status} of its login server", sent=False)) from error
+    except SourceUnavailableError as error:
+        raise RequestFailedError(Failure(429, str(error), sent=True)) from error
+    except (*unreached, http.InvalidURL) as error:
+        failure = Failure(None, f"no connection ({type(error).__name__}); check the network", sent=False)
+        raise RequestFailedError(failure) from error
+    except http.HTTPError as error:
+        failure = Failure(None, f"no answer ({type(error).__name__}); check the network", sent=True)
+        raise RequestFailedError(failure) from error
+    if response.is_error:
+        status = response.status_code
+        raise RequestFailedError(Failure(status, f"HTTP {status}: {_said(response)}", sent=True))
+    return response
+
+
+def _said(response: Any) -> str:
+    """Schwab's own words in an error's body."""
+    try:
+        told = response.json()
+    except ValueError:
+        return "an answer that is no JSON (a gateway's page?)"
+    told = told if isinstance(told, dict) else {}
+    parts = [told.get("message"), told.get("error"), *(told.get("errors") or ())]
+    return ": ".join(str(part) for part in parts if part)[:300] or "no reason given"
+
+
+def _http() -> Any:
+    """The library of requests that authlib, on which schwab-py is built, uses: httpx2, or httpx before it."""
+    from authlib.integrations.httpx_client import OAuth2Client
+
+    base = next(one for one in OAuth2Client.__mro__ if one.__name__ == "Client")
+    return import_module(base.__module__.partition(".")[0])
+
+
+@cache
+def _trusted() -> Any:
+    """The certificates that are trusted, read once: reading them takes longer than a request."""
+    return _http().create_ssl_context()
+
+
+@cache
+def _session_class() -> Any:
+    """authlib's session with our addresses, time-outs and patience: see `resources.sources.httpx_client`."""
+    from authlib.integrations.httpx_client import OAuth2Client
+
+    http = _http()
+    passing = (http.TimeoutException, http.NetworkError, http.RemoteProtocolError, http.ProxyError)
+
+    class PatientSession(OAuth2Client):  # type: ignore[misc]
+        def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._access, self._persistence = access, access.persistence(NAME)
+
+        def send(self, request: Any, **options: Any) -> Any:
+            request.url = http.URL(rebased(str(request.url), self._access.base_url))
+            request.headers["Host"] = request.url.netloc.decode("ascii")
+            request.extensions["timeout"] = http.Timeout(self._access.timeout_s).as_dict()
+            return self._persistence.send(
+                request.method, lambda: super(PatientSession, self).send(request, **options), passing
+            )
+
+    return PatientSession
