@@ -287,10 +287,10 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that turns a position round reduces it",
-        APPROVAL,
-        " and after * after_working >= 0",
-        "",
-        "tests/execution/test_approval.py::test_an_order_reduces_only_down_to_nothing",
+        "octopus/core/orders.py",
+        "if taken <= -order.side.sign",
+        "if -order.quantity <= -order.side.sign",
+        "tests/core/test_reducing_orders.py::test_an_order_reduces_only_down_to_nothing",
     ),
     # What a send came to.
     Mutation(

@@ -49,6 +49,7 @@ from octopus.execution.book import (
     EntryKind,
     action_order,
     closing_entries,
+    ends_orders,
     held_at,
     opening_entries,
     plain,
@@ -265,8 +266,8 @@ class PaperBroker:
         before = self.sessions.previous(session)
         actions = self.feed.actions(sorted(concerned), self.sessions.open_utc(before), at) if concerned else ()
         for action in actions:
-            if action.kind in _CANCELLED_BY:
-                ledger.cancel_instrument(action.instrument, _CANCELLED_BY[action.kind].format(action=action))
+            if reason := ends_orders(action):
+                ledger.cancel_instrument(action.instrument, reason)
         for entry in opening_entries(
             actions, positions, lambda name: self.feed.last_close(name, before, session), _lot(ledger)
         ):
@@ -461,14 +462,6 @@ class PaperBroker:
         while self.sessions.close_utc(session) > now:
             session = self.sessions.previous(session)
         return session
-
-
-_CANCELLED_BY = {
-    # Its shares are counted in another unit now, whether any are held or not.
-    EntryKind.SPLIT: "{action.instrument} split {action.value} for 1",
-    EntryKind.SYMBOL_CHANGE: "{action.instrument} is {action.detail} now",
-}
-"""Actions at the open that end an instrument's orders, and with what reason."""
 
 
 def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
