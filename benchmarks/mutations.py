@@ -332,7 +332,7 @@ MUTATIONS = (
     Mutation(
         "an order ends before its fills are booked",
         ENGINE,
-        "if report.state in _ENDS and report.filled_quantity <= status.filled:",
+        "if report.state in _ENDS and report.filled_quantity <= max(status.filled, status.net_filled):",
         "if report.state in _ENDS:",
         _ENGINE_TESTS + "test_an_order_does_not_end_before_all_its_fills_are_booked",
     ),

@@ -53,6 +53,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    RevisingBroker,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -512,6 +513,7 @@ class ExecutionEngine:
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
                 booked += 1
+        self._take_revisions(account)
         for order in self.store.working(account):
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
@@ -522,17 +524,25 @@ class ExecutionEngine:
         self.store.drain_outbox(self.audit)
         return booked
 
+    def _take_revisions(self, account: str) -> None:
+        """Book what the broker broke or corrected of our fills, whenever the trades were."""
+        if isinstance(self.broker, RevisingBroker):
+            for revision in self.broker.revisions(self._since()):
+                session = self.sessions.trade_date(revision.at)
+                self.store.record_revision(account, revision, session, self.clock.now())
+
     def _record_report(self, status: OrderStatus, report: BrokerOrder) -> None:
         """Record what the broker's records say of an order."""
         now, order_id = self.clock.now(), report.client_order_id
         if status.state in UNRESOLVED:
             self._record_found(order_id, report)
         # The end is recorded only once all its fills are: an order that ended is not asked for again.
-        if report.state in _ENDS and report.filled_quantity <= status.filled:
+        if report.state in _ENDS and report.filled_quantity <= max(status.filled, status.net_filled):
             self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
 
     def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
         self._recognise_flows(account)
+        self._take_revisions(account)
         struck: dict[date, NavStatement] = {}
         now, last_bar = self.clock.now(), self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
@@ -562,7 +572,8 @@ class ExecutionEngine:
 
     def _recognise_actions(self, account: str, session: date) -> None:
         """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""
-        positions = self.store.positions(account, before=session)
+        # What was heard of late belongs to this session, and was held before it all the same.
+        positions = self.store.positions(account, session, self.sessions.open_utc(session))
         if not positions:
             return
         before = self.sessions.previous(session)

@@ -219,6 +219,31 @@ class Fill:
         return -self.side.sign * self.quantity * self.price - self.fees
 
 
+@dataclass(frozen=True)
+class FillRevision:
+    """What a broker changed of a fill after the fact: it broke the trade, or corrected it.
+
+    Attributes:
+        number: from 1; of two revisions of a fill the higher one counts, in whatever order they are heard of.
+        quantity: zero where the trade was broken; then there are no ``fees`` either.
+        price: what the trade was done at, in truth.
+        at: when the broker changed it.
+    """
+
+    fill_id: str
+    number: int
+    client_order_id: str
+    quantity: Decimal
+    price: Decimal
+    fees: Decimal
+    at: datetime
+    reason: str
+
+    @property
+    def is_bust(self) -> bool:
+        return not self.quantity
+
+
 def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -> frozenset[str]:
     """Ids of the orders that can only make an existing position smaller, whatever else fills.
 
