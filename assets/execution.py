@@ -109,7 +109,7 @@ def fills(
         select f.instrument, f.side, f.quantity::float8 as quantity, f.price::float8 as price, f.fees::float8 as fees,
                10000 * (f.price / i.reference_price - 1)::float8 * case f.side when 'buy' then 1 else -1 end
                    as shortfall_bps
-        from execution.fills f
+        from execution.current_fills f
         join execution.order_intents i using (client_order_id)
         where i.batch_id = $1 order by f.instrument
         """,

@@ -287,10 +287,10 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that turns a position round reduces it",
-        APPROVAL,
-        " and after * after_working >= 0",
-        "",
-        "tests/execution/test_approval.py::test_an_order_reduces_only_down_to_nothing",
+        "octopus/core/orders.py",
+        "if taken <= -order.side.sign",
+        "if -order.quantity <= -order.side.sign",
+        "tests/core/test_reducing_orders.py::test_an_order_reduces_only_down_to_nothing",
     ),
     # What a send came to.
     Mutation(
@@ -332,7 +332,7 @@ MUTATIONS = (
     Mutation(
         "an order ends before its fills are booked",
         ENGINE,
-        "if report.state in _ENDS and report.filled_quantity <= status.filled:",
+        "if report.state in _ENDS and report.filled_quantity <= max(status.filled, status.net_filled):",
         "if report.state in _ENDS:",
         _ENGINE_TESTS + "test_an_order_does_not_end_before_all_its_fills_are_booked",
     ),

@@ -201,8 +201,10 @@ class Judges:
         market = self._market(orders, state, now)
         risk = risk_gate.judge(left, snapshot, market, self.gating.limits, TradingState.ACTIVE, _PAPER, now)
         made = decide(
-            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=self._research, frozen=()
-        )
+            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=self._research, frozen=(),
+            # A split ends its orders in the simulator itself.
+            changed={},
+        )  # fmt: skip
         fresh = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id not in self._research))
         self._denied(fresh, (lawful, risk), "execution")
         approved = set(made.approved)

@@ -128,23 +128,6 @@ def usable_price(price: Decimal | None) -> bool:
     return price is not None and price.is_finite() and price > 0
 
 
-def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -> frozenset[str]:
-    """Ids of the orders that can only make an existing position smaller, whatever else fills.
-
-    A sell counts against the shares held that neither an open sell nor an earlier sell of ``orders`` may take away;
-    shares that a working buy may add do not count. A cover of a short likewise.
-    """
-    used: dict[tuple[str, Side], Decimal] = {}
-    reducing = set()
-    for order in orders:
-        key = (order.instrument, order.side)
-        taken = used.get(key, snapshot.working(*key)) + order.quantity
-        used[key] = taken
-        if taken <= -order.side.sign * snapshot.positions.get(order.instrument, Decimal(0)):
-            reducing.add(order.intent_id)
-    return frozenset(reducing)
-
-
 def _opening_lots(snapshot: AccountSnapshot) -> dict[str, Lot]:
     lots = {name: Lot(held=shares) for name, shares in sorted(snapshot.positions.items()) if shares != 0}
     for working in snapshot.open_orders:

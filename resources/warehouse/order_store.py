@@ -16,7 +16,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -32,6 +32,7 @@ from octopus.core.orders import (
     AccountSnapshot,
     Batch,
     Fill,
+    FillRevision,
     OpenOrder,
     OrderType,
     Outcome,
@@ -266,7 +267,7 @@ class OrderStore:
         """Orders of the account, by state and batch if given, oldest batch first."""
         rows = self._rows(
             """
-            select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
+            select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity, o.revised_quantity,
                 i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
@@ -535,6 +536,10 @@ class OrderStore:
                 "instrument": fill.instrument, "side": fill.side.value, "at": fill.at,
             }  # fmt: skip
             after = advance(status, Execution(fill.fill_id, fill.quantity))
+            counting = self._counting(account, fill.fill_id)
+            if counting is not None:
+                # A revision may have been told before the fill itself.
+                after = replace(after, revised=after.revised + counting["quantity"] - fill.quantity)
             self._write_status(fill.client_order_id, status, after, now, detail, kind="order.fill")
             if status.state is OrderState.APPROVED:
                 self._note(
@@ -545,6 +550,61 @@ class OrderStore:
                     "alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": after.filled}
                 )
         return True
+
+    def record_revision(self, account: str, revision: FillRevision, session: date, now: datetime) -> bool:
+        """Book what the broker changed of a fill, once; False when we have it, or when the order is not ours.
+
+        The fill stays as it was told. Of several revisions the highest number counts, in whatever order they and the
+        fill are told; one that comes after its session's NAV is booked in the next.
+        """
+        with self.connection.transaction():
+            if (
+                self._row(
+                    "select from execution.orders where client_order_id = %s and account = %s for update",
+                    [revision.client_order_id, account],
+                )
+                is None
+            ):
+                return False
+            before = self._counting(account, revision.fill_id)
+            overtaken = before is not None and before["number"] > revision.number
+            booked = self._booking_session(account, session if before is None else max(session, before["session"]))
+            added = self.connection.execute(
+                """
+                insert into execution.fill_revisions (account, fill_id, number, client_order_id, quantity, price, fees,
+                                                      at, session, replaces, reason)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id, number) do nothing
+                """,
+                [account, revision.fill_id, revision.number, revision.client_order_id, revision.quantity,
+                 revision.price, revision.fees, revision.at, booked,
+                 None if overtaken else 0 if before is None else before["number"], revision.reason],
+            )  # fmt: skip
+            if not added.rowcount:
+                return False
+            status = after = self._status(revision.client_order_id)
+            if before is not None and not overtaken and revision.fill_id in status.fill_ids:
+                after = replace(status, revised=status.revised + revision.quantity - before["quantity"])
+            detail = {
+                "fill_id": revision.fill_id, "number": revision.number, "quantity": revision.quantity,
+                "price": revision.price, "fees": revision.fees, "at": revision.at, "why": revision.reason,
+                "overtaken": overtaken,
+            }  # fmt: skip
+            kind = "order.fill_broken" if revision.is_bust else "order.fill_corrected"
+            self._write_status(revision.client_order_id, status, after, now, detail, kind=kind)
+        return True
+
+    def _counting(self, account: str, fill_id: str) -> DictRow | None:
+        """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
+        return self._row(
+            """
+            select number, quantity, session from execution.fill_revisions
+            where account = %(account)s and fill_id = %(fill)s
+            union all
+            select 0, quantity, session from execution.fills where account = %(account)s and fill_id = %(fill)s
+            order by number desc limit 1
+            """,
+            {"account": account, "fill": fill_id},
+        )
 
     def recognise(self, account: str, entry: Entry, session: date, now: datetime) -> bool:
         """Book a flow, an expected corporate action, or a correction that a person accepts, once; False if known."""
@@ -568,24 +628,29 @@ class OrderStore:
     # -- our book ----------------------------------------------------------------------------------------------------
 
     def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
-        """Our fills with ``at >= since``, oldest first."""
+        """Our fills with ``at >= since``, oldest first, as they count now: busts and corrections are in them."""
         rows = self._rows(
-            "select * from execution.fills where account = %s and at >= %s order by at, fill_id",
+            "select * from execution.current_fills where account = %s and at >= %s order by at, fill_id",
             [account, since or _EPOCH],
         )
         return tuple(_fill(row) for row in rows)
 
     def fills_of(self, order_id: str) -> tuple[Fill, ...]:
-        """Fills of one order, oldest first."""
-        rows = self._rows("select * from execution.fills where client_order_id = %s order by at, fill_id", [order_id])
+        """Fills of one order as they count now, oldest first."""
+        rows = self._rows(
+            "select * from execution.current_fills where client_order_id = %s order by at, fill_id", [order_id]
+        )
         return tuple(_fill(row) for row in rows)
 
     def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
-        """Fills and entries booked in sessions with ``after < session <= until``."""
+        """Fills and entries booked in sessions with ``after < session <= until``.
+
+        A bust or correction takes back what it replaces, as a fill of the other side in the session that books it.
+        """
         parameters = {"account": account, "after": after or date.min, "until": until}
         fills = self._rows(
-            "select * from execution.fills where account = %(account)s and session > %(after)s "
-            "and session <= %(until)s order by at, fill_id",
+            "select * from execution.fill_movements where account = %(account)s and session > %(after)s "
+            "and session <= %(until)s order by at, fill_id, number",
             parameters,
         )
         entries = self._rows(
@@ -606,7 +671,7 @@ class OrderStore:
             """
             select coalesce((select sum(cash) from execution.entries where account = %(account)s), 0)
                 + coalesce((select sum(case side when 'buy' then -quantity * price else quantity * price end - fees)
-                            from execution.fills where account = %(account)s), 0)
+                            from execution.current_fills where account = %(account)s), 0)
             """,
             {"account": account},
         )
@@ -614,21 +679,25 @@ class OrderStore:
             account, cash, self.positions(account), self.fills(account, since), tuple(_entry(row) for row in entries)
         )
 
-    def positions(self, account: str, before: date | None = None) -> dict[str, Decimal]:
-        """Shares by instrument from everything booked (in sessions before ``before``); zero positions are absent."""
+    def positions(self, account: str, before: date | None = None, opened: datetime | None = None) -> dict[str, Decimal]:
+        """Shares by instrument from everything booked; zero positions are absent.
+
+        Args:
+            before: only what is booked in sessions before it, and what was booked later and moved before ``opened``.
+        """
         rows = self._rows(
             """
             select instrument, sum(quantity) as quantity from (
-                select instrument, session, case side when 'buy' then quantity else -quantity end as quantity
-                from execution.fills where account = %(account)s
+                select instrument, session, at, case side when 'buy' then quantity else -quantity end as quantity
+                from execution.fill_movements where account = %(account)s
                 union all
-                select instrument, session, quantity from execution.entries
+                select instrument, session, at, quantity from execution.entries
                 where account = %(account)s and instrument is not null
             ) as movements
-            where %(before)s::date is null or session < %(before)s
+            where %(before)s::date is null or session < %(before)s or at < %(opened)s::timestamptz
             group by instrument having sum(quantity) <> 0 order by instrument
             """,
-            {"account": account, "before": before},
+            {"account": account, "before": before, "opened": opened},
         )
         return {row["instrument"]: row["quantity"] for row in rows}
 
@@ -887,25 +956,23 @@ class OrderStore:
     def _status(self, order_id: str) -> OrderStatus:
         """The order's status, its row locked to the end of the transaction."""
         row = self._row(
-            "select o.state, o.filled_quantity, i.quantity from execution.orders o "
+            "select o.state, o.filled_quantity, o.revised_quantity, i.quantity from execution.orders o "
             "join execution.order_intents i using (intent_id) where o.client_order_id = %s for update of o",
             [order_id],
         )
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
         ids = self._rows("select fill_id from execution.fills where client_order_id = %s", [order_id])
-        return OrderStatus(
-            row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(r["fill_id"] for r in ids)
-        )
+        return _order_status({**row, "fill_ids": [one["fill_id"] for one in ids]})
 
     def _write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
         kind: str | None = None,
     ) -> None:  # fmt: skip
         row = self._row(
-            "update execution.orders set state = %s, filled_quantity = %s, reason = coalesce(%s, reason), "
-            "updated_at = %s where client_order_id = %s returning fence",
-            [after.state.value, after.filled, detail.get("reason"), now, order_id],
+            "update execution.orders set state = %s, filled_quantity = %s, revised_quantity = %s, "
+            "reason = coalesce(%s, reason), updated_at = %s where client_order_id = %s returning fence",
+            [after.state.value, after.net_filled, after.revised, detail.get("reason"), now, order_id],
         )
         fence = row["fence"] if row else 0
         self._add_event(order_id, before.state, after.state, now, fence, detail)
@@ -957,15 +1024,24 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
 
 
 def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
-    status = OrderStatus(row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(row["fill_ids"]))
     return StoredOrder(
         client_order_id=row["client_order_id"],
         broker_order_id=row["broker_order_id"],
         batch_id=row["batch_id"],
         account=row["account"],
         order=_planned(row),
-        status=status,
+        status=_order_status(row),
         expires_at=row["expires_at"],
+    )
+
+
+def _order_status(row: Mapping[str, Any]) -> OrderStatus:
+    return OrderStatus(
+        quantity=row["quantity"],
+        state=OrderState(row["state"]),
+        filled=row["filled_quantity"] - row["revised_quantity"],
+        fill_ids=frozenset(row["fill_ids"]),
+        revised=row["revised_quantity"],
     )
 
 
