@@ -207,12 +207,30 @@ class ExecutionEngine:
         """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
 
         Needs no lock: a run that waits for an auction holds it for hours.
+
+        Raises:
+            BrokerError: some could not be cancelled; all were tried.
         """
         ids = tuple(o.client_order_id for o in self.store.working(account))
+        failed = []
         for order_id in ids:
             self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
-            self.broker.cancel(order_id)
+            try:
+                self.broker.cancel(order_id)
+            except BrokerError as error:
+                failed.append(f"{order_id}: {error}")
+        if failed:
+            raise BrokerError(f"not cancelled: {'; '.join(failed)}; ask again with `octopus halt --cancel`")
         return ids
+
+    def take_over_halt(self, account: str) -> None:
+        """A halt that was written without the database becomes the account's own, and its open orders are cancelled."""
+        halt = self.store.take_over_halt(account)
+        if halt is not None and self.store.halts is not None:
+            if halt.cancel:
+                self.cancel_open(account)
+            self.store.drain_outbox(self.audit)
+            self.store.halts.remove(halt)
 
     def session_at(self, instant: datetime) -> date:
         """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
@@ -227,6 +245,7 @@ class ExecutionEngine:
     def _account(self, account: str) -> Iterator[None]:
         with self.store.account_lock(account):
             self.store.drain_outbox(self.audit)
+            self.take_over_halt(account)
             try:
                 yield
             finally:

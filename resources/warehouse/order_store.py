@@ -45,6 +45,7 @@ from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
 
@@ -131,18 +132,20 @@ class OrderStore:
     Attributes:
         url: for the connections of their own that account locks need.
         lease_seconds: how long a worker may sleep between two sends and still send.
+        halts: the kill switch's file, which counts beside the account's state; None: there is none.
     """
 
     url: str
     connection: psycopg.Connection
     lease_seconds: float = 300.0
+    halts: HaltFile | None = None
 
     @classmethod
     @contextmanager
-    def opened(cls, url: str, lease_seconds: float = 300.0) -> Iterator[OrderStore]:
+    def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
-            yield cls(url, connection, lease_seconds)
+            yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
 
@@ -189,8 +192,40 @@ class OrderStore:
             )
             self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
 
+    def take_over_halt(self, account: str) -> Halt | None:
+        """Make the halt file's halt the account's own, with a note of it for the audit log; None without one.
+
+        It never loosens what stops more. The file stays until its orders are cancelled, too (`HaltFile.remove`).
+        """
+        halt = self.halts and self.halts.read()
+        if not halt:
+            return None
+        with self.connection.transaction():
+            row = self._row(
+                "select state, changed_by, changed_at, database_id = execution.database_id() as here "
+                "from execution.trading_state where account = %s for update",
+                [account],
+            )
+            if row is not None and (row["changed_by"], row["changed_at"]) == (halt.by, halt.at):
+                return halt
+            detail = {"cancel": halt.cancel, "cancelled": list(halt.cancelled), "by": halt.by, "reason": halt.reason}
+            self._note("trading.halt_file", account, {**detail, "halted_at": halt.at})
+            # A restored database is halted as it is: to set its state would be to accept it.
+            if row is None or row["here"]:
+                halted = row is not None and row["state"] == TradingState.HALTED
+                state = TradingState.HALTED if halted else halt.state
+                self.set_trading_state(account, state, halt.by, halt.reason, halt.at)
+        return halt
+
     def trading_status(self, account: str) -> TradingStatus:
-        """The kill switch as it counts now."""
+        """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
+        stored = self._stored_status(account)
+        halt = self.halts and self.halts.read()
+        if not halt or stored.state is TradingState.HALTED:
+            return stored
+        return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    def _stored_status(self, account: str) -> TradingStatus:
         row = self._row(
             "select state, reason, database_id = execution.database_id() as here "
             "from execution.trading_state where account = %s",
