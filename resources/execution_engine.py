@@ -58,6 +58,7 @@ from resources.brokers.base import (
 from resources.price_feed import PriceFeed
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.order_store import (
+    AwaitingReleaseError,
     BatchRefusedError,
     Claim,
     OrderStore,
@@ -86,6 +87,7 @@ class EngineSettings:
         lookback: how far back the books' fills and entries are compared, and late fills looked for.
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
+        require_release: a batch is executed only once a person has released it.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -99,6 +101,7 @@ class EngineSettings:
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
+    require_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,6 +307,8 @@ class ExecutionEngine:
             raise BatchRefusedError(f"{name} was not judged by both gates of research; run the research job to its end")
         if stored.successor:
             raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
+        if self.settings.require_release and not self.store.is_released(batch, now):
+            raise AwaitingReleaseError(f"{name} awaits a person's release: `octopus release {batch.batch_id}`")
         closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(

@@ -175,10 +175,17 @@ class TradingConfig(_Section):
     Attributes:
         mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
+        release: which batches wait for a person (`octopus release`) before they are executed.
     """
 
     mode: Literal["paper"] = "paper"
     execution_sensor: bool = False
+    release: Literal["none", "live", "all"] = "none"
+
+    @property
+    def needs_release(self) -> bool:
+        """Whether a batch waits for a person before it is executed."""
+        return self.release == "all" or (self.release == "live" and str(self.mode) == "live")
 
 
 class UniverseFile(_Section):

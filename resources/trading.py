@@ -60,6 +60,7 @@ class Trading:
                     # The paper broker's answer changes with new bars, not with waiting.
                     settle_timeout=timedelta(0),
                     data_patience=data_patience(self.settings),
+                    require_release=self.settings.trading.needs_release,
                 ),
             )
 

@@ -27,6 +27,7 @@ class _Commands(click.Group):
         "sweep": "octopus_pipelines.cli.sweep",
         "halt": "octopus_pipelines.cli.trading",
         "resume": "octopus_pipelines.cli.trading",
+        "release": "octopus_pipelines.cli.release",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",
         "doctor": "octopus_pipelines.cli.doctor",

@@ -40,7 +40,7 @@ from octopus.core.orders import (
     TradingState,
     Verdict,
 )
-from octopus.execution.approval import Decision
+from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
@@ -55,6 +55,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class BatchRefusedError(OctopusError):
     """The batch may not be executed, now or ever; the message says why and what to do."""
+
+
+class AwaitingReleaseError(BatchRefusedError):
+    """Nobody has released the batch with the content that it has."""
 
 
 class TradingHaltedError(BatchRefusedError):
@@ -261,6 +265,16 @@ class OrderStore:
         batch = Batch(batch_id, head["account"], head["session"], head["not_before"], head["expires_at"], orders)
         return StoredBatch(batch, self.successor(batch_id), head["judged"], self._research_denials(batch))
 
+    def latest_batch(self, account: str) -> str | None:
+        """Id of the account's batch that nothing supersedes; None before the first."""
+        latest: str | None = _scalar(
+            self.connection,
+            "select batch_id from portfolio.batches where account = %s and superseded_by is null "
+            "order by session desc, created_at desc, batch_id desc limit 1",
+            [account],
+        )
+        return latest
+
     def successor(self, batch_id: str) -> str | None:
         """The batch that replaces this one: named as such, or decided later for the same account."""
         successor: str | None = _scalar(
@@ -349,6 +363,33 @@ class OrderStore:
             [instrument, batch_id],
         )
         return None if price is None else Decimal(price)
+
+    # -- a person's release ------------------------------------------------------------------------------------------
+
+    def release(self, batch: Batch, by: str, reason: str, now: datetime) -> bool:
+        """Note a person's word that this batch, as it is, may be executed; False when it was given before."""
+        content = content_hash(batch)
+        with self.connection.transaction():
+            added = self.connection.execute(
+                "insert into execution.releases (batch_id, content_hash, released_by, reason, released_at, expires_at) "
+                "values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [batch.batch_id, content, by, reason, now, batch.expires_at],
+            )
+            if added.rowcount:
+                detail = {"by": by, "reason": reason, "content": content, "expires_at": batch.expires_at}
+                self._note("batch.released", batch.batch_id, {**detail, "trading_time": now})
+        return bool(added.rowcount)
+
+    def is_released(self, batch: Batch, now: datetime) -> bool:
+        """Whether a person released the batch with exactly this content, and its window is not over."""
+        return bool(
+            _scalar(
+                self.connection,
+                "select exists (select from execution.releases "
+                "where batch_id = %s and content_hash = %s and expires_at > %s)",
+                [batch.batch_id, content_hash(batch), now],
+            )
+        )
 
     # -- claiming and sending ----------------------------------------------------------------------------------------
 
