@@ -27,6 +27,8 @@ class _Commands(click.Group):
         "sweep": "octopus_pipelines.cli.sweep",
         "halt": "octopus_pipelines.cli.trading",
         "resume": "octopus_pipelines.cli.trading",
+        "alerts": "octopus_pipelines.cli.alerts",
+        "watchdog": "octopus_pipelines.cli.watchdog",
         "release": "octopus_pipelines.cli.release",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",

@@ -1,24 +1,22 @@
 """`octopus halt` and `octopus resume`: the kill switch.
 
-Belongs here: turning it and saying so. Does not: what it does to orders (resources/execution_engine.py), the file that
-halts without a database (resources/halt_file.py).
+Belongs here: turning it and saying so. Does not: what it does to orders (resources/kill_switch.py).
 """
 
 from __future__ import annotations
 
 import getpass
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
-from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
-from octopus_pipelines.cli.house import has_schema, open_database, settings
-from resources.halt_file import Halt, cancel_at_broker
-from resources.settings import Settings
-from resources.trading import Trading, audit_log, halt_file, trading_of
+from octopus_pipelines.cli.house import open_database, settings
+from resources.halt_file import Halt
+from resources.kill_switch import Pulled, pull
+from resources.trading import audit_log, halt_file, trading_of
 from resources.warehouse.order_store import OrderStore
 
 
@@ -33,13 +31,10 @@ def halt(reason: str, reducing: bool, cancel: bool) -> None:
     """
     current = settings()
     state = TradingState.REDUCING if reducing else TradingState.HALTED
-    said = Halt(state, getpass.getuser(), reason, datetime.now(UTC), cancel)
-    # The file comes first: it stops trading at once, whatever becomes of the rest.
-    halt_file(current).write(said)
+    pulled = pull(trading_of(current), Halt(state, getpass.getuser(), reason, datetime.now(UTC), cancel))
     click.echo(f"account {current.paper.account} is {state.value}: {_ADVICE[state]}")
-    trading = trading_of(current)
-    done = _cancel(trading, said) if cancel else True
-    if not (_record(trading) and done):
+    say(pulled, halt_file(current).path, cancel=cancel)
+    if not pulled.done:
         sys.exit(1)
 
 
@@ -68,37 +63,13 @@ _ADVICE = {
 }
 
 
-def _cancel(trading: Trading, said: Halt) -> bool:
-    """Cancel by the broker's own records; False when something is still open."""
-    result = cancel_at_broker(trading.broker)
-    halt_file(trading.settings).write(replace(said, cancelled=result.asked))
-    click.echo(f"{len(result.asked)} open orders cancelled at {trading.broker.name}")
-    for subject, reason in result.failed.items():
+def say(pulled: Pulled, path: Path, *, cancel: bool) -> None:
+    """Tell what became of orders and records."""
+    if cancel:
+        click.echo(f"{len(pulled.cancellation.asked)} open orders cancelled at the broker")
+    for subject, reason in pulled.cancellation.failed.items():
         click.secho(f"not cancelled: {subject}: {reason}", fg="red", err=True)
-    return not result.failed
-
-
-def _record(trading: Trading) -> bool:
-    """Hand the halt to the database where it is there; False where it is there and refused."""
-    if not _is_up(trading.settings):
-        click.echo(
-            f"the database is down: {halt_file(trading.settings).path} halts until it is back, and is audited then"
-        )
-        return True
-    try:
-        with trading.engine() as engine:
-            engine.take_over_halt(trading.account)
-    except OctopusError as error:
-        click.secho(f"halted by the file alone: {error}", fg="red", err=True)
-        return False
-    return True
-
-
-def _is_up(current: Settings) -> bool:
-    # An embedded server that is down is not started: nothing can be sent without it, and it may need minutes.
-    if current.embedded is not None and not current.embedded.is_running():
-        return False
-    try:
-        return has_schema(current.database_url)
-    except OctopusError:
-        return False
+    if pulled.problem:
+        click.secho(f"halted by {path} alone: {pulled.problem}", fg="red", err=True)
+    elif not pulled.recorded:
+        click.echo(f"the database is down: {path} halts until it is back, and is audited then")

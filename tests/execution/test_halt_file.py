@@ -173,7 +173,7 @@ def test_with_the_database_killed_the_venue_is_emptied_and_later_nothing_is_sent
     monkeypatch.setattr(commands, "trading_of", lambda settings: Trading(settings, desk.clock, desk.broker))
     told = CliRunner().invoke(commands.halt, ["--cancel", "--reason", "the desk is on fire"])
     assert told.exit_code == 0, told.output
-    assert "2 open orders cancelled at alpaca" in told.output
+    assert "2 open orders cancelled at the broker" in told.output
     assert "database is down" in told.output
     assert not house.is_running()
     ours = [one["status"] for name, one in venue.orders.items() if name != "by-hand"]
