@@ -59,6 +59,7 @@ from resources.brokers.base import (
 from resources.price_feed import PriceFeed
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.order_store import (
+    AwaitingReleaseError,
     BatchRefusedError,
     Claim,
     OrderStore,
@@ -87,6 +88,7 @@ class EngineSettings:
         lookback: how far back the books' fills and entries are compared, and late fills looked for.
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
+        require_release: a batch is executed only once a person has released it.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -100,6 +102,7 @@ class EngineSettings:
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
+    require_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,12 +211,30 @@ class ExecutionEngine:
         """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
 
         Needs no lock: a run that waits for an auction holds it for hours.
+
+        Raises:
+            BrokerError: some could not be cancelled; all were tried.
         """
         ids = tuple(o.client_order_id for o in self.store.working(account))
+        failed = []
         for order_id in ids:
             self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
-            self.broker.cancel(order_id)
+            try:
+                self.broker.cancel(order_id)
+            except BrokerError as error:
+                failed.append(f"{order_id}: {error}")
+        if failed:
+            raise BrokerError(f"not cancelled: {'; '.join(failed)}; ask again with `octopus halt --cancel`")
         return ids
+
+    def take_over_halt(self, account: str) -> None:
+        """A halt that was written without the database becomes the account's own, and its open orders are cancelled."""
+        halt = self.store.take_over_halt(account)
+        if halt is not None and self.store.halts is not None:
+            if halt.cancel:
+                self.cancel_open(account)
+            self.store.drain_outbox(self.audit)
+            self.store.halts.remove(halt)
 
     def session_at(self, instant: datetime) -> date:
         """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
@@ -228,6 +249,7 @@ class ExecutionEngine:
     def _account(self, account: str) -> Iterator[None]:
         with self.store.account_lock(account):
             self.store.drain_outbox(self.audit)
+            self.take_over_halt(account)
             try:
                 yield
             finally:
@@ -299,6 +321,8 @@ class ExecutionEngine:
             raise BatchRefusedError(f"{name} was not judged by both gates of research; run the research job to its end")
         if stored.successor:
             raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
+        if self.settings.require_release and not self.store.is_released(batch, now):
+            raise AwaitingReleaseError(f"{name} awaits a person's release: `octopus release {batch.batch_id}`")
         closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(

@@ -6,9 +6,10 @@ EnvVar) and what a setting means (the models stand beside the code that obeys th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -16,6 +17,8 @@ from typing import Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from octopus.alerts.alert import Severity
+from octopus.alerts.watch import Patience
 from octopus.backtest.config import BacktestConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
@@ -176,10 +179,61 @@ class TradingConfig(_Section):
     Attributes:
         mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
+        release: which batches wait for a person (`octopus release`) before they are executed.
     """
 
     mode: Literal["paper"] = "paper"
     execution_sensor: bool = False
+    release: Literal["none", "live", "all"] = "none"
+
+    @property
+    def needs_release(self) -> bool:
+        """Whether a batch waits for a person before it is executed."""
+        return self.release == "all" or (self.release == "live" and str(self.mode) == "live")
+
+
+class AlertsConfig(_Section):
+    """Who is told (config/universe.yaml, section alerts); without an address and a webhook, alerts are only recorded.
+
+    The webhook's URL is a secret: it comes from OCTOPUS_ALERT_WEBHOOK_URL, the mail password from
+    OCTOPUS_SMTP_PASSWORD.
+
+    Attributes:
+        email_to, email_from: addresses. smtp_host, smtp_port, smtp_user: the server that takes the mail.
+        smtp_security: ``tls`` from the first byte, ``starttls``, or ``none`` (a server on this machine).
+        least: the least severity that is sent; all are recorded.
+        run_minutes: from a session's decision to the end of its daily pipeline; later is late.
+        heartbeat_minutes: silence of Dagster's daemon after which it is held to be dead.
+        order_minutes: from the end of an order's window to its end at the broker.
+    """
+
+    email_to: tuple[str, ...] = ()
+    email_from: str = "octopus@localhost"
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
+    least: Severity = Severity.WARNING
+    run_minutes: int = Field(default=180, ge=1)
+    heartbeat_minutes: int = Field(default=5, ge=1)
+    order_minutes: int = Field(default=30, ge=1)
+
+    @field_validator("email_to", "email_from")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for address in (value,) if isinstance(value, str) else value:
+            if not re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", address):
+                raise ValueError(f"{address!r} is no plain address: write one as ops@example.com")
+        return value
+
+    @property
+    def patience(self) -> Patience:
+        """How long things may take."""
+        return Patience(
+            run=timedelta(minutes=self.run_minutes),
+            heartbeat=timedelta(minutes=self.heartbeat_minutes),
+            order=timedelta(minutes=self.order_minutes),
+        )
 
 
 class UniverseFile(_Section):
@@ -195,6 +249,7 @@ class UniverseFile(_Section):
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
 
 class StrategiesFile(_Section):
@@ -242,6 +297,7 @@ class Settings:
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
+    alerts: AlertsConfig
     strategies: StrategiesFile
     risk: RiskLimits
     limits_document: LimitsDocument
@@ -327,6 +383,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
+        alerts=file.alerts,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,

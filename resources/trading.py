@@ -13,9 +13,11 @@ from pathlib import Path
 
 from resources.brokers.base import Broker
 from resources.brokers.paper import PaperBehaviour, PaperBroker
-from resources.clock import Clock
+from resources.clock import Clock, ReplayClock, WallClock
 from resources.execution_engine import EngineSettings, ExecutionEngine
 from resources.gates import Gates
+from resources.halt_file import NAME as HALT_FILE
+from resources.halt_file import HaltFile
 from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
@@ -44,7 +46,7 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
-        with OrderStore.opened(self.settings.database_url) as store:
+        with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
                 broker=self.broker,
@@ -58,8 +60,20 @@ class Trading:
                     # The paper broker's answer changes with new bars, not with waiting.
                     settle_timeout=timedelta(0),
                     data_patience=data_patience(self.settings),
+                    require_release=self.settings.trading.needs_release,
                 ),
             )
+
+
+def trading_clock(settings: Settings) -> Clock:
+    """Replay on a recording, the wall clock on live data."""
+    return ReplayClock(settings.database_url, settings.sessions) if settings.recorded else WallClock()
+
+
+def trading_of(settings: Settings) -> Trading:
+    """Everything that acts on the account of the settings."""
+    clock = trading_clock(settings)
+    return Trading(settings, clock, paper_broker(settings, clock))
 
 
 def data_patience(settings: Settings) -> timedelta:
@@ -73,6 +87,11 @@ def open_paper_account(settings: Settings) -> bool:
         opened = store.open_account(settings.paper.account, "octopus", "paper account opened", datetime.now(UTC))
         store.drain_outbox(audit_log(settings))
     return opened
+
+
+def halt_file(settings: Settings) -> HaltFile:
+    """The kill switch that works without the database."""
+    return HaltFile(settings.home / HALT_FILE)
 
 
 def anchor_file(settings: Settings) -> Path:

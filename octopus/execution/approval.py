@@ -1,14 +1,17 @@
 """Which orders of a batch may be sent: the gates' reports and the order path's own rules, joined.
 
-Belongs here: joining verdicts, and what an account looks like when unresolved orders count as filled. Does not: the
-gates' rules (octopus/risk, octopus/compliance).
+Belongs here: joining verdicts, what an account looks like when unresolved orders count as filled, and what a person's
+release of a batch is bound to. Does not: the gates' rules (octopus/risk, octopus/compliance).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC
+from decimal import Decimal
 
+from octopus.core.ids import fingerprint
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -72,6 +75,22 @@ def decide(
     verdicts = tuple(verdict for report in reports for verdict in report.verdicts)
     evidence = {report.gate: report.evidence for report in reports if report.evidence is not None}
     return Decision(approved, verdicts + own, evidence)
+
+
+def content_hash(batch: Batch) -> str:
+    """Fingerprint of everything that a batch would send, and until when: what a person's release is bound to."""
+    orders = [
+        [o.intent_id, o.instrument, o.side.value, _plain(o.quantity), _plain(o.reference_price), o.order_type.value,
+         None if o.price is None else _plain(o.price)]
+        for o in sorted(batch.orders, key=lambda o: o.intent_id)
+    ]  # fmt: skip
+    window = [moment.astimezone(UTC).isoformat() for moment in (batch.not_before, batch.expires_at)]
+    return fingerprint("release", batch.batch_id, batch.account, batch.session, window, orders)
+
+
+def _plain(number: Decimal) -> str:
+    """Without the zeros that a database adds."""
+    return format(number.normalize(), "f")
 
 
 def _own_verdicts(

@@ -174,6 +174,10 @@ class AlpacaBroker:
             raise BrokerError(f"alpaca: asked for {client_order_id} it told of {found.client_order_id}; ask again")
         return found
 
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """What is open, whoever sent it; asked for alone, for a kill switch that must not wait for the rest."""
+        return self._open_orders()
+
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
         found = self.order(client_order_id)

@@ -41,11 +41,12 @@ from octopus.core.orders import (
     TradingState,
     Verdict,
 )
-from octopus.execution.approval import Decision
+from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
 
@@ -55,6 +56,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class BatchRefusedError(OctopusError):
     """The batch may not be executed, now or ever; the message says why and what to do."""
+
+
+class AwaitingReleaseError(BatchRefusedError):
+    """Nobody has released the batch with the content that it has."""
 
 
 class TradingHaltedError(BatchRefusedError):
@@ -132,18 +137,20 @@ class OrderStore:
     Attributes:
         url: for the connections of their own that account locks need.
         lease_seconds: how long a worker may sleep between two sends and still send.
+        halts: the kill switch's file, which counts beside the account's state; None: there is none.
     """
 
     url: str
     connection: psycopg.Connection
     lease_seconds: float = 300.0
+    halts: HaltFile | None = None
 
     @classmethod
     @contextmanager
-    def opened(cls, url: str, lease_seconds: float = 300.0) -> Iterator[OrderStore]:
+    def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
-            yield cls(url, connection, lease_seconds)
+            yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
 
@@ -190,8 +197,40 @@ class OrderStore:
             )
             self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
 
+    def take_over_halt(self, account: str) -> Halt | None:
+        """Make the halt file's halt the account's own, with a note of it for the audit log; None without one.
+
+        It never loosens what stops more. The file stays until its orders are cancelled, too (`HaltFile.remove`).
+        """
+        halt = self.halts and self.halts.read()
+        if not halt:
+            return None
+        with self.connection.transaction():
+            row = self._row(
+                "select state, changed_by, changed_at, database_id = execution.database_id() as here "
+                "from execution.trading_state where account = %s for update",
+                [account],
+            )
+            if row is not None and (row["changed_by"], row["changed_at"]) == (halt.by, halt.at):
+                return halt
+            detail = {"cancel": halt.cancel, "cancelled": list(halt.cancelled), "by": halt.by, "reason": halt.reason}
+            self._note("trading.halt_file", account, {**detail, "halted_at": halt.at})
+            # A restored database is halted as it is: to set its state would be to accept it.
+            if row is None or row["here"]:
+                halted = row is not None and row["state"] == TradingState.HALTED
+                state = TradingState.HALTED if halted else halt.state
+                self.set_trading_state(account, state, halt.by, halt.reason, halt.at)
+        return halt
+
     def trading_status(self, account: str) -> TradingStatus:
-        """The kill switch as it counts now."""
+        """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
+        stored = self._stored_status(account)
+        halt = self.halts and self.halts.read()
+        if not halt or stored.state is TradingState.HALTED:
+            return stored
+        return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    def _stored_status(self, account: str) -> TradingStatus:
         row = self._row(
             "select state, reason, database_id = execution.database_id() as here "
             "from execution.trading_state where account = %s",
@@ -226,6 +265,16 @@ class OrderStore:
         )
         batch = Batch(batch_id, head["account"], head["session"], head["not_before"], head["expires_at"], orders)
         return StoredBatch(batch, self.successor(batch_id), head["judged"], self._research_denials(batch))
+
+    def latest_batch(self, account: str) -> str | None:
+        """Id of the account's batch that nothing supersedes; None before the first."""
+        latest: str | None = _scalar(
+            self.connection,
+            "select batch_id from portfolio.batches where account = %s and superseded_by is null "
+            "order by session desc, created_at desc, batch_id desc limit 1",
+            [account],
+        )
+        return latest
 
     def successor(self, batch_id: str) -> str | None:
         """The batch that replaces this one: named as such, or decided later for the same account."""
@@ -315,6 +364,33 @@ class OrderStore:
             [instrument, batch_id],
         )
         return None if price is None else Decimal(price)
+
+    # -- a person's release ------------------------------------------------------------------------------------------
+
+    def release(self, batch: Batch, by: str, reason: str, now: datetime) -> bool:
+        """Note a person's word that this batch, as it is, may be executed; False when it was given before."""
+        content = content_hash(batch)
+        with self.connection.transaction():
+            added = self.connection.execute(
+                "insert into execution.releases (batch_id, content_hash, released_by, reason, released_at, expires_at) "
+                "values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [batch.batch_id, content, by, reason, now, batch.expires_at],
+            )
+            if added.rowcount:
+                detail = {"by": by, "reason": reason, "content": content, "expires_at": batch.expires_at}
+                self._note("batch.released", batch.batch_id, {**detail, "trading_time": now})
+        return bool(added.rowcount)
+
+    def is_released(self, batch: Batch, now: datetime) -> bool:
+        """Whether a person released the batch with exactly this content, and its window is not over."""
+        return bool(
+            _scalar(
+                self.connection,
+                "select exists (select from execution.releases "
+                "where batch_id = %s and content_hash = %s and expires_at > %s)",
+                [batch.batch_id, content_hash(batch), now],
+            )
+        )
 
     # -- claiming and sending ----------------------------------------------------------------------------------------
 
