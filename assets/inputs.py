@@ -28,6 +28,7 @@ from octopus.models.estimators import estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
 from octopus.models.walkforward import predict
+from octopus.strategy.catalogue import record as strategy_record
 from octopus.warehouse.quality import find_all, training_exclusions
 from resources.registry import ModelRegistry
 from resources.settings import Settings, StrategiesFile
@@ -72,7 +73,12 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
     """Everything that makes a strategy what it is: what tells its trials from others'."""
     backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
     models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
-    return {"decision": file.decision.model_dump(mode="json"), "backtest": backtest, "models": models}
+    return {"decision": decision_record(file.decision), "backtest": backtest, "models": models}
+
+
+def decision_record(config: DecisionConfig) -> dict[str, Any]:
+    """Everything that a decision depends on besides data, as plain values."""
+    return config.model_dump(mode="json", exclude={"strategy"}) | {"strategy": strategy_record(config.strategy)}
 
 
 def model_parameters(config: ModelConfig) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from octopus.portfolio.problem import (
     reduced_to_limits,
 )
 from octopus.strategy import signals as signal_functions
+from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.ensemble import blend
 from octopus.strategy.features import FeatureCube, compute_features
@@ -117,7 +118,7 @@ def asks_for_equity(panel: Panel, portfolio: PortfolioConfig) -> bool:
 
 def prepare(panel: Panel, config: DecisionConfig) -> Prepared:
     """Features and rule-based signals for every session of ``panel``."""
-    return Prepared(panel, compute_features(panel), signal_functions.rule_signals(panel, config.strategy))
+    return Prepared(panel, compute_features(panel), rule_signals(panel, config.strategy))
 
 
 def decide(

@@ -5,7 +5,9 @@ Belongs here: parameters and weights. Does not: how a signal is computed (signal
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 
 class _Section(BaseModel):
@@ -52,25 +54,59 @@ class ModelConfig(_Section):
     weight: float = Field(default=0.40, ge=0, description=_SHARE)
 
 
+class ExtensionConfig(BaseModel):
+    """A strategy of another package: its weight and the settings that it has itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    weight: float = Field(default=0.0, ge=0, description=_SHARE)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All but the weight, as they are written."""
+        return dict(self.model_extra or {})
+
+
 class StrategyConfig(_Section):
-    """Signals and the weights by which they are blended; only the weights' proportions matter."""
+    """Signals and the weights by which they are blended; only the weights' proportions matter.
+
+    Attributes:
+        extensions: strategies of installed packages (entry points of the group ``octopus.strategies``), by name.
+    """
 
     momentum: MomentumConfig = MomentumConfig()
     mean_reversion: MeanReversionConfig = MeanReversionConfig()
     sentiment: SentimentConfig = SentimentConfig()
     model: ModelConfig = ModelConfig()
+    extensions: dict[str, ExtensionConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something_speaks(self) -> StrategyConfig:
+        own = set(type(self).model_fields) & set(self.extensions)
+        if own:
+            raise ValueError(f"extensions.{min(own)} is a name of Octopus' own: set {min(own)}, or rename the strategy")
         if not any(self.weights().values()):
             raise ValueError("every signal's weight is 0: give at least one a positive weight")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are told where they differ from what was done before there were any: what was
+        decided and tried then keeps its fingerprint."""
+        told: dict[str, Any] = handler(self)
+        usual = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in _CAME_LATER}
+        return {name: value for name, value in told.items() if name not in usual or getattr(self, name) != usual[name]}
+
+    def sections(self) -> dict[str, Any]:
+        """Every section as plain values, those too that are as they ever were."""
+        plain: dict[str, Any] = {name: getattr(self, name).model_dump(mode="json") for name in _OWN}
+        return plain | {"extensions": {name: one.model_dump(mode="json") for name, one in self.extensions.items()}}
+
     def weights(self) -> dict[str, float]:
         """Weight by signal name."""
-        return {
-            "momentum": self.momentum.weight,
-            "mean_reversion": self.mean_reversion.weight,
-            "sentiment": self.sentiment.weight,
-            "model": self.model.weight,
-        }
+        own = {name: getattr(self, name).weight for name in _OWN}
+        return own | {name: one.weight for name, one in self.extensions.items()}
+
+
+_OWN = ("momentum", "mean_reversion", "sentiment", "model")
+_CAME_LATER = ("extensions",)
