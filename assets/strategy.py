@@ -95,6 +95,7 @@ def signals(
     yield dg.MaterializeResult(
         metadata={
             "rows": len(frame), "changed": changed, "abstaining": ", ".join(sorted(silent)) or "none",
+            "weights": dg.MetadataValue.json(prepared.weights_at(-1, config.strategy)),
             "table": reporting.table(frame.pivot(on="signal", index="instrument", values="value").sort("instrument")),
         }
     )  # fmt: skip

@@ -10,7 +10,7 @@ backtest's, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -35,7 +35,7 @@ from octopus.portfolio.problem import (
 from octopus.strategy import signals as signal_functions
 from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
-from octopus.strategy.ensemble import blend
+from octopus.strategy.ensemble import blend, out_of_sample_weights
 from octopus.strategy.features import FeatureCube, compute_features
 
 MODEL = "model"
@@ -62,11 +62,17 @@ class Prepared:
 
     Attributes:
         signals: rule-based signals by name, each of shape (T, N).
+        weights: of those signals on each session, by name, shape (T,), where the settings do not fix them.
     """
 
     panel: Panel
     features: FeatureCube
     signals: Mapping[str, FloatArray]
+    weights: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def weights_at(self, row: int, config: StrategyConfig) -> dict[str, float]:
+        """Weight by name of the signals, the model's among them, at the decision of one row."""
+        return config.weights() | {name: float(values[row]) for name, values in self.weights.items()}
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -117,8 +123,13 @@ def asks_for_equity(panel: Panel, portfolio: PortfolioConfig) -> bool:
 
 
 def prepare(panel: Panel, config: DecisionConfig) -> Prepared:
-    """Features and rule-based signals for every session of ``panel``."""
-    return Prepared(panel, compute_features(panel), rule_signals(panel, config.strategy))
+    """Features, rule-based signals and, where they follow from what was earned, their weights, for every session."""
+    chosen = config.strategy
+    signals = rule_signals(panel, chosen)
+    weights: dict[str, FloatArray] = {}
+    if chosen.ensemble.weights == "out_of_sample":
+        weights = out_of_sample_weights(signals, panel, chosen.weights(), chosen.ensemble)
+    return Prepared(panel, compute_features(panel), signals, weights)
 
 
 def decide(
@@ -166,7 +177,7 @@ def _pose(
     signals = {name: values[row] for name, values in prepared.signals.items()}
     if predictions is not None:
         signals[MODEL] = signal_functions.model(predictions[None, :], member[None, :])[0]
-    weights = config.strategy.weights()
+    weights = prepared.weights_at(row, config.strategy)
     scores = blend(signals, weights)
     spoken = _spoken([values for name, values in signals.items() if weights.get(name, 0.0) > 0], len(scores))
     problem = _problem(panel, row, scores, spoken, previous_weights, config)

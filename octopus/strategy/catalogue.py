@@ -20,9 +20,9 @@ from octopus.core.errors import ConfigError, OctopusError
 from octopus.core.offers import find_offer, load_offer, names_offered, package_of
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
-from octopus.strategy import signals
+from octopus.strategy import pairs, signals
 from octopus.strategy.base import Strategy
-from octopus.strategy.config import MeanReversionConfig, MomentumConfig, SentimentConfig, StrategyConfig
+from octopus.strategy.config import MeanReversionConfig, MomentumConfig, PairsConfig, SentimentConfig, StrategyConfig
 
 GROUP = "octopus.strategies"
 """Entry points of other packages: name = "package.module:STRATEGY"."""
@@ -32,6 +32,7 @@ BUILT_IN: Mapping[str, Strategy] = {
         Strategy("momentum", signals.momentum, MomentumConfig),
         Strategy("mean_reversion", signals.mean_reversion, MeanReversionConfig),
         Strategy("sentiment", lambda panel, _: signals.sentiment(panel), SentimentConfig),
+        Strategy("pairs", pairs.pairs, PairsConfig),
     )
 }
 _ALWAYS = ("momentum", "mean_reversion", "sentiment")

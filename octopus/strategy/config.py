@@ -5,7 +5,7 @@ Belongs here: parameters and weights. Does not: how a signal is computed (signal
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -48,10 +48,72 @@ class SentimentConfig(_Section):
     weight: float = Field(default=0.10, ge=0, description=_SHARE)
 
 
+class PairsConfig(_Section):
+    """Two instruments that moved together and came apart are expected to meet again.
+
+    Attributes:
+        pairs: given ones, the first explained by the second; none: they are chosen anew in each period.
+        choose: by the smallest ``distance`` of both indices over the formation window, or by ``cointegration``, the
+            Dickey–Fuller statistic of one's regression on the other, which must be below ``dickey_fuller_max`` (-3.34
+            is 5 % for one pair; the best of many need more).
+        pairs_max: of a period. reform: how often pairs are chosen; positions end then.
+        hedge_sessions: of the rolling regression that gives the hedge ratio and the z-score.
+        entry, exit, stop: z-scores at which a position is opened, closed, and given up.
+    """
+
+    weight: float = Field(default=0.0, ge=0, description=_SHARE)
+    pairs: tuple[tuple[str, str], ...] = ()
+    choose: Literal["distance", "cointegration"] = "distance"
+    pairs_max: int = Field(default=10, ge=1, le=500)
+    formation_sessions: int = Field(default=252, ge=63, le=1260)
+    reform: Literal["month", "quarter", "half", "year"] = "half"
+    hedge_sessions: int = Field(default=126, ge=21, le=756)
+    entry: float = Field(default=2.0, gt=0, le=10)
+    exit: float = Field(default=0.5, ge=0, le=10)
+    stop: float = Field(default=4.0, gt=0, le=20)
+    dickey_fuller_max: float = Field(default=-3.34, le=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> PairsConfig:
+        if not self.exit < self.entry < self.stop:
+            raise ValueError(f"exit = {self.exit} < entry = {self.entry} < stop = {self.stop} must hold: change one")
+        same = [pair for pair in self.pairs if pair[0] == pair[1]]
+        if same:
+            raise ValueError(f"pairs holds {same[0]}: name two different instruments")
+        return self
+
+
 class ModelConfig(_Section):
     """The reviewed champion's prediction; it abstains without a champion."""
 
     weight: float = Field(default=0.40, ge=0, description=_SHARE)
+
+
+class EnsembleConfig(_Section):
+    """How the weights of the rule-based signals come about; the model keeps its own, which its review stands for.
+
+    Attributes:
+        weights: ``configured`` as each signal says, or ``out_of_sample``: what all signals with a weight have together
+            is divided by what each would have earned alone, as far as it was known at each decision.
+        by: the signal's information ratio, none for a negative one, or the inverse of its variance.
+        window_sessions: of returns that are looked at. sessions_min: with a return, before a signal is told apart.
+        shrinkage: towards equal weights, from 0, none, to 1, equal.
+    """
+
+    weights: Literal["configured", "out_of_sample"] = "configured"
+    by: Literal["information_ratio", "inverse_variance"] = "information_ratio"
+    window_sessions: int = Field(default=756, ge=63, le=2520)
+    sessions_min: int = Field(default=252, ge=21, le=2520)
+    shrinkage: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> EnsembleConfig:
+        if self.sessions_min > self.window_sessions:
+            raise ValueError(
+                f"sessions_min = {self.sessions_min} is never reached in window_sessions = {self.window_sessions}: "
+                "lower it"
+            )
+        return self
 
 
 class ExtensionConfig(BaseModel):
@@ -78,7 +140,9 @@ class StrategyConfig(_Section):
     mean_reversion: MeanReversionConfig = MeanReversionConfig()
     sentiment: SentimentConfig = SentimentConfig()
     model: ModelConfig = ModelConfig()
+    pairs: PairsConfig = PairsConfig()
     extensions: dict[str, ExtensionConfig] = Field(default_factory=dict)
+    ensemble: EnsembleConfig = EnsembleConfig()
 
     @model_validator(mode="after")
     def _something_speaks(self) -> StrategyConfig:
@@ -99,7 +163,7 @@ class StrategyConfig(_Section):
 
     def sections(self) -> dict[str, Any]:
         """Every section as plain values, those too that are as they ever were."""
-        plain: dict[str, Any] = {name: getattr(self, name).model_dump(mode="json") for name in _OWN}
+        plain: dict[str, Any] = {name: getattr(self, name).model_dump(mode="json") for name in (*_OWN, "ensemble")}
         return plain | {"extensions": {name: one.model_dump(mode="json") for name, one in self.extensions.items()}}
 
     def weights(self) -> dict[str, float]:
@@ -108,5 +172,5 @@ class StrategyConfig(_Section):
         return own | {name: one.weight for name, one in self.extensions.items()}
 
 
-_OWN = ("momentum", "mean_reversion", "sentiment", "model")
-_CAME_LATER = ("extensions",)
+_OWN = ("momentum", "mean_reversion", "sentiment", "model", "pairs")
+_CAME_LATER = ("pairs", "extensions", "ensemble")
