@@ -77,8 +77,10 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
 
 
 def decision_record(config: DecisionConfig) -> dict[str, Any]:
-    """Everything that a decision depends on besides data, as plain values."""
-    return config.model_dump(mode="json", exclude={"strategy"}) | {"strategy": strategy_record(config.strategy)}
+    """Everything that a decision depends on besides data, as plain values; features speak through predictions alone."""
+    return config.model_dump(mode="json", exclude={"strategy", "features"}) | {
+        "strategy": strategy_record(config.strategy)
+    }
 
 
 def model_parameters(config: ModelConfig) -> dict[str, Any]:
@@ -92,10 +94,12 @@ def panel_fingerprint(of: Panel) -> str:
 
 
 def prepared(of: Panel, config: DecisionConfig) -> Prepared:
-    """Features and signals of a panel; the last few are kept, told apart by content: several assets need them."""
+    """Features and signals of a panel; the last few are kept, told apart by content: several assets need
+    them, and the next day goes on from them."""
     key = fingerprint(panel_fingerprint(of), config.model_dump(mode="json"))
     if key not in _prepared:
-        _prepared[key] = prepare(of, config)
+        before = [one for one in _prepared.values() if len(one.panel.sessions) <= len(of.sessions)]
+        _prepared[key] = prepare(of, config, max(before, key=lambda one: len(one.panel.sessions), default=None))
         while len(_prepared) > _KEPT:
             _prepared.popitem(last=False)
     _prepared.move_to_end(key)

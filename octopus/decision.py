@@ -36,7 +36,8 @@ from octopus.strategy import signals as signal_functions
 from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.ensemble import blend, out_of_sample_weights
-from octopus.strategy.features import FeatureCube, compute_features
+from octopus.strategy.feature_sets import STANDARD, chosen_features, compute_chosen, continued, goes_on_from
+from octopus.strategy.features import FeatureCube
 
 MODEL = "model"
 ADV_SESSIONS = 21
@@ -47,13 +48,18 @@ WEIGHT_DECIMALS = 9
 
 
 class DecisionConfig(BaseModel):
-    """Everything that the decision depends on besides data."""
+    """Everything that the decision depends on besides data.
+
+    Attributes:
+        features: sets and single features that models are given (`octopus.strategy.feature_sets`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: StrategyConfig = StrategyConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     costs: CostModel = CostModel()
+    features: tuple[str, ...] = STANDARD
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +128,24 @@ def asks_for_equity(panel: Panel, portfolio: PortfolioConfig) -> bool:
     return portfolio.needs_volumes and panel.price_basis == "raw"
 
 
-def prepare(panel: Panel, config: DecisionConfig) -> Prepared:
-    """Features, rule-based signals and, where they follow from what was earned, their weights, for every session."""
+def prepare(panel: Panel, config: DecisionConfig, before: Prepared | None = None) -> Prepared:
+    """Features, rule-based signals and, where they follow from what was earned, their weights, for every session.
+
+    Args:
+        before: what was prepared of an earlier day: where ``panel`` goes on from its panel, features are computed for
+            the new sessions alone, with the same bits.
+    """
+    names = chosen_features(config.features)
+    if before is not None and before.features.names == names and goes_on_from(panel, before.panel):
+        features = continued(before.features, panel)
+    else:
+        features = compute_chosen(panel, names)
     chosen = config.strategy
     signals = rule_signals(panel, chosen)
     weights: dict[str, FloatArray] = {}
     if chosen.ensemble.weights == "out_of_sample":
         weights = out_of_sample_weights(signals, panel, chosen.weights(), chosen.ensemble)
-    return Prepared(panel, compute_features(panel), signals, weights)
+    return Prepared(panel, features, signals, weights)
 
 
 def decide(

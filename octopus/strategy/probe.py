@@ -19,7 +19,8 @@ from octopus.core.panel import Panel
 from octopus.core.types import BoolArray, FloatArray
 from octopus.strategy.catalogue import rule_signals, speaking_extensions
 from octopus.strategy.config import StrategyConfig
-from octopus.strategy.features import LONGEST_WINDOW, FeatureCube, compute_features
+from octopus.strategy.feature_sets import compute_chosen
+from octopus.strategy.features import FeatureCube
 
 _PROBED = 4
 _NOISE_SESSIONS = 5
@@ -42,9 +43,10 @@ def look_ahead(panel: Panel, cube: FeatureCube, row: int, seed: int = 7) -> tupl
     Args:
         cube: features of ``panel``, all or some. row: not negative.
     """
-    first = max(row + 1 - LONGEST_WINDOW, 0)
     wanted = cube.values[row]
-    told = [compute_features(one, cube.names).values[row - first] for one in _other_futures(panel, first, row, seed)]
+    told = [
+        compute_chosen(one, cube.names, len(one.sessions) - row).values[0] for one in _other_futures(panel, row, seed)
+    ]
     same = np.logical_and.reduce([_same(one, wanted).all(axis=0) for one in told])
     return tuple(name for name, equal in zip(cube.names, same, strict=True) if not equal)
 
@@ -59,7 +61,7 @@ def strategies_that_look_ahead(
     """
     found = set()
     for row in rows:
-        for other in _other_futures(panel, 0, row, seed):
+        for other in _other_futures(panel, row, seed):
             for name, values in rule_signals(other, config).items():
                 if name in signals and not _same(values[: row + 1], signals[name][: row + 1]).all():
                     found.add(name)
@@ -84,9 +86,9 @@ def refuse_look_ahead(panel: Panel, config: StrategyConfig) -> None:
         )
 
 
-def _other_futures(panel: Panel, first: int, row: int, seed: int) -> Iterator[Panel]:
-    """The sessions ``first`` to ``row`` with nothing after them, and with noise."""
-    known = panel.rows(first, row + 1)
+def _other_futures(panel: Panel, row: int, seed: int) -> Iterator[Panel]:
+    """The sessions up to ``row`` with nothing after them, and with noise."""
+    known = panel.rows(0, row + 1)
     yield known
     yield _with_noise(known, panel.rows(row + 1, row + 1 + _NOISE_SESSIONS), seed)
 
