@@ -72,7 +72,7 @@ def backtest_runs(
     second = analysis_png(analysis, TITLE)
     png = tearsheet_png(result, benchmark, metrics, TITLE)
     mark = fingerprint(
-        inputs.panel_fingerprint(panel), settings.decision.model_dump(mode="json"), config.model_dump(mode="json"),
+        inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),
         "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
         settings.compliance.model_dump(mode="json"), settings.universe.sectors,
     )  # fmt: skip

@@ -29,6 +29,7 @@ from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
+from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
@@ -261,6 +262,12 @@ class StrategiesFile(_Section):
     costs: CostModel
     backtest: BacktestConfig
 
+    @field_validator("models")
+    @classmethod
+    def _known_features(cls, value: ModelConfig) -> ModelConfig:
+        chosen_features(value.features)
+        return value
+
     @field_validator("portfolio")
     @classmethod
     def _sectors_of_the_universe(cls, value: PortfolioConfig) -> PortfolioConfig:
@@ -271,7 +278,9 @@ class StrategiesFile(_Section):
     @property
     def decision(self) -> DecisionConfig:
         """What the one decision function needs but the universe's sectors, see `Settings.decision`."""
-        return DecisionConfig(strategy=self.strategy, portfolio=self.portfolio, costs=self.costs)
+        return DecisionConfig(
+            strategy=self.strategy, portfolio=self.portfolio, costs=self.costs, features=self.models.features
+        )
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from assets import inputs
+from assets import inputs, studies
 from assets.backtest import backtest_runs
 from octopus.core.errors import ConfigError
-from octopus_pipelines import studies
+from octopus.strategy.probe import LookAheadError
 from octopus_pipelines.cli.backtest import backtest
 from octopus_pipelines.cli.sweep import sweep
 from resources.settings import ROOT, load_settings
+from tests.strategy.packages import install, install_documented
 
 CURRENT = load_settings({"OCTOPUS_HOME": "/nowhere"})
 
@@ -91,6 +92,30 @@ def test_a_study_is_simulated_recorded_and_shown(house, run):
     assert growth == pytest.approx(told["strategy"]["total_return"], abs=1e-5)
     run(backtest, "momentum", "--from", "2022-08-01", "--set", "lookback_sessions=63")
     assert len(recorded(house)) == 1, "the same study again is no new trial"
+
+
+CHEAT = """
+import numpy as np
+from octopus.strategy.base import Strategy
+
+STRATEGY = Strategy("cheat", lambda panel, settings: np.roll(panel.total_return, -2, axis=0) * 50)
+"""
+
+
+def test_a_strategy_of_ones_own_is_studied_and_one_that_looks_ahead_is_not(house, run, tmp_path, monkeypatch):
+    install_documented(tmp_path)
+    install(tmp_path, "cheat", CHEAT, "cheat = cheat:STRATEGY")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = json.loads(run(backtest, "breakout", "--from", "2022-10-03", "--set", "window_sessions=20", "--json"))
+    assert (told["strategy_name"], told["changed"]) == ("breakout", {"window_sessions": 20})
+    kept = recorded(house)
+    alone = kept[-1]["parameters"]["decision"]["strategy"]["extensions"]
+    assert alone == {"breakout": {"weight": 1.0, "window_sessions": 20, "package": "breakout 1.0"}}
+    with pytest.raises(ConfigError, match="there is no such setting; there are weight, window_sessions"):
+        run(backtest, "breakout", "--set", "window=20")
+    with pytest.raises(LookAheadError, match="strategy cheat looks ahead"):
+        run(backtest, "cheat", "--from", "2022-10-03")
+    assert len(recorded(house)) == len(kept), "what cannot be believed is no trial"
 
 
 def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(house):
