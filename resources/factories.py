@@ -13,7 +13,7 @@ import dagster as dg
 
 from resources.brokers.base import Broker
 from resources.settings import Settings, load_settings
-from resources.trading import Trading, paper_broker, trading_of
+from resources.trading import Trading, open_broker, trading_of
 from resources.trading import trading_clock as trading_clock
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
@@ -26,7 +26,7 @@ def current_settings() -> Settings:
 
 def broker(settings: Settings) -> Broker:
     """The account's broker."""
-    return paper_broker(settings, trading_clock(settings))
+    return open_broker(settings, trading_clock(settings))
 
 
 def trading(settings: Settings) -> Trading:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
@@ -33,6 +33,7 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
+from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
@@ -45,6 +46,10 @@ MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
 NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca", "files"]
 SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
+
+
+LIVE_VARIABLE = "OCTOPUS_LIVE"
+"""Names the broker at which live trading is switched on; the second of two settings that must agree."""
 
 
 class _Section(BaseModel):
@@ -178,12 +183,14 @@ class TradingConfig(_Section):
     """Whether money may move (config/universe.yaml, section trading).
 
     Attributes:
-        mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
+        mode: ``live`` needs more than this one setting (resources/permission.py).
+        live_accounts: account numbers that may trade live, as the broker itself tells them.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
         release: which batches wait for a person (`octopus release`) before they are executed.
     """
 
-    mode: Literal["paper"] = "paper"
+    mode: Literal["paper", "live"] = "paper"
+    live_accounts: tuple[str, ...] = ()
     execution_sensor: bool = False
     release: Literal["none", "live", "all"] = "none"
 
@@ -251,6 +258,7 @@ class UniverseFile(_Section):
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
     alerts: AlertsConfig = AlertsConfig()
+    broker: Annotated[SerializeAsAny[BrokerConfig], BeforeValidator(broker_config)] = BrokerConfig()
 
 
 class StrategiesFile(_Section):
@@ -291,6 +299,8 @@ class Settings:
         home: data folder. database_url, dagster_url, mlflow_url: libpq URLs (they may hold a password: never print
         them).
         embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
+        live_variable: what OCTOPUS_LIVE says; empty where it is not set.
+        broker_url: where the chosen broker is instead of at its own address; None: at its own.
         limits_document: what ``risk`` was read from, byte for byte, for its signatures.
     """
 
@@ -307,6 +317,9 @@ class Settings:
     paper: PaperConfig
     trading: TradingConfig
     alerts: AlertsConfig
+    broker: BrokerConfig
+    live_variable: str
+    broker_url: str | None
     strategies: StrategiesFile
     risk: RiskLimits
     limits_document: LimitsDocument
@@ -334,6 +347,16 @@ class Settings:
         """What the stored name of the configured sentiment model begins with; its version follows."""
         chosen = self.alternative_data.sentiment
         return Path(chosen.finbert).name.lower() if chosen.model == "finbert" else chosen.model
+
+    @property
+    def account(self) -> str:
+        """What we call the account that is traded."""
+        return self.broker.account if isinstance(self.broker, VenueConfig) else self.paper.account
+
+    @property
+    def is_live(self) -> bool:
+        """The settings ask for real money; whether they get it is in resources/permission.py."""
+        return self.trading.mode != PAPER
 
     @property
     def recorded(self) -> bool:
@@ -393,6 +416,9 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         paper=file.paper,
         trading=file.trading,
         alerts=file.alerts,
+        broker=file.broker,
+        live_variable=environment.get(LIVE_VARIABLE, ""),
+        broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,

@@ -21,8 +21,12 @@ from octopus_pipelines import dbt_manifest
 from octopus_pipelines.cli.house import has_schema, settings
 from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
+from resources.brokers.base import Guarantee
+from resources.brokers.table import PAPER
+from resources.limit_signatures import limits_authority
+from resources.permission import problems, refusal
 from resources.settings import Settings
-from resources.trading import halt_file
+from resources.trading import halt_file, open_broker, trading_clock
 from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
 
 LEAST_FREE_BYTES = 2 * 1024**3
@@ -62,6 +66,7 @@ def _examine() -> Iterator[Finding]:
         return
     yield Finding("✓", "configuration", f"{len(current.symbols)} instruments from {current.universe.market_data}")
     yield from _databases(current)
+    yield from _broker(current)
     yield from _sources(current)
     yield _sentiment(current)
     yield from _watch(current)
@@ -94,6 +99,38 @@ def _schema(current: Settings) -> Finding:
     if has_schema(current.database_url):
         return Finding("✓", "schema", "migrated")
     return Finding("!", "schema", "not made yet: `octopus db migrate` or `octopus run` makes it")
+
+
+def _broker(current: Settings) -> Iterator[Finding]:
+    """What the settings say of the broker, and where they may be used what the broker says of the account."""
+    subject = f"broker {current.broker.name}"
+    wrong = problems(current)
+    yield from (Finding("✗", subject, str(error)) for error in wrong)
+    if current.is_live and (unsigned := limits_authority(current, datetime.now(UTC)).problem):
+        yield Finding("✗", "limits", f"live orders are denied while the limits are unsigned: {unsigned}")
+    if wrong:
+        return
+    if current.broker.name == PAPER:
+        yield Finding("✓", subject, f"account {current.account}, our own simulation: no order leaves this house")
+        return
+    try:
+        opened = open_broker(current, trading_clock(current))
+        told = opened.account()
+    except OctopusError as error:
+        yield Finding("✗", subject, str(error))
+        return
+    if reason := refusal(current, told):
+        yield Finding("✗", subject, reason)
+    else:
+        kind = "paper" if told.is_paper else "LIVE"
+        yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
+
+
+_GUARANTEES = {
+    Guarantee.IDEMPOTENT_KEY: "an uncertain send is sent again under the same id",
+    Guarantee.SEARCHABLE_TAG: "an uncertain send is looked up there and never sent again",
+    Guarantee.NOTHING: "an uncertain send waits for a person",
+}
 
 
 def _sources(current: Settings) -> Iterator[Finding]:

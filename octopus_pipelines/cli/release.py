@@ -32,7 +32,7 @@ def release(batch: str | None, by: str, reason: str, yes: bool) -> None:
     current = open_database()
     now = trading_clock(current).now()
     with OrderStore.opened(current.database_url) as store:
-        name = batch or _current(store, current.paper.account)
+        name = batch or _current(store, current.account)
         stored = store.batch(name)
         _require_releasable(stored, now)
         released = store.is_released(stored.batch, now)

@@ -32,7 +32,7 @@ def halt(reason: str, reducing: bool, cancel: bool) -> None:
     current = settings()
     state = TradingState.REDUCING if reducing else TradingState.HALTED
     pulled = pull(trading_of(current), Halt(state, getpass.getuser(), reason, datetime.now(UTC), cancel))
-    click.echo(f"account {current.paper.account} is {state.value}: {_ADVICE[state]}")
+    click.echo(f"account {current.account} is {state.value}: {_ADVICE[state]}")
     say(pulled, halt_file(current).path, cancel=cancel)
     if not pulled.done:
         sys.exit(1)
@@ -48,12 +48,12 @@ def resume(reason: str, reducing: bool) -> None:
     halts = halt_file(current)
     with OrderStore.opened(current.database_url, halts=halts) as store:
         # What the file says is noted before it is lifted.
-        waiting = store.take_over_halt(current.paper.account)
-        store.set_trading_state(current.paper.account, state, getpass.getuser(), reason, datetime.now(UTC))
+        waiting = store.take_over_halt(current.account)
+        store.set_trading_state(current.account, state, getpass.getuser(), reason, datetime.now(UTC))
         store.drain_outbox(audit_log(current))
     if waiting is not None:
         halts.remove(waiting)
-    click.echo(f"account {current.paper.account} is {state.value}: {_ADVICE[state]}")
+    click.echo(f"account {current.account} is {state.value}: {_ADVICE[state]}")
 
 
 _ADVICE = {

@@ -57,7 +57,7 @@ def run_state(settings: Settings, warehouse: Warehouse, session: date) -> RunSta
     approved = warehouse.scalar(
         "select exists (select from portfolio.batches b join compliance.approvals a using (batch_id) "
         "where b.account = %s and b.session = %s)",
-        [settings.paper.account, session],
+        [settings.account, session],
     )
     if approved:
         return RunState.DONE
@@ -98,13 +98,13 @@ def _open_orders(settings: Settings) -> tuple[LateOrder, ...]:
     with OrderStore.opened(settings.database_url) as store:
         return tuple(
             LateOrder(o.client_order_id, o.order.instrument, o.status.state.value, o.expires_at)
-            for o in store.orders(settings.paper.account, WORKING)
+            for o in store.orders(settings.account, WORKING)
         )
 
 
 def _batch(settings: Settings, warehouse: Warehouse, now: datetime) -> PlannedBatch | None:
     with OrderStore.opened(settings.database_url) as store:
-        name = store.latest_batch(settings.paper.account)
+        name = store.latest_batch(settings.account)
         stored = None if name is None else store.batch(name)
         if stored is None or not stored.judged:
             return None
