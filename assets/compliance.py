@@ -31,7 +31,7 @@ def pretrade_report(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
     """Each rule of law and venue against the plan; with it the batch is approved for execution to take up."""
-    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    session, account, plans = partitions.session_of(context), settings.account, Plans(warehouse)
     batch, (_, snapshot) = plans.require(account, session)
     if plans.is_settled(account, session):
         return dg.MaterializeResult(metadata={"batch_id": batch.batch_id, "changed": False, "settled": True})

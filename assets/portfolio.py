@@ -26,6 +26,7 @@ from octopus.execution.window import auction, execution_window
 from octopus.portfolio.optimiser import value
 from octopus.portfolio.rebalance import plan_orders, rounding
 from resources.brokers.base import Broker
+from resources.brokers.table import PAPER
 from resources.clock import Clock
 from resources.settings import Settings
 from resources.warehouse.plans import Plans
@@ -49,7 +50,7 @@ def opening_positions(
     broker: dg.ResourceParam[Broker],
 ) -> dg.MaterializeResult[None]:
     """What the broker says the account holds when the session is decided; a settled session keeps what it was."""
-    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    session, account, plans = partitions.session_of(context), settings.account, Plans(warehouse)
     stored = plans.snapshot(account, session)
     if stored is not None and (plans.is_settled(account, session) or not is_current(settings, clock, session)):
         return dg.MaterializeResult(metadata=_holdings(stored[1], changed=False))
@@ -63,12 +64,21 @@ def opening_positions(
 
 
 def _past(settings: Settings, warehouse: Warehouse, session: date) -> AccountSnapshot:
-    """What our book held at the close of a past session, at that day's prices; before its first day the deposit."""
-    cash, positions = Plans(warehouse).book(settings.paper.account, session) or (settings.paper.deposit_usd, {})
+    """What our book held at the close of a past session, at that day's prices."""
+    cash, positions = Plans(warehouse).book(settings.account, session) or _before_its_first_day(settings, session)
     feed = WarehousePrices(warehouse, settings.universe.market_data, settings.sessions)
     prices = {name: feed.last_close(name, session) for name in sorted({*settings.symbols, *positions})}
     known = {name: price for name, price in prices.items() if price is not None}
-    return AccountSnapshot(settings.paper.account, settings.sessions.decision_utc(session), cash, positions, known)
+    return AccountSnapshot(settings.account, settings.sessions.decision_utc(session), cash, positions, known)
+
+
+def _before_its_first_day(settings: Settings, session: date) -> tuple[Decimal, Mapping[str, Decimal]]:
+    if settings.broker.name != PAPER:
+        raise MissingDataError(
+            f"our book knows nothing of account {settings.account} on {session}, before it was first traded here; plan "
+            f"the current session, or choose broker.name: {PAPER} to look at past ones"
+        )
+    return settings.paper.deposit_usd, {}
 
 
 def is_current(settings: Settings, clock: Clock, session: date) -> bool:
@@ -159,10 +169,10 @@ def weights_of(snapshot: AccountSnapshot, symbols: tuple[str, ...]) -> FloatArra
 
 
 def _snapshot(warehouse: Warehouse, settings: Settings, session: date) -> tuple[str, AccountSnapshot]:
-    stored = Plans(warehouse).snapshot(settings.paper.account, session)
+    stored = Plans(warehouse).snapshot(settings.account, session)
     if stored is None:
         raise MissingDataError(
-            f"no snapshot of account {settings.paper.account} for {session}; materialise portfolio/opening_positions"
+            f"no snapshot of account {settings.account} for {session}; materialise portfolio/opening_positions"
         )
     return stored
 
@@ -204,7 +214,7 @@ def rebalance_plan(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
     """The orders from what is held to what is wanted, for the next session; what is still open is netted."""
-    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    session, account, plans = partitions.session_of(context), settings.account, Plans(warehouse)
     if plans.is_settled(account, session):
         batch = plans.batch(account, session)
         context.log.info(f"{session} was executed already: its plan stays")

@@ -40,7 +40,7 @@ def limit_report(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
     """Each limit against the plan: value, limit, verdict, and for a denial the order that causes it."""
-    session, account, plans = partitions.session_of(context), settings.paper.account, Plans(warehouse)
+    session, account, plans = partitions.session_of(context), settings.account, Plans(warehouse)
     batch, (_, snapshot) = plans.require(account, session)
     if plans.is_settled(account, session):
         return dg.MaterializeResult(metadata={"batch_id": batch.batch_id, "changed": False, "settled": True})
@@ -66,7 +66,7 @@ def measures(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.MaterializeResult[None]:
     """How much the planned portfolio could lose, by what and in which scenario, from what was known at the decision."""
-    session, account = partitions.session_of(context), settings.paper.account
+    session, account = partitions.session_of(context), settings.account
     batch, (_, snapshot) = Plans(warehouse).require(account, session)
     panel = warehouse.panel(settings.universe.market_data, snapshot.taken_at, settings.sessions)
     denied = _denied(warehouse, batch.batch_id)

@@ -30,7 +30,7 @@ DIARIES = frozenset({"ops.runs", "ops.quality_audits", "ops.checked_builds", "ex
 def trading(settings: Settings) -> dict[str, str]:
     """The kill switch as it counts now, and why."""
     with OrderStore.opened(settings.database_url) as store:
-        now = store.trading_status(settings.paper.account)
+        now = store.trading_status(settings.account)
     return {"state": now.state.value, "reason": now.reason}
 
 

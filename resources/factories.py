@@ -14,7 +14,7 @@ import dagster as dg
 from resources.brokers.base import Broker
 from resources.clock import Clock, ReplayClock, WallClock
 from resources.settings import Settings, load_settings
-from resources.trading import Trading, paper_broker
+from resources.trading import Trading, open_broker
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
@@ -31,13 +31,13 @@ def trading_clock(settings: Settings) -> Clock:
 
 def broker(settings: Settings) -> Broker:
     """The account's broker."""
-    return paper_broker(settings, trading_clock(settings))
+    return open_broker(settings, trading_clock(settings))
 
 
 def trading(settings: Settings) -> Trading:
     """Everything that acts on the account."""
     clock = trading_clock(settings)
-    return Trading(settings, clock, paper_broker(settings, clock))
+    return Trading(settings, clock, open_broker(settings, clock))
 
 
 def lazily(make: Callable[[Settings], object], description: str) -> dg.ResourceDefinition:

@@ -54,7 +54,7 @@ def limits_authority(settings: Settings, now: datetime) -> Authority:
     """Whether the limits of ``settings`` are signed; keys and signatures are read anew each time."""
     from resources.settings import limits_of
 
-    document, live = settings.limits_document, settings.trading.mode != "paper"
+    document, live = settings.limits_document, settings.is_live
     try:
         found = authority(
             document.content, _text(document.signatures), _text(document.signers),

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import dagster as dg
-
 from octopus.core.errors import ConfigError
+from resources.secrets import secret
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,11 +45,6 @@ class Feeds(Generic[T]):
             self.sources.append(make())
         except ConfigError as error:
             self.skipped.append(f"{name} is skipped: {error}")
-
-
-def secret(name: str) -> str | None:
-    """A secret from its environment variable, read now and stored nowhere."""
-    return dg.EnvVar(name).get_value()
 
 
 def access(source: str, settings: Settings) -> Access:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from octopus.backtest.config import BacktestConfig
 from octopus.compliance.rules import CompliancePolicy
@@ -28,6 +28,7 @@ from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
+from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
@@ -40,6 +41,10 @@ MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
 NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca", "files"]
 SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
+
+
+LIVE_VARIABLE = "OCTOPUS_LIVE"
+"""Names the broker at which live trading is switched on; the second of two settings that must agree."""
 
 
 class _Section(BaseModel):
@@ -173,11 +178,13 @@ class TradingConfig(_Section):
     """Whether money may move (config/universe.yaml, section trading).
 
     Attributes:
-        mode: ``paper``. Live adapters are not part of this release, so nothing else is accepted.
+        mode: ``live`` needs more than this one setting (resources/permission.py).
+        live_accounts: account numbers that may trade live, as the broker itself tells them.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
     """
 
-    mode: Literal["paper"] = "paper"
+    mode: Literal["paper", "live"] = "paper"
+    live_accounts: tuple[str, ...] = ()
     execution_sensor: bool = False
 
 
@@ -194,6 +201,7 @@ class UniverseFile(_Section):
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
+    broker: Annotated[SerializeAsAny[BrokerConfig], BeforeValidator(broker_config)] = BrokerConfig()
 
 
 class StrategiesFile(_Section):
@@ -226,6 +234,8 @@ class Settings:
         home: data folder. database_url, dagster_url, mlflow_url: libpq URLs (they may hold a password: never print
         them).
         embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
+        live_variable: what OCTOPUS_LIVE says; empty where it is not set.
+        broker_url: where the chosen broker is instead of at its own address; None: at its own.
         limits_document: what ``risk`` was read from, byte for byte, for its signatures.
     """
 
@@ -241,6 +251,9 @@ class Settings:
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
+    broker: BrokerConfig
+    live_variable: str
+    broker_url: str | None
     strategies: StrategiesFile
     risk: RiskLimits
     limits_document: LimitsDocument
@@ -268,6 +281,16 @@ class Settings:
         """What the stored name of the configured sentiment model begins with; its version follows."""
         chosen = self.alternative_data.sentiment
         return Path(chosen.finbert).name.lower() if chosen.model == "finbert" else chosen.model
+
+    @property
+    def account(self) -> str:
+        """What we call the account that is traded."""
+        return self.broker.account if isinstance(self.broker, VenueConfig) else self.paper.account
+
+    @property
+    def is_live(self) -> bool:
+        """The settings ask for real money; whether they get it is in resources/permission.py."""
+        return self.trading.mode != PAPER
 
     @property
     def recorded(self) -> bool:
@@ -326,6 +349,9 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
+        broker=file.broker,
+        live_variable=environment.get(LIVE_VARIABLE, ""),
+        broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,

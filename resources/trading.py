@@ -5,23 +5,30 @@ Belongs here: which parts the execution engine is made of. Does not: the parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+from octopus.core.orders import AccountSnapshot, Batch, GateReport
 from resources.brokers.base import Broker
 from resources.brokers.paper import PaperBehaviour, PaperBroker
+from resources.brokers.table import BROKERS, PAPER
 from resources.clock import Clock
-from resources.execution_engine import EngineSettings, ExecutionEngine
+from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.gates import Gates
+from resources.permission import require_permitted, require_usable
 from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
+
+SETTLE_TIMEOUT = timedelta(minutes=15)
+"""How long after an auction a broker is asked for what became of the orders."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Trading:
 
     @property
     def account(self) -> str:
-        return self.settings.paper.account
+        return self.settings.account
 
     def execution_session(self, decided: date) -> date:
         """The session in which the batch of ``decided`` is executed."""
@@ -50,16 +57,30 @@ class Trading:
                 broker=self.broker,
                 clock=self.clock,
                 sessions=self.settings.sessions,
-                judge=Gates(self.settings, warehouse).judge_at_execution,
+                judge=self._permitted(Gates(self.settings, warehouse).judge_at_execution),
                 audit=audit_log(self.settings),
                 feed=WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions),
                 settings=EngineSettings(
                     lot=self.settings.strategies.portfolio.lot,
                     # The paper broker's answer changes with new bars, not with waiting.
-                    settle_timeout=timedelta(0),
+                    settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
                 ),
             )
+
+    def _permitted(self, judge: Judge) -> Judge:
+        """The gates behind the question whether the account may trade at all, which the broker is asked once."""
+        permitted = False
+
+        def ask_and_judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> Sequence[GateReport]:
+            nonlocal permitted
+            if not permitted:
+                require_usable(self.settings)
+                require_permitted(self.settings, self.broker.account())
+                permitted = True
+            return judge(batch, snapshot, now)
+
+        return ask_and_judge
 
 
 def data_patience(settings: Settings) -> timedelta:
@@ -68,9 +89,14 @@ def data_patience(settings: Settings) -> timedelta:
 
 
 def open_paper_account(settings: Settings) -> bool:
-    """Switch trading on for a paper account that never traded; a halted or restored one stays as it is."""
+    """Switch trading on for a paper account that never traded; a halted or restored one stays as it is.
+
+    A live account is switched on by a person (`octopus resume`) alone.
+    """
+    if settings.is_live:
+        return False
     with OrderStore.opened(settings.database_url) as store:
-        opened = store.open_account(settings.paper.account, "octopus", "paper account opened", datetime.now(UTC))
+        opened = store.open_account(settings.account, "octopus", "paper account opened", datetime.now(UTC))
         store.drain_outbox(audit_log(settings))
     return opened
 
@@ -83,6 +109,30 @@ def anchor_file(settings: Settings) -> Path:
 def audit_log(settings: Settings) -> AuditLog:
     """The audit log, anchored outside the database."""
     return AuditLog(settings.database_url, anchor_file(settings))
+
+
+def open_broker(settings: Settings, clock: Clock) -> Broker:
+    """The account that the settings name, at its broker; nothing is sent.
+
+    Raises:
+        ConfigError: the settings do not allow it, see `permission.problems`.
+    """
+    require_usable(settings)
+    return BROKERS[settings.broker.name].open(settings, settings.broker, clock)
+
+
+def latest_prices(settings: Settings, clock: Clock) -> Callable[[Collection[str]], Mapping[str, Decimal]]:
+    """Our own latest closes by instrument, for what a broker has no price of; what we do not know stays out."""
+    feed = WarehousePrices(
+        Warehouse(settings.database_url, Role.TRADER), settings.universe.market_data, settings.sessions
+    )
+
+    def quotes(names: Collection[str]) -> Mapping[str, Decimal]:
+        session = settings.sessions.last_decided(clock.now())
+        found = {name: feed.last_close(name, session) for name in names}
+        return {name: price for name, price in found.items() if price is not None}
+
+    return quotes
 
 
 def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:

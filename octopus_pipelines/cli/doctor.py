@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 
 import click
@@ -17,7 +18,13 @@ import click
 from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
 from octopus_pipelines.cli.house import has_schema, settings
+from resources.brokers.base import Guarantee
+from resources.brokers.table import PAPER
+from resources.factories import trading_clock
+from resources.limit_signatures import limits_authority
+from resources.permission import problems, refusal
 from resources.settings import Settings
+from resources.trading import open_broker
 from resources.warehouse.connection import connect, safe_address
 
 LEAST_FREE_BYTES = 2 * 1024**3
@@ -56,6 +63,7 @@ def _examine() -> Iterator[Finding]:
         return
     yield Finding("✓", "configuration", f"{len(current.symbols)} instruments from {current.universe.market_data}")
     yield from _databases(current)
+    yield from _broker(current)
     yield from _sources(current)
     yield _sentiment(current)
     free = shutil.disk_usage(current.home if current.home.exists() else current.root).free
@@ -87,6 +95,38 @@ def _schema(current: Settings) -> Finding:
     if has_schema(current.database_url):
         return Finding("✓", "schema", "migrated")
     return Finding("!", "schema", "not made yet: `octopus db migrate` or `octopus run` makes it")
+
+
+def _broker(current: Settings) -> Iterator[Finding]:
+    """What the settings say of the broker, and where they may be used what the broker says of the account."""
+    subject = f"broker {current.broker.name}"
+    wrong = problems(current)
+    yield from (Finding("✗", subject, str(error)) for error in wrong)
+    if current.is_live and (unsigned := limits_authority(current, datetime.now(UTC)).problem):
+        yield Finding("✗", "limits", f"live orders are denied while the limits are unsigned: {unsigned}")
+    if wrong:
+        return
+    if current.broker.name == PAPER:
+        yield Finding("✓", subject, f"account {current.account}, our own simulation: no order leaves this house")
+        return
+    try:
+        opened = open_broker(current, trading_clock(current))
+        told = opened.account()
+    except OctopusError as error:
+        yield Finding("✗", subject, str(error))
+        return
+    if reason := refusal(current, told):
+        yield Finding("✗", subject, reason)
+    else:
+        kind = "paper" if told.is_paper else "LIVE"
+        yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
+
+
+_GUARANTEES = {
+    Guarantee.IDEMPOTENT_KEY: "an uncertain send is sent again under the same id",
+    Guarantee.SEARCHABLE_TAG: "an uncertain send is looked up there and never sent again",
+    Guarantee.NOTHING: "an uncertain send waits for a person",
+}
 
 
 def _sources(current: Settings) -> Iterator[Finding]:

@@ -148,7 +148,7 @@ def _decision(console: Console, warehouse: Warehouse, settings: Settings, sessio
     console.print(f"\n[bold]Target weights[/bold] {session}")
     console.print("  " + ", ".join(f"{row['instrument']} {row['weight']:.1%}" for row in weights) or "  all cash")
     for label, table in (("risk", "risk.limit_report"), ("compliance", "compliance.pretrade_report")):
-        rows = _verdicts(warehouse, table, settings.paper.account, session)
+        rows = _verdicts(warehouse, table, settings.account, session)
         _gate(console, label, rows)
 
 
@@ -189,7 +189,7 @@ def _orders(console: Console, warehouse: Warehouse, settings: Settings, session:
         where i.account = %s and i.session = %s
         group by 1, 2, 3, 4, 5, 6 order by i.side desc, i.instrument
         """,
-        [settings.paper.account, session],
+        [settings.account, session],
     )
     console.print(f"\n[bold]Orders[/bold] decided {session}, executed in the next session")
     if not rows:
@@ -205,7 +205,7 @@ def _orders(console: Console, warehouse: Warehouse, settings: Settings, session:
 
 
 def _account(console: Console, warehouse: Warehouse, settings: Settings) -> None:
-    account = settings.paper.account
+    account = settings.account
     navs = warehouse.rows("select * from execution.nav where account = %s order by session desc limit 1", [account])
     if not navs:
         return

@@ -34,11 +34,11 @@ def resume(reason: str) -> None:
 def _turn(state: TradingState, reason: str) -> None:
     current = open_database()
     with OrderStore.opened(current.database_url) as store:
-        store.set_trading_state(current.paper.account, state, getpass.getuser(), reason, datetime.now(UTC))
+        store.set_trading_state(current.account, state, getpass.getuser(), reason, datetime.now(UTC))
         store.drain_outbox(audit_log(current))
     advice = {
         TradingState.HALTED: "no order leaves; `octopus resume` lets them pass again",
         TradingState.REDUCING: "only orders that reduce a position leave; `octopus resume` lifts that",
         TradingState.ACTIVE: "orders may leave again; `octopus halt` stops them",
     }
-    click.echo(f"account {current.paper.account} is {state.value}: {advice[state]}")
+    click.echo(f"account {current.account} is {state.value}: {advice[state]}")

@@ -40,7 +40,7 @@ def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.Skip
     warehouse = Warehouse(settings.database_url, Role.TRADER)
     if (waiting := _unfinished(warehouse, settings)) is not None:
         return waiting
-    batch = _latest(warehouse, settings.paper.account)
+    batch = _latest(warehouse, settings.account)
     if batch is None:
         return dg.SkipReason("no approved batch")
     name, decided = batch["batch_id"], batch["session"]
@@ -66,7 +66,7 @@ def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | Non
             where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled', 'pending_cancel'))
         order by b.session limit 1
         """,
-        [settings.universe.market_data, settings.paper.account],
+        [settings.universe.market_data, settings.account],
     )
     if not rows or not _is_reconciled(warehouse, settings, rows[0]["session"]):
         return None
@@ -104,7 +104,7 @@ def _is_reconciled(warehouse: Warehouse, settings: Settings, decided: date) -> b
     return bool(
         warehouse.scalar(
             "select exists (select from execution.reconciliation where account = %s and session = %s)",
-            [settings.paper.account, settings.sessions.next(decided)],
+            [settings.account, settings.sessions.next(decided)],
         )
     )
 

@@ -45,6 +45,7 @@ class AlpacaVenue(ServedVenue):
     price: Decimal = Decimal(100)
     slow_s: float = 1.0
     status: str = "ACTIVE"
+    number: str = "PA123"
     repeat_fills: bool = False
     reverse_fills: bool = False
     moving: int = 0
@@ -149,7 +150,7 @@ class AlpacaVenue(ServedVenue):
                 return 401, {"code": 40110000, "message": "request is not authorized"}
             if path == "/v2/account":
                 blocks = dict.fromkeys(("account_blocked", "trading_blocked", "trade_suspended_by_user"), False)
-                told = {"account_number": "PA123", "currency": "USD", "cash": str(self.cash), "status": self.status}
+                told = {"account_number": self.number, "currency": "USD", "cash": str(self.cash), "status": self.status}
                 return 200, told | blocks
             if path == "/v2/positions":
                 return 200, self._told_positions()

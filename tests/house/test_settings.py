@@ -40,7 +40,7 @@ def test_what_ships_is_valid(config: Path) -> None:
     [
         ("universe.yaml", "market_data: sample", "market_data: bloomberg", ["universe.market_data", "bloomberg"]),
         ("universe.yaml", "\n  exchange: XNYS", "\n  exchange: MOON", ["universe.exchange", "MOON", "XNYS", "24/7"]),
-        ("universe.yaml", "mode: paper", "mode: live", ["trading.mode", "live", "paper"]),
+        ("universe.yaml", "mode: paper", "mode: maybe", ["trading.mode", "maybe", "paper"]),
         ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
         ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
         ("strategies.yaml", "net_max: 0.98", "net_max: -1", ["constraints", "net_min"]),

@@ -1,0 +1,133 @@
+"""The brokers that can be named in config/universe.yaml, section broker: one entry of one table for each.
+
+Belongs here: a broker's settings, what it needs, and how it is opened; the adapter is imported by the function that
+opens it. Does not: the adapters, and whether they may trade (resources/permission.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from resources.secrets import secret
+
+if TYPE_CHECKING:
+    from resources.brokers.base import Broker
+    from resources.clock import Clock
+    from resources.settings import Settings
+
+PAPER = "paper"
+_ACCOUNT = r"^[a-z0-9-]{1,32}$"
+_VARIABLE = r"^[A-Z][A-Z0-9_]*$"
+
+
+class BrokerConfig(BaseModel):
+    """What every broker is told (config/universe.yaml, section broker).
+
+    Attributes:
+        name: of the table below.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = PAPER
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the environment variables that must be set."""
+        return ()
+
+
+class VenueConfig(BrokerConfig):
+    """What every broker outside this house is told.
+
+    Attributes:
+        account: what we call the account in our own books; not the broker's number. Never give two accounts one name.
+    """
+
+    account: str = Field(pattern=_ACCOUNT)
+
+
+class AlpacaConfig(VenueConfig):
+    """Alpaca; `trading.mode` says which of its two end points.
+
+    Attributes:
+        key, secret: names of the variables that hold the account's key; its paper and live accounts have keys of
+            their own.
+    """
+
+    name: str = "alpaca"
+    account: str = Field(default="alpaca", pattern=_ACCOUNT)
+    key: str = Field(default="ALPACA_API_KEY", pattern=_VARIABLE)
+    secret: str = Field(default="ALPACA_API_SECRET", pattern=_VARIABLE)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.key, self.secret)
+
+
+Opener = Callable[["Settings", Any, "Clock"], "Broker"]
+"""From the settings, the broker's own section of them and the clock to its one account; sends nothing."""
+
+
+@dataclass(frozen=True)
+class BrokerEntry:
+    """One broker.
+
+    Attributes:
+        settings: its section. open: makes the adapter.
+        can_be_live: whether it can move money. whole_shares: it takes no fractions.
+        url_variable: variable that moves its end point, for rehearsals against a simulator; empty where there is none.
+    """
+
+    settings: type[BrokerConfig]
+    open: Opener
+    can_be_live: bool = True
+    whole_shares: bool = True
+    url_variable: str = ""
+
+
+def _paper(settings: Settings, _chosen: BrokerConfig, clock: Clock) -> Broker:
+    from resources.trading import paper_broker
+
+    return paper_broker(settings, clock)
+
+
+def _alpaca(settings: Settings, chosen: AlpacaConfig, clock: Clock) -> Broker:
+    from resources.brokers.alpaca import AlpacaBroker
+    from resources.sources.http import Access
+    from resources.trading import latest_prices
+
+    return AlpacaBroker(
+        secret(chosen.key) or "",
+        secret(chosen.secret) or "",
+        chosen.account,
+        settings.sessions,
+        paper=not settings.is_live,
+        access=Access(base_url=settings.broker_url),
+        quotes=latest_prices(settings, clock),
+        now=clock.now,
+    )
+
+
+BROKERS: Mapping[str, BrokerEntry] = {
+    PAPER: BrokerEntry(BrokerConfig, _paper, can_be_live=False, whole_shares=False),
+    "alpaca": BrokerEntry(AlpacaConfig, _alpaca, url_variable="OCTOPUS_ALPACA_TRADING_URL"),
+}
+
+
+def broker_config(written: object) -> BrokerConfig:
+    """The section broker, read by the settings of the broker that it names.
+
+    Raises:
+        ValueError: no such broker, or (a ValidationError) a field of its settings is wrong.
+    """
+    if isinstance(written, BrokerConfig):
+        return written
+    name = written.get("name", PAPER) if isinstance(written, Mapping) else written
+    if not isinstance(name, str) or name not in BROKERS:
+        raise ValueError(f"no broker is called {name!r}: write name: and one of {', '.join(BROKERS)}")
+    return BROKERS[name].settings.model_validate(written)

@@ -1,0 +1,274 @@
+"""Which broker is traded at, and whether it may be: by its name in the settings, never live by one of them alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import yaml
+from alpaca_venue import AlpacaVenue, auction_of
+from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, D, ManualClock, order_ids, rows, store_plan
+
+from assets import execution
+from octopus.core.errors import ConfigError
+from octopus.core.orders import OrderType, Side, TradingState
+from resources.brokers.alpaca import AlpacaBroker
+from resources.brokers.base import Broker, BrokerAccount
+from resources.brokers.paper import PaperBroker
+from resources.brokers.table import BROKERS
+from resources.permission import AccountRefusedError, problems, refusal
+from resources.settings import ROOT, Settings, load_settings
+from resources.trading import Trading, open_broker, open_paper_account
+from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.store import Warehouse
+
+NAMES = ("AAA", "BBB")
+BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
+ALPACA = {
+    "universe.broker": {"name": "alpaca"}, "universe.universe.market_data": "yahoo",
+    "compliance.account.broker": "alpaca", "universe.universe.symbols": {name: name for name in NAMES},
+    "universe.universe.sectors": dict.fromkeys(NAMES, "technology"),
+}  # fmt: skip
+LIVE = {**ALPACA, "universe.trading": {"mode": "live", "live_accounts": ["123456789"]}}
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BROKERS["alpaca"].settings().secrets:
+        monkeypatch.setenv(name, "SECRET-KEY")
+
+
+def settings_of(folder: Path, changes: dict[str, Any], **environment: str) -> Settings:
+    shutil.copytree(ROOT / "config", folder / "config", dirs_exist_ok=True)
+    for dotted, value in changes.items():
+        name, *parents, last = dotted.split(".")
+        path = folder / "config" / f"{name}.yaml"
+        content = node = yaml.safe_load(path.read_text())
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+    home = {"OCTOPUS_HOME": str(folder / "home"), "OCTOPUS_CONFIG": str(folder / "config")}
+    return load_settings({**home, **environment})
+
+
+# -- the settings ------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_word_it_is_our_own_paper_account(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, {})
+    assert (settings.broker.name, settings.account, problems(settings)) == ("paper", "paper", ())
+    assert isinstance(open_broker(settings, ManualClock(OPEN)), PaperBroker)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"name": "robinhood"}, ["broker", "robinhood", "alpaca"]),
+        ({"name": "alpaca", "account": "My Account"}, ["account", "My Account"]),
+        ({"name": "alpaca", "password": "x"}, ["password", "not permitted"]),
+        ({"name": "paper", "account": "x"}, ["account", "not permitted"]),
+        ({"name": "alpaca", "key": "PK0123456789abcdef"}, ["key", "pattern"]),
+    ],
+)
+def test_a_wrong_section_says_which_field(tmp_path: Path, section: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, {"universe.broker": section})
+    for word in ("universe.yaml", *words):
+        assert word in str(caught.value)
+
+
+def test_every_broker_of_the_table_has_settings_under_its_name() -> None:
+    for name, entry in BROKERS.items():
+        assert entry.settings.model_fields["name"].default == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "words"),
+    [
+        ({"universe.universe.market_data": "sample"}, {}, ["universe.market_data", "wall clock"]),
+        ({"compliance.account.broker": "paper"}, {}, ["account.broker", "alpaca"]),
+        ({"strategies.portfolio.fractional": True}, {}, ["portfolio.fractional", "whole shares"]),
+        ({}, {"OCTOPUS_LIVE": "alpaca"}, ["OCTOPUS_LIVE", "trading.mode"]),
+        ({"universe.trading.mode": "live"}, {"OCTOPUS_LIVE": "alpaca"}, ["trading.live_accounts"]),
+        ({"universe.trading": LIVE["universe.trading"]}, {}, ["OCTOPUS_LIVE", "None", "set it to alpaca"]),
+        ({"universe.trading": LIVE["universe.trading"]}, {"OCTOPUS_LIVE": "yes"}, ["OCTOPUS_LIVE", "'yes'"]),
+        ({"universe.trading": LIVE["universe.trading"]},
+         {"OCTOPUS_LIVE": "alpaca", "OCTOPUS_ALPACA_TRADING_URL": "http://x"}, ["OCTOPUS_ALPACA_TRADING_URL"]),
+        ({"universe.trading": LIVE["universe.trading"], "universe.broker": {"name": "paper"}},
+         {"OCTOPUS_LIVE": "paper"}, ["broker.name", "live"]),
+    ],
+)  # fmt: skip
+def test_each_problem_is_one_line_with_its_remedy_and_opens_no_broker(
+    tmp_path: Path, changes: dict[str, Any], environment: dict[str, str], words: list[str]
+) -> None:
+    settings = settings_of(tmp_path, {**ALPACA, **changes}, **environment)
+    (found,) = problems(settings)
+    assert "\n" not in str(found)
+    for word in words:
+        assert word in str(found)
+    with pytest.raises(ConfigError):
+        open_broker(settings, ManualClock(OPEN))
+
+
+def test_a_missing_key_is_named_and_a_given_one_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path, ALPACA)
+    opened = open_broker(settings, ManualClock(OPEN))
+    assert isinstance(opened, AlpacaBroker)
+    assert opened.paper
+    assert "SECRET-KEY" not in repr(opened) + repr(settings)
+    monkeypatch.delenv("ALPACA_API_SECRET")
+    with pytest.raises(ConfigError, match="ALPACA_API_SECRET"):
+        open_broker(settings, ManualClock(OPEN))
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
+
+OURS = BrokerAccount("alpaca", "123456789", "USD", is_paper=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "words"),
+    [
+        (ALPACA, OURS, "no paper account"),
+        (ALPACA, replace(OURS, is_paper=True), ""),
+        (ALPACA, replace(OURS, is_paper=True, currency="EUR"), "EUR"),
+        (ALPACA, replace(OURS, is_paper=True, account="other"), "other"),
+        (LIVE, OURS, ""),
+        (LIVE, replace(OURS, number="987654321"), "987654321 is not among trading.live_accounts"),
+        (LIVE, replace(OURS, is_paper=True), "is a paper account"),
+    ],
+)
+def test_the_brokers_own_word_on_the_account_decides(
+    tmp_path: Path, changes: dict[str, Any], told: BrokerAccount, words: str
+) -> None:
+    said = refusal(settings_of(tmp_path, changes, **({"OCTOPUS_LIVE": "alpaca"} if changes is LIVE else {})), told)
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+# -- the order path ----------------------------------------------------------------------------------------------------
+
+FIRST = date(2020, 6, 1)
+
+
+def seed_market(url: str) -> None:
+    """Two years of prices as dbt builds them and as they were ingested, up to the session of execution."""
+    days = [day.astype(object) for day in SESSIONS.between(FIRST, EXECUTED)]
+    moves = np.random.default_rng(7).normal(0, 0.005, (len(days), len(NAMES)))
+    closes = 100 * np.exp(np.cumsum(moves, axis=0))
+    closes = closes * 100 / closes[-2]
+    with connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("create schema if not exists marts")
+        cursor.execute("drop table if exists marts.prices, marts.universe")
+        cursor.execute(
+            "create table marts.prices (source text, instrument text, session date, open float8, high float8, "
+            "low float8, close float8, volume float8, split_ratio float8, dividend float8, spin_off float8, "
+            "price_basis text, known_from timestamptz, known_to timestamptz)"
+        )
+        cursor.execute(
+            "create table marts.universe (source text, instrument text, member_from date, member_to date, "
+            "known_from timestamptz, known_to timestamptz)"
+        )
+        bars = [
+            (name, day, *[round(float(closes[row, column]), 4)] * 4, SESSIONS.decision_utc(day))
+            for row, day in enumerate(days) for column, name in enumerate(NAMES)
+        ]  # fmt: skip
+        cursor.executemany(
+            "insert into marts.prices values ('yahoo', %s, %s, %s, %s, %s, %s, 1e7, 1, 0, 0, 'raw', %s, null)", bars
+        )
+        cursor.execute(
+            "insert into raw.bars select source, instrument, session, session, open, high, low, close, volume, "
+            "known_from, true, known_from, 1 from marts.prices where session >= '2022-12-01'"
+        )
+        for name in NAMES:
+            cursor.execute(
+                "insert into raw.instruments (source, instrument, ts, exchange, currency, asset_class, price_basis, "
+                "known_at, known_at_imputed, ingested_at, batch_id) "
+                "values ('yahoo', %s, %s, 'XNYS', 'USD', 'equity', 'raw', %s, false, now(), 1)",
+                [name, FIRST, FIRST],
+            )
+            cursor.execute("insert into marts.universe values ('yahoo', %s, null, null, %s, null)", [name, FIRST])
+        cursor.execute("grant usage on schema marts to octopus_trader")
+        cursor.execute("grant select on all tables in schema marts to octopus_trader")
+
+
+@pytest.fixture
+def venue() -> Iterator[AlpacaVenue]:
+    with AlpacaVenue(cash=D(0)) as served:
+        served.book("CSD", net_amount="100000", date="2022-12-27")
+        yield served
+
+
+def house(url: str, folder: Path, venue: AlpacaVenue, changes: dict[str, Any], **environment: str) -> Settings:
+    urls = dict.fromkeys(("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL"), url)
+    settings = settings_of(folder, changes, **urls, **environment)
+    settings.home.mkdir()
+    seed_market(url)
+    return settings
+
+
+def execute(settings: Settings, clock: ManualClock, broker: Broker) -> None:
+    """Every execution asset in one run, as the sensor asks for it."""
+    resources = {
+        "warehouse": Warehouse(settings.database_url, Role.TRADER), "trading": Trading(settings, clock, broker)
+    }  # fmt: skip
+    assert dg.materialize(
+        list(execution.ASSETS), partition_key=DECIDED.isoformat(), resources=resources,
+        instance=dg.DagsterInstance.ephemeral(),
+    ).success  # fmt: skip
+
+
+def test_the_whole_execution_asset_trades_at_alpaca(database_url: str, tmp_path: Path, venue: AlpacaVenue) -> None:
+    settings = house(database_url, tmp_path, venue, ALPACA, OCTOPUS_ALPACA_TRADING_URL=venue.url)
+    clock = ManualClock(OPEN - timedelta(hours=1))
+    venue.auction = auction_of({"AAA": "fill in two", "BBB": "reject"}, lambda: clock.now() >= OPEN)
+    venue.script = ["accept_drop", "ok"]
+    assert open_paper_account(settings)
+    batch = store_plan(database_url, "alpaca", BUYS, order_type=OrderType.MARKET_ON_OPEN)
+    execute(settings, clock, open_broker(settings, clock))
+    assert sorted(venue.orders) == sorted(order_ids(batch))
+    assert {order["time_in_force"] for order in venue.orders.values()} == {"opg"}
+    assert dict(
+        rows(database_url, "select i.instrument, o.state from execution.orders o join execution.order_intents i "
+             "using (intent_id)")
+    ) == {"AAA": "filled", "BBB": "rejected"}  # fmt: skip
+    assert rows(database_url, "select quantity from execution.fills order by quantity") == [(D(5),), (D(5),)]
+    assert rows(database_url, "select kind from execution.reconciliation where seq = 0") == [("ok",)]
+
+
+@pytest.mark.parametrize("number", ["PA123", "123456789"])
+def test_no_order_leaves_for_an_account_that_is_not_allowed(
+    database_url: str, tmp_path: Path, venue: AlpacaVenue, number: str
+) -> None:
+    """The settings were in order when the broker was opened; its own word on the account is asked at execution."""
+    settings = house(database_url, tmp_path, venue, LIVE, OCTOPUS_LIVE="alpaca")
+    clock = ManualClock(OPEN - timedelta(hours=1))
+    opened = open_broker(settings, clock)
+    assert isinstance(opened, AlpacaBroker)
+    assert not opened.paper
+    # Its own address is the live one, which no test may call.
+    broker = replace(opened, access=replace(opened.access, base_url=venue.url))
+    venue.number = number
+    assert not open_paper_account(settings), "a live account is switched on by a person alone"
+    with OrderStore.opened(database_url) as store:
+        store.set_trading_state("alpaca", TradingState.ACTIVE, "test", "switched on", clock.now())
+    batch = store_plan(database_url, "alpaca", BUYS, order_type=OrderType.MARKET_ON_OPEN)
+    with Trading(settings, clock, broker).engine() as engine:
+        if number == "PA123":
+            with pytest.raises(AccountRefusedError, match="live_accounts"):
+                engine.prepare(batch.batch_id, "run")
+        else:
+            engine.prepare(batch.batch_id, "run")
+            assert engine.send(batch.batch_id, "run").sent == ()
+    denials = rows(database_url, "select distinct rule from execution.verdicts where outcome = 'deny'")
+    assert denials == ([] if number == "PA123" else [("limits_signed",)])
+    assert venue.posts == []
