@@ -35,6 +35,7 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_told,
+    require_in_time,
     require_own_price,
     still_open,
 )
@@ -145,6 +146,7 @@ class AlpacaBroker:
             raise OrderRejectedError(
                 f"alpaca: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
             )
+        require_in_time(NAME, self.now(), expires_at)
         symbol = venue_symbol(instrument)
         request = _request(client_order_id, symbol, side, quantity, order_type, price)
         try:

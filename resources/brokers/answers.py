@@ -142,6 +142,19 @@ def require_own_price(venue: str, order_type: OrderType, price: Decimal | None) 
         raise OrderRejectedError(f"{venue}: a {order_type.value} order cannot have the price {price}; plan it again")
 
 
+def require_in_time(venue: str, now: datetime, expires_at: datetime) -> None:
+    """An order is not sent after it should have lapsed: a worker that slept would send it into the next session.
+
+    Raises:
+        OrderRejectedError: it is late.
+    """
+    if now >= expires_at:
+        raise OrderRejectedError(
+            f"{venue}: an order until {expires_at:%Y-%m-%d %H:%M} UTC is not sent at {now:%Y-%m-%d %H:%M} UTC: it "
+            "would live on in the next session; plan it again"
+        )
+
+
 @dataclass(frozen=True)
 class Fields:
     """Reads fields of one venue's answers; each raises `BrokerError` where it cannot."""

@@ -42,6 +42,7 @@ from resources.brokers.answers import (
     belonging_together,
     in_order,
     not_told,
+    require_in_time,
     require_own_price,
     still_open,
 )
@@ -159,6 +160,7 @@ class CoinbaseBroker:
     ) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
         product = self.product(instrument)
+        require_in_time(NAME, self.now(), expires_at)
         self._require_type(order_type, expires_at, price)
         try:
             self._require_steps(product, quantity, price)

@@ -47,6 +47,7 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_told,
+    require_in_time,
     require_own_price,
     still_open,
 )
@@ -178,11 +179,7 @@ class SchwabBroker:
         """As `Broker.submit`. Sent once; a second call is a second order."""
         symbol = venue_symbol(instrument)
         _require_sendable(symbol, quantity, order_type, price)
-        if self.now() >= expires_at:
-            raise OrderRejectedError(
-                f"schwab: {instrument}: it is past {expires_at:%Y-%m-%d %H:%M} UTC, and an order of now would live on "
-                "the next day; plan it again"
-            )
+        require_in_time(NAME, self.now(), expires_at)
         try:
             held, _ = self._positions().get(instrument, (_NIL, None))
             instruction = _instruction(instrument, side, quantity, held)

@@ -59,7 +59,8 @@ def test_an_accepted_order_is_an_auction_order_under_our_id(venue):
     assert (sent.client_order_id, sent.state, sent.quantity) == ("o-1", OrderState.ACCEPTED, D(10))
     told = venue.orders["o-1"]
     assert (told["type"], told["time_in_force"], told["side"], D(told["qty"])) == ("market", "cls", "buy", D(10))
-    broker_at(venue).submit("o-2", "BRK-B", Side.SELL, D(1), OrderType.MARKET_ON_OPEN, OPEN)
+    early = broker_at(venue, now=lambda: OPEN - timedelta(minutes=30))
+    early.submit("o-2", "BRK-B", Side.SELL, D(1), OrderType.MARKET_ON_OPEN, OPEN)
     assert (venue.orders["o-2"]["time_in_force"], venue.orders["o-2"]["symbol"]) == ("opg", "BRK.B")
 
 
@@ -119,6 +120,8 @@ def test_what_alpaca_cannot_trade_is_refused_before_it_is_sent(venue):
         send(broker_at(venue), quantity=D("1.5"))
     with pytest.raises(OrderRejectedError, match="no symbol"):
         send(broker_at(venue), instrument="EUR/USD")
+    with pytest.raises(OrderRejectedError, match="live on in the next session"):
+        send(broker_at(venue, now=lambda: CLOSE))
     assert venue.posts == []
 
 

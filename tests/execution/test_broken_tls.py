@@ -96,5 +96,5 @@ def test_a_certificate_that_nobody_signed_is_definitely_not_sent(certificate):
 
 def send(url: str) -> None:
     access = Access(base_url=url, timeout_s=2.0, patience=Patience(attempts=1))
-    broker = AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access)
+    broker = AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access, now=lambda: CLOSE - timedelta(hours=1))
     broker.submit("o-1", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)

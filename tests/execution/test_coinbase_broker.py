@@ -73,6 +73,7 @@ def test_a_limit_order_lapses_when_its_session_ends(venue):
         ((OrderType.MARKET_ON_OPEN, CLOSE, None), "no opening auction"),
         ((OrderType.STOP, CLOSE, D(9)), "its stops become limits"),
         ((OrderType.MARKET_ON_CLOSE, CLOSE + timedelta(minutes=21), None), "exchange to 24/7"),
+        ((OrderType.MARKET, LATE, None), "live on in the next session"),
         ((OrderType.LIMIT, CLOSE, None), "cannot have the price None"),
         ((OrderType.MARKET, CLOSE, D(5)), "cannot have the price 5"),
         ((OrderType.LIMIT, CLOSE, D("9.999")), "steps of 0.01"),

@@ -123,7 +123,7 @@ def test_the_word_for_an_order_follows_the_position_and_none_goes_through_zero(v
         ("EUR/USD", TEN, None, NOON, "no symbol"), ("BTC-USD", TEN, None, NOON, "no symbol"),
         ("BRK/B", TEN, None, NOON, "no symbol"), ("AAA", D("1.5"), None, NOON, "whole shares"),
         ("AAA", D(0), None, NOON, "whole shares"), ("AAA", TEN, D("10.001"), NOON, "2 decimal places"),
-        ("AAA", TEN, None, CLOSE, "live on the next day"),
+        ("AAA", TEN, None, CLOSE, "live on in the next session"),
     ],
 )  # fmt: skip
 def test_what_schwab_cannot_trade_is_refused_before_it_is_sent(venue, broker, instrument, quantity, price, now, why):
