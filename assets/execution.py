@@ -16,7 +16,7 @@ import polars as pl
 
 from assets import keys, partitions, reporting
 from octopus.core.errors import OctopusError
-from octopus.execution.pictures import costs_picture, nav_picture
+from octopus.execution.pictures import costs_picture, nav_picture, reconciliation_picture
 from resources.execution_engine import ExecutionEngine
 from resources.trading import Trading
 from resources.warehouse import launches
@@ -187,9 +187,14 @@ def reconciliation(
         },
         schema={"kind": pl.String, "instrument": pl.String, "detail": pl.String, "remedy": pl.String},
     )  # fmt: skip
+    counts = warehouse.read(_BREAKS_BY_SESSION, [trading.account])
+    png = reconciliation_picture(breaks, counts["session"].to_list(), counts["breaks"].to_list())
     yield dg.MaterializeResult(
-        metadata={"session": str(session), "breaks": len(breaks), "table": reporting.table(rows)}
-    )
+        metadata={
+            "session": str(session), "breaks": len(breaks), "table": reporting.table(rows),
+            "picture": reporting.picture(png, "reconciliation"),
+        }
+    )  # fmt: skip
     yield dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
 
 
@@ -282,6 +287,12 @@ _COSTS_BY_SESSION = """
     select session, sum(shortfall_usd)::float8 as shortfall_usd,
            10000 * (sum(shortfall_usd) / sum(quantity * decision_price))::float8 as shortfall_bps
     from execution.order_costs where account = $1 group by session order by session
+"""
+
+
+_BREAKS_BY_SESSION = """
+    select session, count(*) filter (where seq > 0) as breaks
+    from execution.reconciliation where account = $1 group by session order by session
 """
 
 
