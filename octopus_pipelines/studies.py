@@ -32,6 +32,7 @@ from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Deflation, Kind, Trial, deflate
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, prepare
+from resources.reference_files import read_reference
 from resources.settings import Settings, StrategiesFile
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
@@ -146,7 +147,8 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
     if with_model:
         ready = inputs.prepared(panel, current.decision)
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
-    gating = Gating(current.risk, current.compliance, current.universe.sectors)
+    reference = read_reference(current.compliance, current.root)
+    gating = Gating(current.risk, current.compliance, current.universe.sectors, reference)
     return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session), gating)
 
 

@@ -29,6 +29,7 @@ from octopus.strategy.config import StrategyConfig
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
+from resources.reference_files import require_sources
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
 
@@ -313,6 +314,8 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
     embedded, urls = _databases(environment, home)
     limits = _limits_document(environment, folder)
+    policy = read_section(folder / "compliance.yaml", CompliancePolicy)
+    require_sources(policy, str(folder / "compliance.yaml"))
     return Settings(
         root=root,
         home=home,
@@ -329,7 +332,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,
-        compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
+        compliance=policy,
     )
 
 
