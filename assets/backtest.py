@@ -22,6 +22,7 @@ from octopus.backtest.sizing import Sizing
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.trials import STRATEGIES, Trial
+from resources.reference_files import read_reference
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -57,7 +58,8 @@ def backtest_runs(
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
     delisting = inputs.delistings(warehouse, settings, panel, session)
-    gating = Gating(settings.risk, settings.compliance, settings.universe.sectors)
+    reference = read_reference(settings.compliance, settings.root)
+    gating = Gating(settings.risk, settings.compliance, settings.universe.sectors, reference)
     published = publish(panel, config, settings.decision, gating, predictions, prepared, delisting)
     result = published.result
     benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]

@@ -208,7 +208,7 @@ def order_costs(
     """Implementation shortfall of each order that has ended: delay, trading, opportunity and fees (Perold)."""
     session = trading.execution_session(partitions.session_of(context))
     with trading.engine() as engine:
-        measured = _reports(engine, warehouse).save_order_costs(trading.account, session)
+        measured = _reports(engine, warehouse, trading).save_order_costs(trading.account, session)
     rows = warehouse.read(_COSTS, [trading.account, session])
     over_time = warehouse.read(_COSTS_BY_SESSION, [trading.account])
     shown: dict[str, Any] = {"session": str(session), "orders": measured, "table": reporting.table(rows)}
@@ -234,7 +234,7 @@ def order_costs(
 def tax_lots(warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]) -> dg.MaterializeResult[None]:
     """Open tax lots of the account as booked to this day, first in, first out, with what they cost."""
     with trading.engine() as engine:
-        count = _reports(engine, warehouse).save_tax_lots(trading.account)
+        count = _reports(engine, warehouse, trading).save_tax_lots(trading.account)
     rows = warehouse.read(
         """
         select instrument, quantity::float8 as quantity, (cost_usd + wash_sale_usd)::float8 as basis_usd, acquired
@@ -255,7 +255,7 @@ def realised_gains(
 ) -> dg.MaterializeResult[None]:
     """What closing tax lots brought, trade by trade, with the day on which each settles."""
     with trading.engine() as engine:
-        count = _reports(engine, warehouse).save_realised_gains(trading.account)
+        count = _reports(engine, warehouse, trading).save_realised_gains(trading.account)
     rows = warehouse.read(
         """
         select disposed, settles, instrument, quantity::float8 as quantity, proceeds_usd::float8 as proceeds_usd,
@@ -296,8 +296,9 @@ _BREAKS_BY_SESSION = """
 """
 
 
-def _reports(engine: ExecutionEngine, warehouse: Warehouse) -> ExecutionReports:
-    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions)
+def _reports(engine: ExecutionEngine, warehouse: Warehouse, trading: Trading) -> ExecutionReports:
+    washed = trading.settings.compliance.watches_wash_sales
+    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions, wash_sales=washed)
 
 
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:

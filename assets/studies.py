@@ -35,6 +35,7 @@ from octopus.decision import MODEL, prepare
 from octopus.strategy.catalogue import known_strategies, settings_of, speaking_extensions
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.probe import refuse_look_ahead
+from resources.reference_files import read_reference
 from resources.settings import Settings, StrategiesFile
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
@@ -169,7 +170,8 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
     if with_model:
         ready = inputs.prepared(panel, current.decision)
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
-    gating = Gating(current.risk, current.compliance, current.universe.sectors)
+    reference = read_reference(current.compliance, current.root)
+    gating = Gating(current.risk, current.compliance, current.universe.sectors, reference)
     return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session), gating)
 
 

@@ -186,7 +186,10 @@ def with_loading(console: Console) -> None:
                 times.append(1000 * (time.perf_counter() - started))
                 approved = len(reports[-1].approved)
             used = 1000 * (time.process_time() - used) / RUNS
-            market, context = gates.market(batch, snapshot, NOW), gates.compliance_context(batch, NOW, sending=True)
+            market, context = (
+                gates.market(batch, snapshot, NOW),
+                gates.compliance_context(batch, snapshot, NOW, sending=True),
+            )
             for _ in range(RUNS):
                 started = time.perf_counter()
                 compliance_gate.judge(batch, snapshot, context, settings.compliance, NOW)

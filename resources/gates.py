@@ -16,17 +16,21 @@ import numpy as np
 from octopus.compliance import day_trades
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.rules import PatternDayTrader
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
+from octopus.execution.lots import LotBook
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from resources.limit_signatures import limits_authority
+from resources.reference_files import read_reference
 from resources.settings import Settings
+from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.price_window import PriceWindow, read_window
-from resources.warehouse.prices import decimal_price
+from resources.warehouse.prices import WarehousePrices, decimal_price
 from resources.warehouse.store import Warehouse
 
 _HISTORY_MARGIN = 30
@@ -76,7 +80,7 @@ class Gates:
 
     def compliance(self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool) -> GateReport:
         """The compliance gate's verdicts."""
-        context = self.compliance_context(batch, now, sending=sending)
+        context = self.compliance_context(batch, snapshot, now, sending=sending)
         return compliance_gate.judge(batch, snapshot, context, self.settings.compliance, now)
 
     def trading_state(self, account: str) -> TradingState:
@@ -102,21 +106,31 @@ class Gates:
                 resumed_at=gates._resumed_at(batch.account),
             )
 
-    def compliance_context(self, batch: Batch, now: datetime, *, sending: bool) -> ComplianceContext:
+    def compliance_context(
+        self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
+    ) -> ComplianceContext:
         """Session instants, the account's permissions and its recent intents."""
         order_type = batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
         session = execution_window(self.settings.sessions, batch.session, order_type).session
         traded, opened_today = self._day_trades(batch.account, session)
+        reference = read_reference(self.settings.compliance, self.settings.root)
+        lots = self._lots(batch.account)
         return ComplianceContext(
             trade_session=session,
             session_open=self.settings.sessions.open_utc(session),
             session_close=self.settings.sessions.close_utc(session),
-            short_allowed=False,
+            short_allowed=self.settings.compliance.account.short,
             recent_intents=self._recent_intents(batch, now),
             price_basis=self._price_basis(),
             sending=sending,
             day_trades=traded,
             opened_today=opened_today,
+            locates=reference.located(session),
+            price_tests=self._price_tests(_concerned(batch, snapshot), now),
+            halted=reference.halted(now),
+            lots=None if lots is None else lots.lots,
+            disposals=None if lots is None else lots.disposals,
+            shares_outstanding=reference.issued(session),
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -223,6 +237,26 @@ class Gates:
             held = store.positions(account, before=first)
         days = [self.settings.sessions.trade_date(fill.at) for fill in fills]
         return day_trades.count(fills, days, held, session)
+
+    def _price_tests(self, names: frozenset[str], now: datetime) -> dict[str, bool] | None:
+        """Asked of accounts that may be short: of others no rule needs it, and its prices are not read for it."""
+        if not self.settings.compliance.account.short:
+            return None
+        window = self.window(names, now)
+        if window is None:
+            return None
+        return price_tests_next(window.symbols, window.close, window.low, window.split)
+
+    def _lots(self, account: str) -> LotBook | None:
+        """Open lots and disposals before any wash sale, where a rule asks for them."""
+        if not self.settings.compliance.watches_wash_sales:
+            return None
+        sessions, source = self.settings.sessions, self.settings.universe.market_data
+        with OrderStore.opened(self.warehouse.url) as store:
+            reports = ExecutionReports(
+                store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
+            )
+            return reports.lot_book(account)
 
     def _price_basis(self) -> PriceBasis | None:
         basis: PriceBasis | None = self.warehouse.scalar(

@@ -35,6 +35,7 @@ from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
+from resources.reference_files import require_sources
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
 
@@ -402,6 +403,8 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     home = _home(environment, root)
     embedded, urls = _databases(environment, home)
     limits = _limits_document(environment, folder)
+    policy = read_section(folder / "compliance.yaml", CompliancePolicy)
+    require_sources(policy, str(folder / "compliance.yaml"))
     return Settings(
         root=root,
         home=home,
@@ -422,7 +425,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,
-        compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
+        compliance=policy,
     )
 
 

@@ -9,8 +9,8 @@ joins all of it. The orders of a batch are sent at one instant here, so what is 
 of them: the batch that was approved as a whole, and within the part-filled limits, is the same batch then.
 
 What only the wall clock or a venue could tell is what production tells the gates of a paper account that was never
-halted: no signatures are asked for, trading was never resumed, nothing is told of halts, price tests, locates, tax lots
-and shares outstanding.
+halted: no signatures are asked for, trading was never resumed, and no tax lots are told, for what they are for
+denies nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import numpy as np
 from octopus.backtest.screen import Look, Sent, clear
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.market_checks import price_tests_next
+from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import batch_id, intent_id
@@ -62,12 +64,14 @@ class Gating:
     Attributes:
         limits, policy: config/risk.yaml and config/compliance.yaml, as they are today.
         sectors: by instrument, as the universe names them; not needed where no limit is on sectors.
+        reference: halts, locates and shares outstanding of the user's own, each as it could be known then.
         account: a name. screened: whether a batch that surely passes is not judged rule by rule (screen.py).
     """
 
     limits: RiskLimits
     policy: CompliancePolicy
     sectors: Mapping[str, str] = field(default_factory=dict)
+    reference: Reference = field(default_factory=Reference)
     account: str = "backtest"
     screened: bool = True
 
@@ -177,7 +181,7 @@ class Judges:
                 batch, snapshot, self._market(orders, state, now), self.gating.limits, TradingState.ACTIVE, _PAPER,
                 now,
             ),
-            self._compliance(batch, snapshot, window, now, sending=False),
+            self._compliance(orders.row, batch, snapshot, window, now, sending=False),
         )  # fmt: skip
         denied = self._denied(batch, reports, "plan")
         self._research = {
@@ -196,7 +200,7 @@ class Judges:
         if all(order.intent_id in self._research for order in batch.orders):
             # Nothing that research denied is ever approved: there is nothing to judge.
             return frozenset(orders.change)
-        lawful = self._compliance(batch, snapshot, window, now, sending=True)
+        lawful = self._compliance(orders.row, batch, snapshot, window, now, sending=True)
         left = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id in set(lawful.approved)))
         market = self._market(orders, state, now)
         risk = risk_gate.judge(left, snapshot, market, self.gating.limits, TradingState.ACTIVE, _PAPER, now)
@@ -304,21 +308,38 @@ class Judges:
         )  # fmt: skip
 
     def _compliance(
-        self, batch: Batch, snapshot: AccountSnapshot, window: ExecutionWindow, now: datetime, *, sending: bool
+        self,
+        row: int,
+        batch: Batch,
+        snapshot: AccountSnapshot,
+        window: ExecutionWindow,
+        now: datetime,
+        *,
+        sending: bool,
     ) -> GateReport:
         context = ComplianceContext(
             trade_session=window.session,
             session_open=self._calendar.open_utc(window.session),
             session_close=self._calendar.close_utc(window.session),
-            short_allowed=False,
+            short_allowed=self.gating.policy.account.short,
             recent_intents=self._intents(now),
             price_basis=self.panel.price_basis,
             sending=sending,
             # An instrument has one order at most in a session, and it meets one auction: no day trade is ever made.
             day_trades=0 if self.gating.policy.account.margin else None,
             opened_today={} if self.gating.policy.account.margin else None,
+            locates=self.gating.reference.located(window.session),
+            price_tests=self._price_tests(row),
+            halted=self.gating.reference.halted(now),
+            shares_outstanding=self.gating.reference.issued(window.session),
         )
         return compliance_gate.judge(batch, snapshot, context, self.gating.policy, now)
+
+    def _price_tests(self, row: int) -> dict[str, bool] | None:
+        if not self.gating.policy.account.short:
+            return None
+        panel, days = self.panel, slice(max(row - 1, 0), row + 1)
+        return price_tests_next(panel.symbols, panel.close[days], panel.low[days], panel.split[days])
 
     def _intents(self, now: datetime) -> list[RecentIntent]:
         return [

@@ -441,7 +441,7 @@ def _cannot_be_broken(_rule: rules.SelfCross, _law: _Law) -> bool:
 
 
 def _cannot_be_known(_rule: rules.Rule, _law: _Law) -> bool:
-    """Asks for data that nobody gives a simulated account."""
+    """Asks for data that is not looked at here: the gate itself judges."""
     return False
 
 

@@ -204,21 +204,31 @@ def _met_by(order: OpenOrder | PlannedOrder) -> tuple[str, Side]:
 
 
 def short_sales(_rule: rules.ShortSale, case: Case) -> list[Finding]:
-    """Shares that a working buy may bring do not count; open and earlier sells of the batch do."""
     allowed = case.context.short_allowed
     if allowed is None:
         raise MissingDataError(f"whether account {case.batch.account} may be short is missing: set its permissions")
+    short = short_after(case)
+    return [
+        Finding(order, False, "a buy is no short sale")
+        if order.side is Side.BUY
+        else _short_sale(order, short[order.intent_id], allowed=allowed, locates=case.context.locates)
+        for order in case.batch.orders
+    ]
+
+
+def short_after(case: Case) -> dict[str, Decimal]:
+    """By each sell: shares that the account is short when it and all sells before it have filled; below zero: is long.
+
+    Shares that a working buy may bring do not count; open and earlier sells of the batch do.
+    """
     sold: dict[str, Decimal] = {}
-    found = []
+    short: dict[str, Decimal] = {}
     for order in case.batch.orders:
-        if order.side is Side.BUY:
-            found.append(Finding(order, False, "a buy is no short sale"))
-            continue
-        name = order.instrument
-        sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
-        short = sold[name] - case.snapshot.positions.get(name, Decimal(0))
-        found.append(_short_sale(order, short, allowed=allowed, locates=case.context.locates))
-    return found
+        if order.side is Side.SELL:
+            name = order.instrument
+            sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
+            short[order.intent_id] = sold[name] - case.snapshot.positions.get(name, Decimal(0))
+    return short
 
 
 def _short_sale(
