@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
@@ -270,6 +271,7 @@ class StrategiesFile(_Section):
     portfolio: PortfolioConfig
     costs: CostModel
     backtest: BacktestConfig
+    sweeps: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], SweepConfig] = Field(default_factory=dict)
 
     @field_validator("models")
     @classmethod
@@ -378,6 +380,14 @@ def configured_exchange(environment: Mapping[str, str], root: Path = ROOT) -> st
         return read_section(_config_folder(environment, root) / "universe.yaml", UniverseFile).universe.exchange
     except ConfigError:
         return EXCHANGE
+
+
+def configured_sweeps(environment: Mapping[str, str], root: Path = ROOT) -> Mapping[str, SweepConfig]:
+    """The sweeps alone, for their partitions; none where the file cannot be read, as in `configured_exchange`."""
+    try:
+        return read_section(_config_folder(environment, root) / "strategies.yaml", StrategiesFile).sweeps
+    except ConfigError:
+        return {}
 
 
 def _config_folder(environment: Mapping[str, str], root: Path) -> Path:

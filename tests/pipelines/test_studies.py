@@ -7,12 +7,16 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from assets import inputs, studies
 from assets.backtest import backtest_runs
+from assets.sweeps import SweepRun
+from assets.sweeps import sweep as sweep_chunks
+from octopus.backtest.sweeps import SweepConfig
 from octopus.core.errors import ConfigError
 from octopus.strategy.probe import LookAheadError
 from octopus_pipelines.cli.backtest import backtest
@@ -143,6 +147,29 @@ def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
     best = again["sets"][0]
     assert best["sharpe_annual"] == max(row["sharpe_annual"] for row in again["sets"])
     assert "kept for good" in run(backtest, "mean_reversion", "--from", "2022-08-01")
+
+
+def test_a_chunk_of_a_named_sweep_lands_where_octopus_sweep_puts_it_and_goes_on(house, run):
+    section = {"strategy": "mean_reversion", "grid": {"window_sessions": [4, 6, 7]}, "chunk": 2, "start": "2022-10-03"}
+    sweeps = {"windows": SweepConfig.model_validate(section)}
+    settings = replace(house.settings, strategies=house.settings.strategies.model_copy(update={"sweeps": sweeps}))
+    before = len(recorded(house))
+
+    def materialise(chunk: int) -> dict:
+        context = dg.build_asset_context(partition_key=f"windows.{chunk:04d}")
+        chosen = SweepRun(as_of="2022-12-27", workers=1)
+        return sweep_chunks(context, chosen, settings, house.resources["clock"]).metadata
+
+    first = materialise(0)
+    assert (first["sets"], first["ready_before"]) == (2, 0)
+    assert len(recorded(house)) == before + 2
+    assert materialise(0)["ready_before"] == 2, "what is on record is not run again"
+    options = ("mean_reversion", "--from", "2022-10-03", "--grid", "window_sessions=4,6", "--json")
+    told = json.loads(run(sweep, *options))
+    assert len(recorded(house)) == before + 2, "octopus sweep finds the same trials"
+    assert str(told["sets"][0]["parameters"]) == first["best"]
+    with pytest.raises(ConfigError, match=r"sweeps\.windows = 'chunk 7': it has no such chunk now"):
+        materialise(7)
 
 
 def test_a_sweep_of_a_later_day_is_simulated_up_to_that_day(house, run):
