@@ -77,7 +77,9 @@ def backtest_runs(
         yield dg.MaterializeResult(metadata={"changed": False, **_figures(known[0]["metrics"], page)})
         yield _agreement(known[0]["metrics"])
         return
-    published = publish(panel, config, settings.decision, gating, predictions, prepared, delisting)
+    published = publish(
+        panel, config, settings.decision, gating, predictions=predictions, prepared=prepared, delisting=delisting
+    )
     result = published.result
     benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
     metrics = measure(

@@ -159,8 +159,8 @@ def simulate(of: Study, read: Inputs) -> BacktestResult:
     """The study on what was read."""
     decision = of.settings.decision
     return run_configured(
-        read.panel, of.settings.backtest, decision, read.gating, read.predictions, prepare(read.panel, decision),
-        read.delisting,
+        read.panel, of.settings.backtest, decision, read.gating, predictions=read.predictions,
+        prepared=prepare(read.panel, decision), delisting=read.delisting,
     )  # fmt: skip
 
 

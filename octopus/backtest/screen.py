@@ -127,6 +127,13 @@ class Look:
         return self.cash + float(self.values.sum())
 
     @cached_property
+    def sound(self) -> bool:
+        """Whether every number that counts is one."""
+        used = self.last[self.columns]
+        sizes = (np.abs(self.change), self.reference, used, self.last[self.held != 0.0])
+        return self.equity > 0.0 and all(bool((np.isfinite(size) & (size > 0.0)).all()) for size in sizes)
+
+    @cached_property
     def concerned(self) -> BoolArray:
         """Instruments that are held or ordered, shape (N,)."""
         found: BoolArray = self.held != 0.0
@@ -153,7 +160,7 @@ class Look:
 
 def in_doubt(look: Look, limits: RiskLimits) -> frozenset[str]:
     """Rules of the risk gate on single orders that may deny one; all others surely pass every order of ``look``."""
-    if not _knows_every_rule() or not _sound(look):
+    if not _knows_every_rule() or not look.sound:
         return ALONE
     # A NaN anywhere makes a comparison false, and what is not inside is not sure.
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -163,7 +170,7 @@ def in_doubt(look: Look, limits: RiskLimits) -> frozenset[str]:
 def is_sure(look: Look, limits: RiskLimits) -> bool:
     """Whether the risk gate surely approves every order that none of its rules on single orders denies, all of them
     being in ``look``."""
-    if not _knows_every_rule() or not _sound(look):
+    if not _knows_every_rule() or not look.sound:
         return False
     with np.errstate(invalid="ignore", divide="ignore"):
         lots = _Lots.of(look)
@@ -179,10 +186,12 @@ def is_sure(look: Look, limits: RiskLimits) -> bool:
 
 def is_lawful(look: Look, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
     """Whether the compliance gate surely approves every order."""
-    if not _knows_every_rule() or not _sound(look):
+    if not _knows_every_rule() or not look.sound:
         return False
     with np.errstate(invalid="ignore", divide="ignore"):
-        return all(_obeys(rule, look, policy.account, symbols) for rule in policy.rules)
+        law = _Law(look, policy.account, symbols)
+        context = ComplianceContext(look.trade_session, look.opens, look.closes, False, (), look.basis)
+        return all(_obeys(rule, law, context) for rule in policy.rules)
 
 
 @cache
@@ -206,12 +215,6 @@ def parameters() -> frozenset[str]:
 def _below(values: FloatArray | float, limit: float) -> bool:
     bound = limit - ROOM * max(abs(limit), 1e-3)
     return values <= bound if isinstance(values, float) else bool((values <= bound).all())
-
-
-def _sound(look: Look) -> bool:
-    used = look.last[look.columns]
-    sizes = (np.abs(look.change), look.reference, used, look.last[look.held != 0.0])
-    return look.equity > 0.0 and all(bool((np.isfinite(size) & (size > 0.0)).all()) for size in sizes)
 
 
 # Rules of the risk gate on single orders ------------------------------------------------------------------------------
@@ -411,13 +414,12 @@ def _losses_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
 # Compliance -----------------------------------------------------------------------------------------------------------
 
 
-def _obeys(rule: rules.Rule, look: Look, terms: rules.AccountTerms, symbols: tuple[str, ...]) -> bool:
+def _obeys(rule: rules.Rule, law: _Law, context: ComplianceContext) -> bool:
     """Whether no order surely breaks ``rule``; one that is off or does not enforce denies nothing."""
-    context = ComplianceContext(look.trade_session, look.opens, look.closes, False, (), look.basis)
-    if rule.mode is not Mode.ENFORCE or off_reason(rule, context, terms) is not None:
+    if rule.mode is not Mode.ENFORCE or off_reason(rule, context, law.terms) is not None:
         return True
     check = LAWFUL.get(type(rule))
-    return check is not None and check(rule, _Law(look, terms, symbols))
+    return check is not None and check(rule, law)
 
 
 @dataclass(frozen=True, eq=False)

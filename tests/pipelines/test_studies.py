@@ -108,7 +108,9 @@ def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(ho
 def test_what_was_published_of_the_same_inputs_is_not_simulated_again(house, monkeypatch):
     simulated = []
     publish = assets.backtest.publish
-    monkeypatch.setattr(assets.backtest, "publish", lambda *told: simulated.append(1) or publish(*told))
+    monkeypatch.setattr(
+        assets.backtest, "publish", lambda *told, **given: simulated.append(1) or publish(*told, **given)
+    )
     page = house.settings.home / "tearsheets" / "2022-12-27.html"
     page.unlink(missing_ok=True)
     house.call(backtest_runs, "2022-12-27")
