@@ -189,8 +189,8 @@ def simulate(of: Study, read: Inputs) -> BacktestResult:
     decision = of.settings.decision
     refuse_look_ahead(read.panel, decision.strategy)
     return run_configured(
-        read.panel, of.settings.backtest, decision, read.gating, read.predictions, prepare(read.panel, decision),
-        read.delisting,
+        read.panel, of.settings.backtest, decision, read.gating, predictions=read.predictions,
+        prepared=prepare(read.panel, decision), delisting=read.delisting,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import assets.backtest
 from assets import inputs, studies
 from assets.backtest import backtest_runs
 from assets.sweeps import SweepRun
@@ -131,6 +132,21 @@ def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(ho
     assert row["metrics"]["engines"]["without gates"]["trades"] > 50
     page = (house.settings.home / "tearsheets" / "2022-12-27.html").read_text()
     assert "both engines agree" in page
+
+
+def test_what_was_published_of_the_same_inputs_is_not_simulated_again(house, monkeypatch):
+    simulated = []
+    publish = assets.backtest.publish
+    monkeypatch.setattr(
+        assets.backtest, "publish", lambda *told, **given: simulated.append(1) or publish(*told, **given)
+    )
+    page = house.settings.home / "tearsheets" / "2022-12-27.html"
+    page.unlink(missing_ok=True)
+    house.call(backtest_runs, "2022-12-27")
+    assert simulated == [1], "its page was lost"
+    house.call(backtest_runs, "2022-12-27")
+    assert simulated == [1]
+    assert page.exists()
 
 
 def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
