@@ -78,7 +78,8 @@ _STANDING = frozenset(
 )  # fmt: skip
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
 _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
-_SPLITS = frozenset({"SSP", "SPLIT"})
+_AT_THE_OPEN = {"SSP": EntryKind.SPLIT, "SPLIT": EntryKind.SPLIT, "NC": EntryKind.SYMBOL_CHANGE}
+"""Of a change of symbol Alpaca books the old name's shares away and the new one's in, as our book does."""
 
 
 _FIELDS = Fields(NAME)
@@ -330,9 +331,9 @@ class AlpacaBroker:
             ex_session = self._ex_session(symbol or instrument, paid) or paid
             at = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
             return Entry(_text(told, "id"), EntryKind.DIVIDEND, instrument, Decimal(0), cash, at, note)
-        if kind in _SPLITS and instrument:
+        if kind in _AT_THE_OPEN and instrument:
             at = self.sessions.open_utc(paid) if self.sessions.is_session(paid) else noon(paid)
-            return Entry(_text(told, "id"), EntryKind.SPLIT, instrument, shares, cash, at, note)
+            return Entry(_text(told, "id"), _AT_THE_OPEN[kind], instrument, shares, cash, at, note)
         if kind in _DEPOSITS and not instrument:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(_text(told, "id"), flow, None, Decimal(0), cash, noon(paid), note)
