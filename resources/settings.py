@@ -22,6 +22,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import DecisionConfig
+from octopus.execution.config import ScheduleConfig
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
@@ -203,6 +204,7 @@ class StrategiesFile(_Section):
     models: ModelConfig
     portfolio: PortfolioConfig
     costs: CostModel
+    execution: ScheduleConfig = ScheduleConfig()
     backtest: BacktestConfig
 
     @field_validator("portfolio")

@@ -5,10 +5,11 @@ Belongs here: which parts the execution engine is made of. Does not: the parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from resources.brokers.base import Broker
@@ -58,8 +59,31 @@ class Trading:
                     # The paper broker's answer changes with new bars, not with waiting.
                     settle_timeout=timedelta(0),
                     data_patience=data_patience(self.settings),
+                    schedule=self.settings.strategies.execution,
                 ),
+                volume=average_day(warehouse, self.settings),
             )
+
+
+def average_day(warehouse: Warehouse, settings: Settings) -> Callable[[str, datetime, datetime], Decimal]:
+    """The market's volume in a part of a session, where nobody tells it during the day: that of the average of the last
+    21 bars, spread evenly over the session. Zero where there is no volume: nothing takes part then.
+    """
+
+    def volume(instrument: str, since: datetime, until: datetime) -> Decimal:
+        mean = warehouse.scalar(
+            """
+            select avg(volume) from (
+                select distinct on (session) session, volume from raw.bars
+                where source = %s and instrument = %s and ts < %s order by session desc, batch_id desc limit 21) as last
+            """,
+            [settings.universe.market_data, instrument, since],
+        )
+        session = settings.sessions.trade_date(until)
+        whole = settings.sessions.close_utc(session) - settings.sessions.open_utc(session)
+        return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
+
+    return volume
 
 
 def data_patience(settings: Settings) -> timedelta:
