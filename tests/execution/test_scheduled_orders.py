@@ -15,7 +15,10 @@ from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, O
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import child_id, parent_of
 from resources.execution_engine import EngineSettings
+from resources.warehouse.connection import Role
 from resources.warehouse.order_store import BatchRefusedError, OrderStore
+from resources.warehouse.order_story import OrderStories
+from resources.warehouse.store import Warehouse
 
 D = Decimal
 TRADES = [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(7))]
@@ -63,6 +66,10 @@ def test_each_slice_is_an_intent_of_its_own_and_sent_as_it_begins(database_url: 
     # Each slice was judged from a snapshot of its own moment, and another run has nothing to do.
     assert rows(database_url, "select taken_at from execution.snapshots order by 1") == [(begins(n),) for n in range(3)]
     assert desk.execute(batch, "again").placement.sent == ()
+    # A child is found by its name at the broker, with the plan that it is part of.
+    story = OrderStories(Warehouse(desk.url, Role.TRADER), "sample", desk.anchor).story(done.placement.sent[0])
+    assert story["order"]["intent_id"] == child_id(batch.orders[0].intent_id, 0)
+    assert (story["answer"]["sent"], D(story["order"]["quantity"])) == (True, D(3))
 
 
 @pytest.mark.parametrize(
