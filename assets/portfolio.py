@@ -18,7 +18,7 @@ import polars as pl
 from assets import inputs, keys, partitions, reporting
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.ids import batch_id, canonical_json, fingerprint
-from octopus.core.orders import AccountSnapshot, Batch
+from octopus.core.orders import AccountSnapshot, Batch, OrderType
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.decision import Decision, decide
@@ -221,7 +221,11 @@ def rebalance_plan(
         return dg.MaterializeResult(metadata=_plan_metadata(batch, None, changed=False))
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     targets, decision_id = _targets(warehouse, session)
-    order_type = auction(settings.sessions, has_opens=not settings.recorded)
+    order_type = (
+        OrderType.MARKET
+        if settings.strategies.execution.is_scheduled
+        else auction(settings.sessions, has_opens=not settings.recorded)
+    )
     window = execution_window(settings.sessions, session, order_type)
     name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value))
     orders = plan_orders(

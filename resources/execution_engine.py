@@ -34,6 +34,7 @@ from octopus.core.orders import (
     Batch,
     GateReport,
     OpenOrder,
+    OrderType,
     Outcome,
     PlannedOrder,
     TradingState,
@@ -41,9 +42,11 @@ from octopus.core.orders import (
 )
 from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
 from octopus.execution.book import QUANTITY_STEP, closing_entries, ends_orders, held_at, opening_entries, positions_of
+from octopus.execution.config import Remainder, ScheduleConfig
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind
 from octopus.execution.reconcile import reconcile as compare_books
+from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
 from resources.brokers.base import (
@@ -89,6 +92,7 @@ class EngineSettings:
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
         require_release: a batch is executed only once a person has released it.
+        schedule: how orders are worked over their session.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -103,6 +107,7 @@ class EngineSettings:
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
     require_release: bool = False
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,7 @@ class ExecutionEngine:
 
     Attributes:
         judge: the gates; see `Judge`.
+        volume: shares of an instrument that the market traded between two instants, for participation.
         feed: closing prices and expected corporate actions for our own book, never the broker's word for them.
         sessions: the exchange's calendar.
     """
@@ -161,6 +167,7 @@ class ExecutionEngine:
     feed: PriceFeed
     sessions: Sessions
     settings: EngineSettings = field(default_factory=EngineSettings)
+    volume: Callable[[str, datetime, datetime], Decimal] = lambda _name, _since, _until: Decimal(0)
 
     def execute_batch(self, batch_id: str, run_id: str) -> BatchExecution:
         """All steps under one hold of the account's lock.
@@ -174,7 +181,7 @@ class ExecutionEngine:
         batch = self.store.batch(batch_id).batch
         with self._account(batch.account):
             claim = self._prepare(batch_id, run_id)
-            placement = self._send(claim) if claim else Placement(None)
+            placement = self._send_slices(batch, run_id, claim)
             collection = self._collect(batch)
             navs = self._update_positions(batch.account)
             breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
@@ -186,10 +193,10 @@ class ExecutionEngine:
             return self._prepare(batch_id, run_id)
 
     def send(self, batch_id: str, run_id: str) -> Placement:
-        """Send what ``run_id`` claimed."""
-        with self._account(self.store.batch(batch_id).batch.account):
-            claim = self.store.claim_of(batch_id, run_id)
-            return self._send(claim) if claim else Placement(None)
+        """Send what ``run_id`` claimed; of scheduled orders every slice as it falls due, to the window's end."""
+        batch = self.store.batch(batch_id).batch
+        with self._account(batch.account):
+            return self._send_slices(batch, run_id, self.store.claim_of(batch_id, run_id))
 
     def collect_fills(self, batch_id: str) -> Collection:
         """Wait for the batch's auction and follow the account's orders until they are terminal."""
@@ -256,15 +263,19 @@ class ExecutionEngine:
                 self.store.drain_outbox(self.audit)
 
     def _prepare(self, batch_id: str, run_id: str) -> Claim | None:
-        stored = self.store.batch(batch_id)
-        self._recover(stored.batch.account)
-        self.store.void_unsent(stored.batch.account, self.clock.now())
+        planned = self.store.batch(batch_id)
+        self._recover(planned.batch.account)
+        self.store.void_unsent(planned.batch.account, self.clock.now())
+        stored = self._worked(planned)
         decided = self.store.decided(batch_id)
         open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
         left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
-        if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
-            return None
         try:
+            if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
+                if not decided:
+                    # Of a schedule nothing is due yet, if this is its session at all.
+                    self._require_executable(planned)
+                return None
             return self._judge_and_claim(stored, decided, run_id)
         except BatchRefusedError as refusal:
             self.store.refuse(batch_id, str(refusal), self.clock.now())
@@ -272,6 +283,59 @@ class ExecutionEngine:
                 # Begun before: its orders are still followed to their end.
                 return None
             raise
+
+    def _worked(self, planned: StoredBatch) -> StoredBatch:
+        """The batch as it is to be sent at this moment: of scheduled orders, the children that were cut or are due."""
+        terms, batch = self.settings.schedule, planned.batch
+        if not self._is_scheduled(batch):
+            return planned
+        schedule, now = terms.over(batch.not_before, batch.expires_at), self.clock.now()
+        cut = self.store.children(batch.batch_id)
+        orders: list[PlannedOrder] = []
+        for parent in batch.orders:
+            if parent.intent_id in planned.research_denials:
+                orders.append(parent)
+                continue
+            children = cut.get(parent.intent_id, [])
+            orders += [child for child, _ in children]
+            if (fresh := self._cut(parent, schedule, children, now)) is not None:
+                orders.append(fresh)
+        return replace(planned, batch=replace(batch, orders=tuple(orders)))
+
+    def _is_scheduled(self, batch: Batch) -> bool:
+        """Whether the batch was planned to be worked over its session: one for an auction is sent as it is."""
+        return self.settings.schedule.is_scheduled and all(o.order_type is OrderType.MARKET for o in batch.orders)
+
+    def _cut(
+        self,
+        parent: PlannedOrder,
+        schedule: Schedule,
+        children: Sequence[tuple[PlannedOrder, OrderStatus]],
+        now: datetime,
+    ) -> PlannedOrder | None:
+        """The child of a scheduled order that is due now."""
+        if now < schedule.window.end:
+            traded = self.volume(parent.instrument, schedule.window.start, now)
+            statuses = [status for _, status in children]
+            return next_child(parent, schedule, statuses, now, lot=self.settings.lot, market_volume=traded)
+        return closing_child(parent, children) if self.settings.schedule.remainder is Remainder.CLOSE else None
+
+    def _send_slices(self, batch: Batch, run_id: str, claim: Claim | None) -> Placement:
+        """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due."""
+        placement = self._send(claim) if claim else Placement(None)
+        if not self._is_scheduled(batch):
+            return placement
+        schedule = self.settings.schedule.over(batch.not_before, batch.expires_at)
+        for look in self.settings.schedule.looks(schedule):
+            if look <= self.clock.now() or placement.stopped:
+                continue
+            self.clock.wait_until(look)
+            self._poll(batch.account)
+            later = self._prepare(batch.batch_id, run_id)
+            if later is not None:
+                sent = self._send(later)
+                placement = Placement(later, placement.sent + sent.sent, sent.stopped)
+        return placement
 
     def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
         batch = stored.batch
@@ -374,7 +438,7 @@ class ExecutionEngine:
     # -- inside: sending ---------------------------------------------------------------------------------------------
 
     def _send(self, claim: Claim) -> Placement:
-        stored = self.store.batch(claim.batch_id)
+        stored = self._worked(self.store.batch(claim.batch_id))
         orders = self.store.orders(claim.account, batch_id=claim.batch_id)
         again = {o.order.intent_id for o in orders if o.status.state in UNRESOLVED and self._may_resend}
         first = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}

@@ -26,6 +26,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import DecisionConfig
+from octopus.execution.config import ScheduleConfig
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
@@ -270,6 +271,7 @@ class StrategiesFile(_Section):
     models: ModelConfig
     portfolio: PortfolioConfig
     costs: CostModel
+    execution: ScheduleConfig = ScheduleConfig()
     backtest: BacktestConfig
     sweeps: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], SweepConfig] = Field(default_factory=dict)
 

@@ -68,7 +68,9 @@ class Trading:
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
                     require_release=self.settings.trading.needs_release,
+                    schedule=self.settings.strategies.execution,
                 ),
+                volume=average_day(warehouse, self.settings),
             )
 
     def _permitted(self, judge: Judge) -> Judge:
@@ -95,6 +97,27 @@ def trading_of(settings: Settings) -> Trading:
     """Everything that acts on the account of the settings."""
     clock = trading_clock(settings)
     return Trading(settings, clock, open_broker(settings, clock))
+
+
+def average_day(warehouse: Warehouse, settings: Settings) -> Callable[[str, datetime, datetime], Decimal]:
+    """The market's volume in a part of a session, where nobody tells it during the day: that of the average of the last
+    21 bars, spread evenly over the session. Zero where there is no volume: nothing takes part then.
+    """
+
+    def volume(instrument: str, since: datetime, until: datetime) -> Decimal:
+        mean = warehouse.scalar(
+            """
+            select avg(volume) from (
+                select distinct on (session) session, volume from raw.bars
+                where source = %s and instrument = %s and ts < %s order by session desc, batch_id desc limit 21) as last
+            """,
+            [settings.universe.market_data, instrument, since],
+        )
+        session = settings.sessions.trade_date(until)
+        whole = settings.sessions.close_utc(session) - settings.sessions.open_utc(session)
+        return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
+
+    return volume
 
 
 def data_patience(settings: Settings) -> timedelta:

@@ -14,6 +14,7 @@ Science of Algorithmic Trading and Portfolio Management (2013), chapter 1.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,9 @@ from decimal import ROUND_DOWN, Decimal
 import numpy as np
 
 from octopus.core.errors import OctopusError
-from octopus.core.orders import PlannedOrder
+from octopus.core.orders import OrderType, PlannedOrder
 from octopus.core.types import FloatArray
-from octopus.execution.states import UNRESOLVED, OrderStatus
+from octopus.execution.states import UNRESOLVED, OrderState, OrderStatus
 
 
 class ScheduleError(OctopusError):
@@ -145,7 +146,8 @@ def next_child(
 ) -> PlannedOrder | None:
     """The child intent to send now; None when nothing is due.
 
-    Nothing is cut outside the window, nor while the outcome of a child is unknown: its instrument is frozen.
+    Nothing is cut outside the window, nor while a child is still to be sent or its outcome is unknown: its instrument
+    is frozen.
 
     Args:
         children: every child cut so far, in order, whatever became of it.
@@ -157,7 +159,7 @@ def next_child(
     """
     if not lot > 0 or parent.quantity % lot:
         raise ScheduleError(f"quantity {parent.quantity} of {parent.intent_id}: no multiple of the lot {lot}; round it")
-    if not schedule.window.contains(now) or any(child.state in UNRESOLVED for child in children):
+    if not schedule.window.contains(now) or _is_open(children):
         return None
     ordered = committed(children)
     missing = min(schedule.due(parent.quantity, now, market_volume), parent.quantity) - ordered
@@ -167,9 +169,40 @@ def next_child(
     return replace(parent, intent_id=child_id(parent.intent_id, len(children)), quantity=quantity)
 
 
+def closing_child(parent: PlannedOrder, children: Sequence[tuple[PlannedOrder, OrderStatus]]) -> PlannedOrder | None:
+    """After the window: one market-on-close child of what no child has filled and none may still fill.
+
+    None while a child is still to be sent or its outcome is unknown, and once there was such a child.
+    """
+    statuses = [status for _, status in children]
+    was_cut = any(child.order_type is OrderType.MARKET_ON_CLOSE for child, _ in children)
+    quantity = parent.quantity - committed(statuses)
+    if was_cut or _is_open(statuses) or quantity <= 0:
+        return None
+    name = child_id(parent.intent_id, len(children))
+    return replace(parent, intent_id=name, quantity=quantity, order_type=OrderType.MARKET_ON_CLOSE)
+
+
+def _is_open(children: Sequence[OrderStatus]) -> bool:
+    return any(child.state in _OPEN for child in children)
+
+
+_OPEN = UNRESOLVED | {OrderState.APPROVED}
+"""States of children that may yet become an order which is not counted as one."""
+
+
 def child_id(parent: str, number: int) -> str:
     """Id of the ``number``-th child intent, from 0: the same child always has the same id."""
     return f"{parent}-c{number:04d}"
+
+
+def parent_of(intent_id: str) -> str | None:
+    """The parent's id of a child's; None of an intent that is no child."""
+    found = _CHILD.fullmatch(intent_id)
+    return found[1] if found else None
+
+
+_CHILD = re.compile(r"(.+)-c\d{4,}")
 
 
 def _weights(parts: Sequence[float]) -> tuple[Decimal, ...]:

@@ -45,6 +45,7 @@ from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
+from octopus.execution.schedules import parent_of
 from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
 from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
@@ -347,6 +348,25 @@ class OrderStore:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
         rows = self._rows("select intent_id, status from execution.order_intents where batch_id = %s", [batch_id])
         return {row["intent_id"]: row["status"] for row in rows}
+
+    def children(self, batch_id: str) -> dict[str, list[tuple[PlannedOrder, OrderStatus]]]:
+        """Children that were cut of the batch's scheduled orders, by the parent's intent id, in order.
+
+        One that a gate denied was never an order: it counts as cancelled.
+        """
+        rows = self._rows(
+            """
+            select i.*, coalesce(o.state, 'cancelled') as state, coalesce(o.filled_quantity, 0) as filled_quantity,
+                coalesce(o.revised_quantity, 0) as revised_quantity, array[]::text[] as fill_ids
+            from execution.order_intents i left join execution.orders o using (intent_id)
+            where i.batch_id = %s and i.parent_id is not null order by i.intent_id
+            """,
+            [batch_id],
+        )
+        found: dict[str, list[tuple[PlannedOrder, OrderStatus]]] = {}
+        for row in rows:
+            found.setdefault(row["parent_id"], []).append((_planned(row), _order_status(row)))
+        return found
 
     def denied(self, account: str) -> frozenset[str]:
         """Intents of the account that a gate denied, at last."""
@@ -992,11 +1012,12 @@ class OrderStore:
             self.connection.execute(
                 """
                 insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
-                    reference_price, order_type, price, client_order_id, status, created_at)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    reference_price, order_type, price, client_order_id, status, created_at, parent_id)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
-                 order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now],
+                 order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now,
+                 parent_of(order.intent_id)],
             )  # fmt: skip
             if approved:
                 self._add_order(claim, order, order_id, now)

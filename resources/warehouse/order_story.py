@@ -20,6 +20,7 @@ from octopus.compliance.replay import Attempt, RecordCheck, check_attempts, is_a
 from octopus.core.errors import OctopusError
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Outcome, Verdict
+from octopus.execution.schedules import parent_of
 from resources.warehouse.audit_log import verify
 from resources.warehouse.store import Warehouse
 
@@ -53,10 +54,11 @@ class OrderStories:
         """
         rows = self.warehouse.rows(
             """
-            select p.intent_id, i.client_order_id,
-                   p.intent_id = %(name)s or i.client_order_id = %(name)s as exact
-            from portfolio.rebalance_plan p left join execution.order_intents i using (intent_id)
-            where starts_with(p.intent_id, %(name)s) or starts_with(i.client_order_id, %(name)s)
+            select coalesce(i.intent_id, p.intent_id) as intent_id, i.client_order_id,
+                   coalesce(i.intent_id, p.intent_id) = %(name)s or i.client_order_id = %(name)s as exact
+            from portfolio.rebalance_plan p
+            left join execution.order_intents i on coalesce(i.parent_id, i.intent_id) = p.intent_id
+            where starts_with(coalesce(i.intent_id, p.intent_id), %(name)s) or starts_with(i.client_order_id, %(name)s)
             order by exact desc nulls last, intent_id limit 4
             """,
             {"name": name},
@@ -89,7 +91,7 @@ class OrderStories:
                 "allowed": allowed, "sent": sent, "sound": all(check.ok for check in checks),
                 "because": _because(intent, attempts),
             },
-            "research": self._research(order["batch_id"], intent),
+            "research": self._research(order["batch_id"], parent_of(intent) or intent),
             "attempts": [_shown(attempt, order) for attempt in attempts],
             "events": _plain(self._events(order["client_order_id"])),
             "fills": _plain(self._fills(order["client_order_id"])),
@@ -117,15 +119,17 @@ class OrderStories:
     def _order(self, intent: str) -> dict[str, Any]:
         return self.warehouse.rows(
             """
-            select p.intent_id, i.client_order_id, o.broker_order_id, p.batch_id, b.account, b.session, p.instrument,
-                   p.side, p.quantity, p.reference_price, p.order_type, coalesce(i.status, 'planned') as status,
+            select coalesce(i.intent_id, p.intent_id) as intent_id, i.client_order_id, o.broker_order_id, p.batch_id,
+                   b.account, b.session, p.instrument, p.side, coalesce(i.quantity, p.quantity) as quantity,
+                   p.reference_price, coalesce(i.order_type, p.order_type) as order_type,
+                   coalesce(i.status, 'planned') as status,
                    o.state, o.filled_quantity, o.reason, b.decision_id, b.snapshot_id, b.not_before, b.expires_at,
                    b.superseded_by, b.created_at as planned_at, i.created_at as decided_at, o.submitted_at
             from portfolio.rebalance_plan p
             join portfolio.batches b using (batch_id)
-            left join execution.order_intents i using (intent_id)
-            left join execution.orders o using (intent_id)
-            where p.intent_id = %s
+            left join execution.order_intents i on coalesce(i.parent_id, i.intent_id) = p.intent_id
+            left join execution.orders o on o.intent_id = i.intent_id
+            where coalesce(i.intent_id, p.intent_id) = %s
             """,
             [intent],
         )[0]

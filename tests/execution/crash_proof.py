@@ -39,6 +39,7 @@ from octopus.core.orders import (
     Verdict,
 )
 from octopus.execution.book import Book
+from octopus.execution.config import ScheduleConfig
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import IllegalTransitionError
 from octopus.execution.window import send_by
@@ -236,13 +237,17 @@ def set_up(
     venue: Any,
     clock: ManualClock,
     at_venue: Callable[[], list[tuple[str, str]]],
+    schedule: ScheduleConfig | None = None,
 ) -> Stand:
-    """A stand whose line and gates have the faults that ``rng`` draws."""
+    """A stand whose line and gates have the faults that ``rng`` draws; its orders are worked by ``schedule``."""
     line = Line(venue, clock)
     desk = Desk(url, account, clock, auction_feed(), line, anchor, judge=moody(rng), settings=SETTINGS)
+    order_type = OrderType.MARKET_ON_CLOSE
+    if schedule is not None:
+        desk.settings, order_type = replace(SETTINGS, schedule=schedule, lot=D(1)), OrderType.MARKET
     desk.open()
     trades = [(name, rng.choice(list(Side)), D(rng.randint(1, 50))) for name in NAMES]
-    return Stand(desk, line, store_plan(url, account, trades), at_venue, line.script)
+    return Stand(desk, line, store_plan(url, account, trades, order_type=order_type), at_venue, line.script)
 
 
 def strain(stand: Stand, rng: random.Random) -> None:
@@ -404,6 +409,7 @@ def check(stand: Stand, breaks: Any, *, in_time: bool, counts: Counts) -> None:
     if venue.guarantee is not Guarantee.IDEMPOTENT_KEY:
         assert all(count == 1 for count in stand.line.arrived.values()), "sent twice to a venue that books it twice"
     check_orders(stand, ours, standing, in_time=in_time)
+    check_parents(stand)
     hand = check_books(stand)
     assert [item.kind for item in breaks] == [BreakKind.MANUAL_TRADE] * hand, breaks
     check_audit(url, list(ours))
@@ -437,6 +443,14 @@ def check_orders(
             assert order_id not in at_venue
         else:
             assert (found.state.value, found.filled_quantity) == (state, filled), (instrument, state, filled, found)
+
+
+def check_parents(stand: Stand) -> None:
+    """Of no scheduled order did the children fill, or may they still fill, more than it."""
+    ordered = {order.intent_id: order.quantity for order in stand.batch.orders}
+    query = "select intent_id, filled + working from execution.schedule_progress where batch_id = %s"
+    for parent, quantity in rows(stand.desk.url, query, stand.batch.batch_id):
+        assert quantity <= ordered[parent], (parent, quantity)
 
 
 def check_books(stand: Stand) -> int:

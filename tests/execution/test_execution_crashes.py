@@ -13,6 +13,7 @@ import pytest
 from crash_proof import Build, Counts, Stand, count_points, noon, prove, run_seed, set_up
 from execution_support import CLOSE, D, VenueBroker, auction_feed, paper, rows
 
+from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from resources.brokers.base import Guarantee
 from resources.brokers.paper import PaperBehaviour
 
@@ -32,6 +33,18 @@ def paper_stand(url: str, account: str, anchor: Path | None, rng: random.Random)
     return set_up(url, account, anchor, rng, broker, clock, at_venue)
 
 
+def scheduled_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
+    """The paper broker, with every order worked in four slices; what they leave goes into the close, or not."""
+    clock = noon()
+    broker = paper(url, account, clock, auction_feed(), allow_short=True, deposit=D(10**6))
+    schedule = ScheduleConfig(schedule=Kind.TWAP, slices=4, remainder=rng.choice(list(Remainder)))
+
+    def at_venue() -> list[tuple[str, str]]:
+        return rows(url, "select client_order_id, instrument from paper.orders where account = %s", account)
+
+    return set_up(url, account, anchor, rng, broker, clock, at_venue, schedule)
+
+
 def venue_stand(guarantee: Guarantee) -> Build:
     def build(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
         clock = noon()
@@ -49,10 +62,12 @@ def venue_stand(guarantee: Guarantee) -> Build:
 
 Record = Callable[[str, object], None]
 
-STANDS: dict[str, Build] = {"paper": paper_stand} | {g.value: venue_stand(g) for g in Guarantee}
+STANDS: dict[str, Build] = {"paper": paper_stand, "scheduled": scheduled_stand} | {
+    g.value: venue_stand(g) for g in Guarantee
+}
 
 
-@pytest.mark.parametrize(("name", "seeds"), [("paper", 10), ("searchable_tag", 5), ("nothing", 3)])
+@pytest.mark.parametrize(("name", "seeds"), [("paper", 10), ("scheduled", 2), ("searchable_tag", 5), ("nothing", 3)])
 def test_no_order_is_lost_or_doubled_whatever_happens_to_a_worker(
     database_url: str, tmp_path: Path, name: str, seeds: int
 ) -> None:
@@ -83,9 +98,9 @@ def test_2000_seeds_at_the_paper_broker(database_url: str, tmp_path: Path, recor
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["searchable_tag", "nothing"])
+@pytest.mark.parametrize("name", ["scheduled", "searchable_tag", "nothing"])
 @pytest.mark.parametrize("first", range(0, 500, 250))
-def test_500_seeds_at_a_venue_that_gives_less(
+def test_500_seeds_of_scheduled_orders_and_at_venues_that_give_less(
     database_url: str, tmp_path: Path, record_property: Record, name: str, first: int
 ) -> None:
     counts = prove(database_url, tmp_path / "anchor", STANDS[name], name, range(first, first + 250))

@@ -84,6 +84,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "execution.order_events": (READ, RECORD, ""),
     "execution.fills": (READ, RECORD, ""),
     "execution.fill_revisions": (READ, RECORD, ""),
+    "execution.schedule_progress": (READ, READ, ""),
     "execution.current_fills": (READ, READ, ""),
     "execution.fill_movements": (READ, READ, ""),
     "execution.entries": (READ, RECORD, ""),

@@ -1,5 +1,7 @@
 """What a broker changes of a fill after the fact: trades that are broken or corrected, in our book and the paper
-broker's ledger. Fills stay as they were first told; what changes them is a row of its own."""
+broker's ledger. Fills stay as they were first told; what changes them is a row of its own.
+And children of scheduled orders.
+"""
 
 from alembic import op
 
@@ -16,6 +18,23 @@ def upgrade() -> None:
         """
         -- What busts and corrections added to filled_quantity, which is what the broker would say now.
         alter table execution.orders add column revised_quantity numeric(28, 8) not null default 0;
+        -- Of a child of a scheduled order: the planned intent that it is part of.
+        alter table execution.order_intents add column parent_id text;
+        create index order_intents_by_parent on execution.order_intents (parent_id) where parent_id is not null;
+
+        -- How far each scheduled order is.
+        create view execution.schedule_progress as
+        select p.batch_id, p.intent_id, p.instrument, p.side, p.quantity, count(*) as children,
+            count(*) filter (where i.status = 'denied') as denied,
+            coalesce(sum(o.filled_quantity), 0) as filled,
+            coalesce(sum(i.quantity - o.filled_quantity) filter (where o.state in (
+                'submitting', 'unknown', 'accepted', 'partially_filled', 'pending_cancel')), 0) as working
+        from portfolio.rebalance_plan p
+        join execution.order_intents i on i.parent_id = p.intent_id
+        left join execution.orders o on o.intent_id = i.intent_id
+        group by p.batch_id, p.intent_id, p.instrument, p.side, p.quantity;
+        grant select on execution.schedule_progress to octopus_research, octopus_trader;
+
         grant select on execution.fill_revisions, execution.current_fills, execution.fill_movements
             to octopus_research, octopus_trader;
         grant insert on execution.fill_revisions to octopus_trader;
@@ -33,7 +52,13 @@ def downgrade() -> None:
         raise RuntimeError(
             f"{count} busts or corrections have no place in revision 0014; back them up, delete them first"
         )
-    op.execute("alter table execution.orders drop column revised_quantity")
+    op.execute(
+        """
+        drop view execution.schedule_progress;
+        alter table execution.order_intents drop column parent_id;
+        alter table execution.orders drop column revised_quantity;
+        """
+    )
     for schema in ("execution", "paper"):
         op.execute(f"drop view {schema}.fill_movements; drop view {schema}.current_fills; "
                    f"drop table {schema}.fill_revisions")  # fmt: skip

@@ -1,0 +1,153 @@
+"""Orders worked over a session: children of their own life, judged one by one, and what the window's end leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from execution_support import CLOSE, EXECUTED, OPEN, Desk, ManualClock, approve_all, flat_feed, paper, rows, store_plan
+from pydantic import ValidationError
+
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState, Verdict
+from octopus.execution.config import Kind, Remainder, ScheduleConfig
+from octopus.execution.schedules import child_id, parent_of
+from resources.execution_engine import EngineSettings
+from resources.warehouse.connection import Role
+from resources.warehouse.order_store import BatchRefusedError, OrderStore
+from resources.warehouse.order_story import OrderStories
+from resources.warehouse.store import Warehouse
+
+D = Decimal
+TRADES = [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(7))]
+TWAP = ScheduleConfig(schedule=Kind.TWAP, slices=3)
+END = CLOSE - timedelta(minutes=15)
+
+
+def scheduled(url: str, tmp_path: Path, config: ScheduleConfig, judge: object = approve_all) -> tuple[Desk, Batch]:
+    clock, feed = ManualClock(OPEN), flat_feed(("AAA", "BBB"))
+    settings = EngineSettings(lot=D(1), schedule=config)
+    broker = paper(url, "acct", clock, feed, allow_fractional=False)
+    desk = Desk(url, "acct", clock, feed, broker, tmp_path / "anchor", judge=judge, settings=settings)  # type: ignore[arg-type]
+    desk.open()
+    return desk, store_plan(url, "acct", TRADES, order_type=OrderType.MARKET)
+
+
+def children(url: str, instrument: str) -> list[tuple[object, ...]]:
+    """Quantity, type, decision, state and when it was sent, of each child."""
+    return rows(
+        url,
+        "select i.quantity, i.order_type, i.status, o.state, o.submitted_at from execution.order_intents i "
+        "left join execution.orders o using (intent_id) where i.instrument = %s order by intent_id",
+        instrument,
+    )
+
+
+def begins(number: int) -> datetime:
+    return OPEN + number * (END - OPEN) / 3
+
+
+def test_each_slice_is_an_intent_of_its_own_and_sent_as_it_begins(database_url: str, tmp_path: Path) -> None:
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+    done = desk.execute(batch)
+    market = "market", "approved", "filled"
+    assert children(database_url, "AAA") == [
+        (D(quantity), *market, begins(number)) for number, quantity in enumerate((3, 3, 4))
+    ]
+    assert [row[0] for row in children(database_url, "BBB")] == [D(2), D(2), D(3)]
+    assert (len(done.placement.sent), done.placement.stopped, done.breaks) == (6, "", ())
+    assert done.navs[EXECUTED].holdings.positions == {"AAA": D(10), "BBB": D(7)}
+    progress = (
+        "select instrument, quantity, children, denied, filled, working from execution.schedule_progress order by 1"
+    )
+    assert rows(database_url, progress) == [("AAA", D(10), 3, 0, D(10), D(0)), ("BBB", D(7), 3, 0, D(7), D(0))]
+    # Each slice was judged from a snapshot of its own moment, and another run has nothing to do.
+    assert rows(database_url, "select taken_at from execution.snapshots order by 1") == [(begins(n),) for n in range(3)]
+    assert desk.execute(batch, "again").placement.sent == ()
+    # A child is found by its name at the broker, with the plan that it is part of.
+    story = OrderStories(Warehouse(desk.url, Role.TRADER), "sample", desk.anchor).story(done.placement.sent[0])
+    assert story["order"]["intent_id"] == child_id(batch.orders[0].intent_id, 0)
+    assert (story["answer"]["sent"], D(story["order"]["quantity"])) == (True, D(3))
+
+
+@pytest.mark.parametrize(
+    ("remainder", "left"),
+    [(Remainder.CANCEL, []), (Remainder.CLOSE, [(D(4), "market_on_close", "approved", "filled")])],
+)
+def test_what_the_last_slice_was_denied_is_left_or_goes_into_the_close(
+    database_url: str, tmp_path: Path, remainder: Remainder, left: list[object]
+) -> None:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+        barred = {o.intent_id for o in batch.orders if o.instrument == "AAA" and begins(2) <= now < END}
+        verdicts = tuple(Verdict("risk", "mood", name, Outcome.DENY, "not now") for name in barred)
+        return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in barred), verdicts),)
+
+    desk, batch = scheduled(database_url, tmp_path, TWAP.model_copy(update={"remainder": remainder}), judge)
+    desk.execute(batch)
+    told = children(database_url, "AAA")
+    assert told[2][:4] == (D(4), "market", "denied", None)
+    assert [row[:4] for row in told[3:]] == left
+    assert [row[0] for row in children(database_url, "BBB")] == [D(2), D(2), D(3)]
+
+
+def test_a_worker_that_dies_between_two_slices_is_followed_by_one_that_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+    with desk.engine() as engine:
+        assert engine.prepare(batch.batch_id, "dies") is not None
+    desk.clock.wait_until(begins(1))
+    desk.execute(batch, "goes on")
+    # The first slice was approved and not sent: it is judged again, and what is due since waits for the next look.
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [(D(3), begins(1)), (D(7), begins(2))]
+
+
+def test_a_halt_stops_the_slices_and_resuming_lets_the_next_catch_up(database_url: str, tmp_path: Path) -> None:
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+
+    def turn(state: TradingState) -> None:
+        with OrderStore.opened(desk.url) as store:
+            store.set_trading_state("acct", state, "test", "by the test", desk.clock.now())
+
+    class Clock(ManualClock):
+        def wait_until(self, instant: datetime) -> None:
+            super().wait_until(instant)
+            if instant in (begins(1), begins(2)):
+                turn(TradingState.HALTED if instant == begins(1) else TradingState.ACTIVE)
+
+    desk.clock = Clock(OPEN)
+    desk.broker = replace(desk.broker, clock=desk.clock)  # type: ignore[type-var]
+    desk.execute(batch)
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [(D(3), begins(0)), (D(7), begins(2))]
+
+
+def test_participation_follows_the_volume_and_vwap_its_profile(database_url: str, tmp_path: Path) -> None:
+    follows = ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.1)
+    desk, batch = scheduled(database_url, tmp_path, follows)
+    desk.execute(batch, volume=lambda _name, since, until: D(60) * int((until - since) / (begins(1) - OPEN)))
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [(D(6), begins(1)), (D(4), begins(2))]
+    profile = ScheduleConfig(schedule=Kind.VWAP, slices=3, profile=(2, 1, 1)).over(OPEN, CLOSE)
+    assert [profile.due(D(8), begins(number), D(0)) for number in range(3)] == [D(4), D(6), D(8)]
+
+
+def test_outside_its_session_a_scheduled_batch_is_refused(database_url: str, tmp_path: Path) -> None:
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+    desk.clock.wait_until(CLOSE)
+    with pytest.raises(BatchRefusedError, match="may be sent from"):
+        desk.execute(batch)
+
+
+def test_a_batch_for_an_auction_is_sent_as_it_is(database_url: str, tmp_path: Path) -> None:
+    desk, _ = scheduled(database_url, tmp_path, TWAP)
+    batch = store_plan(database_url, "acct", TRADES, name="close", created_at=CLOSE - timedelta(hours=12))
+    desk.execute(batch)
+    assert [row[:3] for row in children(database_url, "AAA")] == [(D(10), "market_on_close", "approved")]
+
+
+def test_a_child_names_its_parent_and_vwap_needs_its_profile() -> None:
+    assert parent_of(child_id("20221227-ab-cd", 12)) == "20221227-ab-cd"
+    assert parent_of("20221227-ab-cd") is None
+    with pytest.raises(ValidationError, match="vwap needs one for each slice"):
+        ScheduleConfig(schedule=Kind.VWAP, slices=3, profile=(1, 2))
