@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 
 import click
@@ -19,7 +19,7 @@ from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
 from octopus_pipelines.cli.house import has_schema, settings
 from resources.brokers.base import Guarantee
-from resources.brokers.table import PAPER
+from resources.brokers.table import PAPER, HasLogin
 from resources.factories import trading_clock
 from resources.limit_signatures import limits_authority
 from resources.permission import problems, refusal
@@ -120,6 +120,13 @@ def _broker(current: Settings) -> Iterator[Finding]:
     else:
         kind = "paper" if told.is_paper else "LIVE"
         yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
+    if isinstance(opened, HasLogin):
+        yield _login(subject, opened.login_ends(), datetime.now(UTC))
+
+
+def _login(subject: str, ends: datetime, now: datetime) -> Finding:
+    mark = "✓" if ends - now > timedelta(days=1) else "!"
+    return Finding(mark, subject, f"the login ends on {ends:%Y-%m-%d %H:%M} UTC; log in again before (docs/brokers.md)")
 
 
 _GUARANTEES = {
