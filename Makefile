@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio bench-order-path
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,7 @@ test-all: setup lint  ## all tests, the slow proof included
 
 bench: setup  ## every measurement beside named peers (half an hour); the first part writes benchmarks/out/results.json
 	$(BIN)/python -m benchmarks
-	@$(MAKE) --no-print-directory bench-portfolio bench-gates bench-features bench-backtests
+	@$(MAKE) --no-print-directory bench-portfolio bench-gates bench-order-path bench-features bench-backtests
 	@if [ -d "$${OCTOPUS_TEST_DATA:-../shared/data}" ]; then $(MAKE) --no-print-directory bench-quality bench-texts; \
 	else echo "bench-quality and bench-texts need recorded data: set OCTOPUS_TEST_DATA"; fi
 	@if [ -d .timescaledb/root ]; then $(MAKE) --no-print-directory bench-warehouse; \
@@ -66,6 +66,9 @@ mutations: setup  ## plant faults in the order path and its gates: each must fai
 
 bench-gates: setup  ## the risk gate over batches of 500 orders
 	$(BIN)/python -m benchmarks.gates
+
+bench-order-path: setup  ## from a committed intent to the broker's call, beside the bare commits it makes (a minute)
+	$(BIN)/python -m benchmarks.order_path
 
 bench-portfolio: setup  ## minimum variance, CVaR and risk parity beside skfolio, and others where they are at hand
 	$(BIN)/python -m benchmarks.portfolio

@@ -4,8 +4,10 @@ Belongs here: simulating the decision function over the whole panel and showing 
 (octopus/backtest).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,12 +18,15 @@ from octopus.backtest.analysis import Replay, analyse
 from octopus.backtest.analysis_page import analysis_html, analysis_png, engines_html
 from octopus.backtest.judges import Gating
 from octopus.backtest.metrics import measure
-from octopus.backtest.published import Published, publish, warnings_of
-from octopus.backtest.simulator import BacktestResult, portfolio_of, run_benchmarks
+from octopus.backtest.published import publish, warnings_of
+from octopus.backtest.simulator import BacktestResult, period, portfolio_of, run_benchmarks
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
+from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Trial
+from octopus.core.types import DateArray, FloatArray
+from resources.reference_files import read_reference
 from resources.registry import ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -51,14 +56,33 @@ def backtest_runs(
     warehouse: dg.ResourceParam[Warehouse],
     registry: dg.ResourceParam[ModelRegistry],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """The decision function over all sessions, each with the model of that day, costs included; no hindsight text."""
+    """The decision function over all sessions, each with the model of that day, costs included; no hindsight text.
+
+    What was published of the same inputs already is not simulated again.
+    """
     session, config = partitions.session_of(context), settings.strategies.backtest
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
     delisting = inputs.delistings(warehouse, settings, panel, session)
-    gating = Gating(settings.risk, settings.compliance, settings.universe.sectors)
-    published = publish(panel, config, settings.decision, gating, predictions, prepared, delisting)
+    reference = read_reference(settings.compliance, settings.root)
+    gating = Gating(settings.risk, settings.compliance, settings.universe.sectors, reference)
+    mark = fingerprint(
+        inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),
+        "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
+        settings.compliance.model_dump(mode="json"), settings.universe.sectors, repr(reference),
+        _tried(warehouse, settings, panel),
+    )  # fmt: skip
+    page = settings.home / "tearsheets" / f"{session}.html"
+    known = warehouse.rows("select metrics from backtest.runs where fingerprint = %s", [mark])
+    if known and page.exists():
+        # The same inputs give the same account: what was published of them stands.
+        yield dg.MaterializeResult(metadata={"changed": False, **_figures(known[0]["metrics"], page)})
+        yield _agreement(known[0]["metrics"])
+        return
+    published = publish(
+        panel, config, settings.decision, gating, predictions=predictions, prepared=prepared, delisting=delisting
+    )
     result = published.result
     benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
     metrics = measure(
@@ -71,53 +95,68 @@ def backtest_runs(
     analysis = analyse(replay, benchmark, settings.universe.sectors)
     second = analysis_png(analysis, TITLE)
     png = tearsheet_png(result, benchmark, metrics, TITLE)
-    mark = fingerprint(
-        inputs.panel_fingerprint(panel), settings.decision.model_dump(mode="json"), config.model_dump(mode="json"),
-        "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
-        settings.compliance.model_dump(mode="json"), settings.universe.sectors,
-    )  # fmt: skip
-    record = {**metrics.record(), **published.record(), "warnings": warnings}
+    record = {**metrics.record(), **published.record(), "headline": headline(metrics), "warnings": warnings}
     changed = _store(warehouse, session, mark, result, record, settings)
     html = tearsheet_html(
         png, metrics, TITLE, warnings=warnings, sections=analysis_html(analysis, second) + engines_html(published),
         assumptions={**settings.strategies.costs.model_dump(), "fills": f"next session's {result.execution}",
                      "initial cash": config.initial_cash, "model": "each session's own: its champion or its fold"},
     )  # fmt: skip
-    page = settings.home / "tearsheets" / f"{session}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
     figures = {f"strategy.{name}": value for name, value in metrics.strategy.__dict__.items()}
     registry.log_report(
         "backtest", mark, figures, {"tearsheet.png": png, "analysis.png": second}, {"tearsheet.html": html}
     )
-    yield dg.MaterializeResult(
-        metadata={
-            "changed": changed, "headline": headline(metrics), "trades": metrics.trades,
-            "sharpe_95": f"{metrics.sharpe_low:.2f} to {metrics.sharpe_high:.2f}",
-            "deflated_sharpe": metrics.deflated_sharpe, "trials": metrics.trials,
-            "trials_clustered": metrics.trials_clustered, "cost_drag": metrics.cost_drag,
-            "turnover_annual": metrics.turnover_annual, "warnings": "; ".join(warnings) or "none",
-            "tear_sheet": reporting.picture(png, "tear sheet"), "page": dg.MetadataValue.path(str(page)),
-            "analysis": reporting.picture(second, "analysis"), "denied by the gates": len(published.gated.denials),
-        }
-    )  # fmt: skip
-    yield _agreement(published)
+    pictures = {
+        "tear_sheet": reporting.picture(png, "tear sheet"), "analysis": reporting.picture(second, "analysis")
+    }  # fmt: skip
+    yield dg.MaterializeResult(metadata={"changed": changed, **_figures(record, page), **pictures})
+    yield _agreement(record)
 
 
-def _agreement(published: Published) -> dg.AssetCheckResult:
-    told = {name: str(comparison) for name, comparison in published.comparisons.items()}
+def _figures(record: Mapping[str, Any], page: Path) -> dict[str, Any]:
+    """What a person wants to see of a published run: of its record, as it is stored."""
+    told = ("trades", "deflated_sharpe", "trials", "trials_clustered", "cost_drag", "turnover_annual")
+    low, high = (float("nan") if record[name] is None else record[name] for name in ("sharpe_low", "sharpe_high"))
+    return {
+        "headline": record.get("headline", ""), "sharpe_95": f"{low:.2f} to {high:.2f}",
+        **{name: record[name] for name in told}, "warnings": "; ".join(record["warnings"]) or "none",
+        "denied by the gates": record["gates"]["denied"], "page": dg.MetadataValue.path(str(page)),
+    }  # fmt: skip
+
+
+def _agreement(record: Mapping[str, Any]) -> dg.AssetCheckResult:
+    engines = record["engines"]
+    told = {
+        name: "; ".join(one["differences"])
+        or f"both engines agree on {one['trades']:,} trades over {one['sessions']:,} sessions"
+        for name, one in engines.items()
+    }
     return dg.AssetCheckResult(
-        check_name=ENGINES_AGREE, asset_key=keys.BACKTEST_RUNS, passed=published.agree, metadata=told
-    )
+        check_name=ENGINES_AGREE, asset_key=keys.BACKTEST_RUNS, metadata=told,
+        passed=all(one["agree"] for one in engines.values()),
+    )  # fmt: skip
+
+
+def _tried(warehouse: Warehouse, settings: Settings, panel: Panel) -> list[str]:
+    """The other trials that deflate this one's Sharpe ratio, by their identity."""
+    first, stop = period(panel, settings.strategies.backtest)
+    days = panel.sessions[first:stop]
+    own = _trial(settings, days, np.empty(0))
+    found = TrialLedger(warehouse).identities(own.source, own.first_session, own.last_session, STRATEGIES)
+    return sorted(set(found) - {own.trial_id})
+
+
+def _trial(settings: Settings, days: DateArray, returns: FloatArray) -> Trial:
+    """The published strategy, measured on those days."""
+    chosen, source = inputs.trial_parameters(settings.strategies), settings.universe.market_data
+    return Trial("backtest", "ensemble", chosen, source, days[0].item(), days[-1].item(), returns)
 
 
 def _trials(warehouse: Warehouse, settings: Settings, result: BacktestResult) -> list[Trial]:
     """Every strategy ever simulated on these days, whatever it was called; this one is put on record."""
-    published = Trial(
-        "backtest", "ensemble", inputs.trial_parameters(settings.strategies), settings.universe.market_data,
-        result.sessions[0].item(), result.sessions[-1].item(), result.net_return[1:],
-    )  # fmt: skip
-    return TrialLedger(warehouse).among(published, STRATEGIES)
+    return TrialLedger(warehouse).among(_trial(settings, result.sessions, result.net_return[1:]), STRATEGIES)
 
 
 def _store(

@@ -16,7 +16,7 @@ import polars as pl
 
 from assets import keys, partitions, reporting
 from octopus.core.errors import OctopusError
-from octopus.execution.pictures import costs_picture, nav_picture
+from octopus.execution.pictures import costs_picture, nav_picture, reconciliation_picture
 from resources.execution_engine import ExecutionEngine
 from resources.trading import Trading
 from resources.warehouse import launches
@@ -109,7 +109,7 @@ def fills(
         select f.instrument, f.side, f.quantity::float8 as quantity, f.price::float8 as price, f.fees::float8 as fees,
                10000 * (f.price / i.reference_price - 1)::float8 * case f.side when 'buy' then 1 else -1 end
                    as shortfall_bps
-        from execution.fills f
+        from execution.current_fills f
         join execution.order_intents i using (client_order_id)
         where i.batch_id = $1 order by f.instrument
         """,
@@ -187,9 +187,14 @@ def reconciliation(
         },
         schema={"kind": pl.String, "instrument": pl.String, "detail": pl.String, "remedy": pl.String},
     )  # fmt: skip
+    counts = warehouse.read(_BREAKS_BY_SESSION, [trading.account])
+    png = reconciliation_picture(breaks, counts["session"].to_list(), counts["breaks"].to_list())
     yield dg.MaterializeResult(
-        metadata={"session": str(session), "breaks": len(breaks), "table": reporting.table(rows)}
-    )
+        metadata={
+            "session": str(session), "breaks": len(breaks), "table": reporting.table(rows),
+            "picture": reporting.picture(png, "reconciliation"),
+        }
+    )  # fmt: skip
     yield dg.AssetCheckResult(check_name="books_agree", passed=not breaks, metadata={"breaks": len(breaks)})
 
 
@@ -203,7 +208,7 @@ def order_costs(
     """Implementation shortfall of each order that has ended: delay, trading, opportunity and fees (Perold)."""
     session = trading.execution_session(partitions.session_of(context))
     with trading.engine() as engine:
-        measured = _reports(engine, warehouse).save_order_costs(trading.account, session)
+        measured = _reports(engine, warehouse, trading).save_order_costs(trading.account, session)
     rows = warehouse.read(_COSTS, [trading.account, session])
     over_time = warehouse.read(_COSTS_BY_SESSION, [trading.account])
     shown: dict[str, Any] = {"session": str(session), "orders": measured, "table": reporting.table(rows)}
@@ -229,7 +234,7 @@ def order_costs(
 def tax_lots(warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]) -> dg.MaterializeResult[None]:
     """Open tax lots of the account as booked to this day, first in, first out, with what they cost."""
     with trading.engine() as engine:
-        count = _reports(engine, warehouse).save_tax_lots(trading.account)
+        count = _reports(engine, warehouse, trading).save_tax_lots(trading.account)
     rows = warehouse.read(
         """
         select instrument, quantity::float8 as quantity, (cost_usd + wash_sale_usd)::float8 as basis_usd, acquired
@@ -250,7 +255,7 @@ def realised_gains(
 ) -> dg.MaterializeResult[None]:
     """What closing tax lots brought, trade by trade, with the day on which each settles."""
     with trading.engine() as engine:
-        count = _reports(engine, warehouse).save_realised_gains(trading.account)
+        count = _reports(engine, warehouse, trading).save_realised_gains(trading.account)
     rows = warehouse.read(
         """
         select disposed, settles, instrument, quantity::float8 as quantity, proceeds_usd::float8 as proceeds_usd,
@@ -285,8 +290,15 @@ _COSTS_BY_SESSION = """
 """
 
 
-def _reports(engine: ExecutionEngine, warehouse: Warehouse) -> ExecutionReports:
-    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions)
+_BREAKS_BY_SESSION = """
+    select session, count(*) filter (where seq > 0) as breaks
+    from execution.reconciliation where account = $1 group by session order by session
+"""
+
+
+def _reports(engine: ExecutionEngine, warehouse: Warehouse, trading: Trading) -> ExecutionReports:
+    washed = trading.settings.compliance.watches_wash_sales
+    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions, wash_sales=washed)
 
 
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:

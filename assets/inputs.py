@@ -28,6 +28,7 @@ from octopus.models.estimators import estimator_from_bytes
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, training_session
 from octopus.models.walkforward import predict
+from octopus.strategy.catalogue import record as strategy_record
 from octopus.warehouse.quality import find_all, training_exclusions
 from resources.registry import ModelRegistry
 from resources.settings import Settings, StrategiesFile
@@ -72,7 +73,14 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
     """Everything that makes a strategy what it is: what tells its trials from others'."""
     backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
     models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
-    return {"decision": file.decision.model_dump(mode="json"), "backtest": backtest, "models": models}
+    return {"decision": decision_record(file.decision), "backtest": backtest, "models": models}
+
+
+def decision_record(config: DecisionConfig) -> dict[str, Any]:
+    """Everything that a decision depends on besides data, as plain values; features speak through predictions alone."""
+    return config.model_dump(mode="json", exclude={"strategy", "features"}) | {
+        "strategy": strategy_record(config.strategy)
+    }
 
 
 def model_parameters(config: ModelConfig) -> dict[str, Any]:
@@ -86,10 +94,12 @@ def panel_fingerprint(of: Panel) -> str:
 
 
 def prepared(of: Panel, config: DecisionConfig) -> Prepared:
-    """Features and signals of a panel; the last few are kept, told apart by content: several assets need them."""
+    """Features and signals of a panel; the last few are kept, told apart by content: several assets need
+    them, and the next day goes on from them."""
     key = fingerprint(panel_fingerprint(of), config.model_dump(mode="json"))
     if key not in _prepared:
-        _prepared[key] = prepare(of, config)
+        before = [one for one in _prepared.values() if len(one.panel.sessions) <= len(of.sessions)]
+        _prepared[key] = prepare(of, config, max(before, key=lambda one: len(one.panel.sessions), default=None))
         while len(_prepared) > _KEPT:
             _prepared.popitem(last=False)
     _prepared.move_to_end(key)

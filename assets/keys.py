@@ -49,6 +49,8 @@ DRIFT = AssetKey(["models", "drift"])
 SHADOW = AssetKey(["models", "shadow"])
 
 BACKTEST_RUNS = AssetKey(["backtest", "runs"])
+SWEEP = AssetKey(["backtest", "sweep"])
+"""Fills backtest.trials, as every study does; a key of its own, for its partitions are chunks of sweeps."""
 
 OPENING_POSITIONS = AssetKey(["portfolio", "opening_positions"])
 TARGET_WEIGHTS = AssetKey(["portfolio", "target_weights"])

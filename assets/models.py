@@ -28,7 +28,7 @@ from octopus.models.selection import silenced
 from octopus.models.splits import walk_forward
 from octopus.models.training import TrainingSet, as_model_sees, training_session
 from octopus.models.walkforward import WalkForward
-from octopus.strategy.features import look_ahead
+from octopus.strategy.probe import look_ahead
 from resources.clock import Clock
 from resources.registry import CHAMPION, ModelRegistry, Registered, TrainedModel
 from resources.settings import Settings

@@ -2,21 +2,24 @@
 
 Belongs here: partition definitions. Does not: dates of single runs.
 
-A definition is fixed when its code location loads, so the exchange is read then, once, from config/universe.yaml: after
-a change of universe.exchange the locations are loaded again (`octopus up`, or Reload in Dagster).
+A definition is fixed when its code location loads, so the exchange is read then, once, from config/universe.yaml, and
+the sweeps from config/strategies.yaml: after a change of either the locations are loaded
+again (`octopus up`, or Reload in Dagster).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
 
+from octopus.backtest.sweeps import SweepConfig
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
-from resources.settings import configured_exchange
+from resources.settings import configured_exchange, configured_sweeps
 
 KEY_FORMAT = "%Y-%m-%d"
 CLOCK = Sessions(configured_exchange(os.environ))
@@ -51,6 +54,23 @@ SESSIONS = partitions_of(CLOCK)
 
 FOLDS = dg.StaticPartitionsDefinition([f"{number:03d}" for number in range(128)])
 """The steps of a walk-forward, so that a backfill spreads them over whatever executes runs; a walk may have fewer."""
+
+
+def sweep_partitions(sweeps: Mapping[str, SweepConfig]) -> dg.StaticPartitionsDefinition:
+    """A partition for each chunk of each sweep."""
+    return dg.StaticPartitionsDefinition(
+        [f"{name}.{number:04d}" for name, sweep in sweeps.items() for number in range(sweep.chunks)]
+    )
+
+
+SWEEPS = sweep_partitions(configured_sweeps(os.environ))
+"""The chunks of each sweep of config/strategies.yaml, read when a code location loads."""
+
+
+def sweep_chunk(key: str) -> tuple[str, int]:
+    """The name of a sweep and the number of its chunk."""
+    name, number = key.rsplit(".", 1)
+    return name, int(number)
 
 
 def session_of(context: dg.AssetExecutionContext) -> date:

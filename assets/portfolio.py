@@ -117,7 +117,7 @@ def target_weights(
     ready, equity = inputs.prepared(panel, settings.decision), float(snapshot.equity)
     decision = decide(ready, -1, predictions, previous, settings.decision, equity)
     sources: dict[str, object] = {
-        "panel": inputs.panel_fingerprint(panel), "config": settings.decision.model_dump(mode="json"),
+        "panel": inputs.panel_fingerprint(panel), "config": inputs.decision_record(settings.decision),
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
     }  # fmt: skip
     decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"

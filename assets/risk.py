@@ -14,7 +14,7 @@ import polars as pl
 
 from assets import keys, partitions, reporting
 from octopus.core.orders import AccountSnapshot, Batch
-from octopus.core.panel import Panel
+from octopus.core.panel import Panel, average_volume
 from octopus.risk.pictures import (
     backtest_picture,
     drawdown_picture,
@@ -23,7 +23,7 @@ from octopus.risk.pictures import (
     stress_picture,
 )
 from octopus.risk.report import Measure, Portfolio, risk_report
-from resources.gates import Gates, average_volume
+from resources.gates import Gates
 from resources.settings import Settings
 from resources.warehouse.plans import Plans, verdict_rows
 from resources.warehouse.store import Warehouse
@@ -104,13 +104,13 @@ def _portfolio(
     returns[:, known] = panel.total_return[:, [row for row in rows if row is not None]]
     prices = np.array([float(snapshot.prices.get(name, Decimal(0))) for name in symbols])
     held = np.array([float(shares.get(name, Decimal(0))) for name in symbols])
-    volumes = average_volume(panel, set(symbols))
+    volumes = np.full(len(symbols), np.nan)
+    volumes[known] = average_volume(panel.volume)[[row for row in rows if row is not None]]
     return Portfolio(
         symbols=symbols, weights=held * prices / float(snapshot.equity), shares=held, prices=prices,
         sessions=panel.sessions, returns=returns, sectors=settings.universe.sectors,
         sessions_per_year=panel.clock.per_year,
-        adv_shares=None if panel.price_basis == "total_return"
-        else np.array([float(volumes.get(name, "nan")) for name in symbols]),
+        adv_shares=None if panel.price_basis == "total_return" else volumes,
     )  # fmt: skip
 
 

@@ -10,15 +10,13 @@ import numpy as np
 import polars as pl
 
 from assets import inputs, keys, partitions, reporting
-from octopus.strategy.features import look_ahead
+from octopus.strategy.probe import look_ahead, probed_rows, strategies_that_look_ahead
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
 
 GROUP = "strategy"
 OWNERS = ["team:strategy"]
 NO_LOOK_AHEAD = "no_look_ahead"
-_PROBED = 4
-"""The panel is probed at the ends of its quarters, the last one left out: nothing follows it."""
 
 
 @dg.asset(
@@ -55,8 +53,7 @@ def features(
             "preview": reporting.table(shown.select(shown.columns[:8])),
         }
     )  # fmt: skip
-    last = len(panel.sessions) - 1
-    rows = sorted({last * part // _PROBED for part in range(1, _PROBED)})
+    rows = probed_rows(panel)
     found = sorted({name for row in rows for name in look_ahead(panel, cube, row)})
     yield dg.AssetCheckResult(
         check_name=NO_LOOK_AHEAD, asset_key=keys.FEATURES, passed=not found,
@@ -71,13 +68,20 @@ def features(
 @dg.asset(
     key=keys.SIGNALS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, deps=[keys.FEATURES],
     partitions_def=partitions.SESSIONS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_LOOK_AHEAD, asset=keys.SIGNALS, blocking=True,
+            description="No strategy's scores change when the sessions after them are cut off, or replaced by noise.",
+        )
+    ],
 )  # fmt: skip
 def signals(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """The rule-based signals by instrument, in cross-sectional standard deviations; a missing one abstains."""
     session = partitions.session_of(context)
-    prepared = inputs.prepared(inputs.panel(settings, warehouse, session), settings.decision)
+    panel, config = inputs.panel(settings, warehouse, session), settings.decision
+    prepared = inputs.prepared(panel, config)
     frame = pl.concat(
         [
             pl.DataFrame(
@@ -88,11 +92,22 @@ def signals(
     ).with_columns(pl.lit(session).alias("session"), pl.col("value").fill_nan(None))
     changed = warehouse.replace("strategy.signals", {"session": session}, frame)
     silent = [name for name, values in prepared.signals.items() if np.isnan(values[-1]).all()]
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "rows": len(frame), "changed": changed, "abstaining": ", ".join(sorted(silent)) or "none",
+            "weights": dg.MetadataValue.json(prepared.weights_at(-1, config.strategy)),
             "table": reporting.table(frame.pivot(on="signal", index="instrument", values="value").sort("instrument")),
         }
+    )  # fmt: skip
+    rows = probed_rows(panel)
+    found = strategies_that_look_ahead(panel, config.strategy, prepared.signals, rows)
+    yield dg.AssetCheckResult(
+        check_name=NO_LOOK_AHEAD, asset_key=keys.SIGNALS, passed=not found,
+        metadata={
+            "strategies_that_look_ahead": ", ".join(found) or "none", "strategies": ", ".join(sorted(prepared.signals)),
+            "sessions_probed": ", ".join(str(panel.sessions[row]) for row in rows),
+            "remedy": "let row t of their scores use rows up to t alone" if found else "nothing to do",
+        },
     )  # fmt: skip
 
 

@@ -1,29 +1,43 @@
 """`make bench-gates`: how long the gates take over a batch of 500 orders.
 
-Belongs here: batches that pass, and batches of which much is denied. Does not: assertions on times, reading the
-warehouse.
+Belongs here: batches that pass, and batches of which much is denied; the risk gate alone, and both gates with all that
+they read from a warehouse of 500 instruments and five years on the embedded server. Does not: assertions on times.
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from octopus.compliance import gate as compliance_gate
+from octopus.compliance.rules import CompliancePolicy
 from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side, TradingState
+from octopus.core.sessions import Sessions
 from octopus.risk.gate import judge
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
 from octopus.risk.signatures import Authority
+from resources.gates import Gates
+from resources.runtime.postgres import EmbeddedPostgres
+from resources.settings import Settings, load_settings
+from resources.warehouse.connection import Role
+from resources.warehouse.migrate import migrate
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.store import Warehouse
 
 ORDERS = 500
 RUNS = 9
@@ -73,8 +87,133 @@ def cases() -> Iterator[tuple[str, Batch, AccountSnapshot, MarketContext, RiskLi
     yield "VaR limit leaves out a part", *new, LIMITS.model_copy(update={"var_95_max": 0.0135})
 
 
+YEARS = 5
+SOURCE = "files"
+
+
+def stored(url: str) -> None:
+    """`NAMES` over `YEARS` years, as dbt builds the marts; the last closes are those of `case`."""
+    with psycopg.connect(url) as connection:
+        connection.execute("create schema if not exists marts")
+        connection.execute(
+            """
+            create table marts.prices (source text, instrument text, session date, open float8, high float8, low float8,
+                close float8, volume float8, split_ratio float8, dividend float8, spin_off float8, price_basis text,
+                known_from timestamptz, known_to timestamptz, batch_id bigint);
+            create table marts.universe (source text, instrument text, member_from date, member_to date,
+                known_from timestamptz, known_to timestamptz)
+            """
+        )
+        days = Sessions().between(date(NOW.year - YEARS, NOW.month, NOW.day), date(2022, 12, 27))
+        generator = np.random.default_rng(7)
+        prices = np.round(generator.uniform(10, 300, ORDERS), 2)
+        steps = generator.normal(0, 0.009, (len(days), 1)) + generator.normal(0, 0.015, (len(days), ORDERS))
+        steps[-1] = 0.0
+        paths = np.round(prices * np.exp(np.cumsum(steps[::-1], axis=0))[::-1], 4)
+        paths[-1] = prices
+        with connection.cursor().copy(
+            "copy marts.prices (source, instrument, session, open, high, low, close, volume, split_ratio, dividend, "
+            "spin_off, price_basis, known_from, batch_id) from stdin"
+        ) as copy:
+            for row, day in enumerate(days.tolist()):
+                for column, name in enumerate(NAMES):
+                    price = float(paths[row, column])
+                    copy.write_row((SOURCE, name, day, *[price] * 4, 1e6, 1.0, 0.0, 0.0, "raw", f"{day} 22:00+00", 1))
+        connection.execute("create unique index on marts.prices (source, instrument, session, known_from)")
+        connection.execute("create index on marts.prices (source, session)")
+        connection.cursor().executemany(
+            "insert into raw.instruments (source, instrument, ts, exchange, currency, asset_class, price_basis,"
+            " known_at, known_at_imputed, ingested_at, batch_id) values"
+            " (%s, %s, '2015-01-02', 'XNYS', 'USD', 'equity', 'raw', '2015-01-02', false, now(), 1)",
+            [(SOURCE, name) for name in NAMES],
+        )
+        connection.execute("grant usage on schema marts to octopus_research, octopus_trader")
+        connection.execute("grant select on all tables in schema marts to octopus_research, octopus_trader")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+
+
+@contextmanager
+def warehouse() -> Iterator[str]:
+    """URL of a filled warehouse on an embedded server of its own."""
+    home = Path(tempfile.mkdtemp(prefix="octopus-gates-"))
+    server = EmbeddedPostgres(home)
+    server.start()
+    try:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute("create database gates")
+        url = server.url("gates")
+        migrate(url)
+        stored(url)
+        with OrderStore.opened(url) as store:
+            store.open_account("a", "bench", "opened", NOW)
+        yield url
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def settings_for(url: str) -> Settings:
+    """The shipped configuration over the synthetic universe; only the count of orders is widened."""
+    given = load_settings({"OCTOPUS_MARKET_DATA": SOURCE})
+    policy = given.compliance.model_dump(mode="json")
+    for rule in policy["rules"]:
+        if rule["kind"] == "order_count":
+            rule["parameters"]["max_orders"] = ORDERS
+    universe = given.universe.model_copy(
+        update={"sectors": {name: f"sector {row % 11}" for row, name in enumerate(NAMES)}}
+    )
+    return replace(given, database_url=url, universe=universe, compliance=CompliancePolicy.model_validate(policy))
+
+
+def with_loading(console: Console) -> None:
+    """Both gates as execution asks them, each time with all data read anew."""
+    table = Table("batch", "approved", "median, ms", "worst, ms", "processor, ms", "of it both gates, ms")
+    with warehouse() as url:
+        for name, limits in (("nothing is cut", LIMITS), ("gross limit leaves out half", _half(LIMITS))):
+            batch, snapshot, _ = case(invested=False)
+            settings = replace(settings_for(url), risk=limits)
+            batch = replace(
+                batch,
+                not_before=settings.sessions.open_utc(date(2022, 12, 28)),
+                expires_at=settings.sessions.close_utc(date(2022, 12, 28)),
+            )
+            times, inside, used, approved = [], [], time.process_time(), 0
+            for _ in range(RUNS):
+                gates = Gates(settings, Warehouse(url, Role.TRADER))
+                started = time.perf_counter()
+                reports = gates.judge_at_execution(batch, snapshot, NOW)
+                times.append(1000 * (time.perf_counter() - started))
+                approved = len(reports[-1].approved)
+            used = 1000 * (time.process_time() - used) / RUNS
+            market, context = (
+                gates.market(batch, snapshot, NOW),
+                gates.compliance_context(batch, snapshot, NOW, sending=True),
+            )
+            for _ in range(RUNS):
+                started = time.perf_counter()
+                compliance_gate.judge(batch, snapshot, context, settings.compliance, NOW)
+                judge(batch, snapshot, market, limits, TradingState.ACTIVE, Authority(False, "not asked"), NOW)
+                inside.append(1000 * (time.perf_counter() - started))
+            figures = (statistics.median(times), max(times), used, statistics.median(inside))
+            table.add_row(name, str(approved), *(f"{figure:.1f}" for figure in figures))
+    console.print(f"both gates over {ORDERS} orders, with reading {ORDERS} instruments × {YEARS} years, {RUNS} runs")
+    console.print(table)
+
+
+def _half(limits: RiskLimits) -> RiskLimits:
+    return limits.model_copy(update={"gross_max": 0.5})
+
+
 def main() -> None:
     """Measure and print."""
+    console = Console()
+    alone(console)
+    with_loading(console)
+
+
+def alone(console: Console) -> None:
+    """The risk gate on data at hand."""
     table = Table("batch", "approved", "median, ms", "worst, ms", "processor, ms")
     for name, batch, snapshot, market, limits in cases():
         times = []
@@ -86,7 +225,6 @@ def main() -> None:
         used = 1000 * (time.process_time() - used) / RUNS
         figures = (statistics.median(times), max(times), used)
         table.add_row(name, str(len(report.approved)), *(f"{figure:.1f}" for figure in figures))
-    console = Console()
     console.print(f"the risk gate over {ORDERS} orders, window of {LIMITS.var_window_sessions} sessions, {RUNS} runs")
     console.print(table)
 

@@ -10,7 +10,7 @@ backtest's, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
-from octopus.core.panel import Panel
+from octopus.core.panel import Panel, average_volume
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.covariance import estimate_covariance
@@ -33,26 +33,31 @@ from octopus.portfolio.problem import (
     reduced_to_limits,
 )
 from octopus.strategy import signals as signal_functions
+from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
-from octopus.strategy.ensemble import blend
-from octopus.strategy.features import FeatureCube, compute_features
+from octopus.strategy.ensemble import blend, out_of_sample_weights
+from octopus.strategy.feature_sets import STANDARD, chosen_features, compute_chosen, continued, goes_on_from
+from octopus.strategy.features import FeatureCube
 
 MODEL = "model"
-ADV_SESSIONS = 21
-"""Sessions behind an average daily volume."""
 IMPACT_POWER = {"square_root": 1.5, "quadratic": 2.0}
 WEIGHT_DECIMALS = 9
 """Weights held are known to a billionth of equity: ledgers of floats and of decimals then decide alike, bit for bit."""
 
 
 class DecisionConfig(BaseModel):
-    """Everything that the decision depends on besides data."""
+    """Everything that the decision depends on besides data.
+
+    Attributes:
+        features: sets and single features that models are given (`octopus.strategy.feature_sets`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: StrategyConfig = StrategyConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     costs: CostModel = CostModel()
+    features: tuple[str, ...] = STANDARD
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +66,17 @@ class Prepared:
 
     Attributes:
         signals: rule-based signals by name, each of shape (T, N).
+        weights: of those signals on each session, by name, shape (T,), where the settings do not fix them.
     """
 
     panel: Panel
     features: FeatureCube
     signals: Mapping[str, FloatArray]
+    weights: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def weights_at(self, row: int, config: StrategyConfig) -> dict[str, float]:
+        """Weight by name of the signals, the model's among them, at the decision of one row."""
+        return config.weights() | {name: float(values[row]) for name, values in self.weights.items()}
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -115,9 +126,24 @@ def asks_for_equity(panel: Panel, portfolio: PortfolioConfig) -> bool:
     return portfolio.needs_volumes and panel.price_basis == "raw"
 
 
-def prepare(panel: Panel, config: DecisionConfig) -> Prepared:
-    """Features and rule-based signals for every session of ``panel``."""
-    return Prepared(panel, compute_features(panel), signal_functions.rule_signals(panel, config.strategy))
+def prepare(panel: Panel, config: DecisionConfig, before: Prepared | None = None) -> Prepared:
+    """Features, rule-based signals and, where they follow from what was earned, their weights, for every session.
+
+    Args:
+        before: what was prepared of an earlier day: where ``panel`` goes on from its panel, features are computed for
+            the new sessions alone, with the same bits.
+    """
+    names = chosen_features(config.features)
+    if before is not None and before.features.names == names and goes_on_from(panel, before.panel):
+        features = continued(before.features, panel)
+    else:
+        features = compute_chosen(panel, names)
+    chosen = config.strategy
+    signals = rule_signals(panel, chosen)
+    weights: dict[str, FloatArray] = {}
+    if chosen.ensemble.weights == "out_of_sample":
+        weights = out_of_sample_weights(signals, panel, chosen.weights(), chosen.ensemble)
+    return Prepared(panel, features, signals, weights)
 
 
 def decide(
@@ -165,7 +191,7 @@ def _pose(
     signals = {name: values[row] for name, values in prepared.signals.items()}
     if predictions is not None:
         signals[MODEL] = signal_functions.model(predictions[None, :], member[None, :])[0]
-    weights = config.strategy.weights()
+    weights = prepared.weights_at(row, config.strategy)
     scores = blend(signals, weights)
     spoken = _spoken([values for name, values in signals.items() if weights.get(name, 0.0) > 0], len(scores))
     problem = _problem(panel, row, scores, spoken, previous_weights, config)
@@ -268,10 +294,7 @@ def _liquidity(
     """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
     if equity is None or not equity > 0:
         raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
-    volumes = panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
-    known = np.isfinite(volumes).sum(axis=0)
-    shares = np.where(known > 0, np.nansum(volumes, axis=0) / np.maximum(known, 1), np.nan)
-    adv = shares * panel.close[row] / known_equity(equity)
+    adv = average_volume(panel.volume[: row + 1]) * panel.close[row] / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:

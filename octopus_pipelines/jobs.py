@@ -13,6 +13,7 @@ DAILY = "daily"
 INGEST = "ingest"
 COMPARE = "compare"
 FOLDS = "folds"
+SWEEP = "sweep"
 EXECUTE = "execute"
 
 RUN_TAGS = {"dagster/max_runtime": "14400"}
@@ -26,7 +27,8 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """The daily pipeline up to the approved rebalance, and ingestion alone for backfills."""
     compared = dg.AssetSelection.assets(*(keys.compared_bars(name) for name in keys.COMPARED))
     folds = dg.AssetSelection.assets(keys.FOLD_MODELS)
-    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared - folds
+    sweeps = dg.AssetSelection.assets(keys.SWEEP)
+    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared - folds - sweeps
     reports = dg.AssetSelection.assets(keys.TEXT_SOURCE_REPORTS)
     ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared - reports
     return [
@@ -45,6 +47,10 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             FOLDS, selection=folds, tags=RUN_TAGS,
             description="The models of single walk-forward folds, for a backfill on many machines before a review.",
+        ),
+        dg.define_asset_job(
+            SWEEP, selection=sweeps, tags=RUN_TAGS,
+            description="Chunks of the sweeps in strategies.yaml, for a backfill on many machines.",
         ),
     ]  # fmt: skip
 

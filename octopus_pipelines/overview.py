@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import sql
 
 from resources.settings import Settings
-from resources.trading import anchor_file
+from resources.trading import anchor_file, halt_file
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
@@ -29,7 +29,7 @@ DIARIES = frozenset({"ops.runs", "ops.quality_audits", "ops.checked_builds", "ex
 
 def trading(settings: Settings) -> dict[str, str]:
     """The kill switch as it counts now, and why."""
-    with OrderStore.opened(settings.database_url) as store:
+    with OrderStore.opened(settings.database_url, halts=halt_file(settings)) as store:
         now = store.trading_status(settings.account)
     return {"state": now.state.value, "reason": now.reason}
 

@@ -19,6 +19,7 @@ from assets import (
     portfolio,
     risk,
     strategy,
+    sweeps,
     warehouse,
 )  # fmt: skip
 from octopus_pipelines.jobs import research_jobs
@@ -48,7 +49,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
     return dg.Definitions(
         assets=[
             *market_data.ASSETS, *alternative_data.ASSETS, *warehouse.build_assets(), *strategy.ASSETS, *models.ASSETS,
-            *model_watch.ASSETS, *backtest.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
+            *model_watch.ASSETS, *backtest.ASSETS, *sweeps.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
         ],
         jobs=research_jobs(),
         schedules=research_schedules(),

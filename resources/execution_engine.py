@@ -21,7 +21,7 @@ found, or still absent well after its expiry, when it can no longer arrive; wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -40,7 +40,7 @@ from octopus.core.orders import (
     Verdict,
 )
 from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
-from octopus.execution.book import QUANTITY_STEP, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.book import QUANTITY_STEP, closing_entries, ends_orders, held_at, opening_entries, positions_of
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind
 from octopus.execution.reconcile import reconcile as compare_books
@@ -53,11 +53,13 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    RevisingBroker,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.order_store import (
+    AwaitingReleaseError,
     BatchRefusedError,
     Claim,
     OrderStore,
@@ -86,6 +88,7 @@ class EngineSettings:
         lookback: how far back the books' fills and entries are compared, and late fills looked for.
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
+        require_release: a batch is executed only once a person has released it.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -99,6 +102,7 @@ class EngineSettings:
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
+    require_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,12 +211,30 @@ class ExecutionEngine:
         """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
 
         Needs no lock: a run that waits for an auction holds it for hours.
+
+        Raises:
+            BrokerError: some could not be cancelled; all were tried.
         """
         ids = tuple(o.client_order_id for o in self.store.working(account))
+        failed = []
         for order_id in ids:
             self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
-            self.broker.cancel(order_id)
+            try:
+                self.broker.cancel(order_id)
+            except BrokerError as error:
+                failed.append(f"{order_id}: {error}")
+        if failed:
+            raise BrokerError(f"not cancelled: {'; '.join(failed)}; ask again with `octopus halt --cancel`")
         return ids
+
+    def take_over_halt(self, account: str) -> None:
+        """A halt that was written without the database becomes the account's own, and its open orders are cancelled."""
+        halt = self.store.take_over_halt(account)
+        if halt is not None and self.store.halts is not None:
+            if halt.cancel:
+                self.cancel_open(account)
+            self.store.drain_outbox(self.audit)
+            self.store.halts.remove(halt)
 
     def session_at(self, instant: datetime) -> date:
         """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
@@ -227,6 +249,7 @@ class ExecutionEngine:
     def _account(self, account: str) -> Iterator[None]:
         with self.store.account_lock(account):
             self.store.drain_outbox(self.audit)
+            self.take_over_halt(account)
             try:
                 yield
             finally:
@@ -260,18 +283,31 @@ class ExecutionEngine:
         decision = Decision((), ())
         if fresh:
             seen = with_open_orders(snapshot, (_open_order(order) for order in unresolved))
-            judged = replace(batch, orders=fresh)
-            decision = decide(
-                judged,
-                seen,
-                self.judge(judged, seen, self.clock.now()),
-                state=self.store.trading_status(batch.account).state,
-                research_denials=stored.research_denials,
-                frozen={o.order.instrument for o in unresolved},
-            )
+            decision = self._decide(stored, replace(batch, orders=fresh), seen, unresolved)
         claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
         self.store.drain_outbox(self.audit)
         return claim
+
+    def _decide(
+        self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, unresolved: Iterable[StoredOrder]
+    ) -> Decision:
+        """What the gates and the order path's own rules say of ``judged`` now."""
+        return decide(
+            judged,
+            seen,
+            self.judge(judged, seen, self.clock.now()),
+            state=self.store.trading_status(judged.account).state,
+            research_denials=stored.research_denials,
+            frozen={order.order.instrument for order in unresolved},
+            changed=self._changed(judged),
+        )
+
+    def _changed(self, batch: Batch) -> dict[str, str]:
+        """What the next session's open does to shares that were planned before it, by instrument."""
+        names = sorted({order.instrument for order in batch.orders})
+        opens = self.sessions.open_utc(self.sessions.next(batch.session))
+        actions = self.feed.actions(names, self.sessions.close_utc(batch.session), opens)
+        return {action.instrument: reason for action in actions if (reason := ends_orders(action))}
 
     def _require_executable(self, stored: StoredBatch) -> None:
         batch, now = stored.batch, self.clock.now()
@@ -285,6 +321,8 @@ class ExecutionEngine:
             raise BatchRefusedError(f"{name} was not judged by both gates of research; run the research job to its end")
         if stored.successor:
             raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
+        if self.settings.require_release and not self.store.is_released(batch, now):
+            raise AwaitingReleaseError(f"{name} awaits a person's release: `octopus release {batch.batch_id}`")
         closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(
@@ -443,14 +481,7 @@ class ExecutionEngine:
             self.store.claimed_snapshot(claim),
             (_open_order(o) for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
         )
-        decision = decide(
-            judged,
-            seen,
-            self.judge(judged, seen, now),
-            state=self.store.trading_status(claim.account).state,
-            research_denials=stored.research_denials,
-            frozen={o.order.instrument for o in orders if o.status.state in UNRESOLVED},
-        )
+        decision = self._decide(stored, judged, seen, (o for o in orders if o.status.state in UNRESOLVED))
         if order.intent_id in decision.approved:
             return True
         denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]
@@ -506,6 +537,7 @@ class ExecutionEngine:
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
                 booked += 1
+        self._take_revisions(account)
         for order in self.store.working(account):
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
@@ -516,17 +548,25 @@ class ExecutionEngine:
         self.store.drain_outbox(self.audit)
         return booked
 
+    def _take_revisions(self, account: str) -> None:
+        """Book what the broker broke or corrected of our fills, whenever the trades were."""
+        if isinstance(self.broker, RevisingBroker):
+            for revision in self.broker.revisions(self._since()):
+                session = self.sessions.trade_date(revision.at)
+                self.store.record_revision(account, revision, session, self.clock.now())
+
     def _record_report(self, status: OrderStatus, report: BrokerOrder) -> None:
         """Record what the broker's records say of an order."""
         now, order_id = self.clock.now(), report.client_order_id
         if status.state in UNRESOLVED:
             self._record_found(order_id, report)
         # The end is recorded only once all its fills are: an order that ended is not asked for again.
-        if report.state in _ENDS and report.filled_quantity <= status.filled:
+        if report.state in _ENDS and report.filled_quantity <= max(status.filled, status.net_filled):
             self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
 
     def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
         self._recognise_flows(account)
+        self._take_revisions(account)
         struck: dict[date, NavStatement] = {}
         now, last_bar = self.clock.now(), self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
@@ -556,7 +596,8 @@ class ExecutionEngine:
 
     def _recognise_actions(self, account: str, session: date) -> None:
         """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""
-        positions = self.store.positions(account, before=session)
+        # What was heard of late belongs to this session, and was held before it all the same.
+        positions = self.store.positions(account, session, self.sessions.open_utc(session))
         if not positions:
             return
         before = self.sessions.previous(session)

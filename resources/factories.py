@@ -12,9 +12,9 @@ from collections.abc import Callable
 import dagster as dg
 
 from resources.brokers.base import Broker
-from resources.clock import Clock, ReplayClock, WallClock
 from resources.settings import Settings, load_settings
-from resources.trading import Trading, open_broker
+from resources.trading import Trading, open_broker, trading_of
+from resources.trading import trading_clock as trading_clock
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
@@ -24,11 +24,6 @@ def current_settings() -> Settings:
     return load_settings(os.environ)
 
 
-def trading_clock(settings: Settings) -> Clock:
-    """Replay on a recording, the wall clock on live data."""
-    return ReplayClock(settings.database_url, settings.sessions) if settings.recorded else WallClock()
-
-
 def broker(settings: Settings) -> Broker:
     """The account's broker."""
     return open_broker(settings, trading_clock(settings))
@@ -36,8 +31,7 @@ def broker(settings: Settings) -> Broker:
 
 def trading(settings: Settings) -> Trading:
     """Everything that acts on the account."""
-    clock = trading_clock(settings)
-    return Trading(settings, clock, open_broker(settings, clock))
+    return trading_of(settings)
 
 
 def lazily(make: Callable[[Settings], object], description: str) -> dg.ResourceDefinition:

@@ -5,6 +5,8 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,25 +16,39 @@ import numpy as np
 from octopus.compliance import day_trades
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.rules import PatternDayTrader
-from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
-from octopus.core.panel import Panel, PriceBasis
+from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
+from octopus.execution.lots import LotBook
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from resources.limit_signatures import limits_authority
+from resources.reference_files import read_reference
 from resources.settings import Settings
+from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
-from resources.warehouse.prices import decimal_price
+from resources.warehouse.price_window import PriceWindow, read_window
+from resources.warehouse.prices import WarehousePrices, decimal_price
 from resources.warehouse.store import Warehouse
 
 _HISTORY_MARGIN = 30
-"""Sessions read beyond the VaR window: instruments with a gap still have a full window."""
+"""Sessions read beyond the VaR window: the window's first return is from the last bar before it."""
 _RECENT = timedelta(days=5)
 """How far back intents are read for the duplicate rule, over a long weekend."""
 _SAME_MARKET = timedelta(minutes=1)
 """Daily prices that were read this recently still count as the prices of now."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A window that was read, and when: of ``names``, while ``batch`` was the last that was stored."""
+
+    batch: int
+    at: datetime
+    names: frozenset[str]
+    window: PriceWindow | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Gates:
 
     settings: Settings
     warehouse: Warehouse
-    _read: list[tuple[int, datetime, Panel | None]] = field(default_factory=list, repr=False, compare=False)
+    _read: list[_Read] = field(default_factory=list, repr=False, compare=False)
 
     def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
         """Both reports at the moment of sending, with that moment's account, prices and kill switch.
@@ -64,7 +80,7 @@ class Gates:
 
     def compliance(self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool) -> GateReport:
         """The compliance gate's verdicts."""
-        context = self.compliance_context(batch, now, sending=sending)
+        context = self.compliance_context(batch, snapshot, now, sending=sending)
         return compliance_gate.judge(batch, snapshot, context, self.settings.compliance, now)
 
     def trading_state(self, account: str) -> TradingState:
@@ -74,71 +90,88 @@ class Gates:
 
     def market(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> MarketContext:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
-        panel = self._panel(now)
-        peak, previous = self._nav(batch, snapshot)
-        names = {order.instrument for order in batch.orders} | set(snapshot.positions)
-        return MarketContext(
-            last_prices={} if panel is None else self._last_prices(panel, names),
-            history=None if panel is None else self._history(panel),
-            price_basis=None if panel is None else panel.price_basis,
-            nav_peak=peak,
-            nav_previous=previous,
-            adv_shares={} if panel is None else average_volume(panel, names),
-            sectors=self.settings.universe.sectors,
-            sent=self._sent(batch.account, now),
-            resumed_at=self._resumed_at(batch.account),
-        )
+        names = _concerned(batch, snapshot)
+        with self._one_connection() as gates:
+            window = gates.window(names, now)
+            peak, previous = gates._nav(batch, snapshot)
+            return MarketContext(
+                last_prices={} if window is None else gates._last_prices(window, names),
+                history=None if window is None else gates._history(window),
+                price_basis=None if window is None else window.price_basis,
+                nav_peak=peak,
+                nav_previous=previous,
+                adv_shares={} if window is None else _average_volumes(window, names),
+                sectors=self.settings.universe.sectors,
+                sent=gates._sent(batch.account, now),
+                resumed_at=gates._resumed_at(batch.account),
+            )
 
-    def compliance_context(self, batch: Batch, now: datetime, *, sending: bool) -> ComplianceContext:
+    def compliance_context(
+        self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
+    ) -> ComplianceContext:
         """Session instants, the account's permissions and its recent intents."""
         order_type = batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
         session = execution_window(self.settings.sessions, batch.session, order_type).session
         traded, opened_today = self._day_trades(batch.account, session)
+        reference = read_reference(self.settings.compliance, self.settings.root)
+        lots = self._lots(batch.account)
         return ComplianceContext(
             trade_session=session,
             session_open=self.settings.sessions.open_utc(session),
             session_close=self.settings.sessions.close_utc(session),
-            short_allowed=False,
+            short_allowed=self.settings.compliance.account.short,
             recent_intents=self._recent_intents(batch, now),
             price_basis=self._price_basis(),
             sending=sending,
             day_trades=traded,
             opened_today=opened_today,
+            locates=reference.located(session),
+            price_tests=self._price_tests(_concerned(batch, snapshot), now),
+            halted=reference.halted(now),
+            lots=None if lots is None else lots.lots,
+            disposals=None if lots is None else lots.disposals,
+            shares_outstanding=reference.issued(session),
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _panel(self, now: datetime) -> Panel | None:
-        """Prices as known at ``now``; None where there are none. Each order of a batch is judged on its own: while no
-        batch was stored since, what was read within `_SAME_MARKET` is not read again."""
+    @contextmanager
+    def _one_connection(self) -> Iterator[Gates]:
+        with self.warehouse.held() as held:
+            yield replace(self, warehouse=held)
+
+    def window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
+        """Prices of ``names`` as known at ``now``; None where there are none. Each order of a batch is judged on its
+        own: while no batch was stored since, what was read within `_SAME_MARKET` is not read again."""
         stored = self.warehouse.scalar("select last_batch from ops.batch_counter")
-        for batch, at, panel in self._read:
-            if batch == stored and timedelta(0) <= now - at < _SAME_MARKET:
-                return panel
-        self._read.clear()
-        try:
-            found: Panel | None = self.warehouse.panel(
-                self.settings.universe.market_data, now, self.settings.sessions, None
-            )
-        except MissingDataError:
-            found = None
-        self._read.append((stored, now, found))
+        for read in self._read:
+            if read.batch == stored and names <= read.names and timedelta(0) <= now - read.at < _SAME_MARKET:
+                return read.window
+        sessions = self.settings.sessions
+        last = sessions.last_decided(now)
+        found = read_window(
+            self.warehouse, self.settings.universe.market_data, now, sessions, names,
+            since=sessions.previous(last, self.settings.risk.var_window_sessions + _HISTORY_MARGIN),
+            details_since=sessions.previous(last, ADV_SESSIONS - 1),
+        )  # fmt: skip
+        self._read[:] = [_Read(stored, now, names, found)]
         return found
 
-    def _last_prices(self, panel: Panel, names: set[str]) -> dict[str, LastPrice]:
+    def _last_prices(self, window: PriceWindow, names: frozenset[str]) -> dict[str, LastPrice]:
         """The latest close of each instrument that was known, and when it was made."""
-        found = {}
-        for name in sorted(names & set(panel.symbols)):
-            close = panel.close[:, panel.symbols.index(name)]
-            row = int(np.flatnonzero(~np.isnan(close))[-1])
-            made = self.settings.sessions.close_utc(panel.sessions[row].astype(object))
-            found[name] = LastPrice(decimal_price(float(close[row])), made)
-        return found
+        known = ~np.isnan(window.close)
+        rows = len(window.sessions) - 1 - np.argmax(known[::-1], axis=0)
+        days = window.sessions.tolist()
+        closes = {row: self.settings.sessions.close_utc(days[row]) for row in np.unique(rows).tolist()}
+        return {
+            name: LastPrice(decimal_price(float(window.close[row, column])), closes[row])
+            for column, (name, row) in enumerate(zip(window.symbols, rows.tolist(), strict=True))
+            if name in names and known[row, column]
+        }
 
-    def _history(self, panel: Panel) -> ReturnHistory:
-        start = max(0, len(panel.sessions) - self.settings.risk.var_window_sessions - _HISTORY_MARGIN)
-        tail = panel.rows(start, len(panel.sessions))
-        return ReturnHistory(tail.sessions, tail.symbols, tail.total_return, tail.clock.per_year)
+    def _history(self, window: PriceWindow) -> ReturnHistory:
+        year = self.settings.sessions.per_year
+        return ReturnHistory(window.sessions, window.symbols, window.total_return, year)
 
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
         """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""
@@ -205,6 +238,26 @@ class Gates:
         days = [self.settings.sessions.trade_date(fill.at) for fill in fills]
         return day_trades.count(fills, days, held, session)
 
+    def _price_tests(self, names: frozenset[str], now: datetime) -> dict[str, bool] | None:
+        """Asked of accounts that may be short: of others no rule needs it, and its prices are not read for it."""
+        if not self.settings.compliance.account.short:
+            return None
+        window = self.window(names, now)
+        if window is None:
+            return None
+        return price_tests_next(window.symbols, window.close, window.low, window.split)
+
+    def _lots(self, account: str) -> LotBook | None:
+        """Open lots and disposals before any wash sale, where a rule asks for them."""
+        if not self.settings.compliance.watches_wash_sales:
+            return None
+        sessions, source = self.settings.sessions, self.settings.universe.market_data
+        with OrderStore.opened(self.warehouse.url) as store:
+            reports = ExecutionReports(
+                store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
+            )
+            return reports.lot_book(account)
+
     def _price_basis(self) -> PriceBasis | None:
         basis: PriceBasis | None = self.warehouse.scalar(
             "select price_basis from raw.instruments where source = %s order by batch_id desc limit 1",
@@ -213,11 +266,17 @@ class Gates:
         return basis
 
 
-def average_volume(panel: Panel, names: set[str], window: int = 21) -> dict[str, Decimal]:
-    """Mean daily volume of the last ``window`` bars, shares; instruments without volume are left out."""
-    found = {}
-    for name in sorted(names & set(panel.symbols)):
-        volume = panel.volume[-window:, panel.symbols.index(name)]
-        if not np.isnan(volume).all():
-            found[name] = Decimal(str(round(float(np.nanmean(volume)), 2)))
-    return found
+def _concerned(batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
+    """Instruments that are ordered, held or working."""
+    working = (order.instrument for order in snapshot.open_orders)
+    return frozenset([*(order.instrument for order in batch.orders), *snapshot.positions, *working])
+
+
+def _average_volumes(window: PriceWindow, names: frozenset[str]) -> dict[str, Decimal]:
+    """Shares; instruments without volume are left out."""
+    means = average_volume(window.volume)
+    return {
+        name: Decimal(str(round(mean, 2)))
+        for name, mean in zip(window.symbols, means.tolist(), strict=True)
+        if name in names and not np.isnan(mean)
+    }

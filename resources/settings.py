@@ -6,9 +6,10 @@ EnvVar) and what a setting means (the models stand beside the code that obeys th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -16,7 +17,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
+from octopus.alerts.alert import Severity
+from octopus.alerts.watch import Patience
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
@@ -26,10 +30,13 @@ from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from octopus.strategy.config import StrategyConfig
+from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
+from resources import plain_yaml
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
+from resources.reference_files import require_sources
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.budgets import SourceLimits
 
@@ -181,11 +188,62 @@ class TradingConfig(_Section):
         mode: ``live`` needs more than this one setting (resources/permission.py).
         live_accounts: account numbers that may trade live, as the broker itself tells them.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
+        release: which batches wait for a person (`octopus release`) before they are executed.
     """
 
     mode: Literal["paper", "live"] = "paper"
     live_accounts: tuple[str, ...] = ()
     execution_sensor: bool = False
+    release: Literal["none", "live", "all"] = "none"
+
+    @property
+    def needs_release(self) -> bool:
+        """Whether a batch waits for a person before it is executed."""
+        return self.release == "all" or (self.release == "live" and str(self.mode) == "live")
+
+
+class AlertsConfig(_Section):
+    """Who is told (config/universe.yaml, section alerts); without an address and a webhook, alerts are only recorded.
+
+    The webhook's URL is a secret: it comes from OCTOPUS_ALERT_WEBHOOK_URL, the mail password from
+    OCTOPUS_SMTP_PASSWORD.
+
+    Attributes:
+        email_to, email_from: addresses. smtp_host, smtp_port, smtp_user: the server that takes the mail.
+        smtp_security: ``tls`` from the first byte, ``starttls``, or ``none`` (a server on this machine).
+        least: the least severity that is sent; all are recorded.
+        run_minutes: from a session's decision to the end of its daily pipeline; later is late.
+        heartbeat_minutes: silence of Dagster's daemon after which it is held to be dead.
+        order_minutes: from the end of an order's window to its end at the broker.
+    """
+
+    email_to: tuple[str, ...] = ()
+    email_from: str = "octopus@localhost"
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
+    least: Severity = Severity.WARNING
+    run_minutes: int = Field(default=180, ge=1)
+    heartbeat_minutes: int = Field(default=5, ge=1)
+    order_minutes: int = Field(default=30, ge=1)
+
+    @field_validator("email_to", "email_from")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for address in (value,) if isinstance(value, str) else value:
+            if not re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", address):
+                raise ValueError(f"{address!r} is no plain address: write one as ops@example.com")
+        return value
+
+    @property
+    def patience(self) -> Patience:
+        """How long things may take."""
+        return Patience(
+            run=timedelta(minutes=self.run_minutes),
+            heartbeat=timedelta(minutes=self.heartbeat_minutes),
+            order=timedelta(minutes=self.order_minutes),
+        )
 
 
 class UniverseFile(_Section):
@@ -201,6 +259,7 @@ class UniverseFile(_Section):
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
+    alerts: AlertsConfig = AlertsConfig()
     broker: Annotated[SerializeAsAny[BrokerConfig], BeforeValidator(broker_config)] = BrokerConfig()
 
 
@@ -212,6 +271,13 @@ class StrategiesFile(_Section):
     portfolio: PortfolioConfig
     costs: CostModel
     backtest: BacktestConfig
+    sweeps: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], SweepConfig] = Field(default_factory=dict)
+
+    @field_validator("models")
+    @classmethod
+    def _known_features(cls, value: ModelConfig) -> ModelConfig:
+        chosen_features(value.features)
+        return value
 
     @field_validator("portfolio")
     @classmethod
@@ -223,7 +289,9 @@ class StrategiesFile(_Section):
     @property
     def decision(self) -> DecisionConfig:
         """What the one decision function needs but the universe's sectors, see `Settings.decision`."""
-        return DecisionConfig(strategy=self.strategy, portfolio=self.portfolio, costs=self.costs)
+        return DecisionConfig(
+            strategy=self.strategy, portfolio=self.portfolio, costs=self.costs, features=self.models.features
+        )
 
 
 @dataclass(frozen=True)
@@ -251,6 +319,7 @@ class Settings:
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
+    alerts: AlertsConfig
     broker: BrokerConfig
     live_variable: str
     broker_url: str | None
@@ -313,6 +382,14 @@ def configured_exchange(environment: Mapping[str, str], root: Path = ROOT) -> st
         return EXCHANGE
 
 
+def configured_sweeps(environment: Mapping[str, str], root: Path = ROOT) -> Mapping[str, SweepConfig]:
+    """The sweeps alone, for their partitions; none where the file cannot be read, as in `configured_exchange`."""
+    try:
+        return read_section(_config_folder(environment, root) / "strategies.yaml", StrategiesFile).sweeps
+    except ConfigError:
+        return {}
+
+
 def _config_folder(environment: Mapping[str, str], root: Path) -> Path:
     return Path(environment.get("OCTOPUS_CONFIG") or root / "config")
 
@@ -333,9 +410,11 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
                 remedy=f"use one of {', '.join(MARKET_DATA)}",
             )  # fmt: skip
         universe = universe.model_copy(update={"market_data": chosen})
-    home = Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
+    home = _home(environment, root)
     embedded, urls = _databases(environment, home)
     limits = _limits_document(environment, folder)
+    policy = read_section(folder / "compliance.yaml", CompliancePolicy)
+    require_sources(policy, str(folder / "compliance.yaml"))
     return Settings(
         root=root,
         home=home,
@@ -349,14 +428,25 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
+        alerts=file.alerts,
         broker=file.broker,
         live_variable=environment.get(LIVE_VARIABLE, ""),
         broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
         strategies=read_section(folder / "strategies.yaml", StrategiesFile),
         risk=limits_of(limits),
         limits_document=limits,
-        compliance=read_section(folder / "compliance.yaml", CompliancePolicy),
+        compliance=policy,
     )
+
+
+def _home(environment: Mapping[str, str], root: Path) -> Path:
+    try:
+        return Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(
+            where="environment", field="OCTOPUS_HOME", value=environment.get("OCTOPUS_HOME"),
+            remedy=f"name a folder of yours ({error})",
+        ) from None  # fmt: skip
 
 
 def _limits_document(environment: Mapping[str, str], folder: Path) -> LimitsDocument:
@@ -407,26 +497,31 @@ def read_section(path: Path, model: type[_Model]) -> _Model:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        value = "missing" if isinstance(error, FileNotFoundError) else error.strerror
         raise ConfigError(
-            where=str(path), field="file", value="missing", remedy="restore it from the repository's config folder"
+            where=str(path), field="file", value=value, remedy="restore it from the repository's config folder"
         ) from None
 
 
 def _parse(path: Path, text: bytes, model: type[_Model]) -> _Model:
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = plain_yaml.load(text)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ConfigError(
-            where=f"{path}:{line}", field="YAML", value=getattr(error, "problem", str(error)), remedy="mend the syntax"
-        ) from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(where=f"{path}:{line}", field="YAML", value=problem, remedy="mend the syntax") from None
     try:
-        return model.model_validate(content)
+        read = model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        value = first.get("input")
-        shown = value if not isinstance(value, dict | list) else type(value).__name__
-        raise ConfigError(where=str(path), field=name, value=shown, remedy=first["msg"] + more) from None
+        raise _wrong(path, first["loc"], first.get("input"), first["msg"] + more) from None
+    for name, value, remedy in plain_yaml.misread(content, read):
+        raise _wrong(path, (name,), value, remedy)
+    return read
+
+
+def _wrong(path: Path, loc: Sequence[str | int], value: object, remedy: str) -> ConfigError:
+    name = " ".join(".".join(str(plain_yaml.shown(part)) for part in loc).split()) or "(whole file)"
+    return ConfigError(where=str(path), field=name, value=plain_yaml.shown(value), remedy=" ".join(remedy.split()))

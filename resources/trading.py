@@ -16,9 +16,11 @@ from octopus.core.orders import AccountSnapshot, Batch, GateReport
 from resources.brokers.base import Broker
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.brokers.table import BROKERS, PAPER
-from resources.clock import Clock
+from resources.clock import Clock, ReplayClock, WallClock
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.gates import Gates
+from resources.halt_file import NAME as HALT_FILE
+from resources.halt_file import HaltFile
 from resources.permission import require_permitted, require_usable
 from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
@@ -51,7 +53,7 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
-        with OrderStore.opened(self.settings.database_url) as store:
+        with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
                 broker=self.broker,
@@ -65,6 +67,7 @@ class Trading:
                     # The paper broker's answer changes with new bars, not with waiting.
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
+                    require_release=self.settings.trading.needs_release,
                 ),
             )
 
@@ -83,6 +86,17 @@ class Trading:
         return ask_and_judge
 
 
+def trading_clock(settings: Settings) -> Clock:
+    """Replay on a recording, the wall clock on live data."""
+    return ReplayClock(settings.database_url, settings.sessions) if settings.recorded else WallClock()
+
+
+def trading_of(settings: Settings) -> Trading:
+    """Everything that acts on the account of the settings."""
+    clock = trading_clock(settings)
+    return Trading(settings, clock, open_broker(settings, clock))
+
+
 def data_patience(settings: Settings) -> timedelta:
     """How long after a session's close its daily bars may still arrive: a recording has all that there will ever be."""
     return timedelta(0) if settings.recorded else timedelta(days=3)
@@ -99,6 +113,11 @@ def open_paper_account(settings: Settings) -> bool:
         opened = store.open_account(settings.account, "octopus", "paper account opened", datetime.now(UTC))
         store.drain_outbox(audit_log(settings))
     return opened
+
+
+def halt_file(settings: Settings) -> HaltFile:
+    """The kill switch that works without the database."""
+    return HaltFile(settings.home / HALT_FILE)
 
 
 def anchor_file(settings: Settings) -> Path:

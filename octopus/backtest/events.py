@@ -33,7 +33,6 @@ from octopus.backtest import lifecycle
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.judges import Denial, Gating, Judges, Orders, State
 from octopus.backtest.market import (
-    ADV_SESSIONS,
     SIGMA_SESSIONS,
     after_the_decision,
     as_booked,
@@ -54,7 +53,7 @@ from octopus.backtest.simulator import (
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import OrderType
-from octopus.core.panel import Panel
+from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import BoolArray, FloatArray
 from octopus.decision import DecisionConfig, Prepared
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind, closing_entries, opening_entries

@@ -9,8 +9,8 @@ joins all of it. The orders of a batch are sent at one instant here, so what is 
 of them: the batch that was approved as a whole, and within the part-filled limits, is the same batch then.
 
 What only the wall clock or a venue could tell is what production tells the gates of a paper account that was never
-halted: no signatures are asked for, trading was never resumed, nothing is told of halts, price tests, locates, tax lots
-and shares outstanding.
+halted: no signatures are asked for, trading was never resumed, and no tax lots are told, for what they are for
+denies nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import Literal
 
 import numpy as np
 
-from octopus.backtest.market import ADV_SESSIONS
-from octopus.backtest.screen import Look, Sent, clear
+from octopus.backtest import screen
+from octopus.backtest.screen import Look, Sent
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.market_checks import price_tests_next
+from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import batch_id, intent_id
@@ -41,11 +43,13 @@ from octopus.core.orders import (
     Side,
     TradingState,
 )
-from octopus.core.panel import Panel
+from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.case import GATE as RISK
+from octopus.risk.case import open_case
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
@@ -63,12 +67,14 @@ class Gating:
     Attributes:
         limits, policy: config/risk.yaml and config/compliance.yaml, as they are today.
         sectors: by instrument, as the universe names them; not needed where no limit is on sectors.
+        reference: halts, locates and shares outstanding of the user's own, each as it could be known then.
         account: a name. screened: whether a batch that surely passes is not judged rule by rule (screen.py).
     """
 
     limits: RiskLimits
     policy: CompliancePolicy
     sectors: Mapping[str, str] = field(default_factory=dict)
+    reference: Reference = field(default_factory=Reference)
     account: str = "backtest"
     screened: bool = True
 
@@ -132,6 +138,25 @@ class Orders:
         return np.array([float(self.reference[name]) for name in self.change])
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A batch before the gates, and what the screen is sure of.
+
+    Attributes:
+        look: None where nothing is screened. doubted: rules of the risk gate on single orders that may deny one.
+        lawful: compliance surely approves all. clear: so do both gates.
+    """
+
+    orders: Orders
+    state: State
+    window: ExecutionWindow
+    now: datetime
+    look: Look | None = None
+    doubted: frozenset[str] = frozenset()
+    lawful: bool = False
+    clear: bool = False
+
+
 @dataclass
 class Judges:
     """The gates over one run.
@@ -168,47 +193,38 @@ class Judges:
     def plan(self, orders: Orders, state: State) -> frozenset[str]:
         """After the close: the instruments whose orders research's gates deny."""
         self._research = {}
-        now = self._calendar.decision_utc(self._session(orders))
-        window = self._window(orders)
-        if self._is_clear(orders, state, window, now):
+        asked = self._asked(orders, state, self._calendar.decision_utc(self._session(orders)))
+        if asked.clear:
             return frozenset()
-        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
-        reports = (
-            risk_gate.judge(
-                batch, snapshot, self._market(orders, state, now), self.gating.limits, TradingState.ACTIVE, _PAPER,
-                now,
-            ),
-            self._compliance(batch, snapshot, window, now, sending=False),
-        )  # fmt: skip
-        denied = self._denied(batch, reports, "plan")
-        self._research = {
-            order.intent_id: denied[order.instrument] for order in batch.orders if order.instrument in denied
-        }
-        return frozenset(denied)
+        batch, snapshot = self._batch(asked), self._snapshot(asked)
+        reports = self._risk(batch, snapshot, asked), self._law(batch, snapshot, asked, sending=False)
+        self._research = self._denied(batch, reports, "plan")
+        return frozenset(self._research)
 
     def send(self, orders: Orders, state: State) -> frozenset[str]:
         """Before sending, with the account of that moment: the instruments whose orders are not sent."""
-        window = self._window(orders)
-        now = window.not_before
-        if not self._research and self._is_clear(orders, state, window, now):
-            self._remember(orders, frozenset(), now)
-            return frozenset()
-        batch, snapshot = self._batch(orders, window), self._snapshot(orders, state, now)
-        if all(order.intent_id in self._research for order in batch.orders):
+        if orders.change.keys() <= self._research.keys():
             # Nothing that research denied is ever approved: there is nothing to judge.
             return frozenset(orders.change)
-        lawful = self._compliance(batch, snapshot, window, now, sending=True)
+        asked = self._asked(orders, state, self._window(orders).not_before)
+        if asked.clear and not self._research:
+            self._remember(orders, frozenset(), asked.now)
+            return frozenset()
+        batch, snapshot = self._batch(asked), self._snapshot(asked)
+        lawful = self._law(batch, snapshot, asked, sending=True)
         left = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id in set(lawful.approved)))
-        market = self._market(orders, state, now)
-        risk = risk_gate.judge(left, snapshot, market, self.gating.limits, TradingState.ACTIVE, _PAPER, now)
+        risk = self._risk(left, snapshot, asked)
+        research = {o.intent_id: self._research[o.instrument] for o in batch.orders if o.instrument in self._research}
         made = decide(
-            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=self._research, frozen=()
-        )
-        fresh = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id not in self._research))
+            batch, snapshot, (lawful, risk), state=TradingState.ACTIVE, research_denials=research, frozen=(),
+            # A split ends its orders in the simulator itself.
+            changed={},
+        )  # fmt: skip
+        fresh = replace(batch, orders=tuple(o for o in batch.orders if o.intent_id not in research))
         self._denied(fresh, (lawful, risk), "execution")
         approved = set(made.approved)
         denied = frozenset(o.instrument for o in batch.orders if o.intent_id not in approved)
-        self._remember(orders, denied, now)
+        self._remember(orders, denied, asked.now)
         return denied
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -220,12 +236,44 @@ class Judges:
     def _window(self, orders: Orders) -> ExecutionWindow:
         return execution_window(self._calendar, self._session(orders), self.order_type)
 
-    def _is_clear(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> bool:
+    def _asked(self, orders: Orders, state: State, now: datetime) -> _Asked:
+        asked = _Asked(orders, state, self._window(orders), now)
         if not self.gating.screened:
-            return False
-        return clear(self._look(orders, state, window, now), self.gating.limits, self.gating.policy, self.panel.symbols)
+            return asked
+        look, limits = self._look(asked), self.gating.limits
+        doubted = screen.in_doubt(look, limits)
+        lawful = screen.is_lawful(look, self.gating.policy, self.panel.symbols)
+        return replace(
+            asked,
+            look=look,
+            doubted=doubted,
+            lawful=lawful,
+            clear=lawful and not doubted and screen.is_sure(look, limits),
+        )
 
-    def _look(self, orders: Orders, state: State, window: ExecutionWindow, now: datetime) -> Look:
+    def _risk(self, batch: Batch, snapshot: AccountSnapshot, asked: _Asked) -> GateReport:
+        """The risk gate's report; where it is sure what the gate finds on the whole, of the rules in doubt alone."""
+        limits, now = self.gating.limits, asked.now
+        case = batch, snapshot, self._market(asked), limits, TradingState.ACTIVE, _PAPER, now
+        if asked.look is not None and asked.doubted and len(batch.orders) == len(asked.orders.change):
+            opened = open_case(*case)
+            verdicts = [
+                found for rule in risk_gate.ALONE if rule in asked.doubted for found in risk_gate.ALONE[rule](opened)
+            ]
+            denied = {found.intent_id for found in verdicts if found.outcome is Outcome.DENY}
+            kept = {order.instrument: order.intent_id for order in batch.orders if order.intent_id not in denied}
+            of = np.array([name in kept for name in asked.orders.change])
+            if not kept or screen.is_sure(asked.look.of(of), limits):
+                return GateReport(RISK, tuple(kept.values()), tuple(verdicts))
+        return risk_gate.judge(*case)
+
+    def _law(self, batch: Batch, snapshot: AccountSnapshot, asked: _Asked, *, sending: bool) -> GateReport:
+        if asked.lawful:
+            return GateReport(compliance_gate.GATE, tuple(order.intent_id for order in batch.orders), ())
+        return self._compliance(batch, snapshot, asked, sending=sending)
+
+    def _look(self, asked: _Asked) -> Look:
+        orders, state, window, now = asked.orders, asked.state, asked.window, asked.now
         row = orders.row
         first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
         bars = self._last_bar[row]
@@ -254,7 +302,8 @@ class Judges:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(known, volume, 0.0).sum(axis=0) / known.sum(axis=0))
 
-    def _batch(self, orders: Orders, window: ExecutionWindow) -> Batch:
+    def _batch(self, asked: _Asked) -> Batch:
+        orders, window = asked.orders, asked.window
         session = self._session(orders)
         name = batch_id(self.gating.account, session, "simulated")
         planned = [
@@ -267,12 +316,14 @@ class Judges:
         ordered = tuple(sorted(planned, key=lambda order: (order.side is Side.BUY, order.instrument)))
         return Batch(name, self.gating.account, session, window.not_before, window.expires_at, ordered)
 
-    def _snapshot(self, orders: Orders, state: State, now: datetime) -> AccountSnapshot:
+    def _snapshot(self, asked: _Asked) -> AccountSnapshot:
+        orders, state, now = asked.orders, asked.state, asked.now
         names = {*state.held, *orders.change}
         prices = {name: state.quotes.get(name, state.marks[name]) for name in sorted(names)}
         return AccountSnapshot(self.gating.account, now, state.cash, dict(state.held), prices)
 
-    def _market(self, orders: Orders, state: State, now: datetime) -> MarketContext:
+    def _market(self, asked: _Asked) -> MarketContext:
+        orders, state, now = asked.orders, asked.state, asked.now
         row, panel = orders.row, self.panel
         names = sorted({*state.held, *orders.change})
         adv = self._adv(row)
@@ -302,22 +353,31 @@ class Judges:
             ),
         )  # fmt: skip
 
-    def _compliance(
-        self, batch: Batch, snapshot: AccountSnapshot, window: ExecutionWindow, now: datetime, *, sending: bool
-    ) -> GateReport:
+    def _compliance(self, batch: Batch, snapshot: AccountSnapshot, asked: _Asked, *, sending: bool) -> GateReport:
+        window, now = asked.window, asked.now
         context = ComplianceContext(
             trade_session=window.session,
             session_open=self._calendar.open_utc(window.session),
             session_close=self._calendar.close_utc(window.session),
-            short_allowed=False,
+            short_allowed=self.gating.policy.account.short,
             recent_intents=self._intents(now),
             price_basis=self.panel.price_basis,
             sending=sending,
             # An instrument has one order at most in a session, and it meets one auction: no day trade is ever made.
             day_trades=0 if self.gating.policy.account.margin else None,
             opened_today={} if self.gating.policy.account.margin else None,
+            locates=self.gating.reference.located(window.session),
+            price_tests=self._price_tests(asked.orders.row),
+            halted=self.gating.reference.halted(now),
+            shares_outstanding=self.gating.reference.issued(window.session),
         )
         return compliance_gate.judge(batch, snapshot, context, self.gating.policy, now)
+
+    def _price_tests(self, row: int) -> dict[str, bool] | None:
+        if not self.gating.policy.account.short:
+            return None
+        panel, days = self.panel, slice(max(row - 1, 0), row + 1)
+        return price_tests_next(panel.symbols, panel.close[days], panel.low[days], panel.split[days])
 
     def _intents(self, now: datetime) -> list[RecentIntent]:
         return [

@@ -15,11 +15,10 @@ from octopus.backtest.kernel import Market, Rules
 from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
-from octopus.core.panel import Panel
+from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.strategy import windows
 
-ADV_SESSIONS = 21
 SIGMA_SESSIONS = 63
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from typing import TypedDict, Unpack
 
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import EventRun, run_gated_backtest
@@ -65,17 +66,20 @@ class Published:
         }  # fmt: skip
 
 
+class Given(TypedDict, total=False):
+    """What a run may be given besides, as `octopus.backtest.simulator.run_backtest` takes it."""
+
+    predictions: FloatArray | None
+    prepared: Prepared | None
+    delisting: FloatArray | None
+
+
 def publish(
-    panel: Panel,
-    config: BacktestConfig,
-    decision: DecisionConfig,
-    gating: Gating,
-    predictions: FloatArray | None = None,
-    prepared: Prepared | None = None,
-    delisting: FloatArray | None = None,
+    panel: Panel, config: BacktestConfig, decision: DecisionConfig, gating: Gating, **given: Unpack[Given]
 ) -> Published:
     """Both engines over ``panel``; arguments and errors as `octopus.backtest.simulator.run_backtest`."""
-    made = Decisions(panel, decision, predictions, prepared)
+    delisting = given.get("delisting")
+    made = Decisions(panel, decision, given.get("predictions"), given.get("prepared"))
     free = run_backtest(panel, config, decision, delisting=delisting, decisions=made)
     plain = run_gated_backtest(panel, config, decision, None, delisting=delisting, decisions=made)
     gated = run_gated_backtest(panel, config, decision, gating, delisting=delisting, decisions=made)
@@ -86,18 +90,12 @@ def publish(
 
 
 def run_configured(
-    panel: Panel,
-    config: BacktestConfig,
-    decision: DecisionConfig,
-    gating: Gating,
-    predictions: FloatArray | None = None,
-    prepared: Prepared | None = None,
-    delisting: FloatArray | None = None,
+    panel: Panel, config: BacktestConfig, decision: DecisionConfig, gating: Gating, **given: Unpack[Given]
 ) -> BacktestResult:
     """The account that `publish` would publish, by one engine and without the comparison."""
     if config.gates == "enforce":
-        return run_gated_backtest(panel, config, decision, gating, predictions, prepared, delisting).result
-    return run_backtest(panel, config, decision, predictions, prepared, delisting)
+        return run_gated_backtest(panel, config, decision, gating, **given).result
+    return run_backtest(panel, config, decision, **given)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
-"""A quick look at a batch: whether both gates would approve every order of it, without making their verdicts.
+"""A quick look at a batch: which rules of both gates surely deny no order of it, without making their verdicts.
 
 Belongs here: sufficient conditions in floats, each with room to spare. Does not: judging. Where a figure is missing, or
 within `ROOM` of its limit, or a rule is not known here, the answer is no, and octopus/risk and octopus/compliance judge
-themselves. Tests hold them together: what is clear here is approved there, and every rule of theirs is known here.
+themselves. Tests hold them together: what is sure here is approved there, and every rule of theirs is known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -29,16 +29,20 @@ from octopus.risk.signatures import Authority
 ROOM = 1e-6
 """Fraction by which a figure must be inside its limit: far more than floats and decimals differ by."""
 
-RISK_RULES = frozenset({
+ALONE = frozenset({
     "account", "limits_signed", "kill_switch", "snapshot_age", "order_terms", "equity", "equity_min_usd", "stale_data",
     "price_collar", "order_notional_usd", "order_notional_fraction", "adv_participation", "repeated_execution",
-    "drawdown_stop", "loss_per_day", "sector_known", "name_weight", "position_notional_usd", "sector",
-    "sector_part_filled", "gross", "net_max", "net_min", "leverage", "turnover", "cash", "capital_threshold_usd",
-    "gross_part_filled", "net_max_part_filled", "net_min_part_filled", "leverage_part_filled", "cash_part_filled",
-    "message_rate", "return_history", "volatility", "volatility_part_filled", "var_95", "var_95_part_filled", "cvar_95",
-    "cvar_95_part_filled",
+    "drawdown_stop", "loss_per_day", "sector_known", "return_history",
 })  # fmt: skip
-"""Rules of the risk gate that are looked at here, or that an active account with its snapshot of now cannot break."""
+"""Rules of the risk gate on single orders that are looked at here, or that an active account with its snapshot of now
+cannot break."""
+RISK_RULES = ALONE | frozenset({
+    "name_weight", "position_notional_usd", "sector", "sector_part_filled", "gross", "net_max", "net_min", "leverage",
+    "turnover", "cash", "capital_threshold_usd", "gross_part_filled", "net_max_part_filled", "net_min_part_filled",
+    "leverage_part_filled", "cash_part_filled", "message_rate", "volatility", "volatility_part_filled", "var_95",
+    "var_95_part_filled", "cvar_95", "cvar_95_part_filled",
+})  # fmt: skip
+"""And those on the batch as a whole."""
 RISK_LIMITS = frozenset({
     "valid_until", "gross_max", "net_min", "net_max", "leverage_max", "name_weight_max", "position_notional_max_usd",
     "sector_weight_max", "capital_threshold_usd", "equity_min_usd", "turnover_max", "turnover_max_initial",
@@ -113,45 +117,88 @@ class Look:
     sent: tuple[Sent, ...]
     authority: Authority
 
-    @property
+    @cached_property
     def values(self) -> FloatArray:
         """Of the positions, account currency, shape (N,)."""
         return np.asarray(np.where(self.held != 0.0, self.held * self.last, 0.0))
 
-    @property
+    @cached_property
     def equity(self) -> float:
         return self.cash + float(self.values.sum())
 
+    @cached_property
+    def sound(self) -> bool:
+        """Whether every number that counts is one."""
+        used = self.last[self.columns]
+        sizes = (np.abs(self.change), self.reference, used, self.last[self.held != 0.0])
+        return self.equity > 0.0 and all(bool((np.isfinite(size) & (size > 0.0)).all()) for size in sizes)
+
+    @cached_property
+    def concerned(self) -> BoolArray:
+        """Instruments that are held or ordered, shape (N,)."""
+        found: BoolArray = self.held != 0.0
+        found[self.columns] = True
+        return found
+
     @property
+    def notional(self) -> FloatArray:
+        """Of each order at the higher of both prices, shape (orders,)."""
+        return np.abs(self.change) * self.dearer
+
+    @cached_property
     def dearer(self) -> FloatArray:
         """Of each order the higher of both prices, shape (orders,)."""
         return np.maximum(self.reference, self.last[self.columns])
+
+    def of(self, kept: BoolArray) -> Look:
+        """The same account with those orders alone, ``kept`` of shape (orders,)."""
+        return replace(self, columns=self.columns[kept], change=self.change[kept], reference=self.reference[kept])
 
     def batches_since(self, window: timedelta) -> list[Sent]:
         return [batch for batch in self.sent if batch.at >= self.now - window]
 
 
-def clear(look: Look, limits: RiskLimits, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
-    """Whether both gates surely approve every order of ``look``; False where they must be asked."""
-    if not len(look.columns):
-        return True
-    if not _knows_every_rule():
-        return False
-    # A NaN anywhere makes a comparison false, and what is not inside is not clear.
+def in_doubt(look: Look, limits: RiskLimits) -> frozenset[str]:
+    """Rules of the risk gate on single orders that may deny one; all others surely pass every order of ``look``."""
+    if not _knows_every_rule() or not look.sound:
+        return ALONE
+    # A NaN anywhere makes a comparison false, and what is not inside is not sure.
     with np.errstate(invalid="ignore", divide="ignore"):
+        return frozenset(rule for rule, is_sure in _ALONE.items() if not is_sure(look, limits))
+
+
+def is_sure(look: Look, limits: RiskLimits) -> bool:
+    """Whether the risk gate surely approves every order that none of its rules on single orders denies, all of them
+    being in ``look``."""
+    if not _knows_every_rule() or not look.sound:
+        return False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lots = _Lots.of(look)
         return (
-            _sound(look)
-            and _may_trade(look, limits)
-            and _orders_are_small(look, limits)
-            and _risk_is_small(look, limits)
-            and _lawful(look, policy, symbols)
+            _is_marked(look, limits)
+            and _few_are_sent(look, limits)
+            and _exposures_are_small(look, limits, lots)
+            and _is_leveraged_little(limits, lots)
+            and _sectors_are_small(look, limits, lots)
+            and _losses_are_small(look, limits, lots)
         )
+
+
+def is_lawful(look: Look, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
+    """Whether the compliance gate surely approves every order."""
+    if not _knows_every_rule() or not look.sound:
+        return False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        law = _Law(look, policy.account, symbols)
+        context = ComplianceContext(look.trade_session, look.opens, look.closes, False, (), look.basis)
+        return all(_obeys(rule, law, context) for rule in policy.rules)
 
 
 @cache
 def _knows_every_rule() -> bool:
     """A rule or limit that was added to a gate since is none of those that are looked at here."""
     known = frozenset(risk_gate.RULES) == RISK_RULES and frozenset(RiskLimits.model_fields) == RISK_LIMITS
+    known = known and frozenset(risk_gate.ALONE) == ALONE
     return known and frozenset(CHECKS) == frozenset(LAWFUL) and parameters() == PARAMETERS
 
 
@@ -166,62 +213,101 @@ def parameters() -> frozenset[str]:
 
 
 def _below(values: FloatArray | float, limit: float) -> bool:
-    return bool(np.all(np.asarray(values) <= limit - ROOM * max(abs(limit), 1e-3)))
+    bound = limit - ROOM * max(abs(limit), 1e-3)
+    return values <= bound if isinstance(values, float) else bool((values <= bound).all())
 
 
-def _sound(look: Look) -> bool:
-    used = look.last[look.columns]
-    sizes = (np.abs(look.change), look.reference, used, look.last[look.held != 0.0])
-    return look.equity > 0.0 and all(bool(np.all(np.isfinite(size) & (size > 0.0))) for size in sizes)
+# Rules of the risk gate on single orders ------------------------------------------------------------------------------
 
 
-def _may_trade(look: Look, limits: RiskLimits) -> bool:
-    """Signatures, the least equity, and how much was sent lately."""
-    messages = sum(batch.orders for batch in look.batches_since(timedelta(seconds=limits.messages_window_seconds)))
-    repeats = len(look.batches_since(timedelta(seconds=limits.repeated_executions_window_seconds)))
-    return (
-        (look.authority.problem is None or not look.authority.live)
-        and _below(-look.equity, -float(limits.equity_min_usd))
-        and messages + len(look.columns) <= limits.messages_max
-        and repeats + 1 <= limits.repeated_executions_max
-    )
+def _is_signed(look: Look, _limits: RiskLimits) -> bool:
+    return look.authority.problem is None or not look.authority.live
 
 
-def _orders_are_small(look: Look, limits: RiskLimits) -> bool:
-    used, size, equity = look.last[look.columns], np.abs(look.change), look.equity
-    notional = size * look.dearer
-    concerned = np.union1d(look.columns, np.flatnonzero(look.held))
-    return (
-        _below(np.abs(look.reference / used - 1.0), limits.price_collar)
-        and bool(np.all((look.age[concerned] >= 0) & (look.age[concerned] <= limits.price_age_max_seconds)))
-        and _below(notional, float(limits.order_notional_max_usd))
-        and _below(notional / equity, limits.order_notional_max_fraction)
-        and (look.basis == "total_return" or _trades_little(look, limits))
-    )
+def _has_equity(look: Look, limits: RiskLimits) -> bool:
+    return _below(-look.equity, -float(limits.equity_min_usd))
+
+
+def _is_marked(look: Look, limits: RiskLimits) -> bool:
+    """Every price that counts is there and young."""
+    age = look.age[look.concerned]
+    return bool(((age >= 0) & (age <= limits.price_age_max_seconds)).all())
+
+
+def _is_near_the_price(look: Look, limits: RiskLimits) -> bool:
+    return _below(np.abs(look.reference / look.last[look.columns] - 1.0), limits.price_collar)
+
+
+def _notional_is_small(look: Look, limits: RiskLimits) -> bool:
+    return _below(look.notional, float(limits.order_notional_max_usd))
+
+
+def _fraction_is_small(look: Look, limits: RiskLimits) -> bool:
+    return _below(look.notional / look.equity, limits.order_notional_max_fraction)
 
 
 def _trades_little(look: Look, limits: RiskLimits) -> bool:
+    if look.basis == "total_return":
+        return True
     # The gate is told volumes that are rounded to a hundredth of a share.
     least = look.adv[look.columns] - 0.01
-    return bool(np.all(least > 0.0)) and _below(np.abs(look.change) / least, limits.adv_participation_max)
+    return bool((least > 0.0).all()) and _below(np.abs(look.change) / least, limits.adv_participation_max)
 
 
-def _risk_is_small(look: Look, limits: RiskLimits) -> bool:
-    equity = look.equity
-    stops = ((look.peak, limits.drawdown_stop), (look.previous, limits.loss_per_day_max))
-    if not all(past > 0.0 and _below(1.0 - equity / past, limit) for past, limit in stops):
-        return False
-    now = look.values / equity
-    bought, sold = np.zeros(len(now)), np.zeros(len(now))
-    traded = look.change * look.last[look.columns] / equity
-    bought[look.columns], sold[look.columns] = np.maximum(traded, 0.0), np.maximum(-traded, 0.0)
-    lots = _Lots(look.cash / equity, now, bought, sold)
-    return (
-        _exposures_are_small(look, limits, lots)
-        and _is_leveraged_little(limits, lots)
-        and _sectors_are_small(look, limits, lots)
-        and _losses_are_small(look, limits, lots)
-    )
+def _repeats_seldom(look: Look, limits: RiskLimits) -> bool:
+    window = timedelta(seconds=limits.repeated_executions_window_seconds)
+    return len(look.batches_since(window)) + 1 <= limits.repeated_executions_max
+
+
+def _is_near_its_peak(look: Look, limits: RiskLimits) -> bool:
+    return look.peak > 0.0 and _below(1.0 - look.equity / look.peak, limits.drawdown_stop)
+
+
+def _lost_little_today(look: Look, limits: RiskLimits) -> bool:
+    return look.previous > 0.0 and _below(1.0 - look.equity / look.previous, limits.loss_per_day_max)
+
+
+def _sectors_are_known(look: Look, limits: RiskLimits) -> bool:
+    return limits.sector_weight_max is None or bool((look.sectors[look.columns] >= 0).all())
+
+
+def _returns_are_known(look: Look, limits: RiskLimits) -> bool:
+    return len(look.window) >= limits.var_window_sessions and bool(look.whole[look.concerned].all())
+
+
+def _cannot_happen(_look: Look, _limits: RiskLimits) -> bool:
+    """The account is one, active, its snapshot of now, and no order of it is unsound."""
+    return True
+
+
+_ALONE: Mapping[str, Callable[[Look, RiskLimits], bool]] = {
+    "account": _cannot_happen,
+    "limits_signed": _is_signed,
+    "kill_switch": _cannot_happen,
+    "snapshot_age": _cannot_happen,
+    "order_terms": _cannot_happen,
+    "equity": _is_marked,
+    "equity_min_usd": _has_equity,
+    "stale_data": _is_marked,
+    "price_collar": _is_near_the_price,
+    "order_notional_usd": _notional_is_small,
+    "order_notional_fraction": _fraction_is_small,
+    "adv_participation": _trades_little,
+    "repeated_execution": _repeats_seldom,
+    "drawdown_stop": _is_near_its_peak,
+    "loss_per_day": _lost_little_today,
+    "sector_known": _sectors_are_known,
+    "return_history": _returns_are_known,
+}
+"""Of each rule on single orders, when it surely denies none."""
+
+
+# Rules of the risk gate on the whole ----------------------------------------------------------------------------------
+
+
+def _few_are_sent(look: Look, limits: RiskLimits) -> bool:
+    messages = sum(batch.orders for batch in look.batches_since(timedelta(seconds=limits.messages_window_seconds)))
+    return messages + len(look.columns) <= limits.messages_max
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +318,15 @@ class _Lots:
     now: FloatArray
     bought: FloatArray
     sold: FloatArray
+
+    @classmethod
+    def of(cls, look: Look) -> _Lots:
+        equity = look.equity
+        now = look.values / equity
+        bought, sold = np.zeros(len(now)), np.zeros(len(now))
+        traded = look.change * look.last[look.columns] / equity
+        bought[look.columns], sold[look.columns] = np.maximum(traded, 0.0), np.maximum(-traded, 0.0)
+        return cls(look.cash / equity, now, bought, sold)
 
     @property
     def after(self) -> FloatArray:
@@ -303,7 +398,7 @@ def _sectors_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
 
 
 def _losses_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
-    if len(look.window) < limits.var_window_sessions or not bool(look.whole[lots.concerned].all()):
+    if not _returns_are_known(look, limits):
         return False
     # Multiplied in this order, both as they lie in memory, it takes a fiftieth of the time.
     returns = np.ascontiguousarray((look.window @ np.column_stack([lots.after, lots.highest, lots.lowest])).T)
@@ -319,17 +414,12 @@ def _losses_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
 # Compliance -----------------------------------------------------------------------------------------------------------
 
 
-def _lawful(look: Look, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
-    return all(_obeys(rule, look, policy.account, symbols) for rule in policy.rules)
-
-
-def _obeys(rule: rules.Rule, look: Look, terms: rules.AccountTerms, symbols: tuple[str, ...]) -> bool:
+def _obeys(rule: rules.Rule, law: _Law, context: ComplianceContext) -> bool:
     """Whether no order surely breaks ``rule``; one that is off or does not enforce denies nothing."""
-    context = ComplianceContext(look.trade_session, look.opens, look.closes, False, (), look.basis)
-    if rule.mode is not Mode.ENFORCE or off_reason(rule, context, terms) is not None:
+    if rule.mode is not Mode.ENFORCE or off_reason(rule, context, law.terms) is not None:
         return True
     check = LAWFUL.get(type(rule))
-    return check is not None and check(rule, _Law(look, terms, symbols))
+    return check is not None and check(rule, law)
 
 
 @dataclass(frozen=True, eq=False)
@@ -441,7 +531,7 @@ def _cannot_be_broken(_rule: rules.SelfCross, _law: _Law) -> bool:
 
 
 def _cannot_be_known(_rule: rules.Rule, _law: _Law) -> bool:
-    """Asks for data that nobody gives a simulated account."""
+    """Asks for data that is not looked at here: the gate itself judges."""
     return False
 
 

@@ -8,7 +8,7 @@ where it cannot be evaluated for the account, and finds an order broken where th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from decimal import Decimal
 from octopus.compliance import rules
 from octopus.core.errors import MissingDataError
 from octopus.core.lots import Disposal, Lot
-from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, OpenOrder, PlannedOrder, Side
 from octopus.core.panel import PriceBasis
 
 
@@ -79,7 +79,7 @@ class Case:
     terms: rules.AccountTerms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a rule says of one order, or of the batch where ``order`` is None."""
 
@@ -176,9 +176,10 @@ def _likeness(order: PlannedOrder | RecentIntent) -> tuple[str, Side, Decimal]:
 
 
 def self_crosses(_rule: rules.SelfCross, case: Case) -> list[Finding]:
+    rivals = _rivals(case)
     found = []
     for order in case.batch.orders:
-        rival = next(_rivals(order, case), None)
+        rival = rivals.get((order.instrument, order.side))
         if rival is None:
             found.append(Finding(order, False, f"nothing works against {order.side} {order.instrument}"))
         else:
@@ -187,32 +188,47 @@ def self_crosses(_rule: rules.SelfCross, case: Case) -> list[Finding]:
     return found
 
 
-def _rivals(order: PlannedOrder, case: Case) -> Iterator[str]:
-    """Orders of the account on the other side of the same instrument, described."""
+def _rivals(case: Case) -> dict[tuple[str, Side], str]:
+    """By instrument and side: the account's first order that would meet one of that side, described."""
+    found: dict[tuple[str, Side], str] = {}
     for working in case.snapshot.open_orders:
-        if working.instrument == order.instrument and working.side is not order.side and working.remaining > 0:
-            yield f"open {working.side} {working.client_order_id}"
-    for other in case.batch.orders:
-        if other.instrument == order.instrument and other.side is not order.side:
-            yield f"{other.side} {other.intent_id} of the same batch"
+        if working.remaining > 0:
+            found.setdefault(_met_by(working), f"open {working.side} {working.client_order_id}")
+    for order in case.batch.orders:
+        found.setdefault(_met_by(order), f"{order.side} {order.intent_id} of the same batch")
+    return found
+
+
+def _met_by(order: OpenOrder | PlannedOrder) -> tuple[str, Side]:
+    return order.instrument, Side.SELL if order.side is Side.BUY else Side.BUY
 
 
 def short_sales(_rule: rules.ShortSale, case: Case) -> list[Finding]:
-    """Shares that a working buy may bring do not count; open and earlier sells of the batch do."""
     allowed = case.context.short_allowed
     if allowed is None:
         raise MissingDataError(f"whether account {case.batch.account} may be short is missing: set its permissions")
+    short = short_after(case)
+    return [
+        Finding(order, False, "a buy is no short sale")
+        if order.side is Side.BUY
+        else _short_sale(order, short[order.intent_id], allowed=allowed, locates=case.context.locates)
+        for order in case.batch.orders
+    ]
+
+
+def short_after(case: Case) -> dict[str, Decimal]:
+    """By each sell: shares that the account is short when it and all sells before it have filled; below zero: is long.
+
+    Shares that a working buy may bring do not count; open and earlier sells of the batch do.
+    """
     sold: dict[str, Decimal] = {}
-    found = []
+    short: dict[str, Decimal] = {}
     for order in case.batch.orders:
-        if order.side is Side.BUY:
-            found.append(Finding(order, False, "a buy is no short sale"))
-            continue
-        name = order.instrument
-        sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
-        short = sold[name] - case.snapshot.positions.get(name, Decimal(0))
-        found.append(_short_sale(order, short, allowed=allowed, locates=case.context.locates))
-    return found
+        if order.side is Side.SELL:
+            name = order.instrument
+            sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
+            short[order.intent_id] = sold[name] - case.snapshot.positions.get(name, Decimal(0))
+    return short
 
 
 def _short_sale(

@@ -53,7 +53,8 @@ def judge(
         where it denies, is repeated for each order). First come ``account`` and ``order_terms``: the batch and the
         snapshot are of one account, and every order is one that a rule can be asked about.
     """
-    sound = tuple(order for order in batch.orders if _terms_problem(order, batch) is None)
+    terms = _order_terms(batch)
+    sound = tuple(order for order, said in zip(batch.orders, terms, strict=True) if said.outcome is not Outcome.DENY)
     # Rules see sound orders only: a quantity that is no number would make their answers meaningless.
     case = Case(
         Batch(batch.batch_id, batch.account, batch.session, batch.not_before, batch.expires_at, sound),
@@ -62,7 +63,7 @@ def judge(
         now,
         policy.account,
     )
-    verdicts = [*_account(case), *_order_terms(batch)]
+    verdicts = [*_account(case), *terms]
     for rule in policy.rules:
         verdicts += _judge_rule(rule, case)
     denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is Outcome.DENY}
@@ -109,17 +110,17 @@ def _account(case: Case) -> list[Verdict]:
 
 def _order_terms(batch: Batch) -> list[Verdict]:
     verdicts = []
+    counts = Counter(order.intent_id for order in batch.orders)
     for order in batch.orders:
-        problem = _terms_problem(order, batch)
+        problem = _terms_problem(order, counts[order.intent_id])
         reason = problem or f"{order.side} {order.quantity} {order.instrument} at {order.reference_price}"
         outcome = Outcome.PASS if problem is None else Outcome.DENY
         verdicts.append(Verdict(GATE, "order_terms", order.intent_id, outcome, reason))
     return verdicts
 
 
-def _terms_problem(order: PlannedOrder, batch: Batch) -> str | None:
+def _terms_problem(order: PlannedOrder, count: int) -> str | None:
     for name, number in (("quantity", order.quantity), ("reference price", order.reference_price)):
         if not (number.is_finite() and number > 0):
             return f"{name} {number} of {order.instrument} is not a positive number: plan the batch again"
-    count = Counter(other.intent_id for other in batch.orders)[order.intent_id]
     return f"the intent id {order.intent_id} stands {count} times in the batch" if count > 1 else None

@@ -6,14 +6,14 @@ positions (checks.py), margin (margin_checks.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
 import numpy as np
 
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, Finding, position_ends, require_price_basis
+from octopus.compliance.checks import Case, Finding, position_ends, require_price_basis, short_after
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import PlannedOrder, Side
 from octopus.core.types import BoolArray, FloatArray
@@ -41,10 +41,34 @@ def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
     return fell
 
 
+def price_tests_next(
+    symbols: Sequence[str], closes: FloatArray, lows: FloatArray, splits: FloatArray
+) -> dict[str, bool]:
+    """Whether the price test restricts each instrument in the session after the last row, as known at its open.
+
+    Args:
+        closes, lows, splits: raw prices and split ratios of the last sessions, two at least, shape (T, N).
+
+    Returns:
+        By instrument; one whose last low, or close before it, is unknown is left out.
+    """
+    if len(closes) < 2:
+        return {}
+    # The close before, in shares of the session that is compared with it: a split is no fall.
+    adjusted = np.vstack([closes[-2] / splits[-1], np.full((2, closes.shape[1]), np.nan)])
+    after = np.vstack([np.full_like(lows[-1], np.nan), lows[-1], np.full_like(lows[-1], np.nan)])
+    restricted = price_test_restricts(adjusted, after)[-1]
+    known = np.isfinite(adjusted[0]) & np.isfinite(after[1])
+    return {symbols[place]: bool(restricted[place]) for place in np.flatnonzero(known).tolist()}
+
+
 def price_tests(_rule: rules.ShortSalePriceTest, case: Case) -> list[Finding]:
     """Asked of short sales alone: who never sells short needs no such datum."""
-    known, short = case.context.price_tests or {}, _short_sellers(case)
-    return [_price_test(order, order.intent_id in short, known) for order in case.batch.orders]
+    known, short = case.context.price_tests or {}, short_after(case)
+    return [_price_test(order, short.get(order.intent_id, _NONE) > 0, known) for order in case.batch.orders]
+
+
+_NONE = Decimal(0)
 
 
 def _price_test(order: PlannedOrder, is_short: bool, known: Mapping[str, bool]) -> Finding:
@@ -56,19 +80,6 @@ def _price_test(order: PlannedOrder, is_short: bool, known: Mapping[str, bool]) 
         return Finding(order, True, f"whether the price test restricts {name} is missing: ask the venue or the broker")
     what = "restricts it: only above the best bid" if restricted else "does not restrict it"
     return Finding(order, restricted, f"short sale of {name} at the market, and the price test {what}")
-
-
-def _short_sellers(case: Case) -> set[str]:
-    """Sells that leave the account short when they and all sells before them have filled, by intent id."""
-    sold: dict[str, Decimal] = {}
-    short = set()
-    for order in case.batch.orders:
-        if order.side is Side.SELL:
-            name = order.instrument
-            sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
-            if sold[name] > case.snapshot.positions.get(name, Decimal(0)):
-                short.add(order.intent_id)
-    return short
 
 
 def trading_halts(_rule: rules.TradingHalt, case: Case) -> list[Finding]:

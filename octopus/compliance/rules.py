@@ -69,8 +69,12 @@ class Datum(StrEnum):
 _IN_ORDER = PlainSerializer(lambda names: sorted(str(name) for name in names), return_type=list[str], when_used="json")
 
 
+WindowMinutes = Annotated[float, Field(gt=0, le=5 * 1440)]
+"""How far a rule looks back: five days at most, because no older intents are read for it."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class _Dated(_Strict):
@@ -129,6 +133,11 @@ class _Rule(_Dated):
     def holds_at(self, broker: str) -> bool:
         return self.brokers is None or broker in self.brokers
 
+    def concerns(self, terms: AccountTerms) -> bool:
+        """Whether it says or does anything about the account, on some day."""
+        ours = self.jurisdiction is Jurisdiction.HOUSE or self.jurisdiction in terms.jurisdictions
+        return self.mode is not Mode.OFF and ours and self.holds_at(terms.broker)
+
     def meets(self, other: _Rule) -> bool:
         """Whether both are in effect on some day at some broker."""
         together = self.brokers is None or other.brokers is None or bool(set(self.brokers) & set(other.brokers))
@@ -170,7 +179,7 @@ class SessionWindow(_Rule):
 
 
 class DuplicateOrderParameters(_Strict):
-    window_minutes: float = Field(gt=0)
+    window_minutes: WindowMinutes
 
 
 class DuplicateOrder(_Rule):
@@ -293,7 +302,7 @@ class PatternDayTraderParameters(_Strict):
     """``max_day_trades`` in ``window_sessions`` sessions are still allowed below ``min_equity_usd``."""
 
     max_day_trades: int = Field(ge=0)
-    window_sessions: int = Field(ge=1)
+    window_sessions: int = Field(ge=1, le=252)
     min_equity_usd: Decimal = Field(gt=0)
 
 
@@ -380,7 +389,7 @@ class OrderVolume(_Rule):
 
 class MessageRateParameters(_Strict):
     max_messages: int = Field(gt=0)
-    window_minutes: float = Field(gt=0)
+    window_minutes: WindowMinutes
 
 
 class MessageRate(_Rule):
@@ -423,11 +432,21 @@ class AccountTerms(_Strict):
         broker: where it is kept, as the rules' ``brokers`` name it.
         jurisdictions: whose rules bind it, besides the house's.
         margin: a margin account; otherwise a cash account.
+        short: whether the account may be short at all; then its short sales need locates.
     """
 
     broker: str = Field(min_length=1)
     jurisdictions: Annotated[frozenset[Jurisdiction], _IN_ORDER]
     margin: bool
+    short: bool = False
+
+
+class ReferenceFiles(_Strict):
+    """CSV files of reference data that the user brings (octopus/compliance/reference.py); None: not brought."""
+
+    halts: str | None = None
+    locates: str | None = None
+    shares_outstanding: str | None = None
 
 
 class CompliancePolicy(_Strict):
@@ -440,11 +459,13 @@ class CompliancePolicy(_Strict):
         version: a name for this state of the policy.
         account: what the account is: rules of other brokers and jurisdictions are off.
         surveillance: thresholds of what is looked for in orders after the trade.
+        data: where the rules' reference data is; what is not named here comes from our own records.
     """
 
     version: str = Field(min_length=1)
     account: AccountTerms
     surveillance: SurveillanceTerms = SurveillanceTerms()
+    data: ReferenceFiles = ReferenceFiles()
     rules: tuple[Annotated[Rule, Field(discriminator="kind")], ...]
 
     @model_validator(mode="after")
@@ -465,3 +486,26 @@ class CompliancePolicy(_Strict):
             if one.mode is not Mode.OFF and other.mode is not Mode.OFF and one.meets(other):
                 raise ValueError(f"{one.id} and {other.id} are in effect together: give them other brokers or dates")
         return self
+
+    @property
+    def watches_wash_sales(self) -> bool:
+        return any(isinstance(rule, WashSale) and rule.concerns(self.account) for rule in self.rules)
+
+    def unsourced(self) -> tuple[tuple[_Rule, Datum], ...]:
+        """Rules that deny or warn by reference data which no file brings, each with the datum.
+
+        Locates are needed only where the account may be short. What else rules need is in our own bars, books and
+        calendar, and in the broker's snapshot.
+        """
+        brought = {
+            Datum.HALTS: self.data.halts,
+            Datum.SHARES_OUTSTANDING: self.data.shares_outstanding,
+            Datum.LOCATES: self.data.locates if self.account.short else "not asked",
+        }
+        return tuple(
+            (rule, datum)
+            for rule in self.rules
+            if rule.concerns(self.account) and rule.mode is not Mode.BROKER
+            for datum in sorted(rule.needs)
+            if datum in brought and brought[datum] is None
+        )

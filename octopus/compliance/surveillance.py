@@ -53,22 +53,22 @@ class SurveillanceTerms(BaseModel):
             the other way soon after for that fraction of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    wash_seconds: float = Field(default=60, gt=0)
+    wash_seconds: float = Field(default=60, gt=0, le=86_400)
     wash_price_bps: float = Field(default=5, ge=0)
     wash_match: float = Field(default=0.8, gt=0, le=1)
     layer_orders: int = Field(default=3, ge=2)
-    layer_seconds: float = Field(default=60, gt=0)
+    layer_seconds: float = Field(default=60, gt=0, le=86_400)
     layer_filled: float = Field(default=0.1, ge=0, lt=1)
     layer_multiple: float = Field(default=3, ge=1)
-    close_minutes: float = Field(default=10, ge=0)
+    close_minutes: float = Field(default=10, ge=0, le=1440)
     close_volume_fraction: float = Field(default=0.05, gt=0, le=1)
     close_move_bps: float = Field(default=30, gt=0)
     burst_orders: int = Field(default=4, ge=2)
-    burst_seconds: float = Field(default=60, gt=0)
+    burst_seconds: float = Field(default=60, gt=0, le=86_400)
     burst_move_bps: float = Field(default=20, gt=0)
-    reversal_minutes: float = Field(default=10, gt=0)
+    reversal_minutes: float = Field(default=10, gt=0, le=1440)
     reversal_fraction: float = Field(default=0.5, gt=0, le=1)
 
 

@@ -54,6 +54,10 @@ def intent_id(batch: str, instrument: str) -> str:
     return f"{batch}-{fingerprint('intent', batch, instrument)[:10]}"
 
 
+CLIENT_ORDER_PREFIX = "oct-"
+"""Begins every id that a broker sees of us: so an order of ours is told from others without our records."""
+
+
 def client_order_id(intent: str) -> str:
     """The id a broker sees: at most 32 characters of [0-9a-z-], derived from the intent alone."""
-    return f"oct-{fingerprint('client-order', intent)[:24]}"
+    return f"{CLIENT_ORDER_PREFIX}{fingerprint('client-order', intent)[:24]}"

@@ -9,11 +9,12 @@ instants are timezone-aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 
@@ -127,8 +128,16 @@ class AccountSnapshot:
 
     def working(self, instrument: str, side: Side) -> Decimal:
         """Shares that open orders may still buy (or sell) of ``instrument``, positive."""
-        orders = (o.remaining for o in self.open_orders if o.instrument == instrument and o.side is side)
-        return sum(orders, Decimal(0))
+        return self._working.get((instrument, side), Decimal(0))
+
+    @cached_property
+    def _working(self) -> Mapping[tuple[str, Side], Decimal]:
+        # Asked for each order of a batch, while hundreds of others may be working.
+        total: dict[tuple[str, Side], Decimal] = {}
+        for order in self.open_orders:
+            key = (order.instrument, order.side)
+            total[key] = total.get(key, Decimal(0)) + order.remaining
+        return total
 
     @property
     def equity(self) -> Decimal:
@@ -144,7 +153,7 @@ class Outcome(StrEnum):
     """The rule does not apply to this data (said, never silent), e.g. raw-price rules on a total-return basis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one rule said of one order, or of the whole batch (``intent_id`` is None).
 
@@ -217,3 +226,45 @@ class Fill:
     def cash_flow(self) -> Decimal:
         """Change of cash: negative for a buy."""
         return -self.side.sign * self.quantity * self.price - self.fees
+
+
+@dataclass(frozen=True)
+class FillRevision:
+    """What a broker changed of a fill after the fact: it broke the trade, or corrected it.
+
+    Attributes:
+        number: from 1; of two revisions of a fill the higher one counts, in whatever order they are heard of.
+        quantity: zero where the trade was broken; then there are no ``fees`` either.
+        price: what the trade was done at, in truth.
+        at: when the broker changed it.
+    """
+
+    fill_id: str
+    number: int
+    client_order_id: str
+    quantity: Decimal
+    price: Decimal
+    fees: Decimal
+    at: datetime
+    reason: str
+
+    @property
+    def is_bust(self) -> bool:
+        return not self.quantity
+
+
+def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -> frozenset[str]:
+    """Ids of the orders that can only make an existing position smaller, whatever else fills.
+
+    A sell counts against the shares held that neither an open sell nor an earlier sell of ``orders`` may take away;
+    shares that a working buy may add do not count. A cover of a short likewise.
+    """
+    used: dict[tuple[str, Side], Decimal] = {}
+    reducing = set()
+    for order in orders:
+        key = (order.instrument, order.side)
+        taken = used.get(key, snapshot.working(*key)) + order.quantity
+        used[key] = taken
+        if taken <= -order.side.sign * snapshot.positions.get(order.instrument, Decimal(0)):
+            reducing.add(order.intent_id)
+    return frozenset(reducing)

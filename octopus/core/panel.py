@@ -19,6 +19,10 @@ from octopus.core.types import BoolArray, DateArray, FloatArray
 PriceBasis = Literal["raw", "total_return"]
 
 
+ADV_SESSIONS = 21
+"""Sessions behind an average daily volume."""
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """Daily data of N instruments over T sessions, ascending, without a gap in the calendar.
@@ -95,3 +99,18 @@ class Panel:
             if isinstance(value := getattr(self, item.name), np.ndarray)
         }
         return replace(self, **arrays)
+
+
+def average_volume(volume: FloatArray) -> FloatArray:
+    """Mean of the known volumes of the last `ADV_SESSIONS` rows, shares.
+
+    Args:
+        volume: shape (T, N); NaN where it is not known.
+
+    Returns:
+        Shape (N,); NaN where none is known.
+    """
+    recent = volume[-ADV_SESSIONS:]
+    known = np.isfinite(recent)
+    count = known.sum(axis=0)
+    return np.asarray(np.where(count > 0, np.where(known, recent, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))

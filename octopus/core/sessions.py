@@ -79,16 +79,22 @@ def _is_continuous(exchange: str) -> bool:
 
 
 # Asked for each order of each session, and an index of pandas takes tens of microseconds.
-@lru_cache(maxsize=1 << 16)
-def _open(exchange: str, session: date) -> datetime:
-    return _to_utc(_calendar(exchange).session_open(pd.Timestamp(session)))
+@lru_cache(maxsize=_CACHED)
+def _hours(exchange: str) -> dict[date, tuple[datetime, datetime]]:
+    """Opening and closing instant of every session, UTC."""
+    calendar = _calendar(exchange)
+    hours = (pd.DatetimeIndex(each).tz_convert("UTC").to_pydatetime() for each in (calendar.opens, calendar.closes))
+    return dict(zip(_days(exchange).astype(object).tolist(), zip(*hours, strict=True), strict=True))
 
 
-@lru_cache(maxsize=1 << 16)
-def _close(exchange: str, session: date) -> datetime:
-    return _to_utc(_calendar(exchange).session_close(pd.Timestamp(session)))
+def _hours_of(exchange: str, session: date) -> tuple[datetime, datetime]:
+    known = _hours(exchange).get(session)
+    if known is None:
+        raise MissingDataError(f"{session} is no session of {exchange}: ask for one of its sessions")
+    return known
 
 
+@lru_cache(maxsize=_CACHED)
 def canonical(exchange: str) -> str | None:
     """The calendar's name of an exchange, ``XNYS`` for XNAS, ARCX or NYSE, which keep its sessions; None: no calendar.
 
@@ -160,10 +166,10 @@ class Sessions:
         return _to_date(values[row])
 
     def open_utc(self, session: date) -> datetime:
-        return _open(self.exchange, session)
+        return _hours_of(self.exchange, session)[0]
 
     def close_utc(self, session: date) -> datetime:
-        return _close(self.exchange, session)
+        return _hours_of(self.exchange, session)[1]
 
     def closes_utc(self, sessions: DateArray) -> pd.DatetimeIndex:
         """Closing instants of many sessions at once, timezone-aware UTC, shape (len(sessions),)."""
@@ -247,7 +253,3 @@ def calendar_of(exchange: str | None, clock: Sessions) -> Sessions:
 def _to_date(value: np.datetime64) -> date:
     day: date = value.astype("datetime64[D]").item()
     return day
-
-
-def _to_utc(value: pd.Timestamp) -> datetime:
-    return value.tz_convert("UTC").to_pydatetime()

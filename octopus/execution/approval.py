@@ -1,15 +1,17 @@
 """Which orders of a batch may be sent: the gates' reports and the order path's own rules, joined.
 
-Belongs here: joining verdicts, and what an account looks like when unresolved orders count as filled. Does not: the
-gates' rules (octopus/risk, octopus/compliance).
+Belongs here: joining verdicts, what an account looks like when unresolved orders count as filled, and what a person's
+release of a batch is bound to. Does not: the gates' rules (octopus/risk, octopus/compliance).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from decimal import Decimal
 
+from octopus.core.ids import fingerprint
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -21,6 +23,7 @@ from octopus.core.orders import (
     Side,
     TradingState,
     Verdict,
+    reducing_orders,
 )
 
 GATE = "execution"
@@ -45,6 +48,7 @@ def decide(
     state: TradingState,
     research_denials: Mapping[str, str],
     frozen: Collection[str],
+    changed: Mapping[str, str],
 ) -> Decision:
     """Join all gates: an intent is approved only if every one of them approves it.
 
@@ -52,8 +56,13 @@ def decide(
         reports: at least one; none at all approves nothing.
         research_denials: reason by intent id, from the gates of the research run; a denial there is final.
         frozen: instruments with an order whose outcome is not known.
+        changed: what became, since the decision, of instruments whose shares are counted or named otherwise now: what
+            was planned of them before is another quantity, or another company's share.
     """
-    own = tuple(_own_verdicts(batch, snapshot, state=state, research_denials=research_denials, frozen=frozen))
+    own = (
+        *_own_verdicts(batch, research_denials=research_denials, frozen=frozen, changed=changed),
+        *_state_verdicts(batch, snapshot, state),
+    )
     denied = {verdict.intent_id for verdict in own}
     approved_by_all = [set(report.approved) for report in reports]
     approved = tuple(
@@ -68,13 +77,24 @@ def decide(
     return Decision(approved, verdicts + own, evidence)
 
 
+def content_hash(batch: Batch) -> str:
+    """Fingerprint of everything that a batch would send, and until when: what a person's release is bound to."""
+    orders = [
+        [o.intent_id, o.instrument, o.side.value, _plain(o.quantity), _plain(o.reference_price), o.order_type.value,
+         None if o.price is None else _plain(o.price)]
+        for o in sorted(batch.orders, key=lambda o: o.intent_id)
+    ]  # fmt: skip
+    window = [moment.astimezone(UTC).isoformat() for moment in (batch.not_before, batch.expires_at)]
+    return fingerprint("release", batch.batch_id, batch.account, batch.session, window, orders)
+
+
+def _plain(number: Decimal) -> str:
+    """Without the zeros that a database adds."""
+    return format(number.normalize(), "f")
+
+
 def _own_verdicts(
-    batch: Batch,
-    snapshot: AccountSnapshot,
-    *,
-    state: TradingState,
-    research_denials: Mapping[str, str],
-    frozen: Collection[str],
+    batch: Batch, *, research_denials: Mapping[str, str], frozen: Collection[str], changed: Mapping[str, str]
 ) -> Iterable[Verdict]:
     for order in batch.orders:
         if order.intent_id in research_denials:
@@ -82,22 +102,19 @@ def _own_verdicts(
         if order.instrument in frozen:
             reason = f"an earlier order in {order.instrument} has an unknown outcome; settle it first"
             yield _denial("unknown_order", order, reason)
-        if state is TradingState.HALTED or (state is TradingState.REDUCING and not reduces(order, snapshot)):
+        if order.instrument in changed:
+            yield _denial("corporate_action", order, f"{changed[order.instrument]}: plan it anew")
+
+
+def _state_verdicts(batch: Batch, snapshot: AccountSnapshot, state: TradingState) -> Iterable[Verdict]:
+    reducing = reducing_orders(batch.orders, snapshot)
+    for order in batch.orders:
+        if state is TradingState.HALTED or (state is TradingState.REDUCING and order.intent_id not in reducing):
             yield _denial("trading_state", order, f"trading is {state.value}")
 
 
 def _denial(rule: str, order: PlannedOrder, reason: str) -> Verdict:
     return Verdict(GATE, rule, order.intent_id, Outcome.DENY, reason)
-
-
-def reduces(order: PlannedOrder, snapshot: AccountSnapshot) -> bool:
-    """Whether the order only makes the position smaller, with everything that works already counted as filled."""
-    held = snapshot.positions.get(order.instrument, Decimal(0))
-    after_working = held + sum(
-        (o.side.sign * o.remaining for o in snapshot.open_orders if o.instrument == order.instrument), Decimal(0)
-    )
-    after = after_working + order.signed_quantity
-    return abs(after) < abs(after_working) and after * after_working >= 0
 
 
 def in_sending_order(orders: Iterable[PlannedOrder]) -> tuple[PlannedOrder, ...]:

@@ -136,6 +136,15 @@ def held_at(fills: Iterable[Fill], entries: Iterable[Entry], instant: datetime) 
     return positions_of((f for f in fills if f.at < instant), (e for e in entries if e.at <= instant))
 
 
+def ends_orders(action: CorporateAction) -> str:
+    """What an action did that ends every order in the instrument, whether any is held or not: its shares are counted in
+    another unit, or are called otherwise, from then on. Empty where orders stand.
+    """
+    if action.kind is EntryKind.SPLIT:
+        return f"{action.instrument} split {action.value} for 1"
+    return f"{action.instrument} is {action.detail} now" if action.kind is EntryKind.SYMBOL_CHANGE else ""
+
+
 def action_order(action: CorporateAction) -> tuple[datetime, int, str]:
     """Sort key: in order of time, of one time as the actions of a session come."""
     return action.at, _ORDER.index(action.kind), action.instrument

@@ -1,6 +1,6 @@
 """Pictures of the account for people who watch it.
 
-Belongs here: drawing. Does not: computing what is drawn (nav.py, costs.py).
+Belongs here: drawing. Does not: computing what is drawn (nav.py, costs.py, reconcile.py).
 """
 
 from __future__ import annotations
@@ -8,8 +8,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from octopus.execution.reconcile import Break
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def nav_picture(sessions: Sequence[date], nav: Sequence[float]) -> bytes:
@@ -79,3 +86,79 @@ def costs_picture(
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
+
+
+_SHOWN_BREAKS = 12
+
+
+def reconciliation_picture(breaks: Sequence[Break], sessions: Sequence[date], counts: Sequence[int]) -> bytes:
+    """Each break of this reconciliation as a part of what is held, and how many each session had, as PNG.
+
+    Args:
+        breaks: of this reconciliation. sessions: ascending. counts: breaks of each session, as they stand now.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, max(3.2, 1.6 + 0.3 * min(len(breaks), _SHOWN_BREAKS))), dpi=110, layout="constrained")
+    here, over_time = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    _draw_breaks(here, breaks)
+    days = np.array(sessions, dtype="datetime64[D]")
+    found = np.array(counts, dtype=int)
+    over_time.vlines(days, 0, found, color=_BROKEN, linewidth=3)
+    for at, colour, label in ((found == 0, _AGREED, "books agree"), (found > 0, _BROKEN, "breaks")):
+        if at.any():
+            over_time.scatter(days[at], found[at], color=colour, s=22, zorder=3, label=label)
+    over_time.set_title("Breaks of each session", fontsize=10)
+    if len(days):
+        # One session alone would stand in the middle of years.
+        over_time.set_xlim(days[0] - np.timedelta64(5, "D"), days[-1] + np.timedelta64(5, "D"))
+    over_time.set_ylim(-0.3, max(1, found.max(initial=0)) * 1.25)
+    over_time.yaxis.set_major_locator(MaxNLocator(integer=True))
+    over_time.tick_params(axis="x", rotation=30, labelsize=7)
+    over_time.legend(fontsize=7, frameon=False, loc="upper left")
+    over_time.grid(alpha=0.3)
+    over_time.spines[["top", "right"]].set_visible(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+_AGREED, _BROKEN = "#3b7a57", "#b3423a"
+
+
+def _draw_breaks(axes: Axes, breaks: Sequence[Break]) -> None:
+    """Broker less ours over the larger of both, so that shares and cash can stand side by side; numbers beside it."""
+    more = len(breaks) - _SHOWN_BREAKS
+    axes.set_title("Broker against our book" + (f", {more} more in the table" if more > 0 else ""), fontsize=10)
+    if not breaks:
+        axes.axis("off")
+        axes.text(
+            0.5, 0.5, "books agree", ha="center", va="center", color=_AGREED, fontsize=14, transform=axes.transAxes
+        )
+        return
+    shown = breaks[:_SHOWN_BREAKS]
+    rows = np.arange(len(shown))
+    axes.barh(rows, [_relative(one) for one in shown], color=_BROKEN, height=0.6)
+    axes.set_yticks(
+        rows, [f"{one.kind.value.replace('_', ' ')} {one.instrument or ''}".strip() for one in shown], fontsize=8
+    )
+    for row, one in enumerate(shown):
+        text = f"ours {_number(one.ours)}, broker {_number(one.brokers)}"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color="#444444")
+    axes.invert_yaxis()
+    axes.axvline(0, color="#222222", linewidth=0.8)
+    axes.set_xlabel("difference, % of the larger", fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _relative(one: Break) -> float:
+    ours, brokers = float(one.ours or 0), float(one.brokers or 0)
+    largest = max(abs(ours), abs(brokers))
+    return 100 * (brokers - ours) / largest if largest else 0.0
+
+
+def _number(value: Decimal | None) -> str:
+    return "none" if value is None else f"{value.normalize():,f}"

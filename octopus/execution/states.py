@@ -83,23 +83,36 @@ class OrderStatus:
 
     Attributes:
         quantity: shares ordered, positive.
-        filled: shares filled; more than ``quantity`` only if the venue overfilled, which is recorded and never hidden.
+        filled: shares executed, as first told; more than ``quantity`` only if the venue overfilled, which is recorded
+            and never hidden.
         fill_ids: the executions counted in ``filled``.
+        revised: what busts (negative) and corrections added to ``filled`` since. They end no order and open none: what
+            was executed is executed, and a trade that is broken is not done again by itself.
     """
 
     quantity: Decimal
     state: OrderState = OrderState.APPROVED
     filled: Decimal = Decimal(0)
     fill_ids: frozenset[str] = frozenset()
+    revised: Decimal = Decimal(0)
+
+    @property
+    def net_filled(self) -> Decimal:
+        """Shares that the order brought, busts and corrections counted."""
+        return self.filled + self.revised
 
     @property
     def remaining(self) -> Decimal:
-        """Shares that may still fill; zero once the order is terminal."""
-        return max(self.quantity - self.filled, Decimal(0)) if self.state in WORKING else Decimal(0)
+        """Shares that may still fill; zero once the order is terminal.
+
+        Whether the venue fills a broken part of a working order again it does not say: it is counted.
+        """
+        least = min(self.filled, self.net_filled)
+        return max(self.quantity - least, Decimal(0)) if self.state in WORKING else Decimal(0)
 
     @property
     def overfilled(self) -> bool:
-        return self.filled > self.quantity
+        return max(self.filled, self.net_filled) > self.quantity
 
 
 class IllegalTransitionError(OctopusError):

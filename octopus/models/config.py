@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from octopus.models.labels import Form
 
@@ -197,6 +197,7 @@ class ModelConfig(_Section):
         registered_name: name in MLflow's registry; its alias ``champion`` is the model that speaks.
         estimators: models that are trained and reviewed, by name: Octopus' own (ridge, elastic_net, xgboost, lightgbm,
             prophet, ensemble) and those of installed packages (entry points of the group ``octopus.models``).
+        features: that models are given: ``standard``, ``alpha158`` (Qlib's 158), single ones, or a list.
         extensions: settings of models of other packages, name → settings.
         horizon_sessions: of the label: total return from the close of T+1 to that of T+1+horizon, or the limit at
             which a position between barriers is closed.
@@ -212,6 +213,7 @@ class ModelConfig(_Section):
 
     registered_name: str = Field(default="octopus-return", pattern=r"^[a-z0-9-]{1,64}$")
     estimators: tuple[str, ...] = Field(default=("ridge", "xgboost"), min_length=1)
+    features: tuple[str, ...] = Field(default=("standard",), min_length=1)
     horizon_sessions: int = Field(default=5, ge=1, le=63)
     label: LabelConfig = LabelConfig()
     sample_weights: Literal["equal", "uniqueness"] = "equal"
@@ -235,6 +237,11 @@ class ModelConfig(_Section):
     gates: GateLimits = GateLimits()
     drift: DriftConfig = DriftConfig()
 
+    @field_validator("features", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @property
     def embargo(self) -> int:
         """Sessions between a training label and the first test session."""
@@ -257,4 +264,6 @@ class ModelConfig(_Section):
 
 
 _JUDGING = {"registered_name", "gates", "auto_champion", "tried_before", "estimators", "drift", "cross_validation"}
-_CAME_LATER = {"label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions", "search"}
+_CAME_LATER = {
+    "label", "sample_weights", "elastic_net", "lightgbm", "prophet", "ensemble", "extensions", "search", "features",
+}  # fmt: skip

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import ValidationError
 
 from octopus.core.errors import ConfigError
+from octopus.core.offers import find_offer, load_offer
 from octopus.models.base import Estimator
 from octopus.models.blend import Ensemble
 from octopus.models.config import ModelConfig
@@ -36,27 +36,14 @@ def find(name: str) -> type[Estimator]:
     Raises:
         ConfigError: nobody offers it, several do, or what is offered is no model.
     """
-    offered: list[EntryPoint | type[Estimator]] = list(entry_points(group=GROUP, name=name))
-    if name in BUILT_IN:
-        offered.insert(0, BUILT_IN[name])
-    if not offered:
-        known = sorted({*BUILT_IN, *entry_points(group=GROUP).names})
-        raise _refused(name, f"use one of {', '.join(known)}, or install the package that brings it")
-    if len({one.__name__ if isinstance(one, type) else one.value for one in offered}) > 1:
-        raise _refused(name, "several packages offer a model of that name; uninstall one or rename its entry point")
-    first = offered[0]
-    return first if isinstance(first, type) else _loaded(first)
-
-
-def _loaded(point: EntryPoint) -> type[Estimator]:
-    try:
-        kind = point.load()
-    except (ImportError, AttributeError) as error:
-        raise _refused(point.name, f"{point.value} cannot be imported ({error}); mend or reinstall it") from error
+    offer = find_offer(GROUP, name, BUILT_IN, _refused)
+    if isinstance(offer, type):
+        return offer
+    kind = load_offer(offer, _refused)
     if not (isinstance(kind, type) and issubclass(kind, Estimator)):
-        raise _refused(point.name, f"{point.value} is no class derived from octopus.models.base.Estimator")
-    if getattr(kind, "name", None) != point.name:
-        raise _refused(point.name, f"{point.value} calls itself otherwise; give the class name = {point.name!r}")
+        raise _refused(name, f"{offer.value} is no class derived from octopus.models.base.Estimator")
+    if getattr(kind, "name", None) != name:
+        raise _refused(name, f"{offer.value} calls itself otherwise; give the class name = {name!r}")
     return kind
 
 

@@ -251,11 +251,12 @@ def _further(
     """The rows that only some problems have: linear ones, then the prescribed sum, then curved ones."""
     from scipy import sparse
 
-    constraints, previous, one = problem.constraints, problem.previous, sparse.identity(len(free), format="csc")
+    constraints, previous = problem.constraints, problem.previous
     if constraints.adv_participation_max is not None:
         if problem.adv is None:
             raise MissingDataError("adv_participation_max needs the average daily value traded: pass adv")
         cap = constraints.adv_participation_max * known_adv(problem)[free]
+        one = sparse.identity(len(free), format="csc")
         either = np.concatenate([previous[free] + cap, cap - previous[free]])
         yield _Rows("adv_participation_max", "nonnegative", {"w": sparse.vstack([one, -one])}, either)
     if constraints.sector_max is not None:

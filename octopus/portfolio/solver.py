@@ -14,6 +14,7 @@ bits for the same programme.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -159,19 +160,24 @@ def _upper_triangle(programme: Programme) -> Any:
     variables, corner = programme.matrix.shape[1], programme.corner
     if corner is None:
         return sparse.csc_matrix((variables, variables))
-    rows, columns = _corner(len(corner))
-    values = corner[rows, columns]
-    if programme.places is not None:
-        rows, columns = programme.places[rows], programme.places[columns]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=variables))])
-    return sparse.csc_matrix((values, rows, starts), shape=(variables, variables))
+    places = None if programme.places is None else tuple(programme.places.tolist())
+    pattern, rows, columns = _pattern(len(corner), variables, places)
+    # Of one pattern only the values are new: checking a matrix's form takes as long as a third of solving with it.
+    triangle = copy(pattern)
+    triangle.data = corner[rows, columns]
+    return triangle
 
 
 @lru_cache(maxsize=64)
-def _corner(count: int) -> tuple[IntArray, IntArray]:
-    """Rows and columns of an upper triangle, column by column."""
+def _pattern(count: int, variables: int, places: tuple[int, ...] | None) -> tuple[Any, IntArray, IntArray]:
+    """Where an upper triangle of ``count`` columns stands in P, and the rows and columns of its values, in order."""
+    from scipy import sparse
+
     columns, rows = np.tril_indices(count)
-    return rows, columns
+    at = np.arange(count) if places is None else np.array(places, dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(at[columns], minlength=variables))])
+    empty = np.zeros(len(rows))
+    return sparse.csc_matrix((empty, at[rows], starts), shape=(variables, variables)), rows, columns
 
 
 def _linear_rows_can_be_met(programme: Programme) -> bool:

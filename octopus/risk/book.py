@@ -16,7 +16,7 @@ from octopus.core.orders import AccountSnapshot, PlannedOrder, Side
 from octopus.risk.market import MarketContext
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lot:
     """One instrument's shares: what is held, and what open and approved orders may still buy and sell (positive)."""
 
@@ -126,23 +126,6 @@ def price_problem(instrument: str, market: MarketContext, *, max_age_seconds: fl
 
 def usable_price(price: Decimal | None) -> bool:
     return price is not None and price.is_finite() and price > 0
-
-
-def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -> frozenset[str]:
-    """Ids of the orders that can only make an existing position smaller, whatever else fills.
-
-    A sell counts against the shares held that neither an open sell nor an earlier sell of ``orders`` may take away;
-    shares that a working buy may add do not count. A cover of a short likewise.
-    """
-    used: dict[tuple[str, Side], Decimal] = {}
-    reducing = set()
-    for order in orders:
-        key = (order.instrument, order.side)
-        taken = used.get(key, snapshot.working(*key)) + order.quantity
-        used[key] = taken
-        if taken <= -order.side.sign * snapshot.positions.get(order.instrument, Decimal(0)):
-            reducing.add(order.intent_id)
-    return frozenset(reducing)
 
 
 def _opening_lots(snapshot: AccountSnapshot) -> dict[str, Lot]:

@@ -15,9 +15,9 @@ from decimal import Decimal
 import numpy as np
 
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict
+from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict, reducing_orders
 from octopus.core.types import FloatArray, IntArray
-from octopus.risk.book import Book, open_book, price_problem, reducing_orders, usable_price
+from octopus.risk.book import Book, open_book, price_problem, usable_price
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import MarketContext
 from octopus.risk.signatures import Authority
@@ -25,7 +25,7 @@ from octopus.risk.signatures import Authority
 GATE = "risk"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a rule says of one order."""
 

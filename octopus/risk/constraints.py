@@ -15,7 +15,7 @@ hundreds of orders is judged in milliseconds.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from heapq import nlargest
@@ -40,6 +40,8 @@ Figure = Callable[[Lot], Decimal]
 """Shares of an instrument that count for a constraint."""
 Contribution = tuple[str, float]
 """An instrument, and its part of a constraint's value."""
+Choice = tuple[Decimal, PlannedOrder]
+"""An order, and what it adds to a constraint's excess."""
 
 _NAMED = 3
 """So many contributing instruments are named in a denial."""
@@ -79,6 +81,27 @@ class Proposal:
         self._of[order.instrument].remove(order)
 
 
+def chosen(added: FloatArray, orders: Orders, excess: Decimal, reducing: Collection[str]) -> Choice | None:
+    """`Constraint.choice` among ``orders``, of which each adds ``added``, shape (orders,)."""
+    rising = np.flatnonzero(added > 0)
+    eager = [place for place in rising.tolist() if orders[place].intent_id not in reducing]
+    ranking = sorted((Decimal(amount), place) for place, amount in _paired(added, eager or rising.tolist()))
+    if not ranking:
+        return None
+    amount, place = ranked(ranking, excess)
+    return amount, orders[place]
+
+
+def _paired(added: FloatArray, places: Sequence[int]) -> Iterable[tuple[int, float]]:
+    return zip(places, added[places].tolist(), strict=True)
+
+
+def ranked(ranking: Sequence[tuple[Decimal, int]], excess: Decimal) -> tuple[Decimal, int]:
+    """Of pairs in ascending order, at least one, the first as large as ``excess``, else the first of the largest."""
+    place = bisect_left(ranking, (excess, -1))
+    return ranking[place if place < len(ranking) else bisect_left(ranking, (ranking[-1][0], -1))]
+
+
 class Constraint(Protocol):
     """One limit on a set of orders. ``excess`` is positive where the limit is breached, zero exactly at it."""
 
@@ -97,8 +120,12 @@ class Constraint(Protocol):
         ...
 
     def value(self) -> float: ...
-    def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
-        """What each order adds to the excess, given all the others; one that can add nothing may be absent."""
+    def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
+        """Of the orders that add to the excess, given all the others, the one to leave out; None: none adds to it.
+
+        It is the smallest that is as large as ``excess`` or larger, otherwise the largest; ties fall to the first.
+        Those whose ids are in ``reducing`` come only where no other adds anything.
+        """
         ...
 
     def alone(self, order: PlannedOrder) -> Decimal:
@@ -106,7 +133,7 @@ class Constraint(Protocol):
         ...
 
     def added_value(self, order: PlannedOrder, added: Decimal) -> float:
-        """``added``, a marginal of ``order``, in the unit of ``value``."""
+        """``added``, what ``order`` adds to the excess, in the unit of ``value``."""
         ...
 
     def contributors(self) -> tuple[Contribution, ...]:
@@ -149,7 +176,7 @@ class Exposure:
         self._parts = {name: marks[name] * figure(proposal.lots[name]) for name in names}
         self._sum_usd: Decimal | None = None
         self._ranked: list[tuple[Decimal, str]] | None = None
-        self._added: dict[str, tuple[Decimal, PlannedOrder]] | None = None
+        self._rising: _Rising | None = None
 
     def excess(self) -> Decimal:
         return self._sign * (self._total_usd() - self._bound_usd)
@@ -162,10 +189,11 @@ class Exposure:
     def value(self) -> float:
         return float(self._total_usd() / self.unit_usd)
 
-    def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
-        if self._added is None:
-            self._added = self._marginals_of(self.instruments)
-        return self._added.values()
+    def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
+        if self._rising is None:
+            self._rising = _Rising(reducing)
+            self._rising.add(self._marginals_of(self.instruments))
+        return self._rising.choice(excess)
 
     def alone(self, order: PlannedOrder) -> Decimal:
         if order.instrument not in self._parts:
@@ -191,9 +219,9 @@ class Exposure:
         if self._ranked is not None:
             del self._ranked[bisect_left(self._ranked, (-abs(before), name))]
             insort(self._ranked, (-abs(after), name))
-        if self._added is not None:
-            self._added.pop(order.intent_id, None)
-            self._added.update(self._marginals_of((name,)))
+        if self._rising is not None:
+            self._rising.remove(order)
+            self._rising.add(self._marginals_of((name,)))
 
     def _total_usd(self) -> Decimal:
         if self._sum_usd is None:
@@ -201,17 +229,55 @@ class Exposure:
             self._sum_usd = sum(self._parts.values(), self._base_usd)
         return self._sum_usd
 
-    def _marginals_of(self, instruments: Collection[str] | None) -> dict[str, tuple[Decimal, PlannedOrder]]:
+    def _marginals_of(self, instruments: Collection[str] | None) -> Iterator[Choice]:
+        """What each order adds to the excess, given all the others."""
         marks, lots, figure = self._proposal.book.marks, self._proposal.lots, self._figure
-        return {
-            order.intent_id: (
-                self._sign
-                * marks[order.instrument]
-                * (figure(lots[order.instrument]) - figure(self._proposal.without(order))),
-                order,
-            )
-            for order in self._proposal.of(instruments)
-        }
+        for order in self._proposal.of(instruments):
+            name = order.instrument
+            yield self._sign * marks[name] * (figure(lots[name]) - figure(self._proposal.without(order))), order
+
+
+class _Rising:
+    """The orders that add to an excess, ranked: one is found, put in or taken out without looking at the rest.
+
+    Args:
+        reducing: ids of those that come last.
+    """
+
+    def __init__(self, reducing: Collection[str]) -> None:
+        self._reducing = reducing
+        self._places: dict[str, int] = {}
+        self._orders: list[PlannedOrder] = []
+        self._amounts: dict[str, Decimal] = {}
+        self._eager: list[tuple[Decimal, int]] = []
+        self._last: list[tuple[Decimal, int]] = []
+
+    def add(self, choices: Iterable[Choice]) -> None:
+        """Put orders in, or move those that are in; an order keeps the place among its equals that it had at first."""
+        for added, order in choices:
+            self.remove(order)
+            if order.intent_id not in self._places:
+                self._places[order.intent_id] = len(self._orders)
+                self._orders.append(order)
+            if added > 0:
+                self._amounts[order.intent_id] = added
+                insort(self._of(order), (added, self._places[order.intent_id]))
+
+    def remove(self, order: PlannedOrder) -> None:
+        added = self._amounts.pop(order.intent_id, None)
+        if added is not None:
+            ranking = self._of(order)
+            del ranking[bisect_left(ranking, (added, self._places[order.intent_id]))]
+
+    def choice(self, excess: Decimal) -> Choice | None:
+        ranking = self._eager or self._last
+        if not ranking:
+            return None
+        added, place = ranked(ranking, excess)
+        return added, self._orders[place]
+
+    def _of(self, order: PlannedOrder) -> list[tuple[Decimal, int]]:
+        return self._last if order.intent_id in self._reducing else self._eager
 
 
 class Messages:
@@ -234,9 +300,10 @@ class Messages:
     def value(self) -> float:
         return float(self._recent + len(self._proposal))
 
-    def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
+    def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
         # All weigh the same: the last of the plan is the first to be left out.
-        return [(Decimal(1), order) for order in reversed(self._proposal.orders)]
+        orders = self._proposal.orders[::-1]
+        return chosen(np.ones(len(orders)), orders, excess, reducing)
 
     def alone(self, order: PlannedOrder) -> Decimal:
         return Decimal(1)
@@ -349,10 +416,9 @@ class LossMeasure:
             self._value = self._of(self._scenario.portfolio())
         return self._value
 
-    def marginals(self) -> Iterable[tuple[Decimal, PlannedOrder]]:
+    def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
         orders, returns = self._scenario.without_each()
-        added = self.value() - self._statistic(returns)
-        return [(Decimal(amount), order) for amount, order in zip(added.tolist(), orders, strict=True)]
+        return chosen(self.value() - self._statistic(returns), orders, excess, reducing)
 
     def alone(self, order: PlannedOrder) -> Decimal:
         with_it, without = self._scenario.with_alone(order), self._scenario.opening()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from octopus.core.orders import PlannedOrder
-from octopus.risk.constraints import Constraint, Contribution, Proposal, Scenario
+from octopus.risk.constraints import Constraint, Contribution, Proposal, Scenario, ranked
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,23 @@ def _next_removal(proposal: Proposal, constraint: Constraint, reducing: frozense
     excess = constraint.excess()
     if excess <= 0 or not len(proposal):
         return None
-    rising = [(added, order) for added, order in constraint.marginals() if added > 0]
-    if not rising:
+    choice = constraint.choice(excess, reducing)
+    if choice is None:
         if excess <= constraint.opening():
             return None
-        # Together they breach although each alone, given the others, does not: measure each without the others.
-        rising = [(constraint.alone(order), order) for order in proposal.orders]
-    eager = [(added, order) for added, order in rising if order.intent_id not in reducing]
-    candidates = eager or rising
-    curing = [item for item in candidates if item[0] >= excess]
-    added, order = min(curing, key=_added) if curing else max(candidates, key=_added)
+        choice = _alone(proposal, constraint, excess, reducing)
+    added, order = choice
     return Removal(
         constraint, order, constraint.value(), constraint.added_value(order, added), constraint.contributors()
     )
 
 
-def _added(item: tuple[Decimal, PlannedOrder]) -> Decimal:
-    return item[0]
+def _alone(
+    proposal: Proposal, constraint: Constraint, excess: Decimal, reducing: frozenset[str]
+) -> tuple[Decimal, PlannedOrder]:
+    """Together they breach although each, given the others, does not: the choice by what each adds without them."""
+    orders = proposal.orders
+    eager = [order for order in orders if order.intent_id not in reducing]
+    ranking = sorted((constraint.alone(order), place) for place, order in enumerate(eager or orders))
+    added, place = ranked(ranking, excess)
+    return added, (eager or orders)[place]

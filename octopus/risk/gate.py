@@ -108,7 +108,7 @@ def judge(
         rule on the batch leaves out; in the order of `RULES`, the batch first, then the plan's order.
     """
     case = open_case(batch, snapshot, market, limits, state, authority, now)
-    verdicts = [found for rule in _SINGLE_STAGE for found in rule(case)]
+    verdicts = [found for rule in ALONE.values() for found in rule(case)]
     denied = {v.intent_id for v in verdicts if v.outcome is Outcome.DENY}
     survivors = [order for order in case.orders if order.intent_id not in denied]
     kept, batch_verdicts = _judge_whole(case, survivors)
@@ -125,25 +125,26 @@ def judge(
     )
 
 
-_SINGLE_STAGE: tuple[Callable[[Case], list[Verdict]], ...] = (
-    account_rules.account,
-    account_rules.limits_signed,
-    account_rules.kill_switch,
-    account_rules.snapshot_age,
-    order_rules.order_terms,
-    account_rules.equity,
-    account_rules.equity_min,
-    order_rules.stale_data,
-    order_rules.price_collar,
-    order_rules.order_notional_usd,
-    order_rules.order_notional_fraction,
-    order_rules.adv_participation,
-    order_rules.repeated_execution,
-    account_rules.drawdown_stop,
-    account_rules.loss_per_day,
-    order_rules.sector_known,
-    order_rules.return_history,
-)
+ALONE: Mapping[str, Callable[[Case], list[Verdict]]] = {
+    "account": account_rules.account,
+    "limits_signed": account_rules.limits_signed,
+    "kill_switch": account_rules.kill_switch,
+    "snapshot_age": account_rules.snapshot_age,
+    "order_terms": order_rules.order_terms,
+    "equity": account_rules.equity,
+    "equity_min_usd": account_rules.equity_min,
+    "stale_data": order_rules.stale_data,
+    "price_collar": order_rules.price_collar,
+    "order_notional_usd": order_rules.order_notional_usd,
+    "order_notional_fraction": order_rules.order_notional_fraction,
+    "adv_participation": order_rules.adv_participation,
+    "repeated_execution": order_rules.repeated_execution,
+    "drawdown_stop": account_rules.drawdown_stop,
+    "loss_per_day": account_rules.loss_per_day,
+    "sector_known": order_rules.sector_known,
+    "return_history": order_rules.return_history,
+}
+"""Rules that ask about the account or each order by itself: what one of them finds depends on no other."""
 
 
 # Rules on the whole --------------------------------------------------------------------------------------------------

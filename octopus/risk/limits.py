@@ -16,6 +16,8 @@ from octopus.risk.stress import StressConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+WindowSeconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
+"""How far a limit looks back: a year at most, so that there is an instant to look back to."""
 
 LOWER_BOUNDS = frozenset({"net_min", "net_min_part_filled", "cash", "cash_part_filled", "equity_min_usd"})
 """Rules whose limit is a floor; every other limit is a ceiling. A value equal to its limit is within it."""
@@ -92,9 +94,9 @@ class RiskLimits(BaseModel):
     price_age_max_seconds: float = Field(gt=0, allow_inf_nan=False)
     adv_participation_max: PositiveFraction
     messages_max: int = Field(ge=1)
-    messages_window_seconds: float = Field(gt=0, allow_inf_nan=False)
+    messages_window_seconds: WindowSeconds
     repeated_executions_max: int = Field(ge=1)
-    repeated_executions_window_seconds: float = Field(gt=0, allow_inf_nan=False)
+    repeated_executions_window_seconds: WindowSeconds
     volatility_max_annual: float = Field(gt=0, le=10, allow_inf_nan=False)
     var_95_max: PositiveFraction
     cvar_95_max: PositiveFraction

@@ -9,9 +9,8 @@ goes on, and wherever it starts. A missing bar inside a window gives NaN, except
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -215,42 +214,3 @@ def compute_features(panel: Panel, names: Sequence[str] | None = None) -> Featur
     for index, name in enumerate(chosen):
         values[:, :, index] = by_name[name].compute(inputs)
     return FeatureCube(panel.sessions, panel.symbols, tuple(chosen), values)
-
-
-def look_ahead(panel: Panel, cube: FeatureCube, row: int, seed: int = 7) -> tuple[str, ...]:
-    """Features of ``cube`` whose values on ``row`` depend on later sessions, or on those before the longest window.
-
-    They are computed again with the rest cut off, and with the sessions that follow replaced by noise: a feature may
-    survive the first by treating an end as an end, and the second by looking where nothing is. A change of one bit
-    counts. Empty when none looks ahead.
-
-    Args:
-        cube: features of ``panel``, all or some. row: not negative.
-    """
-    known = panel.rows(max(row + 1 - LONGEST_WINDOW, 0), row + 1)
-    alone = compute_features(known, cube.names).values[-1]
-    followed = compute_features(_with_noise(known, panel.rows(row + 1, row + 1 + _NOISE_SESSIONS), seed), cube.names)
-    wanted, told = cube.values[row], (alone, followed.values[len(known.sessions) - 1])
-    same = np.logical_and.reduce([((one == wanted) | (np.isnan(one) & np.isnan(wanted))).all(axis=0) for one in told])
-    return tuple(name for name, equal in zip(cube.names, same, strict=True) if not equal)
-
-
-_NOISE_SESSIONS = 5
-_NOISY = ("close", "total_return", "open", "high", "low", "volume", "sentiment", "dividend")
-
-
-def _with_noise(known: Panel, later: Panel, seed: int) -> Panel:
-    """``known`` followed by as many sessions as ``later`` has, their values drawn at random."""
-    generator = np.random.default_rng(seed)
-    arrays: dict[str, Any] = {}
-    for item in fields(Panel):
-        value = getattr(known, item.name)
-        if not isinstance(value, np.ndarray):
-            continue
-        after = getattr(later, item.name)
-        if item.name in _NOISY:
-            after = np.exp(generator.normal(size=after.shape))
-        elif item.name == "member":
-            after = generator.random(after.shape) < 0.5
-        arrays[item.name] = np.concatenate([value, after])
-    return replace(known, **arrays)

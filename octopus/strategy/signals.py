@@ -13,7 +13,7 @@ from octopus.core.panel import Panel
 from octopus.core.stats import standardised
 from octopus.core.types import BoolArray, FloatArray
 from octopus.strategy import windows
-from octopus.strategy.config import MeanReversionConfig, MomentumConfig, StrategyConfig
+from octopus.strategy.config import MeanReversionConfig, MomentumConfig
 
 CLIP = 3.0
 
@@ -50,12 +50,3 @@ def sentiment(panel: Panel) -> FloatArray:
 def model(predictions: FloatArray, member: BoolArray) -> FloatArray:
     """The champion's predictions, standardised; shape (T, N) or, for one session, (1, N)."""
     return standardise(predictions, member)
-
-
-def rule_signals(panel: Panel, config: StrategyConfig) -> dict[str, FloatArray]:
-    """The signals that need no model, by name, each of shape (T, N)."""
-    return {
-        "momentum": momentum(panel, config.momentum),
-        "mean_reversion": mean_reversion(panel, config.mean_reversion),
-        "sentiment": sentiment(panel),
-    }

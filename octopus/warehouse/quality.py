@@ -321,12 +321,15 @@ def stale_prices(panel: Panel) -> list[Finding]:
     close = panel.close
     same = np.zeros(close.shape, dtype=bool)
     same[1:] = close[1:] == close[:-1]
-    found: list[Finding] = []
-    for column in range(close.shape[1]):
-        # The close that the others repeat belongs to the run.
-        runs = [(start - 1, stop) for start, stop in _spans(same[:, column]) if stop - start + 1 >= STALE_SESSIONS]
-        found += [_stale(panel, column, cluster) for cluster in _clusters(runs, STALE_BREAK_SESSIONS)]
-    return found
+    runs: dict[int, list[tuple[int, int]]] = {}
+    for column, start, stop in _column_spans(same):
+        if stop - start + 1 >= STALE_SESSIONS:
+            # The close that the others repeat belongs to the run.
+            runs.setdefault(column, []).append((start - 1, stop))
+    return [
+        _stale(panel, column, cluster)
+        for column, some in runs.items() for cluster in _clusters(some, STALE_BREAK_SESSIONS)
+    ]  # fmt: skip
 
 
 def _stale(panel: Panel, column: int, runs: Sequence[tuple[int, int]]) -> Finding:
@@ -439,7 +442,14 @@ def _clusters(runs: Sequence[tuple[int, int]], apart: int) -> list[list[tuple[in
 
 def _column_spans(flags: BoolArray) -> list[tuple[int, int, int]]:
     """Runs of True in each column of ``flags`` (T, N): column, first row, row after the last."""
-    return [(column, start, stop) for column in range(flags.shape[1]) for start, stop in _spans(flags[:, column])]
+    rows, columns = flags.shape
+    # One column after the other, with a row of False between two: a run ends with its column.
+    apart = np.zeros((columns, rows + 1), dtype=bool)
+    apart[:, :rows] = flags.T
+    return [
+        (start // (rows + 1), start % (rows + 1), start % (rows + 1) + stop - start)
+        for start, stop in _spans(apart.ravel())
+    ]
 
 
 def _finding(

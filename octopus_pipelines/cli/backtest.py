@@ -1,6 +1,6 @@
 """`octopus backtest`: the published backtest, or a strategy with settings of its own.
 
-Belongs here: options and printing. Does not: simulating (octopus/backtest), what a study is (studies.py).
+Belongs here: options and printing. Does not: simulating (octopus/backtest), what a study is (assets/studies.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
 if TYPE_CHECKING:
-    from octopus_pipelines.studies import Study
+    from assets.studies import Study
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -50,7 +50,7 @@ def backtest(
     if strategy is None and not (first or last or changes or as_json):
         _published(current, session)
         return
-    from octopus_pipelines import studies
+    from assets import studies
 
     chosen = studies.study(current, strategy or studies.ENSEMBLE, settings_of(changes), day_of(first), day_of(last))
     read = studies.read_inputs(current, session, with_model=studies.speaks(chosen))
@@ -96,7 +96,7 @@ def assignments(option: str, given: Sequence[str], example: str) -> dict[str, st
 
 def settings_of(changes: Sequence[str]) -> dict[str, Any]:
     """What ``--set`` says, each value as YAML reads it; errors as in `assignments`."""
-    from octopus_pipelines.studies import parsed
+    from assets.studies import parsed
 
     return {name: parsed(value) for name, value in assignments("--set", changes, "lookback_sessions=126").items()}
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -18,16 +19,18 @@ import click
 from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
 from octopus_pipelines.cli.house import has_schema, settings
+from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
+from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
 from resources.brokers.table import PAPER, HasLogin
-from resources.factories import trading_clock
 from resources.limit_signatures import limits_authority
 from resources.permission import problems, refusal
 from resources.settings import Settings
-from resources.trading import open_broker
-from resources.warehouse.connection import connect, safe_address
+from resources.trading import halt_file, open_broker, trading_clock
+from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
 
 LEAST_FREE_BYTES = 2 * 1024**3
+UNDELIVERED_SINCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def _examine() -> Iterator[Finding]:
     yield from _broker(current)
     yield from _sources(current)
     yield _sentiment(current)
+    yield from _watch(current)
     free = shutil.disk_usage(current.home if current.home.exists() else current.root).free
     enough = free >= LEAST_FREE_BYTES
     yield Finding("✓" if enough else "!", "disk", f"{free / 1024**3:.1f} GiB free at {current.home}")
@@ -152,6 +156,34 @@ def _sources(current: Settings) -> Iterator[Finding]:
             yield Finding("!", f"source {name}", f"skipped until {', '.join(missing)} is set (see .env.example)")
         else:
             yield Finding("✓", f"source {name}", "needs no key" if name not in needed else "key is set")
+
+
+def _watch(current: Settings) -> Iterator[Finding]:
+    """Alerts and the kill switch's file: what works without the database, and what waits in it."""
+    try:
+        names = ", ".join(channel.name for channel in channels_of(current.alerts, os.environ))
+        unset = f"recorded only: set {WEBHOOK_VARIABLE} or alerts.email_to, then `octopus alerts test`"
+        yield Finding("✓" if names else "!", "alerts", f"sent by {names}" if names else unset)
+    except OctopusError as error:
+        yield Finding("✗", "alerts", str(error))
+        return
+    if current.embedded is None or current.embedded.is_running():
+        with suppress(WarehouseUnreachableError):
+            yield from _undelivered(current)
+    if (halt := halt_file(current).read()) is not None:
+        yield Finding("!", "halt file", f"{halt.state.value} by {halt.by}: {halt.reason}; `octopus resume` lifts it")
+
+
+def _undelivered(current: Settings) -> Iterator[Finding]:
+    if not has_schema(current.database_url):
+        return
+    now = datetime.now(UTC)
+    with AlertStore.opened(current.database_url) as store:
+        for channel in channels_of(current.alerts, os.environ):
+            left = [one for one in store.pending(channel.name, now - UNDELIVERED_SINCE) if one.failures]
+            if left:
+                text = f"{len(left)} alerts not taken, the oldest of {left[0].alert.at:%Y-%m-%d %H:%M}: "
+                yield Finding("✗", f"alerts {channel.name}", text + "try it with `octopus alerts test`")
 
 
 def _sentiment(current: Settings) -> Finding:

@@ -185,7 +185,7 @@ def _orders(console: Console, warehouse: Warehouse, settings: Settings, session:
                sum(f.quantity * f.price) / nullif(sum(f.quantity), 0) as price, coalesce(sum(f.fees), 0) as fees
         from execution.order_intents i
         join execution.orders o using (intent_id)
-        left join execution.fills f on f.client_order_id = o.client_order_id
+        left join execution.current_fills f on f.client_order_id = o.client_order_id
         where i.account = %s and i.session = %s
         group by 1, 2, 3, 4, 5, 6 order by i.side desc, i.instrument
         """,

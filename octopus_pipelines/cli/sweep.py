@@ -1,7 +1,7 @@
 """`octopus sweep`: one strategy over many parameter sets, never shown without what luck would have given.
 
 Belongs here: options, progress and the final table. Does not: drawing and running sets (octopus/backtest/sweep.py,
-studies.py).
+assets/studies.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def sweep(
 
     Each set is put on record as it ends: the same command goes on where it was interrupted, and no set is forgotten.
     """
-    from octopus_pipelines import studies
+    from assets import studies
 
     sets = _sets(grid, space, count)
     current = open_database()
@@ -85,8 +85,8 @@ def _sets(grid: tuple[str, ...], space: tuple[str, ...], count: int | None) -> l
     Raises:
         ConfigError: no set is named, or both ways at once.
     """
+    from assets.studies import parsed
     from octopus.backtest import sweep as sweeps
-    from octopus_pipelines.studies import parsed
 
     if bool(grid) == bool(count) or bool(space) != bool(count):
         raise ConfigError(

@@ -14,6 +14,7 @@ from resources import factories
 from resources.settings import Settings
 from resources.warehouse import launches
 from resources.warehouse.connection import Role
+from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 
 
@@ -49,7 +50,7 @@ def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.Skip
     launched = launches.of(warehouse, name)
     if launched.is_active:
         return dg.SkipReason(f"batch {name} is being executed by run {launched.latest_run}")
-    if launched.count == 0 and (reason := _why_not_now(settings, batch, now)):
+    if launched.count == 0 and (reason := _why_not_now(settings, batch, now) or _awaits_release(settings, name, now)):
         return dg.SkipReason(reason)
     attempt = launched.count + 1
     return _run(name, decided, f"{name}:{attempt}", attempt)
@@ -98,6 +99,16 @@ def _why_not_now(settings: Settings, batch: dict[str, Any], now: datetime) -> st
     if not settings.recorded and now < batch["not_before"]:
         return f"the window of batch {name} opens at {batch['not_before']}"
     return None
+
+
+def _awaits_release(settings: Settings, batch_id: str, now: datetime) -> str | None:
+    """Why a person has to say first that the batch may go; None when nobody has to, or one has."""
+    if not settings.trading.needs_release:
+        return None
+    with OrderStore.opened(settings.database_url) as store:
+        if store.is_released(store.batch(batch_id).batch, now):
+            return None
+    return f"batch {batch_id} awaits a person's release: `octopus release {batch_id}`"
 
 
 def _is_reconciled(warehouse: Warehouse, settings: Settings, decided: date) -> bool:

@@ -78,7 +78,8 @@ _STANDING = frozenset(
 )  # fmt: skip
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
 _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
-_SPLITS = frozenset({"SSP", "SPLIT"})
+_AT_THE_OPEN = {"SSP": EntryKind.SPLIT, "SPLIT": EntryKind.SPLIT, "NC": EntryKind.SYMBOL_CHANGE}
+"""Of a change of symbol Alpaca books the old name's shares away and the new one's in, as our book does."""
 
 
 _FIELDS = Fields(NAME)
@@ -155,20 +156,30 @@ class AlpacaBroker:
         except RequestFailedError as error:
             return self._not_accepted(error.failure, client_order_id, symbol, side, quantity)
         try:
-            return _order(told)
+            stands = _order(told)
         except BrokerError as error:
             # It was accepted, whatever else the answer says.
             raise UncertainOutcomeError(str(error)) from error
+        if _terms(stands) != (client_order_id, our_symbol(symbol), side, quantity):
+            raise UncertainOutcomeError(f"alpaca: the answer to {client_order_id} is of another order; look it up")
+        return stands
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`."""
         with self._client() as client:
             try:
-                return _order(_asked(lambda: client.get_order_by_client_id(client_order_id)))
+                found = _order(_asked(lambda: client.get_order_by_client_id(client_order_id)))
             except RequestFailedError as error:
-                if error.failure.status == 404:
+                if error.failure.status == 404 and error.failure.own:
                     return None
                 raise not_told(NAME, error.failure) from error
+        if found.client_order_id != client_order_id:
+            raise BrokerError(f"alpaca: asked for {client_order_id} it told of {found.client_order_id}; ask again")
+        return found
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """What is open, whoever sent it; asked for alone, for a kill switch that must not wait for the rest."""
+        return self._open_orders()
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
@@ -180,7 +191,7 @@ class AlpacaBroker:
                 _asked(lambda: client.cancel_order_by_id(found.broker_order_id))
             except RequestFailedError as error:
                 # 404 and 422: it ended meanwhile.
-                if error.failure.status not in (404, 422):
+                if error.failure.status not in (404, 422) or not error.failure.own:
                     raise not_told(NAME, error.failure) from error
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
@@ -225,17 +236,17 @@ class AlpacaBroker:
         self, failure: Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
     ) -> BrokerOrder:
         """What a send that brought no order came to."""
-        if not failure.sent or failure.status in (401, 429):
+        if not failure.sent or failure.status == 429 or (failure.status == 401 and failure.own):
             raise BrokerUnavailableError(f"alpaca: not sent: {failure.message}")
         if failure.status == 422 and "client_order_id" in failure.message and "unique" in failure.message:
             found = self._found(client_order_id)
-            if (found.instrument, found.side, found.quantity) == (our_symbol(symbol), side, quantity):
+            if _terms(found) == (client_order_id, our_symbol(symbol), side, quantity):
                 return found
             raise OrderRejectedError(
                 f"alpaca: {client_order_id} is another order there ({found.side.value} {found.quantity} "
                 f"{found.instrument}); find out who sent it"
             )
-        if failure.status in (400, 403, 404, 422):
+        if failure.status in (400, 403, 404, 422) and failure.own:
             raise OrderRejectedError(f"alpaca: refused: {failure.message}")
         raise UncertainOutcomeError(f"alpaca: {failure.message}")
 
@@ -251,7 +262,7 @@ class AlpacaBroker:
     def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
         """Signed shares and mark by instrument."""
         found = {}
-        for told in self._read("/positions"):
+        for told in _FIELDS.objects(self._read("/positions")):
             size = abs(_number(told, "qty"))
             shares = -size if _text(told, "side") == "short" else size
             price = _number(told, "current_price") if told.get("current_price") is not None else None
@@ -266,7 +277,8 @@ class AlpacaBroker:
         until: str | None = None
         seen: set[str] = set()
         while True:
-            page = self._read("/orders", {**wanted, "limit": _ORDERS_PAGE} | ({"until": until} if until else {}))
+            asked_for = {**wanted, "limit": _ORDERS_PAGE} | ({"until": until} if until else {})
+            page = _FIELDS.objects(self._read("/orders", asked_for))
             fresh = [one for one in page if _text(one, "id") not in seen]
             yield from fresh
             seen |= {_text(one, "id") for one in fresh}
@@ -280,9 +292,9 @@ class AlpacaBroker:
         after = {} if since is None else {"after": (since - timedelta(days=5)).isoformat()}
         if left:
             for told in self._orders({"status": "all", **after}):
-                if told["id"] in left:
-                    found[_text(told, "id")] = _text(told, "client_order_id")
-                    left.discard(told["id"])
+                if (order_id := _text(told, "id")) in left:
+                    found[order_id] = _text(told, "client_order_id")
+                    left.discard(order_id)
                 if not left:
                     break
         for order_id in sorted(left):
@@ -298,7 +310,7 @@ class AlpacaBroker:
             wanted["after"] = (since - timedelta(days=1)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         seen: set[str] = set()
         while True:
-            page = self._read("/account/activities", wanted)
+            page = _FIELDS.objects(self._read("/account/activities", wanted))
             fresh = [one for one in page if _text(one, "id") not in seen]
             yield from fresh
             seen |= {_text(one, "id") for one in fresh}
@@ -310,18 +322,18 @@ class AlpacaBroker:
         """A movement that is no fill; None where Alpaca has not executed it, or has taken it back."""
         if told.get("status") in ("canceled", "pending"):
             return None
-        kind, symbol = _text(told, "activity_type"), told.get("symbol") or None
+        kind, symbol = _text(told, "activity_type"), _text(told, "symbol") if told.get("symbol") else None
         cash, shares = _FIELDS.number_or_zero(told, "net_amount"), _FIELDS.number_or_zero(told, "qty")
-        paid = date.fromisoformat(_text(told, "date")[:10])
+        paid = _FIELDS.day(_text(told, "date"))
         note = " ".join(str(part) for part in (kind, told.get("description")) if part)
         instrument = our_symbol(symbol) if symbol else None
         if kind in _DIVIDENDS and instrument:
-            ex_session = self._ex_session(str(symbol), paid) or paid
+            ex_session = self._ex_session(symbol or instrument, paid) or paid
             at = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
             return Entry(_text(told, "id"), EntryKind.DIVIDEND, instrument, Decimal(0), cash, at, note)
-        if kind in _SPLITS and instrument:
+        if kind in _AT_THE_OPEN and instrument:
             at = self.sessions.open_utc(paid) if self.sessions.is_session(paid) else noon(paid)
-            return Entry(_text(told, "id"), EntryKind.SPLIT, instrument, shares, cash, at, note)
+            return Entry(_text(told, "id"), _AT_THE_OPEN[kind], instrument, shares, cash, at, note)
         if kind in _DEPOSITS and not instrument:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(_text(told, "id"), flow, None, Decimal(0), cash, noon(paid), note)
@@ -335,9 +347,9 @@ class AlpacaBroker:
             "ca_types": "dividend", "symbol": symbol, "date_type": "payable_date",
             "since": paid.isoformat(), "until": paid.isoformat(),
         }  # fmt: skip
-        for told in self._read("/corporate_actions/announcements", wanted):
+        for told in _FIELDS.objects(self._read("/corporate_actions/announcements", wanted)):
             if told.get("payable_date") == paid.isoformat() and told.get("ex_date"):
-                return date.fromisoformat(str(told["ex_date"])[:10])
+                return _FIELDS.day(_text(told, "ex_date"))
         return None
 
 
@@ -383,7 +395,8 @@ def our_symbol(symbol: str) -> str:
     return symbol.replace(".", "-") if _SYMBOL.fullmatch(symbol) else symbol
 
 
-def _require_tradable(told: Mapping[str, Any]) -> None:
+def _require_tradable(answer: Any) -> None:
+    told = _FIELDS.object(answer)
     blocked = [name for name in ("account_blocked", "trading_blocked", "trade_suspended_by_user") if told.get(name)]
     if blocked or told.get("status") != "ACTIVE":
         why = ", ".join(blocked) or f"status {told.get('status')}"
@@ -398,16 +411,19 @@ def _asked(ask: Callable[[], Any]) -> Any:
 
 
 def _refusal(error: Any) -> Failure:
-    return Failure(error.status_code, f"HTTP {error.status_code}: {_said(str(error))}", sent=True)
+    said = _said(str(error))
+    words = said or "an answer that is not Alpaca's (a gateway's page?)"
+    return Failure(error.status_code, f"HTTP {error.status_code}: {words}", sent=True, own=said is not None)
 
 
-def _said(body: str) -> str:
-    """Alpaca's own words in an error's body."""
+def _said(body: str) -> str | None:
+    """Alpaca's own words in an error's body; None where it is not Alpaca's."""
     try:
         told = json.loads(body)
-    except ValueError:
-        return "an answer that is no JSON (a gateway's page?)"
-    return str(told.get("message", body))[:300] if isinstance(told, dict) else body[:300]
+    except (ValueError, RecursionError):
+        return None
+    message = told.get("message") if isinstance(told, dict) else None
+    return message[:300] if isinstance(message, str) and message else None
 
 
 def _order(told: Any) -> BrokerOrder:
@@ -416,10 +432,10 @@ def _order(told: Any) -> BrokerOrder:
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    if not isinstance(told, dict):
-        raise BrokerError("alpaca: an answer that is no order; look the order up again")
     status = _text(told, "status")
-    filled = _FIELDS.number_or_zero(told, "filled_qty")
+    quantity, filled = _FIELDS.positive(told, "qty"), _FIELDS.number_or_zero(told, "filled_qty")
+    if filled < 0:
+        raise BrokerError(f"alpaca: filled_qty = {filled} is negative; look the order up again")
     if status in _ENDED:
         state = _ENDED[status]
     elif status in _STANDING:
@@ -430,15 +446,27 @@ def _order(told: Any) -> BrokerOrder:
     if told.get("replaced_by"):
         reason = f"replaced by {told['replaced_by']}"
     return BrokerOrder(
-        _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), Side(_text(told, "side")),
-        _number(told, "qty"), state, filled, reason,
+        _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), _side(told), quantity,
+        state, filled, reason,
     )  # fmt: skip
+
+
+def _terms(order: BrokerOrder) -> tuple[str, str, Side, Decimal]:
+    return order.client_order_id, order.instrument, order.side, order.quantity
+
+
+def _side(told: Mapping[str, Any]) -> Side:
+    """Alpaca tells a short sale apart from another one in its activities."""
+    text = _text(told, "side")
+    if text in ("buy", "sell", "sell_short"):
+        return Side.BUY if text == "buy" else Side.SELL
+    raise BrokerError(f"alpaca: side {text[:40]!r} is not known; update the adapter")
 
 
 def _fill(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:
     # Alpaca charges no commission on stocks; its other fees come as activities of their own.
-    side = Side.SELL if _text(told, "side").startswith("sell") else Side.BUY
     return Fill(
-        _text(told, "id"), client_ids[_text(told, "order_id")], our_symbol(_text(told, "symbol")), side,
-        _number(told, "qty"), _number(told, "price"), Decimal(0), _instant(_text(told, "transaction_time")),
+        _text(told, "id"), client_ids[_text(told, "order_id")], our_symbol(_text(told, "symbol")), _side(told),
+        _FIELDS.positive(told, "qty"), _FIELDS.positive(told, "price"), Decimal(0),
+        _instant(_text(told, "transaction_time")),
     )  # fmt: skip

@@ -21,6 +21,9 @@ from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableEr
 READS = 4
 """How often positions and cash are read until nothing moved in between."""
 
+_SMALLEST, _LARGEST = Decimal("1e-18"), Decimal("1e15")
+"""Of amounts, zero apart: a ledger's digits end there, and so does anybody's account."""
+
 T = TypeVar("T")
 P = TypeVar("P")
 
@@ -32,11 +35,13 @@ class Failure:
     Attributes:
         status: of the answer; None where none came.
         sent: whether the request may have reached the venue.
+        own: whether the venue itself spoke; a gateway's page says nothing of what stands behind it.
     """
 
     status: int | None
     message: str
     sent: bool
+    own: bool = True
 
 
 class RequestFailedError(Exception):
@@ -67,7 +72,7 @@ def asked(ask: Callable[[], T], refused: tuple[type[Exception], ...], told: Call
         raise RequestFailedError(Failure(429, str(error), sent=True)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
         raise RequestFailedError(Failure(None, f"its address is wrong: {error}", sent=False)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestFailedError(Failure(None, "the answer cannot be read (no JSON?)", sent=True)) from error
     except requests.exceptions.RequestException as error:
         kind = type(error).__name__
@@ -156,33 +161,59 @@ class Fields:
 
     venue: str
 
-    def text(self, told: Mapping[str, Any], name: str) -> str:
-        value = told.get(name)
+    def text(self, told: Any, name: str) -> str:
+        """A text or number, as text."""
+        value = self.object(told).get(name)
         if value is None or value == "":
             self._unreadable(f"an answer lacks {name}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self._unreadable(f"{name} is of type {type(value).__name__}")
         return str(value)
 
-    def number(self, told: Mapping[str, Any], name: str) -> Decimal:
+    def number(self, told: Any, name: str) -> Decimal:
         text = self.text(told, name)
         try:
             number = Decimal(text)
         except InvalidOperation:
-            self._unreadable(f"{name} = {text!r} is no number")
-        if not number.is_finite():
-            self._unreadable(f"{name} = {text!r} is no amount")
+            self._unreadable(f"{name} = {text[:40]!r} is no number")
+        if not number.is_finite() or (number and not _SMALLEST <= number.copy_abs() <= _LARGEST):
+            self._unreadable(f"{name} = {text[:40]!r} is no amount")
         return number
 
-    def number_or_zero(self, told: Mapping[str, Any], name: str) -> Decimal:
+    def number_or_zero(self, told: Any, name: str) -> Decimal:
         """Zero where the field is absent or empty."""
-        return Decimal(0) if told.get(name) in (None, "") else self.number(told, name)
+        return Decimal(0) if self.object(told).get(name) in (None, "") else self.number(told, name)
+
+    def positive(self, told: Any, name: str) -> Decimal:
+        number = self.number(told, name)
+        if number <= 0:
+            self._unreadable(f"{name} = {number} is not positive")
+        return number
+
+    def object(self, told: Any) -> Mapping[str, Any]:
+        if not isinstance(told, Mapping):
+            self._unreadable(f"an answer of type {type(told).__name__} stands where an object should")
+        return told
+
+    def objects(self, told: Any) -> list[Mapping[str, Any]]:
+        if not isinstance(told, list):
+            self._unreadable(f"an answer of type {type(told).__name__} stands where a list should")
+        return [self.object(one) for one in told]
 
     def instant(self, text: str) -> datetime:
         """An instant with up to nanoseconds, cut to microseconds; without a zone it is UTC."""
         try:
             instant = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+            return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self._unreadable(f"{text[:40]!r} is no time")
+
+    def day(self, text: str) -> date:
+        """The date that ``text`` begins with."""
+        try:
+            return date.fromisoformat(text[:10])
         except ValueError:
-            self._unreadable(f"{text!r} is no time")
-        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+            self._unreadable(f"{text[:40]!r} is no date")
 
     def _unreadable(self, what: str) -> NoReturn:
         raise BrokerError(f"{self.venue}: {what}; the API may have changed, update the adapter")

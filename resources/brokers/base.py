@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from octopus.core.errors import OctopusError
-from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OrderType, Side
 from octopus.execution.book import Book
 from octopus.execution.states import OrderState
 
@@ -138,4 +138,13 @@ class Broker(Protocol):
 
     def statement(self, since: datetime | None = None) -> Book:
         """The broker's book: cash and positions now, fills and entries with ``at >= since``."""
+        ...
+
+
+@runtime_checkable
+class RevisingBroker(Protocol):
+    """A broker that tells of busts and corrections one by one. Of another's, reconciliation finds what differs."""
+
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        """Every revision with ``at >= since``, oldest first; `Broker.fills` and the statement count them already."""
         ...

@@ -41,7 +41,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
-from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
     Book,
@@ -49,6 +49,7 @@ from octopus.execution.book import (
     EntryKind,
     action_order,
     closing_entries,
+    ends_orders,
     held_at,
     opening_entries,
     plain,
@@ -197,6 +198,33 @@ class PaperBroker:
                 self.paper_account, ledger.cash(), ledger.positions(), ledger.fills(since), ledger.entries(since)
             )
 
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        with self._ledger() as ledger:
+            return ledger.revisions(since)
+
+    def revise_fill(
+        self,
+        fill_id: str,
+        quantity: Decimal,
+        *,
+        price: Decimal | None = None,
+        fees: Decimal | None = None,
+        reason: str,
+    ) -> None:
+        """Break (``quantity`` zero) or correct a fill, as a venue does after the fact; to rehearse it.
+
+        Args:
+            price, fees: None: as they are; a broken trade has no fees.
+
+        Raises:
+            PaperBrokerError: there is no such fill, or the quantity is negative or no multiple of a lot.
+        """
+        with self._ledger() as ledger:
+            if quantity < 0 or _floor(quantity, _lot(ledger)) != quantity:
+                raise PaperBrokerError(f"quantity {plain(quantity)}: give zero or a multiple of {plain(_lot(ledger))}")
+            if not ledger.revise_fill(fill_id, quantity, price, fees, reason):
+                raise PaperBrokerError(f"fill {fill_id} is not in account {self.paper_account}; look its id up")
+
     def transfer(self, entry_id: str, kind: EntryKind, cash: Decimal, note: str) -> None:
         """Deposit or withdraw ``cash`` (signed); the same ``entry_id`` counts once."""
         with self._ledger() as ledger:
@@ -265,8 +293,8 @@ class PaperBroker:
         before = self.sessions.previous(session)
         actions = self.feed.actions(sorted(concerned), self.sessions.open_utc(before), at) if concerned else ()
         for action in actions:
-            if action.kind in _CANCELLED_BY:
-                ledger.cancel_instrument(action.instrument, _CANCELLED_BY[action.kind].format(action=action))
+            if reason := ends_orders(action):
+                ledger.cancel_instrument(action.instrument, reason)
         for entry in opening_entries(
             actions, positions, lambda name: self.feed.last_close(name, before, session), _lot(ledger)
         ):
@@ -280,7 +308,7 @@ class PaperBroker:
         for action in actions:
             if action.kind is EntryKind.DELISTING:
                 ledger.cancel_instrument(action.instrument, f"{action.instrument} is delisted")
-        fills, entries = (ledger.fills(None), ledger.entries(None)) if actions else ((), ())
+        fills, entries = (ledger.movements(), ledger.entries(None)) if actions else ((), ())
         for entry in closing_entries(
             actions,
             ledger.positions(),
@@ -461,14 +489,6 @@ class PaperBroker:
         while self.sessions.close_utc(session) > now:
             session = self.sessions.previous(session)
         return session
-
-
-_CANCELLED_BY = {
-    # Its shares are counted in another unit now, whether any are held or not.
-    EntryKind.SPLIT: "{action.instrument} split {action.value} for 1",
-    EntryKind.SYMBOL_CHANGE: "{action.instrument} is {action.detail} now",
-}
-"""Actions at the open that end an instrument's orders, and with what reason."""
 
 
 def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:

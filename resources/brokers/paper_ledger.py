@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from octopus.core.ids import fingerprint
-from octopus.core.orders import Fill, OrderType, Side
+from octopus.core.orders import Fill, FillRevision, OrderType, Side
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.states import OrderState
 from resources.brokers.base import BrokerOrder
@@ -105,7 +105,7 @@ class Ledger:
             """
             select coalesce((select sum(cash) from paper.entries where account = %(account)s), 0)
                 + coalesce((select sum(case side when 'buy' then -quantity * price else quantity * price end - fees)
-                            from paper.fills where account = %(account)s), 0) as cash
+                            from paper.current_fills where account = %(account)s), 0) as cash
             """
         )[0]
         return Decimal(row["cash"])
@@ -116,7 +116,7 @@ class Ledger:
             """
             select instrument, sum(quantity) as quantity from (
                 select instrument, case side when 'buy' then quantity else -quantity end as quantity
-                from paper.fills where account = %(account)s
+                from paper.current_fills where account = %(account)s
                 union all
                 select instrument, quantity from paper.entries where account = %(account)s and instrument is not null
             ) as movements
@@ -181,20 +181,34 @@ class Ledger:
         )
 
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
+        """Fills as they count now."""
         rows = self._rows(
-            "select * from paper.fills where account = %(account)s and at >= %(since)s order by at, fill_id",
+            "select * from paper.current_fills where account = %(account)s and at >= %(since)s order by at, fill_id",
+            since=since or _EPOCH,
+        )
+        return tuple(_fill(row) for row in rows)
+
+    def movements(self) -> tuple[Fill, ...]:
+        """Everything that fills, busts and corrections moved, each when it did."""
+        rows = self._rows("select * from paper.fill_movements where account = %(account)s order by at, fill_id, number")
+        return tuple(_fill(row) for row in rows)
+
+    def revisions(self, since: datetime | None) -> tuple[FillRevision, ...]:
+        rows = self._rows(
+            "select * from paper.fill_revisions where account = %(account)s and at >= %(since)s "
+            "order by at, fill_id, number",
             since=since or _EPOCH,
         )
         return tuple(
-            Fill(
+            FillRevision(
                 fill_id=row["fill_id"],
+                number=row["number"],
                 client_order_id=row["client_order_id"],
-                instrument=row["instrument"],
-                side=Side(row["side"]),
                 quantity=row["quantity"],
                 price=row["price"],
                 fees=row["fees"],
                 at=row["at"],
+                reason=row["reason"],
             )
             for row in rows
         )
@@ -273,6 +287,34 @@ class Ledger:
             [quantity, OrderState.PARTIALLY_FILLED.value, order.broker_order_id],
         )
 
+    def revise_fill(
+        self, fill_id: str, quantity: Decimal, price: Decimal | None, fees: Decimal | None, reason: str
+    ) -> bool:
+        """Book that a fill was ``quantity`` in truth; False where there is no such fill."""
+        rows = self._rows(
+            """
+            select f.client_order_id, coalesce(r.quantity, f.quantity) as quantity, coalesce(r.price, f.price) as price,
+                coalesce(r.fees, f.fees) as fees, coalesce(r.number, 0) as number
+            from paper.fills f left join paper.fill_revisions r using (account, fill_id)
+            where f.account = %(account)s and f.fill_id = %(fill)s order by number desc limit 1
+            """,
+            fill=fill_id,
+        )
+        for was in rows:
+            paid = Decimal(0) if not quantity else was["fees"] if fees is None else fees
+            self.connection.execute(
+                "insert into paper.fill_revisions (account, fill_id, number, client_order_id, quantity, price, fees, "
+                "at, replaces, reason) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [self.account, fill_id, was["number"] + 1, was["client_order_id"], quantity, price or was["price"],
+                 paid, self.now, was["number"], reason],
+            )  # fmt: skip
+            self.connection.execute(
+                "update paper.orders set filled_quantity = filled_quantity + %s where account = %s "
+                "and client_order_id = %s",
+                [quantity - was["quantity"], self.account, was["client_order_id"]],
+            )
+        return bool(rows)
+
     def add_entry(self, entry: Entry) -> None:
         """Book a movement that is not a fill; the same entry id counts once."""
         self.connection.execute(
@@ -350,6 +392,19 @@ class Ledger:
     def _rows(self, query: LiteralString, **parameters: object) -> list[dict[str, Any]]:
         with self.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {"account": self.account, **parameters}).fetchall()
+
+
+def _fill(row: dict[str, Any]) -> Fill:
+    return Fill(
+        fill_id=row["fill_id"],
+        client_order_id=row["client_order_id"],
+        instrument=row["instrument"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        price=row["price"],
+        fees=row["fees"],
+        at=row["at"],
+    )
 
 
 @contextmanager

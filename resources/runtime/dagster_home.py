@@ -24,6 +24,9 @@ MAX_RUNTIME_SECONDS = 4 * 3600
 EXECUTION_SENSOR = "OCTOPUS_EXECUTION_SENSOR"
 """Set to ``on`` by `octopus up` where the settings or its user say that approved batches are executed by themselves."""
 
+ALERT_SENSORS = "OCTOPUS_ALERT_SENSORS"
+"""Set to ``on`` by `octopus up`: alerts are recorded, and sent where a channel is configured."""
+
 
 def environment(settings: Settings) -> dict[str, str]:
     """Variables for every process: where Dagster's home and databases are, and no telemetry from anything."""

@@ -257,16 +257,19 @@ _READERS: Mapping[str, _Reader] = {
 
 
 def _unexpressed(kind: str, events: Sequence[Mapping[str, Any]], symbols: Sequence[str]) -> list[Reject]:
-    field = _UNEXPRESSED.get(kind, "symbol")
-    return [
-        Reject(
-            "corporate_actions", str(event.get(field)),
-            f"{kind} of {event.get(field)} cannot be expressed as an action: decide what became of its shares",
-            json_payload(dict(event)),
-        )
-        for event in events
-        if event.get(field) in symbols
-    ]  # fmt: skip
+    """Rejects of those that concern one of ``symbols``; of a kind that nobody knows, of all that may."""
+    field = _UNEXPRESSED.get(kind)
+    rejects = []
+    for event in events:
+        named = [event.get(field)] if field else [event[name] for name in sorted(event) if name.endswith("symbol")]
+        concerned = [symbol for symbol in named if symbol in symbols]
+        # No symbol at all: the kind is written in another way than all others, and may concern anybody.
+        if concerned or not named:
+            of = str(concerned[0]) if concerned else None
+            known = "cannot be expressed as an action" if field else "is of a kind that is not known: update the source"
+            reason = f"{kind} of {of or 'an instrument it does not name'} {known}: decide what became of its shares"
+            rejects.append(Reject("corporate_actions", of, reason, json_payload(dict(event))))
+    return rejects
 
 
 def _bar_frames(answers: Mapping[str, Any]) -> tuple[list[pl.DataFrame], list[Reject]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from octopus.compliance.wash_sales import adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OrderType
 from octopus.core.sessions import Sessions
@@ -47,12 +48,14 @@ class ExecutionReports:
     Attributes:
         store: our records. warehouse: where reports are stored, in the role of the trader.
         feed: of the prices that orders are measured by.
+        wash_sales: whether losses that wash sales disallow move into the lots that replaced what was sold.
     """
 
     store: OrderStore
     warehouse: Warehouse
     feed: PriceFeed
     sessions: Sessions
+    wash_sales: bool = False
 
     def save_order_costs(self, account: str, session: date) -> int:
         """Measure each order of ``session`` that has ended; how many there are.
@@ -71,14 +74,14 @@ class ExecutionReports:
 
     def save_tax_lots(self, account: str) -> int:
         """Store the account's open lots; how many there are."""
-        lots = self.lot_book(account).lots
+        lots = self._reported(account).lots
         frame = pl.DataFrame([_lot_row(account, seq, lot) for seq, lot in enumerate(lots, 1)], schema=_LOT_SCHEMA)
         self.warehouse.replace("execution.tax_lots", {"account": account}, frame)
         return len(lots)
 
     def save_realised_gains(self, account: str) -> int:
         """Store what closing lots brought, trade by trade; how many disposals there were."""
-        disposals = self.lot_book(account).disposals
+        disposals = self._reported(account).disposals
         rows = [_gain_row(account, seq, one) for seq, one in enumerate(disposals, 1)]
         self.warehouse.replace(
             "execution.realised_gains", {"account": account}, pl.DataFrame(rows, schema=_GAIN_SCHEMA)
@@ -91,6 +94,13 @@ class ExecutionReports:
         splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
         return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios)
+
+    def _reported(self, account: str) -> LotBook:
+        book = self.lot_book(account)
+        if not self.wash_sales:
+            return book
+        adjusted = adjust(book.disposals, book.lots)
+        return LotBook(adjusted.lots, adjusted.disposals)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

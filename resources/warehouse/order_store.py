@@ -16,7 +16,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -32,6 +32,7 @@ from octopus.core.orders import (
     AccountSnapshot,
     Batch,
     Fill,
+    FillRevision,
     OpenOrder,
     OrderType,
     Outcome,
@@ -40,11 +41,12 @@ from octopus.core.orders import (
     TradingState,
     Verdict,
 )
-from octopus.execution.approval import Decision
+from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
 
@@ -54,6 +56,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class BatchRefusedError(OctopusError):
     """The batch may not be executed, now or ever; the message says why and what to do."""
+
+
+class AwaitingReleaseError(BatchRefusedError):
+    """Nobody has released the batch with the content that it has."""
 
 
 class TradingHaltedError(BatchRefusedError):
@@ -131,18 +137,20 @@ class OrderStore:
     Attributes:
         url: for the connections of their own that account locks need.
         lease_seconds: how long a worker may sleep between two sends and still send.
+        halts: the kill switch's file, which counts beside the account's state; None: there is none.
     """
 
     url: str
     connection: psycopg.Connection
     lease_seconds: float = 300.0
+    halts: HaltFile | None = None
 
     @classmethod
     @contextmanager
-    def opened(cls, url: str, lease_seconds: float = 300.0) -> Iterator[OrderStore]:
+    def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
-            yield cls(url, connection, lease_seconds)
+            yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
 
@@ -189,8 +197,40 @@ class OrderStore:
             )
             self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
 
+    def take_over_halt(self, account: str) -> Halt | None:
+        """Make the halt file's halt the account's own, with a note of it for the audit log; None without one.
+
+        It never loosens what stops more. The file stays until its orders are cancelled, too (`HaltFile.remove`).
+        """
+        halt = self.halts and self.halts.read()
+        if not halt:
+            return None
+        with self.connection.transaction():
+            row = self._row(
+                "select state, changed_by, changed_at, database_id = execution.database_id() as here "
+                "from execution.trading_state where account = %s for update",
+                [account],
+            )
+            if row is not None and (row["changed_by"], row["changed_at"]) == (halt.by, halt.at):
+                return halt
+            detail = {"cancel": halt.cancel, "cancelled": list(halt.cancelled), "by": halt.by, "reason": halt.reason}
+            self._note("trading.halt_file", account, {**detail, "halted_at": halt.at})
+            # A restored database is halted as it is: to set its state would be to accept it.
+            if row is None or row["here"]:
+                halted = row is not None and row["state"] == TradingState.HALTED
+                state = TradingState.HALTED if halted else halt.state
+                self.set_trading_state(account, state, halt.by, halt.reason, halt.at)
+        return halt
+
     def trading_status(self, account: str) -> TradingStatus:
-        """The kill switch as it counts now."""
+        """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
+        stored = self._stored_status(account)
+        halt = self.halts and self.halts.read()
+        if not halt or stored.state is TradingState.HALTED:
+            return stored
+        return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    def _stored_status(self, account: str) -> TradingStatus:
         row = self._row(
             "select state, reason, database_id = execution.database_id() as here "
             "from execution.trading_state where account = %s",
@@ -225,6 +265,16 @@ class OrderStore:
         )
         batch = Batch(batch_id, head["account"], head["session"], head["not_before"], head["expires_at"], orders)
         return StoredBatch(batch, self.successor(batch_id), head["judged"], self._research_denials(batch))
+
+    def latest_batch(self, account: str) -> str | None:
+        """Id of the account's batch that nothing supersedes; None before the first."""
+        latest: str | None = _scalar(
+            self.connection,
+            "select batch_id from portfolio.batches where account = %s and superseded_by is null "
+            "order by session desc, created_at desc, batch_id desc limit 1",
+            [account],
+        )
+        return latest
 
     def successor(self, batch_id: str) -> str | None:
         """The batch that replaces this one: named as such, or decided later for the same account."""
@@ -266,7 +316,7 @@ class OrderStore:
         """Orders of the account, by state and batch if given, oldest batch first."""
         rows = self._rows(
             """
-            select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity,
+            select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity, o.revised_quantity,
                 i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
@@ -314,6 +364,33 @@ class OrderStore:
             [instrument, batch_id],
         )
         return None if price is None else Decimal(price)
+
+    # -- a person's release ------------------------------------------------------------------------------------------
+
+    def release(self, batch: Batch, by: str, reason: str, now: datetime) -> bool:
+        """Note a person's word that this batch, as it is, may be executed; False when it was given before."""
+        content = content_hash(batch)
+        with self.connection.transaction():
+            added = self.connection.execute(
+                "insert into execution.releases (batch_id, content_hash, released_by, reason, released_at, expires_at) "
+                "values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [batch.batch_id, content, by, reason, now, batch.expires_at],
+            )
+            if added.rowcount:
+                detail = {"by": by, "reason": reason, "content": content, "expires_at": batch.expires_at}
+                self._note("batch.released", batch.batch_id, {**detail, "trading_time": now})
+        return bool(added.rowcount)
+
+    def is_released(self, batch: Batch, now: datetime) -> bool:
+        """Whether a person released the batch with exactly this content, and its window is not over."""
+        return bool(
+            _scalar(
+                self.connection,
+                "select exists (select from execution.releases "
+                "where batch_id = %s and content_hash = %s and expires_at > %s)",
+                [batch.batch_id, content_hash(batch), now],
+            )
+        )
 
     # -- claiming and sending ----------------------------------------------------------------------------------------
 
@@ -535,6 +612,10 @@ class OrderStore:
                 "instrument": fill.instrument, "side": fill.side.value, "at": fill.at,
             }  # fmt: skip
             after = advance(status, Execution(fill.fill_id, fill.quantity))
+            counting = self._counting(account, fill.fill_id)
+            if counting is not None:
+                # A revision may have been told before the fill itself.
+                after = replace(after, revised=after.revised + counting["quantity"] - fill.quantity)
             self._write_status(fill.client_order_id, status, after, now, detail, kind="order.fill")
             if status.state is OrderState.APPROVED:
                 self._note(
@@ -545,6 +626,61 @@ class OrderStore:
                     "alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": after.filled}
                 )
         return True
+
+    def record_revision(self, account: str, revision: FillRevision, session: date, now: datetime) -> bool:
+        """Book what the broker changed of a fill, once; False when we have it, or when the order is not ours.
+
+        The fill stays as it was told. Of several revisions the highest number counts, in whatever order they and the
+        fill are told; one that comes after its session's NAV is booked in the next.
+        """
+        with self.connection.transaction():
+            if (
+                self._row(
+                    "select from execution.orders where client_order_id = %s and account = %s for update",
+                    [revision.client_order_id, account],
+                )
+                is None
+            ):
+                return False
+            before = self._counting(account, revision.fill_id)
+            overtaken = before is not None and before["number"] > revision.number
+            booked = self._booking_session(account, session if before is None else max(session, before["session"]))
+            added = self.connection.execute(
+                """
+                insert into execution.fill_revisions (account, fill_id, number, client_order_id, quantity, price, fees,
+                                                      at, session, replaces, reason)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id, number) do nothing
+                """,
+                [account, revision.fill_id, revision.number, revision.client_order_id, revision.quantity,
+                 revision.price, revision.fees, revision.at, booked,
+                 None if overtaken else 0 if before is None else before["number"], revision.reason],
+            )  # fmt: skip
+            if not added.rowcount:
+                return False
+            status = after = self._status(revision.client_order_id)
+            if before is not None and not overtaken and revision.fill_id in status.fill_ids:
+                after = replace(status, revised=status.revised + revision.quantity - before["quantity"])
+            detail = {
+                "fill_id": revision.fill_id, "number": revision.number, "quantity": revision.quantity,
+                "price": revision.price, "fees": revision.fees, "at": revision.at, "why": revision.reason,
+                "overtaken": overtaken,
+            }  # fmt: skip
+            kind = "order.fill_broken" if revision.is_bust else "order.fill_corrected"
+            self._write_status(revision.client_order_id, status, after, now, detail, kind=kind)
+        return True
+
+    def _counting(self, account: str, fill_id: str) -> DictRow | None:
+        """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
+        return self._row(
+            """
+            select number, quantity, session from execution.fill_revisions
+            where account = %(account)s and fill_id = %(fill)s
+            union all
+            select 0, quantity, session from execution.fills where account = %(account)s and fill_id = %(fill)s
+            order by number desc limit 1
+            """,
+            {"account": account, "fill": fill_id},
+        )
 
     def recognise(self, account: str, entry: Entry, session: date, now: datetime) -> bool:
         """Book a flow, an expected corporate action, or a correction that a person accepts, once; False if known."""
@@ -568,24 +704,29 @@ class OrderStore:
     # -- our book ----------------------------------------------------------------------------------------------------
 
     def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
-        """Our fills with ``at >= since``, oldest first."""
+        """Our fills with ``at >= since``, oldest first, as they count now: busts and corrections are in them."""
         rows = self._rows(
-            "select * from execution.fills where account = %s and at >= %s order by at, fill_id",
+            "select * from execution.current_fills where account = %s and at >= %s order by at, fill_id",
             [account, since or _EPOCH],
         )
         return tuple(_fill(row) for row in rows)
 
     def fills_of(self, order_id: str) -> tuple[Fill, ...]:
-        """Fills of one order, oldest first."""
-        rows = self._rows("select * from execution.fills where client_order_id = %s order by at, fill_id", [order_id])
+        """Fills of one order as they count now, oldest first."""
+        rows = self._rows(
+            "select * from execution.current_fills where client_order_id = %s order by at, fill_id", [order_id]
+        )
         return tuple(_fill(row) for row in rows)
 
     def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
-        """Fills and entries booked in sessions with ``after < session <= until``."""
+        """Fills and entries booked in sessions with ``after < session <= until``.
+
+        A bust or correction takes back what it replaces, as a fill of the other side in the session that books it.
+        """
         parameters = {"account": account, "after": after or date.min, "until": until}
         fills = self._rows(
-            "select * from execution.fills where account = %(account)s and session > %(after)s "
-            "and session <= %(until)s order by at, fill_id",
+            "select * from execution.fill_movements where account = %(account)s and session > %(after)s "
+            "and session <= %(until)s order by at, fill_id, number",
             parameters,
         )
         entries = self._rows(
@@ -606,7 +747,7 @@ class OrderStore:
             """
             select coalesce((select sum(cash) from execution.entries where account = %(account)s), 0)
                 + coalesce((select sum(case side when 'buy' then -quantity * price else quantity * price end - fees)
-                            from execution.fills where account = %(account)s), 0)
+                            from execution.current_fills where account = %(account)s), 0)
             """,
             {"account": account},
         )
@@ -614,21 +755,25 @@ class OrderStore:
             account, cash, self.positions(account), self.fills(account, since), tuple(_entry(row) for row in entries)
         )
 
-    def positions(self, account: str, before: date | None = None) -> dict[str, Decimal]:
-        """Shares by instrument from everything booked (in sessions before ``before``); zero positions are absent."""
+    def positions(self, account: str, before: date | None = None, opened: datetime | None = None) -> dict[str, Decimal]:
+        """Shares by instrument from everything booked; zero positions are absent.
+
+        Args:
+            before: only what is booked in sessions before it, and what was booked later and moved before ``opened``.
+        """
         rows = self._rows(
             """
             select instrument, sum(quantity) as quantity from (
-                select instrument, session, case side when 'buy' then quantity else -quantity end as quantity
-                from execution.fills where account = %(account)s
+                select instrument, session, at, case side when 'buy' then quantity else -quantity end as quantity
+                from execution.fill_movements where account = %(account)s
                 union all
-                select instrument, session, quantity from execution.entries
+                select instrument, session, at, quantity from execution.entries
                 where account = %(account)s and instrument is not null
             ) as movements
-            where %(before)s::date is null or session < %(before)s
+            where %(before)s::date is null or session < %(before)s or at < %(opened)s::timestamptz
             group by instrument having sum(quantity) <> 0 order by instrument
             """,
-            {"account": account, "before": before},
+            {"account": account, "before": before, "opened": opened},
         )
         return {row["instrument"]: row["quantity"] for row in rows}
 
@@ -887,25 +1032,23 @@ class OrderStore:
     def _status(self, order_id: str) -> OrderStatus:
         """The order's status, its row locked to the end of the transaction."""
         row = self._row(
-            "select o.state, o.filled_quantity, i.quantity from execution.orders o "
+            "select o.state, o.filled_quantity, o.revised_quantity, i.quantity from execution.orders o "
             "join execution.order_intents i using (intent_id) where o.client_order_id = %s for update of o",
             [order_id],
         )
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
         ids = self._rows("select fill_id from execution.fills where client_order_id = %s", [order_id])
-        return OrderStatus(
-            row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(r["fill_id"] for r in ids)
-        )
+        return _order_status({**row, "fill_ids": [one["fill_id"] for one in ids]})
 
     def _write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
         kind: str | None = None,
     ) -> None:  # fmt: skip
         row = self._row(
-            "update execution.orders set state = %s, filled_quantity = %s, reason = coalesce(%s, reason), "
-            "updated_at = %s where client_order_id = %s returning fence",
-            [after.state.value, after.filled, detail.get("reason"), now, order_id],
+            "update execution.orders set state = %s, filled_quantity = %s, revised_quantity = %s, "
+            "reason = coalesce(%s, reason), updated_at = %s where client_order_id = %s returning fence",
+            [after.state.value, after.net_filled, after.revised, detail.get("reason"), now, order_id],
         )
         fence = row["fence"] if row else 0
         self._add_event(order_id, before.state, after.state, now, fence, detail)
@@ -957,15 +1100,24 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
 
 
 def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
-    status = OrderStatus(row["quantity"], OrderState(row["state"]), row["filled_quantity"], frozenset(row["fill_ids"]))
     return StoredOrder(
         client_order_id=row["client_order_id"],
         broker_order_id=row["broker_order_id"],
         batch_id=row["batch_id"],
         account=row["account"],
         order=_planned(row),
-        status=status,
+        status=_order_status(row),
         expires_at=row["expires_at"],
+    )
+
+
+def _order_status(row: Mapping[str, Any]) -> OrderStatus:
+    return OrderStatus(
+        quantity=row["quantity"],
+        state=OrderState(row["state"]),
+        filled=row["filled_quantity"] - row["revised_quantity"],
+        fill_ids=frozenset(row["fill_ids"]),
+        revised=row["revised_quantity"],
     )
 
 

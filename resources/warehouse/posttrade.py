@@ -165,7 +165,7 @@ _BLOTTER = """
     left join execution.orders o using (intent_id)
     left join lateral (
         select sum(quantity) as quantity, sum(quantity * price) as value, sum(fees) as fees
-        from execution.fills where client_order_id = i.client_order_id
+        from execution.current_fills where client_order_id = i.client_order_id
     ) f on true
     where i.account = $1 and i.session = $2
     order by i.instrument
@@ -216,7 +216,7 @@ _BEST_EXECUTION = """
                (sum(f.quantity * f.price) / sum(f.quantity))::float8 as price, sum(f.fees)::float8 as fees,
                10000.0 * case i.side when 'buy' then 1 else -1 end as worse_bps
         from execution.order_intents i
-        join execution.fills f using (client_order_id)
+        join execution.current_fills f using (client_order_id)
         where i.account = $1 and i.session = $2
         group by i.intent_id
     )

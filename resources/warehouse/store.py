@@ -10,10 +10,13 @@ Arrow. Neither ever loops over rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, LiteralString, cast
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import numpy as np
 import pandas as pd
@@ -28,10 +31,20 @@ from octopus.core.rejects import Reject
 from octopus.core.sessions import Calendars, Sessions
 from octopus.core.types import FloatArray
 from octopus.market_data.clock import on_clock
-from octopus.market_data.identifiers import moved_members, moved_spans, of_same_instruments, one_history, spans_as_of
+from octopus.market_data.identifiers import (
+    IDENTIFIERS_SCHEMA,
+    moved_members,
+    moved_spans,
+    of_same_instruments,
+    one_history,
+    spans_as_of,
+)
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, Changes, changes
 from resources.warehouse.connection import Role, connect, safe_address
+
+if TYPE_CHECKING:
+    from adbc_driver_manager import AdbcDatabase
 
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
@@ -84,21 +97,33 @@ class Warehouse:
 
     def read(self, query: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """Rows of ``query`` (parameters as $1, $2 …) as a Polars frame, transported as Arrow."""
-        import adbc_driver_postgresql.dbapi as adbc
+        import adbc_driver_manager as adbc
+        import pyarrow as pa
 
-        with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+        with adbc.AdbcConnection(_database(self.url)) as connection:
+            settings = ["set timezone = 'UTC'"]
             if self.role is not Role.OWNER:
-                cursor.execute(f"set role {self.role.value}")
-            cursor.execute("set timezone = 'UTC'")
-            cursor.execute(query, parameters=[_bindable(value) for value in parameters] or None)
-            batches = cursor.fetch_record_batch()
-            # One after the other, so that a large answer is not held twice.
-            frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
-            return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
+                settings.append(f"set role {self.role.value}")
+            for setting in settings:
+                with adbc.AdbcStatement(connection) as statement:
+                    statement.set_sql_query(setting)
+                    statement.execute_update()
+            with adbc.AdbcStatement(connection) as statement:
+                statement.set_sql_query(_inlined(query, parameters))
+                batches = pa.RecordBatchReader.from_stream(statement.execute_query()[0])
+                # One after the other, so that a large answer is not held twice.
+                frames = [cast(pl.DataFrame, pl.from_arrow(batch)) for batch in batches]
+                return pl.concat(frames) if frames else cast(pl.DataFrame, pl.from_arrow(batches.schema.empty_table()))
+
+    @contextmanager
+    def held(self) -> Iterator[Warehouse]:
+        """The same warehouse, whose `scalar` and `rows` all use one connection, for as long as the block lasts."""
+        with self.connect(autocommit=True) as connection:
+            yield _Held(self.url, self.role, connection=connection)
 
     def scalar(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> Any:
         """First column of the first row, or None (parameters as %s or %(name)s)."""
-        with self.connect(autocommit=True) as connection:
+        with self._connection() as connection:
             row = connection.execute(query, parameters).fetchone()
         return row[0] if row else None
 
@@ -106,9 +131,13 @@ class Warehouse:
         self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()
     ) -> list[dict[str, Any]]:
         """A few rows as dictionaries, for records rather than bulk data (parameters as %s or %(name)s)."""
-        with self.connect(autocommit=True) as connection:
+        with self._connection() as connection:
             cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
             return cursor.execute(query, parameters).fetchall()
+
+    def _connection(self) -> AbstractContextManager[psycopg.Connection]:
+        """What a question is asked over, in a block of its own."""
+        return self.connect(autocommit=True)
 
     def panel(
         self,
@@ -160,8 +189,8 @@ class Warehouse:
         first, last = cast(date, bars["session"].min()), cast(date, bars["session"].max())
         symbols = tuple(sorted(bars["instrument"].unique()))
         grid = _Grid(sessions.between(first, last), symbols)
-        close = grid.scatter(bars, "close")
-        split, dividend = grid.scatter(bars, "split_ratio", 1.0), grid.scatter(bars, "dividend", 0.0)
+        scatter = grid.placed(bars)
+        close, split, dividend = scatter("close"), scatter("split_ratio", 1.0), scatter("dividend", 0.0)
         spin_off = _spun_off(grid, bars)
         bases = bars["price_basis"].unique().to_list()
         if len(bases) != 1:
@@ -173,10 +202,10 @@ class Warehouse:
             symbols=symbols,
             close=close,
             total_return=total_returns(close, split, dividend, spin_off),
-            open=grid.scatter(bars, "open"),
-            high=grid.scatter(bars, "high"),
-            low=grid.scatter(bars, "low"),
-            volume=grid.scatter(bars, "volume"),
+            open=scatter("open"),
+            high=scatter("high"),
+            low=scatter("low"),
+            volume=scatter("volume"),
             member=self._members(source, as_of, grid, moved) & ~np.isnan(close),
             sentiment=self._sentiment(sentiment_model, as_of, grid, sessions, moved),
             split=split,
@@ -188,14 +217,15 @@ class Warehouse:
 
     def moved(self, source: str, as_of: datetime) -> pl.DataFrame:
         """Instruments whose ticker changed, or had another bearer, as known by ``as_of``, with the names of `panel`."""
-        rows = self.read(
+        # Few rows, asked for by every gate: opening a connection for Arrow takes ten times as long as they do.
+        rows = self.rows(
             """
             select permanent_id, ticker, valid_from, valid_to, known_at, end_known_at from ops.identifiers
-            where source = $1
+            where source = %s
             """,
             [source],
         )
-        return moved_spans(spans_as_of(rows, as_of))
+        return moved_spans(spans_as_of(pl.DataFrame(rows, schema=IDENTIFIERS_SCHEMA), as_of))
 
     def calendars(self, source: str, clock: Sessions, as_of: datetime | None = None) -> Calendars:
         """The calendar of each instrument of ``source``, by its latest description, beside the universe's clock."""
@@ -261,7 +291,7 @@ class Warehouse:
             .sort("known_from")
             .unique(["instrument", "session"], keep="last", maintain_order=True)
         )
-        return grid.scatter(one_history(placed, moved), "score")
+        return grid.placed(one_history(placed, moved))("score")
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -375,6 +405,16 @@ class Warehouse:
 
 
 @dataclass(frozen=True)
+class _Held(Warehouse):
+    """See `Warehouse.held`."""
+
+    connection: psycopg.Connection = field(kw_only=True)
+
+    def _connection(self) -> AbstractContextManager[psycopg.Connection]:
+        return nullcontext(self.connection)
+
+
+@dataclass(frozen=True)
 class _Grid:
     """Scatters long frames (instrument, session, value) into dense arrays (sessions × symbols)."""
 
@@ -385,22 +425,27 @@ class _Grid:
     def shape(self) -> tuple[int, int]:
         return len(self.sessions), len(self.symbols)
 
-    @property
+    @cached_property
     def column(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.symbols)}
 
-    def scatter(self, frame: pl.DataFrame, value: str, empty: float = np.nan) -> FloatArray:
-        """Values at their (session, instrument); ``empty`` elsewhere. Days that are no session are left out."""
-        array = np.full(self.shape, empty)
-        if frame.is_empty():
-            return array
+    def placed(self, frame: pl.DataFrame) -> Callable[..., FloatArray]:
+        """Scatters columns of ``frame``: ``scatter(column, empty=nan)`` has its values at their (session, instrument).
+
+        ``empty`` stands elsewhere, and for null. Days that are no session are left out.
+        """
         days = frame["session"].to_numpy().astype("datetime64[D]")
         rows = np.minimum(np.searchsorted(self.sessions, days), len(self.sessions) - 1)
         columns = frame["instrument"].replace_strict(self.column, default=-1, return_dtype=pl.Int64).to_numpy()
         held = (self.sessions[rows] == days) & (columns >= 0)
-        values = frame[value].cast(pl.Float64).fill_null(empty).to_numpy()
-        array[rows[held], columns[held]] = values[held]
-        return array
+        cells = rows[held] * len(self.symbols) + columns[held]
+
+        def scatter(column: str, empty: float = np.nan) -> FloatArray:
+            array = np.full(self.shape, empty)
+            array.ravel()[cells] = frame[column].cast(pl.Float64).fill_null(empty).to_numpy()[held]
+            return array
+
+        return scatter
 
 
 def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
@@ -408,7 +453,7 @@ def _spun_off(grid: _Grid, bars: pl.DataFrame) -> FloatArray | None:
     worths = bars.select("session", "instrument", pl.col("spin_off").fill_null(np.nan)).filter(
         pl.col("spin_off") != 0.0
     )
-    return None if worths.is_empty() else grid.scatter(worths, "spin_off", 0.0)
+    return None if worths.is_empty() else grid.placed(worths)("spin_off", 0.0)
 
 
 def _stage(cursor: psycopg.Cursor, table: str, frame: pl.DataFrame) -> None:
@@ -476,5 +521,18 @@ def _identifier(table: str) -> sql.Identifier:
     return sql.Identifier(*table.split("."))
 
 
-def _bindable(value: object) -> object:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+@lru_cache(maxsize=8)
+def _database(url: str) -> AdbcDatabase:
+    """What the driver knows of a server's types; it holds no connection.
+
+    Kept, because the driver reads the whole catalogue to learn it: 65 ms on a server with hypertables.
+    """
+    import adbc_driver_postgresql
+
+    database: AdbcDatabase = adbc_driver_postgresql.connect(url)
+    return database
+
+
+def _inlined(query: str, parameters: Sequence[object]) -> str:
+    """``query`` with its parameters quoted in place: the driver streams by COPY only what has none to bind."""
+    return re.sub(r"\$(\d+)", lambda place: sql.Literal(parameters[int(place[1]) - 1]).as_string(None), query)

@@ -64,3 +64,14 @@ class TrialLedger:
             )
             for row in rows
         ]  # fmt: skip
+
+    def identities(self, source: str, first: date, last: date, kinds: Sequence[Kind]) -> list[str]:
+        """Of the trials that `overlapping` gives."""
+        rows = self.warehouse.rows(
+            """
+            select trial_id from backtest.trials
+            where source = %s and last_session >= %s and first_session <= %s and kind = any(%s)
+            """,
+            [source, first, last, list(kinds)],
+        )
+        return [row["trial_id"] for row in rows]

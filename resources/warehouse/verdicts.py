@@ -35,41 +35,64 @@ def vendor_bars(
         the vendor gives one, and ``decided``: a verdict is newer than the vendor's row.
     """
     wanted, parameters = _wanted(source, as_of, instruments, since)
-    return warehouse.read(
-        f"""
-        with sent as (
-            select distinct on (instrument, session) source, instrument, ts, session, open, high, low, close, volume,
-                known_at, known_at_imputed, batch_id
-            from raw.bars
-            where {wanted}
-            order by instrument, session, batch_id desc
-        ),
-        adjusted as (
-            select distinct on (instrument, session) instrument, session, adj_close, known_at from raw.adjusted_closes
-            where {wanted}
-            order by instrument, session, batch_id desc
-        ),
-        fetches as (
-            select f.known_at, (
-                select max(c.session) from ops.sessions c
-                where c.open_utc <= f.known_at
-                    and c.exchange = (select min(exchange) from raw.instruments where source = $1)
-            ) as adj_as_of
-            from (select distinct known_at from adjusted) f
-        ),
-        judged as (
-            select instrument, session, max(batch_id) as batch_id from raw.bar_verdicts
-            where {wanted} group by instrument, session
+    # Versions are told apart here: the server would sort all of them, on disk.
+    bars = _newest(
+        warehouse.read(
+            f"""
+            select instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed, batch_id
+            from raw.bars where {wanted}
+            """,  # noqa: S608  # the condition above
+            parameters,
         )
-        select s.source, s.instrument, s.ts, s.session, s.open, s.high, s.low, s.close, s.volume, s.known_at,
-            s.known_at_imputed, a.adj_close, f.adj_as_of, coalesce(j.batch_id > s.batch_id, false) as decided
-        from sent s
-        left join adjusted a using (instrument, session)
-        left join fetches f on f.known_at = a.known_at
-        left join judged j using (instrument, session)
-        order by s.instrument, s.session
+    )
+    adjusted = _newest(
+        warehouse.read(
+            f"select instrument, session, adj_close, known_at as told, batch_id from raw.adjusted_closes where {wanted}",  # noqa: S608, E501
+            parameters,
+        )
+    ).drop("batch_id")
+    judged = warehouse.read(
+        f"""
+        select instrument, session, max(batch_id) as judged from raw.bar_verdicts
+        where {wanted} group by instrument, session
         """,  # noqa: S608  # the condition above
         parameters,
+    )
+    keys = ["instrument", "session"]
+    return (
+        bars.join(adjusted, on=keys, how="left")
+        .join(_sessions_of(warehouse, source, adjusted["told"].unique()), on="told", how="left")
+        .join(judged, on=keys, how="left")
+        .select(
+            pl.lit(source).alias("source"),
+            *("instrument", "ts", "session", "open", "high", "low", "close", "volume", "known_at", "known_at_imputed"),
+            *("adj_close", "adj_as_of"),
+            decided=(pl.col("judged") > pl.col("batch_id")).fill_null(value=False),
+        )
+        .sort(keys)
+    )
+
+
+def _newest(versions: pl.DataFrame) -> pl.DataFrame:
+    """The newest version of each instrument and session."""
+    return versions.sort("batch_id").unique(["instrument", "session"], keep="last")
+
+
+def _sessions_of(warehouse: Warehouse, source: str, fetches: pl.Series) -> pl.DataFrame:
+    """The session that each of ``fetches`` (when adjusted closes were told) fell into, or came after."""
+    if fetches.is_empty():
+        return pl.DataFrame(schema={"told": fetches.dtype, "adj_as_of": pl.Date})
+    instants = ",".join(instant.isoformat() for instant in fetches)
+    return warehouse.read(
+        """
+        select f.told, (
+            select max(c.session) from ops.sessions c
+            where c.open_utc <= f.told
+                and c.exchange = (select min(exchange) from raw.instruments where source = $1)
+        ) as adj_as_of
+        from (select unnest(string_to_array($2, ','))::timestamptz as told) f
+        """,
+        [source, instants],
     )
 
 

@@ -34,6 +34,8 @@ CONTEXT = ComplianceContext(
     short_allowed=False,
     recent_intents=(),
     price_basis="raw",
+    lots=(),
+    disposals=(),
 )
 PRICES = {"AAA": Decimal(100), "BBB": Decimal(50)}
 
@@ -85,7 +87,7 @@ def test_ordinary_orders_pass_every_rule() -> None:
     assert report.approved == ("AAA-buy-0", "BBB-sell-0")
     assert {v.outcome for v in report.verdicts} == {Outcome.PASS, Outcome.OFF}
     assert {v.rule for v in report.verdicts if v.outcome is Outcome.OFF} == {
-        "trading_halt", "intraday_margin", "wash_sale", "ownership_threshold", "order_value", "order_volume",
+        "trading_halt", "intraday_margin", "ownership_threshold", "order_value", "order_volume",
         "message_rate",
     }  # fmt: skip
     assert [v.rule for v in report.verdicts if v.intent_id in (None, "AAA-buy-0")] == [

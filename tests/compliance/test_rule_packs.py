@@ -82,7 +82,7 @@ MISSING = {
 
 @pytest.mark.parametrize("kind", sorted(MISSING))
 def test_missing_data_is_no_pass_and_is_named(kind: str) -> None:
-    context = replace(CONTEXT, short_allowed=True, recent_intents=None)
+    context = replace(CONTEXT, short_allowed=True, recent_intents=None, lots=None)
     context = replace(context, price_basis=None) if kind == "order_volume" else context
     account = snapshot({"CCC": 1}) if "margin" in kind else snapshot()
     rules = in_force(kind) if kind != "intraday_margin" else new_form()

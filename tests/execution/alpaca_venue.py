@@ -32,6 +32,7 @@ class AlpacaVenue(ServedVenue):
         repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
         moving: how often positions change between two reads.
         refuse_busy: how many questions (GET) are answered 429 with Retry-After. auction: called before each question.
+        on_post: called when an order has arrived.
         faults: how often each fault of the script happened.
     """
 
@@ -53,6 +54,7 @@ class AlpacaVenue(ServedVenue):
     refuse_busy: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     auction: Callable[[AlpacaVenue], None] = lambda _venue: None
+    on_post: Callable[[], None] = lambda: None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _at: int = 0
 
@@ -125,6 +127,7 @@ class AlpacaVenue(ServedVenue):
             if fault == "drop":
                 return fault, 0, None
             self.posts.append(client_id)
+            self.on_post()
             if fault == "busy":
                 return fault, 429, {"code": 42910000, "message": "rate limit exceeded"}
             if fault == "refuse":

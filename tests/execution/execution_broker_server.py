@@ -19,7 +19,7 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
-from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OrderType, Side
 from octopus.execution.book import Book
 from resources.brokers.base import (
     BrokerAccount,
@@ -79,6 +79,9 @@ class RemoteBroker:
 
     def statement(self, since: datetime | None = None) -> Book:
         return self._call("statement", since)  # type: ignore[no-any-return]
+
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        return self._call("revisions", since)  # type: ignore[no-any-return]
 
     def arrived(self) -> Counter[str]:
         """How often each client order id was read by the venue."""

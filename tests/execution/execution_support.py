@@ -39,6 +39,7 @@ from resources.brokers.base import (
 )
 from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
+from resources.halt_file import HaltFile
 from resources.price_feed import Bar
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
@@ -206,12 +207,13 @@ class Desk:
     anchor: Path | None = None
     judge: Judge = approve_all
     settings: EngineSettings = field(default_factory=EngineSettings)
+    halts: HaltFile | None = None
 
     @contextmanager
     def engine(self, power: Power | None = None, **changes: object) -> Iterator[ExecutionEngine]:
         """A new engine over new connections, as a new process would have; its effects pass through ``power``."""
         with ExitStack() as stack:
-            store = stack.enter_context(OrderStore.opened(self.url))
+            store = stack.enter_context(OrderStore.opened(self.url, halts=self.halts))
             engine = ExecutionEngine(
                 store, self.broker, self.clock, self.judge, AuditLog(self.url, self.anchor), self.feed, SESSIONS,
                 self.settings,

@@ -23,7 +23,7 @@ import psycopg
 from resources.execution_engine import ExecutionEngine
 from resources.warehouse.audit_log import AuditLog
 
-ASKED = ("account", "snapshot", "submit", "order", "cancel", "fills", "statement")
+ASKED = ("account", "snapshot", "submit", "order", "cancel", "fills", "revisions", "statement")
 
 
 class PowerCut(BaseException):  # not an error that anything may handle

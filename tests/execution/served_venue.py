@@ -47,6 +47,10 @@ class ServedVenue:
 
     slow_s: float = 1.0
 
+    def garbled(self, status: int, content: bytes) -> tuple[int, bytes]:
+        """What leaves in place of an answer."""
+        return status, content
+
     def answer(self, request: Request) -> Answer:
         raise NotImplementedError
 
@@ -124,7 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(PAGES[answer.fault], b"<html><body>Gateway</body></html>", {})
         else:
             content = b"" if answer.body is None else json.dumps(answer.body).encode()
-            self._send(answer.status, content, {"Date": self.date_time_string(), **answer.headers})
+            status, body = self.house.garbled(answer.status, content)
+            self._send(status, body, {"Date": self.date_time_string(), **answer.headers})
 
     do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  # names of the class above
 

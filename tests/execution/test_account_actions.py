@@ -331,7 +331,8 @@ def test_the_paper_account_has_the_simulators_cash_to_the_cent(module_database: 
         if batch.orders:
             desk.execute(batch, run_id=f"run {row}")
             states = desk.states(batch)
-            assert {states[name] for name in barred} <= {"rejected"}
+            # Who splits or changes its name besides is not even sent.
+            assert {states[name] for name in barred if name in states} <= {"rejected"}
             assert {states[name] for name in ordered} <= {"filled"}
         clock.wait_until(SESSIONS.close_utc(day))
         with desk.engine() as engine:

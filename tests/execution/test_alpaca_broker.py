@@ -15,7 +15,8 @@ from alpaca_venue import AlpacaVenue
 from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, order_ids, rows, store_plan
 
 from octopus.core.orders import OrderType, Side
-from octopus.execution.book import EntryKind
+from octopus.execution.book import Book, CorporateAction, EntryKind, opening_entries
+from octopus.execution.reconcile import reconcile
 from octopus.execution.states import OrderState
 from resources.brokers.alpaca import AlpacaBroker, our_symbol, venue_symbol
 from resources.brokers.base import (
@@ -241,6 +242,22 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue)
         (EntryKind.MANUAL, None, D(0), D("-0.02"), date(2022, 12, 28)),
         (EntryKind.SPLIT, "KO", D(10), D(0), date(2022, 12, 28)),
     ]
+
+
+def test_a_change_of_symbol_is_one_in_both_books_and_shares_of_a_new_company_are_for_a_person(venue):
+    venue.book("NC", symbol="FB", qty="-10", date="2022-06-09", description="FB is META")
+    venue.book("NC", symbol="META", qty="10", date="2022-06-09", description="FB is META")
+    venue.book("SPIN", symbol="GEHC", qty="3", date="2023-01-04")
+    entries = [entry for entry in broker_at(venue).statement().entries if entry.instrument is not None]
+    changed, named, spun = sorted(entries, key=lambda entry: (entry.at.date(), entry.quantity))
+    change = CorporateAction(EntryKind.SYMBOL_CHANGE, "FB", D(1), SESSIONS.open_utc(date(2022, 6, 9)), "META")
+    ours = opening_entries([change], {"FB": D(10)}, lambda _name: None, D(1))
+    assert [(e.kind, e.instrument, e.quantity, e.cash, e.at) for e in (changed, named)] == [
+        (e.kind, e.instrument, e.quantity, e.cash, e.at) for e in ours
+    ]
+    books = [Book("acct", D(0), {"META": D(10)}, (), entries) for entries in (ours, [changed, named])]
+    assert reconcile(*books, ()) == ()
+    assert (spun.kind, spun.instrument, spun.quantity) == (EntryKind.MANUAL, "GEHC", D(3))
 
 
 def test_recorded_answers_are_understood(venue, test_data: Path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from execution_support import (
     CLOSE,
+    DECIDED,
     EXECUTED,
     OPEN,
     SESSIONS,
@@ -28,6 +29,7 @@ from power import Power, PowerCut, whenever
 
 from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
+from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import Event, IllegalTransitionError, OrderState
 from resources.brokers.base import Guarantee, UncertainOutcomeError
@@ -152,6 +154,31 @@ def test_orders_at_the_open_fill_at_the_open_and_nav_waits_for_the_close(databas
     clock.wait_until(CLOSE)
     with desk.engine() as engine:
         assert set(engine.update_positions("acct")) == {EXECUTED}
+
+
+@pytest.mark.parametrize("order_type", [OrderType.MARKET_ON_OPEN, OrderType.MARKET_ON_CLOSE])
+def test_what_was_planned_before_a_split_or_another_name_is_not_sent(database_url: str, order_type: OrderType) -> None:
+    """Ten shares of before are forty of now, and the name may be another company's."""
+    first = OPEN - timedelta(minutes=30) if order_type is OrderType.MARKET_ON_OPEN else NOON
+    clock, feed = ManualClock(first), flat_feed(NAMES)
+    feed.corporate_actions += [
+        CorporateAction(EntryKind.SPLIT, "AAA", D(4), OPEN),
+        CorporateAction(EntryKind.SYMBOL_CHANGE, "BBB", D(1), OPEN, "DDD"),
+        # Of the session that was decided on: the plan knew it.
+        CorporateAction(EntryKind.SPLIT, "CCC", D(2), SESSIONS.open_utc(DECIDED)),
+    ]
+    desk = Desk(database_url, "acct", clock, feed, paper(database_url, "acct", clock, feed))
+    desk.open()
+    batch = store_plan(desk.url, "acct", BUYS, order_type=order_type)
+    done = desk.execute(batch)
+
+    assert desk.states(batch) == {"CCC": "filled"}
+    assert done.breaks == ()
+    reasons = rows(desk.url, "select rule, reason from execution.verdicts where outcome = 'deny' order by reason")
+    assert reasons == [
+        ("corporate_action", "AAA split 4 for 1: plan it anew"),
+        ("corporate_action", "BBB is DDD now: plan it anew"),
+    ]
 
 
 def test_a_limit_order_reaches_the_broker_with_its_limit(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -19,6 +19,7 @@ from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.pictures import costs_picture
 from resources.execution_engine import ExecutionEngine
 from resources.price_feed import Bar
+from resources.settings import Settings, load_settings
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.store import Warehouse
@@ -73,24 +74,46 @@ def test_costs_are_stored_by_order_and_a_denied_order_has_none(desk: Desk) -> No
 def test_lots_and_gains_follow_the_book_through_a_split(desk: Desk) -> None:
     desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
     opened = SESSIONS.open_utc(LATER)
-    desk.feed.bars.update(flat_feed(NAMES, days=[LATER], price=D(60)).bars)
+    sold = SESSIONS.next(LATER)
+    desk.feed.bars.update(flat_feed(NAMES, days=[LATER, sold], price=D(60)).bars)
     desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "AAA", D(2), opened))
-    desk.clock.wait_until(opened + timedelta(hours=1))
-    sale = store_plan(desk.url, "acct", [("AAA", Side.SELL, D(15))], name="sale", session=EXECUTED, price=D(60))
+    desk.clock.wait_until(SESSIONS.open_utc(sold) + timedelta(hours=1))
+    sale = store_plan(desk.url, "acct", [("AAA", Side.SELL, D(15))], name="sale", session=LATER, price=D(60))
     with desk.engine() as engine:
         engine.update_positions("acct")
     assert desk.execute(sale).breaks == ()
     with desk.engine() as engine:
         report = reports(desk, engine)
         assert (report.save_tax_lots("acct"), report.save_realised_gains("acct")) == (1, 1)
-        assert report.save_order_costs("acct", LATER) == 0, "planned in shares of before the split"
+        assert report.save_order_costs("acct", sold) == 1
+        desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "AAA", D(2), SESSIONS.open_utc(sold)))
+        assert report.save_order_costs("acct", sold) == 0, "planned in shares of before a split that was told late"
     assert rows(desk.url, "select instrument, quantity, cost_usd, acquired from execution.tax_lots") == [
         ("AAA", D(5), D("262.7625"), EXECUTED)
     ]
     assert rows(
         desk.url, "select quantity, proceeds_usd, basis_usd, gain_usd, disposed, settles, long_term "
         "from execution.realised_gains",
-    ) == [(D(15), D("899.10"), D("788.2875"), D("110.8125"), LATER, SESSIONS.next(LATER, 2), False)]  # fmt: skip
+    ) == [(D(15), D("899.10"), D("788.2875"), D("110.8125"), sold, SESSIONS.next(sold, 2), False)]  # fmt: skip
+
+
+def test_a_loss_that_a_wash_sale_defers_is_in_the_basis_of_what_was_bought_back(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    for name, side, session in (("sale", Side.SELL, EXECUTED), ("back", Side.BUY, LATER)):
+        day = SESSIONS.next(session)
+        desk.feed.bars.update(flat_feed(NAMES, days=[day], price=D(60)).bars)
+        desk.clock.wait_until(SESSIONS.open_utc(day) + timedelta(hours=1))
+        plan = store_plan(desk.url, "acct", [("AAA", side, D(10))], name=name, session=session, price=D(60))
+        assert desk.execute(plan).breaks == ()
+    with desk.engine() as engine:
+        washed = replace(reports(desk, engine), wash_sales=True)
+        assert (washed.save_tax_lots("acct"), washed.save_realised_gains("acct")) == (1, 1)
+    ((proceeds, basis, disallowed, gain),) = rows(
+        desk.url, "select proceeds_usd, basis_usd, disallowed_usd, gain_usd from execution.realised_gains"
+    )
+    assert gain == 0
+    assert disallowed == basis - proceeds > 0
+    assert rows(desk.url, "select quantity, wash_sale_usd from execution.tax_lots") == [(D(10), disallowed)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,7 @@ class DeskTrading:
 
     desk: Desk
     account: str = "acct"
+    settings: Settings = field(default_factory=lambda: load_settings({}))
 
     def execution_session(self, decided: date) -> date:
         return SESSIONS.next(decided)

@@ -32,8 +32,10 @@ PORTFOLIO = PortfolioConfig(cash_buffer=0.02, trade_min_fraction=0.002)
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
 
 
-def market(days: int, seed: int = 7) -> Panel:
-    """Opens and closes to the cent with splits, dividends, spin-offs and missing bars, on New York's sessions."""
+def market(days: int, *, opens: bool, seed: int = 7) -> Panel:
+    """Opens (or none) and closes to the cent with splits, dividends, spin-offs and missing bars, on New York's
+    sessions.
+    """
     generator = np.random.default_rng(seed)
     sessions = SESSIONS.between(date(2021, 1, 4), date(2022, 12, 28))[: days + 1]
     shape = (len(sessions), len(NAMES))
@@ -48,6 +50,7 @@ def market(days: int, seed: int = 7) -> Panel:
     halted[0] = False
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     empty = np.full(shape, np.nan)
+    opening = opening if opens else empty
     return Panel(
         sessions=sessions, symbols=NAMES, close=close, total_return=total_returns(close, split, dividend, spin_off),
         open=opening, high=empty, low=empty, volume=empty, member=np.ones(shape, dtype=bool), sentiment=empty,
@@ -59,7 +62,7 @@ def feed_of(panel: Panel) -> TableFeed:
     """The same market as the order path reads it."""
     days = panel.sessions.astype(object)
     bars = {
-        (name, day): Bar(decimal_price(float(panel.open[row, column])), decimal_price(float(panel.close[row, column])))
+        (name, day): Bar(_price(panel.open[row, column]), decimal_price(float(panel.close[row, column])))
         for row, day in enumerate(days)
         for column, name in enumerate(NAMES)
         if np.isfinite(panel.close[row, column])
@@ -80,10 +83,22 @@ def feed_of(panel: Panel) -> TableFeed:
     return TableFeed(bars, actions)
 
 
+def _price(value: float) -> Decimal | None:
+    return decimal_price(float(value)) if np.isfinite(value) else None
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("days", [12, pytest.param(250, marks=pytest.mark.slow)])
-def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days):
-    panel = market(days)
+@pytest.mark.parametrize(
+    ("order_type", "days"),
+    [
+        (OrderType.MARKET_ON_OPEN, 12),
+        (OrderType.MARKET_ON_CLOSE, 15),
+        pytest.param(OrderType.MARKET_ON_OPEN, 250, marks=pytest.mark.slow),
+        pytest.param(OrderType.MARKET_ON_CLOSE, 250, marks=pytest.mark.slow),
+    ],
+)
+def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days, order_type):
+    panel = market(days, opens=order_type is OrderType.MARKET_ON_OPEN)
     wanted = np.random.default_rng(3).dirichlet(np.ones(len(NAMES)), len(panel.sessions)) * 0.95
 
     def decider(row, weights):
@@ -121,9 +136,9 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
             continue
         batch = store_plan(
             database_url, "parity", [(o.instrument, o.side, o.quantity) for o in orders], name=str(session),
-            session=session, order_type=OrderType.MARKET_ON_OPEN, created_at=clock.now(),
+            session=session, order_type=order_type, created_at=clock.now(),
         )  # fmt: skip
-        clock.wait_until(execution_window(SESSIONS, session, OrderType.MARKET_ON_OPEN).not_before)
+        clock.wait_until(execution_window(SESSIONS, session, order_type).not_before)
         done = desk.execute(batch)
         assert not done.breaks
         assert not done.collection.open_orders

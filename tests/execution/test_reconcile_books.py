@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from octopus.core.orders import Fill, Side
 from octopus.execution.book import Book, Entry, EntryKind, cash_of, positions_of
+from octopus.execution.pictures import reconciliation_picture
 from octopus.execution.reconcile import REMEDIES, Break, BreakKind, reconcile
 
 D = Decimal
@@ -169,3 +170,15 @@ def test_breaks_explain_the_whole_difference(fills, entries, more_fills, more_en
     for name in {*ours.positions, *brokers.positions}:
         shares = sum((item.quantity_effect for item in breaks if item.instrument == name), D(0))
         assert shares == brokers.positions.get(name, D(0)) - ours.positions.get(name, D(0))
+
+
+def test_the_picture_shows_every_kind_of_break_and_agreement_too() -> None:
+    breaks = [
+        Break(BreakKind.CASH, None, None, D("1000000.55"), D("999990.25"), "cash"),
+        Break(BreakKind.MISSING_FILL, "AAA", "f9", None, D(5), "a fill"),
+        Break(BreakKind.QUANTITY, "BBB", None, D(0), D(0), "nothing held"),
+    ] * 5
+    days = [AT.date(), AT.date() + timedelta(days=1)]
+    pictures = {reconciliation_picture(breaks, days, [0, 15]), reconciliation_picture([], days[:1], [0])}
+    assert len(pictures) == 2
+    assert all(png.startswith(b"\x89PNG") for png in pictures)

@@ -32,7 +32,7 @@ def test_a_model_of_another_package_is_made_by_name_with_its_settings(
     [
         ("tiny = tiny_models:Tiny\nother = tiny_models:Other", "other", "no class derived from"),
         ("gone = tiny_models:Gone", "gone", "cannot be imported"),
-        ("ridge = tiny_models:Tiny", "ridge", "several packages offer a model of that name"),
+        ("ridge = tiny_models:Tiny", "ridge", "several packages offer one of that name"),
         ("small = tiny_models:Tiny", "small", "give the class name = 'small'"),
         ("tiny = tiny_models:Tiny", "tinny", "use one of .*tiny.* or install the package"),
     ],

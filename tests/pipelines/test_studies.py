@@ -7,17 +7,23 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from assets import inputs
+import assets.backtest
+from assets import inputs, studies
 from assets.backtest import backtest_runs
+from assets.sweeps import SweepRun
+from assets.sweeps import sweep as sweep_chunks
+from octopus.backtest.sweeps import SweepConfig
 from octopus.core.errors import ConfigError
-from octopus_pipelines import studies
+from octopus.strategy.probe import LookAheadError
 from octopus_pipelines.cli.backtest import backtest
 from octopus_pipelines.cli.sweep import sweep
 from resources.settings import ROOT, load_settings
+from tests.strategy.packages import install, install_documented
 
 CURRENT = load_settings({"OCTOPUS_HOME": "/nowhere"})
 
@@ -93,6 +99,30 @@ def test_a_study_is_simulated_recorded_and_shown(house, run):
     assert len(recorded(house)) == 1, "the same study again is no new trial"
 
 
+CHEAT = """
+import numpy as np
+from octopus.strategy.base import Strategy
+
+STRATEGY = Strategy("cheat", lambda panel, settings: np.roll(panel.total_return, -2, axis=0) * 50)
+"""
+
+
+def test_a_strategy_of_ones_own_is_studied_and_one_that_looks_ahead_is_not(house, run, tmp_path, monkeypatch):
+    install_documented(tmp_path)
+    install(tmp_path, "cheat", CHEAT, "cheat = cheat:STRATEGY")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = json.loads(run(backtest, "breakout", "--from", "2022-10-03", "--set", "window_sessions=20", "--json"))
+    assert (told["strategy_name"], told["changed"]) == ("breakout", {"window_sessions": 20})
+    kept = recorded(house)
+    alone = kept[-1]["parameters"]["decision"]["strategy"]["extensions"]
+    assert alone == {"breakout": {"weight": 1.0, "window_sessions": 20, "package": "breakout 1.0"}}
+    with pytest.raises(ConfigError, match="there is no such setting; there are weight, window_sessions"):
+        run(backtest, "breakout", "--set", "window=20")
+    with pytest.raises(LookAheadError, match="strategy cheat looks ahead"):
+        run(backtest, "cheat", "--from", "2022-10-03")
+    assert len(recorded(house)) == len(kept), "what cannot be believed is no trial"
+
+
 def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(house):
     house.call(backtest_runs, "2022-12-27")
     (row,) = house.warehouse.rows("select metrics from backtest.runs")
@@ -102,6 +132,21 @@ def test_the_published_backtest_is_reconciled_and_its_page_tells_of_the_gates(ho
     assert row["metrics"]["engines"]["without gates"]["trades"] > 50
     page = (house.settings.home / "tearsheets" / "2022-12-27.html").read_text()
     assert "both engines agree" in page
+
+
+def test_what_was_published_of_the_same_inputs_is_not_simulated_again(house, monkeypatch):
+    simulated = []
+    publish = assets.backtest.publish
+    monkeypatch.setattr(
+        assets.backtest, "publish", lambda *told, **given: simulated.append(1) or publish(*told, **given)
+    )
+    page = house.settings.home / "tearsheets" / "2022-12-27.html"
+    page.unlink(missing_ok=True)
+    house.call(backtest_runs, "2022-12-27")
+    assert simulated == [1], "its page was lost"
+    house.call(backtest_runs, "2022-12-27")
+    assert simulated == [1]
+    assert page.exists()
 
 
 def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
@@ -118,6 +163,29 @@ def test_a_sweep_runs_every_set_once_and_counts_it_for_everybody(house, run):
     best = again["sets"][0]
     assert best["sharpe_annual"] == max(row["sharpe_annual"] for row in again["sets"])
     assert "kept for good" in run(backtest, "mean_reversion", "--from", "2022-08-01")
+
+
+def test_a_chunk_of_a_named_sweep_lands_where_octopus_sweep_puts_it_and_goes_on(house, run):
+    section = {"strategy": "mean_reversion", "grid": {"window_sessions": [4, 6, 7]}, "chunk": 2, "start": "2022-10-03"}
+    sweeps = {"windows": SweepConfig.model_validate(section)}
+    settings = replace(house.settings, strategies=house.settings.strategies.model_copy(update={"sweeps": sweeps}))
+    before = len(recorded(house))
+
+    def materialise(chunk: int) -> dict:
+        context = dg.build_asset_context(partition_key=f"windows.{chunk:04d}")
+        chosen = SweepRun(as_of="2022-12-27", workers=1)
+        return sweep_chunks(context, chosen, settings, house.resources["clock"]).metadata
+
+    first = materialise(0)
+    assert (first["sets"], first["ready_before"]) == (2, 0)
+    assert len(recorded(house)) == before + 2
+    assert materialise(0)["ready_before"] == 2, "what is on record is not run again"
+    options = ("mean_reversion", "--from", "2022-10-03", "--grid", "window_sessions=4,6", "--json")
+    told = json.loads(run(sweep, *options))
+    assert len(recorded(house)) == before + 2, "octopus sweep finds the same trials"
+    assert str(told["sets"][0]["parameters"]) == first["best"]
+    with pytest.raises(ConfigError, match=r"sweeps\.windows = 'chunk 7': it has no such chunk now"):
+        materialise(7)
 
 
 def test_a_sweep_of_a_later_day_is_simulated_up_to_that_day(house, run):

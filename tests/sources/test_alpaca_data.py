@@ -150,6 +150,18 @@ def test_actions_that_cannot_be_said_are_for_a_person(events):
     assert {reject.table for reject in data.rejects} == {"corporate_actions"}
 
 
+def test_a_kind_that_nobody_knows_is_for_a_person_whatever_its_fields_are_called(events):
+    share_class_changes = [
+        {"id": "a", "old_symbol": "KO", "new_symbol": "KOX", "process_date": "2023-08-15"},
+        {"id": "b", "source_symbol": "PEP", "ex_date": "2023-08-15"},
+        {"id": "c", "cusip": "191216100", "ex_date": "2023-08-15"},
+    ]
+    data = events(["KO"], {"share_class_changes": share_class_changes})
+    assert data.actions.is_empty()
+    assert [(reject.instrument, reject.payload["id"]) for reject in data.rejects] == [("KO", "a"), (None, "c")]
+    assert all("of a kind that is not known" in reject.reason for reject in data.rejects)
+
+
 def test_dividends_of_one_day_are_one_and_a_repeated_record_counts_once(events):
     regular = {"id": "a", "symbol": "KO", "ex_date": "2023-05-04", "rate": 0.5, "special": False}
     special = dict(regular, id="b", rate=1.25, special=True)

@@ -13,10 +13,11 @@ from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.market_data.returns import total_returns
+from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.ensemble import blend
 from octopus.strategy.features import FEATURES, compute_features
-from octopus.strategy.signals import rule_signals, standardise
+from octopus.strategy.signals import standardise
 
 
 def panel_of(close: FloatArray, seed: int = 0) -> Panel:

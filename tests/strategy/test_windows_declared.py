@@ -16,9 +16,11 @@ from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.market_data.returns import total_returns
 from octopus.strategy import windows
+from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
-from octopus.strategy.features import FEATURES, LONGEST_WINDOW, Feature, FeatureCube, compute_features, look_ahead
-from octopus.strategy.signals import rule_signals, standardise
+from octopus.strategy.features import FEATURES, LONGEST_WINDOW, Feature, FeatureCube, compute_features
+from octopus.strategy.probe import look_ahead
+from octopus.strategy.signals import standardise
 
 CONFIG = StrategyConfig()
 

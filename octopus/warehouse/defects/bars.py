@@ -72,6 +72,8 @@ def _empty(tape: Tape, start: int, stop: int) -> Finding:
 
 def _usual(tape: Tape, values: FloatArray) -> BoolArray:
     """Whether the instrument had this field on most bars so far: a source without opens is not full of holes."""
+    if not np.isnan(values).any():
+        return np.ones(len(values), dtype=bool)
     return np.nan_to_num(tape.trailing_median(np.isnan(values).astype(np.float64), HABIT_SESSIONS, 1)) < 0.5
 
 
@@ -191,21 +193,24 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
-    with np.errstate(invalid="ignore"):
-        quiet = tape.loudness < SPIKE_QUIET
-    # Without volume nothing says that the day was quiet: quotes of the untraded wander.
-    untraded = np.isnan(tape.loudness)
-    night = np.where(untraded, UNTRADED_DEVIATIONS, NIGHTS_DEVIATIONS)
-    close = np.where(quiet, CLOSE_QUIET_DEVIATIONS, np.where(untraded, UNTRADED_DEVIATIONS, CLOSE_DEVIATIONS))
-    nights = _there_and_back(tape, tape.gap - tape.market_gap) > night * tape.gap_scale
-    closes = _there_and_back(tape, tape.move - tape.market) > close * tape.move_scale
+    nights, closes = _there_and_back(tape, tape.gap - tape.market_gap), _there_and_back(tape, tape.move - tape.market)
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
-    return [_spike(tape, row) for row in np.flatnonzero((nights | closes) & ~split).tolist()]
+    rows = np.flatnonzero(((nights > 0) | (closes > 0)) & ~split)
+    loudness = tape.loudness_at(rows)
+    # Without volume nothing says that the day was quiet: quotes of the untraded wander.
+    untraded = np.isnan(loudness)
+    night = np.where(untraded, UNTRADED_DEVIATIONS, NIGHTS_DEVIATIONS)
+    with np.errstate(invalid="ignore"):
+        quiet = np.where(loudness < SPIKE_QUIET, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
+    close = np.where(untraded, UNTRADED_DEVIATIONS, quiet)
+    far = (nights[rows] > night * tape.gap_scale_at(rows)) | (closes[rows] > close * tape.move_scale_at(rows))
+    calm = np.nan_to_num(loudness) <= SPIKE_LOUDNESS
+    return [_spike(tape, row) for row in rows[far & calm].tolist()]
 
 
 def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
-    """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back calmly."""
+    """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back."""
     back = tape.after(tape.gap - tape.market_gap)
     rest = tape.move - tape.market + back
     lesser = np.fmin(np.abs(away), np.abs(back))
@@ -215,7 +220,6 @@ def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
             & (np.abs(rest) < SPIKE_REMAINDER * lesser)
             & (lesser > np.where(tape.alone, SPIKE_ALONE, SPIKE_LEAST))
         )
-        spike &= ~(np.nan_to_num(tape.loudness) > SPIKE_LOUDNESS)
     return np.where(spike, lesser, 0.0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octopus.core.types import BoolArray, FloatArray
+from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.warehouse.defects.repair import multiply
 from octopus.warehouse.defects.tape import PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
@@ -26,26 +26,32 @@ VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
 
 def level_seams(tape: Tape) -> list[Finding]:
     """Overnight jumps on a calm tape: the price stands elsewhere in the morning, and trades there calmly."""
-    flags = calm_jumps(tape)
-    return [_level(tape, row) for row in np.flatnonzero(flags).tolist()]
+    rows = calm_jumps(tape)
+    return [_level(tape, row, loudness) for row, loudness in zip(rows, tape.loudness_at(rows), strict=True)]
 
 
-def calm_jumps(tape: Tape) -> BoolArray:
+def calm_jumps(tape: Tape) -> IntArray:
+    """Rows of those jumps."""
     excess = tape.gap - tape.log_yield - tape.market_gap
     with np.errstate(invalid="ignore"):
-        jump = np.abs(excess) > np.maximum(LEVEL_LEAST, LEVEL_DEVIATIONS * tape.gap_scale)
         stays = np.sign(excess) * (tape.move - tape.log_yield - tape.market) > STAYS * np.abs(excess)
-        inside = stays & (np.abs(tape.raw_move - tape.raw_gap) < LEVEL_RANGE * tape.move_scale)
-        bound = tape.loudness_bound(excess)
-        calm: BoolArray = jump & inside & (tape.loudness < bound)
-        return calm & (tape.after(tape.loudness) < bound + NEXT_LOUDNESS)
+        rows = np.flatnonzero((np.abs(excess) > LEVEL_LEAST) & stays)
+        jump = np.abs(excess[rows])
+        far = jump > LEVEL_DEVIATIONS * tape.gap_scale_at(rows)
+        inside = np.abs(tape.raw_move - tape.raw_gap)[rows] < LEVEL_RANGE * tape.move_scale_at(rows)
+        rows, jump = rows[far & inside], jump[far & inside]
+        bound = tape.loudness_bound(jump)
+        last = rows + 1 == tape.end(rows)
+        next_day = np.where(last, np.nan, tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)))
+        calm: BoolArray = (tape.loudness_at(rows) < bound) & (next_day < bound + NEXT_LOUDNESS)
+    return rows[calm]
 
 
-def _level(tape: Tape, row: int) -> Finding:
+def _level(tape: Tape, row: int, loudness: float) -> Finding:
     excess = float(tape.gap[row] - tape.log_yield[row])
     fields = (*PRICES, "adj_close")
     return tape.finding(
-        Kind.SCRAPE_SEAM, Severity.WARN, (row, row), row + 1, {"jump": excess, "loudness": float(tape.loudness[row])},
+        Kind.SCRAPE_SEAM, Severity.WARN, (row, row), row + 1, {"jump": excess, "loudness": float(loudness)},
         f"opens {np.expm1(excess):+.1%} on {tape.day(row)} and stays there, on no more volume than usual",
         "compare both sides with a second source: an action is missing, or the history is glued from two",
         multiply(fields, float(np.exp(excess)), None, tape.day(row - 1)),
@@ -55,35 +61,33 @@ def _level(tape: Tape, row: int) -> Finding:
 def volume_seams(tape: Tape) -> list[Finding]:
     """Rows from which on volume is counted in another unit: medians of a quarter before and a month after differ."""
     volume = tape.log_volume
-    before = tape.trailing_median(volume, VOLUME_BEFORE, VOLUME_AFTER)
-    spread = tape.trailing_median(np.abs(volume - before), VOLUME_BEFORE, VOLUME_AFTER)
-    after = _leading_median(tape, volume)
-    change = after - before
     with np.errstate(invalid="ignore"):
-        far = np.abs(change) > np.maximum(VOLUME_LEAST, VOLUME_DEVIATIONS * spread)
-        sharp = np.abs(volume - tape.before(volume)) > 0.5 * np.abs(change)
+        jump = np.abs(volume - tape.before(volume))
+        rows = np.flatnonzero(jump > 0.5 * VOLUME_LEAST)
+        change = tape.leading_median(volume, VOLUME_AFTER, rows) - _median_before(tape, volume, rows)
+        wide = (np.abs(change) > VOLUME_LEAST) & (jump[rows] > 0.5 * np.abs(change))
+        rows, change = rows[wide], change[wide]
+        far = np.abs(change) > VOLUME_DEVIATIONS * _spread_before(tape, volume, rows)
         # A price that moves with it has news: the interest is real.
-        sharp &= np.abs(tape.move - tape.market) < NEWS_DEVIATIONS * tape.move_scale
-    rows = np.flatnonzero(far & sharp)
+        calm = np.abs(tape.move - tape.market)[rows] < NEWS_DEVIATIONS * tape.move_scale_at(rows)
     found, last = [], -VOLUME_AFTER
-    for row in rows.tolist():
+    for row, size in zip(rows[far & calm].tolist(), change[far & calm].tolist(), strict=True):
         if row - last >= VOLUME_AFTER:
-            found.append(_volume(tape, row, float(change[row])))
+            found.append(_volume(tape, row, size))
             last = row
     return found
 
 
-def _leading_median(tape: Tape, values: FloatArray) -> FloatArray:
-    """Median of each row and the `VOLUME_AFTER` - 1 after it, NaN where fewer are left."""
-    turned = np.concatenate([values[::-1]])
-    codes = tape.code[::-1]
-    import polars as pl
+def _median_before(tape: Tape, values: FloatArray, rows: IntArray) -> FloatArray:
+    return tape.trailing_median(values, VOLUME_BEFORE, VOLUME_AFTER, rows)
 
-    frame = pl.DataFrame({"code": codes, "value": turned}).with_columns(pl.col("value").fill_nan(None))
-    median = pl.col("value").rolling_median(VOLUME_AFTER, min_samples=VOLUME_AFTER // 2).over("code")
-    result = frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)[::-1]
-    place = tape.starts[np.searchsorted(tape.starts, np.arange(len(tape)), side="right")] - np.arange(len(tape))
-    return np.where(place >= VOLUME_AFTER, result, np.nan)
+
+def _spread_before(tape: Tape, volume: FloatArray, rows: IntArray) -> FloatArray:
+    """Median distance of each bar of the quarter before ``rows`` from the median of its own quarter before."""
+    window = np.unique(np.maximum(rows[:, None] - np.arange(1, VOLUME_BEFORE + 1), 0))
+    distance = np.full(len(tape), np.nan)
+    distance[window] = np.abs(volume[window] - _median_before(tape, volume, window))
+    return _median_before(tape, distance, rows)
 
 
 def _volume(tape: Tape, row: int, change: float) -> Finding:

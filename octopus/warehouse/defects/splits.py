@@ -80,8 +80,9 @@ def _distance(tape: Tape, row: int, ratio: float) -> float:
     """Deviations between the gap and what a split of ``ratio`` and the row's dividend make of it."""
     expected = -np.log(ratio) + float(tape.log_yield[row])
     # The open may be off: the lesser of both readings, the close at its own scale.
-    opened = abs(float(tape.raw_gap[row]) - expected) / float(tape.gap_scale[row])
-    closed = abs(float(tape.raw_move[row]) - expected) / float(tape.move_scale[row])
+    at = np.array([row])
+    opened = abs(tape.raw_gap[at] - expected) / tape.gap_scale_at(at)
+    closed = abs(tape.raw_move[at] - expected) / tape.move_scale_at(at)
     return float(np.nanmin([opened, closed]))
 
 
@@ -125,8 +126,9 @@ def _jump_nearby(tape: Tape, split: Split, taken: set[int]) -> int | None:
     rows = np.arange(max(low + 1, split.row - SEARCH_ROWS), min(high, split.row + SEARCH_ROWS + 1))
     rows = rows[[row not in taken for row in rows.tolist()]]
     off = np.abs(tape.raw_gap[rows] + np.log(split.ratio))
-    bound = np.maximum(4 * tape.gap_scale[rows], PAIR_TOLERANCE * abs(np.log(split.ratio)))
-    jumped = np.abs(tape.raw_gap[rows]) > CONTRADICTS * tape.gap_scale[rows]
+    scale = tape.gap_scale_at(rows)
+    bound = np.maximum(4 * scale, PAIR_TOLERANCE * abs(np.log(split.ratio)))
+    jumped = np.abs(tape.raw_gap[rows]) > CONTRADICTS * scale
     fit = np.flatnonzero((off < bound) & jumped)
     return int(rows[fit[off[fit].argmin()]]) if len(fit) else None
 
@@ -210,7 +212,9 @@ def _unrecorded(tape: Tape) -> list[tuple[int, float]]:
     plain = (tape.log_split == 0.0) & ~tape.first
     with np.errstate(invalid="ignore"):
         by_adjusted = plain & (np.abs(tape.residue) > LEAST_LOG)
-        by_gap = plain & (np.abs(tape.raw_gap) > np.maximum(CALM_LEAST, CALM_DEVIATIONS * tape.gap_scale))
+        by_gap = plain & (np.abs(tape.raw_gap) > CALM_LEAST)
+    rows = np.flatnonzero(by_gap)
+    by_gap[rows] = np.abs(tape.raw_gap[rows]) > CALM_DEVIATIONS * tape.gap_scale_at(rows)
     result = []
     for row in np.flatnonzero(by_adjusted | by_gap).tolist():
         ratio = _adjusted_ratio(tape, row) if by_adjusted[row] else _calm_ratio(tape, row)
@@ -226,9 +230,10 @@ def _calm_ratio(tape: Tape, row: int) -> float | None:
     """The plausible ratio of a gap that no news explains: the day's range and volume, in new shares, are ordinary."""
     gap = float(np.exp(-tape.raw_gap[row]))
     ratio = float(RATIOS[np.abs(np.log(RATIOS / gap)).argmin()])
-    loud = float(tape.loudness[row]) - np.log(ratio)
-    inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale[row])
-    bound = float(tape.loudness_bound(tape.raw_gap[row : row + 1])[0])
+    at = np.array([row])
+    loud = float(tape.loudness_at(at)[0]) - np.log(ratio)
+    inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale_at(at)[0])
+    bound = float(tape.loudness_bound(tape.raw_gap[at])[0])
     return ratio if inside and not loud > bound else None
 
 
@@ -238,7 +243,7 @@ def _missing(tape: Tape, row: int, ratio: float) -> Finding:
     level = multiply(("adj_close",), 1 / ratio, None, tape.day(row - 1))
     return tape.finding(
         Kind.MISSING_SPLIT, Severity.SEVERE, (row, row), row,
-        {"ratio": ratio, "gap": float(tape.raw_gap[row]), "loudness": float(tape.loudness[row])},
+        {"ratio": ratio, "gap": float(tape.raw_gap[row]), "loudness": float(tape.loudness_at(np.array([row]))[0])},
         f"opens {np.expm1(tape.raw_gap[row]):+.1%} on {tape.day(row)} like a split of {ratio:g}, but none is recorded",
         "look the split up and record it", several(added, level) if stands else added,
     )  # fmt: skip

@@ -108,22 +108,45 @@ class Tape:
         total: FloatArray = np.cumsum(self.log_split)
         return total
 
-    def trailing_median(self, values: FloatArray, window: int, least: int) -> FloatArray:
-        """Median of the ``window`` rows before each row (without it), NaN below ``least`` numbers."""
-        frame = pl.DataFrame({"code": self.code, "value": values}).with_columns(pl.col("value").fill_nan(None))
-        median = pl.col("value").rolling_median(window, min_samples=least).shift(1).over("code")
-        return frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)
+    def trailing_median(self, values: FloatArray, window: int, least: int, rows: IntArray | None = None) -> FloatArray:
+        """Median of the ``window`` rows before each row (without it), NaN below ``least`` numbers.
 
-    def scale(self, values: FloatArray, unknown: float, floor: float) -> FloatArray:
+        Args:
+            rows: only at these, to the same bit; the result has their shape. A detector that first asks what costs
+                little is left with one row of a thousand.
+        """
+        if rows is None:
+            frame = pl.DataFrame({"code": self.code, "value": values}).with_columns(pl.col("value").fill_nan(None))
+            median = pl.col("value").rolling_median(window, min_samples=least).shift(1).over("code")
+            return frame.select(median.fill_null(float("nan"))).to_series().to_numpy().astype(np.float64)
+        places = rows[:, None] - np.arange(window, 0, -1)
+        return _median(values, places, places >= self.begin(rows)[:, None], least)
+
+    def leading_median(self, values: FloatArray, window: int, rows: IntArray) -> FloatArray:
+        """Median of each of ``rows`` and the ``window`` - 1 after it, NaN where fewer are left or half are missing."""
+        places = rows[:, None] + np.arange(window)
+        whole = places[:, -1] < self.end(rows)
+        return _median(values, places, np.broadcast_to(whole[:, None], places.shape), window // 2)
+
+    def begin(self, rows: IntArray) -> IntArray:
+        """First row of the instrument of each of ``rows``."""
+        return self.starts[self.code[rows]]
+
+    def end(self, rows: IntArray) -> IntArray:
+        """Row after the last of the instrument of each of ``rows``."""
+        return self.starts[self.code[rows] + 1]
+
+    def scale(self, values: FloatArray, unknown: float, floor: float, rows: IntArray | None = None) -> FloatArray:
         """Standard deviation of ``values`` as known before each row, robust: the larger of a month's and a quarter's.
 
-        ``unknown`` where there is no history; at least ``floor``.
+        ``unknown`` where there is no history; at least ``floor``. Args: rows: as of `trailing_median`.
         """
         size = np.abs(values)
-        quarter = self.trailing_median(size, SCALE_SESSIONS, SCALE_MIN_SESSIONS)
-        month = self.trailing_median(size, RECENT_SESSIONS, SCALE_MIN_SESSIONS)
+        quarter = self.trailing_median(size, SCALE_SESSIONS, SCALE_MIN_SESSIONS, rows)
+        month = self.trailing_median(size, RECENT_SESSIONS, SCALE_MIN_SESSIONS, rows)
         deviation = MAD_TO_DEVIATION * np.fmax(quarter, month)
-        return np.maximum(np.where(np.isnan(deviation), unknown, deviation), floor) * self._elapsed
+        elapsed = self._elapsed if rows is None else self._elapsed[rows]
+        return np.maximum(np.where(np.isnan(deviation), unknown, deviation), floor) * elapsed
 
     @cached_property
     def _elapsed(self) -> FloatArray:
@@ -174,6 +197,14 @@ class Tape:
     @cached_property
     def gap_scale(self) -> FloatArray:
         return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR)
+
+    def move_scale_at(self, rows: IntArray) -> FloatArray:
+        """``move_scale`` at ``rows`` alone."""
+        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR, rows)
+
+    def gap_scale_at(self, rows: IntArray) -> FloatArray:
+        """``gap_scale`` at ``rows`` alone."""
+        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR, rows)
 
     @cached_property
     def market(self) -> FloatArray:
@@ -235,6 +266,8 @@ class Tape:
             as_of: session from which the vendor told each, shape (rows,); NaT: the last one. Closes that were fetched
                 on different days know the actions of different days: each gets the factors of ours since its own.
         """
+        if np.isnan(self.adj_close).all():
+            return self
         rows = np.arange(len(self))
         result = self.adj_close.copy()
         for low, high in zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True):
@@ -264,12 +297,9 @@ class Tape:
         bound: FloatArray = self.step_noise + convention * np.abs(self.log_yield)
         return bound
 
-    @cached_property
-    def loudness(self) -> FloatArray:
-        """Log of the row's volume against the median of the month before, splits undone; NaN without volume."""
-        volume = np.log(np.where(self.volume > 0, self.volume, np.nan))
-        shares = volume - self.old_shares
-        return shares - self.trailing_median(shares, RECENT_SESSIONS, 5)
+    def loudness_at(self, rows: IntArray) -> FloatArray:
+        """Log of the volume of ``rows`` against the median of the month before, splits undone; NaN without volume."""
+        return self.log_volume[rows] - self.trailing_median(self.log_volume, RECENT_SESSIONS, 5, rows)
 
     def loudness_bound(self, jump: FloatArray) -> FloatArray:
         """The loudness below which an overnight ``jump`` (log, either way) has no news behind it."""
@@ -331,7 +361,8 @@ def tape_of(bars: pl.DataFrame, actions: pl.DataFrame, basis: Basis) -> Tape:
 
     volume = frame["volume"].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
     tape = Tape(
-        symbols=tuple(names), code=codes.to_numpy(), session=frame["session"].to_numpy().astype("datetime64[D]"),
+        symbols=tuple(names), code=codes.to_numpy().astype(np.int64),
+        session=frame["session"].to_numpy().astype("datetime64[D]"),
         open=prices("open"), high=prices("high"), low=prices("low"), close=prices("close"),
         volume=volume, adj_close=prices("adj_close"), split=frame["split"].fill_null(1.0).to_numpy().astype(np.float64),
         dividend=frame["dividend"].fill_null(0.0).to_numpy().astype(np.float64), basis=basis,
@@ -364,6 +395,15 @@ def _require(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise MissingDataError(f"{what} lack the column {missing[0]}; give {', '.join(columns)}")
+
+
+def _median(values: FloatArray, places: IntArray, within: BoolArray, least: int) -> FloatArray:
+    """Median of the numbers among ``values[places]`` in each row, NaN below ``least``; rounded as Polars rounds."""
+    held = np.sort(np.where(within, values[np.clip(places, 0, len(values) - 1)], np.nan), axis=1)
+    count = (~np.isnan(held)).sum(axis=1)
+    rows = np.arange(len(places))
+    low, high = held[rows, np.maximum(count - 1, 0) // 2], held[rows, np.minimum(count // 2, held.shape[1] - 1)]
+    return np.where(count >= least, low + (high - low) * 0.5, np.nan)
 
 
 def runs_of(flags: BoolArray, breaks: BoolArray) -> list[tuple[int, int]]:

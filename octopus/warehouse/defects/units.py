@@ -81,7 +81,8 @@ def unit_levels(tape: Tape) -> list[Finding]:
     unit = _unit(np.nan_to_num(jump))
     # At a recorded split the prices themselves must jump that far: a split recorded upside down is none of ours.
     unit[(tape.log_split != 0.0) & (np.abs(jump - tape.log_split) < MIXED_SPREAD)] = 0.0
-    unit[_volume_splits(tape, jump)] = 0.0
+    rows = np.flatnonzero(unit)
+    unit[rows[_volume_splits(tape, jump, rows)]] = 0.0
     found = []
     for start, stop, place, factor in _levels(tape, unit):
         fields = (*PRICES, "adj_close") if _adjusted_level_follows(tape, place) else PRICES
@@ -96,13 +97,13 @@ def _middles(tape: Tape) -> FloatArray:
     return np.asarray(np.median(logs, axis=0), dtype=np.float64)
 
 
-def _volume_splits(tape: Tape, jump: FloatArray) -> BoolArray:
-    """Rows whose volume jumps the other way, as at a split of 100 for one: those are not units."""
+def _volume_splits(tape: Tape, jump: FloatArray, rows: IntArray) -> BoolArray:
+    """Which of ``rows`` have a volume that jumps the other way, as at a split of 100 for one: those are not units."""
     volume = np.log(np.where(tape.volume > 0, tape.volume, np.nan))
-    change = volume - tape.trailing_median(volume, 10, 3)
+    change = volume[rows] - tape.trailing_median(volume, 10, 3, rows)
     with np.errstate(invalid="ignore"):
-        opposite: BoolArray = np.abs(change + jump) < np.abs(change)
-        return opposite & (np.abs(change + jump) < 2.0)
+        opposite: BoolArray = np.abs(change + jump[rows]) < np.abs(change)
+        return opposite & (np.abs(change + jump[rows]) < 2.0)
 
 
 def _adjusted_level_follows(tape: Tape, row: int) -> bool:
@@ -157,12 +158,12 @@ def uneven_splits(tape: Tape) -> list[Finding]:
         size = abs(float(np.log(tape.split[row])))
         low, high = tape.span(row)
         jumps = np.zeros(len(tape))
-        near = slice(max(low, row - 126), min(high, row + 126))
+        near = np.arange(max(low, row - 126), min(high, row + 126))
         # Nearer to the split than to an ordinary move.
-        jump, scale = tape.raw_gap[near], np.minimum(tape.move_scale[near], 0.1)
+        jump, scale = tape.raw_gap[near], np.minimum(tape.move_scale_at(near), 0.1)
         with np.errstate(invalid="ignore"):
             off = (np.abs(np.abs(jump) - size) < size / 3) & (np.abs(jump) > 6 * scale)
-        jumps[near][off] = size * np.sign(jump[off])
+        jumps[near[off]] = size * np.sign(jump[off])
         for start, stop, place, log_factor in _levels(tape, jumps, older=True):
             found.append(_uneven(tape, start, stop, place, log_factor))
     return found

@@ -32,6 +32,10 @@ from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Deflation, Kind, Trial, deflate
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, prepare
+from octopus.strategy.catalogue import known_strategies, settings_of, speaking_extensions
+from octopus.strategy.config import StrategyConfig
+from octopus.strategy.probe import refuse_look_ahead
+from resources.reference_files import read_reference
 from resources.settings import Settings, StrategiesFile
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
@@ -82,7 +86,7 @@ def study(
     """``strategy`` with ``changes`` to the settings of the files.
 
     Args:
-        strategy: ``ensemble`` or one of its signals, which then speaks alone.
+        strategy: ``ensemble`` or a signal, also one that an installed package offers, which then speaks alone.
         changes: by dotted name; without a section's name they are the strategy's own (``lookback_sessions``), or those
             of the section ``strategy`` for the ensemble.
         first, last: sessions that are decided, instead of the files'.
@@ -91,14 +95,14 @@ def study(
         ConfigError: no such strategy or setting, or a value that it cannot have.
     """
     content = current.strategies.model_dump(mode="json")
-    signals = list(content["strategy"])
-    if strategy not in (ENSEMBLE, *signals):
-        raise ConfigError(
-            where="strategy", field="name", value=strategy, remedy=f"use one of {', '.join((ENSEMBLE, *signals))}"
-        )
+    content["strategy"] = sections = current.strategies.strategy.sections()
+    for name in speaking_extensions(current.strategies.strategy):
+        sections["extensions"][name] |= settings_of(name, current.strategies.strategy).model_dump(mode="json")
+    named = (ENSEMBLE, *signals_of(current.strategies.strategy))
+    if strategy not in named:
+        raise ConfigError(where="strategy", field="name", value=strategy, remedy=f"use one of {', '.join(named)}")
     if strategy != ENSEMBLE:
-        for name in signals:
-            content["strategy"][name]["weight"] = 1.0 if name == strategy else 0.0
+        _alone(sections, strategy, current.strategies.strategy)
     for name, value in changes.items():
         _set(content, strategy, name, value)
     content["backtest"] |= {name: day for name, day in (("start", first), ("end", last)) if day is not None}
@@ -111,11 +115,31 @@ def study(
         ) from None
 
 
+def signals_of(config: StrategyConfig) -> tuple[str, ...]:
+    """Every signal that can be studied alone, those of installed packages among them."""
+    return (*known_strategies(config), MODEL)
+
+
+def _alone(sections: dict[str, Any], strategy: str, config: StrategyConfig) -> None:
+    """Every weight but that of ``strategy`` made 0; its settings are all there to be changed."""
+    own = [one for one in sections.values() if "weight" in one]
+    for section in [*own, *sections["extensions"].values()]:
+        section["weight"] = 0.0
+    if strategy not in sections:
+        sections["extensions"][strategy] = settings_of(strategy, config).model_dump(mode="json")
+    _section_of(sections, strategy)["weight"] = 1.0
+
+
+def _section_of(sections: dict[str, Any], strategy: str) -> dict[str, Any]:
+    section: dict[str, Any] = sections[strategy] if strategy in sections else sections["extensions"][strategy]
+    return section
+
+
 def _set(content: dict[str, Any], strategy: str, name: str, value: Any) -> None:
     parts = name.split(".")
-    if parts[0] not in SECTIONS:
-        parts = ["strategy", *([] if strategy == ENSEMBLE else [strategy]), *parts]
     place: Any = content
+    if parts[0] not in SECTIONS:
+        place = content["strategy"] if strategy == ENSEMBLE else _section_of(content["strategy"], strategy)
     for part in parts[:-1]:
         place = place.get(part) if isinstance(place, dict) else None
     if not isinstance(place, dict) or parts[-1] not in place:
@@ -146,7 +170,8 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
     if with_model:
         ready = inputs.prepared(panel, current.decision)
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
-    gating = Gating(current.risk, current.compliance, current.universe.sectors)
+    reference = read_reference(current.compliance, current.root)
+    gating = Gating(current.risk, current.compliance, current.universe.sectors, reference)
     return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session), gating)
 
 
@@ -156,11 +181,16 @@ def speaks(of: Study) -> bool:
 
 
 def simulate(of: Study, read: Inputs) -> BacktestResult:
-    """The study on what was read."""
+    """The study on what was read.
+
+    Raises:
+        LookAheadError: a strategy of another package knows the future.
+    """
     decision = of.settings.decision
+    refuse_look_ahead(read.panel, decision.strategy)
     return run_configured(
-        read.panel, of.settings.backtest, decision, read.gating, read.predictions, prepare(read.panel, decision),
-        read.delisting,
+        read.panel, of.settings.backtest, decision, read.gating, predictions=read.predictions,
+        prepared=prepare(read.panel, decision), delisting=read.delisting,
     )  # fmt: skip
 
 

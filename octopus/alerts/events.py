@@ -1,0 +1,121 @@
+"""Which entries of the audit log people are told of.
+
+Belongs here: from an entry to its alert. Does not: reading the log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from octopus.alerts.alert import Alert, Kind
+from octopus.core.ids import fingerprint
+
+_SHOWN = 3
+"""Reasons in one sentence; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the audit log.
+
+    Attributes:
+        payload: its JSON, parsed.
+    """
+
+    seq: int
+    at: datetime
+    kind: str
+    subject: str
+    payload: Mapping[str, Any]
+
+
+def alert_of(entry: Entry) -> Alert | None:
+    """What people are told of ``entry``; None for what is only recorded."""
+    make = _ALERTS.get(entry.kind)
+    return make(entry) if make else None
+
+
+def _claimed(entry: Entry) -> Alert | None:
+    denied = [one for one in entry.payload.get("denied", ()) if one.get("intent")]
+    if not denied:
+        return None
+    orders = {one["intent"] for one in denied}
+    reasons = [f"{one['gate']}/{one['rule']}: {one['reason']}" for one in denied]
+    happened = f"{len(orders)} orders of batch {entry.subject} were denied: {_some(reasons)}"
+    cause = fingerprint(sorted((one["intent"], one["rule"]) for one in denied))
+    return _alert(Kind.DENIAL, entry, happened, cause)
+
+
+def _cancelled(entry: Entry) -> Alert | None:
+    reason = str(entry.payload.get("reason", ""))
+    if not reason.startswith("denied"):
+        return None
+    return _alert(Kind.DENIAL, entry, f"order {entry.subject}, approved before, was {reason}")
+
+
+def _halted(entry: Entry) -> Alert:
+    state = entry.kind.removeprefix("trading.")
+    told = entry.payload
+    happened = f"account {entry.subject} was set to {state} by {told.get('by')}: {told.get('reason')}"
+    return _alert(Kind.RESUMED if state == "active" else Kind.HALT, entry, happened, str(entry.seq))
+
+
+def _refused(entry: Entry) -> Alert:
+    reason = str(entry.payload.get("reason", ""))
+    # The same reason at another time is the same refusal: attempts may follow each other within seconds.
+    cause = fingerprint(re.sub(r"\d", "", reason))
+    return _alert(Kind.REFUSAL, entry, f"batch {entry.subject} was not executed: {reason}", cause)
+
+
+def _rejected(entry: Entry) -> Alert:
+    reason = entry.payload.get("reason") or "the broker gave no reason"
+    return _alert(Kind.REJECTION, entry, f"order {entry.subject} was rejected: {reason}")
+
+
+def _broke(entry: Entry) -> Alert:
+    breaks = [str(one) for one in entry.payload.get("breaks", ())]
+    happened = f"{len(breaks)} breaks in account {entry.subject} on {entry.payload.get('session')}: {_some(breaks)}"
+    return _alert(Kind.RECONCILIATION_BREAK, entry, happened, str(entry.seq))
+
+
+def _unknown(entry: Entry) -> Alert:
+    reason = entry.payload.get("reason") or "its send was not answered"
+    happened = f"order {entry.subject} counts as filled and freezes its instrument: {reason}"
+    return _alert(Kind.UNKNOWN_ORDER, entry, happened, str(entry.seq))
+
+
+def _unexpected(entry: Entry) -> Alert:
+    if entry.kind == "alert.overfilled":
+        told = f"{entry.payload.get('filled')} were filled of {entry.payload.get('ordered')} ordered"
+    else:
+        told = "the broker filled it, and it was never sent"
+    return _alert(Kind.UNEXPECTED_FILL, entry, f"order {entry.subject}: {told}", str(entry.seq))
+
+
+_ALERTS: Mapping[str, Callable[[Entry], Alert | None]] = {
+    "batch.claimed": _claimed,
+    "order.cancelled": _cancelled,
+    "trading.halted": _halted,
+    "trading.reducing": _halted,
+    "trading.active": _halted,
+    "batch.refused": _refused,
+    "order.rejected": _rejected,
+    "reconciliation.breaks": _broke,
+    "alert.unknown_order": _unknown,
+    "alert.unexpected_fill": _unexpected,
+    "alert.overfilled": _unexpected,
+}
+
+
+def _alert(kind: Kind, entry: Entry, happened: str, cause: str = "") -> Alert:
+    key = ":".join(part for part in (kind.value, entry.subject, cause) if part)
+    return Alert(kind, entry.subject, happened, entry.at, key)
+
+
+def _some(reasons: list[str]) -> str:
+    more = len(reasons) - _SHOWN
+    return "; ".join(reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,159 @@
+"""What a watchdog sees amiss: missed and late runs, stale data, a dead daemon, orders beyond their window.
+
+Belongs here: from facts to alerts, by the exchange's calendar. Does not: finding the facts (resources/alerts/facts.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from octopus.alerts.alert import Alert, Kind
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+
+
+class RunState(StrEnum):
+    """How far the daily pipeline of a session is."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    FAILED = "failed"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things may take.
+
+    Attributes:
+        run: from a session's decision to the end of its daily pipeline, its data included.
+        heartbeat: the daemon beats every few seconds.
+        order: from the end of an order's window to its end at the broker.
+    """
+
+    run: timedelta = timedelta(hours=3)
+    heartbeat: timedelta = timedelta(minutes=5)
+    order: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class LateOrder:
+    """An order that may still fill."""
+
+    client_order_id: str
+    instrument: str
+    state: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The current batch of the account.
+
+    Attributes:
+        awaits_release: a person has to release it first.
+        executed: a run took it up, or it plans no order.
+    """
+
+    batch_id: str
+    not_before: datetime
+    expires_at: datetime
+    awaits_release: bool
+    executed: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known at ``now`` (of the trading clock).
+
+    Attributes:
+        source: of the bars that are traded on. last_bar: its latest session.
+        due: the latest session whose decision is past; None on a recording, where no run is due and no bar will come.
+        run: of that session.
+        heartbeat: the daemon's last one, wall clock; None: it never ran. seen_at: when that was read, wall clock.
+        watches_daemon: whether a daemon should run at all.
+    """
+
+    now: datetime
+    seen_at: datetime
+    source: str
+    last_bar: date | None
+    due: date | None
+    run: RunState = RunState.ABSENT
+    open_orders: tuple[LateOrder, ...] = ()
+    batch: PlannedBatch | None = None
+    watches_daemon: bool = False
+    heartbeat: datetime | None = None
+
+
+def assess(facts: Facts, sessions: Sessions, patience: Patience) -> list[Alert]:
+    """What people should be told of ``facts``, worst first of each kind; the same state gives the same keys."""
+    found = [*_orders(facts, patience), *_batch(facts), *_daemon(facts, patience)]
+    if facts.due is not None and facts.now > sessions.decision_utc(facts.due) + patience.run:
+        found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions)]
+    return found
+
+
+def database_down(since: datetime, reason: str) -> Alert:
+    """The database has not answered since ``since``."""
+    happened = f"{reason}; nothing is sent without it, and orders that stand at the broker may still fill"
+    return Alert(Kind.DATABASE_DOWN, "database", happened, since, f"database_down:{since.isoformat()}")
+
+
+def _orders(facts: Facts, patience: Patience) -> Iterator[Alert]:
+    for order in facts.open_orders:
+        if facts.now > order.expires_at + patience.order:
+            happened = (
+                f"order {order.client_order_id} in {order.instrument} is {order.state}, although its window ended at "
+                f"{order.expires_at.isoformat()}"
+            )
+            key = f"open_order:{order.client_order_id}"
+            yield Alert(Kind.OPEN_ORDER, order.client_order_id, happened, facts.seen_at, key)
+
+
+def _batch(facts: Facts) -> Iterator[Alert]:
+    batch = facts.batch
+    if batch is None or batch.executed:
+        return
+    name = batch.batch_id
+    if batch.awaits_release and facts.now < batch.expires_at:
+        happened = f"batch {name} may be sent from {batch.not_before.isoformat()} and awaits `octopus release {name}`"
+        yield Alert(Kind.AWAITING_RELEASE, name, happened, facts.seen_at, f"awaiting_release:{name}")
+    elif facts.now >= batch.expires_at:
+        why = "nobody released it" if batch.awaits_release else "no run took it up"
+        happened = f"the window of batch {name} closed at {batch.expires_at.isoformat()} and {why}"
+        yield Alert(Kind.MISSED_RUN, name, happened, facts.seen_at, f"missed_run:execute:{name}")
+
+
+def _daemon(facts: Facts, patience: Patience) -> Iterator[Alert]:
+    if not facts.watches_daemon:
+        return
+    beat = facts.heartbeat
+    if beat is None or facts.seen_at - beat > patience.heartbeat:
+        since = "ever" if beat is None else f"since {beat.isoformat(timespec='seconds')}"
+        happened = f"Dagster's daemon has not been heard of {since}: no schedule and no sensor runs"
+        yield Alert(Kind.DEAD_DAEMON, "Dagster daemon", happened, facts.seen_at, f"dead_daemon:{since}")
+
+
+def _data(facts: Facts, due: date) -> Iterator[Alert]:
+    if facts.last_bar is None or facts.last_bar < due:
+        happened = f"the last bar of {facts.source} is of {facts.last_bar}, and session {due} is over"
+        yield Alert(Kind.STALE_DATA, facts.source, happened, facts.seen_at, f"stale_data:{facts.source}:{due}")
+
+
+def _run(facts: Facts, due: date, sessions: Sessions) -> Iterator[Alert]:
+    if facts.run is RunState.DONE:
+        return
+    told = {
+        RunState.ABSENT: "was never started",
+        RunState.RUNNING: "is not through",
+        RunState.FAILED: "failed and was not made up for",
+    }[facts.run]
+    happened = f"the daily pipeline of {due} (decided at {sessions.decision_utc(due).isoformat()}) {told}"
+    # A late run that dies later is said again.
+    yield Alert(Kind.MISSED_RUN, str(due), happened, facts.seen_at, f"missed_run:{due}:{facts.run.value}")

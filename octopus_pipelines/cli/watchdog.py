@@ -1,0 +1,119 @@
+"""`octopus watchdog`: one process beside Dagster that tells people what Dagster cannot tell of itself.
+
+Belongs here: looking again and again, and halting where its user said so. Does not: what is amiss (octopus/alerts),
+finding and telling it (resources/alerts). Neither Dagster nor a database is needed: it starts and goes on without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import psycopg
+
+from octopus.alerts.alert import Alert, Kind
+from octopus.core.errors import OctopusError
+from octopus.core.orders import TradingState
+from resources.alerts.house import AlertHouse
+from resources.halt_file import Halt
+from resources.kill_switch import pull
+from resources.settings import load_settings
+from resources.trading import Trading, halt_file, trading_of
+
+DIARY = "watchdog.json"
+"""In the data folder: when it last looked, and on which alerts it has halted."""
+_SEEN = (Kind.DATABASE_DOWN, Kind.DEAD_DAEMON, Kind.MISSED_RUN, Kind.OPEN_ORDER, Kind.STALE_DATA)
+
+
+@click.command()
+@click.option("--interval", type=click.IntRange(1), default=60, show_default=True, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="Look once; exit status 1 if something is amiss.")
+@click.option(
+    "--halt-on", type=click.Choice([kind.value for kind in _SEEN]), multiple=True,
+    help="Halt trading and cancel open orders at the broker when this is found; may be given several times.",
+)  # fmt: skip
+@click.option("--no-daemon", is_flag=True, help="Dagster's daemon is not meant to run: its silence is no alert.")
+def watchdog(interval: int, once: bool, halt_on: tuple[str, ...], no_daemon: bool) -> None:
+    """Watch runs, data, orders, Dagster's daemon and the database, and tell people; runs until Ctrl-C."""
+    current = load_settings(os.environ)
+    house = AlertHouse.of(current, os.environ, watches_daemon=not no_daemon)
+    dog = Watchdog(house, trading_of(current), frozenset(Kind(kind) for kind in halt_on))
+    if once:
+        raise SystemExit(1 if dog.look() else 0)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    click.echo(f"watching every {interval} s; {len(house.channels)} channels; Ctrl-C ends it")
+    while not ended.is_set():
+        try:
+            dog.look()
+        except (OctopusError, psycopg.Error, OSError, ValueError) as error:
+            # Whatever is broken, the next look may tell of it.
+            click.secho(f"this look failed: {error}", fg="red", err=True)
+        ended.wait(interval)
+
+
+@dataclass
+class Watchdog:
+    """What is looked at, and what is halted on.
+
+    Attributes:
+        halt_on: kinds that halt trading, each alert once: who resumed after it is not overruled.
+    """
+
+    house: AlertHouse
+    trading: Trading
+    halt_on: Collection[Kind] = ()
+    _said: set[str] = field(default_factory=set, init=False)
+
+    def look(self) -> list[Alert]:
+        """One look; returns what is amiss now."""
+        found, told = self.house.look()
+        for alert in found:
+            if alert.key not in self._said:
+                click.secho(f"{alert.at:%H:%M:%S} {alert.headline}: {alert.happened}", fg="red")
+        self._said = {alert.key for alert in found}
+        for channel, reason in told.failing.items():
+            click.secho(f"{channel} takes no alert: {reason}", fg="yellow", err=True)
+        self._halt([alert for alert in found if alert.kind in self.halt_on])
+        if self.house.down_since is None and halt_file(self.trading.settings).read() is not None:
+            with self.trading.engine() as engine:
+                engine.take_over_halt(self.trading.account)
+        return found
+
+    def _halt(self, causes: list[Alert]) -> None:
+        acted = self._acted()
+        fresh = [alert for alert in causes if alert.key not in acted]
+        for alert in fresh:
+            said = Halt(
+                TradingState.HALTED, "watchdog", f"{alert.kind.heading}: {alert.happened}", alert.at, cancel=True
+            )
+            pulled = pull(self.trading, said)
+            click.secho(f"halted; {len(pulled.cancellation.asked)} open orders cancelled", fg="red")
+            for subject, reason in pulled.cancellation.failed.items():
+                click.secho(f"not cancelled: {subject}: {reason}", fg="red", err=True)
+        self._note([*acted, *(alert.key for alert in fresh)])
+
+    @property
+    def _diary(self) -> Path:
+        return self.trading.settings.home / DIARY
+
+    def _acted(self) -> list[str]:
+        try:
+            return [str(key) for key in json.loads(self._diary.read_text())["halted_on"]]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return []
+
+    def _note(self, acted: list[str]) -> None:
+        content = {"looked_at": datetime.now(UTC).isoformat(), "halted_on": acted[-100:]}
+        self._diary.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._diary.with_suffix(".draft")
+        draft.write_text(json.dumps(content))
+        draft.replace(self._diary)

@@ -1,0 +1,114 @@
+"""What a watchdog looks at: the warehouse's own tables, and two of Dagster's.
+
+Belongs here: reading the facts. Does not: judging them (octopus/alerts/watch.py).
+
+Dagster's tables are read as they are (its releases keep ``runs`` and ``daemon_heartbeats`` since 1.0), because the
+watchdog must neither load Dagster nor depend on its webserver.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import psycopg
+
+from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState
+from octopus.execution.states import WORKING
+from resources.settings import Settings
+from resources.trading import trading_clock
+from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.store import Warehouse
+
+_JOB = "daily"
+_ENDED_BADLY = frozenset({"FAILURE", "CANCELED"})
+
+
+def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Facts:
+    """What is known now.
+
+    Args:
+        seen_at: wall clock. watches_daemon: whether Dagster's daemon should be alive.
+
+    Raises:
+        WarehouseUnreachableError: a database does not answer.
+    """
+    warehouse = Warehouse(settings.database_url, Role.TRADER)
+    now = trading_clock(settings).now()
+    due = None if settings.recorded else settings.sessions.last_decided(now)
+    return Facts(
+        now=now,
+        seen_at=seen_at,
+        source=settings.universe.market_data,
+        last_bar=warehouse.scalar(
+            "select max(session) from raw.bars where source = %s", [settings.universe.market_data]
+        ),
+        due=due,
+        run=RunState.ABSENT if due is None else run_state(settings, warehouse, due),
+        open_orders=_open_orders(settings),
+        batch=_batch(settings, warehouse, now),
+        watches_daemon=watches_daemon,
+        heartbeat=heartbeat(settings.dagster_url) if watches_daemon else None,
+    )
+
+
+def run_state(settings: Settings, warehouse: Warehouse, session: date) -> RunState:
+    """How far the session's daily pipeline is: through once both gates have judged its plan, whoever ran it."""
+    approved = warehouse.scalar(
+        "select exists (select from portfolio.batches b join compliance.approvals a using (batch_id) "
+        "where b.account = %s and b.session = %s)",
+        [settings.account, session],
+    )
+    if approved:
+        return RunState.DONE
+    status = _dagster_status(settings.dagster_url, session)
+    diary = warehouse.scalar("select status from ops.runs where as_of = %s order by started_at desc limit 1", [session])
+    if status is None and diary is None:
+        return RunState.ABSENT
+    return RunState.FAILED if status in _ENDED_BADLY or diary == "failed" else RunState.RUNNING
+
+
+def heartbeat(dagster_url: str) -> datetime | None:
+    """The latest sign of life of any of the daemon's threads; None before the first."""
+    with connect(dagster_url, autocommit=True) as connection:
+        if not _has_table(connection, "daemon_heartbeats"):
+            return None
+        # The column has no time zone; the serialised beat has seconds since the epoch.
+        row = connection.execute("select max((body::jsonb ->> 'timestamp')::float8) from daemon_heartbeats").fetchone()
+    return None if row is None or row[0] is None else datetime.fromtimestamp(row[0], UTC)
+
+
+def _dagster_status(dagster_url: str, session: date) -> str | None:
+    with connect(dagster_url, autocommit=True) as connection:
+        if not _has_table(connection, "runs"):
+            return None
+        row = connection.execute(
+            "select status from runs where pipeline_name = %s and partition = %s order by id desc limit 1",
+            [_JOB, session.isoformat()],
+        ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _has_table(connection: psycopg.Connection, name: str) -> bool:
+    row = connection.execute("select to_regclass(%s) is not null", [f"public.{name}"]).fetchone()
+    return bool(row and row[0])
+
+
+def _open_orders(settings: Settings) -> tuple[LateOrder, ...]:
+    with OrderStore.opened(settings.database_url) as store:
+        return tuple(
+            LateOrder(o.client_order_id, o.order.instrument, o.status.state.value, o.expires_at)
+            for o in store.orders(settings.account, WORKING)
+        )
+
+
+def _batch(settings: Settings, warehouse: Warehouse, now: datetime) -> PlannedBatch | None:
+    with OrderStore.opened(settings.database_url) as store:
+        name = store.latest_batch(settings.account)
+        stored = None if name is None else store.batch(name)
+        if stored is None or not stored.judged:
+            return None
+        batch = stored.batch
+        waits = settings.trading.needs_release and not store.is_released(batch, min(now, batch.not_before))
+    taken = warehouse.scalar("select exists (select from execution.launches where batch_id = %s)", [batch.batch_id])
+    return PlannedBatch(batch.batch_id, batch.not_before, batch.expires_at, waits, bool(taken) or not batch.orders)

@@ -1,0 +1,330 @@
+"""TWS's socket over a real socket: an account, its orders and executions, and the ways in which it may fail.
+
+Frames and the order of their fields are those of server version 173, of which real frames are recorded (`wire/ib` of
+the recorded data); what each message means is in IBKR Campus, "TWS API documentation".
+
+Faults, taken one for each order that arrives: ``ok``; ``accept_drop`` (it stands, the connection ends); ``silent`` (it
+stands, no acknowledgement comes); ``drop`` (the connection ends before it stands); ``reject`` (error 201);
+``late_reject`` (acknowledged, then Inactive); ``fill_drop`` (a part fills, then the connection ends).
+"""
+
+from __future__ import annotations
+
+import socketserver
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+VERSION = 173
+NUMBER = "DU1234567"
+AT = "20221228 16:00:00 US/Eastern"
+SECURITIES = {"AAA": [1001], "BBB": [1002], "CCC": [1003], "DDD": [1004], "BRK B": [1005], "TWIN": [1006, 1007]}
+
+
+@dataclass
+class Order:
+    """An order as the venue keeps it."""
+
+    order_id: int
+    perm_id: int
+    client_id: int
+    symbol: str
+    action: str
+    quantity: Decimal
+    kind: str
+    tif: str
+    ref: str
+    limit: str = ""
+    trigger: str = ""
+    status: str = "PreSubmitted"
+    filled: Decimal = Decimal(0)
+
+    @property
+    def stands(self) -> bool:
+        return self.status in ("PreSubmitted", "Submitted")
+
+
+@dataclass
+class IbVenue:
+    """One account; every method may be called by the test while TWS serves it.
+
+    Attributes:
+        script: faults to come. posts: references of every order that arrived, whether it stands or not.
+        repeat, reverse: tell each execution twice, or the newest first. stale: how often account values lag behind.
+        no_commission: executions whose commission is not told.
+        auction: called before each question. refuse: connections are closed before they are ready.
+        lost: TWS says that it lost IB (1100).
+    """
+
+    cash: Decimal = Decimal(100_000)
+    script: list[str] = field(default_factory=list)
+    posts: list[str] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    executions: list[dict[str, Any]] = field(default_factory=list)
+    positions: dict[str, Decimal] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    accounts: str = NUMBER
+    currency: str = "USD"
+    price: Decimal = Decimal(100)
+    commission: Decimal = Decimal(0)
+    repeat: bool = False
+    reverse: bool = False
+    stale: int = 0
+    refuse: int = 0
+    lost: bool = False
+    no_commission: set[str] = field(default_factory=set)
+    auction: Callable[[IbVenue], None] = lambda _venue: None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __enter__(self) -> IbVenue:
+        venue = self
+
+        class Handler(_Session):
+            house = venue
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def order(self, ref: str) -> Order:
+        return next(order for order in self.orders if order.ref == ref)
+
+    def fill(self, ref: str, quantity: Decimal | None = None) -> None:
+        """Execute an order, or a part of it."""
+        with self.lock:
+            order = self.order(ref)
+            part = order.quantity - order.filled if quantity is None else quantity
+            sign = 1 if order.action == "BUY" else -1
+            order.filled += part
+            order.status = "Filled" if order.filled == order.quantity else "Submitted"
+            self.cash -= sign * part * self.price + self.commission
+            self.positions[order.symbol] = self.positions.get(order.symbol, Decimal(0)) + sign * part
+            told = {"id": f"0000e0d5.{len(self.executions):08x}.01.01", "order": order, "shares": part}
+            self.executions.append({**told, "price": self.price})
+
+    def correct(self, place: int, price: Decimal) -> None:
+        """Tell an execution again under the next number, at another price."""
+        with self.lock:
+            wrong = self.executions[place]
+            sign = 1 if wrong["order"].action == "BUY" else -1
+            self.cash -= sign * wrong["shares"] * (price - wrong["price"])
+            self.executions.append({**wrong, "id": wrong["id"][:-2] + "02", "price": price})
+
+    def end(self, ref: str, status: str) -> None:
+        with self.lock:
+            self.order(ref).status = status
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def place(self, body: list[str], client_id: int) -> Iterator[list[Any] | None]:
+        """What an order comes to: frames, and None where the connection ends."""
+        with self.lock:
+            fault = self.script.pop(0) if self.script else "ok"
+            self.faults[fault] += 1
+            if fault == "drop":
+                yield None
+                return
+            order = Order(
+                int(body[1]), 900_000 + len(self.orders), client_id, body[3], body[16], Decimal(body[17]), body[18],
+                body[21], body[26], body[19], body[20],
+            )  # fmt: skip
+            self.posts.append(order.ref)
+            if fault == "reject":
+                yield error(order.order_id, 201, "Order rejected - reason:The account lacks the funds")
+                return
+            self.orders.append(order)
+            if fault == "fill_drop":
+                self.fill(order.ref, max(order.quantity // 2, Decimal(1)))
+            if fault in ("accept_drop", "fill_drop"):
+                yield None
+            if fault in ("accept_drop", "fill_drop", "silent"):
+                return
+            if fault == "late_reject":
+                order.status = "Inactive"
+                yield error(order.order_id, 201, "Order rejected - reason:Not available for this account")
+            yield open_order(order)
+            yield status(order)
+
+    def cancel(self, order_id: int, client_id: int) -> Iterator[list[Any]]:
+        with self.lock:
+            found = [o for o in self.orders if (o.order_id, o.client_id) == (order_id, client_id)]
+            if not found:
+                yield error(order_id, 10147, f"OrderId {order_id} that needs to be cancelled is not found.")
+            elif not found[0].stands:
+                yield error(order_id, 10148, f"OrderId {order_id} that needs to be cancelled can not be cancelled.")
+            else:
+                found[0].status = "Cancelled"
+                yield status(found[0])
+                yield error(order_id, 202, "Order Canceled - reason:")
+
+    def account_values(self) -> Iterator[list[Any]]:
+        with self.lock:
+            self.auction(self)
+            lagging = self.stale > 0
+            self.stale -= lagging
+            yield [6, 2, "AccountType", "INDIVIDUAL", "", NUMBER]
+            yield [6, 2, "TotalCashValue", self.cash, self.currency, NUMBER]
+            for symbol, held in self.positions.items():
+                shares = held + 1 if lagging else held
+                numbers = [shares, self.price, shares * self.price, self.price, 0, 0]
+                yield [7, 8, *security(symbol)[:7], "NASDAQ", "USD", symbol, "NMS", *numbers, NUMBER]
+            yield [54, 1, NUMBER]
+
+    def told_positions(self) -> Iterator[list[Any]]:
+        with self.lock:
+            for symbol, held in self.positions.items():
+                yield [61, 3, NUMBER, *security(symbol), held, self.price]
+            yield [62, 1]
+
+    def told_executions(self, request: str) -> Iterator[list[Any]]:
+        with self.lock:
+            self.auction(self)
+            told = [one for one in self.executions for _ in range(2 if self.repeat else 1)]
+            for one in reversed(told) if self.reverse else told:
+                order = one["order"]
+                yield [
+                    11, request, order.order_id, *security(order.symbol), one["id"], AT, NUMBER, "NYSE",
+                    "BOT" if order.action == "BUY" else "SLD", one["shares"], one["price"], order.perm_id,
+                    order.client_id, 0, one["shares"], one["price"], order.ref, "", "", "", 2,
+                ]  # fmt: skip
+                if self.reverse and one["id"] not in self.no_commission:
+                    yield [59, 1, one["id"], self.commission, "USD", "", "", ""]
+            yield [55, 1, request]
+            for one in [] if self.reverse else told:
+                if one["id"] not in self.no_commission:
+                    yield [59, 1, one["id"], self.commission, "USD", "", "", ""]
+
+    def standing(self) -> Iterator[list[Any]]:
+        with self.lock:
+            self.auction(self)
+            for order in self.orders:
+                if order.stands:
+                    yield open_order(order)
+                    yield status(order)
+            yield [53, 1]
+
+    def completed(self) -> Iterator[list[Any]]:
+        with self.lock:
+            yield from (completed_order(order) for order in self.orders if not order.stands)
+            yield [102]
+
+
+def security(symbol: str) -> list[Any]:
+    """A contract's fields, as most messages have them."""
+    return [SECURITIES[symbol][0], symbol, "STK", "", "0", "", "", "SMART", "USD", symbol, "NMS"]
+
+
+def error(number: int, code: int, text: str) -> list[Any]:
+    return [4, 2, number, code, text, ""]
+
+
+def status(order: Order) -> list[Any]:
+    left = order.quantity - order.filled
+    return [3, order.order_id, order.status, order.filled, left, 0, order.perm_id, 0, 0, order.client_id, "", 0]
+
+
+def open_order(order: Order) -> list[Any]:
+    return [
+        5, order.order_id, *security(order.symbol), order.action, order.quantity, order.kind, order.limit,
+        order.trigger, order.tif, "", NUMBER, "", 0, order.ref, order.client_id, order.perm_id, 0, 0, 0, "", "", "", "",
+        "", "", *[""] * 29, *[""] * 7, 0, 0, 0, "", "", "", "", "", "", "", "", 0, "", 0, 0, order.status, *[""] * 16,
+        0, *[""] * 16, *[""] * 3, *[""] * 5,
+    ]  # fmt: skip
+
+
+def completed_order(order: Order) -> list[Any]:
+    return [
+        101, *security(order.symbol), order.action, order.quantity, order.kind, order.limit, order.trigger, order.tif,
+        "", NUMBER, "", 0, order.ref, order.perm_id, 0, 0, 0, "", "", "", "", "", *[""] * 23, *[""] * 5, 0, 0, 0, "",
+        "", "", "", "", "", "", 0, "", 0, order.status, 0, 0, 0, *[""] * 6, order.filled, *[""] * 6, AT,
+        f"{order.status} by the venue", *[""] * 5,
+    ]  # fmt: skip
+
+
+def details(request: str, symbol: str, contract_id: int) -> list[Any]:
+    return [
+        10, request, symbol, "STK", "", "0", "", "SMART", "USD", symbol, "NMS", "NMS", contract_id, "0.01", "", "MKT",
+        "SMART", 1, 0, symbol, "NASDAQ", "", "", "", "", "US/Eastern", "", "", "", 0, 0, 1, "", "", "26", "", "COMMON",
+        "0.0001", "0.0001", "100",
+    ]  # fmt: skip
+
+
+class _Session(socketserver.BaseRequestHandler):
+    house: IbVenue
+
+    def handle(self) -> None:
+        venue, wire = self.house, self.request.makefile("rb")
+        if wire.read(4) != b"API\0" or not self._frame(wire):
+            return
+        if venue.refuse:
+            venue.refuse -= 1
+            return
+        self._send([VERSION, AT])
+        client_id = 0
+        while body := self._frame(wire):
+            if body[0] == "71":
+                client_id = int(body[2])
+                answers: Any = self._ready(client_id)
+            else:
+                answers = self._answers(body, client_id)
+            for frame in answers:
+                if frame is None:
+                    return
+                self._send(frame)
+
+    def _ready(self, client_id: int) -> Iterator[list[Any]]:
+        venue = self.house
+        yield [15, 1, venue.accounts]
+        yield [9, 1, 1 + max((o.order_id for o in venue.orders if o.client_id == client_id), default=0)]
+        yield error(-1, 1100, "lost") if venue.lost else error(-1, 2104, "Market data farm connection is OK:usfarm")
+
+    def _answers(self, body: list[str], client_id: int) -> Any:
+        venue = self.house
+        if body[0] == "6":
+            return venue.account_values() if body[2] == "1" else ()
+        if body[0] == "9":
+            return self._securities(body)
+        ask: dict[str, Callable[[], Any]] = {
+            "3": lambda: venue.place(body, client_id), "4": lambda: venue.cancel(int(body[2]), client_id),
+            "7": lambda: venue.told_executions(body[2]), "16": venue.standing, "61": venue.told_positions,
+            "99": venue.completed, "64": lambda: (),
+        }  # fmt: skip
+        return ask[body[0]]()
+
+    def _securities(self, body: list[str]) -> Iterator[list[Any]]:
+        request, contract_id, symbol = body[2], int(body[3]), body[4]
+        found = [(n, i) for n, ids in SECURITIES.items() for i in ids if contract_id in (0, i) and symbol in ("", n)]
+        if not found:
+            yield error(int(request), 200, "No security definition has been found for the request")
+            return
+        yield from (details(request, name, number) for name, number in found)
+        yield [52, 1, request]
+
+    @staticmethod
+    def _frame(wire: Any) -> list[str]:
+        head = wire.read(4)
+        if len(head) < 4:
+            return []
+        return str(wire.read(struct.unpack(">I", head)[0]).decode()).split("\0")
+
+    def _send(self, fields: list[Any]) -> None:
+        body = "".join(f"{one}\0" for one in fields).encode()
+        try:
+            self.request.sendall(struct.pack(">I", len(body)) + body)
+        except OSError:
+            return

@@ -1,0 +1,198 @@
+"""The kill switch without its database: nothing leaves, open orders are cancelled at the venue, all of it is audited
+when the database is back."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from alpaca_venue import AlpacaVenue
+from click.testing import CliRunner
+from execution_support import OPEN, SESSIONS, Desk, ManualClock, flat_feed, rows, store_plan
+
+import octopus_pipelines.cli.trading as commands
+from octopus.core.orders import OpenOrder, Side, TradingState
+from resources.brokers.alpaca import AlpacaBroker
+from resources.brokers.base import BrokerUnavailableError
+from resources.halt_file import NAME, Halt, HaltFile, cancel_at_broker
+from resources.runtime.postgres import EmbeddedPostgres
+from resources.sources.http import Access
+from resources.sources.patience import Patience
+from resources.trading import Trading
+from resources.warehouse.audit_log import verify
+from resources.warehouse.migrate import migrate
+from resources.warehouse.order_store import OrderStore, TradingHaltedError
+
+D = Decimal
+NOON = OPEN + timedelta(hours=1)
+BUYS = [(name, Side.BUY, D(10)) for name in ("AAA", "BBB", "CCC")]
+HALT = Halt(TradingState.HALTED, "operator", "smoke", datetime(2022, 12, 28, 15, tzinfo=UTC))
+
+
+def alpaca(venue: AlpacaVenue) -> AlpacaBroker:
+    access = Access(base_url=venue.url, timeout_s=5, patience=Patience(attempts=1))
+    return AlpacaBroker("KEY", "SECRET", "paper", SESSIONS, access=access, now=lambda: NOON)
+
+
+def desk_at(url: str, venue: AlpacaVenue, halts: HaltFile) -> Desk:
+    desk = Desk(url, "paper", ManualClock(NOON), flat_feed([name for name, *_ in BUYS]), alpaca(venue))
+    desk.halts = halts
+    desk.open()
+    return desk
+
+
+@pytest.fixture
+def venue() -> Iterator[AlpacaVenue]:
+    with AlpacaVenue() as served:
+        served.book("CSD", net_amount="0", date="2022-12-01")
+        yield served
+
+
+@pytest.fixture
+def halts(tmp_path: Path) -> HaltFile:
+    return HaltFile(tmp_path / NAME)
+
+
+def test_the_file_says_what_was_written_and_what_cannot_be_read_halts(halts: HaltFile) -> None:
+    assert halts.read() is None
+    said = replace(HALT, cancel=True, cancelled=("oct-1",), reason='a "reason"\nof two lines')
+    halts.write(said)
+    assert halts.read() == said
+    halts.remove(replace(said, reason="another"))
+    assert halts.read() == said, "a halt that was written meanwhile must stay"
+    for broken in (b"", b"{", b"[]", b'{"state": "active?"}', b"\xff\xfe"):
+        halts.path.write_bytes(broken)
+        unreadable = halts.read()
+        assert unreadable is not None
+        assert unreadable.state is TradingState.HALTED
+        assert str(halts.path) in unreadable.reason
+    halts.remove(unreadable)
+    assert halts.read() is None
+
+
+def test_a_file_between_two_orders_stops_the_rest_and_the_next_step_takes_it_over(
+    database_url: str, venue: AlpacaVenue, halts: HaltFile
+) -> None:
+    desk = desk_at(database_url, venue, halts)
+    batch = store_plan(database_url, "paper", BUYS)
+    # The venue has the first order when the file appears.
+    venue.on_post = lambda: halts.write(HALT)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+        assert len(venue.posts) == 1
+        assert "smoke" in placed.stopped
+        assert halts.read() == HALT
+        assert engine.prepare(batch.batch_id, "run-2") is None
+        assert engine.store.trading_status("paper").reason == "smoke"
+    assert halts.read() is None
+    assert len(venue.posts) == 1
+    noted = rows(database_url, "select kind from audit.log where starts_with(kind, 'trading.') order by seq")
+    assert noted == [("trading.opened",), ("trading.halt_file",), ("trading.halted",)]
+
+
+def test_a_halt_never_loosens_and_a_restored_database_is_not_accepted_by_it(
+    database_url: str, venue: AlpacaVenue, halts: HaltFile
+) -> None:
+    desk = desk_at(database_url, venue, halts)
+    reducing = replace(HALT, state=TradingState.REDUCING)
+    halts.write(reducing)
+    with desk.engine() as engine:
+        store = engine.store
+        assert store.trading_status("paper").state is TradingState.REDUCING
+        engine.take_over_halt("paper")
+        assert store.trading_status("paper").state is TradingState.REDUCING
+        store.set_trading_state("paper", TradingState.HALTED, "reconciliation", "a break", NOON)
+        halts.write(replace(reducing, reason="later", at=NOON))
+        assert store.trading_status("paper").state is TradingState.HALTED
+        engine.take_over_halt("paper")
+        assert store.trading_status("paper").state is TradingState.HALTED
+        store.connection.execute("update execution.trading_state set database_id = 'elsewhere'")
+        halts.write(HALT)
+        engine.take_over_halt("paper")
+        assert "restored" in store.trading_status("paper").reason
+    assert halts.read() is None
+
+
+def test_an_order_that_cannot_be_cancelled_keeps_none_of_the_others(venue: AlpacaVenue) -> None:
+    class Stubborn(AlpacaBroker):
+        def cancel(self, client_order_id: str) -> None:
+            if client_order_id == "oct-b":
+                raise BrokerUnavailableError("alpaca: not now")
+            super().cancel(client_order_id)
+
+        def open_orders(self) -> tuple[OpenOrder, ...]:
+            return tuple(OpenOrder(name, "AAA", Side.BUY, D(1)) for name in ("oct-a", "oct-b", "oct-c", "by-hand"))
+
+    base = alpaca(venue)
+    broker = Stubborn(base.key, base.secret, "paper", SESSIONS, access=base.access)
+    done = cancel_at_broker(broker)
+    assert done.asked == ("oct-a", "oct-c")
+    assert done.failed == {"oct-b": "alpaca: not now"}
+    venue.unauthorised = True
+    assert set(cancel_at_broker(base).failed) == {"alpaca"}
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, which it may kill."""
+    home = Path(tempfile.mkdtemp(prefix="octopus-halt-"))
+    for name in ("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL", "OCTOPUS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OCTOPUS_HOME", str(home))
+    server = EmbeddedPostgres(home)
+    server.start()
+    migrate(server.url())
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_with_the_database_killed_the_venue_is_emptied_and_later_nothing_is_sent(
+    house: EmbeddedPostgres, venue: AlpacaVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halts = HaltFile(house.home / NAME)
+    desk = desk_at(house.url(), venue, halts)
+    first = store_plan(house.url(), "paper", BUYS[:2])
+    with desk.engine() as engine:
+        engine.prepare(first.batch_id, "run")
+        assert len(engine.send(first.batch_id, "run").sent) == 2
+    venue.orders["by-hand"] = {**next(iter(venue.orders.values())), "client_order_id": "by-hand", "id": "hand"}
+    later = {"name": "later", "created_at": NOON}
+    second = store_plan(house.url(), "paper", BUYS[2:], **later)
+    house.kill()
+
+    monkeypatch.setattr(commands, "trading_of", lambda settings: Trading(settings, desk.clock, desk.broker))
+    told = CliRunner().invoke(commands.halt, ["--cancel", "--reason", "the desk is on fire"])
+    assert told.exit_code == 0, told.output
+    assert "2 open orders cancelled at the broker" in told.output
+    assert "database is down" in told.output
+    assert not house.is_running()
+    ours = [one["status"] for name, one in venue.orders.items() if name != "by-hand"]
+    assert ours == ["canceled", "canceled"]
+    assert venue.orders["by-hand"]["status"] == "accepted", "what a person entered is the person's"
+
+    house.start()
+    with desk.engine() as engine, pytest.raises(TradingHaltedError, match="on fire"):
+        engine.execute_batch(second.batch_id, "run-2")
+    assert len(venue.posts) == 2
+    assert halts.read() is None
+    desk.clock.at = first.expires_at
+    with desk.engine() as engine:
+        engine.collect_fills(first.batch_id)
+    assert set(desk.states(first).values()) == {"cancelled"}
+    kinds = [kind for (kind,) in rows(house.url(), "select kind from audit.log order by seq")]
+    assert kinds.index("trading.halt_file") < kinds.index("order.pending_cancel") < kinds.index("batch.refused")
+    assert verify(house.url(), None).ok
+
+    assert CliRunner().invoke(commands.resume).exit_code == 0
+    with OrderStore.opened(house.url(), halts=halts) as store:
+        assert store.trading_status("paper").state is TradingState.ACTIVE

@@ -1,0 +1,217 @@
+"""Interactive Brokers through ib_async's client over a real socket: what each message means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from execution_support import CLOSE, OPEN, D
+from ib_venue import NUMBER, IbVenue
+
+from octopus.core.orders import OrderType, Side
+from octopus.execution.states import OrderState
+from resources.brokers.base import (
+    BrokerError,
+    BrokerUnavailableError,
+    Guarantee,
+    OrderRejectedError,
+    UncertainOutcomeError,
+)
+from resources.brokers.ib import IbBroker, our_symbol, venue_symbol
+
+TEN = D(10)
+NOON = OPEN + timedelta(hours=1)
+
+
+@pytest.fixture
+def venue() -> Iterator[IbVenue]:
+    with IbVenue() as served:
+        yield served
+
+
+def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
+    broker = IbBroker("acct", port=venue.port, connect_s=1.0, answer_s=0.3, now=lambda: NOON)
+    return replace(broker, **changes)
+
+
+def send(broker: IbBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA") -> Any:
+    return broker.submit(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("order_type", "price", "told"),
+    [
+        (OrderType.MARKET_ON_OPEN, None, ("MKT", "OPG", "", "")),
+        (OrderType.MARKET_ON_CLOSE, None, ("MOC", "DAY", "", "")),
+        (OrderType.MARKET, None, ("MKT", "DAY", "", "")), (OrderType.LIMIT, D("10.5"), ("LMT", "DAY", "10.5", "")),
+        (OrderType.STOP, D(9), ("STP", "DAY", "", "9.0")),
+    ],
+)  # fmt: skip
+def test_an_accepted_order_bears_our_id_and_its_terms(venue, order_type, price, told):
+    broker = broker_at(venue)
+    assert broker.guarantee is Guarantee.SEARCHABLE_TAG
+    sent = broker.submit("o-1", "BRK-B", Side.SELL, TEN, order_type, CLOSE, price)
+    assert (sent.client_order_id, sent.instrument, sent.side, sent.quantity) == ("o-1", "BRK-B", Side.SELL, TEN)
+    assert sent.state is OrderState.ACCEPTED
+    (order,) = venue.orders
+    assert (order.kind, order.tif, order.limit, order.trigger) == told
+    assert (order.symbol, order.action, order.ref) == ("BRK B", "SELL", "o-1")
+    with pytest.raises(OrderRejectedError, match="cannot have the price"):
+        broker.submit("o-2", "AAA", Side.BUY, TEN, order_type, CLOSE, None if price else D(5))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "stands"),
+    [
+        ("accept_drop", UncertainOutcomeError, 1), ("silent", UncertainOutcomeError, 1),
+        ("fill_drop", UncertainOutcomeError, 1), ("drop", UncertainOutcomeError, 0), ("reject", OrderRejectedError, 0),
+        ("late_reject", OrderRejectedError, 1),
+    ],
+)  # fmt: skip
+def test_a_send_is_made_once_and_comes_to_exactly_one_outcome(venue, fault, error, stands):
+    venue.script = [fault]
+    with pytest.raises(error, match="ib: "):
+        send(broker_at(venue))
+    assert len(venue.posts) == (0 if fault == "drop" else 1)
+    assert len(venue.orders) == stands
+    found = broker_at(venue).order("o-1")
+    assert (found is not None) is bool(stands)
+    if fault == "fill_drop":
+        assert (found.state, found.filled_quantity) == (OrderState.PARTIALLY_FILLED, D(5))
+
+
+def test_what_was_never_sent_says_so(venue):
+    venue.lost = True
+    with pytest.raises(BrokerUnavailableError, match="1100"):
+        send(broker_at(venue))
+    venue.lost, venue.refuse = False, 1
+    with pytest.raises(BrokerUnavailableError, match="not sent"):
+        send(broker_at(venue, connect_s=0.2))
+    with pytest.raises(BrokerUnavailableError, match="logged in"):
+        send(broker_at(venue, port=9))
+    assert venue.posts == []
+
+
+def test_what_names_no_single_security_is_refused_before_it_is_sent(venue):
+    for instrument, words in (("ZZZ", "no security"), ("TWIN", "2 securities"), ("EUR/USD", "no symbol")):
+        with pytest.raises(OrderRejectedError, match=words):
+            send(broker_at(venue), instrument=instrument)
+    with pytest.raises(OrderRejectedError, match="whole shares"):
+        send(broker_at(venue), quantity=D("1.5"))
+    assert venue.posts == []
+    assert send(broker_at(venue, contracts={"TWIN": 1007}), instrument="TWIN").state is OrderState.ACCEPTED
+
+
+def test_classes_of_shares_are_spelled_both_ways():
+    for ours, theirs in (("BRK-B", "BRK B"), ("AAPL", "AAPL"), ("T", "T")):
+        assert (venue_symbol(ours), our_symbol(theirs)) == (theirs, ours)
+
+
+def test_an_order_is_followed_to_its_end_and_cancelled_once(venue):
+    broker = broker_at(venue)
+    assert broker.order("o-1") is None
+    send(broker)
+    venue.fill("o-1", D(4))
+    found = broker.order("o-1")
+    assert (found.state, found.filled_quantity) == (OrderState.PARTIALLY_FILLED, D(4))
+    for name in ("o-1", "o-1", "unknown"):
+        broker.cancel(name)
+    ended = broker.order("o-1")
+    assert (ended.state, ended.filled_quantity) == (OrderState.CANCELLED, D(4))
+    assert "Cancelled" in ended.reason
+
+
+def test_two_orders_under_one_reference_are_a_persons_to_look_at(venue):
+    for _ in range(2):
+        send(broker_at(venue))
+    with pytest.raises(BrokerError, match="bear the reference"):
+        broker_at(venue).order("o-1")
+
+
+@pytest.mark.parametrize(("repeat", "reverse"), [(False, False), (True, False), (True, True)])
+def test_fills_come_once_in_their_latest_correction_with_their_commission(venue, repeat, reverse):
+    broker = broker_at(venue)
+    venue.commission, venue.repeat, venue.reverse = D("1.25"), repeat, reverse
+    send(broker)
+    venue.fill("o-1", D(4))
+    venue.fill("o-1")
+    venue.correct(0, D(101))
+    told = broker.fills()
+    assert [(f.client_order_id, f.quantity, f.price, f.fees) for f in told] == [
+        ("o-1", D(4), D(101), D("1.25")), ("o-1", D(6), D(100), D("1.25"))
+    ]  # fmt: skip
+    assert {fill.at for fill in told} == {CLOSE}
+    assert broker.order("o-1").filled_quantity == TEN
+    venue.no_commission = {venue.executions[1]["id"]}
+    with pytest.raises(BrokerUnavailableError, match="commission"):
+        broker.fills()
+
+
+def test_the_snapshot_waits_until_values_and_positions_belong_together(venue):
+    broker = broker_at(venue, quotes=lambda names: {name: D(7) for name in names if name == "CCC"})
+    send(broker)
+    venue.fill("o-1", D(4))
+    venue.stale = 2
+    seen = broker.snapshot(["AAA", "CCC", "DDD"])
+    assert (seen.cash, dict(seen.positions)) == (D(100_000) - 400, {"AAA": D(4)})
+    assert dict(seen.prices) == {"AAA": D(100), "CCC": D(7)}
+    assert [(o.client_order_id, o.remaining) for o in seen.open_orders] == [("o-1", D(6))]
+    venue.stale = 99
+    with pytest.raises(BrokerUnavailableError, match="differed"):
+        broker.snapshot()
+
+
+def test_the_account_is_the_one_that_was_named(venue):
+    told = broker_at(venue).account()
+    assert (told.number, told.currency, told.is_paper) == (NUMBER, "USD", True)
+    venue.accounts = f"U7654321,{NUMBER}"
+    with pytest.raises(BrokerError, match="name one"):
+        broker_at(venue).account()
+    with pytest.raises(BrokerError, match="does not manage"):
+        broker_at(venue, number="U1").account()
+
+
+def test_a_statement_never_claims_more_than_tws_keeps(venue):
+    broker = broker_at(venue)
+    assert broker.statement(NOON - timedelta(hours=3)).cash == D(100_000)
+    with pytest.raises(BrokerError, match="keeps"):
+        broker.statement(NOON - timedelta(days=30))
+
+
+def test_a_message_that_cannot_be_read_is_an_error_and_no_silence(venue):
+    broker = broker_at(venue)
+    send(broker)
+    venue.fill("o-1")
+    venue.executions[0]["shares"] = "many"
+    with pytest.raises(BrokerError, match="could not be read"):
+        broker.fills()
+
+
+def test_recorded_frames_of_tws_are_understood(test_data: Path):
+    """Every frame that was recorded of a real TWS, decoded by ib_async into what the adapter makes of it."""
+    import asyncio
+
+    from resources.brokers.ib import _Desk
+
+    recorded = yaml.safe_load((test_data / "wire" / "ib" / "rust_ibapi_recorded" / "tws_interactions.yaml").read_text())
+
+    async def replay() -> tuple[int, _Desk]:
+        desk = _Desk(0.1)
+        desk.number = "ACCOUNT_ID"
+        desk.client.decoder.serverVersion = recorded["header"]["server_version"]
+        frames = [frame["raw"] for one in recorded["interactions"] for frame in one["responses"]]
+        for frame in frames:
+            desk.client.decoder.interpret(frame.split("\0")[:-1])
+        return len(frames), desk
+
+    count, desk = asyncio.run(replay())
+    assert count == sum(len(one["responses"]) for one in recorded["interactions"]) > 5
+    assert desk.unreadable == []
+    assert desk._held["AAPL"] == D(-110)
+    assert desk._held["FUT:637533641"] == D(1)
+    assert ("positions", 0) in desk._ends

@@ -1,0 +1,98 @@
+"""The prices that the gates read are the panel's, whatever happened to the instruments."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from octopus.core.errors import MissingDataError
+from octopus.core.sessions import Sessions
+from resources.warehouse.connection import Role
+from resources.warehouse.price_window import read_window, window_of
+from resources.warehouse.store import Warehouse
+
+AS_OF = datetime(2024, 3, 1, 15, tzinfo=UTC)
+SINCE, DETAILED = date(2024, 1, 10), date(2024, 2, 20)
+OLD, NEW, RENAMED = "OLD", "NEW", date(2024, 2, 1)
+NAMES = ("COIN", "HOLE", NEW, "PLAIN", "SPIN", "SPLIT", "UNUSED")
+
+
+@pytest.fixture
+def warehouse(database_url: str) -> Warehouse:
+    """Two months of prices: splits, dividends, a spin-off of unknown worth, a hole, a rename, a coin, a restatement."""
+    days = Sessions().between(date(2024, 1, 2), date(2024, 2, 29)).tolist()
+    weekends = Sessions("24/7").between(date(2024, 1, 2), date(2024, 2, 29)).tolist()
+    rows = []
+    for number, name in enumerate(("PLAIN", "SPLIT", "SPIN", "HOLE", "COIN", "UNUSED")):
+        for row, day in enumerate(weekends if name == "COIN" else days):
+            if name == "HOLE" and row % 7 == 3:
+                continue
+            split = 2.0 if (name, day) == ("SPLIT", date(2024, 2, 15)) else 1.0
+            spin_off = None if (name, day) == ("SPIN", date(2024, 2, 5)) else 0.0
+            dividend = 0.5 if row % 20 == 19 else 0.0
+            volume = None if name == "HOLE" and row % 2 else 1000.0 + row
+            price = 100.0 + 10 * number + row / 7
+            rows.append((name, day, price, volume, split, dividend, spin_off))
+    for row, day in enumerate(days):
+        rows.append((OLD if day < RENAMED else NEW, day, 50.0 + row, 900.0, 1.0, 0.0, 0.0))
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            """
+            create schema if not exists marts;
+            create table marts.prices (source text, instrument text, session date, open float8, high float8, low float8,
+                close float8, volume float8, split_ratio float8, dividend float8, spin_off float8, price_basis text,
+                known_from timestamptz, known_to timestamptz);
+            create table marts.universe (source text, instrument text, member_from date, member_to date,
+                known_from timestamptz, known_to timestamptz)
+            """
+        )
+        connection.cursor().executemany(
+            "insert into marts.prices values ('s', %s, %s, null, null, %s, %s, %s, %s, %s, %s, 'raw', %s, null)",
+            [(name, day, price - 1, price, *rest, day) for name, day, price, *rest in rows],
+        )
+        # What was restated after the instant is not seen as it is now.
+        connection.execute(
+            "update marts.prices set known_to = '2024-03-05' where instrument = 'PLAIN' and session = '2024-02-20'"
+        )
+        connection.execute(
+            "insert into marts.prices select source, instrument, session, open, high, low, 1.0, volume, split_ratio,"
+            " dividend, spin_off, price_basis, known_to, null from marts.prices where known_to is not null"
+        )
+        connection.cursor().executemany(
+            "insert into ops.identifiers values ('s', 'OLD', %s, %s, %s, '2024-01-01', %s)",
+            [(OLD, None, RENAMED - timedelta(days=1), RENAMED), (NEW, RENAMED, None, None)],
+        )
+        connection.cursor().executemany(
+            "insert into raw.instruments (source, instrument, ts, exchange, currency, asset_class, price_basis,"
+            " known_at, known_at_imputed, ingested_at, batch_id) values"
+            " ('s', %s, '2015-01-02', %s, 'USD', 'equity', 'raw', '2015-01-02', false, now(), 1)",
+            [(name, "24/7" if name == "COIN" else "XNYS") for name in {row[0] for row in rows}],
+        )
+    return Warehouse(database_url, Role.OWNER)
+
+
+@pytest.mark.parametrize("names", [NAMES, ("PLAIN",), ("SPLIT", "SPIN", "HOLE", "PLAIN"), (NEW, "COIN"), ("HOLE", NEW)])
+def test_a_window_is_the_panel_of_these_days(warehouse: Warehouse, names: tuple[str, ...]) -> None:
+    clock = Sessions()
+    found = read_window(warehouse, "s", AS_OF, clock, names, since=SINCE, details_since=DETAILED)
+    assert found is not None
+    panel = warehouse.panel("s", AS_OF, clock, instruments=names, since=SINCE)
+    expected = window_of(panel, DETAILED)
+    assert found.symbols == expected.symbols == tuple(sorted(names))
+    assert found.price_basis == expected.price_basis
+    for field in ("sessions", "close", "total_return", "split", "volume", "low"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
+
+
+def test_none_of_the_instruments_has_a_bar(warehouse: Warehouse) -> None:
+    assert read_window(warehouse, "s", AS_OF, Sessions(), ["ZZZ"], since=SINCE, details_since=DETAILED) is None
+
+
+def test_a_source_that_mixes_price_bases_is_refused(warehouse: Warehouse) -> None:
+    with warehouse.connect(autocommit=True) as connection:
+        connection.execute("update marts.prices set price_basis = 'total_return' where instrument = 'PLAIN'")
+    with pytest.raises(MissingDataError, match="mixes price bases"):
+        read_window(warehouse, "s", AS_OF, Sessions(), ["PLAIN", "HOLE"], since=SINCE, details_since=DETAILED)
