@@ -110,6 +110,10 @@ def _fit(settings: Settings) -> Iterator[ConfigError]:
             FILE, "universe.market_data", settings.universe.market_data,
             f"{chosen} trades by the wall clock: choose a live source of bars, or broker.name: {PAPER}",
         )  # fmt: skip
+    if (exchange := BROKERS[chosen].exchange) not in ("", settings.universe.exchange):
+        yield _error(
+            FILE, "universe.exchange", settings.universe.exchange, f"set it to {exchange}: {chosen} never closes"
+        )
     if settings.compliance.account.broker != chosen:
         yield _error(
             "config/compliance.yaml", "account.broker", settings.compliance.account.broker,

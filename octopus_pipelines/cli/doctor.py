@@ -22,7 +22,7 @@ from octopus_pipelines.cli.house import has_schema, settings
 from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
-from resources.brokers.table import PAPER
+from resources.brokers.table import PAPER, HasLogin
 from resources.limit_signatures import limits_authority
 from resources.permission import problems, refusal
 from resources.settings import Settings
@@ -124,6 +124,13 @@ def _broker(current: Settings) -> Iterator[Finding]:
     else:
         kind = "paper" if told.is_paper else "LIVE"
         yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
+    if isinstance(opened, HasLogin):
+        yield _login(subject, opened.login_ends(), datetime.now(UTC))
+
+
+def _login(subject: str, ends: datetime, now: datetime) -> Finding:
+    mark = "✓" if ends - now > timedelta(days=1) else "!"
+    return Finding(mark, subject, f"the login ends on {ends:%Y-%m-%d %H:%M} UTC; log in again before (docs/brokers.md)")
 
 
 _GUARANTEES = {

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,6 +71,50 @@ class AlpacaConfig(VenueConfig):
         return (self.key, self.secret)
 
 
+class CoinbaseConfig(VenueConfig):
+    """Coinbase; every account there is a live one.
+
+    Attributes:
+        key, secret: names of the variables that hold the name of the API key and its private key.
+    """
+
+    name: str = "coinbase"
+    account: str = Field(default="coinbase", pattern=_ACCOUNT)
+    key: str = Field(default="COINBASE_API_KEY", pattern=_VARIABLE)
+    secret: str = Field(default="COINBASE_API_SECRET", pattern=_VARIABLE)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.key, self.secret)
+
+
+class SchwabConfig(VenueConfig):
+    """Schwab; every account there is a live one.
+
+    Attributes:
+        key, secret: names of the variables that hold the key and the secret of the app registered with Schwab.
+        number, token_file: names of the variables that hold the account's number, and the path of the login's token.
+    """
+
+    name: str = "schwab"
+    account: str = Field(default="schwab", pattern=_ACCOUNT)
+    key: str = Field(default="SCHWAB_API_KEY", pattern=_VARIABLE)
+    secret: str = Field(default="SCHWAB_APP_SECRET", pattern=_VARIABLE)
+    number: str = Field(default="SCHWAB_ACCOUNT_NUMBER", pattern=_VARIABLE)
+    token_file: str = Field(default="SCHWAB_TOKEN_FILE", pattern=_VARIABLE)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.key, self.secret, self.number, self.token_file)
+
+
+@runtime_checkable
+class HasLogin(Protocol):
+    """A broker at which a person logs in from time to time."""
+
+    def login_ends(self) -> datetime: ...
+
+
 Opener = Callable[["Settings", Any, "Clock"], "Broker"]
 """From the settings, the broker's own section of them and the clock to its one account; sends nothing."""
 
@@ -81,6 +127,7 @@ class BrokerEntry:
         settings: its section. open: makes the adapter.
         can_be_live: whether it can move money. whole_shares: it takes no fractions.
         url_variable: variable that moves its end point, for rehearsals against a simulator; empty where there is none.
+        exchange: the one calendar (universe.exchange) by which it takes orders; empty: any.
     """
 
     settings: type[BrokerConfig]
@@ -88,6 +135,7 @@ class BrokerEntry:
     can_be_live: bool = True
     whole_shares: bool = True
     url_variable: str = ""
+    exchange: str = ""
 
 
 def _paper(settings: Settings, _chosen: BrokerConfig, clock: Clock) -> Broker:
@@ -113,9 +161,32 @@ def _alpaca(settings: Settings, chosen: AlpacaConfig, clock: Clock) -> Broker:
     )
 
 
+def _coinbase(settings: Settings, chosen: CoinbaseConfig, clock: Clock) -> Broker:
+    from resources.brokers.coinbase import CoinbaseBroker
+
+    key, private = (secret(name) or "" for name in chosen.secrets)
+    return CoinbaseBroker(key, private, chosen.account, universe=settings.symbols, now=clock.now)
+
+
+def _schwab(settings: Settings, chosen: SchwabConfig, clock: Clock) -> Broker:
+    from resources.brokers.schwab import SchwabBroker
+    from resources.warehouse.order_store import OrderStore
+
+    def known() -> Mapping[str, str]:
+        with OrderStore.opened(settings.database_url) as store:
+            return store.client_ids(chosen.account)
+
+    key, app_secret, number, token_file = (secret(name) or "" for name in chosen.secrets)
+    return SchwabBroker(
+        key, app_secret, Path(token_file), number, chosen.account, settings.sessions, known, now=clock.now
+    )
+
+
 BROKERS: Mapping[str, BrokerEntry] = {
     PAPER: BrokerEntry(BrokerConfig, _paper, can_be_live=False, whole_shares=False),
     "alpaca": BrokerEntry(AlpacaConfig, _alpaca, url_variable="OCTOPUS_ALPACA_TRADING_URL"),
+    "coinbase": BrokerEntry(CoinbaseConfig, _coinbase, whole_shares=False, exchange="24/7"),
+    "schwab": BrokerEntry(SchwabConfig, _schwab),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,19 @@ import dagster as dg
 import numpy as np
 import pytest
 import yaml
-from alpaca_venue import AlpacaVenue, auction_of
+from alpaca_venue import AlpacaVenue
 from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, D, ManualClock, order_ids, rows, store_plan
+from served_venue import auction_of
 
 from assets import execution
 from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, Side, TradingState
+from octopus_pipelines.cli.doctor import _login
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, BrokerAccount
+from resources.brokers.coinbase import CoinbaseBroker
 from resources.brokers.paper import PaperBroker
+from resources.brokers.schwab import SchwabBroker
 from resources.brokers.table import BROKERS
 from resources.permission import AccountRefusedError, problems, refusal
 from resources.settings import ROOT, Settings, load_settings
@@ -42,8 +46,9 @@ LIVE = {**ALPACA, "universe.trading": {"mode": "live", "live_accounts": ["123456
 
 @pytest.fixture(autouse=True)
 def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in BROKERS["alpaca"].settings().secrets:
-        monkeypatch.setenv(name, "SECRET-KEY")
+    for entry in BROKERS.values():
+        for name in entry.settings().secrets:
+            monkeypatch.setenv(name, "SECRET-KEY")
 
 
 def settings_of(folder: Path, changes: dict[str, Any], **environment: str) -> Settings:
@@ -128,6 +133,40 @@ def test_a_missing_key_is_named_and_a_given_one_never_told(tmp_path: Path, monke
     monkeypatch.delenv("ALPACA_API_SECRET")
     with pytest.raises(ConfigError, match="ALPACA_API_SECRET"):
         open_broker(settings, ManualClock(OPEN))
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter", "changes"),
+    [
+        ("coinbase", CoinbaseBroker, {"universe.universe.exchange": "24/7"}),
+        ("schwab", SchwabBroker, {}),
+    ],
+)
+def test_coinbase_and_schwab_open_with_their_keys_and_are_live_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, adapter: type, changes: dict[str, Any]
+) -> None:
+    chosen = {**ALPACA, **changes, "universe.broker": {"name": name}, "compliance.account.broker": name}
+    settings = settings_of(tmp_path, chosen)
+    opened = open_broker(settings, ManualClock(OPEN))
+    assert isinstance(opened, adapter)
+    assert "SECRET-KEY" not in repr(replace(opened, token_file=Path("t")) if name == "schwab" else opened)
+    assert "no paper account" in refusal(settings, BrokerAccount(name, "1", "USD", is_paper=False))
+    for variable in settings.broker.secrets:
+        with monkeypatch.context() as one:
+            one.delenv(variable)
+            with pytest.raises(ConfigError, match=variable):
+                open_broker(settings, ManualClock(OPEN))
+
+
+def test_coinbase_needs_the_calendar_that_never_closes(tmp_path: Path) -> None:
+    chosen = {**ALPACA, "universe.broker": {"name": "coinbase"}, "compliance.account.broker": "coinbase"}
+    (found,) = problems(settings_of(tmp_path, chosen))
+    assert "universe.exchange = 'XNYS': set it to 24/7" in str(found)
+
+
+def test_doctor_says_when_a_login_ends() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert [_login("schwab", now + timedelta(days=days), now).mark for days in (6, 0, -1)] == ["✓", "!", "!"]
 
 
 # -- the account -------------------------------------------------------------------------------------------------------
