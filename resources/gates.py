@@ -23,6 +23,7 @@ from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
 from octopus.execution.lots import LotBook
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.drawdown import peak
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from resources.limit_signatures import limits_authority
 from resources.reference_files import read_reference
@@ -93,12 +94,12 @@ class Gates:
         names = _concerned(batch, snapshot)
         with self._one_connection() as gates:
             window = gates.window(names, now)
-            peak, previous = gates._nav(batch, snapshot)
+            highest, previous = gates._nav(batch, snapshot)
             return MarketContext(
                 last_prices={} if window is None else gates._last_prices(window, names),
                 history=None if window is None else gates._history(window),
                 price_basis=None if window is None else window.price_basis,
-                nav_peak=peak,
+                nav_peak=highest,
                 nav_previous=previous,
                 adv_shares={} if window is None else _average_volumes(window, names),
                 sectors=self.settings.universe.sectors,
@@ -176,18 +177,18 @@ class Gates:
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
         """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""
         rows = self.warehouse.rows(
-            "select closing, flows from execution.nav where account = %s and session <= %s order by session",
+            "select session, closing, flows from execution.nav where account = %s and session <= %s order by session",
             [batch.account, batch.session],
         )
         if not rows:
             return snapshot.equity, snapshot.equity
         # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows.
         flows_after = Decimal(0)
-        adjusted: list[Decimal] = []
+        adjusted: list[tuple[date, Decimal]] = []
         for row in reversed(rows):
-            adjusted.append(row["closing"] + flows_after)
+            adjusted.append((row["session"], row["closing"] + flows_after))
             flows_after += row["flows"]
-        return max(*adjusted, snapshot.equity), adjusted[0]
+        return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""
