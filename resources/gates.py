@@ -20,7 +20,7 @@ from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.rules import PatternDayTrader
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
-from octopus.execution.lots import LotBook
+from octopus.execution.lots import LotBook, UnknownRatioError
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
 from octopus.risk.drawdown import peak
@@ -257,7 +257,11 @@ class Gates:
             reports = ExecutionReports(
                 store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
             )
-            return reports.lot_book(account)
+            try:
+                return reports.lot_book(account)
+            except UnknownRatioError:
+                # The rule says that lots are missing: a matter of tax stops no trade.
+                return None
 
     def _price_basis(self) -> PriceBasis | None:
         basis: PriceBasis | None = self.warehouse.scalar(
