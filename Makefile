@@ -64,7 +64,7 @@ bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt,
 mutations: setup  ## plant faults in the order path and its gates: each must fail a named test (some minutes)
 	$(BIN)/python -m benchmarks.mutations
 
-bench-gates: setup  ## the risk gate over batches of 500 orders
+bench-gates: setup  ## the gates over batches of 500 orders, alone and with reading a warehouse
 	$(BIN)/python -m benchmarks.gates
 
 bench-order-path: setup  ## from a committed intent to the broker's call, beside the bare commits it makes (a minute)

@@ -18,11 +18,13 @@ from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.rules import PatternDayTrader
+from octopus.compliance.wash_sales import WINDOW
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
-from octopus.execution.lots import LotBook
+from octopus.execution.lots import LotBook, UnknownRatioError
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.drawdown import peak
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from resources.limit_signatures import limits_authority
 from resources.reference_files import read_reference
@@ -62,6 +64,7 @@ class Gates:
     settings: Settings
     warehouse: Warehouse
     _read: list[_Read] = field(default_factory=list, repr=False, compare=False)
+    _books: list[tuple[str, datetime, LotBook | None]] = field(default_factory=list, repr=False, compare=False)
 
     def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
         """Both reports at the moment of sending, with that moment's account, prices and kill switch.
@@ -93,12 +96,12 @@ class Gates:
         names = _concerned(batch, snapshot)
         with self._one_connection() as gates:
             window = gates.window(names, now)
-            peak, previous = gates._nav(batch, snapshot)
+            highest, previous = gates._nav(batch, snapshot)
             return MarketContext(
                 last_prices={} if window is None else gates._last_prices(window, names),
                 history=None if window is None else gates._history(window),
                 price_basis=None if window is None else window.price_basis,
-                nav_peak=peak,
+                nav_peak=highest,
                 nav_previous=previous,
                 adv_shares={} if window is None else _average_volumes(window, names),
                 sectors=self.settings.universe.sectors,
@@ -114,7 +117,8 @@ class Gates:
         session = execution_window(self.settings.sessions, batch.session, order_type).session
         traded, opened_today = self._day_trades(batch.account, session)
         reference = read_reference(self.settings.compliance, self.settings.root)
-        lots = self._lots(batch.account)
+        names = _concerned(batch, snapshot)
+        book = self._lots(batch.account, now)
         return ComplianceContext(
             trade_session=session,
             session_open=self.settings.sessions.open_utc(session),
@@ -126,10 +130,13 @@ class Gates:
             day_trades=traded,
             opened_today=opened_today,
             locates=reference.located(session),
-            price_tests=self._price_tests(_concerned(batch, snapshot), now),
+            price_tests=self._price_tests(names, now),
             halted=reference.halted(now),
-            lots=None if lots is None else lots.lots,
-            disposals=None if lots is None else lots.disposals,
+            # What no order concerns is not recorded with every claim.
+            lots=None if book is None else tuple(lot for lot in book.lots if lot.instrument in names),
+            disposals=None
+            if book is None
+            else tuple(one for one in book.disposals if one.instrument in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
         )
 
@@ -176,18 +183,18 @@ class Gates:
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
         """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""
         rows = self.warehouse.rows(
-            "select closing, flows from execution.nav where account = %s and session <= %s order by session",
+            "select session, closing, flows from execution.nav where account = %s and session <= %s order by session",
             [batch.account, batch.session],
         )
         if not rows:
             return snapshot.equity, snapshot.equity
         # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows.
         flows_after = Decimal(0)
-        adjusted: list[Decimal] = []
+        adjusted: list[tuple[date, Decimal]] = []
         for row in reversed(rows):
-            adjusted.append(row["closing"] + flows_after)
+            adjusted.append((row["session"], row["closing"] + flows_after))
             flows_after += row["flows"]
-        return max(*adjusted, snapshot.equity), adjusted[0]
+        return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""
@@ -247,16 +254,30 @@ class Gates:
             return None
         return price_tests_next(window.symbols, window.close, window.low, window.split)
 
-    def _lots(self, account: str) -> LotBook | None:
-        """Open lots and disposals before any wash sale, where a rule asks for them."""
+    def _lots(self, account: str, now: datetime) -> LotBook | None:
+        """Open lots and disposals before any wash sale, where a rule asks for them.
+
+        Read once for orders that are judged one after the other.
+        """
         if not self.settings.compliance.watches_wash_sales:
             return None
+        for of, at, book in self._books:
+            if of == account and timedelta(0) <= now - at < _SAME_MARKET:
+                return book
+        self._books[:] = [(account, now, self._lot_book(account))]
+        return self._books[0][2]
+
+    def _lot_book(self, account: str) -> LotBook | None:
         sessions, source = self.settings.sessions, self.settings.universe.market_data
         with OrderStore.opened(self.warehouse.url) as store:
             reports = ExecutionReports(
                 store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
             )
-            return reports.lot_book(account)
+            try:
+                return reports.lot_book(account)
+            except UnknownRatioError:
+                # The rule says that lots are missing: a matter of tax stops no trade.
+                return None
 
     def _price_basis(self) -> PriceBasis | None:
         basis: PriceBasis | None = self.warehouse.scalar(

@@ -464,7 +464,7 @@ class _Run:
             self.marks[name] = mark
         self.last[known] = closes[known]
         self.equity = self.cash + sum((shares * self.marks[name] for name, shares in self.held.items()), ZERO)
-        self.peak = max(self.peak, self.equity)
+        self.peak = max(self.peak, self.equity) if self.judges is None else self.judges.peak(self.equity)
         day.equity, day.cash = self.equity, self.cash
         self._check(row, before)
         self.days.append(day)

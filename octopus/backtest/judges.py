@@ -50,6 +50,7 @@ from octopus.execution.window import ExecutionWindow, execution_window
 from octopus.risk import gate as risk_gate
 from octopus.risk.case import GATE as RISK
 from octopus.risk.case import open_case
+from octopus.risk.drawdown import SimulatedPeak
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
@@ -106,7 +107,7 @@ class State:
         held: shares by instrument, none of zero. marks: last price of everything that ever had one.
         quotes: the broker's own marks, less what went ex since; by instrument, only where they differ.
         shares, last: the same as floats, shape (N,).
-        peak, previous: highest NAV so far and the last one.
+        peak, previous: highest NAV since the last reset (`octopus.risk.drawdown`) and the last one.
     """
 
     cash: Decimal
@@ -189,6 +190,13 @@ class Judges:
         windows = (limits.messages_window_seconds, limits.repeated_executions_window_seconds)
         self._sent_within = timedelta(seconds=max(windows))
         self._research: dict[str, str] = {}
+        self._peak: SimulatedPeak | None = None
+
+    def peak(self, equity: Decimal) -> Decimal:
+        """The NAV that the drawdown stop measures from, after a close at ``equity``; asked at every close."""
+        if self._peak is None:
+            self._peak = SimulatedPeak(self.gating.limits, equity)
+        return self._peak.close(equity)
 
     def plan(self, orders: Orders, state: State) -> frozenset[str]:
         """After the close: the instruments whose orders research's gates deny."""

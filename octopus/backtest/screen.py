@@ -49,7 +49,8 @@ RISK_LIMITS = frozenset({
     "partial_fill_allowance", "order_notional_max_usd", "order_notional_max_fraction", "price_collar",
     "price_age_max_seconds", "adv_participation_max", "messages_max", "messages_window_seconds",
     "repeated_executions_max", "repeated_executions_window_seconds", "volatility_max_annual", "var_95_max",
-    "cvar_95_max", "var_window_sessions", "drawdown_stop", "loss_per_day_max", "snapshot_age_max_seconds",
+    "cvar_95_max", "var_window_sessions", "drawdown_stop", "drawdown_since",
+    "drawdown_resume_sessions", "loss_per_day_max", "snapshot_age_max_seconds",
     "cash_min_fraction", "stress",
 })  # fmt: skip
 

@@ -72,6 +72,9 @@ def equity_min(case: Case) -> list[Verdict]:
     return _only_reductions(case, rule, f"{reason} is wanted", float(found), float(limit))
 
 
+_RESET = " (to begin anew, set drawdown_since in risk.yaml and sign it twice)"
+
+
 def drawdown_stop(case: Case) -> list[Verdict]:
     nav = ("the NAV peak", case.market.nav_peak)
     return _loss_stop(case, "drawdown_stop", nav, case.limits.drawdown_stop)
@@ -94,7 +97,8 @@ def _loss_stop(case: Case, rule: str, nav: tuple[str, Decimal | None], limit: fl
     value = float(loss)
     if loss <= Decimal(str(limit)):
         return [verdict(rule, None, Outcome.PASS, reason, value, limit)]
-    return _only_reductions(case, rule, f"{reason}, beyond {amount(rule, limit)}", value, limit)
+    remedy = _RESET if rule == "drawdown_stop" else ""
+    return _only_reductions(case, rule, f"{reason}, beyond {amount(rule, limit)}{remedy}", value, limit)
 
 
 def _only_reductions(case: Case, rule: str, reason: str, value: float, limit: float) -> list[Verdict]:

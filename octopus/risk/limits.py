@@ -67,6 +67,9 @@ class RiskLimits(BaseModel):
         var_95_max, cvar_95_max: one-day historical loss at 95 % confidence, and the mean of the losses beyond it.
         var_window_sessions: sessions of history behind volatility, VaR and CVaR.
         drawdown_stop: fall of equity from its highest value; beyond it only reducing orders pass.
+        drawdown_since: first session whose NAV counts for that highest value; None: all. A new date ends a stop.
+        drawdown_resume_sessions: in a backtest alone, closes beyond the stop after which the peak begins anew; None:
+            never.
         loss_per_day_max: fall of equity from yesterday's; beyond it only reducing orders pass.
         snapshot_age_max_seconds: age of the broker's account snapshot.
         cash_min_fraction: cash left when all orders have filled.
@@ -102,6 +105,8 @@ class RiskLimits(BaseModel):
     cvar_95_max: PositiveFraction
     var_window_sessions: int = Field(ge=20, le=10_000)
     drawdown_stop: PositiveFraction
+    drawdown_since: date | None
+    drawdown_resume_sessions: Annotated[int, Field(ge=1, le=10_000)] | None
     loss_per_day_max: PositiveFraction
     snapshot_age_max_seconds: float = Field(gt=0, allow_inf_nan=False)
     cash_min_fraction: float = Field(ge=-1, le=1, allow_inf_nan=False)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 
 from octopus.core.errors import MissingDataError
+from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
 from octopus.core.sessions import Sessions
+from resources.gates import Gates
+from resources.settings import load_settings
 from resources.warehouse.connection import Role
 from resources.warehouse.price_window import read_window, window_of
 from resources.warehouse.store import Warehouse
@@ -96,3 +102,47 @@ def test_a_source_that_mixes_price_bases_is_refused(warehouse: Warehouse) -> Non
         connection.execute("update marts.prices set price_basis = 'total_return' where instrument = 'PLAIN'")
     with pytest.raises(MissingDataError, match="mixes price bases"):
         read_window(warehouse, "s", AS_OF, Sessions(), ["PLAIN", "HOLE"], since=SINCE, details_since=DETAILED)
+
+
+def test_the_gates_are_told_all_that_their_rules_need(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Files of the user's own, the price test from our bars, our lots, and the peak since the signed date."""
+    (tmp_path / "halts.csv").write_text(
+        "instrument,halted_at,resumed_at,reason\nHOLE,2024-03-01T14:00:00+00:00,,news\n"
+        "PLAIN,2024-02-29T14:00:00+00:00,2024-02-29T16:00:00+00:00,over\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "locates.csv").write_text(
+        "instrument,quantity,valid_from,expires\nPLAIN,300,2024-03-01,2024-03-01\nPLAIN,1,2024-02-01,2024-02-29\n",
+        encoding="utf-8",
+    )
+    given = load_settings({})
+    data = given.compliance.data.model_copy(update={"halts": "halts.csv", "locates": "locates.csv"})
+    account = given.compliance.account.model_copy(update={"short": True})
+    settings = replace(
+        given, root=tmp_path, database_url=warehouse.url,
+        universe=given.universe.model_copy(update={"market_data": "s"}),
+        compliance=given.compliance.model_copy(update={"data": data, "account": account}),
+        risk=given.risk.model_copy(update={"var_window_sessions": 20, "drawdown_since": date(2024, 2, 28)}),
+    )  # fmt: skip
+    with warehouse.connect(autocommit=True) as connection:
+        connection.cursor().executemany(
+            "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows, closing, cash)"
+            " values ('a', %s, 0, 0, 0, 0, 0, %s, 0)",
+            [(date(2024, 2, 27), 900), (date(2024, 2, 28), 500), (date(2024, 2, 29), 400)],
+        )
+    orders = tuple(
+        PlannedOrder(f"i-{name}", name, Side.SELL, Decimal(10), Decimal(100)) for name in ("PLAIN", "SPLIT", "HOLE")
+    )
+    batch = Batch("b", "a", date(2024, 2, 29), AS_OF, AS_OF + timedelta(hours=5), orders)
+    snapshot = AccountSnapshot("a", AS_OF, Decimal(450), {}, {})
+    gates = Gates(settings, warehouse)
+    context = gates.compliance_context(batch, snapshot, AS_OF, sending=True)
+    assert context.halted == {"HOLE"}
+    assert context.locates == {"PLAIN": Decimal(300)}
+    assert context.price_tests == {"HOLE": False, "PLAIN": False, "SPLIT": False}
+    assert (context.short_allowed, context.lots, context.disposals) == (True, (), ())
+    market = gates.market(batch, snapshot, AS_OF)
+    assert (market.nav_peak, market.nav_previous) == (500, 400)
+    assert set(market.last_prices) == set(market.adv_shares) == {"HOLE", "PLAIN", "SPLIT"}
+    assert market.history is not None
+    assert len(market.history.sessions) >= 20
