@@ -10,6 +10,7 @@ stands, no acknowledgement comes); ``drop`` (the connection ends before it stand
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import struct
 import threading
@@ -268,6 +269,7 @@ class _Session(socketserver.BaseRequestHandler):
     house: IbVenue
 
     def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         venue, wire = self.house, self.request.makefile("rb")
         if wire.read(4) != b"API\0" or not self._frame(wire):
             return
