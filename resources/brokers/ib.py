@@ -77,7 +77,7 @@ class IbBroker:
         client_id: of this program at that TWS; only its own orders can be cancelled.
         contracts: contract ids (conId) of instruments whose ticker does not name one security alone.
         connect_s, answer_s: time limits of a connection and of each answer.
-        keeps: how far back TWS tells executions and completed orders.
+        keeps: how far back TWS tells executions and completed orders; None: as far as anybody asks.
         movements: dividends, deposits and fees since an instant, which the API does not tell.
         quotes: latest prices of instruments that are not held. now: what time it is.
     """
@@ -90,7 +90,7 @@ class IbBroker:
     contracts: Mapping[str, int] = field(default_factory=dict)
     connect_s: float = 10.0
     answer_s: float = 15.0
-    keeps: timedelta = timedelta(days=1)
+    keeps: timedelta | None = timedelta(days=1)
     movements: Callable[[datetime | None], Sequence[Entry]] = lambda _since: ()
     quotes: Callable[[Collection[str]], Mapping[str, Decimal]] = lambda _names: {}
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -212,7 +212,7 @@ class IbBroker:
         Raises:
             BrokerError: also where ``since`` lies before what TWS keeps.
         """
-        if since is None or since < self.now() - self.keeps:
+        if self.keeps is not None and (since is None or since < self.now() - self.keeps):
             raise BrokerError(f"ib: TWS keeps executions for {self.keeps}; compare from no earlier than that")
         snapshot = self.snapshot()
         return Book(

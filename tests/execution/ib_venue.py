@@ -4,12 +4,13 @@ Frames and the order of their fields are those of server version 173, of which r
 the recorded data); what each message means is in IBKR Campus, "TWS API documentation".
 
 Faults, taken one for each order that arrives: ``ok``; ``accept_drop`` (it stands, the connection ends); ``silent`` (it
-stands, no acknowledgement comes); ``drop`` (the connection ends before it stands); ``reject`` (error 201);
+stands, no acknowledgement comes); ``drop`` (the connection ends before it stands); ``refuse`` (error 201);
 ``late_reject`` (acknowledged, then Inactive); ``fill_drop`` (a part fills, then the connection ends).
 """
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import struct
 import threading
@@ -144,7 +145,7 @@ class IbVenue:
                 body[21], body[26], body[19], body[20],
             )  # fmt: skip
             self.posts.append(order.ref)
-            if fault == "reject":
+            if fault == "refuse":
                 yield error(order.order_id, 201, "Order rejected - reason:The account lacks the funds")
                 return
             self.orders.append(order)
@@ -268,6 +269,7 @@ class _Session(socketserver.BaseRequestHandler):
     house: IbVenue
 
     def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         venue, wire = self.house, self.request.makefile("rb")
         if wire.read(4) != b"API\0" or not self._frame(wire):
             return

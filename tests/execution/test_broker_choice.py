@@ -20,6 +20,7 @@ from served_venue import auction_of
 from assets import execution
 from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, Side, TradingState
+from octopus_pipelines.cli import doctor
 from octopus_pipelines.cli.doctor import _login
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, BrokerAccount
@@ -192,6 +193,23 @@ def test_the_brokers_own_word_on_the_account_decides(
     said = refusal(settings_of(tmp_path, changes, **({"OCTOPUS_LIVE": "alpaca"} if changes is LIVE else {})), told)
     assert words in said
     assert bool(said) is bool(words)
+
+
+def test_the_doctor_says_what_is_wrong_and_what_the_broker_says(
+    tmp_path: Path, venue: AlpacaVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(tmp_path, ALPACA, OCTOPUS_ALPACA_TRADING_URL=venue.url)
+    (told,) = doctor._broker(settings)
+    assert (told.mark, "PA123 (paper)" in told.text, "same id" in told.text) == ("✓", True, True)
+    venue.unauthorised = True
+    (told,) = doctor._broker(settings)
+    assert (told.mark, "not authorized" in told.text) == ("✗", True)
+    monkeypatch.delenv("ALPACA_API_KEY")
+    live = settings_of(tmp_path, LIVE)
+    assert {(told.mark, told.text.split(" = ")[0].split(": ")[-1]) for told in doctor._broker(live)} >= {
+        ("✗", "OCTOPUS_LIVE"), ("✗", "ALPACA_API_KEY")
+    }  # fmt: skip
+    assert any("limits are unsigned" in told.text for told in doctor._broker(live))
 
 
 # -- the order path ----------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_an_accepted_order_bears_our_id_and_its_terms(venue, order_type, price, 
     ("fault", "error", "stands"),
     [
         ("accept_drop", UncertainOutcomeError, 1), ("silent", UncertainOutcomeError, 1),
-        ("fill_drop", UncertainOutcomeError, 1), ("drop", UncertainOutcomeError, 0), ("reject", OrderRejectedError, 0),
+        ("fill_drop", UncertainOutcomeError, 1), ("drop", UncertainOutcomeError, 0), ("refuse", OrderRejectedError, 0),
         ("late_reject", OrderRejectedError, 1),
     ],
 )  # fmt: skip

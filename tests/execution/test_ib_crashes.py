@@ -1,0 +1,79 @@
+"""Workers that end at any point with IB's adapter, over a real socket through ib_async (crash_proof.py)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alpaca_venue import ENDS
+from crash_proof import NAMES, Stand, noon, prove, set_up
+from execution_support import CLOSE, D
+from ib_venue import IbVenue
+
+from octopus.execution.book import Entry, EntryKind
+from resources.brokers.ib import IbBroker
+
+FAULTS = ("accept_drop", "accept_drop", "drop", "drop", "silent", "refuse", "fill_drop", "late_reject")
+DEPOSIT = Entry(
+    "flex-1", EntryKind.DEPOSIT, None, D(0), D(100_000), datetime(2022, 12, 27, 12, tzinfo=UTC), "by wire"
+)  # fmt: skip
+
+
+def auction_of(fates: dict[str, str], is_over: Callable[[], bool]) -> Callable[[IbVenue], None]:
+    """What the closing auction does to each order that stands, by its instrument."""
+
+    def auction(venue: IbVenue) -> None:
+        if not is_over():
+            return
+        for order in venue.orders:
+            if not order.stands:
+                continue
+            fate, left = fates[order.symbol], order.quantity - order.filled
+            if fate in ("fill in two", "expire after a part") and left // 2:
+                venue.fill(order.ref, left // 2)
+            if fate in ("fill", "fill in two"):
+                venue.fill(order.ref)
+            else:
+                venue.end(order.ref, "Inactive" if fate == "reject" and not order.filled else "Cancelled")
+
+    return auction
+
+
+def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
+    clock = noon()
+    fates = {name: rng.choice(ENDS) for name in NAMES}
+    venue = IbVenue(
+        repeat=rng.random() < 0.3, reverse=rng.random() < 0.3, auction=auction_of(fates, lambda: clock.now() >= CLOSE)
+    ).__enter__()
+    # The movements of cash that TWS does not tell, as a Flex report would.
+    broker = IbBroker(
+        account, port=venue.port, connect_s=1.0, answer_s=0.3, keeps=None, now=clock.now,
+        movements=lambda since: [DEPOSIT] if since is None or since <= DEPOSIT.at else [],
+    )  # fmt: skip
+
+    def at_venue() -> list[tuple[str, str]]:
+        return [(order.ref, order.symbol) for order in venue.orders]
+
+    stand = set_up(url, account, anchor, rng, broker, clock, at_venue)
+    stand.script, stand.faults = venue.script, FAULTS
+    stand.line.happened = venue.faults
+    stand.close = lambda: venue.__exit__()
+    return stand
+
+
+def test_no_order_is_lost_or_doubled_at_ib(database_url: str, tmp_path: Path) -> None:
+    counts = prove(database_url, tmp_path / "anchor", ib_stand, "ib", range(20_000, 20_002))
+    assert counts.events.total()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", range(0, 1000, 125))
+def test_1000_seeds_at_ib(
+    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], first: int
+) -> None:
+    counts = prove(database_url, tmp_path / "anchor", ib_stand, "ib", range(first, first + 125))
+    record_property("proof", {"ib": counts.rows()})
