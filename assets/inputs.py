@@ -17,7 +17,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.sessions import Calendars
-from octopus.core.types import FloatArray
+from octopus.core.types import FloatArray, IntArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.clock import place_on_clock
 from octopus.market_data.identifiers import one_history
@@ -25,8 +25,9 @@ from octopus.market_data.membership import delisting_values
 from octopus.models.base import Estimator
 from octopus.models.config import ModelConfig
 from octopus.models.estimators import estimator_from_bytes
+from octopus.models.meta import bets
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
-from octopus.models.training import TrainingSet, as_model_sees, build, training_session
+from octopus.models.training import TrainingSet, as_model_sees, build, side_of, training_session
 from octopus.models.walkforward import predict
 from octopus.strategy.catalogue import record as strategy_record
 from octopus.warehouse.quality import find_all, training_exclusions
@@ -106,6 +107,11 @@ def prepared(of: Panel, config: DecisionConfig) -> Prepared:
     return _prepared[key]
 
 
+def sessions_until(of: Panel, day: date) -> int:
+    """How many sessions of a panel there are up to ``day``, itself included."""
+    return int(np.searchsorted(of.sessions, np.datetime64(day, "D"), side="right"))
+
+
 def training_set(settings: Settings, warehouse: Warehouse, session: date) -> TrainingSet:
     """What models are trained on for ``session``: the panel up to the end of the last training period.
 
@@ -114,10 +120,10 @@ def training_set(settings: Settings, warehouse: Warehouse, session: date) -> Tra
     config = settings.strategies.models
     known = panel(settings, warehouse, session)
     last = training_session(session, config.retrain)
-    stop = int(np.searchsorted(known.sessions, np.datetime64(last, "D"), side="right"))
-    cut = known.rows(0, stop)
-    cube = prepared(cut, settings.decision).features
-    return build(cut, cube.names, cube.values, config, training_exclusions(cut, find_all(cut)))
+    cut = known.rows(0, sessions_until(known, last))
+    ready = prepared(cut, settings.decision)
+    cube = ready.features
+    return build(cut, cube.names, cube.values, config, training_exclusions(cut, find_all(cut)), ready.signals)
 
 
 def appointments(warehouse: Warehouse, name: str) -> list[Appointment]:
@@ -198,7 +204,19 @@ def past_predictions(
     labels = np.array([speaker.label if speaker else "" for speaker in speakers])
     for label, chosen in known.items():
         rows = np.flatnonzero(labels == label)
-        features = as_model_sees(of.features.values[rows], panel.member[rows])
-        values = predict(estimator(registry, chosen), features, panel.sessions[rows], panel.symbols)
-        predictions[rows] = np.where(panel.member[rows], values, np.nan)
+        predictions[rows] = opinions(estimator(registry, chosen), of, rows)
     return predictions
+
+
+def opinions(model: Estimator, of: Prepared, rows: IntArray) -> FloatArray:
+    """What a model says of each member on some rows, shape (rows, N): its predictions, or, where it was taught whether
+    a signal pays, its bets on that signal.
+
+    Raises:
+        MissingDataError: the signal is not among those that are prepared.
+    """
+    panel = of.panel
+    features = as_model_sees(of.features.values[rows], panel.member[rows])
+    said = predict(model, features, panel.sessions[rows], panel.symbols)
+    side = side_of(model.primary, of.signals)
+    return np.where(panel.member[rows], said if side is None else bets(said, side[rows]), np.nan)

@@ -12,13 +12,12 @@ import numpy as np
 import polars as pl
 
 from assets import inputs, keys, partitions, reporting
-from octopus.core.types import FloatArray
+from octopus.core.panel import Panel
 from octopus.models import drift as drifts
 from octopus.models.estimators import estimator_from_bytes
 from octopus.models.pictures import drift_picture, shadow_picture
 from octopus.models.shadow import Shadow, compare
-from octopus.models.training import TrainingSet, training_session, unlabelled
-from octopus.models.walkforward import predict
+from octopus.models.training import training_session, unlabelled
 from resources.registry import CHALLENGER, ModelRegistry
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
@@ -51,7 +50,7 @@ def drift(
     panel = inputs.panel(settings, warehouse, session)
     ready = inputs.prepared(panel, settings.decision)
     train_to = training_session(session, config.retrain)
-    stop = int(np.searchsorted(panel.sessions, np.datetime64(train_to, "D"), side="right"))
+    stop = inputs.sessions_until(panel, train_to)
     usable = panel.member & ~np.isnan(panel.close)
     if stop < 2 * config.drift.window_sessions:
         yield from _unmeasured(warehouse, session, f"{stop} sessions of training are too few to compare with")
@@ -127,9 +126,13 @@ def shadow(
         warehouse.replace("models.shadow", {"session": session}, _NOTHING)
         missing = "champion" if champion is None else "challenger beside it"
         return dg.MaterializeResult(metadata={"rows": 0, "reason": f"there is no {missing}: nothing to compare"})
-    on = _unlearnt(settings, warehouse, session, (champion, challenger))
-    said = [_said(registry, name, version, on) for version in (champion, challenger)]
-    found = compare(on, *said)
+    ready = inputs.prepared(inputs.panel(settings, warehouse, session), settings.decision)
+    panel, cube = ready.panel, ready.features
+    start = _unlearnt(settings, warehouse, panel, (champion, challenger))
+    rows = np.arange(start, len(panel.sessions))
+    on = unlabelled(panel.rows(start, len(panel.sessions)), cube.names, cube.values[start:])
+    models = [estimator_from_bytes(registry.estimator(name, version)) for version in (champion, challenger)]
+    found = compare(on, *(inputs.opinions(model, ready, rows) for model in models))
     names = f"{name}:{champion}", f"{name}:{challenger}"
     frame = _row(found, names).with_columns(session=pl.lit(session))
     changed = warehouse.replace("models.shadow", {"session": session}, frame)
@@ -164,19 +167,11 @@ def _trained_to(settings: Settings, warehouse: Warehouse, version: int | None) -
     return found if isinstance(found, date) else date.max
 
 
-def _unlearnt(settings: Settings, warehouse: Warehouse, session: date, versions: tuple[int, int]) -> TrainingSet:
-    """The sessions up to ``session`` that no version has learnt from, at most the last `_SHADOW_SESSIONS`."""
-    panel = inputs.panel(settings, warehouse, session)
-    cube = inputs.prepared(panel, settings.decision).features
+def _unlearnt(settings: Settings, warehouse: Warehouse, panel: Panel, versions: tuple[int, int]) -> int:
+    """First row that no version has learnt from, of at most the last `_SHADOW_SESSIONS`."""
     last = max(_trained_to(settings, warehouse, version) for version in versions)
-    start = int(np.searchsorted(panel.sessions, np.datetime64(last, "D"), side="right"))
-    start = max(start, len(panel.sessions) - _SHADOW_SESSIONS)
-    return unlabelled(panel.rows(start, len(panel.sessions)), cube.names, cube.values[start:])
-
-
-def _said(registry: ModelRegistry, name: str, version: int, on: TrainingSet) -> FloatArray:
-    estimator = estimator_from_bytes(registry.estimator(name, version))
-    return predict(estimator, on.features, on.panel.sessions, on.panel.symbols)
+    start = inputs.sessions_until(panel, last)
+    return max(start, len(panel.sessions) - _SHADOW_SESSIONS)
 
 
 def _row(found: Shadow, names: tuple[str, str]) -> pl.DataFrame:

@@ -26,7 +26,7 @@ from octopus.models.pictures import calibration_picture, fold_picture, importanc
 from octopus.models.search import Chooser, Tried
 from octopus.models.selection import silenced
 from octopus.models.splits import walk_forward
-from octopus.models.training import TrainingSet, as_model_sees, training_session
+from octopus.models.training import TrainingSet, training_session
 from octopus.models.walkforward import WalkForward
 from octopus.strategy.probe import look_ahead
 from resources.clock import Clock
@@ -551,11 +551,8 @@ def predictions(
         frame = pl.DataFrame(schema={"instrument": pl.String, "value": pl.Float64})
     else:
         panel = inputs.panel(settings, warehouse, session)
-        cube = inputs.prepared(panel, settings.decision).features
-        estimator = inputs.estimator(registry, speaker)
-        features = as_model_sees(cube.values[-1:], panel.member[-1:])
-        said = walkforward.predict(estimator, features, panel.sessions[-1:], panel.symbols)[0]
-        values: FloatArray = np.where(panel.member[-1], said, np.nan)
+        ready, last = inputs.prepared(panel, settings.decision), np.array([len(panel.sessions) - 1])
+        values = inputs.opinions(inputs.estimator(registry, speaker), ready, last)[0]
         frame = pl.DataFrame({"instrument": panel.symbols, "value": values}).filter(pl.col("value").is_not_nan())
     label = speaker.label if speaker is not None else ""
     rows = frame.with_columns(pl.lit(session).alias("session"), pl.lit(label).alias("model"))

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
@@ -25,11 +34,12 @@ from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
-from octopus.decision import DecisionConfig
+from octopus.decision import MODEL, DecisionConfig
 from octopus.execution.config import ScheduleConfig
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
+from octopus.strategy.catalogue import ALWAYS
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
@@ -287,6 +297,16 @@ class StrategiesFile(_Section):
         if value.sectors:
             raise ValueError("sectors belong to the instruments: set universe.sectors in universe.yaml")
         return value
+
+    @model_validator(mode="after")
+    def _meta_labels_of_a_signal(self) -> StrategiesFile:
+        asked = {*ALWAYS, *(name for name, weight in self.strategy.weights().items() if weight > 0)} - {MODEL}
+        primary = self.models.label.primary
+        if primary is not None and primary not in asked:
+            raise ValueError(
+                f"models.label.primary = {primary!r}: name a signal that speaks: {', '.join(sorted(asked))}"
+            )
+        return self
 
     @property
     def decision(self) -> DecisionConfig:

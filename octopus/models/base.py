@@ -91,12 +91,14 @@ class Estimator(ABC):
         Settings: what a user can set, as a pydantic model with defaults.
         needs_places: the model reads ``sessions`` and ``instruments``.
         requirements: packages that serving needs beside NumPy and pandas.
+        primary: the signal whose paying it predicts, of a model that was taught with meta-labels.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[BaseModel]] = NoSettings
     needs_places: bool = False
     requirements: tuple[str, ...] = ()
+    primary: str | None = None
 
     def __init__(self, settings: Any = None, seed: int = 0) -> None:
         self.settings: Any = self.Settings() if settings is None else settings

@@ -99,6 +99,8 @@ def _label(config: ModelConfig) -> str:
     span = f"{config.horizon_sessions} sessions from the close of T+1"
     if config.label.kind == "triple_barrier":
         return f"which barrier is touched first within {span} ({_barriers(config)})"
+    if config.label.kind == "meta":
+        return f"whether following {config.label.primary} for up to {span} pays ({_barriers(config)})"
     forms = {
         "standardised": "excess return in the members' standard deviation", "excess": "excess return over the members",
         "rank": "rank of the return among the members", "raw": "return",

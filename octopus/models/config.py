@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from octopus.models.labels import Form
 
@@ -163,17 +171,32 @@ class LabelConfig(_Section):
     """What a model is taught to predict.
 
     Attributes:
-        kind: ``forward``, the return over the horizon, or ``triple_barrier``, which barrier is touched first.
+        kind: ``forward``, the return over the horizon, ``triple_barrier``, which barrier is touched first, or ``meta``,
+            whether following the signal ``primary`` between the barriers pays.
         form: of a forward return: as it is, less the members' mean, in their standard deviation, or its rank.
         profit, stop: the barriers' distance, in standard deviations of a return over the horizon.
         volatility_sessions: that the deviation is measured on.
     """
 
-    kind: Literal["forward", "triple_barrier"] = "forward"
+    kind: Literal["forward", "triple_barrier", "meta"] = "forward"
     form: Form = "standardised"
     profit: float = Field(default=1.0, gt=0, le=20)
     stop: float = Field(default=1.0, gt=0, le=20)
     volatility_sessions: int = Field(default=63, ge=10, le=504)
+    primary: str | None = None
+
+    @model_validator(mode="after")
+    def _about_a_signal(self) -> LabelConfig:
+        if (self.kind == "meta") != (self.primary is not None):
+            raise ValueError(
+                f"primary = {self.primary!r} with kind = {self.kind!r}: name a signal for kind meta, and none otherwise"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        return {name: value for name, value in told.items() if name != "primary" or value is not None}
 
 
 class DriftConfig(_Section):

@@ -20,6 +20,7 @@ from octopus.models.base import Estimator
 from octopus.models.blend import Ensemble
 from octopus.models.config import ModelConfig
 from octopus.models.linear import ElasticNet, Ridge
+from octopus.models.meta import Meta
 from octopus.models.seasonal import Prophet
 from octopus.models.trees import LightGBM, XGBoost
 
@@ -48,7 +49,7 @@ def find(name: str) -> type[Estimator]:
 
 
 def make(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = None) -> Estimator:
-    """A new model by name.
+    """A new model by name; with meta-labels, one that knows which signal it learns about.
 
     Args:
         chosen: settings that take the place of the configured ones, as a search chose them.
@@ -56,6 +57,14 @@ def make(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = None
     Raises:
         ConfigError: there is no such model, or a setting is wrong.
     """
+    if name == Meta.name:
+        raise _refused(name, "name the model that is to learn it, and set label: {kind: meta, primary: momentum}")
+    model = _made(name, config, chosen)
+    primary = config.label.primary if config.label.kind == "meta" else None
+    return model if primary is None else Meta(seed=config.seed, model=model, primary=primary)
+
+
+def _made(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = None) -> Estimator:
     kind = find(name)
     try:
         settings = kind.Settings.model_validate({**config.settings_of(name), **(chosen or {})})
@@ -65,7 +74,7 @@ def make(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = None
             where=f"models, settings of {name}", field=".".join(str(part) for part in first["loc"]),
             value=first["input"], remedy=first["msg"],
         ) from error  # fmt: skip
-    return kind.create(settings, config.seed, lambda member: make(member, config))
+    return kind.create(settings, config.seed, lambda member: _made(member, config))
 
 
 def estimator_from_bytes(content: bytes) -> Estimator:
@@ -75,7 +84,7 @@ def estimator_from_bytes(content: bytes) -> Estimator:
         plain = {"settings": {"penalty": saved["penalty"]}, "weights": saved["weights"]}
         return Ridge.restored(json.dumps(plain).encode())
     name, _, learnt = content.partition(b"\n")
-    return find(name.decode()).restored(learnt)
+    return (Meta if name == Meta.name.encode() else find(name.decode())).restored(learnt)
 
 
 def _refused(name: str, remedy: str) -> ConfigError:

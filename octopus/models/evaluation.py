@@ -152,7 +152,8 @@ def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray
     """Return of the top fifth less the bottom fifth, entered at the close of T+1, held one session, shape (T,)."""
     returns = np.full(predictions.shape, np.nan)
     returns[:-2] = training.panel.total_return[2:] * entered(training.panel)[:-2]
-    top, bottom, enough = _legs(np.where(training.usable & ~np.isnan(returns), predictions, np.nan))
+    said = training.opinions(predictions)
+    top, bottom, enough = _legs(np.where(training.usable & ~np.isnan(returns), said, np.nan))
     values = np.where(top | bottom, returns, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = (values * top).sum(axis=1) / top.sum(axis=1) - (values * bottom).sum(axis=1) / bottom.sum(axis=1)
@@ -161,7 +162,7 @@ def spread_returns(training: TrainingSet, predictions: FloatArray) -> FloatArray
 
 def spread_turnover(training: TrainingSet, predictions: FloatArray) -> float:
     """Sum of absolute changes of the spread's weights (each leg sums to 1), in a year; NaN without a spread."""
-    top, bottom, enough = _legs(np.where(training.usable, predictions, np.nan))
+    top, bottom, enough = _legs(np.where(training.usable, training.opinions(predictions), np.nan))
     if enough.sum() < 2:
         return float("nan")
     sizes = [np.maximum(leg.sum(axis=1, keepdims=True), 1) for leg in (top, bottom)]

@@ -5,18 +5,22 @@ Belongs here: the transformation of features, the same for training and serving.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 
 import numpy as np
 
+from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
 from octopus.core.stats import centred_ranks
 from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.models.base import Rows
 from octopus.models.config import ModelConfig
-from octopus.models.labels import Barriers, Labels, average_uniqueness, forward_return, triple_barrier
+from octopus.models.labels import Barriers, Labels, average_uniqueness, forward_return, meta_labels, triple_barrier
+from octopus.models.meta import bets
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class TrainingSet:
         known: row at whose close the label is known, shape (T, N), -1 without one.
         weights: how much a label counts, shape (T, N), 1 on average; None: all the same.
         usable: member with a bar, not excluded, shape (T, N): where a prediction counts.
+        side: what the signal says whose paying is predicted, shape (T, N); None: the prediction is the opinion.
     """
 
     panel: Panel
@@ -37,6 +42,7 @@ class TrainingSet:
     known: IntArray
     usable: BoolArray
     weights: FloatArray | None = None
+    side: FloatArray | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -69,8 +75,12 @@ class TrainingSet:
         weights = None if self.weights is None else self.weights[part]
         return TrainingSet(
             self.panel.rows(start, stop), self.names, self.features[part], self.labels[part], known, self.usable[part],
-            weights,
+            weights, None if self.side is None else self.side[part],
         )  # fmt: skip
+
+    def opinions(self, predictions: FloatArray) -> FloatArray:
+        """What follows from predictions of every cell, shape (T, N): themselves, or bets on the signal."""
+        return predictions if self.side is None else bets(predictions, self.side)
 
     @property
     def labelled(self) -> int:
@@ -93,21 +103,31 @@ def as_model_sees(values: FloatArray, member: BoolArray) -> FloatArray:
 
 
 def build(
-    panel: Panel, names: tuple[str, ...], values: FloatArray, config: ModelConfig, excluded: BoolArray
+    panel: Panel,
+    names: tuple[str, ...],
+    values: FloatArray,
+    config: ModelConfig,
+    excluded: BoolArray,
+    signals: Mapping[str, FloatArray] = MappingProxyType({}),
 ) -> TrainingSet:
     """The training set of a panel.
 
     Args:
         values: features, shape (T, N, F). excluded: instrument-days no model should learn from, shape (T, N).
+        signals: by name, shape (T, N); needed for meta-labels, which are about one of them.
+
+    Raises:
+        MissingDataError: the signal that meta-labels are about is not among ``signals``.
     """
     usable = panel.member & ~np.isnan(panel.close) & ~excluded
-    labels = make_labels(panel, config).where(usable)
+    side = side_of(config.label.primary, signals)
+    labels = make_labels(panel, config, side).where(usable)
     weights = None
     if config.sample_weights == "uniqueness":
         shares = average_uniqueness(labels)
         weights = shares / np.nanmean(shares) if np.isfinite(shares).any() else shares
     features = as_model_sees(values, panel.member)
-    return TrainingSet(panel, names, features, labels.values, labels.known, usable, weights)
+    return TrainingSet(panel, names, features, labels.values, labels.known, usable, weights, side)
 
 
 def unlabelled(panel: Panel, names: tuple[str, ...], values: FloatArray) -> TrainingSet:
@@ -118,11 +138,29 @@ def unlabelled(panel: Panel, names: tuple[str, ...], values: FloatArray) -> Trai
     return TrainingSet(panel, names, as_model_sees(values, panel.member), nothing, known, usable)
 
 
-def make_labels(panel: Panel, config: ModelConfig) -> Labels:
-    """The configured labels of every cell of ``panel``."""
+def side_of(primary: str | None, signals: Mapping[str, FloatArray]) -> FloatArray | None:
+    """What the signal ``primary`` says; None without one.
+
+    Raises:
+        MissingDataError: it is not among ``signals``.
+    """
+    if primary is None:
+        return None
+    if primary not in signals:
+        raise MissingDataError(
+            f"the model predicts whether {primary} pays, which is not among the signals {', '.join(sorted(signals))}: "
+            "give it a weight in strategies.yaml"
+        )
+    return signals[primary]
+
+
+def make_labels(panel: Panel, config: ModelConfig, side: FloatArray | None = None) -> Labels:
+    """The configured labels of every cell of ``panel``; meta-labels are about ``side``."""
     chosen = config.label
+    barriers = Barriers(config.horizon_sessions, chosen.profit, chosen.stop, chosen.volatility_sessions)
+    if side is not None:
+        return meta_labels(panel, side, barriers)
     if chosen.kind == "triple_barrier":
-        barriers = Barriers(config.horizon_sessions, chosen.profit, chosen.stop, chosen.volatility_sessions)
         return triple_barrier(panel, barriers)
     return forward_return(panel, config.horizon_sessions, chosen.form)
 

@@ -35,7 +35,7 @@ BUILT_IN: Mapping[str, Strategy] = {
         Strategy("pairs", pairs.pairs, PairsConfig),
     )
 }
-_ALWAYS = ("momentum", "mean_reversion", "sentiment")
+ALWAYS = ("momentum", "mean_reversion", "sentiment")
 """Shown every day, whether they have a weight or not."""
 _NO_SETTING = "there is no such setting; there are {}"
 
@@ -98,7 +98,7 @@ def rule_signals(panel: Panel, config: StrategyConfig) -> dict[str, FloatArray]:
     """
     weights = config.weights()
     own = {name: BUILT_IN[name].scores(panel, getattr(config, name))
-           for name in BUILT_IN if name in _ALWAYS or weights[name] > 0}  # fmt: skip
+           for name in BUILT_IN if name in ALWAYS or weights[name] > 0}  # fmt: skip
     return own | {name: _asked(name, panel, config) for name in speaking_extensions(config)}
 
 
