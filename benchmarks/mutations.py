@@ -421,8 +421,7 @@ MUTATIONS = (
         ALPACA,
         "failure.status in (400, 403, 404, 422) and failure.own:",
         "failure.status in (400, 403, 404, 422):",
-        "tests/execution/test_alpaca_fuzz.py::"
-        "test_a_spoiled_answer_is_a_value_that_makes_sense_or_an_error_of_the_order_path",
+        "tests/execution/test_alpaca_fuzz.py::test_a_gateways_page_refuses_no_order_and_loses_none",
     ),
     Mutation(
         "the paper broker books a repetition",
@@ -535,7 +534,7 @@ MUTATIONS = (
         "octopus/risk/order_rules.py",
         "asked[name] = asked.get(name, Decimal(0)) + order.quantity",
         "asked[name] = order.quantity",
-        _GATES_FUZZ,
+        "tests/risk/test_gates_fuzz.py::test_slices_of_one_instrument_count_together_for_its_volume",
     ),
     Mutation(
         "settings: of two values of a limit the last one counts",

@@ -199,3 +199,18 @@ def test_a_spoiled_answer_is_a_value_that_makes_sense_or_an_error_of_the_order_p
 
         fuzz()
     record_property("proof", {"Alpaca's answers, spoiled": dict(sorted(ended.items()))})
+
+
+def test_a_gateways_page_refuses_no_order_and_loses_none() -> None:
+    with SpoiledVenue() as venue:
+        access = Access(base_url=venue.url, timeout_s=5.0, patience=Patience(attempts=1))
+        broker = AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access, now=lambda: OPEN)
+        for status in (400, 401, 403, 404, 422):
+            for page in PAGES:
+                venue.orders.clear()
+                venue.spoil = lambda _status, _content, said=(status, page): said
+                with pytest.raises(UncertainOutcomeError):
+                    call(broker, "submit")
+                with pytest.raises(BrokerError):
+                    broker.order("new")
+                assert "new" in venue.orders

@@ -362,3 +362,17 @@ def test_what_both_gates_approve_is_inside_every_limit(
     record_property("proof", {"Batches at both gates": dict(counts)})
     assert counts["orders that risk approved"] > examples // 20, "or nothing was shown"
     assert counts["orders that compliance approved"] > examples // 20
+
+
+def test_slices_of_one_instrument_count_together_for_its_volume() -> None:
+    slices = tuple(PlannedOrder(f"s-{number}", "AAA", Side.BUY, D(30), PRICES["AAA"]) for number in range(2))
+    world = world_of(0)
+    market = replace(
+        world.market, adv_shares=dict.fromkeys(NAMES, D(1000)), sent=(), nav_peak=D(10**6), nav_previous=D(10**6),
+        last_prices={name: LastPrice(PRICES[name], NOW) for name in NAMES},
+    )  # fmt: skip
+    world = World(
+        replace(world.batch, orders=slices), AccountSnapshot("a", NOW, D(10**6), {}, PRICES), market, LIMITS,
+        TradingState.ACTIVE, (),
+    )  # fmt: skip
+    assert judged(world)[0].approved == ("s-0",)
