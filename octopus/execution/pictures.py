@@ -41,6 +41,7 @@ def nav_picture(sessions: Sequence[date], nav: Sequence[float]) -> bytes:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="x", rotation=30)
+    _show_days(axes, sessions)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
@@ -80,6 +81,7 @@ def costs_picture(
     over_time.plot(np.array(sessions, dtype="datetime64[D]"), list(shortfall_bps), color="#1f5f8b", marker="o")
     over_time.set_title("Shortfall of each session, bps", fontsize=10)
     over_time.tick_params(axis="x", rotation=30, labelsize=7)
+    _show_days(over_time, sessions)
     for axes in (by_order, over_time):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -110,18 +112,30 @@ def reconciliation_picture(breaks: Sequence[Break], sessions: Sequence[date], co
         if at.any():
             over_time.scatter(days[at], found[at], color=colour, s=22, zorder=3, label=label)
     over_time.set_title("Breaks of each session", fontsize=10)
-    if len(days):
-        # One session alone would stand in the middle of years.
-        over_time.set_xlim(days[0] - np.timedelta64(5, "D"), days[-1] + np.timedelta64(5, "D"))
     over_time.set_ylim(-0.3, max(1, found.max(initial=0)) * 1.25)
     over_time.yaxis.set_major_locator(MaxNLocator(integer=True))
     over_time.tick_params(axis="x", rotation=30, labelsize=7)
+    _show_days(over_time, sessions)
     over_time.legend(fontsize=7, frameon=False, loc="upper left")
     over_time.grid(alpha=0.3)
     over_time.spines[["top", "right"]].set_visible(False)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
+
+
+_FEW_DAYS = 10
+
+
+def _show_days(axes: Axes, sessions: Sequence[date]) -> None:
+    """Mark days, never hours, however few sessions there are."""
+    if not sessions or (sessions[-1] - sessions[0]).days > _FEW_DAYS:
+        return
+    from matplotlib.dates import DateFormatter, DayLocator
+
+    axes.set_xlim(np.datetime64(sessions[0]) - 1, np.datetime64(sessions[-1]) + 1)  # type: ignore[arg-type]
+    axes.xaxis.set_major_locator(DayLocator())  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))  # type: ignore[no-untyped-call]
 
 
 _AGREED, _BROKEN = "#3b7a57", "#b3423a"
