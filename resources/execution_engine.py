@@ -652,10 +652,10 @@ class ExecutionEngine:
             first = self.sessions.next(first)
 
     def _recognise_flows(self, account: str) -> None:
-        """Deposits and withdrawals: only the broker can tell us of them."""
+        """Deposits, withdrawals and charges: only the broker can tell us of them."""
         since = self._since() if self.store.last_nav(account) else None
         for entry in self.broker.statement(since).entries:
-            if entry.kind.is_flow:
+            if entry.kind.is_told:
                 self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
 
     def _recognise_actions(self, account: str, session: date) -> None:

@@ -35,13 +35,20 @@ class EntryKind(StrEnum):
     SPIN_OFF = "spin_off"
     """What the shares of a new company were worth, as if sold at their first close."""
     DELISTING = "delisting"
+    CHARGE = "charge"
+    """A fee, a tax or interest, either way, that the broker books beside any trade."""
     MANUAL = "manual"
     """A correction by a person: a transfer, a trade busted or entered by hand."""
 
     @property
     def is_flow(self) -> bool:
-        """Money the owner moved: only the broker can tell us of it."""
+        """Money the owner moved."""
         return self in (EntryKind.DEPOSIT, EntryKind.WITHDRAWAL)
+
+    @property
+    def is_told(self) -> bool:
+        """What only the broker can tell us of."""
+        return self.is_flow or self is EntryKind.CHARGE
 
     @property
     def is_action(self) -> bool:

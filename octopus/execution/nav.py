@@ -56,7 +56,7 @@ class NavStatement:
     Attributes:
         price_pnl: from prices moving while shares were held, from fills' prices to the close, splits' fractions, and a
             delisting's last step.
-        fees: commissions and charges, positive.
+        fees: commissions and charges, positive; negative where more interest was received.
         dividends: received, with what spun-off shares were worth; negative when paid on a short.
         flows: deposits less withdrawals, and corrections by hand at closing prices.
     """
@@ -96,7 +96,8 @@ def strike_nav(
         statement = NavStatement(
             opening=opening.equity,
             price_pnl=_price_pnl(opening, fills, entries, prices),
-            fees=sum((fill.fees for fill in fills), Decimal(0)),
+            fees=sum((fill.fees for fill in fills), Decimal(0))
+            - sum((e.cash for e in entries if e.kind is EntryKind.CHARGE), Decimal(0)),
             dividends=sum((e.cash for e in entries if e.kind in _PAYMENTS), Decimal(0)),
             flows=_flows(entries, prices),
             closing=closing.equity,

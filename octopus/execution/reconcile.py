@@ -195,6 +195,7 @@ _ENTRY_BREAKS = {
     EntryKind.SYMBOL_CHANGE: BreakKind.SYMBOL_CHANGE,
     EntryKind.SPIN_OFF: BreakKind.SPIN_OFF,
     EntryKind.DELISTING: BreakKind.DELISTING,
+    EntryKind.CHARGE: BreakKind.FEE,
     EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,

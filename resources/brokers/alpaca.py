@@ -77,6 +77,10 @@ _STANDING = frozenset(
     }
 )  # fmt: skip
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
+_CHARGES = frozenset(
+    {"FEE", "CFEE", "INT", "INTNRA", "INTTW", "DIVFEE", "DIVFT", "DIVNRA", "DIVTW", "PTC", "PTR"}
+)  # fmt: skip
+"""Fees, interest, and tax withheld from either ("Account Activities", Alpaca's documentation)."""
 _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
 _AT_THE_OPEN = {"SSP": EntryKind.SPLIT, "SPLIT": EntryKind.SPLIT, "NC": EntryKind.SYMBOL_CHANGE}
 """Of a change of symbol Alpaca books the old name's shares away and the new one's in, as our book does."""
@@ -337,7 +341,9 @@ class AlpacaBroker:
         if kind in _DEPOSITS and not instrument:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(_text(told, "id"), flow, None, Decimal(0), cash, noon(paid), note)
-        # Fees, interest, taxes, transfers of shares, reorganisations: nobody but the broker can tell of them.
+        if kind in _CHARGES and not shares:
+            return Entry(_text(told, "id"), EntryKind.CHARGE, instrument, Decimal(0), cash, noon(paid), note)
+        # Transfers of shares, reorganisations: a person has to look.
         moved = shares if instrument and not cash else Decimal(0)
         return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, noon(paid), note)
 

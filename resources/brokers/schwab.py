@@ -474,8 +474,10 @@ class SchwabBroker:
         if kind in _CASH_FLOWS and instrument is None:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(entry_id, flow, None, _NIL, cash, at, note)
+        if kind == "DIVIDEND_OR_INTEREST" and cash:
+            return Entry(entry_id, EntryKind.CHARGE, None, _NIL, cash, at, note)
         moved = shares if instrument is not None and not cash else _NIL
-        # Interest, journals, shares received: nobody but Schwab can tell of them.
+        # Journals, shares received: a person has to look.
         return Entry(entry_id, EntryKind.MANUAL, instrument, moved, cash, at, note) if cash or moved else None
 
     def _id_of(self, client_order_id: str) -> str | None:

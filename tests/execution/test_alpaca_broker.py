@@ -239,7 +239,7 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue)
         (EntryKind.DIVIDEND, "KO", D(0), D("4.4"), date(2022, 12, 1)),
         (EntryKind.DEPOSIT, None, D(0), D(500), date(2022, 12, 20)),
         (EntryKind.WITHDRAWAL, None, D(0), D(-200), date(2022, 12, 21)),
-        (EntryKind.MANUAL, None, D(0), D("-0.02"), date(2022, 12, 28)),
+        (EntryKind.CHARGE, None, D(0), D("-0.02"), date(2022, 12, 28)),
         (EntryKind.SPLIT, "KO", D(10), D(0), date(2022, 12, 28)),
     ]
 

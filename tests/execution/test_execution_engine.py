@@ -817,6 +817,21 @@ PLANTED = {
 }
 
 
+def test_a_brokers_own_charge_is_booked_and_no_break(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    assert desk.execute(batch).breaks == ()
+    with connect(desk.url) as connection:
+        connection.execute(
+            "insert into paper.entries select 'taf', account, 'charge', null, 0, -0.37, max(at), 'fee of the exchange' "
+            "from paper.entries group by account"
+        )
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", EXECUTED) == ()
+        assert engine.store.trading_status("acct").state is TradingState.ACTIVE
+    assert rows(desk.url, "select kind, cash from execution.entries where kind = 'charge'") == [("charge", D("-0.37"))]
+
+
 @pytest.mark.parametrize("kind", PLANTED)
 def test_a_planted_break_is_found_classified_and_halts_what_it_must(desk: Desk, kind: BreakKind) -> None:
     batch = store_plan(desk.url, "acct", BUYS)

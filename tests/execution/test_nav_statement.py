@@ -87,7 +87,7 @@ entries = st.lists(
         st.builds(
             Entry,
             entry_id=st.uuids().map(str),
-            kind=st.sampled_from([EntryKind.DEPOSIT, EntryKind.WITHDRAWAL, EntryKind.DIVIDEND]),
+            kind=st.sampled_from([EntryKind.DEPOSIT, EntryKind.WITHDRAWAL, EntryKind.DIVIDEND, EntryKind.CHARGE]),
             instrument=st.none(),
             quantity=st.just(D(0)),
             cash=st.decimals(-1000, 1000, places=8),

@@ -364,7 +364,7 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_the_rest(ve
         (EntryKind.DIVIDEND, "KO", D(0), D("4.5"), date(2022, 12, 1)),
         (EntryKind.DEPOSIT, None, D(0), D(500), date(2022, 12, 20)),
         (EntryKind.WITHDRAWAL, None, D(0), D(-200), date(2022, 12, 21)),
-        (EntryKind.MANUAL, None, D(0), D("0.25"), date(2022, 12, 22)),
+        (EntryKind.CHARGE, None, D(0), D("0.25"), date(2022, 12, 22)),
         (EntryKind.MANUAL, "KO", D(3), D(0), date(2022, 12, 23)),
     ]
     assert [fill.client_order_id for fill in book.fills] == ["o-1"]
