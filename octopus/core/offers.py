@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from octopus.core.errors import ConfigError
 
@@ -53,6 +53,10 @@ def names_offered(group: str) -> frozenset[str]:
     return frozenset(entry_points(group=group).names)
 
 
-def package_of(point: EntryPoint) -> str:
-    """Name and version of the package that offers ``point``; the module's path where it has neither."""
+def package_of(offer: object) -> str:
+    """Name and version of the package that offers ``offer``, the module's path where it has neither; "" for our own."""
+    point = cast(EntryPoint, offer)
+    if not hasattr(point, "dist"):
+        # Not asked by type: where the backport of importlib.metadata is imported, it finds entry points of its own.
+        return ""
     return point.value if point.dist is None else f"{point.dist.name} {point.dist.version}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -122,8 +121,7 @@ def record(config: StrategyConfig) -> dict[str, Any]:
 
 
 def _package(name: str) -> str:
-    offer = find_offer(GROUP, name, BUILT_IN, _refused)
-    return package_of(offer) if isinstance(offer, EntryPoint) else ""
+    return package_of(find_offer(GROUP, name, BUILT_IN, _refused))
 
 
 def _asked(name: str, panel: Panel, config: StrategyConfig) -> FloatArray:

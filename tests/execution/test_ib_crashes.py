@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alpaca_venue import ENDS
 from crash_proof import NAMES, Stand, noon, prove, set_up
 from execution_support import CLOSE, D
 from ib_venue import IbVenue
+from served_venue import ENDS
 
 from octopus.execution.book import Entry, EntryKind
 from resources.brokers.ib import IbBroker

@@ -46,6 +46,10 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.text_source_reports": (SET, READ, ""),
     "ops.source_budgets": (STATE, STATE, ""),
     "ops.ingested_weekly": (READ, READ, ""),
+    "ops.alerts": (READ, RECORD, ""),
+    "ops.alert_deliveries": (READ, RECORD, ""),
+    "ops.alert_cursor": (READ, STATE, ""),
+    "execution.releases": (READ, RECORD, ""),
     "ops.weekly_gaps": (READ, READ, ""),
     "strategy.features": (SET, READ, ""),
     "strategy.signals": (SET, READ, ""),
@@ -105,8 +109,12 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "paper.entries": ("", RECORD, ""),
     "public.alembic_version": ("", "", ""),
 }
-SEQUENCES = ("execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq")
+SEQUENCES = (
+    "execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq", "ops.alerts_alert_id_seq",
+    "ops.alert_deliveries_delivery_id_seq",
+)  # fmt: skip
 FUNCTIONS = {
+    "ops.refuse_change": set[str](),
     "backtest.trials_are_kept": set(),
     "execution.database_id": {"octopus_trader"},
     "audit.refuse_change": set[str](),

@@ -140,6 +140,8 @@ def require_meant(model: Any, written: Any, path: str) -> None:
     elif isinstance(model, dict):
         assert len(model) == len(written), path
     elif isinstance(model, tuple | list):
+        # A single word may stand for a list of one.
+        written = [written] if isinstance(written, str) else written
         assert len(model) == len(written), path
         for row, (one, value) in enumerate(zip(model, written, strict=True)):
             require_meant(one, value, f"{path}.{row}")

@@ -15,6 +15,7 @@ def upgrade() -> None:
         begin
             raise exception '%.% is append-only: % refused', tg_table_schema, tg_table_name, tg_op;
         end $$;
+        revoke all on function ops.refuse_change() from public;
 
         create table ops.alerts (
             alert_id bigint generated always as identity primary key,
@@ -66,7 +67,6 @@ def upgrade() -> None:
             to octopus_research, octopus_trader;
         grant insert on ops.alerts, ops.alert_deliveries, execution.releases to octopus_trader;
         grant insert, update on ops.alert_cursor to octopus_trader;
-        grant usage on all sequences in schema ops to octopus_trader;
         """
     )
 
