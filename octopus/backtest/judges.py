@@ -43,7 +43,7 @@ from octopus.core.orders import (
     Side,
     TradingState,
 )
-from octopus.core.panel import ADV_SESSIONS, Panel
+from octopus.core.panel import ADV_SESSIONS, Panel, average_volume
 from octopus.core.types import FloatArray
 from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
@@ -304,11 +304,7 @@ class Judges:
         )  # fmt: skip
 
     def _adv(self, row: int) -> FloatArray:
-        """Mean volume of the last `ADV_SESSIONS` sessions up to ``row``, shares, shape (N,); NaN without one."""
-        volume = self.panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1]
-        known = np.isfinite(volume)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.where(known, volume, 0.0).sum(axis=0) / known.sum(axis=0))
+        return average_volume(self.panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1])
 
     def _batch(self, asked: _Asked) -> Batch:
         orders, window = asked.orders, asked.window
