@@ -126,7 +126,7 @@ def fills(
         check_name="orders_terminal", passed=not collection.open_orders, severity=dg.AssetCheckSeverity.WARN,
         metadata={
             "open_orders": ", ".join(collection.open_orders) or "none",
-            "remedy": "the paper broker fills when the session's bars are in; at any other see what is open there; then "
+            "remedy": "the paper broker fills when the session's bars are in; see what is open at any other; then "
             "materialise execution/fills again",
         },
     )  # fmt: skip
