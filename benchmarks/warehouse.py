@@ -332,6 +332,9 @@ def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
             before = timed(lambda day=last: audit_before(settings, store, day))  # type: ignore[misc]
             dbt(url, "run")
             whole = before + timed(lambda day=last: audit_after(settings, store, day))  # type: ignore[misc]
+            # A day comes to a settled server: the autovacuum that a bulk load sets off is no part of it.
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("vacuum (analyze)")
             again = store.read(
                 "select source, instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed "
                 "from raw.bars where session > (select max(session) from raw.bars) - 14"
