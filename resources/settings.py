@@ -210,7 +210,7 @@ class TradingConfig(_Section):
     @property
     def needs_release(self) -> bool:
         """Whether a batch waits for a person before it is executed."""
-        return self.release == "all" or (self.release == "live" and str(self.mode) == "live")
+        return self.release == "all" or (self.release == "live" and self.mode == "live")
 
 
 class AlertsConfig(_Section):

@@ -53,6 +53,7 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
+        feed = WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions)
         with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
@@ -61,7 +62,7 @@ class Trading:
                 sessions=self.settings.sessions,
                 judge=self._permitted(Gates(self.settings, warehouse).judge_at_execution),
                 audit=audit_log(self.settings),
-                feed=WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions),
+                feed=feed,
                 settings=EngineSettings(
                     lot=self.settings.strategies.portfolio.lot,
                     # The paper broker's answer changes with new bars, not with waiting.
@@ -70,7 +71,7 @@ class Trading:
                     require_release=self.settings.trading.needs_release,
                     schedule=self.settings.strategies.execution,
                 ),
-                volume=average_day(warehouse, self.settings),
+                volume=feed.expected_volume,
             )
 
     def _permitted(self, judge: Judge) -> Judge:
@@ -97,27 +98,6 @@ def trading_of(settings: Settings) -> Trading:
     """Everything that acts on the account of the settings."""
     clock = trading_clock(settings)
     return Trading(settings, clock, open_broker(settings, clock))
-
-
-def average_day(warehouse: Warehouse, settings: Settings) -> Callable[[str, datetime, datetime], Decimal]:
-    """The market's volume in a part of a session, where nobody tells it during the day: that of the average of the last
-    21 bars, spread evenly over the session. Zero where there is no volume: nothing takes part then.
-    """
-
-    def volume(instrument: str, since: datetime, until: datetime) -> Decimal:
-        mean = warehouse.scalar(
-            """
-            select avg(volume) from (
-                select distinct on (session) session, volume from raw.bars
-                where source = %s and instrument = %s and ts < %s order by session desc, batch_id desc limit 21) as last
-            """,
-            [settings.universe.market_data, instrument, since],
-        )
-        session = settings.sessions.trade_date(until)
-        whole = settings.sessions.close_utc(session) - settings.sessions.open_utc(session)
-        return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
-
-    return volume
 
 
 def data_patience(settings: Settings) -> timedelta:

@@ -15,7 +15,6 @@ sends each request once (`_client`), and what may be asked again (reads) is aske
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -48,6 +47,7 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
+from resources.brokers.symbols import Spelling
 from resources.sources.http import Access
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 NAME = "alpaca"
 PAPER_URL, LIVE_URL = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
 
-_SYMBOL = re.compile(r"[A-Z]{1,5}(\.[A-Z]{1,2})?")
+_SPELLING = Spelling(NAME, ".")
+venue_symbol, our_symbol = _SPELLING.theirs, _SPELLING.ours
 _TIME_IN_FORCE = {OrderType.MARKET_ON_OPEN: "opg", OrderType.MARKET_ON_CLOSE: "cls"}
 _DAY = "day"
 """Other orders lapse at the close."""
@@ -380,25 +381,6 @@ def _request(
     if order_type is OrderType.STOP:
         return StopOrderRequest(**terms, stop_price=float(price or 0))
     return MarketOrderRequest(**terms)
-
-
-def venue_symbol(instrument: str) -> str:
-    """How Alpaca spells ``instrument``: a class of shares follows a point there (BRK-B is BRK.B).
-
-    Raises:
-        OrderRejectedError: it is no symbol of a US stock or fund.
-    """
-    symbol = re.sub(r"-(?=[A-Z]{1,2}$)", ".", instrument)
-    if not _SYMBOL.fullmatch(symbol):
-        raise OrderRejectedError(
-            f"alpaca: {instrument} is no symbol of a US stock or fund; give its ticker in config/universe.yaml"
-        )
-    return symbol
-
-
-def our_symbol(symbol: str) -> str:
-    """How we spell a symbol of Alpaca's."""
-    return symbol.replace(".", "-") if _SYMBOL.fullmatch(symbol) else symbol
 
 
 def _require_tradable(answer: Any) -> None:

@@ -39,10 +39,12 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
+from resources.brokers.symbols import Spelling
 
 NAME = "ib"
 T = TypeVar("T")
-_SYMBOL = re.compile(r"[A-Z]{1,5}( [A-Z]{1,2})?")
+_SPELLING = Spelling(NAME, " ")
+venue_symbol, our_symbol = _SPELLING.theirs, _SPELLING.ours
 _TERMS = {
     OrderType.MARKET_ON_OPEN: ("MKT", "OPG"),
     OrderType.MARKET_ON_CLOSE: ("MOC", "DAY"),
@@ -611,25 +613,6 @@ def _order_of(
     if order_type is OrderType.STOP:
         order.auxPrice = float(price or 0)
     return order
-
-
-def venue_symbol(instrument: str) -> str:
-    """How IB spells ``instrument``: a class of shares follows a space there (BRK-B is ``BRK B``).
-
-    Raises:
-        OrderRejectedError: it is no symbol of a US stock or fund.
-    """
-    symbol = re.sub(r"-(?=[A-Z]{1,2}$)", " ", instrument)
-    if not _SYMBOL.fullmatch(symbol):
-        raise OrderRejectedError(
-            f"ib: {instrument} is no symbol of a US stock or fund; give its ticker in config/universe.yaml"
-        )
-    return symbol
-
-
-def our_symbol(symbol: str) -> str:
-    """How we spell a symbol of IB's."""
-    return symbol.replace(" ", "-") if _SYMBOL.fullmatch(symbol) else symbol
 
 
 def _named(contract: Any) -> str:

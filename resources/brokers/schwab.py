@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +59,7 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
+from resources.brokers.symbols import Spelling
 from resources.sources.base import rebased
 from resources.sources.http import Access
 
@@ -108,7 +108,8 @@ _CASH_FLOWS = frozenset(
         "WIRE_OUT",
     }
 )  # fmt: skip
-_SYMBOL = re.compile(r"[A-Z]{1,5}(/[A-Z]{1,2})?")
+_SPELLING = Spelling(NAME, "/")
+venue_symbol, our_symbol = _SPELLING.theirs, _SPELLING.ours
 
 _FIELDS = Fields(NAME)
 _text, _number, _instant = _FIELDS.text, _FIELDS.number, _FIELDS.instant
@@ -436,7 +437,7 @@ class SchwabBroker:
 
     def _quotes(self, instruments: Collection[str]) -> dict[str, Decimal]:
         """Latest prices of what Schwab quotes."""
-        symbols = {symbol: name for name in instruments if (symbol := _spelled(name)) is not None}
+        symbols = {symbol: name for name in instruments if (symbol := _SPELLING.spelled(name)) is not None}
         if not symbols:
             return {}
         told = self._asked(
@@ -485,30 +486,6 @@ class SchwabBroker:
 
 
 # -- what may be sent --------------------------------------------------------------------------------------------------
-
-
-def venue_symbol(instrument: str) -> str:
-    """How Schwab spells ``instrument``: a class of shares follows a stroke there (BRK-B is BRK/B).
-
-    Raises:
-        OrderRejectedError: it is no symbol of a US stock or fund.
-    """
-    symbol = _spelled(instrument)
-    if symbol is None:
-        raise OrderRejectedError(
-            f"schwab: {instrument} is no symbol of a US stock or fund; give its ticker in config/universe.yaml"
-        )
-    return symbol
-
-
-def our_symbol(symbol: str) -> str:
-    """How we spell a symbol of Schwab's."""
-    return symbol.replace("/", "-") if _SYMBOL.fullmatch(symbol) else symbol
-
-
-def _spelled(instrument: str) -> str | None:
-    symbol = re.sub(r"-(?=[A-Z]{1,2}$)", "/", instrument)
-    return symbol if _SYMBOL.fullmatch(symbol) and "/" not in instrument else None
 
 
 def _require_sendable(symbol: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> None:

@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from octopus.core.panel import ADV_SESSIONS
 from octopus.core.sessions import Calendars, Sessions
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
 from octopus.market_data.adjust import PATIENCE_DAYS
@@ -114,6 +115,24 @@ class WarehousePrices:
                 return earlier
         # Without a change, and where the vendor tells the whole history by its latest name.
         return self._last_close(instrument, date.min, session)
+
+    def expected_volume(self, instrument: str, since: datetime, until: datetime) -> Decimal:
+        """Shares that the market is expected to trade between two instants of a session: its average day, evenly.
+
+        Nobody tells of a day's volume before its bar is there. Zero where no volume is known: nothing takes part then.
+        """
+        mean = self.warehouse.scalar(
+            """
+            select avg(volume) from (
+                select distinct on (session) session, volume from raw.bars
+                where source = %s and instrument = %s and ts < %s order by session desc, batch_id desc limit %s
+            ) as last
+            """,
+            [self.source, instrument, since, ADV_SESSIONS],
+        )
+        session = self.clock.trade_date(until)
+        whole = self.clock.close_utc(session) - self.clock.open_utc(session)
+        return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
 
     def refusal(self, instrument: str, session: date) -> str:
         """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -42,7 +43,7 @@ class Answer:
     fault: str = "ok"
 
 
-class ServedVenue:
+class ServedVenue(ABC):
     """A venue that is served while it is entered; `answer` runs in the server's threads."""
 
     slow_s: float = 1.0
@@ -51,8 +52,9 @@ class ServedVenue:
         """What leaves in place of an answer."""
         return status, content
 
+    @abstractmethod
     def answer(self, request: Request) -> Answer:
-        raise NotImplementedError
+        """What the venue does with ``request``, and says."""
 
     def __enter__(self) -> Any:
         venue = self

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from octopus.core.errors import MissingDataError
 from octopus.core.rejects import Reject
+from octopus.core.sessions import Sessions
 from resources.warehouse.connection import Role
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
 
 CLOSE = datetime(2022, 12, 1, 21, tzinfo=UTC)
@@ -139,3 +144,40 @@ def test_batch_numbers_follow_the_order_of_commits(database_url: str) -> None:
         thread.join()
     numbers = [row["batch_id"] for row in warehouse.rows("select batch_id from ops.batches order by batch_id")]
     assert numbers == list(range(1, 9))
+
+
+HOSTILE = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["'", "\\'", "$1", "$2", "'; drop table raw.bars; --", "E'\\\\", '"', "%s"]
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=HOSTILE, second=HOSTILE, day=st.dates(), number=st.none() | st.integers(-(2**62), 2**62))
+def test_a_parameter_comes_back_as_it_was_given_whatever_it_holds(
+    warehouse: Warehouse, first: str, second: str, day: date, number: int | None
+) -> None:
+    found = warehouse.read(
+        "select $1::text as first, $2::text as second, $3::date as day, $4::bigint as number, $1::text || $2 as both",
+        [first, second, day, number],
+    )
+    assert found.row(0) == (first, second, day, number, first + second)
+
+
+def test_the_expected_volume_is_a_share_of_the_average_day(warehouse: Warehouse) -> None:
+    clock = Sessions("XNYS")
+    days = clock.between(date(2022, 10, 3), date(2022, 12, 30)).tolist()
+    volumes = [float(row) for row in range(len(days))]
+    frame = pl.DataFrame(
+        {"session": days, "ts": [clock.close_utc(day) for day in days], "volume": volumes}
+    ).with_columns(
+        source=pl.lit("test"), instrument=pl.lit("A"), open=1.0, high=1.0, low=1.0, close=1.0, known_at=pl.col("ts"),
+        known_at_imputed=pl.lit(value=True),
+    )  # fmt: skip
+    warehouse.append("bars", frame, source="test")
+    prices = WarehousePrices(warehouse, "test", clock)
+    session = days[40]
+    opened, closed = clock.open_utc(session), clock.close_utc(session)
+    # The mean of the 21 sessions before it: 19 to 39.
+    assert prices.expected_volume("A", opened, closed) == 29
+    assert prices.expected_volume("A", opened, opened + (closed - opened) / 4) == Decimal("7.25")
+    assert prices.expected_volume("unknown", opened, closed) == 0
