@@ -44,13 +44,8 @@ def _full_payment(case: Case) -> list[Finding]:
         Decimal(0),
     )
     left = case.snapshot.cash + earned - working - spent
-    return [
-        Finding(
-            order, order.side is Side.BUY and left < 0,
-            f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left), 0.0,
-        )
-        for order in case.batch.orders
-    ]  # fmt: skip
+    reason, value = f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left)
+    return [Finding(order, order.side is Side.BUY and left < 0, reason, value, 0.0) for order in case.batch.orders]
 
 
 def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[Finding]:

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
 from octopus.risk import account_rules, order_rules
 from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
-from octopus.risk.constraints import Constraint, Messages, Proposal, Scenario, exposure_constraints, loss_constraints
+from octopus.risk.constraints import Constraint, Messages, Proposal, exposure_constraints, loss_constraints
 from octopus.risk.cut import Removal, cut
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits, amount
 from octopus.risk.market import MarketContext, SentMessage
@@ -79,7 +78,6 @@ RULES = (
     *LOSS_RULES,
 )
 """Every rule, in the order of the verdicts; each speaks in every report."""
-_PLACES = {rule: place for place, rule in enumerate(RULES)}
 
 
 def judge(
@@ -113,16 +111,20 @@ def judge(
     survivors = [order for order in case.orders if order.intent_id not in denied]
     kept, batch_verdicts = _judge_whole(case, survivors)
     approved = {order.intent_id for order in kept}
-    places = {order.intent_id: place for place, order in enumerate(batch.orders)}
-    verdicts = sorted(
-        [*verdicts, *batch_verdicts],
-        key=lambda v: (_PLACES[v.rule], -1 if v.intent_id is None else places[v.intent_id]),
-    )
     return GateReport(
         gate=GATE,
         approved=tuple(order.intent_id for order in batch.orders if order.intent_id in approved),
-        verdicts=tuple(verdicts),
+        verdicts=_in_order([*verdicts, *batch_verdicts], batch),
     )
+
+
+def _in_order(verdicts: Sequence[Verdict], batch: Batch) -> tuple[Verdict, ...]:
+    places: dict[str | None, int] = {order.intent_id: place for place, order in enumerate(batch.orders)}
+    places[None] = -1
+    by_rule: dict[str, list[Verdict]] = {rule: [] for rule in RULES}
+    for found in verdicts:
+        by_rule[found.rule].append(found)
+    return tuple(found for group in by_rule.values() for found in sorted(group, key=lambda v: places[v.intent_id]))
 
 
 ALONE: Mapping[str, Callable[[Case], list[Verdict]]] = {
@@ -156,7 +158,6 @@ def _judge_whole(case: Case, survivors: Sequence[PlannedOrder]) -> tuple[list[Pl
         return [], [v for rule in (*EXPOSURE_RULES, *LOSS_RULES) for v in deny_all(case, rule, reason)]
     proposal = Proposal(case.book, survivors)
     constraints = exposure_constraints(proposal, case.limits, case.market.sectors)
-    scenarios: list[Scenario] = []
     unjudged: list[Verdict] = []
     if case.market.sent is not None:
         constraints.append(Messages(proposal, _recent_messages(case, case.market.sent), case.limits))
@@ -168,13 +169,12 @@ def _judge_whole(case: Case, survivors: Sequence[PlannedOrder]) -> tuple[list[Pl
         reason = f"cannot be judged: {no_history}"
         unjudged += [v for rule in LOSS_RULES for v in deny_all(case, rule, reason)]
     else:
-        losses, scenarios = loss_constraints(proposal, case.limits, case.history)
-        constraints += losses
+        constraints += loss_constraints(proposal, case.limits, case.history)
     groups: dict[str, list[Constraint]] = {}
     for constraint in constraints:
         groups.setdefault(constraint.rule, []).append(constraint)
     with_all = {rule: _worst_of(rule, group) for rule, group in groups.items()}
-    removals = cut(proposal, constraints, scenarios, case.reducing)
+    removals = cut(proposal, constraints, case.reducing)
     counts = Counter(removal.constraint.rule for removal in removals)
     verdicts = [_removal_verdict(removal) for removal in removals]
     for rule, group in groups.items():
@@ -226,7 +226,7 @@ def _removal_verdict(removal: Removal) -> Verdict:
     if len(removal.contributors) > 1:
         reason += "; largest parts: " + ", ".join(f"{name} {amount(rule, part)}" for name, part in removal.contributors)
     denial = verdict(rule, order, Outcome.DENY, reason, removal.value, constraint.limit)
-    return replace(denial, marginal=removal.marginal, contributors=removal.contributors)
+    return denial._replace(marginal=removal.marginal, contributors=removal.contributors)
 
 
 def _batch_verdict(rule: str, group: Sequence[Constraint], left_out: str) -> Verdict:
@@ -239,4 +239,4 @@ def _batch_verdict(rule: str, group: Sequence[Constraint], left_out: str) -> Ver
         reason += "; it was beyond the limit before the batch, and no approved order adds to that"
     outcome = Outcome.WARN if left_out or beyond else Outcome.PASS
     found = verdict(rule, None, outcome, reason, value, tightest.limit)
-    return replace(found, contributors=tightest.contributors()) if outcome is Outcome.WARN else found
+    return found._replace(contributors=tightest.contributors()) if outcome is Outcome.WARN else found

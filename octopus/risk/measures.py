@@ -71,6 +71,22 @@ def historical_var_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
     return np.asarray(_var_of_rows(returns, rank))
 
 
+def historical_var_without_each(returns: FloatArray, parts: FloatArray, level: float = 0.95) -> FloatArray:
+    """`historical_var_each` of ``returns - parts``, bit for bit, without looking at days that are in no series' tail.
+
+    Args:
+        returns: of one series, shape (days,). parts: what is taken away from it, shape (series, days).
+
+    Returns:
+        Shape (series,).
+    """
+    rank, _ = tail(returns, level)
+    # No series is above `highest` on any day, so none has its loss above what `highest` has.
+    highest, lowest = returns - parts.min(axis=0), returns - parts.max(axis=0)
+    days = np.flatnonzero(lowest <= np.partition(highest, rank - 1)[rank - 1])
+    return np.asarray(_var_of_rows(returns[days] - parts[:, days], rank))
+
+
 def historical_cvar_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
     """`historical_cvar` of many series at once: shape (series, days) to (series,). Its series must be finite."""
     rank, days = tail(returns[0], level)
