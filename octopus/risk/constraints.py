@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from heapq import nlargest
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -159,10 +159,10 @@ class Parts:
 
     def __init__(self, proposal: Proposal, figure: Figure) -> None:
         self.proposal, self._figure = proposal, figure
-        marks = proposal.book.marks
-        self._values = {name: marks[name] * figure(lot) for name, lot in proposal.lots.items()}
-        self._old: set[str] = set()
-        proposal.watch(lambda order: self._old.add(order.instrument))
+        self._values: dict[str, Decimal] = {}
+        # In this order, which is then that of every sum.
+        self._old = dict.fromkeys(proposal.lots)
+        proposal.watch(lambda order: self._old.update({order.instrument: None}))
 
     def values(self) -> dict[str, Decimal]:
         """With the orders that are still in."""
@@ -554,8 +554,10 @@ def _decompositions(sessions_per_year: float) -> dict[str, Callable[..., Decompo
     return {"volatility": volatility, "var_95": var_components, "cvar_95": cvar_components}
 
 
-def exposure_constraints(proposal: Proposal, limits: RiskLimits, sectors: Mapping[str, str]) -> list[Constraint]:
-    """Limits on positions, in the order in which they are judged; then their part-filled forms."""
+def exposure_constraints(
+    proposal: Proposal, limits: RiskLimits, sectors: Mapping[str, str], rules: frozenset[str]
+) -> list[Constraint]:
+    """Those of ``rules`` that limit positions, in the order in which they are judged; then their part-filled forms."""
     book = proposal.book
     turnover_max = limits.turnover_max_initial if book.is_uninvested else limits.turnover_max
     slack = _decimal(limits.partial_fill_allowance)
@@ -567,55 +569,65 @@ def exposure_constraints(proposal: Proposal, limits: RiskLimits, sectors: Mappin
     size, farthest, after = Parts(proposal, _size), Parts(proposal, _farthest), Parts(proposal, _after)
 
     def exposure(
-        rule: str, subject: str, figure: Figure | Parts, bound: Decimal, base_usd: Decimal = _ZERO
-    ) -> Constraint:
+        rule: str,
+        subject: str,
+        figure: Figure | Parts,
+        bound: Decimal,
+        base_usd: Decimal = _ZERO,
+        unit_usd: Decimal = book.equity,
+    ) -> list[Constraint]:
+        if rule not in rules:
+            return []
         parts = figure if isinstance(figure, Parts) else Parts(proposal, figure)
-        return Exposure(rule, subject, parts, bound, book.equity, base_usd=base_usd)
+        return [Exposure(rule, subject, parts, bound, unit_usd, base_usd=base_usd)]
 
     return [
-        *_positions(farthest, limits),
-        *_by_sector(size, farthest, limits, sectors),
-        exposure("gross", "gross exposure", size, gross_max),
-        exposure("net_max", "net exposure", after, net_max),
-        exposure("net_min", "net exposure", after, net_min),
+        *_positions(farthest, limits, rules),
+        *_by_sector(size, farthest, limits, sectors, rules),
+        *exposure("gross", "gross exposure", size, gross_max),
+        *exposure("net_max", "net exposure", after, net_max),
+        *exposure("net_min", "net exposure", after, net_min),
         # Assets are what is long and what cash there is: the larger of two sums, the one without cash where it is owed.
         # Of one instrument, long shares and the proceeds of sales are the larger of what was held and what was sold.
-        exposure("leverage", assets, _long, leverage_max),
-        exposure("leverage", assets, lambda lot: max(lot.held, lot.sold - lot.bought), leverage_max, cash),
-        exposure("turnover", "turnover", lambda lot: lot.bought + lot.sold, _decimal(turnover_max)),
-        exposure("cash", "cash", lambda lot: lot.sold - lot.bought, cash_min, cash),
-        Exposure("capital_threshold_usd", "capital at work", farthest, limits.capital_threshold_usd, _ONE),
-        exposure("gross_part_filled", "gross exposure if only a part fills", farthest, gross_max + slack),
-        exposure("net_max_part_filled", "net exposure if only the buys fill", lambda lot: lot.highest, net_max + slack),
-        exposure("net_min_part_filled", "net exposure if only the sells fill", lambda lot: lot.lowest, net_min - slack),
-        exposure("leverage_part_filled", f"{assets} if only the buys fill", _highest_long, leverage_max + slack),
-        exposure(
+        *exposure("leverage", assets, _long, leverage_max),
+        *exposure("leverage", assets, lambda lot: max(lot.held, lot.sold - lot.bought), leverage_max, cash),
+        *exposure("turnover", "turnover", lambda lot: lot.bought + lot.sold, _decimal(turnover_max)),
+        *exposure("cash", "cash", lambda lot: lot.sold - lot.bought, cash_min, cash),
+        *exposure(
+            "capital_threshold_usd", "capital at work", farthest, limits.capital_threshold_usd, unit_usd=_ONE
+        ),
+        *exposure("gross_part_filled", "gross exposure if only a part fills", farthest, gross_max + slack),
+        *exposure("net_max_part_filled", "net exposure if only the buys fill", _highest, net_max + slack),
+        *exposure("net_min_part_filled", "net exposure if only the sells fill", _lowest, net_min - slack),
+        *exposure("leverage_part_filled", f"{assets} if only the buys fill", _highest_long, leverage_max + slack),
+        *exposure(
             "leverage_part_filled", f"{assets} if only the sells fill", lambda lot: max(lot.held, lot.sold),
             leverage_max + slack, cash,
         ),
-        exposure("cash_part_filled", "cash if only the buys fill", lambda lot: -lot.bought, cash_min - slack, cash),
+        *exposure("cash_part_filled", "cash if only the buys fill", lambda lot: -lot.bought, cash_min - slack, cash),
     ]  # fmt: skip
 
 
-def _positions(farthest: Parts, limits: RiskLimits) -> list[Constraint]:
+def _positions(farthest: Parts, limits: RiskLimits, rules: frozenset[str]) -> list[Constraint]:
     """One position: as a fraction, and in money; whatever part fills."""
-    weight, notional = _decimal(limits.name_weight_max), limits.position_notional_max_usd
     equity, names = farthest.proposal.book.equity, sorted(farthest.proposal.lots)
+    forms = (
+        ("name_weight", "weight of", _decimal(limits.name_weight_max), equity),
+        ("position_notional_usd", "position in", limits.position_notional_max_usd, _ONE),
+    )
     return [
-        *(
-            Exposure("name_weight", f"weight of {name}", farthest, weight, equity, instruments=(name,))
-            for name in names
-        ),
-        *(
-            Exposure("position_notional_usd", f"position in {name}", farthest, notional, _ONE, instruments=(name,))
-            for name in names
-        ),
-    ]  # fmt: skip
+        Exposure(rule, f"{what} {name}", farthest, bound, unit_usd, instruments=(name,))
+        for rule, what, bound, unit_usd in forms
+        if rule in rules
+        for name in names
+    ]
 
 
-def _by_sector(size: Parts, farthest: Parts, limits: RiskLimits, sectors: Mapping[str, str]) -> list[Constraint]:
+def _by_sector(
+    size: Parts, farthest: Parts, limits: RiskLimits, sectors: Mapping[str, str], rules: frozenset[str]
+) -> list[Constraint]:
     """Gross by sector. A name without a sector counts in every one of them: it may belong there."""
-    if limits.sector_weight_max is None:
+    if limits.sector_weight_max is None or rules.isdisjoint(("sector", "sector_part_filled")):
         return []
     bound = _decimal(limits.sector_weight_max)
     slack = _decimal(limits.partial_fill_allowance)
@@ -634,12 +646,15 @@ def _by_sector(size: Parts, farthest: Parts, limits: RiskLimits, sectors: Mappin
     return [
         Exposure(rule, f"sector {sector}{when}", parts, limit, book.equity, instruments=(*names, *unknown))
         for rule, when, parts, limit in forms
+        if rule in rules
         for sector, names in sorted(members.items())
     ]
 
 
-def loss_constraints(proposal: Proposal, limits: RiskLimits, history: Window) -> list[Constraint]:
-    """Volatility, VaR and CVaR with every order filled, and with only the buys or only the sells.
+def loss_constraints(
+    proposal: Proposal, limits: RiskLimits, history: Window, rules: frozenset[str]
+) -> list[Constraint]:
+    """Those of ``rules`` on volatility, VaR and CVaR with every order filled, and with only the buys or only the sells.
 
     Args:
         history: complete for all that is held, working or ordered.
@@ -651,8 +666,8 @@ def loss_constraints(proposal: Proposal, limits: RiskLimits, history: Window) ->
     more = 1 + limits.partial_fill_allowance
     forms: tuple[tuple[str, str, Figure, float], ...] = (
         ("", "", _after, 1.0),
-        (PART_FILLED, " if only the buys fill", lambda lot: lot.highest, more),
-        (PART_FILLED, " if only the sells fill", lambda lot: lot.lowest, more),
+        (PART_FILLED, " if only the buys fill", _highest, more),
+        (PART_FILLED, " if only the sells fill", _lowest, more),
     )
     weight = _weights(proposal.book)
     scenarios = [Scenario(proposal, figure, names, rows, weight) for _, _, figure, _ in forms]
@@ -669,6 +684,7 @@ def loss_constraints(proposal: Proposal, limits: RiskLimits, history: Window) ->
         LossMeasure(rule + suffix, subject + when, scenario, statistic, limit * factor, year)
         for rule, subject, limit, statistic in statistics
         for (suffix, when, _, factor), scenario in zip(forms, scenarios, strict=True)
+        if rule + suffix in rules
     ]
 
 
@@ -705,10 +721,19 @@ def _long(lot: Lot) -> Decimal:
     return max(lot.after, _ZERO)
 
 
+def _highest(lot: Lot) -> Decimal:
+    return lot.highest
+
+
+def _lowest(lot: Lot) -> Decimal:
+    return lot.lowest
+
+
 def _highest_long(lot: Lot) -> Decimal:
     return max(lot.highest, _ZERO)
 
 
+@lru_cache(maxsize=64)
 def _decimal(number: float) -> Decimal:
     """The decimal that a person wrote in the configuration, not its binary neighbour."""
     return Decimal(str(number))
