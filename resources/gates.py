@@ -238,11 +238,15 @@ class Gates:
         first = session
         for _ in range(max(windows) - 1):
             first = self.settings.sessions.previous(first)
+        sessions = self.settings.sessions
         with OrderStore.opened(self.warehouse.url) as store:
-            # Fills are booked under the exchange's date; what lies before the window is what was held.
-            fills, _ = store.movements(account, self.settings.sessions.previous(first), session)
-            held = store.positions(account, before=first)
-        days = [self.settings.sessions.trade_date(fill.at) for fill in fills]
+            # As they count now: what a bust takes back was no trade, nor is the bust one.
+            told = store.fills(account, sessions.close_utc(sessions.previous(first)))
+            held = store.positions(account)
+        dated = [(fill, day) for fill in told if (day := sessions.trade_date(fill.at)) >= first]
+        for fill, _ in dated:
+            held[fill.instrument] = held.get(fill.instrument, Decimal(0)) - fill.side.sign * fill.quantity
+        fills, days = [fill for fill, _ in dated], [day for _, day in dated]
         return day_trades.count(fills, days, held, session)
 
     def _price_tests(self, names: frozenset[str], now: datetime) -> dict[str, bool] | None:
