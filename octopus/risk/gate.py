@@ -56,6 +56,7 @@ LOSS_RULES = (
     "cvar_95",
     "cvar_95_part_filled",
 )
+ON_THE_WHOLE = frozenset({*EXPOSURE_RULES, *LOSS_RULES, "message_rate"})
 RULES = (
     "account",
     "limits_signed",
