@@ -210,13 +210,10 @@ def one_by_one(console: Console) -> None:
     with warehouse() as url:
         settings = settings_for(url)
         batch, snapshot, _ = case(invested=False)
-        hours = {
-            "not_before": settings.sessions.open_utc(date(2022, 12, 28)),
-            "expires_at": settings.sessions.close_utc(date(2022, 12, 28)),
-        }
+        opens, closes = (at(date(2022, 12, 28)) for at in (settings.sessions.open_utc, settings.sessions.close_utc))
         for count in SENT:
             gates = Gates(settings, Warehouse(url, Role.TRADER))
-            whole = replace(batch, orders=batch.orders[:count], **hours)
+            whole = replace(batch, orders=batch.orders[:count], not_before=opens, expires_at=closes)
             times, used, open_orders = [], time.process_time(), tuple[OpenOrder, ...]()
             for place, order in enumerate(whole.orders):
                 left = replace(whole, orders=whole.orders[place:])

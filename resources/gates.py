@@ -26,6 +26,7 @@ from octopus.execution.lots import LotBook, UnknownRatioError
 from octopus.execution.standing import Standing
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.case import GATE as RISK
 from octopus.risk.drawdown import peak
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
@@ -366,7 +367,7 @@ def stands(batch: Batch, reports: Sequence[GateReport], policy: CompliancePolicy
     beyond = any(
         verdict.outcome is Outcome.WARN and verdict.rule in risk_gate.ON_THE_WHOLE
         for report in reports
-        if report.gate == risk_gate.GATE
+        if report.gate == RISK
         for verdict in report.verdicts
     )
     return lasting and approved and not beyond

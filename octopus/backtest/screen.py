@@ -384,8 +384,8 @@ def _large_exposures(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[st
         ("cash_part_filled", bought - cash, slack - limits.cash_min_fraction),
     )
     rules, values, bounds = zip(*ceilings, strict=True)
-    sure = (np.stack(values) <= np.array([[_inside(bound)] for bound in bounds])).all(axis=1)
-    yield from (rule for rule, is_sure in zip(rules, sure.tolist(), strict=True) if not is_sure)
+    sure = np.stack(values) <= np.array([[_inside(bound)] for bound in bounds])
+    yield from (rule for rule, is_sure in zip(rules, sure, strict=True) if not is_sure.all())
 
 
 def _large_sectors(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[str]:

@@ -74,12 +74,12 @@ class Programme:
     def rows_at(self, x: FloatArray) -> FloatArray:
         """Ax."""
         rows = self.matrix.indices
-        return np.bincount(rows, weights=self.matrix.data * x[self._columns()], minlength=len(self.b))
+        return np.asarray(np.bincount(rows, self.matrix.data * x[self._columns()], len(self.b)), dtype=np.float64)
 
     def columns_at(self, z: FloatArray) -> FloatArray:
         """A'z."""
         priced = self.matrix.data * z[self.matrix.indices]
-        return np.bincount(self._columns(), weights=priced, minlength=self.matrix.shape[1])
+        return np.asarray(np.bincount(self._columns(), priced, self.matrix.shape[1]), dtype=np.float64)
 
     def _columns(self) -> IntArray:
         """Of each number in A. The products above do without scipy's, which take five times as long to begin."""
