@@ -53,6 +53,7 @@ def limit_report(
             "batch_id": batch.batch_id, "changed": changed, "approved": len(report.approved),
             "denied": len(batch.orders) - len(report.approved),
             "picture": reporting.picture(risk_picture(report), "limit usage"),
+            "denials": reporting.denials(report, batch),
             "table": reporting.table(whole.select("rule", "outcome", "value", "limit_value", "reason"), limit=50),
         }
     )  # fmt: skip

@@ -279,9 +279,7 @@ class Judges:
         if not self.gating.screened:
             return asked
         look, limits = self._look(asked), self.gating.limits
-        doubted = screen.in_doubt(look, limits)
-        # Where a rule on single orders may deny one, the rules on the whole are asked about what it leaves.
-        doubted = doubted or screen.in_doubt_on_the_whole(look, limits)
+        doubted = screen.in_doubt(look, limits) | screen.in_doubt_on_the_whole(look, limits)
         lawful = screen.is_lawful(look, self.gating.policy, self.panel.symbols)
         return replace(asked, look=look, doubted=doubted, lawful=lawful, clear=lawful and not doubted)
 
@@ -295,6 +293,8 @@ class Judges:
         rules = asked.doubted
         while True:
             judged = risk_gate.judge_by(rules, case)
+            if not judged.alone and not judged.left_out:
+                return judged.report
             # Orders are left out one after the other; the other rules must be sure of each set in between.
             sets = _sets(asked.orders, batch, judged)
             found = screen.in_doubt_on_the_whole(asked.look, self.gating.limits, sets)
@@ -305,9 +305,7 @@ class Judges:
     def _lasts(self, asked: _Asked) -> bool:
         """Whether what the gates say of a plan is true until it is sent, if nothing happens to the account and its
         prices do not become too old: they find nothing that time alone changes."""
-        if asked.look is None or not asked.lawful or asked.doubted & _TIMELY:
-            return False
-        return screen.few_are_sent(asked.look, self.gating.limits)
+        return asked.look is not None and asked.lawful and not asked.doubted & _TIMELY
 
     def _are_young(self, orders: Orders, state: State, now: datetime) -> bool:
         """Whether all prices that count may still be used."""

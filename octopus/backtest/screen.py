@@ -188,7 +188,7 @@ def in_doubt_on_the_whole(look: Look, limits: RiskLimits, kept: BoolArray | None
             *_large_exposures(look, limits, lots), *_large_sectors(look, limits, lots),
             *_large_losses(look, limits, lots),
         }  # fmt: skip
-    return frozenset(doubted if few_are_sent(look, limits) else {*doubted, "message_rate"})
+    return frozenset(doubted if _few_are_sent(look, limits) else {*doubted, "message_rate"})
 
 
 def is_lawful(look: Look, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
@@ -316,8 +316,7 @@ _ALONE: Mapping[str, Callable[[Look, RiskLimits], bool]] = {
 # Rules of the risk gate on the whole ----------------------------------------------------------------------------------
 
 
-def few_are_sent(look: Look, limits: RiskLimits) -> bool:
-    """Whether the risk gate's limit on messages surely leaves out no order of ``look``."""
+def _few_are_sent(look: Look, limits: RiskLimits) -> bool:
     messages = sum(batch.orders for batch in look.batches_since(timedelta(seconds=limits.messages_window_seconds)))
     return messages + len(look.columns) <= limits.messages_max
 
