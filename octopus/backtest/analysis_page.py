@@ -32,7 +32,7 @@ def analysis_png(analysis: Analysis, title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 7.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplot_mosaic([["profit", "costs"], ["stress", "capacity"]])
     figure.suptitle(f"{title}: where it came from, and what would have taken it away", fontsize=12, color=_INK)
