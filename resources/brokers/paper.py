@@ -21,7 +21,8 @@ The rules of the house:
   just after it; an order for such an open would execute before it was decided (octopus/execution/window.py).
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
-  auction expires at its expiry.
+  auction expires at its expiry. So does one whose bar a verdict keeps out of the marts: nothing fills at a price that
+  is under suspicion, the order's reason names the finding, and positions stand at the last close that counts.
 - The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
   all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
@@ -249,7 +250,7 @@ class PaperBroker:
             for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
                 if self._awaits_bars(session, last_bar, ledger.now):
                     # A later call goes on where this one stops; until then the account is as the last bars left it.
-                    ledger.expire(booked)
+                    self._expire(ledger, booked)
                     ledger.settle(booked)
                     return
                 if order_type is OrderType.MARKET_ON_OPEN:
@@ -258,8 +259,21 @@ class PaperBroker:
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._close(ledger, session, at)
                 booked = at
-            ledger.expire(ledger.now)
+            self._expire(ledger, ledger.now)
         ledger.settle(ledger.now)
+
+    def _expire(self, ledger: Ledger, until: datetime) -> None:
+        """End what has expired by ``until``, with the reason where a bar is there and prices nothing."""
+        for order in ledger.working():
+            if order.expires_at <= until and (reason := self._kept_out(order)):
+                ledger.end_working(order.client_order_id, OrderState.EXPIRED, f"expired unfilled: {reason}")
+        ledger.expire(until)
+
+    def _kept_out(self, order: WorkingOrder) -> str:
+        """Why a bar of the order's auctions prices nothing; empty where none was kept out."""
+        auctions = self._auctions(order.accepted_at, order.expires_at)
+        sessions = dict.fromkeys(day for _, day, auction in auctions if _takes_part(order.order_type, auction))
+        return next((why for day in sessions if (why := self.feed.kept_out(order.instrument, day))), "")
 
     def _awaits_bars(self, session: date, last_bar: date | None, now: datetime) -> bool:
         """Whether the bars of ``session`` are still to come."""
@@ -427,7 +441,8 @@ class PaperBroker:
     def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None) -> str:
         """Why the order is refused; empty when it is accepted."""
         if mark is None:
-            return f"unknown instrument {order.instrument}: the feed has no price for it"
+            why = self.feed.kept_out(order.instrument, self._last_closed(ledger.now))
+            return why or f"unknown instrument {order.instrument}: the feed has no price for it"
         if order.instrument in self.behaviour.reject:
             return f"orders in {order.instrument} are refused by configuration"
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
@@ -465,7 +480,8 @@ class PaperBroker:
             if mark is not None:
                 prices[name] = mark
             elif name in held:
-                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; ingest its bars first")
+                why = self.feed.kept_out(name, self._last_closed(now)) or "ingest its bars first"
+                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; {why}")
         return prices
 
     def _mark(self, instrument: str, now: datetime) -> Decimal | None:

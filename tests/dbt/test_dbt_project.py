@@ -26,6 +26,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
+from resources.warehouse.connection import Role
+from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.store import Warehouse
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 XNYS = Sessions("XNYS")
@@ -372,6 +375,7 @@ class Story:
     cut: dict[str, list[Row]]
     random_rows: dict[str, list[Row]]
     readable: dict[str, list[str]]
+    fed: dict[tuple[str, str, date], float | None]
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +406,7 @@ def tell(dbt: Dbt) -> Story:
     an_ordinary_day().store(dbt.url)
     growing(2).store(dbt.url)
     dbt.build()
-    later = dbt.marts()
+    later, fed = dbt.marts(), fed_closes(dbt.url)
     dbt.build("--full-refresh")
     rebuilt = dbt.marts()
     with psycopg.connect(dbt.url) as connection:
@@ -414,7 +418,20 @@ def tell(dbt: Dbt) -> Story:
         for table in ("bars", "bar_verdicts", "corporate_actions")
     }
     readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
-    return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable)
+    return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable, fed)
+
+
+def fed_closes(url: str) -> dict[tuple[str, str, date], float | None]:
+    """What the order path is told of every stored bar, None where it is told of none."""
+    warehouse = Warehouse(url, Role.OWNER)
+    stored = warehouse.rows("select distinct source, instrument, session from raw.bars where source in ('v', 'w', 'r')")
+    told = {
+        (row["source"], row["instrument"], row["session"]): WarehousePrices(warehouse, row["source"], XNYS).bar(
+            row["instrument"], row["session"]
+        )
+        for row in stored
+    }
+    return {key: None if bar is None else float(bar.close) for key, bar in told.items()}
 
 
 def as_of(rows: list[Row], instant: datetime, since: str = "known_from") -> list[Row]:
@@ -564,6 +581,18 @@ def test_a_spin_off_is_no_loss_as_soon_as_the_new_company_has_a_price(story: Sto
     factors = {row["kind"]: row["dividend_factor"] for row in as_of(story.later["adjustment_factors"], CUT, "known_at")
                if row["instrument"] == "FFF"}  # fmt: skip
     assert factors["dividend"] * factors["spin_off"] == pytest.approx(1 - 4.5 / 51.0, abs=1e-15)
+
+
+def test_the_order_path_is_told_the_prices_of_the_marts(story: Story) -> None:
+    """What a verdict keeps out of the marts prices no fill either, and what it repairs is read as repaired."""
+    now = {
+        (row["source"], row["instrument"], row["session"]): round(row["close"], 6)
+        for row in story.later["prices"]
+        if row["known_to"] is None
+    }
+    told = {key: close for key, close in story.fed.items() if close is not None}
+    assert told == now
+    assert len(told) < len(story.fed)
 
 
 def test_what_a_bar_paid_counts_there_until_a_verdict_keeps_it_out(story: Story) -> None:

@@ -91,6 +91,10 @@ class TableFeed:
     bars: dict[tuple[str, date], Bar]
     corporate_actions: list[CorporateAction] = field(default_factory=list)
     outsiders: set[tuple[str, date]] = field(default_factory=set)
+    held: dict[tuple[str, date], str] = field(default_factory=dict)
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        return self.held.get((instrument, session), "")
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         return self.bars.get((instrument, session))
