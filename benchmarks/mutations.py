@@ -462,8 +462,8 @@ MUTATIONS = (
     Mutation(
         "risk: the price collar is off by one",
         "octopus/risk",
-        "distance <= Decimal(str(limit))",
-        "distance < Decimal(str(limit))",
+        "distance <= most",
+        "distance < most",
         _RISK_TESTS + "test_price_collar_is_inclusive_and_two_sided",
     ),
     Mutation(

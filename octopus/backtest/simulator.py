@@ -43,8 +43,21 @@ from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
 from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
-from octopus.decision import DecisionConfig, Prepared, asks_for_equity, decide, known_equity, known_weights, prepare
+from octopus.decision import (
+    DecisionConfig,
+    Prepared,
+    View,
+    asks_for_equity,
+    decide_on,
+    known_equity,
+    known_weights,
+    prepare,
+    view,
+)
 from octopus.portfolio.config import PortfolioConfig
+
+_VIEWS_BYTES = 64_000_000
+"""Covariances that are kept for further runs."""
 
 Decider = Callable[[int, FloatArray], FloatArray]
 """From a row of the panel and the weights held at its close to target weights, shape (N,); NaN leaves a position."""
@@ -162,6 +175,8 @@ class Decisions:
         self._prepared = prepared or prepare(panel, decision)
         self._sized = asks_for_equity(panel, decision.portfolio)
         self._made: dict[tuple[int, bytes, float | None], tuple[FloatArray, str | None]] = {}
+        self._views: dict[int, View] = {}
+        self._views_kept = _VIEWS_BYTES // (8 * len(panel.symbols) ** 2)
 
     def decider(self, notes: list[tuple[date, str]], equity: Callable[[], float]) -> Decider:
         """What a run asks.
@@ -181,11 +196,20 @@ class Decisions:
     def _decide(self, row: int, weights: FloatArray, equity: float | None) -> tuple[FloatArray, str | None]:
         key = (row, known_weights(weights).tobytes(), equity)
         if key not in self._made:
-            known = None if self._predictions is None else self._predictions[row]
-            spoken = None if known is None or np.isnan(known).all() else known
-            made = decide(self._prepared, row, spoken, weights, self._config, equity)
+            made = decide_on(self._view(row), weights, self._config, equity)
             self._made[key] = (made.target_weights, made.fallback)
         return self._made[key]
+
+    def _view(self, row: int) -> View:
+        """What all runs see alike; of many instruments it is too large to be kept for every session."""
+        if row in self._views:
+            return self._views[row]
+        known = None if self._predictions is None else self._predictions[row]
+        spoken = None if known is None or np.isnan(known).all() else known
+        seen = view(self._prepared, row, spoken, self._config)
+        if len(self._views) < self._views_kept:
+            self._views[row] = seen
+        return seen
 
 
 def run_backtest(

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Side(StrEnum):
@@ -153,9 +153,10 @@ class Outcome(StrEnum):
     """The rule does not apply to this data (said, never silent), e.g. raw-price rules on a total-return basis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one rule said of one order, or of the whole batch (``intent_id`` is None).
+
+    A tuple, because a batch of hundreds of orders has thousands: one is made in a third of a frozen dataclass's time.
 
     Attributes:
         gate: ``risk`` or ``compliance``.

@@ -397,7 +397,7 @@ def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
             "open_orders": snapshot["open_orders"],
         },
         "verdicts": [
-            _plain(asdict(verdict)) for verdict in attempt.verdicts if verdict.intent_id in (None, order["intent_id"])
+            _plain(verdict._asdict()) for verdict in attempt.verdicts if verdict.intent_id in (None, order["intent_id"])
         ],
         "sends": [{"fence": fence, "at": _plain(at)} for fence, at in attempt.sends],
     }

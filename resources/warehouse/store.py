@@ -410,6 +410,9 @@ class _Held(Warehouse):
 
     connection: psycopg.Connection = field(kw_only=True)
 
+    def held(self) -> AbstractContextManager[Warehouse]:
+        return nullcontext(self)
+
     def _connection(self) -> AbstractContextManager[psycopg.Connection]:
         return nullcontext(self.connection)
 

@@ -275,8 +275,8 @@ def test_the_screen_knows_every_rule_of_both_gates():
 
 def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
     asked = []
-    judge = risk_gate.judge
-    monkeypatch.setattr(risk_gate, "judge", lambda *told: asked.append(1) or judge(*told))
+    judge_by = risk_gate.judge_by
+    monkeypatch.setattr(risk_gate, "judge_by", lambda rules, case: asked.append(rules) or judge_by(rules, case))
     panel = without_gaps(on_clock(random_panel(3, 60)))
     gating = Gating(limits(), policy(), SECTORS)
     gated(panel, None, gating)
@@ -287,6 +287,7 @@ def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
     monkeypatch.undo()
     screen._knows_every_rule.cache_clear()
     assert asked
+    assert all("new_rule" in rules for rules in asked)
 
 
 def test_the_gates_ask_for_the_hours_of_sessions_and_name_a_day_that_has_none():
