@@ -95,10 +95,11 @@ class Swap:
 
     @property
     def order(self) -> PlannedOrder:
-        """The replacement: as it was decided, or as it would be now."""
+        """The replacement: as it was decided, less what has filled since; or as it would be decided now."""
+        if self.intent is not None:
+            return replace(self.intent, quantity=min(self.intent.quantity, self.rest))
         price = self.request.price if self.request.price is not None else self.old_order.price
-        fresh = replace(self.old_order, intent_id=self.request.intent_id, quantity=self.rest, price=price)
-        return self.intent or fresh
+        return replace(self.old_order, intent_id=self.request.intent_id, quantity=self.rest, price=price)
 
     def outcome(self) -> Outcome | None:
         """What the orders' states say became of it; None while it is open."""

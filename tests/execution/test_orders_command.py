@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, order_ids, paper, rows
+from rich.console import Console
 from test_replacements import placed
 
 import octopus_pipelines.cli.orders as command
 from octopus.core.orders import Side, TradingState
+from octopus_pipelines.cli.story import print_story
 from resources.execution_engine import EngineSettings, ExecutionEngine
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
@@ -83,6 +86,9 @@ def test_an_order_is_listed_replaced_and_cancelled_by_hand(desk: Desk) -> None:
     # The replacement's story goes back to the planned order.
     story = OrderStories(Warehouse(desk.url, Role.TRADER), "sample", desk.anchor).story(new)
     assert (story["order"]["batch_id"], story["answer"]["sent"]) == (batch.batch_id, True)
+    console = Console(record=True, width=120, file=StringIO())
+    print_story(console, story)
+    assert f"replaces {old}: Ann Example asked, by hand" in console.export_text()
 
 
 def test_what_cannot_be_done_is_said_in_one_line(desk: Desk) -> None:

@@ -236,15 +236,24 @@ def test_a_replacement_that_comes_after_the_fill_is_too_late(database_url: str, 
 
 @pytest.mark.parametrize("guarantee", list(Guarantee))
 def test_elsewhere_the_old_order_ends_before_the_rest_is_sent(database_url: str, guarantee: Guarantee) -> None:
-    desk, venue = venue_desk(database_url, guarantee)
+    judged: list[Decimal] = []
+
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+        judged.extend(order.quantity for order in batch.orders)
+        return (GateReport("risk", tuple(order.intent_id for order in batch.orders)),)
+
+    desk, venue = venue_desk(database_url, guarantee, judge)
     batch = placed(desk)
     (old,) = order_ids(batch)
+    judged.clear()
     # Three fill before anybody asks, and two more while the cancel is on its way.
     venue.fill(old, D(3))
     venue.on_cancel = lambda name: venue.fill(name, D(2))
     new = ask(desk, old, quantity=16, price=101)
     carry_out(desk, batch)
     assert [one.client_order_id for one in venue.standing()] == [new]
+    # As much as both may fill from here on, then what is left of it.
+    assert judged == [D(13), D(11), D(11)]
     assert (venue.orders[new][0].quantity, told(desk)[old]) == (D(11), ("cancelled", D(5)))
     venue.on_cancel = lambda _name: None
     desk.execute(batch)
