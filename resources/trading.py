@@ -32,6 +32,9 @@ from resources.warehouse.store import Warehouse
 SETTLE_TIMEOUT = timedelta(minutes=15)
 """How long after an auction a broker is asked for what became of the orders."""
 
+WATCH_INTERVAL = timedelta(seconds=5)
+"""How often a run that waits for an auction looks whether a person asked to replace an order."""
+
 
 @dataclass(frozen=True)
 class Trading:
@@ -69,6 +72,7 @@ class Trading:
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
                     require_release=self.settings.trading.needs_release,
+                    watch_interval=None if self.settings.recorded else WATCH_INTERVAL,
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,

@@ -148,3 +148,36 @@ class RevisingBroker(Protocol):
     def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
         """Every revision with ``at >= since``, oldest first; `Broker.fills` and the statement count them already."""
         ...
+
+
+@runtime_checkable
+class ReplacingBroker(Protocol):
+    """A venue that puts one order in another's place in one step, and counts what the old one filled.
+
+    At any other venue an order is cancelled and its end awaited before another is sent. So too where a replaced order
+    leaves a new one of the full quantity behind, whatever the old one filled meanwhile: Alpaca's does.
+    """
+
+    def replace(
+        self,
+        client_order_id: str,
+        new_client_order_id: str,
+        quantity: Decimal,
+        expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """Replace a working order; a second call under the same new id is the first one.
+
+        Args:
+            quantity: that both orders may fill together: the new one is of what the old one has not filled.
+            price: the new one's limit or trigger.
+
+        Returns:
+            The new order, of the quantity that it may fill itself. The old one is told as replaced from then on.
+
+        Raises:
+            OrderRejectedError: the old order had ended or filled as much, or the new one is refused; the old one is as
+                it was.
+            BrokerUnavailableError, UncertainOutcomeError: as of `Broker.submit`.
+        """
+        ...

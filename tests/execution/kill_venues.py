@@ -109,6 +109,10 @@ class PaperHouse(House):
         return [Executed(*row) for row in rows(self.url, asked, self.account)]
 
 
+def _ours(status: str) -> str:
+    return "cancelled" if status == "canceled" else status
+
+
 class AlpacaHouse(House):
     """Alpaca's API."""
 
@@ -122,7 +126,7 @@ class AlpacaHouse(House):
 
     def orders(self) -> list[Standing]:
         return [
-            Standing(name, one["symbol"], one["side"], D(one["qty"]), D(one["filled_qty"]), one["status"])
+            Standing(name, one["symbol"], one["side"], D(one["qty"]), D(one["filled_qty"]), _ours(one["status"]))
             for name, one in self.venue.orders.items()
         ]
 

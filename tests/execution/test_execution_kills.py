@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -26,6 +26,7 @@ from kill_venues import HOUSES, Executed, House, Standing
 from test_execution_crashes import paper_stand
 
 from octopus.core.orders import Batch, Side
+from octopus.execution.replacements import REPLACEABLE
 from octopus.execution.states import TERMINAL
 from resources.warehouse.audit_log import verify
 from resources.warehouse.order_store import OrderStore
@@ -43,6 +44,22 @@ POINTS = (
 )  # fmt: skip
 """Every effect of an engine that executes a batch, before and after: `test_the_points_are_those_of_the_engine`."""
 REPEATED = ("record_fill", "begin_send", "submit", "record", "drain_outbox", "anchor")
+_CANCELLED_FIRST = [
+    *(
+        f"{name}: {side}" for name in ("claim", "begin_way", "record", "begin_send", "settle_swap")
+        for side in ("before commit", "committed")
+    ),
+    *(f"{name}: {side}" for name in ("cancel", "submit") for side in ("before asking", "answered")),
+]  # fmt: skip
+REPLACING = {
+    "paper": [
+        f"{name}: {side}" for name in ("claim", "begin_send", "record", "settle_swap")
+        for side in ("before commit", "committed")
+    ] + ["replace: before asking", "replace: answered"],
+    "alpaca": _CANCELLED_FIRST,
+    "coinbase": _CANCELLED_FIRST,
+}  # fmt: skip
+"""Effects of replacing an order, at a venue that does it in one step and at one where an order is cancelled first."""
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -109,27 +126,32 @@ def begin(stage: Stage, adapter: str, seed: int) -> Case:
     return Case(stage, account, batch, rng, house)
 
 
-def finish_and_check(case: Case) -> None:
+def finish_and_check(case: Case, replacements: Sequence[str] = ()) -> None:
     """Another process ends the batch; then both ledgers, the orders and the audit log must agree."""
-    stage, account, batch = case.stage, case.account, case.batch
+    stage, account = case.stage, case.account
+    wanted = [*order_ids(case.batch), *replacements]
     last = case.start("last", None)
     last.join(60)
     assert last.exitcode == 0
     asked = (
-        "select o.client_order_id, i.instrument, i.side, i.quantity, o.filled_quantity, o.state "
+        "select o.client_order_id, i.instrument, i.side, coalesce(o.quantity, i.quantity), o.filled_quantity, o.state "
         "from execution.orders o join execution.order_intents i using (intent_id) where o.account = %s"
     )
-    ours = {one.instrument: one for one in (Standing(*row) for row in rows(stage.url, asked, account))}
-    assert set(ours) == {order.instrument for order in batch.orders}, "an order was lost"
+    ours = {row[0]: Standing(*row) for row in rows(stage.url, asked, account)}
+    assert set(ours) == set(wanted), "an order was lost"
+    named = {one.instrument: name for name, one in ours.items()}
     theirs = case.house.orders()
-    assert len(theirs) == len({one.instrument for one in theirs}), "an instrument was ordered twice"
-    unknown = {name for name, mine in ours.items() if mine.state == "unknown"}
+    standing: Counter[str] = Counter()
+    unknown = {one.instrument for one in ours.values() if one.state == "unknown"}
     assert not unknown or not case.house.keeps_ids, "a venue that can be asked for an order was not"
     for one in theirs:
-        mine = ours.pop(one.instrument)
+        mine = ours.pop(one.client_order_id or named[one.instrument], None)
+        assert mine is not None, "an order that nobody planned, or one that stands twice"
         known = {name: value for name, value in one._asdict().items() if value is not None}
         assert one.instrument in unknown or mine._replace(**known) == mine, "an order is another at the venue"
         assert mine.state in TERMINAL or mine.state == "unknown"
+        standing[one.instrument] += mine.state not in ("replaced", "cancelled")
+    assert max(standing.values(), default=0) <= 1, "an instrument was ordered twice"
     assert all(one.state in ("expired", "unknown") and one.filled == 0 for one in ours.values()), f"no order: {ours}"
     assert not (case.house.resendable and ours), "a venue that may be asked again was not"
 
@@ -146,12 +168,12 @@ def finish_and_check(case: Case) -> None:
     events = rows(
         stage.url,
         "select client_order_id, count(*) from execution.order_events where client_order_id = any(%s) group by 1",
-        order_ids(batch),
+        wanted,
     )
     told = rows(
         stage.url,
         "select subject, count(*) from audit.log where kind like 'order.%%' and subject = any(%s) group by 1",
-        order_ids(batch),
+        wanted,
     )
     assert dict(events) == dict(told), "the audit log misses an event or has it twice"
 
@@ -180,6 +202,31 @@ def kill_at_any_moment(stage: Stage, adapter: str, seed: int) -> int:
     return int(worker.exitcode == -signal.SIGKILL)
 
 
+def kill_while_replacing(stage: Stage, adapter: str, seed: int, point: str, hit: Counter[str]) -> None:
+    """Orders stand, a person asks to replace them, and the worker that does so is killed at the point."""
+    case = begin(stage, adapter, seed)
+    if case.house.venue is not None:
+        case.house.venue.script.clear()
+    first = case.start("run-0", ("wait: begun", 1))
+    first.join(60)
+    with OrderStore.opened(stage.url) as store:
+        asked = [
+            store.ask_replacement(one.client_order_id, D(60), None, "ann", "drawn", OPEN, D(1))
+            for one in store.orders(case.account, REPLACEABLE)
+        ]
+    assert asked
+    second = case.start("run-1", (point, 1))
+    second.join(60)
+    assert second.exitcode == -signal.SIGKILL, f"{point} was not reached"
+    hit[point] += 1
+    finish_and_check(case, asked)
+    outcomes = rows(
+        stage.url, "select distinct outcome from execution.replacements where account = %s", case.account
+    )  # fmt: skip
+    assert outcomes
+    assert (None,) not in outcomes, "a request was forgotten"
+
+
 @pytest.mark.parametrize(("adapter", "share"), [("paper", 0), ("alpaca", 1)])
 def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage, adapter: str, share: int) -> None:
     """A fifth of the effect points, others for each adapter; the slow test kills at all of them."""
@@ -188,6 +235,27 @@ def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage, adapter: s
         kill_at(stage, adapter, seed, point, 1, hit)
     kill_at_any_moment(stage, adapter, 100)
     assert verify(stage.url, stage.folder / "audit.anchor").ok
+
+
+@pytest.mark.parametrize(("adapter", "point"), [("paper", "replace: answered"), ("alpaca", "cancel: answered")])
+def test_a_replacement_survives_the_worker(stage: Stage, adapter: str, point: str) -> None:
+    """At one point for each adapter; the slow test kills at all of them."""
+    kill_while_replacing(stage, adapter, 3000, point, Counter())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("adapter", REPLACING)
+def test_a_worker_is_killed_at_every_effect_of_replacing(
+    stage: Stage, adapter: str, record_property: Callable[[str, object], None]
+) -> None:
+    hit: Counter[str] = Counter()
+    for seed, point in enumerate(REPLACING[adapter], 3001):
+        kill_while_replacing(stage, adapter, seed, point, hit)
+    assert set(REPLACING[adapter]) <= set(hit)
+    assert verify(stage.url, stage.folder / "audit.anchor").ok
+    table = {f"SIGKILL at {point}": count for point, count in sorted(hit.items())}
+    record_property("proof", {f"{adapter}, replacing, real processes": table})
 
 
 @pytest.mark.slow
