@@ -271,6 +271,7 @@ class VenueBroker:
     refuses_late: set[str] = field(default_factory=set)
     fills_late: int = 0
     name: str = "venue"
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         return BrokerAccount(self.account_name, "V1", "USD", is_paper=True)
