@@ -57,9 +57,12 @@ from resources.brokers.base import (
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    LateTellingBroker,
+    NotToldYetError,
     OrderRejectedError,
     ReplacingBroker,
     RevisingBroker,
+    SentOrder,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -472,13 +475,29 @@ class ExecutionEngine:
 
     def _resolve(self, order: StoredOrder) -> None:
         now, order_id = self.clock.now(), order.client_order_id
-        found = self.broker.order(order_id, order.broker_order_id) if self._may_search else None
+        try:
+            found = self._found(order) if self._may_search else None
+        except NotToldYetError as not_yet:
+            self.store.record(order_id, Event.UNCERTAIN, now, str(not_yet))
+            return
         if found is not None:
             self._record_report(order.status, found)
         elif self._may_search and self._cannot_arrive(order):
             self.store.record(order_id, Event.EXPIRE, now, "the broker's records never had it")
         elif not self._may_resend:
             self.store.record(order_id, Event.UNCERTAIN, now, "sent, and not found at the broker")
+
+    def _found(self, order: StoredOrder) -> BrokerOrder | None:
+        """The order as the broker's records have it: those of the day, or the reports that come after it."""
+        found = self.broker.order(order.client_order_id, order.broker_order_id)
+        if found is not None or not isinstance(self.broker, LateTellingBroker):
+            return found
+        planned = order.order
+        sent = SentOrder(
+            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, planned.quantity,
+            order.expires_at,
+        )  # fmt: skip
+        return self.broker.past_order(sent)
 
     @property
     def _may_search(self) -> bool:
@@ -726,8 +745,9 @@ class ExecutionEngine:
     def _poll(self, account: str) -> int:
         """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
         booked = 0
-        known = {fill.fill_id for fill in self.store.fills(account, self._since())}
-        for fill in self.broker.fills(self._since()):
+        since = self._since(account)
+        known = {fill.fill_id for fill in self.store.fills(account, since)}
+        for fill in self.broker.fills(since):
             if fill.fill_id not in known and self.store.record_fill(
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
@@ -737,16 +757,17 @@ class ExecutionEngine:
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
                 continue
-            report = self.broker.order(order.client_order_id, order.broker_order_id)
-            if report is not None:
-                self._record_report(order.status, report)
+            with suppress(NotToldYetError):
+                report = self._found(order)
+                if report is not None:
+                    self._record_report(order.status, report)
         self.store.drain_outbox(self.audit)
         return booked
 
     def _take_revisions(self, account: str) -> None:
         """Book what the broker broke or corrected of our fills, whenever the trades were."""
         if isinstance(self.broker, RevisingBroker):
-            for revision in self.broker.revisions(self._since()):
+            for revision in self.broker.revisions(self._since(account)):
                 session = self.sessions.trade_date(revision.at)
                 self.store.record_revision(account, revision, session, self.clock.now())
 
@@ -784,7 +805,7 @@ class ExecutionEngine:
 
     def _recognise_flows(self, account: str) -> None:
         """Deposits, withdrawals and charges: only the broker can tell us of them."""
-        since = self._since() if self.store.last_nav(account) else None
+        since = self._since(account) if self.store.last_nav(account) else None
         for entry in self.broker.statement(since).entries:
             if entry.kind.is_told:
                 self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
@@ -829,23 +850,36 @@ class ExecutionEngine:
         return nav
 
     def _reconcile(self, account: str, session: date) -> tuple[Break, ...]:
-        since = self._since()
-        breaks = compare_books(
-            self.store.book(account, since),
-            self.broker.statement(since),
-            self.store.sent_ids(account),
-            self.settings.cash_tolerance,
-        )
-        now = self.clock.now()
-        fresh = self.store.save_reconciliation(account, session, breaks, now)
+        since, unseen = self._since(account), self._unseen(account)
+        ours, theirs = self.store.book(account, since), self.broker.statement(since)
+        breaks = compare_books(ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance)
+        now, until = self.clock.now(), theirs.told.until if theirs.told else None
+        fresh = self.store.save_reconciliation(account, session, breaks, now, until)
+        reason = unseen
         if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
             reason = f"reconciliation of {session} found {len(breaks)} breaks"
+        if reason:
             self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
         self.store.drain_outbox(self.audit)
         return breaks
 
-    def _since(self) -> datetime:
-        return self.clock.now() - self.settings.lookback
+    def _since(self, account: str) -> datetime:
+        """Since when the broker is asked: back to the last comparison of the books, as far as its records reach."""
+        now, last = self.clock.now(), self.store.last_reconciled(account)
+        wanted = now - self.settings.lookback
+        if last is not None:
+            wanted = min(wanted, last - _OVERLAP)
+        return wanted if self.broker.keeps is None else max(wanted, now - self.broker.keeps)
+
+    def _unseen(self, account: str) -> str:
+        """Why a person must look at what happened since the books were last compared; empty where the broker tells."""
+        last, keeps = self.store.last_reconciled(account), self.broker.keeps
+        if keeps is None or last is None or last >= self.clock.now() - keeps:
+            return ""
+        return (
+            f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
+            "days: look at its statements of the time before, adopt what is missing, then `octopus resume`"
+        )
 
 
 _ENDS = {
@@ -856,6 +890,9 @@ _ENDS = {
     OrderState.EXPIRED: Event.EXPIRE,
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""
+
+_OVERLAP = timedelta(days=1)
+"""How much of what was compared before is asked for again: some venues date by the day."""
 
 _HALTING = frozenset(
     {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -47,6 +47,10 @@ class BrokerUnavailableError(BrokerError):
 
 class UncertainOutcomeError(BrokerError):
     """The request may have reached the broker: the order may stand."""
+
+
+class NotToldYetError(BrokerError):
+    """The broker's records do not reach so far yet: they say nothing of the order, not that it is absent."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Broker(Protocol):
 
     @property
     def guarantee(self) -> Guarantee: ...
+
+    @property
+    def keeps(self) -> timedelta | None:
+        """How far back its records of fills and entries reach; None: to the account's beginning."""
+        ...
 
     def account(self) -> BrokerAccount: ...
 
@@ -138,6 +147,36 @@ class Broker(Protocol):
 
     def statement(self, since: datetime | None = None) -> Book:
         """The broker's book: cash and positions now, fills and entries with ``at >= since``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SentOrder:
+    """What we know of an order that we sent: enough to find it in records that do not name its terms.
+
+    Attributes:
+        broker_order_id: None where its acknowledgement never came.
+    """
+
+    client_order_id: str
+    broker_order_id: str | None
+    instrument: str
+    side: Side
+    quantity: Decimal
+    expires_at: datetime
+
+
+@runtime_checkable
+class LateTellingBroker(Protocol):
+    """A broker whose order records end with the day, and whose reports tell of it afterwards."""
+
+    def past_order(self, sent: SentOrder) -> BrokerOrder | None:
+        """What became of an order that `Broker.order` no longer finds; None where the reports show that it never was.
+
+        Raises:
+            NotToldYetError: the reports do not cover its session yet.
+            BrokerError: the broker could not be asked.
+        """
         ...
 
 

@@ -136,6 +136,10 @@ class PaperBroker:
     def guarantee(self) -> Guarantee:
         return Guarantee.IDEMPOTENT_KEY
 
+    @property
+    def keeps(self) -> timedelta | None:
+        return None
+
     def account(self) -> BrokerAccount:
         with self._ledger() as ledger:
             return BrokerAccount(self.paper_account, ledger.number, ledger.currency, is_paper=True)

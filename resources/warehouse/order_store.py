@@ -1103,11 +1103,18 @@ class OrderStore:
                 )
             self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
 
-    def save_reconciliation(self, account: str, session: date, breaks: Sequence[Break], now: datetime) -> bool:
-        """Store what reconciliation found; False when it found the same before."""
-        rows: list[tuple[object, ...]] = [
-            (0, "breaks" if breaks else "ok", None, None, None, f"{len(breaks)} breaks" if breaks else "books agree")
-        ]
+    def save_reconciliation(
+        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None
+    ) -> bool:
+        """Store what reconciliation found; False when it found the same before.
+
+        Args:
+            told_until: how far the broker's records reach; None: to now.
+        """
+        summary = f"{len(breaks)} breaks" if breaks else "books agree"
+        if told_until is not None:
+            summary += f"; the broker's records reach to {told_until:%Y-%m-%d %H:%M} UTC"
+        rows: list[tuple[object, ...]] = [(0, "breaks" if breaks else "ok", None, None, None, summary)]
         rows += [
             (seq, item.kind.value, item.instrument, _stored(item.ours), _stored(item.brokers),
              f"{item.detail}; {item.remedy}")
@@ -1135,6 +1142,12 @@ class OrderStore:
                 {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
             )
         return True
+
+    def last_reconciled(self, account: str) -> datetime | None:
+        """When the books were last compared, whatever that found."""
+        query = "select max(at) as at from execution.reconciliation where account = %s"
+        found = self._row(query, [account])
+        return found["at"] if found else None
 
     # -- the audit log -----------------------------------------------------------------------------------------------
 

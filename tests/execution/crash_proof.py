@@ -112,6 +112,10 @@ class Line:
     def guarantee(self) -> Guarantee:
         return self.inner.guarantee  # type: ignore[no-any-return]
 
+    @property
+    def keeps(self) -> timedelta | None:
+        return self.inner.keeps  # type: ignore[no-any-return]
+
     def mend(self) -> None:
         self.deaf_after_close = self.down = self.stale = self.withheld = 0
         self.repeat = self.reverse = False

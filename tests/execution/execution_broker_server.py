@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
@@ -40,6 +40,7 @@ class RemoteBroker:
     account_name: str
     guarantee: Guarantee
     name: str = "remote"
+    keeps: timedelta | None = None
 
     def _call(self, method: str, *arguments: object) -> Any:
         try:

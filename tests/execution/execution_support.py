@@ -278,6 +278,7 @@ class VenueBroker:
     on_cancel: Callable[[str], None] = lambda _order: None
     slow_cancels: int = 0
     name: str = "venue"
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         return BrokerAccount(self.account_name, "V1", "USD", is_paper=True)
