@@ -172,6 +172,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         feed=WarehousePrices(warehouse, settings.universe.market_data, settings.sessions),
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
+        currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
         behaviour=PaperBehaviour(
