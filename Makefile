@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio bench-order-path
+.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio bench-order-path peers
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,10 +55,13 @@ bench-texts: setup  ## how well texts are read: tone, instruments, copies, on re
 bench-warehouse: setup  ## appends into a real TimescaleDB beside a bare COPY and an upsert; needs `make timescaledb`
 	@OCTOPUS_TEST_TIMESCALE_URL="$$(deploy/timescaledb/dev-server start)" $(BIN)/python -m benchmarks.warehouse
 
-bench-features: setup  ## Alpha158 beside Qlib, where it is at hand
+peers: setup  ## other projects to measure beside, each in .peers/NAME from its own lock (some minutes, 4 GB)
+	$(BIN)/python -m benchmarks.peers
+
+bench-features: setup  ## Alpha158 beside Qlib (needs `make peers`)
 	$(BIN)/python -m benchmarks.features
 
-bench-backtests: setup  ## a daily rebalance and a sweep beside vectorbt and bt, where they are at hand
+bench-backtests: setup  ## a daily rebalance, a sweep and an oracle beside vectorbt, zipline, bt and backtesting.py (needs `make peers`)
 	$(BIN)/python -m benchmarks.backtests
 
 mutations: setup  ## plant faults in the order path and its gates: each must fail a named test (some minutes)
@@ -70,7 +73,7 @@ bench-gates: setup  ## the gates over batches of 500 orders, alone and with read
 bench-order-path: setup  ## from a committed intent to the broker's call, beside the bare commits it makes (a minute)
 	$(BIN)/python -m benchmarks.order_path
 
-bench-portfolio: setup  ## minimum variance, CVaR and risk parity beside skfolio, and others where they are at hand
+bench-portfolio: setup  ## minimum variance, CVaR and risk parity beside skfolio, Riskfolio-Lib and PyPortfolioOpt (needs `make peers`)
 	$(BIN)/python -m benchmarks.portfolio
 
 nlp: setup  ## torch for FinBERT and for the tests of that path

@@ -107,7 +107,7 @@ def large_portfolios() -> Iterator[Measurement]:
     """Minimum variance, CVaR and risk parity of 500 assets, the same optimum to 1e-5 (benchmarks/portfolio.py)."""
     with tempfile.TemporaryDirectory() as folder:
         ours: dict[str, optimisation.Row] = {}
-        for row, complaint in optimisation.rows(Path(folder), optimisation.environment(), list(optimisation.METHODS)):
+        for row, complaint in optimisation.rows(Path(folder), list(optimisation.METHODS)):
             if complaint:
                 raise SystemExit(f"not the same optimum: {row.work}, {row.side}: {complaint}")
             mine = ours.setdefault(row.work, row)

@@ -3,41 +3,29 @@
 Belongs here: making the bars, timing both sides on them, each in a process of its own, and printing. Does not:
 comparing their values (tests/strategy/test_alpha158.py), asserting.
 
-Qlib is no dependency: `pip install --target FOLDER pyqlib "pandas<3"`, and OCTOPUS_BENCH_QLIB=FOLDER. Seconds are those
-of computing, without starting, without making the bars, and without Qlib's writing of its store. Memory is the highest
-sum over the process and its children, sampled; pages that they share count for each.
+Seconds are those of computing, without starting, without making the bars, and without Qlib's writing of its store.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.watch import watched
+from benchmarks.peers.environments import absent, interpreter, run
+from benchmarks.peers.timing import Answer, Given, report
+from benchmarks.watch import ROOT, Side, load, side
 from octopus.core.types import FloatArray
 
-SYMBOLS, SESSIONS = 1000, 2520
-ROOT = Path(__file__).parent.parent
-HOW = 'pip install --target FOLDER pyqlib "pandas<3", and set OCTOPUS_BENCH_QLIB=FOLDER'
-
-
-@dataclass(frozen=True)
-class Run:
-    """One measurement: seconds of computing, and the peak of resident memory in MB."""
-
-    work: str
-    seconds: float
-    megabytes: float
+SYMBOLS, SESSIONS, KERNELS = 1000, 2520, 2
 
 
 def random_bars(sessions: int, symbols: int) -> dict[str, FloatArray]:
@@ -52,65 +40,55 @@ def random_bars(sessions: int, symbols: int) -> dict[str, FloatArray]:
     return {"open": first, "high": high, "low": low, "close": close, "volume": volume, "vwap": (high + low + close) / 3}
 
 
-def measured(work: str, command: list[str], environment: dict[str, str]) -> Run:
-    """Run a command whose last line is its seconds, and watch its memory."""
-    last, megabytes = watched(command, environment)
-    return Run(work, float(last), megabytes)
-
-
-def ours(source: str, last: int | None) -> None:
-    """Compute all columns and print the seconds: the process that is measured."""
+def alpha158(given: Given, last: int | None) -> Callable[[], Answer]:
+    """All columns, of every session or of the last ones."""
     from octopus.strategy.alpha158 import ALPHA158
     from octopus.strategy.expressions import compute_columns
 
-    with np.load(source) as archive:
-        bars = {name: archive[name] for name in ("open", "high", "low", "close", "volume", "vwap")}
-    started = time.perf_counter()
-    compute_columns(ALPHA158, bars, dtype=np.float32, last=last)
-    print(time.perf_counter() - started)
+    bars = {name: given[name] for name in ("open", "high", "low", "close", "volume", "vwap")}
+
+    def work() -> Answer:
+        compute_columns(ALPHA158, bars, dtype=np.float32, last=last)
+        return {}
+
+    return work
 
 
-def runs(folder: Path, kernels: int) -> Iterator[Run]:
+def sides(folder: Path) -> Iterator[tuple[str, Side]]:
     """Ours, whole and the last session alone, then Qlib where it is at hand."""
-    source = folder / "bars.npz"
+    source, target = folder / "bars.npz", folder / "answer.npz"
     days = np.datetime64("2010-01-04") + np.arange(SESSIONS)
     symbols = np.array([f"S{number:04d}" for number in range(SYMBOLS)])
-    np.savez(source, sessions=days, symbols=symbols, **random_bars(SESSIONS, SYMBOLS))  # type: ignore[arg-type]
-    us = [sys.executable, "-m", "benchmarks.features", "ours", str(source)]
-    yield measured("ours, all sessions", us, {})
-    yield measured("ours, the last session", [*us, "1"], {})
-    path = qlib_path()
-    if path is not None:
-        peer = [sys.executable, str(ROOT / "benchmarks" / "qlib_peer.py"), str(source), "-", str(kernels), "stored"]
-        yield measured(f"Qlib, {kernels} kernels", peer, {"PYTHONPATH": path} if path else {})
-
-
-def qlib_path() -> str | None:
-    """Folder of Qlib, empty if it is installed; None where there is none."""
-    if os.environ.get("OCTOPUS_BENCH_QLIB"):
-        return os.environ["OCTOPUS_BENCH_QLIB"]
-    return "" if importlib.util.find_spec("qlib") else None
+    bars = random_bars(SESSIONS, SYMBOLS)
+    np.savez(source, sessions=days, symbols=symbols, kernels=np.array(KERNELS), **bars)  # type: ignore[arg-type]
+    for job, who in (("all", "ours, all sessions"), ("last", "ours, the last session")):
+        yield who, side([sys.executable, "-m", "benchmarks.features", job, str(source), str(target)])
+    if interpreter("qlib"):
+        yield f"Qlib, {KERNELS} kernels", run("qlib", "by_qlib", "timed", source, target)
 
 
 def main() -> None:
     """Measure and print."""
-    if sys.argv[1:2] == ["ours"]:
-        ours(sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    if len(sys.argv) == 4:
+        report({"all": (partial(alpha158, last=None), 0), "last": (partial(alpha158, last=1), 0)})
         return
-    console = Console()
+    console = Console(width=160)
     console.print(f"{SYMBOLS} instruments × {SESSIONS} sessions × 158 columns, float32; {os.cpu_count()} cores")
-    table = Table("work", "seconds", "peak, MB", "times ours")
+    mine: Side | None = None
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        found = []
-        for run in runs(Path(folder), kernels=2):
-            found.append(run)
-            console.print(f"  {run.work}: {run.seconds:.2f} s")
-            table.add_row(
-                run.work, f"{run.seconds:.2f}", f"{run.megabytes:,.0f}", f"{run.seconds / found[0].seconds:.1f}"
+        for who, took in sides(Path(folder)):
+            mine = mine or took
+            found.append({"side": who, "load": load(), **asdict(took)})
+            console.print(
+                f"  {who}: {took.first_s:.2f} s ({took.first_s / mine.first_s:.1f} times ours), "
+                f"of the processor {took.first_cpu_s:.2f} s ({took.first_cpu_s / mine.first_cpu_s:.1f} times), "
+                f"{took.megabytes:,.0f} MB; {load()}"
             )
-    console.print(table)
-    if qlib_path() is None:
-        console.print(f"Qlib is not here: {HOW}")
+    out = ROOT / "benchmarks" / "out"
+    out.mkdir(exist_ok=True)
+    (out / "features.json").write_text(json.dumps(found, indent=2))
+    console.print(absent(["qlib"]))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,9 @@ class NoPrices:
     def bar(self, instrument: str, session: date) -> Bar | None:
         return None
 
+    def kept_out(self, instrument: str, session: date) -> str:
+        return ""
+
     def last_session(self) -> date | None:
         return None
 

@@ -1,45 +1,41 @@
 """`python -m benchmarks.portfolio`: one written problem of 500 assets and 1260 days, ours beside skfolio and others.
 
 Belongs here: making returns, running each side in a process of its own, holding the answers together, and printing.
-Does not: methods (octopus/portfolio), the peers' calls (benchmarks/portfolio_peer.py), asserting times.
+Does not: methods (octopus/portfolio), the peers' calls (benchmarks/peers/by_portfolio.py), asserting times.
 
 The problem: from returns of shape (1260, 500) to weights that are at least zero, sum to one, and have the least sample
 variance, the least CVaR at 95 %, or equal contributions to variance. Estimating is part of the work on every side. Both
 answers are measured by one function: they must agree to 1e-5 of its value, else the run fails; how far the weights are
 apart is printed.
 
-skfolio is locked. Riskfolio-Lib and PyPortfolioOpt are no dependencies: `python -m venv FOLDER`, `FOLDER/bin/pip
-install riskfolio-lib pyportfolioopt`, and OCTOPUS_BENCH_PORTFOLIO=FOLDER.
+skfolio is a dependency and runs in our interpreter; Riskfolio-Lib and PyPortfolioOpt run in ``.peers/portfolio``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks.watch import ROOT, watched
+from benchmarks.peers.by_portfolio import WARM
+from benchmarks.peers.environments import absent, interpreter, run
+from benchmarks.peers.timing import Answer, Given, report
+from benchmarks.watch import ROOT, Side, load, side
 from octopus.core.types import FloatArray
 
 ASSETS, DAYS = 500, 1260
 SIZE = f"{ASSETS} assets × {DAYS} days"
 TOLERANCE = 1e-5
-HOW = (
-    "python -m venv FOLDER && FOLDER/bin/pip install riskfolio-lib pyportfolioopt, and set "
-    "OCTOPUS_BENCH_PORTFOLIO=FOLDER"
-)
 METHODS = {"minimum variance": "minimum_variance", "CVaR 95": "minimum_cvar", "risk parity": "risk_parity"}
 PEERS = {"skfolio": tuple(METHODS), "riskfolio": tuple(METHODS), "pypfopt": ("minimum variance", "CVaR 95")}
-RUNS = {"minimum variance": 3, "CVaR 95": 1, "risk parity": 3}
+ENVIRONMENTS = {"skfolio": None, "riskfolio": "portfolio", "pypfopt": "portfolio"}
 
 
 @dataclass(frozen=True)
@@ -74,32 +70,27 @@ def random_returns() -> FloatArray:
     return np.asarray(factors @ loadings + own + generator.normal(0, 0.0003, ASSETS))
 
 
-def ours(work: str, source: str, target: str, runs: int) -> None:
-    """Our side, in the process that is measured; prints seconds as the peers do."""
-    started = time.perf_counter()
+def solved(work: str, given: Given) -> Callable[[], Answer]:
+    """Our solution of a work."""
     from octopus.portfolio.config import Constraints
     from octopus.portfolio.covariance import sample_covariance
     from octopus.portfolio.optimiser import METHODS as ALL
     from octopus.portfolio.problem import Problem
 
-    returns = np.load(source)
+    returns = given["returns"]
     count = returns.shape[1]
     limits = Constraints(
         name_weight_max=1, gross_max=1, net_max=1, turnover_max=2, turnover_max_initial=1, cash_min_fraction=-1
     )
-    imported = time.perf_counter() - started
-    seconds, busy, weights = [], [], np.zeros(count)
-    for _ in range(runs + 1):
-        started, worked = time.perf_counter(), time.process_time()
+
+    def solve() -> Answer:
         problem = Problem(
             alpha=np.zeros(count), covariance=sample_covariance(returns), previous=np.zeros(count),
             tradable=np.ones(count, dtype=bool), risk_aversion=2.0, cost=0.0, constraints=limits, scenarios=returns,
         )  # fmt: skip
-        weights = ALL[METHODS[work]](problem).weights  # type: ignore[index]
-        seconds.append(time.perf_counter() - started)
-        busy.append(time.process_time() - worked)
-    np.save(target, weights)
-    print(imported, seconds[0], statistics.median(seconds[1:]), statistics.median(busy[1:]))
+        return {"weights": ALL[METHODS[work]](problem).weights}  # type: ignore[index]
+
+    return solve
 
 
 def value_of(work: str, returns: FloatArray, weights: FloatArray) -> float:
@@ -125,54 +116,47 @@ def disagreement(work: str, mine: float, theirs: float, apart: float) -> str:
     return "" if theirs <= mine * (1 + TOLERANCE) else f"theirs is worse: {theirs:.9g} against {mine:.9g}"
 
 
-def measured(command: list[str]) -> tuple[float, float, float, float]:
-    """Seconds of the first call and of a warm one, of the processor in that, and the peak of memory in MB."""
-    last, megabytes = watched(command)
-    _, first, warm, busy = map(float, last.split())
-    return first, warm, busy, megabytes
-
-
-def rows(folder: Path, peers: Path | None, works: list[str]) -> Iterator[tuple[Row, str]]:
-    """Each work by each side, with what is wrong about its answer."""
-    returns, source = random_returns(), folder / "returns.npy"
-    np.save(source, returns)
+def rows(folder: Path, works: list[str]) -> Iterator[tuple[Row, str]]:
+    """Each work by each side that is here, with what is wrong about its answer."""
+    returns, source, target = random_returns(), folder / "returns.npz", folder / "weights.npz"
+    np.savez(source, returns=returns)
     for work in works:
-        target = folder / "weights.npy"
-        us = [sys.executable, "-m", "benchmarks.portfolio", "ours", work, str(source), str(target), str(RUNS[work])]
-        first, warm, busy, megabytes = measured(us)
-        weights = np.load(target)
-        mine = Row(work, "octopus", first, warm, busy, megabytes, value_of(work, returns, weights), 0.0, 1.0, 1.0)
+        took = side([sys.executable, "-m", "benchmarks.portfolio", work, str(source), str(target)])
+        weights = _weights(target)
+        mine = _row(work, "octopus", took, took, value_of(work, returns, weights), 0.0)
         yield mine, ""
         for peer, able in PEERS.items():
-            python = Path(sys.executable) if peer == "skfolio" else peers and peers / "bin" / "python"
-            if python is None or work not in able:
+            environment = ENVIRONMENTS[peer]
+            if work not in able or (environment and interpreter(environment) is None):
                 continue
-            script = [str(ROOT / "benchmarks" / "portfolio_peer.py"), peer, work, str(source), str(target)]
-            first, warm, busy, megabytes = measured([str(python), *script, str(RUNS[work])])
-            theirs = np.load(target).ravel()
-            value, apart = value_of(work, returns, theirs), float(np.abs(theirs - weights).max())
-            ratios = mine.warm_s / warm, mine.cpu_s / busy
-            row = Row(work, peer, first, warm, busy, megabytes, value, apart, *ratios)
-            yield row, disagreement(work, mine.value, value, apart)
+            theirs = run(environment, "by_portfolio", f"{peer} {work}", source, target)
+            found = _weights(target)
+            value, apart = value_of(work, returns, found), float(np.abs(found - weights).max())
+            yield _row(work, peer, took, theirs, value, apart), disagreement(work, mine.value, value, apart)
 
 
-def environment() -> Path | None:
-    """Where Riskfolio-Lib and PyPortfolioOpt are; None if nowhere."""
-    folder = os.environ.get("OCTOPUS_BENCH_PORTFOLIO")
-    return Path(folder) if folder else None
+def _row(work: str, who: str, ours: Side, took: Side, value: float, apart: float) -> Row:
+    return Row(
+        work, who, took.first_s, took.warm_s, took.warm_cpu_s, took.megabytes, value, apart, ours.warm_s / took.warm_s,
+        ours.warm_cpu_s / max(took.warm_cpu_s, 0.01),
+    )  # fmt: skip
+
+
+def _weights(path: Path) -> FloatArray:
+    with np.load(path) as archive:
+        return np.asarray(archive["weights"], dtype=float).ravel()
 
 
 def main() -> None:
     """Measure and print; the works of that name, or all."""
-    if sys.argv[1:2] == ["ours"]:
-        ours(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
+    if len(sys.argv) == 4 and sys.argv[3].endswith(".npz"):
+        report({work: (partial(solved, work), warm) for work, warm in WARM.items()})
         return
     console = Console(width=180)
-    peers = environment()
-    console.print(f"{SIZE}; {os.cpu_count()} cores; seconds of a warm call, estimates included")
+    console.print(f"{SIZE}; {load()}; seconds of a warm call, estimates included")
     found, wrong = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for row, complaint in rows(Path(folder), peers, sys.argv[1:] or list(METHODS)):
+        for row, complaint in rows(Path(folder), sys.argv[1:] or list(METHODS)):
             found.append(asdict(row))
             console.print(
                 f"  {row.work}: {row.side} first {row.first_s:.3f} s, warm {row.warm_s:.4f} s ({row.cpu_s:.4f} s of "
@@ -184,8 +168,7 @@ def main() -> None:
     out = ROOT / "benchmarks" / "out"
     out.mkdir(exist_ok=True)
     (out / "portfolio.json").write_text(json.dumps(found, indent=2))
-    if peers is None:
-        console.print(f"Riskfolio-Lib and PyPortfolioOpt are not here: {HOW}")
+    console.print(absent(["portfolio"]))
     if wrong:
         raise SystemExit("not the same optimum: " + "; ".join(wrong))
 

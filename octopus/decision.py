@@ -165,7 +165,7 @@ def decide(
         row: of the panel; negative ones count from its end.
         predictions: of the model that was champion then, shape (N,), NaN where it has none; None: the signal abstains.
         previous_weights: what the account holds, fractions of equity, shape (N,).
-        equity: of the account, in the currency of prices; needed where volumes limit trades or make them dearer.
+        equity: of the account, in its currency; needed where volumes limit trades or make them dearer.
 
     Raises:
         MissingDataError: ``row`` is not in the panel, a shape is not (N,), or equity is missing where it is needed.
@@ -268,7 +268,7 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
         alpha=np.where(seen.spoken, portfolio.base_return + portfolio.alpha_per_score * seen.scores, 0.0),
         covariance=seen.covariance.daily * portfolio.horizon_sessions,
         previous=previous,
-        tradable=np.isfinite(panel.close[row]),
+        tradable=np.isfinite(panel.worth_at(row)),
         risk_aversion=portfolio.risk_aversion,
         cost=config.costs.linear_rate,
         constraints=portfolio.constraints,
@@ -325,7 +325,7 @@ def _liquidity(
     """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
     if equity is None or not equity > 0:
         raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
-    adv = average_volume(panel.volume[: row + 1]) * panel.close[row] / known_equity(equity)
+    adv = average_volume(panel.volume[: row + 1]) * panel.worth_at(row) / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:
@@ -333,7 +333,7 @@ def _liquidity(
         power = IMPACT_POWER[portfolio.impact_law]
         rates = portfolio.impact * daily / np.where(traded, adv, 1.0) ** (power - 1.0)
         given |= {"impact": np.where(traded, rates, 0.0), "impact_power": power}
-        given["reduce_only"] = problem.reduce_only | ~traded
+        given["reduce_only"] = ~traded if problem.reduce_only is None else problem.reduce_only | ~traded
     return given
 
 

@@ -20,7 +20,6 @@ from resources.settings import LIVE_VARIABLE, Settings
 from resources.warehouse.order_store import BatchRefusedError
 
 FILE = "config/universe.yaml"
-CURRENCY = "USD"
 
 
 class AccountRefusedError(BatchRefusedError):
@@ -55,8 +54,11 @@ def refusal(settings: Settings, account: BrokerAccount) -> str:
     name, live = settings.broker.name, settings.is_live
     if account.account != settings.account:
         return f"{name}: the broker was opened for {account.account!r}, the settings name {settings.account!r}"
-    if account.currency != CURRENCY:
-        return f"{name}: the account is kept in {account.currency}; Octopus counts in {CURRENCY}: use such an account"
+    if account.currency != settings.universe.currency:
+        return (
+            f"{name}: the account is kept in {account.currency} and universe.currency in {FILE} is "
+            f"{settings.universe.currency}: set it to {account.currency}, or use an account of that currency"
+        )
     if not live and not account.is_paper:
         return (
             f"{name}: account {account.number} is no paper account and trading.mode is paper; use the paper account's "
@@ -104,6 +106,11 @@ def _fit(settings: Settings) -> Iterator[ConfigError]:
     """What of the other settings does not go with the broker."""
     chosen = settings.broker.name
     if chosen == PAPER:
+        if settings.universe.rates:
+            yield _error(
+                FILE, "universe.rates", settings.universe.rates,
+                "leave out what is quoted in another currency: backtests convert it, the paper account does not yet",
+            )  # fmt: skip
         return
     if settings.recorded:
         yield _error(

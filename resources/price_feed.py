@@ -26,7 +26,11 @@ class PriceFeed(Protocol):
     """Prices and corporate actions. Whoever asks sees to it that the session is over: a feed does not know the time."""
 
     def bar(self, instrument: str, session: date) -> Bar | None:
-        """The bar of ``session``; None where there is none."""
+        """The bar of ``session`` as it counts; None where there is none, or where a verdict keeps it out."""
+        ...
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        """Why the bar of ``session`` prices nothing though one is stored; empty where nothing is kept out."""
         ...
 
     def last_session(self) -> date | None:
@@ -34,7 +38,7 @@ class PriceFeed(Protocol):
         ...
 
     def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
-        """The latest close at or before ``session``; None before the instrument's first bar.
+        """The latest close that counts at or before ``session``, in shares of it; None before the first bar.
 
         Args:
             instrument: as it is called on ``named`` (None: on ``session``); closes under its earlier names count, and

@@ -32,6 +32,9 @@ from resources.warehouse.store import Warehouse
 SETTLE_TIMEOUT = timedelta(minutes=15)
 """How long after an auction a broker is asked for what became of the orders."""
 
+WATCH_INTERVAL = timedelta(seconds=5)
+"""How often a run that waits for an auction looks whether a person asked to replace an order."""
+
 
 @dataclass(frozen=True)
 class Trading:
@@ -69,6 +72,7 @@ class Trading:
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
                     require_release=self.settings.trading.needs_release,
+                    watch_interval=None if self.settings.recorded else WATCH_INTERVAL,
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,
@@ -168,6 +172,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         feed=WarehousePrices(warehouse, settings.universe.market_data, settings.sessions),
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
+        currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
         behaviour=PaperBehaviour(

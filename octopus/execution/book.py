@@ -82,12 +82,26 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Told:
+    """How far the records of a broker reach that tells them late, and the cash by them.
+
+    Attributes:
+        until: every fill and entry up to here is told; of later ones some may be.
+        cash: after everything up to ``until``.
+    """
+
+    until: datetime
+    cash: Decimal
+
+
+@dataclass(frozen=True)
 class Book:
     """One side's account of one account.
 
     Attributes:
         positions: shares by instrument, negative for a short; zero positions are absent.
         fills, entries: all of them, or those since an instant; both sides of a comparison must be cut alike.
+        told: until when fills and entries are complete; None: until now. Cash and positions are always of now.
     """
 
     account: str
@@ -95,6 +109,7 @@ class Book:
     positions: Mapping[str, Decimal]
     fills: Sequence[Fill] = field(default=())
     entries: Sequence[Entry] = field(default=())
+    told: Told | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def findings_picture(findings: pl.DataFrame, title: str = "Data-quality findings
         most = np.sort(np.argsort(-covered.sum(axis=1), kind="stable")[:MOST_DRAWN])
         names, covered = [names[row] for row in most.tolist()], covered[most]
     height = max(3.2, 1.4 + 0.26 * len(names))
-    figure = Figure(figsize=(12, height), layout="constrained")
+    figure = Figure(figsize=(11, height), layout="constrained")
     FigureCanvasAgg(figure)
     bars, heat = figure.subplots(1, 2, width_ratios=(1, 3))
     figure.suptitle(title)

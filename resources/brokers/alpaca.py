@@ -114,6 +114,7 @@ class AlpacaBroker:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     name: str = NAME
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`."""

@@ -21,7 +21,8 @@ The rules of the house:
   just after it; an order for such an open would execute before it was decided (octopus/execution/window.py).
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
-  auction expires at its expiry.
+  auction expires at its expiry. So does one whose bar a verdict keeps out of the marts: nothing fills at a price that
+  is under suspicion, the order's reason names the finding, and positions stand at the last close that counts.
 - The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
   all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
@@ -135,6 +136,10 @@ class PaperBroker:
     def guarantee(self) -> Guarantee:
         return Guarantee.IDEMPOTENT_KEY
 
+    @property
+    def keeps(self) -> timedelta | None:
+        return None
+
     def account(self) -> BrokerAccount:
         with self._ledger() as ledger:
             return BrokerAccount(self.paper_account, ledger.number, ledger.currency, is_paper=True)
@@ -178,6 +183,29 @@ class PaperBroker:
                 f"paper: {client_order_id} already stands for {known.side.value} {plain(known.quantity)} "
                 f"{known.instrument}; give each order an id of its own"
             )
+        return known
+
+    def replace(
+        self,
+        client_order_id: str,
+        new_client_order_id: str,
+        quantity: Decimal,
+        expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """As `ReplacingBroker.replace`; an order that is replaced takes its place in the next auction anew."""
+        with self._ledger() as ledger:
+            known = ledger.order(new_client_order_id)
+            if known is None:
+                terms = ledger.terms(client_order_id)
+                if terms is None:
+                    raise OrderRejectedError(f"paper: there is no order {client_order_id} to replace; look its id up")
+                changed = replace(
+                    terms, client_order_id=new_client_order_id, quantity=quantity, expires_at=expires_at, price=price
+                )
+                known = self._swap(ledger, client_order_id, changed)
+        if known.state is OrderState.REJECTED:
+            raise OrderRejectedError(f"paper: {client_order_id} is not replaced: {known.reason}")
         return known
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -249,7 +277,7 @@ class PaperBroker:
             for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
                 if self._awaits_bars(session, last_bar, ledger.now):
                     # A later call goes on where this one stops; until then the account is as the last bars left it.
-                    ledger.expire(booked)
+                    self._expire(ledger, booked)
                     ledger.settle(booked)
                     return
                 if order_type is OrderType.MARKET_ON_OPEN:
@@ -258,8 +286,21 @@ class PaperBroker:
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._close(ledger, session, at)
                 booked = at
-            ledger.expire(ledger.now)
+            self._expire(ledger, ledger.now)
         ledger.settle(ledger.now)
+
+    def _expire(self, ledger: Ledger, until: datetime) -> None:
+        """End what has expired by ``until``, with the reason where a bar is there and prices nothing."""
+        for order in ledger.working():
+            if order.expires_at <= until and (reason := self._kept_out(order)):
+                ledger.end_working(order.client_order_id, OrderState.EXPIRED, f"expired unfilled: {reason}")
+        ledger.expire(until)
+
+    def _kept_out(self, order: WorkingOrder) -> str:
+        """Why a bar of the order's auctions prices nothing; empty where none was kept out."""
+        auctions = self._auctions(order.accepted_at, order.expires_at)
+        sessions = dict.fromkeys(day for _, day, auction in auctions if _takes_part(order.order_type, auction))
+        return next((why for day in sessions if (why := self.feed.kept_out(order.instrument, day))), "")
 
     def _awaits_bars(self, session: date, last_bar: date | None, now: datetime) -> bool:
         """Whether the bars of ``session`` are still to come."""
@@ -416,18 +457,33 @@ class PaperBroker:
 
     # -- inside: accepting orders ------------------------------------------------------------------------------------
 
-    def _receive(self, ledger: Ledger, order: NewOrder) -> BrokerOrder:
+    def _swap(self, ledger: Ledger, old_id: str, changed: NewOrder) -> BrokerOrder:
+        """Put ``changed``, less what the old order filled, in its place; where that is refused, the old one stands."""
+        old = next((one for one in ledger.working() if one.client_order_id == old_id), None)
+        if old is None:
+            return self._receive(ledger, changed, "too late: it had ended before")
+        if changed.quantity <= old.filled:
+            return self._receive(ledger, changed, f"too late: {plain(old.filled)} of it were filled before")
+        rest = replace(changed, quantity=changed.quantity - old.filled)
+        received = self._receive(ledger, rest, instead_of=old_id)
+        if received.state is not OrderState.REJECTED:
+            ledger.end_working(old_id, OrderState.REPLACED, f"replaced by {changed.client_order_id}")
+        return received
+
+    def _receive(self, ledger: Ledger, order: NewOrder, refusal: str = "", instead_of: str = "") -> BrokerOrder:
         mark = self._mark(order.instrument, ledger.now)
-        ledger.add_order(order, mark, self._refusal(ledger, order, mark))
+        ledger.add_order(order, mark, refusal or self._refusal(ledger, order, mark, instead_of))
         received = ledger.order(order.client_order_id)
         if received is None:
             raise PaperBrokerError(f"paper: {order.client_order_id} is not in the ledger after it was booked")
         return received
 
-    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None) -> str:
-        """Why the order is refused; empty when it is accepted."""
+    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None, instead_of: str = "") -> str:
+        """Why the order is refused; empty when it is accepted. The order that it replaces takes no room any more."""
+        working = [one for one in ledger.working() if one.client_order_id != instead_of]
         if mark is None:
-            return f"unknown instrument {order.instrument}: the feed has no price for it"
+            why = self.feed.kept_out(order.instrument, self._last_closed(ledger.now))
+            return why or f"unknown instrument {order.instrument}: the feed has no price for it"
         if order.instrument in self.behaviour.reject:
             return f"orders in {order.instrument} are refused by configuration"
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
@@ -438,18 +494,18 @@ class PaperBroker:
         session = next((day for _, day, auction in auctions if _takes_part(order.order_type, auction)), None)
         if session is None:
             return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
-        if reason := self._short_sale(ledger, order) if order.side is Side.SELL else "":
+        if reason := self._short_sale(ledger, order, working) if order.side is Side.SELL else "":
             return reason
         if reason := self._bar(ledger, order.instrument, order.side, order.quantity, session):
             return reason
-        return _buying_power(ledger, order, mark) if order.side is Side.BUY else ""
+        return _buying_power(ledger, order, mark, working) if order.side is Side.BUY else ""
 
-    def _short_sale(self, ledger: Ledger, order: NewOrder) -> str:
+    def _short_sale(self, ledger: Ledger, order: NewOrder, working: Sequence[WorkingOrder]) -> str:
         if self.allow_short:
             return ""
         held = ledger.positions().get(order.instrument, Decimal(0))
         selling = sum(
-            (o.remaining for o in ledger.working() if o.instrument == order.instrument and o.side is Side.SELL),
+            (o.remaining for o in working if o.instrument == order.instrument and o.side is Side.SELL),
             Decimal(0),
         )
         if order.quantity <= held - selling:
@@ -465,7 +521,8 @@ class PaperBroker:
             if mark is not None:
                 prices[name] = mark
             elif name in held:
-                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; ingest its bars first")
+                why = self.feed.kept_out(name, self._last_closed(now)) or "ingest its bars first"
+                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; {why}")
         return prices
 
     def _mark(self, instrument: str, now: datetime) -> Decimal | None:
@@ -491,9 +548,9 @@ class PaperBroker:
         return session
 
 
-def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
+def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal, working: Sequence[WorkingOrder]) -> str:
     power = ledger.cash()
-    for other in ledger.working():
+    for other in working:
         if other.side is Side.BUY:
             power -= other.value
         elif other.order_type is order.order_type and other.expires_at == order.expires_at:

@@ -180,6 +180,20 @@ class Ledger:
             reason=row["reason"] or "",
         )
 
+    def terms(self, client_order_id: str) -> NewOrder | None:
+        """The order as it was sent."""
+        rows = self._rows(
+            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
+            order=client_order_id,
+        )
+        if not rows:
+            return None
+        row = rows[0]
+        return NewOrder(
+            row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], OrderType(row["order_type"]),
+            row["expires_at"], row["price"],
+        )  # fmt: skip
+
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
         """Fills as they count now."""
         rows = self._rows(

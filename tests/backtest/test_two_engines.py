@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import on_clock, random_panel
+from conftest import in_currencies, on_clock, random_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +70,7 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
+    several_currencies=st.booleans(),
     execution=st.sampled_from(["open", "close", "typical"]),
     limit=st.sampled_from([None, None, 25.0]),
     participation=st.sampled_from([None, 0.05]),
@@ -82,9 +83,22 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
     exchange=st.sampled_from(["XNYS", "24/7"]),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
-    seed, execution, limit, participation, impact, long_only, fractional, rounds, every, least, exchange
+    seed,
+    several_currencies,
+    execution,
+    limit,
+    participation,
+    impact,
+    long_only,
+    fractional,
+    rounds,
+    every,
+    least,
+    exchange,
 ):
     panel, delisting = eventful_panel(seed, exchange=exchange)
+    if several_currencies:
+        panel = in_currencies(panel, seed, late=seed % 7)
     generator = np.random.default_rng(seed)
     wanted = generator.dirichlet(np.ones(6), len(panel.sessions)) * 0.97
     wanted *= 1.0 if long_only else generator.choice([1.0, -0.3], wanted.shape)
@@ -413,7 +427,7 @@ def test_the_first_difference_is_named_with_both_sides():
     told = compare(replace(run.result, equity=equity, cash=cash), run.result)
     assert [gap.ledger for gap in told.differences] == ["cash", "equity"]
     assert "first cash of" in str(told)
-    shorter = replace(run.result, trades=Trades.of(panel.sessions, np.zeros((0, 6))))
+    shorter = replace(run.result, trades=Trades.of(panel.sessions, np.zeros((0, 7))))
     assert "no more trades" in str(compare(shorter, run.result))
     assert (
         compare(replace(run.result, sessions=run.result.sessions + 1), run.result).differences[0].ledger == "sessions"

@@ -20,6 +20,7 @@ from typing import Any
 
 from served_venue import Answer, Request, ServedVenue
 
+_OPEN = ("accepted", "new", "partially_filled")
 AUCTION = "2022-12-28T21:00:00.123456789Z"
 
 
@@ -29,6 +30,8 @@ class AlpacaVenue(ServedVenue):
 
     Attributes:
         script: faults to come. posts: client order ids of every POST that arrived, accepted or not.
+        cancels: what becomes of each cancel: ``ok``; ``part`` or ``all`` (so much of the order fills before it
+            arrives); ``wait`` (it is pending for some questions); ``drop`` and ``accept_drop``.
         repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
         moving: how often positions change between two reads.
         refuse_busy: how many questions (GET) are answered 429 with Retry-After. auction: called before each question.
@@ -38,6 +41,7 @@ class AlpacaVenue(ServedVenue):
 
     cash: Decimal = Decimal(100_000)
     script: list[str] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
     posts: list[str] = field(default_factory=list)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     activities: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +60,7 @@ class AlpacaVenue(ServedVenue):
     auction: Callable[[AlpacaVenue], None] = lambda _venue: None
     on_post: Callable[[], None] = lambda: None
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _leaving: dict[str, int] = field(default_factory=dict)
     _at: int = 0
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
@@ -88,7 +93,7 @@ class AlpacaVenue(ServedVenue):
 
     def fill_all(self) -> None:
         for name, order in list(self.orders.items()):
-            if order["status"] in ("accepted", "new", "partially_filled"):
+            if order["status"] in _OPEN:
                 self.fill(name)
 
     def end(self, client_order_id: str, status: str) -> None:
@@ -113,7 +118,7 @@ class AlpacaVenue(ServedVenue):
         if request.method == "GET":
             status, told = self.get(request.path, {name: values[0] for name, values in request.query.items()})
         elif request.method == "DELETE":
-            status, told = self.delete(request.path)
+            fault, status, told = self.delete(request.path)
         else:
             fault, status, told = self.post_order(request.body)
         return Answer(status, told, {"Retry-After": "1"} if status == 429 else {}, fault)
@@ -145,6 +150,7 @@ class AlpacaVenue(ServedVenue):
 
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         with self._lock:
+            self._let_go()
             self.auction(self)
             if self.refuse_busy:
                 self.refuse_busy -= 1
@@ -171,15 +177,33 @@ class AlpacaVenue(ServedVenue):
                 return 200, [one for one in self.announcements if one["symbol"] == query["symbol"]]
         return 404, {"message": "endpoint not found"}
 
-    def delete(self, path: str) -> tuple[int, Any]:
+    def delete(self, path: str) -> tuple[str, int, Any]:
+        """The fault, the status and the answer."""
         with self._lock:
+            fault = self.cancels.pop(0) if self.cancels else "ok"
+            if fault != "ok":
+                self.faults[f"cancel: {fault}"] += 1
             found = next((o for o in self.orders.values() if o["id"] == path.rsplit("/", 1)[1]), None)
+            if fault == "drop":
+                return fault, 0, None
             if found is None:
-                return 404, {"message": "order not found"}
-            if found["status"] not in ("accepted", "new", "partially_filled"):
-                return 422, {"code": 42210000, "message": "order is not cancelable"}
-            found["status"] = "canceled"
-            return 204, None
+                return "ok", 404, {"message": "order not found"}
+            if found["status"] in _OPEN and fault in ("part", "all"):
+                left = Decimal(found["qty"]) - Decimal(found["filled_qty"])
+                self.fill(found["client_order_id"], left if fault == "all" or left == 1 else Decimal(1))
+            if found["status"] not in _OPEN:
+                return "ok", 422, {"code": 42210000, "message": "order is not cancelable"}
+            self._leaving[found["client_order_id"]] = 5 if fault == "wait" else 0
+            found["status"] = "pending_cancel" if fault == "wait" else "canceled"
+            return fault if fault == "accept_drop" else "ok", 204, None
+
+    def _let_go(self) -> None:
+        """Cancels that were pending take effect after a few questions."""
+        for name, order in self.orders.items():
+            if order["status"] == "pending_cancel":
+                self._leaving[name] -= 1
+                if self._leaving[name] <= 0:
+                    order["status"] = "canceled"
 
     def _told_positions(self) -> list[dict[str, Any]]:
         if self.moving:
@@ -194,7 +218,7 @@ class AlpacaVenue(ServedVenue):
     def _told_orders(self, query: dict[str, str]) -> list[dict[str, Any]]:
         newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
         if query.get("status", "open") == "open":
-            newest = [o for o in newest if o["status"] in ("accepted", "new", "partially_filled")]
+            newest = [o for o in newest if o["status"] in (*_OPEN, "pending_cancel")]
         if "until" in query:
             newest = [o for o in newest if o["submitted_at"] < query["until"]]
         return newest[: int(query.get("limit", 50))]

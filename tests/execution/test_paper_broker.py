@@ -176,6 +176,23 @@ def test_without_a_bar_an_order_expires(broker: PaperBroker, clock: ManualClock,
     assert broker.fills() == ()
 
 
+def test_an_order_whose_bar_is_kept_out_expires_with_the_finding(
+    broker: PaperBroker, clock: ManualClock, feed: TableFeed
+) -> None:
+    why = "the bar of AAA is kept out by finding f"
+    del feed.bars["AAA", EXECUTED]
+    feed.held["AAA", EXECUTED] = why
+    kept, filled = buy(broker, "AAA", "1"), buy(broker, "BBB", "1")
+    clock.wait_until(CLOSE)
+    assert (state(broker, kept), state(broker, filled)) == (("expired", D(0)), ("filled", D(1)))
+    order = broker.order(kept)
+    assert order is not None
+    assert order.reason == f"expired unfilled: {why}"
+    feed.held["NEW", EXECUTED] = "the bar of NEW is kept out"
+    with pytest.raises(OrderRejectedError, match="the bar of NEW is kept out"):
+        buy(broker, "NEW", "1")
+
+
 def test_at_the_open_the_opening_price_counts(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
     feed.bars["AAA", NEXT] = Bar(D(90), D(120))
     broker.submit("o", "AAA", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT))

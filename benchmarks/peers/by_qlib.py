@@ -1,26 +1,28 @@
-"""Alpha158 by Qlib itself, in a process of its own: `python benchmarks/qlib_peer.py BARS RESULT KERNELS PRECISION`.
+"""Alpha158 by Qlib itself.
 
 Belongs here: handing bars to Qlib, and keeping what it answers. Does not: ours, comparing, measuring memory.
 
-BARS is a NumPy archive of ``sessions`` (T,), ``symbols`` (N,) and arrays (T, N) of ``open``, ``high``, ``low``,
-``close``, ``volume`` and ``vwap``. RESULT gets ``names`` (158,), ``values`` (158, T, N) and ``versions``; "-" keeps
-nothing. PRECISION is ``stored``: as Qlib stores bars, in float32; or ``double``: its operators are handed float64. The
-seconds that it takes to compute, without starting and writing its store, are printed last.
-
-Needs pyqlib on the path, and nothing of this project.
+Given are ``sessions`` (T,), ``symbols`` (N,), arrays (T, N) of ``open``, ``high``, ``low``, ``close``, ``volume`` and
+``vwap``, and ``kernels``. Jobs: ``timed`` computes and keeps nothing; ``stored`` answers ``names`` (158,), ``values``
+(158, T, N) and ``versions``, from bars as Qlib stores them, in float32; ``double`` the same with its operators handed
+float64. What is timed is computing, without starting and writing its store.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
-import sys
+import shutil
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.peers.timing import Answer, Given, report
 
 FIELDS = ("open", "high", "low", "close", "volume", "vwap")
 
@@ -61,17 +63,28 @@ def use_double(bars: Any) -> None:
     importlib.import_module("qlib.data.data").LocalFeatureProvider.feature = feature
 
 
-def compute(bars: Any, folder: Path, kernels: int) -> tuple[Any, float]:
-    """Qlib's frame of all columns, and the seconds it took."""
+def alpha158(bars: Given, *, keep: bool, double: bool) -> Callable[[], Answer]:
+    """Qlib's frame of all columns."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    write_store(bars, Path(folder))
+    if double:
+        use_double(bars)
     qlib = importlib.import_module("qlib")
-    qlib.init(provider_uri=str(folder), region="us", kernels=kernels, logging_level=logging.ERROR)
+    qlib.init(provider_uri=folder, region="us", kernels=int(bars.get("kernels", 1)), logging_level=logging.ERROR)
     fields, names = importlib.import_module("qlib.contrib.data.loader").Alpha158DL.get_feature_config()
     data = importlib.import_module("qlib.data").D
-    started = time.perf_counter()
-    frame = data.features(data.instruments("all"), fields, disk_cache=0)
-    seconds = time.perf_counter() - started
-    frame.columns = names
-    return frame, seconds
+
+    def work() -> Answer:
+        frame = data.features(data.instruments("all"), fields, disk_cache=0)
+        if not keep:
+            return {"shape": frame.shape}
+        frame.columns = names
+        used = [importlib.import_module(name) for name in ("qlib", "pandas", "numpy")]
+        versions = [f"{one.__name__} {one.__version__}" for one in used]
+        return {"names": names, "values": as_columns(frame, bars), "versions": versions}
+
+    return work
 
 
 def as_columns(frame: Any, bars: Any) -> Any:
@@ -85,21 +98,12 @@ def as_columns(frame: Any, bars: Any) -> Any:
     return result
 
 
-def main() -> None:
-    """Compute, keep and say how long it took."""
-    source, target, kernels, precision = sys.argv[1:]
-    bars = dict(np.load(source))
-    with tempfile.TemporaryDirectory() as folder:
-        write_store(bars, Path(folder))
-        if precision == "double":
-            use_double(bars)
-        frame, seconds = compute(bars, Path(folder), int(kernels))
-    if target != "-":
-        used = [importlib.import_module(name) for name in ("qlib", "pandas", "numpy")]
-        versions = [f"{one.__name__} {one.__version__}" for one in used]
-        np.savez(target, names=list(frame.columns), values=as_columns(frame, bars), versions=versions)
-    print(seconds)
-
-
 if __name__ == "__main__":
-    main()
+    report(
+        {
+            "timed": (partial(alpha158, keep=False, double=False), 0),
+            "stored": (partial(alpha158, keep=True, double=False), 0),
+            "double": (partial(alpha158, keep=True, double=True), 0),
+        },
+        "qlib",
+    )

@@ -1,18 +1,21 @@
-"""One peer of benchmarks/portfolio.py, in a process of its own and, but for skfolio, an environment of its own.
+"""The written problem of benchmarks/portfolio.py by skfolio, Riskfolio-Lib or PyPortfolioOpt.
 
-Belongs here: the peers' calls for the written problem. Does not: anything of Octopus.
+Belongs here: the peers' calls. Does not: ours, comparing, measuring memory.
 
-`python portfolio_peer.py LIBRARY WORK RETURNS.npy WEIGHTS.npy RUNS` prints seconds: of the import, of the first call
-and the medians of RUNS further ones, on the wall's clock and of the processor.
+Given are ``returns`` (T, N); a job is ``LIBRARY WORK``; answered are ``weights`` (N,).
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from benchmarks.peers.timing import Answer, Given, report
+
+WARM = {"minimum variance": 3, "CVaR 95": 1, "risk parity": 3}
+"""How many warm runs follow the first, on every side."""
 
 
 def skfolio(work: str, returns: Any) -> Callable[[], Any]:
@@ -68,24 +71,15 @@ def pypfopt(work: str, returns: Any) -> Callable[[], Any]:
     return solve
 
 
-def main() -> None:
-    """Solve, time, save."""
-    library, work, source, target, runs = sys.argv[1:]
-    started = time.perf_counter()
-    import numpy as np
+LIBRARIES = {"skfolio": skfolio, "riskfolio": riskfolio, "pypfopt": pypfopt}
 
-    returns = np.load(source)
-    solve = {"skfolio": skfolio, "riskfolio": riskfolio, "pypfopt": pypfopt}[library](work, returns)
-    imported = time.perf_counter() - started
-    seconds, busy = [], []
-    for _ in range(int(runs) + 1):
-        started, worked = time.perf_counter(), time.process_time()
-        weights = solve()
-        seconds.append(time.perf_counter() - started)
-        busy.append(time.process_time() - worked)
-    np.save(target, np.asarray(weights, dtype=float))
-    print(imported, seconds[0], statistics.median(seconds[1:]), statistics.median(busy[1:]))
+
+def solved(library: str, work: str, given: Given) -> Callable[[], Answer]:
+    """A peer's solution of a work."""
+    solve = LIBRARIES[library](work, given["returns"])
+    return lambda: {"weights": solve()}
 
 
 if __name__ == "__main__":
-    main()
+    library = sys.argv[-3].split(" ", 1)[0]
+    report({f"{library} {work}": (partial(solved, library, work), warm) for work, warm in WARM.items()}, library)
