@@ -4,27 +4,40 @@ Belongs here: the answer to `PriceFeed` from raw.bars, raw.corporate_actions and
 panels (store.py).
 
 Sessions are the clock's. An instrument with a calendar of its own is at each of them what the panel says it is
-(octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes.
+(octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes. Money of another currency
+than the account's is converted by the panel's rule, too (octopus/market_data/currencies.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from octopus.core.currency import BASE, major_unit
+from octopus.core.errors import MissingDataError
 from octopus.core.panel import ADV_SESSIONS
 from octopus.core.sessions import Calendars, Sessions
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
 from octopus.market_data.adjust import PATIENCE_DAYS
 from octopus.market_data.clock import last_on_clock, on_clock, place_on_clock
-from resources.price_feed import Bar
+from octopus.market_data.currencies import PATIENCE_SESSIONS, worths
+from resources.price_feed import HOME, Bar, Conversion
 from resources.warehouse.store import Warehouse
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
 
 PRICE_STEP = Decimal("0.000001")
 """Prices are stored as binary floats; this is the decimal they mean."""
+
+
+_PAYS = (EntryKind.DIVIDEND, EntryKind.SPIN_OFF, EntryKind.DELISTING)
+"""Actions whose value is money."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +46,89 @@ class WarehousePrices:
 
     Attributes:
         warehouse: in a role that may read raw and the marts. source: whose bars. clock: whose sessions are asked for.
+        base, pairs: the account's currency, and by currency the instrument that is its rate (universe.rates).
     """
 
     warehouse: Warehouse
     source: str
     clock: Sessions
+    base: str = BASE
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    _units: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         """The bar of ``session``; None where there is none."""
         own = self._calendars().of(instrument)
-        return self._bar(instrument, session) if own == self.clock else self._bar_on_clock(instrument, session, own)
+        found = self._bar(instrument, session) if own == self.clock else self._bar_on_clock(instrument, session, own)
+        if found is None or (conversion := self.conversion(instrument, session)) is None:
+            return None
+        return replace(found, conversion=conversion)
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        """How its money is converted on ``session``, by the rule of `octopus.market_data.currencies.in_base`; None
+        before the first rate.
+
+        Raises:
+            MissingDataError: it has no pair, or the pair's last bar is too old.
+        """
+        unit = self._unit(instrument)
+        if unit == self.base:
+            return HOME
+        major, part = major_unit(unit)
+        if major == self.base:
+            return Conversion(Decimal(repr(part)))
+        pair = self.pairs.get(major)
+        if pair is None:
+            raise MissingDataError(
+                f"{instrument}: quoted in {unit}, the account counts in {self.base}, and universe.rates has no pair "
+                f"of {major}; name one"
+            )
+        rate = self._rate(pair, unit, session)
+        return None if rate is None else Conversion(rate, is_foreign=True)
+
+    def _rate(self, pair: str, unit: str, session: date) -> Decimal | None:
+        """The last rate known at the decision of ``session``; None before the first."""
+        own = self._calendars().of(pair)
+        rows = self.warehouse.rows(
+            """
+            select session, close from raw.bars where source = %s and instrument = %s and session <= %s
+            order by session desc, batch_id desc limit 1
+            """,
+            [self.source, pair, last_on_clock(session, own, self.clock)],
+        )
+        if not rows:
+            return None
+        told = place_on_clock(rows[0]["session"], own, self.clock)
+        if told < self.clock.previous(session, PATIENCE_SESSIONS):
+            raise MissingDataError(
+                f"universe.rates: {pair} has no bar since {told}, and a rate stands for {PATIENCE_SESSIONS} sessions: "
+                f"what is quoted in {unit} has none on {session}; ingest the pair's bars again"
+            )
+        close = np.array([rows[0]["close"]], dtype=np.float64)
+        (rate,) = worths(close, unit, self.base, pair, self._unit(pair)).tolist()
+        return Decimal(repr(rate))
+
+    def _unit(self, instrument: str) -> str:
+        """What its prices are told in; an instrument that was renamed may be described by its earlier name alone."""
+        if instrument not in self._units:
+            found = self.warehouse.scalar(
+                "select currency from raw.instruments where source = %s and instrument = %s "
+                "order by ts desc, batch_id desc limit 1",
+                [self.source, instrument],
+            )
+            if found is None:
+                change = self._change_to(instrument, date.max)
+                if change is None and self.pairs:
+                    raise MissingDataError(
+                        f"no description says in which currency {instrument} is quoted; ingest raw/instruments"
+                    )
+                found = self.base if change is None else self._unit(change["instrument"])
+            self._units[instrument] = str(found)
+        return self._units[instrument]
+
+    def _in_base(self, instrument: str, amount: Decimal, session: date) -> Decimal | None:
+        conversion = self.conversion(instrument, session)
+        return None if conversion is None else amount * conversion.rate
 
     def _bar(self, instrument: str, session: date) -> Bar | None:
         rows = self.warehouse.rows(
@@ -103,14 +189,19 @@ class WarehousePrices:
         return place if last_on_clock(place, own, self.clock) <= session else self.clock.previous(place)
 
     def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
-        """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it)."""
+        """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it), at the
+        session's rate."""
+        close = self._printed_close(instrument, session, named)
+        return None if close is None else self._in_base(instrument, close, session)
+
+    def _printed_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
         change = self._change_to(instrument, named or session)
         if change is not None:
             close = self._last_close(instrument, change["session"], session)
             if close is not None:
                 return close
             day_before = change["session"] - timedelta(days=1)
-            earlier = self.last_close(change["instrument"], min(session, day_before), day_before)
+            earlier = self._printed_close(change["instrument"], min(session, day_before), day_before)
             if earlier is not None:
                 return earlier
         # Without a change, and where the vendor tells the whole history by its latest name.
@@ -136,6 +227,8 @@ class WarehousePrices:
 
     def refusal(self, instrument: str, session: date) -> str:
         """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""
+        if instrument in self.pairs.values():
+            return f"{instrument} is a rate of universe.rates, and is not traded"
         ended = self.warehouse.rows(
             """
             select session, detail from raw.corporate_actions
@@ -190,7 +283,7 @@ class WarehousePrices:
         )  # fmt: skip
 
     def _action(self, row: dict[str, Any]) -> CorporateAction | None:
-        """The action of a row; None for a spin-off that has no price."""
+        """The action of a row, money at its session's rate; None for a spin-off without a price, and without a rate."""
         kind, value, at = EntryKind(row["kind"]), decimal_price(row["value"]), row["ts"]
         if kind is EntryKind.SPIN_OFF:
             if row["priced"] is None:
@@ -199,6 +292,12 @@ class WarehousePrices:
             at = self._calendars().of(row["detail"]).close_utc(row["priced"])
         elif kind is EntryKind.DELISTING:
             at = self._calendars().of(row["instrument"]).close_utc(row["session"])
+        if kind in _PAYS:
+            place = place_on_clock(row["session"], self._calendars().of(row["instrument"]), self.clock)
+            worth = self._in_base(row["instrument"], value, place)
+            if worth is None:
+                return None
+            value = worth
         return CorporateAction(kind, row["instrument"], value, at, row["detail"] or "", row["ts"])
 
     def _change_to(self, instrument: str, named: date) -> dict[str, Any] | None:
@@ -223,6 +322,12 @@ class WarehousePrices:
             [self.source, instrument, first, last],
         )
         return None if close is None else decimal_price(close)
+
+
+def recorded_prices(settings: Settings, warehouse: Warehouse) -> WarehousePrices:
+    """The configured source's, in the account's currency."""
+    universe = settings.universe
+    return WarehousePrices(warehouse, universe.market_data, settings.sessions, universe.currency, universe.rates)
 
 
 def decimal_price(value: float) -> Decimal:
