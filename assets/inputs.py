@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from octopus.core.currency import major_unit
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
@@ -52,6 +53,15 @@ def panel_as_of(settings: Settings, warehouse: Warehouse, as_of: datetime, senti
     known = warehouse.panel(universe.market_data, as_of, settings.sessions, sentiment_model)
     currencies = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
     return in_base(known, universe.currency, universe.rates, currencies)
+
+
+def foreign(settings: Settings, warehouse: Warehouse, session: date) -> frozenset[str]:
+    """Instruments whose money is converted, by their descriptions as known by the decision of ``session``."""
+    universe, as_of = settings.universe, settings.sessions.decision_utc(session)
+    if not universe.rates:
+        return frozenset()
+    units = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
+    return frozenset(name for name, unit in units.items() if major_unit(unit)[0] != universe.currency)
 
 
 def calendars(settings: Settings, warehouse: Warehouse) -> Calendars:

@@ -36,7 +36,7 @@ from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
 from resources.brokers.base import BrokerAccount, BrokerOrder, Guarantee
 from resources.execution_engine import ExecutionEngine
-from resources.price_feed import Bar
+from resources.price_feed import HOME, Bar, Conversion
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
@@ -140,6 +140,9 @@ class NoPrices:
 
     def kept_out(self, instrument: str, session: date) -> str:
         return ""
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        return HOME
 
     def last_session(self) -> date | None:
         return None

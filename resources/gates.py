@@ -35,8 +35,8 @@ from resources.reference_files import read_reference
 from resources.settings import Settings
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
-from resources.warehouse.price_window import PriceWindow, read_window
-from resources.warehouse.prices import WarehousePrices, decimal_price
+from resources.warehouse.price_window import PriceWindow, read_window_in_base
+from resources.warehouse.prices import decimal_price, recorded_prices
 from resources.warehouse.store import Warehouse
 
 _HISTORY_MARGIN = 30
@@ -222,10 +222,10 @@ class Gates:
         for read in self._read:
             if read.batch == stored and names <= read.names and timedelta(0) <= now - read.at < _SAME_MARKET:
                 return read.window
-        sessions = self.settings.sessions
+        sessions, universe = self.settings.sessions, self.settings.universe
         last = sessions.last_decided(now)
-        found = read_window(
-            self.warehouse, self.settings.universe.market_data, now, sessions, names,
+        found = read_window_in_base(
+            self.warehouse, universe.market_data, now, sessions, names, universe.currency, universe.rates,
             since=sessions.previous(last, self.settings.risk.var_window_sessions + _HISTORY_MARGIN),
             details_since=sessions.previous(last, ADV_SESSIONS - 1),
         )  # fmt: skip
@@ -340,11 +340,9 @@ class Gates:
         return self._books[0][2]
 
     def _lot_book(self, account: str) -> LotBook | None:
-        sessions, source = self.settings.sessions, self.settings.universe.market_data
+        sessions = self.settings.sessions
         with OrderStore.opened(self.warehouse.url) as store:
-            reports = ExecutionReports(
-                store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
-            )
+            reports = ExecutionReports(store, self.warehouse, recorded_prices(self.settings, self.warehouse), sessions)
             try:
                 return reports.lot_book(account)
             except UnknownRatioError:

@@ -106,11 +106,6 @@ def _fit(settings: Settings) -> Iterator[ConfigError]:
     """What of the other settings does not go with the broker."""
     chosen = settings.broker.name
     if chosen == PAPER:
-        if settings.universe.rates:
-            yield _error(
-                FILE, "universe.rates", settings.universe.rates,
-                "leave out what is quoted in another currency: backtests convert it, the paper account does not yet",
-            )  # fmt: skip
         return
     if settings.recorded:
         yield _error(

@@ -26,7 +26,7 @@ from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
-from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
 
 SETTLE_TIMEOUT = timedelta(minutes=15)
@@ -56,7 +56,7 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
-        feed = WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions)
+        feed = recorded_prices(self.settings, warehouse)
         with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
@@ -149,9 +149,7 @@ def open_broker(settings: Settings, clock: Clock) -> Broker:
 
 def latest_prices(settings: Settings, clock: Clock) -> Callable[[Collection[str]], Mapping[str, Decimal]]:
     """Our own latest closes by instrument, for what a broker has no price of; what we do not know stays out."""
-    feed = WarehousePrices(
-        Warehouse(settings.database_url, Role.TRADER), settings.universe.market_data, settings.sessions
-    )
+    feed = recorded_prices(settings, Warehouse(settings.database_url, Role.TRADER))
 
     def quotes(names: Collection[str]) -> Mapping[str, Decimal]:
         session = settings.sessions.last_decided(clock.now())
@@ -169,7 +167,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         paper_account=settings.paper.account,
         clock=clock,
         sessions=settings.sessions,
-        feed=WarehousePrices(warehouse, settings.universe.market_data, settings.sessions),
+        feed=recorded_prices(settings, warehouse),
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
         currency=settings.universe.currency,

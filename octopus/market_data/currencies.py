@@ -66,6 +66,25 @@ def in_base(panel: Panel, base: str, pairs: Mapping[str, str], currencies: Mappi
     )
 
 
+def worths(closes: FloatArray, unit: str, base: str, pair: str, quote: str) -> FloatArray:
+    """What one ``unit`` is worth in ``base`` at closes of a pair, to `RATE_DECIMALS` places; NaN where there is none.
+
+    Args:
+        closes: of any shape. pair, quote: the pair's name, and what its price is told in.
+
+    Raises:
+        MissingDataError: the pair is quoted in neither currency.
+    """
+    major, part = major_unit(unit)
+    if quote not in (base, major):
+        raise MissingDataError(
+            f"universe.rates: {major}: {pair} is quoted in {quote or 'an unknown currency'}, which is neither {base} "
+            f"nor {major}; name the pair of the two"
+        )
+    sound = np.where(closes > 0.0, closes, np.nan)
+    return np.asarray(np.round((sound if quote == base else 1.0 / sound) * part, RATE_DECIMALS))
+
+
 def as_printed(panel: Panel) -> Panel:
     """``panel`` with every figure in its instrument's own currency, as it was before `in_base`."""
     if panel.rate is None:
@@ -117,14 +136,7 @@ def _rates(
             f"universe.rates: {major}: {pair} has no bar yet, and {names} cannot be valued without it; ingest it"
         )
     closes = panel.close[:, panel.symbols.index(pair)]
-    quote = currencies.get(pair, "")
-    if quote not in (base, major):
-        raise MissingDataError(
-            f"universe.rates: {major}: {pair} is quoted in {quote or 'an unknown currency'}, which is neither {base} "
-            f"nor {major}; name the pair of the two"
-        )
-    sound = np.where(closes > 0.0, closes if quote == base else 1.0 / np.where(closes > 0.0, closes, 1.0), np.nan)
-    rate, age = _carried(np.round(sound * part, RATE_DECIMALS))
+    rate, age = _carried(worths(closes, unit, base, pair, currencies.get(pair, "")))
     stale = needed & (age[rows] > PATIENCE_SESSIONS)
     if stale.any():
         row = int(np.argmax(stale))

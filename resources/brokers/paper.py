@@ -29,6 +29,10 @@ The rules of the house:
   goes below zero by a buy.
 - Short sales are refused unless the account allows them.
 - Fractions of a share, down to 1e-8, are refused unless the account allows them.
+- The account counts in one currency. Orders, their limits and prices are in the instrument's own; a fill is converted
+  at once, at the session's rate moved against the trader by the spread of a conversion, and booked with that rate: its
+  price is what a share took or brought in the account's currency. Dividends, delistings and marks are converted at
+  their session's rate. Without a rate nothing executes.
 - Amounts of cash are exact products of quantity and price: they are summed and never rounded.
 """
 
@@ -42,6 +46,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
+from octopus.core.currency import RATE_DECIMALS
 from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
@@ -65,7 +70,7 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.paper_ledger import AccountTerms, Ledger, NewOrder, WorkingOrder, locked_ledger
-from resources.price_feed import PriceFeed
+from resources.price_feed import HOME, PriceFeed
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
@@ -73,6 +78,8 @@ if TYPE_CHECKING:
 
 CENT = Decimal("0.01")
 PRICE_STEP = Decimal("0.000001")
+MONEY_STEP, RATE_STEP = Decimal("1e-8"), Decimal(10) ** -RATE_DECIMALS
+"""Prices are booked to the first where they were converted, rates to the second."""
 INSTANT = timedelta(microseconds=1)
 """The smallest step of time that the ledger keeps."""
 
@@ -100,6 +107,15 @@ class PaperBehaviour:
 
 class PaperBrokerError(BrokerError):
     """The paper broker is set up wrongly or lacks a price that it cannot do without."""
+
+
+@dataclass(frozen=True)
+class _Priced:
+    """An order and what a share of it takes or brings in an auction, account currency; the rate of its conversion."""
+
+    order: WorkingOrder
+    price: Decimal
+    rate: Decimal
 
 
 @dataclass(frozen=True)
@@ -359,21 +375,21 @@ class PaperBroker:
 
     def _auction(self, ledger: Ledger, session: date, at: datetime, order_type: OrderType) -> None:
         priced = [
-            (order, price)
+            _Priced(order, *price)
             for order in ledger.working()
             if _takes_part(order.order_type, order_type)
             and order.accepted_at < at <= order.expires_at
             and (price := self._auction_price(order, session, order_type)) is not None
             and not self._is_barred(ledger, order, session)
         ]
-        for order, price in priced:
-            if order.side is Side.SELL:
-                self._fill(ledger, order, self._deliverable(ledger, order), price, at)
-        buys = [(order, price) for order, price in priced if order.side is Side.BUY]
+        for one in priced:
+            if one.order.side is Side.SELL:
+                self._fill(ledger, one, self._deliverable(ledger, one.order), at)
+        buys = [one for one in priced if one.order.side is Side.BUY]
         part = self._affordable_part(ledger, buys)
-        for order, price in buys:
-            quantity = _floor(self._wanted(ledger, order) * part, _lot(ledger))
-            self._fill(ledger, order, self._payable(ledger, quantity, price), price, at)
+        for one in buys:
+            quantity = _floor(self._wanted(ledger, one.order) * part, _lot(ledger))
+            self._fill(ledger, one, self._payable(ledger, quantity, one.price), at)
 
     def _is_barred(self, ledger: Ledger, order: WorkingOrder, session: date) -> bool:
         """Whether the order may not execute on ``session``; then it is cancelled, with the reason."""
@@ -389,9 +405,9 @@ class PaperBroker:
             return ""
         return self.feed.refusal(instrument, session)
 
-    def _auction_price(self, order: WorkingOrder, session: date, auction: OrderType) -> Decimal | None:
-        """The order's fill price, moved against the trader; None where the data has no price for the auction, or the
-        order does not execute at it.
+    def _auction_price(self, order: WorkingOrder, session: date, auction: OrderType) -> tuple[Decimal, Decimal] | None:
+        """The order's fill price, moved against the trader, in the account's currency, and the rate of its conversion;
+        None where the data has no price for the auction, or the order does not execute at it.
         """
         bar = self.feed.bar(order.instrument, session)
         if bar is None:
@@ -401,9 +417,13 @@ class PaperBroker:
             return None
         move = order.side.sign * Decimal(str(self.costs.price_move))
         price = max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
-        if order.order_type is not OrderType.LIMIT or order.price is None:
-            return price
-        return min(price, order.price) if order.side is Side.BUY else max(price, order.price)
+        if order.order_type is OrderType.LIMIT and order.price is not None:
+            price = min(price, order.price) if order.side is Side.BUY else max(price, order.price)
+        if bar.conversion == HOME:
+            return price, bar.conversion.rate
+        worse = order.side.sign * Decimal(str(self.costs.conversion_move)) if bar.conversion.is_foreign else Decimal(0)
+        rate = (bar.conversion.rate * (1 + worse)).quantize(RATE_STEP)
+        return max((price * rate).quantize(MONEY_STEP), MONEY_STEP), rate
 
     def _commission(self, quantity: Decimal, price: Decimal) -> Decimal:
         proportional = quantity * price * Decimal(str(self.costs.commission_rate))
@@ -420,12 +440,12 @@ class PaperBroker:
         # A corporate action may have changed the position since the order was accepted.
         return min(wanted, max(ledger.positions().get(order.instrument, Decimal(0)), Decimal(0)))
 
-    def _affordable_part(self, ledger: Ledger, buys: Sequence[tuple[WorkingOrder, Decimal]]) -> Decimal:
+    def _affordable_part(self, ledger: Ledger, buys: Sequence[_Priced]) -> Decimal:
         """One factor in [0, 1] for all buys, so that cash pays for them."""
         need = Decimal(0)
-        for order, price in buys:
-            quantity = self._wanted(ledger, order)
-            need += quantity * price + self._commission(quantity, price)
+        for one in buys:
+            quantity = self._wanted(ledger, one.order)
+            need += quantity * one.price + self._commission(quantity, one.price)
         cash = ledger.cash()
         return Decimal(1) if need <= cash else max(cash, Decimal(0)) / need
 
@@ -441,14 +461,15 @@ class PaperBroker:
         )
         return min(quantity, _floor(max(most, Decimal(0)), _lot(ledger)))
 
-    def _fill(self, ledger: Ledger, order: WorkingOrder, quantity: Decimal, price: Decimal, at: datetime) -> None:
+    def _fill(self, ledger: Ledger, priced: _Priced, quantity: Decimal, at: datetime) -> None:
+        order, price = priced.order, priced.price
         if quantity <= 0:
             reason = "nothing of it could be filled: no cash, no shares, or too small a part"
             ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
             return
         pieces = _pieces(quantity, self._commission(quantity, price), self.behaviour.fills_per_order, _lot(ledger))
         for number, (piece, fee) in enumerate(pieces):
-            ledger.add_fill(order, number, piece, price, fee, at)
+            ledger.add_fill(order, number, piece, price, fee, at, priced.rate)
         if quantity == order.remaining:
             ledger.end_working(order.client_order_id, OrderState.FILLED, "")
         else:
@@ -498,7 +519,13 @@ class PaperBroker:
             return reason
         if reason := self._bar(ledger, order.instrument, order.side, order.quantity, session):
             return reason
-        return _buying_power(ledger, order, mark, working) if order.side is Side.BUY else ""
+        if order.side is Side.SELL:
+            return ""
+        conversion = self.feed.conversion(order.instrument, self._last_closed(ledger.now))
+        if conversion is None:
+            return f"{order.instrument} is quoted in another currency, and the feed has no rate for it"
+        worth = None if order.price is None else order.price * conversion.rate
+        return _buying_power(ledger, order, mark, worth, working)
 
     def _short_sale(self, ledger: Ledger, order: NewOrder, working: Sequence[WorkingOrder]) -> str:
         if self.allow_short:
@@ -548,7 +575,10 @@ class PaperBroker:
         return session
 
 
-def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal, working: Sequence[WorkingOrder]) -> str:
+def _buying_power(
+    ledger: Ledger, order: NewOrder, mark: Decimal, worth: Decimal | None, working: Sequence[WorkingOrder]
+) -> str:
+    """Why ``order`` is not covered; ``worth``: of its limit or trigger, account currency."""
     power = ledger.cash()
     for other in working:
         if other.side is Side.BUY:
@@ -556,7 +586,7 @@ def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal, working: Seque
         elif other.order_type is order.order_type and other.expires_at == order.expires_at:
             power += other.value
     # A limit or a trigger above the mark is what it may cost.
-    need = order.quantity * max(mark, order.price or mark)
+    need = order.quantity * max(mark, worth or mark)
     return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
 
 

@@ -197,7 +197,8 @@ class Ledger:
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
         """Fills as they count now."""
         rows = self._rows(
-            "select * from paper.current_fills where account = %(account)s and at >= %(since)s order by at, fill_id",
+            "select c.*, f.rate from paper.current_fills c join paper.fills f using (fill_id) "
+            "where c.account = %(account)s and c.at >= %(since)s order by c.at, c.fill_id",
             since=since or _EPOCH,
         )
         return tuple(_fill(row) for row in rows)
@@ -274,14 +275,21 @@ class Ledger:
         )
 
     def add_fill(
-        self, order: WorkingOrder, number: int, quantity: Decimal, price: Decimal, fees: Decimal, at: datetime
+        self,
+        order: WorkingOrder,
+        number: int,
+        quantity: Decimal,
+        price: Decimal,
+        fees: Decimal,
+        at: datetime,
+        rate: Decimal,
     ) -> None:
-        """Book the ``number``-th execution of an order."""
+        """Book the ``number``-th execution of an order, ``price`` in the account's currency, converted at ``rate``."""
         self.connection.execute(
             """
             insert into paper.fills (fill_id, broker_order_id, account, client_order_id, instrument, side, quantity,
-                                     price, fees, at)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                     price, fees, at, rate)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             [
                 f"{order.broker_order_id}-{number}",
@@ -294,6 +302,7 @@ class Ledger:
                 price,
                 fees,
                 at,
+                rate,
             ],
         )
         self.connection.execute(
@@ -418,6 +427,7 @@ def _fill(row: dict[str, Any]) -> Fill:
         price=row["price"],
         fees=row["fees"],
         at=row["at"],
+        rate=row.get("rate", Decimal(1)),
     )
 
 

@@ -139,7 +139,7 @@ class ExecutionReports:
         order = stored.order
         bar = self.feed.bar(order.instrument, session)
         if order.order_type is OrderType.MARKET_ON_CLOSE and bar is not None and bar.open is not None:
-            return bar.open, "open"
+            return bar.open * bar.conversion.rate, "open"
         mark = self.store.mark_when_judged(stored.batch_id, order.instrument)
         return (order.reference_price, "decision") if mark is None else (mark, "mark")
 

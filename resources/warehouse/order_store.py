@@ -859,11 +859,11 @@ class OrderStore:
             added = self.connection.execute(
                 """
                 insert into execution.fills (account, fill_id, client_order_id, instrument, side, quantity, price, fees,
-                                             at, session)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
+                                             at, session, rate)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
                 """,
                 [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity,
-                 fill.price, fill.fees, fill.at, booked],
+                 fill.price, fill.fees, fill.at, booked, fill.rate],
             )  # fmt: skip
             if not added.rowcount:
                 return False

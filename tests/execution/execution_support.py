@@ -40,7 +40,7 @@ from resources.brokers.base import (
 from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.halt_file import HaltFile
-from resources.price_feed import Bar
+from resources.price_feed import HOME, Bar, Conversion
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import OrderStore
@@ -96,6 +96,10 @@ class TableFeed:
     def kept_out(self, instrument: str, session: date) -> str:
         return self.held.get((instrument, session), "")
 
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        days = [day for name, day in self.bars if name == instrument and day <= session]
+        return self.bars[instrument, max(days)].conversion if days else HOME
+
     def bar(self, instrument: str, session: date) -> Bar | None:
         return self.bars.get((instrument, session))
 
@@ -109,7 +113,10 @@ class TableFeed:
         first = change.at.date() if change else date.min
         days = [day for name, day in self.bars if name == instrument and first <= day <= session]
         if days or change is None:
-            return self.bars[instrument, max(days)].close if days else None
+            if not days:
+                return None
+            bar = self.bars[instrument, max(days)]
+            return bar.close * bar.conversion.rate
         return self.last_close(change.instrument, min(session, first - timedelta(days=1)), first - timedelta(days=1))
 
     def refusal(self, instrument: str, session: date) -> str:
