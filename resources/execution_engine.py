@@ -494,7 +494,7 @@ class ExecutionEngine:
             return found
         planned = order.order
         sent = SentOrder(
-            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, planned.quantity,
+            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, order.status.quantity,
             order.expires_at,
         )  # fmt: skip
         return self.broker.past_order(sent)

@@ -162,13 +162,9 @@ class Ledger:
         ]
 
     def order(self, client_order_id: str) -> BrokerOrder | None:
-        rows = self._rows(
-            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
-            order=client_order_id,
-        )
-        if not rows:
+        row = self._order_row(client_order_id)
+        if row is None:
             return None
-        row = rows[0]
         return BrokerOrder(
             client_order_id=row["client_order_id"],
             broker_order_id=row["broker_order_id"],
@@ -182,13 +178,9 @@ class Ledger:
 
     def terms(self, client_order_id: str) -> NewOrder | None:
         """The order as it was sent."""
-        rows = self._rows(
-            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
-            order=client_order_id,
-        )
-        if not rows:
+        row = self._order_row(client_order_id)
+        if row is None:
             return None
-        row = rows[0]
         return NewOrder(
             row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], OrderType(row["order_type"]),
             row["expires_at"], row["price"],
@@ -407,6 +399,13 @@ class Ledger:
                 "expired_by": expired_by,
             },
         )
+
+    def _order_row(self, client_order_id: str) -> dict[str, Any] | None:
+        rows = self._rows(
+            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
+            order=client_order_id,
+        )
+        return rows[0] if rows else None
 
     def _entry_key(self, entry_id: str) -> str:
         """Entry ids are unique within an account, the table's key over all accounts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -52,6 +53,17 @@ from resources.warehouse.order_store import BatchRefusedError, OrderActionError,
 D = Decimal
 NOON = OPEN + timedelta(hours=1)
 WATCHED = EngineSettings(lot=D(1), watch_interval=timedelta(hours=1))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line to a broker on which replacing has other outcomes."""
+
+    inner: object
+    replace: Callable[..., object]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
 
 
 def paper_desk(url: str, tmp_path: Path, judge: object = approve_all) -> Desk:
@@ -184,22 +196,15 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_id(database_url: str, t
     batch = placed(desk)
     asked = []
 
-    class Lossy:
-        def __init__(self, inner: object) -> None:
-            self.inner = inner
+    def lossy(*arguments: object) -> object:
+        asked.append(arguments[:2])
+        if arrives or len(asked) > 2:
+            answer = inner.replace(*arguments)  # type: ignore[attr-defined]
+            if len(asked) > 2:
+                return answer
+        raise UncertainOutcomeError("line: HTTP 504")
 
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
-        def replace(self, *arguments: object) -> object:
-            asked.append(arguments[:2])
-            if arrives or len(asked) > 2:
-                answer = self.inner.replace(*arguments)  # type: ignore[attr-defined]
-                if len(asked) > 2:
-                    return answer
-            raise UncertainOutcomeError("line: HTTP 504")
-
-    desk.broker = Lossy(desk.broker)  # type: ignore[assignment]
+    inner, desk.broker = desk.broker, Line(desk.broker, lossy)  # type: ignore[assignment]
     (old,) = order_ids(batch)
     new = ask(desk, old, price=101)
     desk.execute(batch)
@@ -214,18 +219,11 @@ def test_a_replacement_that_comes_after_the_fill_is_too_late(database_url: str, 
     (old,) = order_ids(batch)
     new = ask(desk, old, price=102)
 
-    class Late:
-        def __init__(self, inner: object) -> None:
-            self.inner = inner
+    def late(*arguments: object) -> object:
+        desk.clock.wait_until(CLOSE)
+        return inner.replace(*arguments)  # type: ignore[attr-defined]
 
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
-        def replace(self, *arguments: object) -> object:
-            desk.clock.wait_until(CLOSE)
-            return self.inner.replace(*arguments)  # type: ignore[attr-defined]
-
-    desk.broker = Late(desk.broker)  # type: ignore[assignment]
+    inner, desk.broker = desk.broker, Line(desk.broker, late)  # type: ignore[assignment]
     desk.execute(batch)
     assert told(desk) == {old: ("filled", D(12)), new: ("rejected", D(0))}
     assert outcome(desk, new)[0] == "too_late"
