@@ -86,6 +86,23 @@ class AlpacaVenue(ServedVenue):
                 }
             )  # fmt: skip
 
+    def revise(self, place: int, quantity: Decimal, price: Decimal, *, names: bool = True) -> None:
+        """Break (``quantity`` zero) or correct the trade of an activity; ``names``: tell which one."""
+        with self._lock:
+            was = next(one for one in self.activities[place::-1] if one["activity_type"] == "FILL")
+            order = next(one for one in self.orders.values() if one["id"] == was["order_id"])
+            sign, shares = (1 if was["side"] == "buy" else -1), Decimal(was["qty"])
+            self.cash -= sign * (quantity * price - shares * Decimal(was["price"]))
+            self.positions[was["symbol"]] += sign * (quantity - shares)
+            order["filled_qty"] = str(Decimal(order["filled_qty"]) + quantity - shares)
+            told = {**was, "id": f"{self._next()}::{uuid.uuid4()}", "type": "trade_correct", "price": str(price)}
+            told["qty"] = str(quantity or shares)
+            if not quantity:
+                told |= {"type": "trade_bust", "reason": "TRADE_BUST"}
+            if names:
+                told["previous_id"] = was["id"]
+            self.activities.append(told)
+
     def fill_all(self) -> None:
         for name, order in list(self.orders.items()):
             if order["status"] in ("accepted", "new", "partially_filled"):
