@@ -227,6 +227,11 @@ class AlpacaBroker:
         ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
 
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`."""
+        told = _FIELDS.objects(self._read("/positions"))
+        return {our_symbol(_text(one, "symbol")): _number(one, "avg_entry_price") for one in told}
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _trades(self, since: datetime | None) -> tuple[list[Fill], list[FillRevision]]:

@@ -44,6 +44,7 @@ class AlpacaVenue(ServedVenue):
     positions: dict[str, Decimal] = field(default_factory=dict)
     announcements: list[dict[str, Any]] = field(default_factory=list)
     price: Decimal = Decimal(100)
+    cost: Decimal = Decimal(80)
     slow_s: float = 1.0
     status: str = "ACTIVE"
     number: str = "PA123"
@@ -204,7 +205,7 @@ class AlpacaVenue(ServedVenue):
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
         return [
             {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short", "asset_class": "us_equity",
-             "current_price": str(self.price)}
+             "current_price": str(self.price), "avg_entry_price": str(self.cost)}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
 
