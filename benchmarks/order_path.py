@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -99,6 +99,7 @@ class Venue:
     watch: Stopwatch
     name: str = "bench"
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         return BrokerAccount(ACCOUNT, "B1", "USD", is_paper=True)

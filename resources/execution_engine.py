@@ -805,7 +805,8 @@ class ExecutionEngine:
 
     def _recognise_flows(self, account: str) -> None:
         """Deposits, withdrawals and charges: only the broker can tell us of them."""
-        since = self._since(account) if self.store.last_nav(account) else None
+        began = self.store.last_nav(account) or self.store.adopted_at(account)
+        since = self._since(account) if began else None
         for entry in self.broker.statement(since).entries:
             if entry.kind.is_told:
                 self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
@@ -869,6 +870,9 @@ class ExecutionEngine:
         wanted = now - self.settings.lookback
         if last is not None:
             wanted = min(wanted, last - _OVERLAP)
+        adopted = self.store.adopted_at(account)
+        if adopted is not None:
+            wanted = max(wanted, adopted)
         return wanted if self.broker.keeps is None else max(wanted, now - self.broker.keeps)
 
     def _unseen(self, account: str) -> str:

@@ -37,6 +37,8 @@ class EntryKind(StrEnum):
     DELISTING = "delisting"
     CHARGE = "charge"
     """A fee, a tax or interest, either way, that the broker books beside any trade."""
+    ADOPTED = "adopted"
+    """What the account held before we traded it; the broker has no record of it in our time."""
     MANUAL = "manual"
     """A correction by a person: a transfer, a trade busted or entered by hand."""
 
@@ -70,6 +72,7 @@ class Entry:
         entry_id: the bookkeeper's own id, unique within the account.
         quantity: change of shares; cash: change of cash, account currency.
         at: for a corporate action when it took effect (`CorporateAction`), whenever it was paid.
+        basis: of an adopted holding what it had cost, of the sign of ``quantity``; None for everything else.
     """
 
     entry_id: str
@@ -79,6 +82,7 @@ class Entry:
     cash: Decimal
     at: datetime
     note: str = ""
+    basis: Decimal | None = None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _told_by(book: Book, told: Told | None) -> Book:
     if told is None:
         return book
     fills = [fill for fill in book.fills if fill.at <= told.until]
-    entries = [entry for entry in book.entries if entry.at <= told.until]
+    entries = [entry for entry in book.entries if entry.at <= told.until or entry.kind is EntryKind.ADOPTED]
     cash = told.cash if book.told is told else book.cash - (
         cash_of(book.fills, book.entries) - cash_of(fills, entries)
     )  # fmt: skip
@@ -194,7 +194,8 @@ def _signed(fill: Fill) -> Decimal:
 
 
 def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Break]:
-    mine, theirs = _by_key(ours.entries), _by_key(brokers.entries)
+    recorded = [entry for entry in ours.entries if entry.kind is not EntryKind.ADOPTED]
+    mine, theirs = _by_key(recorded), _by_key(brokers.entries)
     for key in sorted(mine.keys() | theirs.keys()):
         our_quantity, our_cash = _totals(mine.get(key, ()))
         their_quantity, their_cash = _totals(theirs.get(key, ()))
@@ -226,6 +227,7 @@ _ENTRY_BREAKS = {
     EntryKind.DELISTING: BreakKind.DELISTING,
     EntryKind.CHARGE: BreakKind.FEE,
     EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
+    EntryKind.ADOPTED: BreakKind.MANUAL_TRADE,
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,
 }

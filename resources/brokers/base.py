@@ -9,7 +9,7 @@ the broker's order, `OrderRejectedError` (definitely refused), `BrokerUnavailabl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -219,4 +219,13 @@ class ReplacingBroker(Protocol):
                 it was.
             BrokerUnavailableError, UncertainOutcomeError: as of `Broker.submit`.
         """
+        ...
+
+
+@runtime_checkable
+class TellingCosts(Protocol):
+    """A broker that tells what a position cost."""
+
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """Average cost of one share of each position, by instrument."""
         ...

@@ -315,6 +315,15 @@ class IbBroker:
         told_late = Told(report.until, report.cash)
         return Book(self.account_name, snapshot.cash, snapshot.positions, fills, entries, told_late)
 
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`, commissions included, as IB keeps them."""
+
+        async def ask(desk: _Desk) -> dict[str, Decimal]:
+            await desk.positions()
+            return dict(desk.costs)
+
+        return self._with(ask)
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _midnight(self) -> datetime:
@@ -463,6 +472,7 @@ class _Desk:
         self._ends: set[tuple[str, int]] = set()
         self._values: dict[tuple[str, str], str] = {}
         self._held: dict[str, Decimal] = {}
+        self.costs: dict[str, Decimal] = {}
         self._details: dict[int, list[Any]] = {}
         self._open: dict[tuple[int, int], _Order] = {}
         self._completed: list[_Order] = []
@@ -673,8 +683,9 @@ class _Desk:
     def accountDownloadEnd(self, _number: str) -> None:
         self._ends.add(("account", 0))
 
-    def position(self, number: str, contract: Any, shares: float, _cost: float) -> None:
+    def position(self, number: str, contract: Any, shares: float, cost: float) -> None:
         if number == self.number:
+            self.costs[self.names.of(contract)] = Decimal(str(cost))
             self._held[self.names.of(contract)] = Decimal(str(shares))
 
     def positionEnd(self) -> None:

@@ -947,17 +947,20 @@ class OrderStore:
         with self.connection.transaction():
             added = self.connection.execute(
                 """
-                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
+                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,
+                                               basis)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
                 """,
                 [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
-                 self._booking_session(account, session), entry.note],
+                 self._booking_session(account, session), entry.note, entry.basis],
             )  # fmt: skip
             if added.rowcount:
                 detail = {
                     "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
                     "cash": entry.cash, "note": entry.note, "trading_time": now,
                 }  # fmt: skip
+                if entry.basis is not None:
+                    detail["basis"] = entry.basis
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
@@ -1146,6 +1149,12 @@ class OrderStore:
     def last_reconciled(self, account: str) -> datetime | None:
         """When the books were last compared, whatever that found."""
         query = "select max(at) as at from execution.reconciliation where account = %s"
+        found = self._row(query, [account])
+        return found["at"] if found else None
+
+    def adopted_at(self, account: str) -> datetime | None:
+        """When the account was taken over with what it held: the broker's records before are no part of our book."""
+        query = "select max(at) as at from execution.entries where account = %s and kind = 'adopted'"
         found = self._row(query, [account])
         return found["at"] if found else None
 
@@ -1435,6 +1444,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         cash=row["cash"],
         at=row["at"],
         note=row["note"],
+        basis=row["basis"],
     )
 
 

@@ -48,6 +48,7 @@ class AlpacaVenue(ServedVenue):
     positions: dict[str, Decimal] = field(default_factory=dict)
     announcements: list[dict[str, Any]] = field(default_factory=list)
     price: Decimal = Decimal(100)
+    cost: Decimal = Decimal(80)
     slow_s: float = 1.0
     status: str = "ACTIVE"
     number: str = "PA123"
@@ -90,6 +91,23 @@ class AlpacaVenue(ServedVenue):
                     "leaves_qty": str(left - part), "cum_qty": order["filled_qty"], "order_status": order["status"],
                 }
             )  # fmt: skip
+
+    def revise(self, place: int, quantity: Decimal, price: Decimal, *, names: bool = True) -> None:
+        """Break (``quantity`` zero) or correct the trade of an activity; ``names``: tell which one."""
+        with self._lock:
+            was = next(one for one in self.activities[place::-1] if one["activity_type"] == "FILL")
+            order = next(one for one in self.orders.values() if one["id"] == was["order_id"])
+            sign, shares = (1 if was["side"] == "buy" else -1), Decimal(was["qty"])
+            self.cash -= sign * (quantity * price - shares * Decimal(was["price"]))
+            self.positions[was["symbol"]] += sign * (quantity - shares)
+            order["filled_qty"] = str(Decimal(order["filled_qty"]) + quantity - shares)
+            told = {**was, "id": f"{self._next()}::{uuid.uuid4()}", "type": "trade_correct", "price": str(price)}
+            told["qty"] = str(quantity or shares)
+            if not quantity:
+                told |= {"type": "trade_bust", "reason": "TRADE_BUST"}
+            if names:
+                told["previous_id"] = was["id"]
+            self.activities.append(told)
 
     def fill_all(self) -> None:
         for name, order in list(self.orders.items()):
@@ -211,7 +229,7 @@ class AlpacaVenue(ServedVenue):
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
         return [
             {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short", "asset_class": "us_equity",
-             "current_price": str(self.price)}
+             "current_price": str(self.price), "avg_entry_price": str(self.cost)}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
 
