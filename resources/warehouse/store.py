@@ -3,8 +3,8 @@
 Belongs here: how frames enter and leave the warehouse. Does not: the order path's transactions (order_store.py), the
 audit log (audit_log.py) and what the frames mean.
 
-An append compares what it was given with what is stored, and goes by binary COPY, in one transaction; reads arrive as
-Arrow. Neither ever loops over rows.
+An append compares what it was given with what is stored, and goes by binary COPY, in one transaction, slice by slice:
+while the server stores one, the next is compared and encoded. Reads arrive as Arrow. Neither ever loops over rows.
 """
 
 from __future__ import annotations
@@ -346,16 +346,15 @@ class Warehouse:
     def _parts(self, table: str, frame: pl.DataFrame, moment: datetime, batch: int) -> Iterator[_Part]:
         """What of ``frame`` is not stored yet, slice by slice."""
         key = RAW_KEYS[table]
-        for rows in _slices(frame):
-            # In the order of the key, which its index takes in twice as fast as any other.
-            part = rows.sort(key)
-            if part.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).any()).item():
+        # The key's index takes its own order in more than twice as fast as day by day.
+        for rows in (one.sort(key) for one in _slices(frame)):
+            if rows.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).any()).item():
                 raise MissingDataError(
                     f"raw.{table}: the frame holds a key of {key} twice; validate it before appending"
                 )
-            stored = self._stored(table, part)
-            types = {name: kind for name, kind in stored.schema.items() if name in part.columns}
-            found = changes(part.cast(types), stored, key, moment)  # type: ignore[arg-type]
+            stored = self._stored(table, rows)
+            types = {name: kind for name, kind in stored.schema.items() if name in rows.columns}
+            found = changes(rows.cast(types), stored, key, moment)  # type: ignore[arg-type]
             stamped = found.rows.with_columns(
                 ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(batch, pl.Int64)
             )

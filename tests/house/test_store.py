@@ -217,7 +217,7 @@ HOSTILE = st.text(st.characters(exclude_characters="\x00", exclude_categories=["
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=HOSTILE, second=HOSTILE, day=st.dates(), number=st.none() | st.integers(-(2**62), 2**62))
 def test_a_parameter_comes_back_as_it_was_given_whatever_it_holds(
     warehouse: Warehouse, first: str, second: str, day: date, number: int | None
