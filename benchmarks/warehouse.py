@@ -98,7 +98,7 @@ _CURRENT = """
 def current(url: str, table: str, latest: str = "") -> tuple[int, int]:
     """Number of bars in ``table`` and a checksum over their keys and closes, of the latest versions alone."""
     with psycopg.connect(url) as connection:
-        row = connection.execute(_CURRENT.format(table=table, latest=latest)).fetchone()  # type: ignore[arg-type]
+        row = connection.execute(_CURRENT.format(table=table, latest=latest)).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
 
