@@ -3,8 +3,11 @@
 Belongs here: these measurements, on the server that OCTOPUS_TEST_TIMESCALE_URL or an argument names. Does not: what
 `make bench` measures on the embedded server (__main__.py).
 
-- append: one fetch of a source that is stored already: of its rows 80 % are new, 15 % unchanged and 5 % restated. The
-  peers do less: the upsert keeps one version of a row and forgets what it was, the bare COPY compares nothing.
+- append: one fetch of a source that is stored already: of its rows 80 % are new, 15 % unchanged and 5 % restated, and
+  what is current afterwards must be the same rows everywhere. The peers do less: the upsert keeps one version of a row
+  and forgets what it was, the bare COPY compares nothing and finds an empty table. The COPY goes into the same table as
+  ours, its bytes made beforehand; the upsert into a hypertable with a primary key and chunks as long, once as
+  TimescaleDB makes it, with an index on the time, and once without that index, which our table does not have either.
 - read: everything known at an instant, as Arrow, beside pandas.read_sql of the same statement; each in a process of its
   own, whose peak memory is counted.
 - day: one more session of many symbols and the dividends of some, as the daily job does it: appended, audited, built
@@ -86,13 +89,30 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def ours(url: str, stored: pl.DataFrame, fetched: pl.DataFrame) -> tuple[float, tuple[int, int, int]]:
-    """Seconds of the append, and rows new, restated, unchanged."""
+_CURRENT = """
+    select count(*), sum(hashfloat8extended(close, hashtextextended(instrument, extract(epoch from ts)::bigint)))
+    from (select distinct on (source, instrument, ts) * from {table} order by source, instrument, ts {latest}) bars
+"""
+
+
+def current(url: str, table: str, latest: str = "") -> tuple[int, int]:
+    """Number of bars in ``table`` and a checksum over their keys and closes, of the latest versions alone."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(_CURRENT.format(table=table, latest=latest)).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def ours(url: str, stored: pl.DataFrame, fetched: pl.DataFrame) -> tuple[float, tuple[int, int, int], float]:
+    """Seconds of the append, rows new, restated, unchanged, and by how many MB this process grew meanwhile."""
     store = Warehouse(url, Role.RESEARCH)
     store.append("bars", stored, source="bench", now=SEEN)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = _memory("VmRSS")
     started = time.perf_counter()
     report = store.append("bars", fetched, source="bench", now=SEEN + timedelta(days=1))
-    return time.perf_counter() - started, (report.new, report.restated, report.unchanged)
+    taken = time.perf_counter() - started
+    return taken, (report.new, report.restated, report.unchanged), _memory("VmHWM") - before
 
 
 def bare_copy(url: str, fetched: pl.DataFrame) -> float:
@@ -115,12 +135,15 @@ def bare_copy(url: str, fetched: pl.DataFrame) -> float:
     return timed(copy)
 
 
-def upsert(url: str, stored: pl.DataFrame, fetched: pl.DataFrame) -> float:
+def upsert(url: str, stored: pl.DataFrame, fetched: pl.DataFrame, *, time_index: bool) -> float:
     """Seconds of COPY to a stage and INSERT ... ON CONFLICT DO UPDATE into a hypertable that keeps one version."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"create table peer ({COLUMNS}, primary key (source, instrument, ts))")
         if connection.execute("select from pg_extension where extname = 'timescaledb'").fetchone():
-            connection.execute("select create_hypertable('peer', by_range('ts', interval '1 year'))")
+            connection.execute(
+                "select create_hypertable('peer', by_range('ts', interval '1 year'), create_default_indexes => %s)",
+                [time_index],
+            )
 
         def merge(frame: pl.DataFrame) -> None:
             names = [name for name in frame.columns if not name.startswith("known")]
@@ -154,25 +177,40 @@ def database(server: str) -> Iterator[str]:
 
 
 def appends(server: str, rows: int, rounds: int) -> Iterator[str]:
-    """Medians over ``rounds`` of each way in turn, each time in a fresh database; the counts must be right."""
+    """The best of ``rounds`` of each way in turn, each time in a fresh database; counts and checksums must agree."""
     stored, fetched = case(rows)
     expected = (len(fetched) - len(stored), len(stored) // 4, len(stored) - len(stored) // 4)
-    seconds: dict[str, list[float]] = {"ours": [], "bare binary COPY": [], "COPY to a stage, then upsert": []}
+    seconds: dict[str, list[float]] = {}
+    sums: set[tuple[int, int]] = set()
+    grown = 0.0
+
+    def count(name: str, taken: float, found: tuple[int, int]) -> None:
+        seconds.setdefault(name, []).append(taken)
+        sums.add(found)
+
     for _ in range(rounds):
         with database(server) as url:
-            taken, counts = ours(url, stored, fetched)
+            taken, counts, more = ours(url, stored, fetched)
             if counts != expected:
                 raise SystemExit(f"rows new, restated, unchanged are {counts}, not {expected}")
-            seconds["ours"].append(taken)
+            count("ours", taken, current(url, "raw.bars", ", batch_id desc"))
+            grown = max(grown, more)
         with database(server) as url:
-            seconds["bare binary COPY"].append(bare_copy(url, fetched))
-        with database(server) as url:
-            seconds["COPY to a stage, then upsert"].append(upsert(url, stored, fetched))
-    base = statistics.median(seconds["ours"])
-    yield f"append of {rows:,} bars (80 % new, 15 % unchanged, 5 % restated), median of {rounds}"
+            count("bare binary COPY", bare_copy(url, fetched), current(url, "raw.bars"))
+        for name, has_index in (("COPY to a stage, then upsert", True), ("… without the index on time", False)):
+            with database(server) as url:
+                count(name, upsert(url, stored, fetched, time_index=has_index), current(url, "peer"))
+    if len(sums) != 1:
+        raise SystemExit(f"all ways must end with the same rows, not with {sorted(sums)}")
+    base = min(seconds["ours"])
+    yield (
+        f"append of {rows:,} bars (80 % new, 15 % unchanged, 5 % restated), same rows and checksum, best of {rounds}, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
     for name, taken_all in seconds.items():
-        value = statistics.median(taken_all)
-        yield f"  {name:<30} {value:7.2f} s   {value / base:.2f} × ours   {rows / value:,.0f} rows/s"
+        value = min(taken_all)
+        told = f"   peak {grown:,.0f} MB beyond the frame" if name == "ours" else ""
+        yield f"  {name:<30} {value:7.2f} s   {value / base:.2f} × ours   {rows / value:,.0f} rows/s{told}"
 
 
 # As-of reads ---------------------------------------------------------------------------------------------------------
@@ -192,9 +230,14 @@ def in_child(work: Callable[..., tuple[float, int, float]], *arguments: object) 
 def _measured(work: Callable[..., tuple[float, int, float]], *arguments: object) -> tuple[float, int, float, float]:
     found = work(*arguments)
     # Not getrusage: what that counts begins with the size of the process that started this one.
+    return *found, _memory("VmHWM")
+
+
+def _memory(kind: str) -> float:
+    """MB of this process now (``VmRSS``) or at its peak (``VmHWM``)."""
     status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return *found, int(peak.split()[1]) / 1024
+    line = next(line for line in status.splitlines() if line.startswith(kind))
+    return int(line.split()[1]) / 1024
 
 
 def read_arrow(url: str, query: str) -> tuple[float, int, float]:

@@ -3,20 +3,21 @@
 Belongs here: how frames enter and leave the warehouse. Does not: the order path's transactions (order_store.py), the
 audit log (audit_log.py) and what the frames mean.
 
-An append compares what it was given with what is stored, and goes by binary COPY, in one transaction; reads arrive as
-Arrow. Neither ever loops over rows.
+An append compares what it was given with what is stored, and goes by binary COPY, in one transaction, slice by slice:
+while the server stores one, the next is compared and encoded. Reads arrive as Arrow. Neither ever loops over rows.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from octopus.market_data.identifiers import (
     spans_as_of,
 )
 from octopus.market_data.returns import total_returns
-from octopus.warehouse.versions import STAMPS, Changes, changes
+from octopus.warehouse.versions import STAMPS, changes
 from resources.warehouse.connection import Role, connect, safe_address
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
+
+_SLICE_ROWS = 150_000
+"""About so many rows of an append are compared and encoded while those before them are being stored."""
 
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
@@ -61,6 +65,9 @@ RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "sentiment_scores": ("source", "instrument", "ts", "item_kind", "item_id", "model"),
 }
 """Business key of each raw table: what one row is about, whatever its version."""
+
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -344,39 +351,48 @@ class Warehouse:
             frame: business columns of the table; one row for each key.
             now: the instant of storing; the wall clock unless a test says otherwise.
         """
-        key = RAW_KEYS[table]
         moment = now or datetime.now(UTC)
-        if frame.select(key).is_duplicated().any():
-            raise MissingDataError(f"raw.{table}: the frame holds a key of {key} twice; validate it before appending")
         with self.connect() as connection, connection.cursor() as cursor:
             # Whoever writes holds this row, so the versions read next are the current ones until we commit.
             (last,) = cursor.execute("select last_batch from ops.batch_counter for update").fetchone() or (0,)
-            found = self._changes(table, key, frame, moment)
             quarantined = _quarantine(cursor, source, rejects, last + 1, moment)
-            if not (found.new or found.restated or quarantined):
+            new = restated = unchanged = 0
+            with closing(_one_ahead(self._parts(table, frame, moment, last + 1))) as parts:
+                for part in parts:
+                    new, restated, unchanged = new + part.new, restated + part.restated, unchanged + part.unchanged
+                    _copy_binary(cursor, sql.Identifier("raw", table), part)
+            if not (new or restated or quarantined):
                 connection.rollback()
-                return AppendReport(table, None, 0, 0, found.unchanged, 0)
-            stamped = found.rows.with_columns(
-                ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(last + 1, pl.Int64)
-            )
-            # Chunk by chunk and in the key's order within one: half again as fast into a hypertable with its key.
-            stamped = stamped.sort(pl.col("ts").dt.year(), *key)
-            _copy_binary(cursor, sql.Identifier("raw", table), stamped)
+                return AppendReport(table, None, 0, 0, unchanged, 0)
             cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
             cursor.execute(
                 "insert into ops.batches values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [last + 1, f"raw.{table}", source, moment, run_id, payload_hash, found.new, found.restated,
-                 found.unchanged, quarantined],
-            )  # fmt: skip
-        return AppendReport(table, last + 1, found.new, found.restated, found.unchanged, quarantined)
+                [last + 1, f"raw.{table}", source, moment, run_id, payload_hash, new, restated, unchanged, quarantined],
+            )
+        return AppendReport(table, last + 1, new, restated, unchanged, quarantined)
 
-    def _changes(self, table: str, key: Sequence[str], frame: pl.DataFrame, moment: datetime) -> Changes:
-        """What of ``frame`` is not stored yet. Only the range that it touches is read, not all history."""
-        if frame.is_empty():
-            return Changes(frame, 0, 0, 0)
+    def _parts(self, table: str, frame: pl.DataFrame, moment: datetime, batch: int) -> Iterator[_Part]:
+        """What of ``frame`` is not stored yet, slice by slice."""
+        key = RAW_KEYS[table]
+        # The key's index takes its own order in more than twice as fast as day by day.
+        for rows in (one.sort(key) for one in _slices(frame)):
+            if rows.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).any()).item():
+                raise MissingDataError(
+                    f"raw.{table}: the frame holds a key of {key} twice; validate it before appending"
+                )
+            stored = self._stored(table, rows)
+            types = {name: kind for name, kind in stored.schema.items() if name in rows.columns}
+            found = changes(rows.cast(types), stored, key, moment)  # type: ignore[arg-type]
+            stamped = found.rows.with_columns(
+                ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(batch, pl.Int64)
+            )
+            yield _Part(found.new, found.restated, found.unchanged, stamped.columns, _encoded(stamped))
+
+    def _stored(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Versions of the keys of ``frame`` and of some between them: the range that it touches, not all history."""
         names = frame["instrument"].unique().to_list()
         columns = ", ".join(f'"{name}"' for name in (*(c for c in frame.columns if c not in STAMPS), "batch_id"))
-        stored = self.read(
+        return self.read(
             f"""
             select {columns} from raw.{table}
             where source = any(string_to_array($1, chr(31))) and ts between $2 and $3
@@ -387,8 +403,6 @@ class Warehouse:
                 "\x1f".join(names) if len(names) <= _FEW_INSTRUMENTS else None,
             ],
         )  # fmt: skip
-        types = {name: kind for name, kind in stored.schema.items() if name in frame.columns}
-        return changes(frame.cast(types), stored, key, moment)  # type: ignore[arg-type]
 
     def replace(
         self, table: str, scope: Mapping[str, object], frame: pl.DataFrame, *, keep: Sequence[str] = ()
@@ -509,18 +523,69 @@ def _copy(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -
             copy.write(chunk.write_csv(include_header=False, null_value="\\N", quote_style="necessary").encode())
 
 
-def _copy_binary(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -> None:
-    """As `_copy`, where every column has the very type of its column in the table: no text is made and read again."""
+@dataclass(frozen=True)
+class _Part:
+    """Rows of an append, compared with what is stored: how many were what, and those to store in COPY's binary form."""
+
+    new: int
+    restated: int
+    unchanged: int
+    columns: Sequence[str]
+    encoded: Sequence[bytes]
+
+
+def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """``frame`` in parts of about `_SLICE_ROWS` and of whole instruments, few enough to be named in a query."""
+    if len(frame) <= _SLICE_ROWS:
+        if not frame.is_empty():
+            yield frame
+        return
+    bounds = (
+        frame.group_by("instrument")
+        .len()
+        .sort("instrument")
+        .with_row_index()
+        # Both numbers only rise, so where either does their sum is another.
+        .group_by(pl.col("len").cum_sum() // _SLICE_ROWS + pl.col("index") // _FEW_INSTRUMENTS)
+        .agg(pl.col("instrument").min().alias("first"), pl.col("instrument").max().alias("last"))
+        .sort("first")
+    )
+    for first, last in bounds.select("first", "last").iter_rows():  # a handful
+        yield frame.filter(pl.col("instrument").is_between(pl.lit(first), pl.lit(last)))
+
+
+def _one_ahead(made: Iterator[_Made]) -> Generator[_Made, None, None]:
+    """The same, on a thread that makes the next one while the caller uses the last.
+
+    What fails there is raised here, in its turn. Closed, it first waits for what the thread has begun.
+    """
+    with ThreadPoolExecutor(1, "one-ahead") as worker:
+        coming = worker.submit(next, made, None)
+        while (ready := coming.result()) is not None:
+            coming = worker.submit(next, made, None)
+            yield ready
+
+
+def _encoded(frame: pl.DataFrame) -> list[bytes]:
+    """``frame`` as binary COPY reads it, where every column has the very type of its column in the table."""
     import pgpq
 
-    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    if frame.is_empty():
+        return []
     arrow = _encodable(frame).to_arrow()
     encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow.schema)
+    batches = arrow.to_batches(max_chunksize=50_000)
+    return [encoder.write_header(), *map(encoder.write_batch, batches), encoder.finish()]
+
+
+def _copy_binary(cursor: psycopg.Cursor, target: sql.Identifier, part: _Part) -> None:
+    """COPY what is to be stored of ``part`` into ``target``: no text is made and read again."""
+    if not part.encoded:
+        return
+    columns = sql.SQL(", ").join(map(sql.Identifier, part.columns))
     with cursor.copy(sql.SQL("copy {} ({}) from stdin (format binary)").format(target, columns)) as copy:
-        copy.write(encoder.write_header())
-        for batch in arrow.to_batches(max_chunksize=50_000):
-            copy.write(encoder.write_batch(batch))
-        copy.write(encoder.finish())
+        for piece in part.encoded:
+            copy.write(piece)
 
 
 def _encodable(frame: pl.DataFrame) -> pl.DataFrame:

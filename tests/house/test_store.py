@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from octopus.core.errors import MissingDataError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
+from resources.warehouse import store
 from resources.warehouse.connection import Role
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
@@ -131,8 +133,6 @@ def test_replace_leaves_other_scopes_alone(warehouse: Warehouse) -> None:
 
 def test_batch_numbers_follow_the_order_of_commits(database_url: str) -> None:
     """A second writer waits for the first: its number is higher, whoever began earlier."""
-    import threading
-
     warehouse = Warehouse(database_url, Role.RESEARCH)
     threads = [
         threading.Thread(target=warehouse.append, args=("bars", bars({f"S{n}": 1.0})), kwargs={"source": f"s{n}"})
@@ -146,12 +146,78 @@ def test_batch_numbers_follow_the_order_of_commits(database_url: str) -> None:
     assert numbers == list(range(1, 9))
 
 
+def two_fetches() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars of instruments in no order over five days, and a later fetch that keeps, restates and adds some."""
+    days = [bars(dict.fromkeys(("b", "Z", "é", "A", "long name", "AA"), 1.0)).with_columns(
+        pl.col("ts", "known_at") + timedelta(days=day)) for day in range(5)]  # fmt: skip
+    later = pl.concat(days)
+    changed = (pl.col("instrument") == "AA") & (pl.col("ts") < CLOSE + timedelta(days=2))
+    return pl.concat(days[:3]), later.with_columns(close=pl.when(changed).then(2.0).otherwise("close"))
+
+
+@pytest.mark.parametrize(("rows", "names"), [(1, 500), (7, 500), (1000, 500), (7, 2)])
+def test_slices_of_an_append_store_what_one_would(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, rows: int, names: int
+) -> None:
+    monkeypatch.setattr(store, "_SLICE_ROWS", rows)
+    monkeypatch.setattr(store, "_FEW_INSTRUMENTS", names)
+    first, later = two_fetches()
+    found = [warehouse.append("bars", frame, source="test", now=SEEN) for frame in (first, first)]
+    found.append(warehouse.append("bars", later, source="test", now=SEEN + timedelta(days=1)))
+    assert [(one.batch_id, one.new, one.restated, one.unchanged) for one in found] == [
+        (1, 18, 0, 0), (None, 0, 0, 18), (2, 12, 2, 16),
+    ]  # fmt: skip
+    stored = warehouse.read("select * from raw.bars")
+    assert stored.group_by("batch_id").len().sort("batch_id").rows() == [(1, 18), (2, 14)]
+    current = stored.sort("batch_id").unique(["instrument", "ts"], keep="last").sort("instrument", "ts")
+    assert current["close"].to_list() == later.sort("instrument", "ts")["close"].to_list()
+    assert warehouse.scalar("select sum(rows_new + rows_restated) from ops.batches") == 32
+
+
+def test_a_slice_that_fails_leaves_nothing_and_says_why(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_SLICE_ROWS", 5)
+    _, frame = two_fetches()
+    reject = Reject("bars", "A", "close is not a number", {"close": float("nan")})
+    with pytest.raises(MissingDataError, match=r"holds a key of .* twice"):
+        warehouse.append("bars", pl.concat([frame, frame.tail(1)]), source="test", rejects=[reject])
+    assert nothing_is_stored(warehouse)
+    assert warehouse.append("bars", frame, source="test").batch_id == 1
+
+
+def test_an_append_that_is_interrupted_leaves_nothing_and_no_thread(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_SLICE_ROWS", 5)
+    copied = []
+
+    def interrupted(*arguments: object) -> None:
+        copied.append(arguments)
+        if len(copied) == 3:
+            raise KeyboardInterrupt
+        copy(*arguments)  # type: ignore[arg-type]
+
+    copy = store._copy_binary
+    monkeypatch.setattr(store, "_copy_binary", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        warehouse.append("bars", two_fetches()[1], source="test")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("one-ahead")]
+    assert nothing_is_stored(warehouse)
+
+
+def nothing_is_stored(warehouse: Warehouse) -> bool:
+    left = warehouse.rows(
+        "select (select count(*) from raw.bars) + (select count(*) from raw.quarantine) "
+        "+ (select count(*) from ops.batches) + (select last_batch from ops.batch_counter) as all"
+    )
+    return left == [{"all": 0}]
+
+
 HOSTILE = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["'", "\\'", "$1", "$2", "'; drop table raw.bars; --", "E'\\\\", '"', "%s"]
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=HOSTILE, second=HOSTILE, day=st.dates(), number=st.none() | st.integers(-(2**62), 2**62))
 def test_a_parameter_comes_back_as_it_was_given_whatever_it_holds(
     warehouse: Warehouse, first: str, second: str, day: date, number: int | None
