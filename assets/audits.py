@@ -251,12 +251,12 @@ class DayAudit:
         return frozenset(row["instrument"] for row in rows)
 
     def _screened(self) -> frozenset[str]:
-        bars = vendor_bars(self.warehouse, self.source, self.as_of, since=self.window)
+        bars = vendor_bars(self.warehouse, self.source, self.as_of, since=self.window, stamped=False)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, since=self.window)
         found = _by_calendar(screen, bars, actions, self.calendars)
         names = suspects.suspects(found, self.record, self.source, self.since, self._returned(bars))
         for other in self.settings.universe.compare_with:
-            theirs = vendor_bars(self.warehouse, other, self.as_of, since=self.window)
+            theirs = vendor_bars(self.warehouse, other, self.as_of, since=self.window, stamped=False)
             names |= suspects.suspects(disagreement(bars, theirs), self.record, self.label(other), self.since, ())
         return names
 
@@ -275,7 +275,10 @@ class DayAudit:
         return frozenset(row["name"] for row in older)
 
     def _panel(self, *, instruments: Collection[str] | None = None, since: date | None = None) -> Any:
-        return self.warehouse.panel(self.source, self.as_of, self.sessions, instruments=instruments, since=since)
+        # Of an index of total return it is said whether it has volume; all else is judged by closes and actions.
+        return self.warehouse.panel(
+            self.source, self.as_of, self.sessions, instruments=instruments, since=since, closes_only=self.is_raw
+        )
 
     def _extents(self) -> Extents:
         """First and last price of each instrument: two looks into an index for each, however long its history.
@@ -361,9 +364,14 @@ class _Detect(Protocol):
 def _by_calendar(detect: _Detect, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Calendars) -> list[Finding]:
     """Instruments of one calendar are judged together and by it: a Saturday without a bar is a gap of coins only."""
     found: list[Finding] = []
+    everyone = bars["instrument"].unique().to_list()
     for own in dict.fromkeys((calendars.clock, *calendars.elsewhere().values())):
-        names = [name for name in bars["instrument"].unique().to_list() if calendars.of(name) == own]
-        theirs, acts = (frame.filter(pl.col("instrument").is_in(names)) for frame in (_bars(bars), _actions(actions)))
+        names = [name for name in everyone if calendars.of(name) == own]
+        if not names:
+            continue
+        theirs, acts = _bars(bars), _actions(actions).filter(pl.col("instrument").is_in(names))
+        if len(names) < len(everyone):
+            theirs = theirs.filter(pl.col("instrument").is_in(names))
         first, last = theirs["session"].min(), theirs["session"].max()
         if isinstance(first, date) and isinstance(last, date):
             found += detect(theirs, acts, calendar=own.between(first, last))

@@ -47,6 +47,7 @@ from resources.warehouse.connection import Role, connect, safe_address
 if TYPE_CHECKING:
     from adbc_driver_manager import AdbcDatabase
 
+_BESIDE_CLOSE = ("open", "high", "low", "volume")
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
 
@@ -155,6 +156,7 @@ class Warehouse:
         *,
         instruments: Collection[str] | None = None,
         since: date | None = None,
+        closes_only: bool = False,
     ) -> Panel:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
@@ -167,6 +169,7 @@ class Warehouse:
             as_of: only versions known by then are seen; later restatements, listings and texts are not.
             sentiment_model: whose daily sentiment to take; None leaves it empty.
             instruments: only these, through all their renames. since: only sessions from this one on.
+            closes_only: open, high, low and volume stay NaN, and what is read is a third less.
 
         Raises:
             MissingDataError: no bar is known by then.
@@ -178,10 +181,11 @@ class Warehouse:
         wanted = [*read, *([] if since is None else [since])]
         bars = self.read(
             f"""
-            select instrument, session, open, high, low, close, volume, split_ratio, dividend, spin_off, price_basis
+            select {"" if closes_only else "".join(f"{name}, " for name in _BESIDE_CLOSE)}
+                instrument, session, close, split_ratio, dividend, spin_off, price_basis
             from marts.prices
             where source = $1 and known_from <= $2 and (known_to is null or known_to > $2) {names} {days}
-            """,  # noqa: S608  # the two conditions above
+            """,  # noqa: S608  # our own columns and the two conditions above
             [source, as_of, *wanted],
         )
         if bars.is_empty():
@@ -198,6 +202,9 @@ class Warehouse:
         grid = _Grid(sessions.between(first, last), symbols)
         scatter = grid.placed(bars)
         close, split, dividend = scatter("close"), scatter("split_ratio", 1.0), scatter("dividend", 0.0)
+        beside = {
+            name: scatter(name) if name in bars.columns else np.full(grid.shape, np.nan) for name in _BESIDE_CLOSE
+        }
         spin_off = _spun_off(grid, bars)
         bases = bars["price_basis"].unique().to_list()
         if len(bases) != 1:
@@ -209,10 +216,10 @@ class Warehouse:
             symbols=symbols,
             close=close,
             total_return=total_returns(close, split, dividend, spin_off),
-            open=scatter("open"),
-            high=scatter("high"),
-            low=scatter("low"),
-            volume=scatter("volume"),
+            open=beside["open"],
+            high=beside["high"],
+            low=beside["low"],
+            volume=beside["volume"],
             member=self._members(source, as_of, grid, moved) & ~np.isnan(close),
             sentiment=self._sentiment(sentiment_model, as_of, grid, sessions, moved),
             split=split,

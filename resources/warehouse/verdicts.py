@@ -10,6 +10,7 @@ from collections.abc import Collection
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from octopus.core.errors import MissingDataError
@@ -24,33 +25,45 @@ def vendor_bars(
     as_of: datetime,
     instruments: Collection[str] | None = None,
     since: date | None = None,
+    *,
+    stamped: bool = True,
 ) -> pl.DataFrame:
     """Bars as the vendor last sent them by ``as_of``, whatever was decided about them.
 
     Args:
         instruments: only theirs. since: only of sessions from this one on.
+        stamped: with ts, known_at, known_at_imputed and ``decided``, which verdicts are made with; judging alone does
+            without, and has them read in two thirds of the time.
 
     Returns:
-        Columns of raw.bars up to known_at_imputed, adj_close and adj_as_of (the session from which that was told) where
-        the vendor gives one, and ``decided``: a verdict is newer than the vendor's row.
+        In the order of instrument and session: columns of raw.bars up to known_at_imputed, adj_close and adj_as_of (the
+        session from which that was told) where the vendor gives one, and ``decided``: a verdict is newer than the
+        vendor's row.
     """
     wanted, parameters = _wanted(source, as_of, instruments, since)
+    stamps = ("ts", "known_at", "known_at_imputed") if stamped else ()
+    columns = ("instrument", "session", "open", "high", "low", "close", "volume", "batch_id", *stamps)
     # Versions are told apart here: the server would sort all of them, on disk.
     bars = _newest(
         warehouse.read(
-            f"""
-            select instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed, batch_id
-            from raw.bars where {wanted}
-            """,  # noqa: S608  # the condition above
+            f"select {', '.join(columns)} from raw.bars where {wanted}",  # noqa: S608  # our columns, the condition above
             parameters,
         )
     )
+    keys = ["instrument", "session"]
     adjusted = _newest(
         warehouse.read(
             f"select instrument, session, adj_close, known_at as told, batch_id from raw.adjusted_closes where {wanted}",  # noqa: S608, E501
             parameters,
         )
     ).drop("batch_id")
+    if adjusted.is_empty():
+        bars = bars.with_columns(adj_close=pl.lit(None, pl.Float64), adj_as_of=pl.lit(None, pl.Date))
+    else:
+        bars = bars.join(_told_from(warehouse, source, adjusted), on=keys, how="left", maintain_order="left")
+    ours = [pl.lit(source).alias("source")]
+    if not stamped:
+        return bars.select(*ours, *_VENDORS, "adj_close", "adj_as_of")
     judged = warehouse.read(
         f"""
         select instrument, session, max(batch_id) as judged from raw.bar_verdicts
@@ -58,42 +71,52 @@ def vendor_bars(
         """,  # noqa: S608  # the condition above
         parameters,
     )
-    keys = ["instrument", "session"]
-    return (
-        bars.join(adjusted, on=keys, how="left")
-        .join(_sessions_of(warehouse, source, adjusted["told"].unique()), on="told", how="left")
-        .join(judged, on=keys, how="left")
-        .select(
-            pl.lit(source).alias("source"),
-            *("instrument", "ts", "session", "open", "high", "low", "close", "volume", "known_at", "known_at_imputed"),
-            *("adj_close", "adj_as_of"),
-            decided=(pl.col("judged") > pl.col("batch_id")).fill_null(value=False),
-        )
-        .sort(keys)
-    )
+    return bars.join(judged, on=keys, how="left", maintain_order="left").select(
+        *ours, "instrument", "ts", *_VENDORS[1:], "known_at", "known_at_imputed", "adj_close", "adj_as_of",
+        decided=(pl.col("judged") > pl.col("batch_id")).fill_null(value=False),
+    )  # fmt: skip
+
+
+_VENDORS = ("instrument", "session", "open", "high", "low", "close", "volume")
 
 
 def _newest(versions: pl.DataFrame) -> pl.DataFrame:
-    """The newest version of each instrument and session."""
-    return versions.sort("batch_id").unique(["instrument", "session"], keep="last")
+    """The newest version of each instrument and session, in their order.
+
+    By one number for each key: to compare names half a million times takes ten times as long.
+    """
+    if versions.is_empty():
+        return versions
+    names = pl.Enum(versions["instrument"].unique().sort())
+    code, day = pl.col("instrument").cast(names).to_physical().cast(pl.Int64), pl.col("session").cast(pl.Int64)
+    key = versions.select(code * 10_000_000 + day).to_series().to_numpy()
+    order = np.lexsort((versions["batch_id"].to_numpy(), key))
+    is_last = np.append(key[order][1:] != key[order][:-1], True)
+    return versions[order[is_last]]
 
 
-def _sessions_of(warehouse: Warehouse, source: str, fetches: pl.Series) -> pl.DataFrame:
-    """The session that each of ``fetches`` (when adjusted closes were told) fell into, or came after."""
-    if fetches.is_empty():
-        return pl.DataFrame(schema={"told": fetches.dtype, "adj_as_of": pl.Date})
-    instants = ",".join(instant.isoformat() for instant in fetches)
-    return warehouse.read(
+def _told_from(warehouse: Warehouse, source: str, adjusted: pl.DataFrame) -> pl.DataFrame:
+    """``adjusted`` with adj_as_of, the session of the instrument's exchange that its fetch fell into or came after."""
+    rows = warehouse.rows(
         """
-        select f.told, (
-            select max(c.session) from ops.sessions c
-            where c.open_utc <= f.told
-                and c.exchange = (select min(exchange) from raw.instruments where source = $1)
-        ) as adj_as_of
-        from (select unnest(string_to_array($2, ','))::timestamptz as told) f
+        select distinct on (instrument) instrument, exchange from raw.instruments where source = %s
+        order by instrument, ts desc, batch_id desc
         """,
-        [source, instants],
+        [source],
     )
+    exchanges = pl.DataFrame(rows, schema={"instrument": pl.String, "exchange": pl.String})
+    placed = adjusted.join(exchanges, on="instrument", how="left")
+    fetches = placed.select("told", "exchange").drop_nulls().unique()
+    begun = warehouse.read(
+        """
+        select f.told, f.exchange, (
+            select max(c.session) from ops.sessions c where c.open_utc <= f.told and c.exchange = f.exchange
+        ) as adj_as_of
+        from unnest(string_to_array($1, ',')::timestamptz[], string_to_array($2, chr(31))) as f (told, exchange)
+        """,
+        [",".join(instant.isoformat() for instant in fetches["told"]), "\x1f".join(fetches["exchange"])],
+    )
+    return placed.join(begun, on=["told", "exchange"], how="left").drop("exchange")
 
 
 def vendor_actions(

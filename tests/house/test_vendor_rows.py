@@ -1,0 +1,71 @@
+"""What a vendor last sent: newest versions, and from which session an adjusted close was told."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from octopus.core.sessions import Sessions
+from resources.warehouse.store import Warehouse
+from resources.warehouse.verdicts import vendor_bars
+
+EXCHANGES = {"A": Sessions("XNYS"), "B": Sessions("XTKS")}
+DAYS = [date(2020, 1, 6), date(2020, 1, 7)]
+FETCHED = datetime(2020, 1, 8, 1, tzinfo=UTC)
+"""Tokyo trades already, New York does not: there it is still the evening of the 7th."""
+
+
+def rows(**columns: object) -> pl.DataFrame:
+    same = {"source": "s", "known_at_imputed": False, **columns}
+    told = [
+        {"instrument": name, "ts": own.close_utc(day), "session": day, **same}
+        for name, own in EXCHANGES.items()
+        for day in DAYS
+    ]
+    return pl.DataFrame(told).with_columns(pl.col("ts").dt.cast_time_unit("us"))
+
+
+def bars(close: float, known: timedelta) -> pl.DataFrame:
+    prices = dict.fromkeys(("open", "high", "low", "close"), close)
+    return rows(**prices, volume=1.0, known_at=None).with_columns(known_at=pl.col("ts") + known)
+
+
+@pytest.fixture
+def warehouse(database_url: str) -> Warehouse:
+    store = Warehouse(database_url)
+    for exchange, own in ((own.exchange, own) for own in EXCHANGES.values()):
+        days = [*DAYS, date(2020, 1, 8)]
+        instants = {"open_utc": own.open_utc, "close_utc": own.close_utc, "decision_utc": own.decision_utc}
+        calendar = {name: [at(day) for day in days] for name, at in instants.items()}
+        store.insert_new("ops.sessions", pl.DataFrame({"exchange": exchange, "session": days, **calendar}))
+    described = rows(name="n", currency="USD", asset_class="equity", price_basis="raw", lot_size=1.0, tick_size=0.01,
+                     member_from=None, member_to=None, known_at=FETCHED - timedelta(days=30))  # fmt: skip
+    described = described.unique("instrument", keep="first").with_columns(
+        pl.col("member_from", "member_to").cast(pl.Date),
+        exchange=pl.col("instrument").replace_strict({name: own.exchange for name, own in EXCHANGES.items()}),
+    )
+    store.append("instruments", described.drop("session"), source="s")
+    store.append("bars", bars(10.0, timedelta(minutes=15)), source="s")
+    return store
+
+
+def test_the_newest_version_by_then_is_read_in_order(warehouse: Warehouse) -> None:
+    restated = bars(11.0, timedelta(hours=1)).filter(pl.col("instrument") == "B", pl.col("session") == DAYS[0])
+    warehouse.append("bars", restated, source="s", now=restated["known_at"].item())
+    before = EXCHANGES["B"].close_utc(DAYS[0]) + timedelta(minutes=30)
+    assert vendor_bars(warehouse, "s", before).select("instrument", "session", "close").rows() == [("B", DAYS[0], 10.0)]
+    found = vendor_bars(warehouse, "s", FETCHED)
+    assert found.select("instrument", "session", "close").rows() == [
+        ("A", DAYS[0], 10.0), ("A", DAYS[1], 10.0), ("B", DAYS[0], 11.0), ("B", DAYS[1], 10.0)
+    ]  # fmt: skip
+    assert vendor_bars(warehouse, "s", FETCHED, since=DAYS[1])["close"].to_list() == [10.0, 10.0]
+    judged = vendor_bars(warehouse, "s", FETCHED, stamped=False)
+    assert judged.equals(found.select(judged.columns)), "without its stamps a bar is the same"
+
+
+def test_an_adjusted_close_is_told_from_the_session_of_its_own_exchange(warehouse: Warehouse) -> None:
+    warehouse.append("adjusted_closes", rows(adj_close=9.0, known_at=FETCHED), source="s")
+    found = vendor_bars(warehouse, "s", FETCHED + timedelta(hours=1)).unique("instrument").sort("instrument")
+    assert dict(found.select("instrument", "adj_as_of").iter_rows()) == {"A": DAYS[1], "B": date(2020, 1, 8)}
