@@ -21,7 +21,7 @@ NEXT_LOUDNESS = 0.35
 """By how much the day after a calm jump may be louder than the day itself may."""
 CENT, CENT_SLACK = 0.01, 0.05
 """Exchanges quote whole cents: a price further than this share of a cent from one was computed, not traded."""
-CENT_ROWS, CENTS_KEPT, CENTS_LOST = 20, 0.06, 0.16
+CENT_ROWS, CENTS_KEPT, CENTS_LOST = 20, 0.03, 0.2
 """Mean distance from whole cents over these bars on one side of a seam, and on the other: a quarter where they are no
 cents at all, less where somebody rounded a ratio when undoing an action."""
 SCALE_REACH, SCALE_STEP, SCALE_ROWS = 4.0, 2e-5, 40
