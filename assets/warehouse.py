@@ -21,7 +21,8 @@ from assets.audits import DayAudit
 from octopus.core.errors import OctopusError
 from octopus.core.ids import fingerprint
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions, calendar_of
-from octopus.warehouse.pictures import findings_picture
+from octopus.warehouse import suspects
+from octopus.warehouse.pictures import AROUND_SESSIONS, close_ups, findings_picture, to_show
 from octopus.warehouse.quality import Severity
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
@@ -211,9 +212,8 @@ def quality_findings(
             "weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source)),
             **{severity.value: count for severity, count in by_severity.items()},
             "picture": reporting.picture(findings_picture(rows), "data-quality findings"),
-            "table": reporting.table(
-                rows.select("severity", "kind", "instrument", "session_from", "session_to", "message")
-            ),
+            **_close_ups(audit, rows),
+            "table": _listed(rows),
         }
     )
     for name, severity, level in (
@@ -222,9 +222,46 @@ def quality_findings(
     ):
         yield dg.AssetCheckResult(
             check_name=name, passed=by_severity[severity] == 0, severity=level,
-            metadata={"count": by_severity[severity]},
+            metadata={"count": by_severity[severity], "findings": _listed(of_level), "what_to_do": NEXT[severity]}
+            if len(of_level := rows.filter(pl.col("severity") == severity.value)) else {"count": 0},
         )  # fmt: skip
     audit.done()
+
+
+NEXT = {
+    Severity.SEVERE: "The policy decided about the rows under these (asset raw/bar_verdicts); `octopus quality decide "
+    "FINDING repair|keep|hold|take_back --reason '...'` decides otherwise, and the marts follow with the next run.",
+    Severity.WARN: "These rows are used as they are; `octopus quality decide FINDING hold|repair --reason '...'` keeps "
+    "them out or applies what is proposed.",
+}
+
+
+def _listed(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Findings as a person decides on them: by which name, the evidence in words, and whether a repair waits."""
+    rank = pl.col("severity").replace_strict({"severe": 0, "warn": 1}, default=2, return_dtype=pl.Int64)
+    return reporting.table(
+        rows.sort(rank, pl.col("session_from"), descending=[False, True]).select(
+            pl.col("finding_id").str.slice(0, 12).alias("finding"),
+            *("severity", "kind", "instrument", "session_from", "session_to", "message", "remedy"),
+            repair=pl.when(pl.col("evidence").str.contains('"repair":'))
+            .then(pl.lit("proposed"))
+            .otherwise(pl.lit("–")),
+        )
+    )
+
+
+def _close_ups(audit: DayAudit, rows: pl.DataFrame) -> dict[str, Any]:
+    """The picture of what to look at first, read for the few instruments in it and some others to compare with."""
+    first = to_show(rows.filter(pl.col("source") == audit.source))
+    if first.is_empty():
+        return {}
+    begun = first["session_from"].to_numpy().min().astype(object)
+    names = suspects.beside(frozenset(first["instrument"]), audit.everyone)
+    since = audit.sessions.previous(begun, 2 * AROUND_SESSIONS)
+    bars = verdict_store.vendor_bars(audit.warehouse, audit.source, audit.as_of, names, since)
+    actions = verdict_store.vendor_actions(audit.warehouse, audit.source, audit.as_of, names, since)
+    drawn = close_ups(first, bars, actions.select("instrument", "session", "kind", "value"))
+    return {} if drawn is None else {"look_at_first": reporting.picture(drawn, "findings with their neighbours")}
 
 
 def dbt_resource() -> DbtCliResource:

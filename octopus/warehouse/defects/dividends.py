@@ -573,7 +573,7 @@ class _Case:
         """A payment that comes later than in other years, on a day on which the price shows less than before."""
         payment, tape = self.payments[index], self.tape
         row, first = payment.row, max(self.low + 1, payment.row - LATE_ROWS)
-        if row in self.done or not np.isfinite(self._seasons.lateness[index]) or row <= first:
+        if row in self.done or not self._seasons.lateness[index] > 0 or row <= first:
             return None
         rows = np.arange(first, row)
         gains = _shown(tape, rows, payment.share) - _shown(tape, np.array([row]), payment.share)

@@ -21,9 +21,9 @@ NEXT_LOUDNESS = 0.35
 """By how much the day after a calm jump may be louder than the day itself may."""
 CENT, CENT_SLACK = 0.01, 0.05
 """Exchanges quote whole cents: a price further than this share of a cent from one was computed, not traded."""
-CENT_ROWS, CENTS_KEPT, CENTS_LOST, CENTS_SCALED = 20, 0.9, 0.3, 0.15
-"""Shares of the bars on one side of a seam whose prices are all whole cents, and on the other; there the mean distance
-from whole cents, so that a ratio that somebody rounded when undoing an action makes no seam."""
+CENT_ROWS, CENTS_KEPT, CENTS_LOST = 20, 0.03, 0.2
+"""Mean distance from whole cents over these bars on one side of a seam, and on the other: a quarter where they are no
+cents at all, less where somebody rounded a ratio when undoing an action."""
 SCALE_REACH, SCALE_STEP, SCALE_ROWS = 4.0, 2e-5, 40
 """Scales that are tried for the older part: deviations of the opening gap, relative steps, and bars they must fit."""
 VOLUME_BEFORE, VOLUME_AFTER, VOLUME_WEEK = 60, 20, 5
@@ -83,19 +83,15 @@ def cent_seams(tape: Tape) -> list[Finding]:
         seen = np.abs(tape.residue) > tape.residue_bound
     rows = np.flatnonzero((whole != tape.before(whole)) & ~tape.first & (tape.log_split == 0.0) & ~seen)
     rows = rows[(rows - tape.begin(rows) >= CENT_ROWS) & (tape.end(rows) - rows >= CENT_ROWS)]
-    total = np.concatenate(([0.0], np.cumsum(whole)))
-    before = (total[rows] - total[rows - CENT_ROWS]) / CENT_ROWS
-    after = (total[rows + CENT_ROWS] - total[rows]) / CENT_ROWS
-    flips = (np.maximum(before, after) >= CENTS_KEPT) & (np.minimum(before, after) <= CENTS_LOST)
     total = np.concatenate(([0.0], np.cumsum(off.mean(axis=0))))
-    apart = [total[rows] - total[rows - CENT_ROWS], total[rows + CENT_ROWS] - total[rows]]
-    flips &= np.maximum(*apart) >= CENTS_SCALED * CENT_ROWS
-    found, last = [], -CENT_ROWS
-    for row, is_whole in zip(rows[flips].tolist(), (after > before)[flips].tolist(), strict=True):
-        if row - last >= CENT_ROWS:
-            found.append(_cent_seam(tape, row, older_scaled=is_whole))
-        last = row
-    return found
+    before, after = ((total[high] - total[high - CENT_ROWS]) / CENT_ROWS for high in (rows, rows + CENT_ROWS))
+    flips = (np.minimum(before, after) <= CENTS_KEPT) & (np.maximum(before, after) >= CENTS_LOST)
+    rows, change = rows[flips], (before - after)[flips]
+    if not len(rows):
+        return []
+    near = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) >= CENT_ROWS) + 1)
+    best = [int(group[np.abs(change[group]).argmax()]) for group in near]
+    return [_cent_seam(tape, int(rows[one]), older_scaled=bool(change[one] > 0)) for one in best]
 
 
 def _cents_off(tape: Tape) -> FloatArray:
