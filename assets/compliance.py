@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
+import polars as pl
 
 from assets import keys, partitions, reporting
 from octopus.compliance.surveillance import blind, watch
+from octopus.core.orders import GateReport
 from resources.gates import Gates
 from resources.settings import Settings
 from resources.trading import Trading
@@ -45,7 +47,8 @@ def pretrade_report(
         metadata={
             "batch_id": batch.batch_id, "changed": changed, "approved": len(approved),
             "denied": len(batch.orders) - len(approved),
-            "table": reporting.table(verdict_rows(report).select("rule", "intent_id", "outcome", "reason")),
+            "denials": reporting.denials(report, batch),
+            "table": reporting.table(_by_rule(report), limit=50),
         }
     )  # fmt: skip
 
@@ -96,6 +99,12 @@ def daily_reports(
     changed = posttrade.save_reports(warehouse, trading.account, session, reports)
     tables = {name: reporting.table(frame) for name, frame in reports.items()}
     return dg.MaterializeResult(metadata={"session": str(session), "changed": changed, **tables})
+
+
+def _by_rule(report: GateReport) -> pl.DataFrame:
+    """How often each rule said what, and what it said first."""
+    rows = verdict_rows(report).group_by("rule", "outcome", maintain_order=True)
+    return rows.agg(pl.len().alias("verdicts"), pl.col("reason").first())
 
 
 ASSETS = (pretrade_report,)

@@ -103,7 +103,7 @@ def fills(
     batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
     launches.note(warehouse, batch, context.run.run_id)
     with trading.engine() as engine:
-        collection = engine.collect_fills(batch)
+        collection = engine.collect_fills(batch, context.run.run_id)
     rows = warehouse.read(
         """
         select f.instrument, f.side, f.quantity::float8 as quantity, f.price::float8 as price, f.fees::float8 as fees,

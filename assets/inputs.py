@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import fields
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from octopus.core.currency import major_unit
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
 from octopus.core.panel import Panel
@@ -20,6 +21,7 @@ from octopus.core.sessions import Calendars
 from octopus.core.types import FloatArray, IntArray
 from octopus.decision import MODEL, DecisionConfig, Prepared, prepare
 from octopus.market_data.clock import place_on_clock
+from octopus.market_data.currencies import as_printed, in_base
 from octopus.market_data.identifiers import one_history
 from octopus.market_data.membership import delisting_values
 from octopus.models.base import Estimator
@@ -40,13 +42,26 @@ _prepared: OrderedDict[str, Prepared] = OrderedDict()
 
 
 def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
-    """What was known at the decision of ``session``, from the configured source."""
-    return warehouse.panel(
-        settings.universe.market_data,
-        settings.sessions.decision_utc(session),
-        settings.sessions,
-        warehouse.sentiment_model(settings.sentiment_family),
-    )
+    """What was known at the decision of ``session``, from the configured source, in the account's currency."""
+    as_of = settings.sessions.decision_utc(session)
+    return panel_as_of(settings, warehouse, as_of, warehouse.sentiment_model(settings.sentiment_family))
+
+
+def panel_as_of(settings: Settings, warehouse: Warehouse, as_of: datetime, sentiment_model: str | None = None) -> Panel:
+    """What was known at an instant; total returns are in the account's currency (`octopus.market_data.currencies`)."""
+    universe = settings.universe
+    known = warehouse.panel(universe.market_data, as_of, settings.sessions, sentiment_model)
+    currencies = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
+    return in_base(known, universe.currency, universe.rates, currencies)
+
+
+def foreign(settings: Settings, warehouse: Warehouse, session: date) -> frozenset[str]:
+    """Instruments whose money is converted, by their descriptions as known by the decision of ``session``."""
+    universe, as_of = settings.universe, settings.sessions.decision_utc(session)
+    if not universe.rates:
+        return frozenset()
+    units = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
+    return frozenset(name for name, unit in units.items() if major_unit(unit)[0] != universe.currency)
 
 
 def calendars(settings: Settings, warehouse: Warehouse) -> Calendars:
@@ -123,7 +138,8 @@ def training_set(settings: Settings, warehouse: Warehouse, session: date) -> Tra
     cut = known.rows(0, sessions_until(known, last))
     ready = prepared(cut, settings.decision)
     cube = ready.features
-    return build(cut, cube.names, cube.values, config, training_exclusions(cut, find_all(cut)), ready.signals)
+    excluded = training_exclusions(cut, find_all(as_printed(cut)))
+    return build(cut, cube.names, cube.values, config, excluded, ready.signals)
 
 
 def appointments(warehouse: Warehouse, name: str) -> list[Appointment]:

@@ -109,7 +109,7 @@ def _ingest(
     """Fetch once, append table by table; the metadata of each, and who had which ticker with the instruments'."""
     context.log.info(f"{source.name}: asking for {start} to {end}")
     try:
-        data = source.fetch(settings.symbols, start, end, settings.sessions)
+        data = source.fetch(settings.watched, start, end, settings.sessions)
     except OctopusError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     told: dict[str, dict[str, dg.MetadataValue]] = {}

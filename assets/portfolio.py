@@ -30,7 +30,7 @@ from resources.brokers.table import PAPER
 from resources.clock import Clock
 from resources.settings import Settings
 from resources.warehouse.plans import Plans
-from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
 
 GROUP = "portfolio"
@@ -66,7 +66,7 @@ def opening_positions(
 def _past(settings: Settings, warehouse: Warehouse, session: date) -> AccountSnapshot:
     """What our book held at the close of a past session, at that day's prices."""
     cash, positions = Plans(warehouse).book(settings.account, session) or _before_its_first_day(settings, session)
-    feed = WarehousePrices(warehouse, settings.universe.market_data, settings.sessions)
+    feed = recorded_prices(settings, warehouse)
     prices = {name: feed.last_close(name, session) for name in sorted({*settings.symbols, *positions})}
     known = {name: price for name, price in prices.items() if price is not None}
     return AccountSnapshot(settings.account, settings.sessions.decision_utc(session), cash, positions, known)
@@ -121,7 +121,8 @@ def target_weights(
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
     }  # fmt: skip
     decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"
-    record = decision.certificate_record() | {"rounding": _rounding(decision, panel.symbols, snapshot, settings)}
+    record = decision.certificate_record() | {"rounding": _rounding(
+        decision, panel.symbols, snapshot, settings, inputs.foreign(settings, warehouse, session))}  # fmt: skip
     changed = _store(warehouse, session, decision_id, panel, decision, model, sources, record)
     frame = _weights(panel.symbols, decision)
     return dg.MaterializeResult(
@@ -136,7 +137,11 @@ def target_weights(
 
 
 def _rounding(
-    decision: Decision, symbols: tuple[str, ...], snapshot: AccountSnapshot, settings: Settings
+    decision: Decision,
+    symbols: tuple[str, ...],
+    snapshot: AccountSnapshot,
+    settings: Settings,
+    foreign: frozenset[str],
 ) -> dict[str, Any]:
     """What the plan that follows from the decision gives up to lots, band and cash: plans repeat it bit for bit."""
     portfolio, costs = settings.strategies.portfolio, settings.strategies.costs
@@ -145,8 +150,9 @@ def _rounding(
     def objective(weights: Mapping[str, float]) -> float:
         return value(decision.problem, np.array([weights.get(name, 0.0) for name in symbols]), portfolio.method)
 
-    orders = plan_orders("rounding", targets, snapshot, portfolio, costs)
-    return asdict(rounding(targets, orders, snapshot, costs, None if decision.certificate is None else objective))
+    orders = plan_orders("rounding", targets, snapshot, portfolio, costs, foreign=foreign)
+    optimum = None if decision.certificate is None else objective
+    return asdict(rounding(targets, orders, snapshot, costs, optimum, foreign))
 
 
 def weights_of(snapshot: AccountSnapshot, symbols: tuple[str, ...]) -> FloatArray:
@@ -229,8 +235,9 @@ def rebalance_plan(
     window = execution_window(settings.sessions, session, order_type)
     name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value))
     orders = plan_orders(
-        name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type
-    )
+        name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type,
+        foreign=inputs.foreign(settings, warehouse, session),
+    )  # fmt: skip
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
     changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
     return dg.MaterializeResult(

@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets import keys, partitions, reporting
+from assets import inputs, keys, partitions, reporting
 from octopus.core.orders import AccountSnapshot, Batch
 from octopus.core.panel import Panel, average_volume
 from octopus.risk.pictures import (
@@ -53,6 +53,7 @@ def limit_report(
             "batch_id": batch.batch_id, "changed": changed, "approved": len(report.approved),
             "denied": len(batch.orders) - len(report.approved),
             "picture": reporting.picture(risk_picture(report), "limit usage"),
+            "denials": reporting.denials(report, batch),
             "table": reporting.table(whole.select("rule", "outcome", "value", "limit_value", "reason"), limit=50),
         }
     )  # fmt: skip
@@ -68,7 +69,7 @@ def measures(
     """How much the planned portfolio could lose, by what and in which scenario, from what was known at the decision."""
     session, account = partitions.session_of(context), settings.account
     batch, (_, snapshot) = Plans(warehouse).require(account, session)
-    panel = warehouse.panel(settings.universe.market_data, snapshot.taken_at, settings.sessions)
+    panel = inputs.panel_as_of(settings, warehouse, snapshot.taken_at)
     denied = _denied(warehouse, batch.batch_id)
     report = risk_report(_portfolio(panel, snapshot, batch, denied, settings), settings.risk)
     frame = _rows(report.measures).with_columns(pl.lit(account).alias("account"), pl.lit(session).alias("session"))

@@ -25,7 +25,8 @@ from rich.table import Table
 
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.rules import CompliancePolicy
-from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side, TradingState
+from octopus.core.ids import client_order_id
+from octopus.core.orders import AccountSnapshot, Batch, OpenOrder, PlannedOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus.risk.gate import judge
 from octopus.risk.limits import RiskLimits
@@ -41,6 +42,7 @@ from resources.warehouse.store import Warehouse
 
 ORDERS = 500
 RUNS = 9
+SENT = (50, 200, 500)
 NOW = datetime(2022, 12, 28, 15, tzinfo=UTC)
 NAMES = tuple(f"N{number:03d}" for number in range(ORDERS))
 LIMITS = RiskLimits.model_validate(
@@ -201,6 +203,33 @@ def with_loading(console: Console) -> None:
     console.print(table)
 
 
+def one_by_one(console: Console) -> None:
+    """A whole batch as execution sends it: before each order, what is left is judged with what was sent counted as
+    open."""
+    table = Table("orders", "judged with reading, ms", "before each further order, ms", "all, s", "processor, s")
+    with warehouse() as url:
+        settings = settings_for(url)
+        batch, snapshot, _ = case(invested=False)
+        opens, closes = (at(date(2022, 12, 28)) for at in (settings.sessions.open_utc, settings.sessions.close_utc))
+        for count in SENT:
+            gates = Gates(settings, Warehouse(url, Role.TRADER))
+            whole = replace(batch, orders=batch.orders[:count], not_before=opens, expires_at=closes)
+            times, used, open_orders = [], time.process_time(), tuple[OpenOrder, ...]()
+            for place, order in enumerate(whole.orders):
+                left = replace(whole, orders=whole.orders[place:])
+                started = time.perf_counter()
+                reports = gates.judge_at_execution(left, replace(snapshot, open_orders=open_orders), NOW)
+                times.append(1000 * (time.perf_counter() - started))
+                assert order.intent_id in reports[-1].approved, "this batch is within every limit"
+                name = client_order_id(order.intent_id)
+                open_orders += (OpenOrder(name, order.instrument, order.side, order.quantity),)
+            used = time.process_time() - used
+            figures = (times[0], statistics.median(times[1:]), sum(times) / 1000, used)
+            table.add_row(str(count), *(f"{figure:.2f}" for figure in figures))
+    console.print("both gates before each order of a batch that is sent")
+    console.print(table)
+
+
 def _half(limits: RiskLimits) -> RiskLimits:
     return limits.model_copy(update={"gross_max": 0.5})
 
@@ -210,6 +239,7 @@ def main() -> None:
     console = Console()
     alone(console)
     with_loading(console)
+    one_by_one(console)
 
 
 def alone(console: Console) -> None:

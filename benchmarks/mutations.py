@@ -26,8 +26,10 @@ APPROVAL = "octopus/execution/approval.py"
 STATES = "octopus/execution/states.py"
 ALPACA = "resources/brokers/alpaca.py"
 PAPER = "resources/brokers/paper.py"
+REPLACEMENTS = "octopus/execution/replacements.py"
 _ENGINE_TESTS = "tests/execution/test_execution_engine.py::"
 _STATE_TESTS = "tests/execution/test_order_states.py::"
+_REPLACE_TESTS = "tests/execution/test_replacements.py::"
 _PAPER_TESTS = "tests/execution/test_paper_broker.py::"
 _ALPACA_TESTS = "tests/execution/test_alpaca_broker.py::"
 _CUT_TEST = "tests/execution/test_execution_crashes.py::test_a_worker_that_ends_around_a_send"
@@ -83,12 +85,12 @@ MUTATIONS = (
     Mutation(
         "sends before `submitting` is committed",
         ENGINE,
-        """        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+        """        quantity = self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
         self.store.drain_outbox(self.audit)
-        return self._ask(order_id, order, batch.expires_at)
+        return self._ask(order_id, replace(order, quantity=quantity), stored)
 """,
-        """        answer = self._ask(order_id, order, batch.expires_at)
-        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+        """        answer = self._ask(order_id, order, stored)
+        self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
         self.store.drain_outbox(self.audit)
         return answer
 """,
@@ -97,9 +99,10 @@ MUTATIONS = (
     Mutation(
         "`submitting` is not committed",
         STORE,
-        """            self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+        """            sent = self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
 """,
-        "",
+        """            sent = self._status(order_id)
+""",
         _ENGINE_TESTS + "test_a_batch_is_executed_booked_and_reconciled",
     ),
     Mutation(
@@ -187,9 +190,9 @@ MUTATIONS = (
     Mutation(
         "the window's last instant is too late by one",
         ENGINE,
-        """        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        """        closes = min(send_by(batch.expires_at, order.order_type) for order in orders)
         if not batch.not_before <= now < closes:""",
-        """        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        """        closes = min(send_by(batch.expires_at, order.order_type) for order in orders)
         if not batch.not_before <= now <= closes:""",
         _ENGINE_TESTS + "test_outside_its_window_a_batch_is_refused",
     ),
@@ -330,6 +333,72 @@ MUTATIONS = (
         "if now > order.expires_at:",
         _ENGINE_TESTS + "test_a_halted_batch_is_void_when_its_window_has_passed",
     ),
+    # Replacing orders.
+    Mutation(
+        "a replacement is sent while the order before it may fill",
+        STORE,
+        "if old.state not in TERMINAL:",
+        "if old.state in UNRESOLVED:",
+        _REPLACE_TESTS + "test_the_store_sends_no_replacement_while_the_order_may_fill",
+    ),
+    Mutation(
+        "what fills on the way out is filled again",
+        STORE,
+        'rest = min(row["approved"], row["quantity"] - max(old.filled, old.net_filled))',
+        'rest = row["approved"]',
+        _REPLACE_TESTS + "test_elsewhere_the_old_order_ends_before_the_rest_is_sent",
+    ),
+    Mutation(
+        "the smaller of an order and its replacement is judged",
+        REPLACEMENTS,
+        "quantity=max(order.quantity, live[order.intent_id].old.remaining)",
+        "quantity=min(order.quantity, live[order.intent_id].old.remaining)",
+        _REPLACE_TESTS + "test_the_gates_judge_the_worse_of_the_two_in_the_old_ones_place",
+    ),
+    Mutation(
+        "an order counts beside its replacement",
+        REPLACEMENTS,
+        "if one.client_order_id not in gone)",
+        "if one.client_order_id or gone)",
+        _REPLACE_TESTS + "test_what_is_judged_is_never_less_than_either_order",
+    ),
+    Mutation(
+        "an order is cancelled for a replacement that a gate denied",
+        ENGINE,
+        "if swap.new is not None and swap.is_fresh and not swap.has_way:",
+        "if not swap.has_way:",
+        _REPLACE_TESTS + "test_what_a_gate_denies_leaves_the_old_order_alone",
+    ),
+    Mutation(
+        "a cancelled order comes back as its replacement",
+        STORE,
+        """                if swap.is_fresh:
+                    self._settle(""",
+        """                if swap.has_way:
+                    self._settle(""",
+        _REPLACE_TESTS + "test_cancelling_an_order_withdraws_what_was_to_take_its_place",
+    ),
+    Mutation(
+        "a venue that replaces in one step is sent another order",
+        ENGINE,
+        "if swap is not None and isinstance(self.broker, ReplacingBroker):",
+        "if swap is None and isinstance(self.broker, ReplacingBroker):",
+        _REPLACE_TESTS + "test_a_limit_is_moved_and_the_replacement_fills_at_the_close",
+    ),
+    Mutation(
+        "the paper broker lets a replaced order stand",
+        PAPER,
+        "ledger.end_working(old_id, OrderState.REPLACED,",
+        "ledger.end_working(changed.instrument, OrderState.REPLACED,",
+        _REPLACE_TESTS + "test_a_limit_is_moved_and_the_replacement_fills_at_the_close",
+    ),
+    Mutation(
+        "the paper broker ends an order whose replacement it refuses",
+        PAPER,
+        "if received.state is not OrderState.REJECTED:",
+        "if received.client_order_id:",
+        _REPLACE_TESTS + "test_where_the_venue_refuses_the_old_order_stands",
+    ),
     # Fills and books.
     Mutation(
         "an order ends before its fills are booked",
@@ -462,8 +531,8 @@ MUTATIONS = (
     Mutation(
         "risk: the price collar is off by one",
         "octopus/risk",
-        "distance <= Decimal(str(limit))",
-        "distance < Decimal(str(limit))",
+        "distance <= most",
+        "distance < most",
         _RISK_TESTS + "test_price_collar_is_inclusive_and_two_sided",
     ),
     Mutation(

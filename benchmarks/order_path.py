@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
 from resources.brokers.base import BrokerAccount, BrokerOrder, Guarantee
 from resources.execution_engine import ExecutionEngine
-from resources.price_feed import Bar
+from resources.price_feed import HOME, Bar, Conversion
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
@@ -99,6 +99,7 @@ class Venue:
     watch: Stopwatch
     name: str = "bench"
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         return BrokerAccount(ACCOUNT, "B1", "USD", is_paper=True)
@@ -137,6 +138,12 @@ class NoPrices:
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         return None
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        return ""
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        return HOME
 
     def last_session(self) -> date | None:
         return None

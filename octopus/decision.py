@@ -22,12 +22,13 @@ from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel, average_volume
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
-from octopus.portfolio.covariance import estimate_covariance
+from octopus.portfolio.covariance import Covariance, estimate_covariance
 from octopus.portfolio.optimiser import optimise
 from octopus.portfolio.problem import (
     Certificate,
     InfeasibleError,
     Problem,
+    Solution,
     SolverError,
     gone_to_cash,
     reduced_to_limits,
@@ -90,8 +91,7 @@ class Decision:
     Attributes:
         target_weights, alpha: shape (N,); alpha is the ensemble's score, in cross-sectional standard deviations.
         signals: each signal's scores, shape (N,), NaN where it abstains.
-        certificate: of the optimiser; None when a fallback was taken.
-        fallback: which and why, or None.
+        solution: of the optimiser; None when a fallback was taken. fallback: which and why, or None.
         problem: what the optimiser was asked.
     """
 
@@ -99,9 +99,14 @@ class Decision:
     target_weights: FloatArray
     alpha: FloatArray
     signals: Mapping[str, FloatArray]
-    certificate: Certificate | None
+    solution: Solution | None
     fallback: str | None
     problem: Problem
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Of the optimiser; None when a fallback was taken."""
+        return None if self.solution is None else self.solution.certificate
 
     def certificate_record(self) -> dict[str, object]:
         """The certificate as plain values."""
@@ -160,33 +165,36 @@ def decide(
         row: of the panel; negative ones count from its end.
         predictions: of the model that was champion then, shape (N,), NaN where it has none; None: the signal abstains.
         previous_weights: what the account holds, fractions of equity, shape (N,).
-        equity: of the account, in the currency of prices; needed where volumes limit trades or make them dearer.
+        equity: of the account, in its currency; needed where volumes limit trades or make them dearer.
 
     Raises:
         MissingDataError: ``row`` is not in the panel, a shape is not (N,), or equity is missing where it is needed.
     """
-    posed, scores, signals = _pose(prepared, row, predictions, previous_weights, config, equity)
-    session: date = prepared.panel.sessions[row].item()
-    try:
-        solution = optimise(posed, config.portfolio.method)
-    except (InfeasibleError, SolverError) as error:
-        chosen = config.portfolio.fallback
-        return Decision(session, _fall_back(posed, chosen), scores, signals, None, f"{chosen}: {error}", posed)
-    return Decision(session, solution.weights, scores, signals, solution.certificate, None, posed)
+    return decide_on(view(prepared, row, predictions, config), previous_weights, config, equity)
 
 
-def _pose(
-    prepared: Prepared,
-    row: int,
-    predictions: FloatArray | None,
-    previous_weights: FloatArray,
-    config: DecisionConfig,
-    equity: float | None = None,
-) -> tuple[Problem, FloatArray, dict[str, FloatArray]]:
-    """The optimiser's problem that `decide` solves, the ensemble's scores behind it and each signal's."""
-    panel = prepared.panel
-    row = _checked_row(panel, row, predictions, previous_weights)
-    previous_weights = known_weights(previous_weights)
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a decision takes from data: nothing of it depends on the account.
+
+    Attributes:
+        row: of the panel, not negative. signals, scores, spoken: each signal's and the ensemble's, and of which
+            instruments any signal says something, shape (N,).
+        covariance: of daily returns.
+    """
+
+    panel: Panel
+    row: int
+    signals: Mapping[str, FloatArray]
+    scores: FloatArray
+    spoken: BoolArray
+    covariance: Covariance
+
+
+def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: DecisionConfig) -> View:
+    """The first half of `decide`, for as many accounts as want it; arguments and errors as there."""
+    panel, portfolio = prepared.panel, config.portfolio
+    row = _checked_row(panel, row, predictions)
     member = panel.member[row]
     signals = {name: values[row] for name, values in prepared.signals.items()}
     if predictions is not None:
@@ -194,19 +202,52 @@ def _pose(
     weights = prepared.weights_at(row, config.strategy)
     scores = blend(signals, weights)
     spoken = _spoken([values for name, values in signals.items() if weights.get(name, 0.0) > 0], len(scores))
-    problem = _problem(panel, row, scores, spoken, previous_weights, config)
-    problem = replace(problem, **_extras(panel, row, problem, signals.get(MODEL), config, equity))
-    return problem, scores, signals
+    start = max(row + 1 - portfolio.covariance_sessions, 0)
+    covariance = estimate_covariance(
+        panel.total_return[start : row + 1],
+        least=portfolio.covariance_sessions_min,
+        estimator=portfolio.covariance_estimator,
+        half_life=portfolio.covariance_half_life,
+        factors=portfolio.covariance_factors,
+    )
+    return View(panel, row, signals, scores, spoken, covariance)
 
 
-def _checked_row(panel: Panel, row: int, predictions: FloatArray | None, previous: FloatArray) -> int:
-    sessions, count = panel.close.shape
+def decide_on(
+    seen: View, previous_weights: FloatArray, config: DecisionConfig, equity: float | None = None
+) -> Decision:
+    """The second half of `decide`: the account's; arguments and errors as there, ``config`` that of the `view`."""
+    posed = _pose(seen, previous_weights, config, equity)
+    session: date = seen.panel.sessions[seen.row].item()
+    try:
+        solution = optimise(posed, config.portfolio.method)
+    except (InfeasibleError, SolverError) as error:
+        chosen = config.portfolio.fallback
+        weights, reason = _fall_back(posed, chosen), f"{chosen}: {error}"
+        return Decision(session, weights, seen.scores, seen.signals, None, reason, posed)
+    return Decision(session, solution.weights, seen.scores, seen.signals, solution, None, posed)
+
+
+def _pose(seen: View, previous_weights: FloatArray, config: DecisionConfig, equity: float | None) -> Problem:
+    """What the optimiser is asked."""
+    _require_one_each("previous_weights", previous_weights, seen.panel)
+    problem = _problem(seen, known_weights(previous_weights), config)
+    return replace(problem, **_extras(seen.panel, seen.row, problem, seen.signals.get(MODEL), config, equity))
+
+
+def _checked_row(panel: Panel, row: int, predictions: FloatArray | None) -> int:
+    sessions = len(panel.sessions)
     if not -sessions <= row < sessions:
         raise MissingDataError(f"row {row} is not in the panel of {sessions} sessions; ingest that day first")
-    for name, values in (("predictions", predictions), ("previous_weights", previous)):
-        if values is not None and values.shape != (count,):
-            raise MissingDataError(f"{name} has shape {values.shape}, expected ({count},): one for each instrument")
+    if predictions is not None:
+        _require_one_each("predictions", predictions, panel)
     return int(row % sessions)
+
+
+def _require_one_each(name: str, values: FloatArray, panel: Panel) -> None:
+    count = len(panel.symbols)
+    if values.shape != (count,):
+        raise MissingDataError(f"{name} has shape {values.shape}, expected ({count},): one for each instrument")
 
 
 def _spoken(signals: list[FloatArray], count: int) -> BoolArray:
@@ -216,32 +257,22 @@ def _spoken(signals: list[FloatArray], count: int) -> BoolArray:
     return np.asarray(~np.isnan(signals).all(axis=0))
 
 
-def _problem(
-    panel: Panel, row: int, scores: FloatArray, spoken: BoolArray, previous: FloatArray, config: DecisionConfig
-) -> Problem:
+def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Problem:
     """What the optimiser may do with each instrument.
 
     Without a bar today it cannot be traded and stays. A non-member is sold. Where no signal speaks, or the history is
     too short to know the risk, it may be reduced but not bought.
     """
-    portfolio = config.portfolio
-    start = max(row + 1 - portfolio.covariance_sessions, 0)
-    covariance = estimate_covariance(
-        panel.total_return[start : row + 1],
-        least=portfolio.covariance_sessions_min,
-        estimator=portfolio.covariance_estimator,
-        half_life=portfolio.covariance_half_life,
-        factors=portfolio.covariance_factors,
-    )
+    portfolio, panel, row = config.portfolio, seen.panel, seen.row
     return Problem(
-        alpha=np.where(spoken, portfolio.base_return + portfolio.alpha_per_score * scores, 0.0),
-        covariance=covariance.daily * portfolio.horizon_sessions,
+        alpha=np.where(seen.spoken, portfolio.base_return + portfolio.alpha_per_score * seen.scores, 0.0),
+        covariance=seen.covariance.daily * portfolio.horizon_sessions,
         previous=previous,
-        tradable=np.isfinite(panel.close[row]),
+        tradable=np.isfinite(panel.worth_at(row)),
         risk_aversion=portfolio.risk_aversion,
         cost=config.costs.linear_rate,
         constraints=portfolio.constraints,
-        reduce_only=~(spoken & covariance.known),
+        reduce_only=~(seen.spoken & seen.covariance.known),
         must_exit=~panel.member[row],
         names=panel.symbols,
     )
@@ -294,7 +325,7 @@ def _liquidity(
     """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
     if equity is None or not equity > 0:
         raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
-    adv = average_volume(panel.volume[: row + 1]) * panel.close[row] / known_equity(equity)
+    adv = average_volume(panel.volume[: row + 1]) * panel.worth_at(row) / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:
@@ -302,7 +333,7 @@ def _liquidity(
         power = IMPACT_POWER[portfolio.impact_law]
         rates = portfolio.impact * daily / np.where(traded, adv, 1.0) ** (power - 1.0)
         given |= {"impact": np.where(traded, rates, 0.0), "impact_power": power}
-        given["reduce_only"] = problem.reduce_only | ~traded
+        given["reduce_only"] = ~traded if problem.reduce_only is None else problem.reduce_only | ~traded
     return given
 
 

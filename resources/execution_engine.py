@@ -22,7 +22,7 @@ found, or still absent well after its expiry, when it can no longer arrive; wher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -46,6 +46,8 @@ from octopus.execution.config import Remainder, ScheduleConfig
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind
 from octopus.execution.reconcile import reconcile as compare_books
+from octopus.execution.replacements import Outcome as SwapOutcome
+from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
@@ -55,8 +57,12 @@ from resources.brokers.base import (
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    LateTellingBroker,
+    NotToldYetError,
     OrderRejectedError,
+    ReplacingBroker,
     RevisingBroker,
+    SentOrder,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -92,6 +98,8 @@ class EngineSettings:
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
         require_release: a batch is executed only once a person has released it.
+        watch_interval: how often, while orders wait for their auction, it is seen whether a person asked to replace
+            one; None: once, for a clock that jumps.
         schedule: how orders are worked over their session.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
@@ -107,6 +115,7 @@ class EngineSettings:
     cash_tolerance: Decimal = CENT
     halt_on_breaks: bool = True
     require_release: bool = False
+    watch_interval: timedelta | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
@@ -182,7 +191,7 @@ class ExecutionEngine:
         with self._account(batch.account):
             claim = self._prepare(batch_id, run_id)
             placement = self._send_slices(batch, run_id, claim)
-            collection = self._collect(batch)
+            collection = self._collect(batch, run_id)
             navs = self._update_positions(batch.account)
             breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
         return BatchExecution(placement, collection, navs, breaks)
@@ -198,11 +207,24 @@ class ExecutionEngine:
         with self._account(batch.account):
             return self._send_slices(batch, run_id, self.store.claim_of(batch_id, run_id))
 
-    def collect_fills(self, batch_id: str) -> Collection:
-        """Wait for the batch's auction and follow the account's orders until they are terminal."""
+    def collect_fills(self, batch_id: str, run_id: str = "") -> Collection:
+        """Wait for the batch's auction and follow the account's orders until they are terminal.
+
+        Args:
+            run_id: under which orders are replaced meanwhile, if a person asks for it.
+        """
         batch = self.store.batch(batch_id).batch
         with self._account(batch.account):
-            return self._collect(batch)
+            return self._collect(batch, run_id)
+
+    def replace_orders(self, batch_id: str, run_id: str) -> None:
+        """Carry out, as far as it goes now, what persons asked of the batch's open orders.
+
+        A run that follows the orders does the same as it waits.
+        """
+        batch = self.store.batch(batch_id).batch
+        with self._account(batch.account):
+            self._replace_orders(batch, run_id)
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
         """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
@@ -222,17 +244,38 @@ class ExecutionEngine:
         Raises:
             BrokerError: some could not be cancelled; all were tried.
         """
+        for swap in self.store.swaps(account):
+            if swap.is_fresh:
+                self.store.settle_swap(swap, SwapOutcome.WITHDRAWN, "everything is cancelled", self.clock.now())
         ids = tuple(o.client_order_id for o in self.store.working(account))
         failed = []
         for order_id in ids:
-            self.store.record(order_id, Event.ASK_CANCEL, self.clock.now(), "asked to cancel")
             try:
-                self.broker.cancel(order_id)
+                self.cancel_order(order_id, "the kill switch", "asked to cancel")
             except BrokerError as error:
                 failed.append(f"{order_id}: {error}")
         if failed:
             raise BrokerError(f"not cancelled: {'; '.join(failed)}; ask again with `octopus halt --cancel`")
         return ids
+
+    def poll(self, account: str) -> None:
+        """Record what the broker has filled, and what became of open orders.
+
+        Raises:
+            AccountBusyError: a run does that already.
+        """
+        with self._account(account):
+            self._poll(account)
+
+    def cancel_order(self, order_id: str, by: str, reason: str) -> None:
+        """Ask the broker to cancel one order for good; whoever follows it records the end. Needs no lock.
+
+        Raises:
+            OrderActionError: it was not sent yet.
+            BrokerError: the broker could not be asked; ask again.
+        """
+        if self.store.ask_cancel(order_id, by, reason, self.clock.now()):
+            self.broker.cancel(order_id)
 
     def take_over_halt(self, account: str) -> None:
         """A halt that was written without the database becomes the account's own, and its open orders are cancelled."""
@@ -266,29 +309,40 @@ class ExecutionEngine:
         planned = self.store.batch(batch_id)
         self._recover(planned.batch.account)
         self.store.void_unsent(planned.batch.account, self.clock.now())
-        stored = self._worked(planned)
-        decided = self.store.decided(batch_id)
-        open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
-        left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
         try:
-            if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
-                if not decided:
-                    # Of a schedule nothing is due yet, if this is its session at all.
-                    self._require_executable(planned)
-                return None
-            return self._judge_and_claim(stored, decided, run_id)
+            return self._take_up(planned, run_id)
         except BatchRefusedError as refusal:
             self.store.refuse(batch_id, str(refusal), self.clock.now())
-            if decided:
+            if self.store.decided(batch_id):
                 # Begun before: its orders are still followed to their end.
                 return None
             raise
 
+    def _take_up(self, planned: StoredBatch, run_id: str) -> Claim | None:
+        """Judge and claim what is to be sent now; None when nothing is."""
+        stored, batch_id = self._worked(planned), planned.batch.batch_id
+        decided = self.store.decided(batch_id)
+        open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
+        left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
+        if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
+            if not decided:
+                # Of a schedule nothing is due yet, if this is its session at all.
+                self._require_executable(planned, planned.batch.orders)
+            return None
+        return self._judge_and_claim(planned, stored, decided, run_id)
+
     def _worked(self, planned: StoredBatch) -> StoredBatch:
-        """The batch as it is to be sent at this moment: of scheduled orders, the children that were cut or are due."""
+        """The batch as it is to be sent at this moment: with replacements, and of scheduled orders the children that
+        were cut or are due."""
+        sliced = self._sliced(planned) if self._is_scheduled(planned.batch) else planned
+        open_swaps = self.store.swaps(planned.batch.account, planned.batch.batch_id)
+        swaps = {swap.request.intent_id: swap for swap in open_swaps if swap.outcome() is None}
+        orders = (*sliced.batch.orders, *(swap.order for swap in swaps.values()))
+        return replace(sliced, batch=replace(sliced.batch, orders=orders), swaps=swaps)
+
+    def _sliced(self, planned: StoredBatch) -> StoredBatch:
+        """A scheduled batch with its orders' children in their place."""
         terms, batch = self.settings.schedule, planned.batch
-        if not self._is_scheduled(batch):
-            return planned
         schedule, now = terms.over(batch.not_before, batch.expires_at), self.clock.now()
         cut = self.store.children(batch.batch_id)
         orders: list[PlannedOrder] = []
@@ -337,9 +391,11 @@ class ExecutionEngine:
                 placement = Placement(later, placement.sent + sent.sent, sent.stopped)
         return placement
 
-    def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
+    def _judge_and_claim(
+        self, planned: StoredBatch, stored: StoredBatch, decided: dict[str, str], run_id: str
+    ) -> Claim:
         batch = stored.batch
-        self._require_executable(stored)
+        self._require_executable(planned, batch.orders)
         snapshot = self._snapshot(batch)
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
@@ -356,6 +412,8 @@ class ExecutionEngine:
         self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, unresolved: Iterable[StoredOrder]
     ) -> Decision:
         """What the gates and the order path's own rules say of ``judged`` now."""
+        orders, seen = in_judgement(judged.orders, seen, stored.swaps.values())
+        judged = replace(judged, orders=orders)
         return decide(
             judged,
             seen,
@@ -373,7 +431,8 @@ class ExecutionEngine:
         actions = self.feed.actions(names, self.sessions.close_utc(batch.session), opens)
         return {action.instrument: reason for action in actions if (reason := ends_orders(action))}
 
-    def _require_executable(self, stored: StoredBatch) -> None:
+    def _require_executable(self, stored: StoredBatch, orders: Sequence[PlannedOrder]) -> None:
+        """That the planned batch may be executed now, and ``orders`` of it be sent."""
         batch, now = stored.batch, self.clock.now()
         name = f"batch {batch.batch_id}"
         status = self.store.trading_status(batch.account)
@@ -387,7 +446,7 @@ class ExecutionEngine:
             raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
         if self.settings.require_release and not self.store.is_released(batch, now):
             raise AwaitingReleaseError(f"{name} awaits a person's release: `octopus release {batch.batch_id}`")
-        closes = min(send_by(batch.expires_at, order.order_type) for order in batch.orders)
+        closes = min(send_by(batch.expires_at, order.order_type) for order in orders)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(
                 f"{name} may be sent from {batch.not_before} to {closes}, and it is {now}; plan a new batch"
@@ -416,13 +475,29 @@ class ExecutionEngine:
 
     def _resolve(self, order: StoredOrder) -> None:
         now, order_id = self.clock.now(), order.client_order_id
-        found = self.broker.order(order_id, order.broker_order_id) if self._may_search else None
+        try:
+            found = self._found(order) if self._may_search else None
+        except NotToldYetError as not_yet:
+            self.store.record(order_id, Event.UNCERTAIN, now, str(not_yet))
+            return
         if found is not None:
             self._record_report(order.status, found)
         elif self._may_search and self._cannot_arrive(order):
             self.store.record(order_id, Event.EXPIRE, now, "the broker's records never had it")
         elif not self._may_resend:
             self.store.record(order_id, Event.UNCERTAIN, now, "sent, and not found at the broker")
+
+    def _found(self, order: StoredOrder) -> BrokerOrder | None:
+        """The order as the broker's records have it: those of the day, or the reports that come after it."""
+        found = self.broker.order(order.client_order_id, order.broker_order_id)
+        if found is not None or not isinstance(self.broker, LateTellingBroker):
+            return found
+        planned = order.order
+        sent = SentOrder(
+            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, order.status.quantity,
+            order.expires_at,
+        )  # fmt: skip
+        return self.broker.past_order(sent)
 
     @property
     def _may_search(self) -> bool:
@@ -441,7 +516,8 @@ class ExecutionEngine:
         stored = self._worked(self.store.batch(claim.batch_id))
         orders = self.store.orders(claim.account, batch_id=claim.batch_id)
         again = {o.order.intent_id for o in orders if o.status.state in UNRESOLVED and self._may_resend}
-        first = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
+        waiting = {name for name, swap in stored.swaps.items() if not (self._swaps_at_once or swap.has_way)}
+        first = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED} - waiting
         queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
         sent: list[str] = []
         stopped = ""
@@ -463,7 +539,7 @@ class ExecutionEngine:
         if not resend and not self._within_remaining_limits(claim, stored, order):
             return ""
         for _ in range(self.settings.max_sends):
-            answer = self._submit(claim, stored.batch, order, resend=resend)
+            answer = self._submit(claim, stored, order, resend=resend)
             if not (isinstance(answer, UncertainOutcomeError) and self._may_resend):
                 break
             resend = True
@@ -471,14 +547,19 @@ class ExecutionEngine:
         self.store.drain_outbox(self.audit)
         return stopped
 
-    def _submit(self, claim: Claim, batch: Batch, order: PlannedOrder, *, resend: bool) -> BrokerOrder | BrokerError:
-        order_id = client_order_id(order.intent_id)
-        self.store.begin_send(claim, order_id, Event.RESEND if resend else Event.SEND, self.clock.now())
+    def _submit(
+        self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool
+    ) -> BrokerOrder | BrokerError:
+        order_id, event = client_order_id(order.intent_id), Event.RESEND if resend else Event.SEND
+        quantity = self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
         self.store.drain_outbox(self.audit)
-        return self._ask(order_id, order, batch.expires_at)
+        return self._ask(order_id, replace(order, quantity=quantity), stored)
 
-    def _ask(self, order_id: str, order: PlannedOrder, expires_at: datetime) -> BrokerOrder | BrokerError:
+    def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
+        swap, expires_at = stored.swaps.get(order.intent_id), stored.batch.expires_at
         try:
+            if swap is not None and isinstance(self.broker, ReplacingBroker):
+                return self.broker.replace(swap.replaces, order_id, order.quantity, expires_at, order.price)
             return self.broker.submit(
                 order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
             )
@@ -504,7 +585,7 @@ class ExecutionEngine:
     def _record_found(self, order_id: str, found: BrokerOrder) -> None:
         """Record that the order stands, or was refused. What else became of it is recorded once its fills are."""
         event = Event.REJECT if found.state is OrderState.REJECTED else Event.ACCEPT
-        self.store.record(order_id, event, self.clock.now(), found.reason, found.broker_order_id)
+        self.store.record(order_id, event, self.clock.now(), found.reason, found.broker_order_id, found.quantity)
 
     def _look_up(self, order_id: str, uncertain: BrokerError) -> None:
         """After an uncertain send: the broker's records, if they can be searched, else ``unknown``."""
@@ -558,16 +639,85 @@ class ExecutionEngine:
 
     # -- inside: after sending ---------------------------------------------------------------------------------------
 
-    def _collect(self, batch: Batch) -> Collection:
+    def _collect(self, batch: Batch, run_id: str) -> Collection:
         account = batch.account
-        if self._awaited(batch):
-            self.clock.wait_until(batch.expires_at)
+        self._watch(batch, run_id)
         new_fills = self._follow(batch)
         now = self.clock.now()
         self.store.void_unsent(account, now)
+        self._settle_swaps(account)
         self.store.finish(account, now)
         self.store.drain_outbox(self.audit)
         return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
+
+    def _watch(self, batch: Batch, run_id: str) -> None:
+        """Wait for the auction, and replace meanwhile what persons ask for."""
+        while (now := self.clock.now()) < batch.expires_at and (self._awaited(batch) or self._is_asked(batch)):
+            # What is sent has its own outcomes: only questions and cancels end so, and are asked again.
+            with suppress(BrokerError):
+                self._replace_orders(batch, run_id)
+            step = self.settings.watch_interval
+            self.clock.wait_until(batch.expires_at if step is None else min(batch.expires_at, now + step))
+
+    def _is_asked(self, batch: Batch) -> bool:
+        return bool(self.store.swaps(batch.account, batch.batch_id))
+
+    def _replace_orders(self, batch: Batch, run_id: str) -> None:
+        """Carry out requests to replace orders of the batch, as far as it goes now."""
+        account = batch.account
+        if not self._is_asked(batch):
+            return
+        # What has filled meanwhile is known first.
+        self._poll(account)
+        self._settle_swaps(account)
+        if any(swap.is_fresh for swap in self.store.swaps(account, batch.batch_id)):
+            try:
+                self._swap_orders(self.store.batch(batch.batch_id), run_id)
+            except BatchRefusedError as refusal:
+                self._refuse_swaps(batch, str(refusal))
+            self._poll(account)
+            self._settle_swaps(account)
+        self.store.drain_outbox(self.audit)
+
+    def _swap_orders(self, planned: StoredBatch, run_id: str) -> None:
+        """Judge and send replacements; where the venue does not swap, the old orders are cancelled in between."""
+        account, batch_id = planned.batch.account, planned.batch.batch_id
+        if self._swaps_at_once:
+            claim = self._take_up(planned, run_id)
+        else:
+            # Judged before anything is cancelled for it, and again with what the old order filled on its way out.
+            if any(swap.intent is None for swap in self.store.swaps(account, batch_id)):
+                self._take_up(planned, run_id)
+            for swap in self.store.swaps(account, batch_id):
+                if swap.new is not None and swap.is_fresh and not swap.has_way:
+                    self._make_way(swap)
+            self._poll(account)
+            self._settle_swaps(account)
+            ready = [s for s in self.store.swaps(account, batch_id) if s.new is not None and s.is_fresh and s.has_way]
+            claim = self._take_up(planned, run_id) if ready else None
+        if claim is not None:
+            self._send(claim)
+
+    def _make_way(self, swap: Swap) -> None:
+        """Cancel the old order; asked twice, it is asked once."""
+        if self.store.begin_way(swap, self.clock.now()):
+            self.store.drain_outbox(self.audit)
+            self.broker.cancel(swap.replaces)
+
+    def _refuse_swaps(self, batch: Batch, reason: str) -> None:
+        """Settle requests that nothing was done about yet; the others wait for what becomes of the refusal."""
+        for swap in self.store.swaps(batch.account, batch.batch_id):
+            if swap.is_fresh and not swap.making_way:
+                self.store.settle_swap(swap, SwapOutcome.REFUSED, reason, self.clock.now())
+
+    def _settle_swaps(self, account: str) -> None:
+        for swap in self.store.swaps(account):
+            if (outcome := swap.outcome()) is not None:
+                self.store.settle_swap(swap, outcome, _why(swap), self.clock.now())
+
+    @property
+    def _swaps_at_once(self) -> bool:
+        return isinstance(self.broker, ReplacingBroker)
 
     def _follow(self, batch: Batch) -> int:
         """Ask until the batch's orders are terminal or patience ends; a broker that does not answer is asked again."""
@@ -595,8 +745,9 @@ class ExecutionEngine:
     def _poll(self, account: str) -> int:
         """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
         booked = 0
-        known = {fill.fill_id for fill in self.store.fills(account, self._since())}
-        for fill in self.broker.fills(self._since()):
+        since = self._since(account)
+        known = {fill.fill_id for fill in self.store.fills(account, since)}
+        for fill in self.broker.fills(since):
             if fill.fill_id not in known and self.store.record_fill(
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
@@ -606,16 +757,17 @@ class ExecutionEngine:
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
                 continue
-            report = self.broker.order(order.client_order_id, order.broker_order_id)
-            if report is not None:
-                self._record_report(order.status, report)
+            with suppress(NotToldYetError):
+                report = self._found(order)
+                if report is not None:
+                    self._record_report(order.status, report)
         self.store.drain_outbox(self.audit)
         return booked
 
     def _take_revisions(self, account: str) -> None:
         """Book what the broker broke or corrected of our fills, whenever the trades were."""
         if isinstance(self.broker, RevisingBroker):
-            for revision in self.broker.revisions(self._since()):
+            for revision in self.broker.revisions(self._since(account)):
                 session = self.sessions.trade_date(revision.at)
                 self.store.record_revision(account, revision, session, self.clock.now())
 
@@ -653,7 +805,8 @@ class ExecutionEngine:
 
     def _recognise_flows(self, account: str) -> None:
         """Deposits, withdrawals and charges: only the broker can tell us of them."""
-        since = self._since() if self.store.last_nav(account) else None
+        began = self.store.last_nav(account) or self.store.adopted_at(account)
+        since = self._since(account) if began else None
         for entry in self.broker.statement(since).entries:
             if entry.kind.is_told:
                 self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
@@ -698,23 +851,39 @@ class ExecutionEngine:
         return nav
 
     def _reconcile(self, account: str, session: date) -> tuple[Break, ...]:
-        since = self._since()
-        breaks = compare_books(
-            self.store.book(account, since),
-            self.broker.statement(since),
-            self.store.sent_ids(account),
-            self.settings.cash_tolerance,
-        )
-        now = self.clock.now()
-        fresh = self.store.save_reconciliation(account, session, breaks, now)
+        since, unseen = self._since(account), self._unseen(account)
+        ours, theirs = self.store.book(account, since), self.broker.statement(since)
+        breaks = compare_books(ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance)
+        now, until = self.clock.now(), theirs.told.until if theirs.told else None
+        fresh = self.store.save_reconciliation(account, session, breaks, now, until)
+        reason = unseen
         if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
             reason = f"reconciliation of {session} found {len(breaks)} breaks"
+        if reason:
             self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
         self.store.drain_outbox(self.audit)
         return breaks
 
-    def _since(self) -> datetime:
-        return self.clock.now() - self.settings.lookback
+    def _since(self, account: str) -> datetime:
+        """Since when the broker is asked: back to the last comparison of the books, as far as its records reach."""
+        now, last = self.clock.now(), self.store.last_reconciled(account)
+        wanted = now - self.settings.lookback
+        if last is not None:
+            wanted = min(wanted, last - _OVERLAP)
+        adopted = self.store.adopted_at(account)
+        if adopted is not None:
+            wanted = max(wanted, adopted)
+        return wanted if self.broker.keeps is None else max(wanted, now - self.broker.keeps)
+
+    def _unseen(self, account: str) -> str:
+        """Why a person must look at what happened since the books were last compared; empty where the broker tells."""
+        last, keeps = self.store.last_reconciled(account), self.broker.keeps
+        if keeps is None or last is None or last >= self.clock.now() - keeps:
+            return ""
+        return (
+            f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
+            "days: look at its statements of the time before, adopt what is missing, then `octopus resume`"
+        )
 
 
 _ENDS = {
@@ -725,6 +894,9 @@ _ENDS = {
     OrderState.EXPIRED: Event.EXPIRE,
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""
+
+_OVERLAP = timedelta(days=1)
+"""How much of what was compared before is asked for again: some venues date by the day."""
 
 _HALTING = frozenset(
     {
@@ -739,6 +911,12 @@ _HALTING = frozenset(
     }
 )
 """Breaks after which our book may not be what we hold."""
+
+
+def _why(swap: Swap) -> str:
+    """The states of both orders, in words."""
+    new = "was not sent" if swap.new is None else f"is {swap.new.state.value}"
+    return f"{swap.replaces} is {swap.old.state.value} with {swap.old.filled:f} filled, its replacement {new}"
 
 
 def _open_order(order: StoredOrder) -> OpenOrder:

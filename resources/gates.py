@@ -5,7 +5,7 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -15,24 +15,28 @@ import numpy as np
 
 from octopus.compliance import day_trades
 from octopus.compliance import gate as compliance_gate
+from octopus.compliance.catalogue import lasts
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_tests_next
-from octopus.compliance.rules import PatternDayTrader
+from octopus.compliance.rules import CompliancePolicy, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
-from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
 from octopus.execution.lots import LotBook, UnknownRatioError
+from octopus.execution.standing import Standing
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.case import GATE as RISK
 from octopus.risk.drawdown import peak
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
+from octopus.risk.signatures import Authority
 from resources.limit_signatures import limits_authority
 from resources.reference_files import read_reference
 from resources.settings import Settings
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
-from resources.warehouse.price_window import PriceWindow, read_window
-from resources.warehouse.prices import WarehousePrices, decimal_price
+from resources.warehouse.price_window import PriceWindow, read_window_in_base
+from resources.warehouse.prices import decimal_price, recorded_prices
 from resources.warehouse.store import Warehouse
 
 _HISTORY_MARGIN = 30
@@ -54,6 +58,18 @@ class _Read:
 
 
 @dataclass(frozen=True)
+class _Facts:
+    """What an approval rests on besides the account and the prices of the last minute."""
+
+    batch: int
+    nav: tuple[Decimal | None, Decimal | None]
+    authority: Authority
+    halted: frozenset[str] | None
+    locates: Mapping[str, Decimal] | None
+    issued: Mapping[str, Decimal] | None
+
+
+@dataclass(frozen=True)
 class Gates:
     """The risk gate and the compliance gate over the warehouse.
 
@@ -64,16 +80,33 @@ class Gates:
     settings: Settings
     warehouse: Warehouse
     _read: list[_Read] = field(default_factory=list, repr=False, compare=False)
+    _standing: list[tuple[_Facts, Standing]] = field(default_factory=list, repr=False, compare=False)
     _books: list[tuple[str, datetime, LotBook | None]] = field(default_factory=list, repr=False, compare=False)
 
     def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
         """Both reports at the moment of sending, with that moment's account, prices and kill switch.
 
-        Risk judges what compliance lets through: a sale that compliance denies must not make room for a purchase.
+        Risk judges what compliance lets through: a sale that compliance denies must not make room for a purchase. What
+        is left of a batch that was approved as a whole is not judged anew before each send
+        (`octopus.execution.standing`); whether trading is halted since is asked by who sends.
         """
-        compliance = self.compliance(batch, snapshot, now, sending=True)
-        left = tuple(order for order in batch.orders if order.intent_id in compliance.approved)
-        return (compliance, self.risk(replace(batch, orders=left), snapshot, now))
+        with self._one_connection() as gates:
+            facts = gates._facts(batch, snapshot, now)
+            for known, standing in self._standing:
+                reports = standing.after_sending(batch, snapshot, now)
+                if reports is not None and known == facts and gates._fit_the_message_rate(batch, now):
+                    return reports
+            compliance = gates.compliance(batch, snapshot, now, sending=True)
+            approved = set(compliance.approved)
+            left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in approved))
+            market, state = gates.market(left, snapshot, now), gates.trading_state(batch.account)
+            risk = risk_gate.judge(left, snapshot, market, self.settings.risk, state, facts.authority, now)
+            reports = (compliance, risk)
+            self._standing.clear()
+            if state is TradingState.ACTIVE and stands(batch, reports, self.settings.compliance):
+                until = self._until(batch, snapshot, market, now)
+                self._standing.append((facts, Standing(batch, snapshot, reports, now, until)))
+            return reports
 
     def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
         """The risk gate's verdicts."""
@@ -113,8 +146,7 @@ class Gates:
         self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
     ) -> ComplianceContext:
         """Session instants, the account's permissions and its recent intents."""
-        order_type = batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
-        session = execution_window(self.settings.sessions, batch.session, order_type).session
+        session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
         traded, opened_today = self._day_trades(batch.account, session)
         reference = read_reference(self.settings.compliance, self.settings.root)
         names = _concerned(batch, snapshot)
@@ -140,7 +172,43 @@ class Gates:
             shares_outstanding=reference.issued(session),
         )
 
+    # -- approvals that stand ----------------------------------------------------------------------------------------
+
+    def _facts(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> _Facts:
+        session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
+        reference = read_reference(self.settings.compliance, self.settings.root)
+        return _Facts(
+            self._stored(), self._nav(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
+            reference.located(session), reference.issued(session),
+        )  # fmt: skip
+
+    def _until(self, batch: Batch, snapshot: AccountSnapshot, market: MarketContext, now: datetime) -> datetime:
+        """Until when time alone changes nothing that the gates ask for."""
+        limits = self.settings.risk
+        oldest = min((last.at for last in market.last_prices.values()), default=now)
+        return min(
+            now + _SAME_MARKET, batch.expires_at,
+            snapshot.taken_at + timedelta(seconds=limits.snapshot_age_max_seconds),
+            oldest + timedelta(seconds=limits.price_age_max_seconds),
+        )  # fmt: skip
+
+    def _fit_the_message_rate(self, batch: Batch, now: datetime) -> bool:
+        """What was sent, sends that were repeated among it, leaves room for the rest of the batch."""
+        limits = self.settings.risk
+        sent = self.warehouse.scalar(
+            """
+            select count(*) from execution.order_events e join execution.order_intents i using (client_order_id)
+            where i.account = %s and e.detail ->> 'event' in ('send', 'resend') and e.at > %s and e.at <= %s
+            """,
+            [batch.account, now - timedelta(seconds=limits.messages_window_seconds), now],
+        )
+        return int(sent) + len(batch.orders) <= limits.messages_max
+
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _stored(self) -> int:
+        last: int = self.warehouse.scalar("select last_batch from ops.batch_counter")
+        return last
 
     @contextmanager
     def _one_connection(self) -> Iterator[Gates]:
@@ -150,14 +218,14 @@ class Gates:
     def window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
         """Prices of ``names`` as known at ``now``; None where there are none. Each order of a batch is judged on its
         own: while no batch was stored since, what was read within `_SAME_MARKET` is not read again."""
-        stored = self.warehouse.scalar("select last_batch from ops.batch_counter")
+        stored = self._stored()
         for read in self._read:
             if read.batch == stored and names <= read.names and timedelta(0) <= now - read.at < _SAME_MARKET:
                 return read.window
-        sessions = self.settings.sessions
+        sessions, universe = self.settings.sessions, self.settings.universe
         last = sessions.last_decided(now)
-        found = read_window(
-            self.warehouse, self.settings.universe.market_data, now, sessions, names,
+        found = read_window_in_base(
+            self.warehouse, universe.market_data, now, sessions, names, universe.currency, universe.rates,
             since=sessions.previous(last, self.settings.risk.var_window_sessions + _HISTORY_MARGIN),
             details_since=sessions.previous(last, ADV_SESSIONS - 1),
         )  # fmt: skip
@@ -238,11 +306,15 @@ class Gates:
         first = session
         for _ in range(max(windows) - 1):
             first = self.settings.sessions.previous(first)
+        sessions = self.settings.sessions
         with OrderStore.opened(self.warehouse.url) as store:
-            # Fills are booked under the exchange's date; what lies before the window is what was held.
-            fills, _ = store.movements(account, self.settings.sessions.previous(first), session)
-            held = store.positions(account, before=first)
-        days = [self.settings.sessions.trade_date(fill.at) for fill in fills]
+            # As they count now: what a bust takes back was no trade, nor is the bust one.
+            told = store.fills(account, sessions.close_utc(sessions.previous(first)))
+            held = store.positions(account)
+        dated = [(fill, day) for fill in told if (day := sessions.trade_date(fill.at)) >= first]
+        for fill, _ in dated:
+            held[fill.instrument] = held.get(fill.instrument, Decimal(0)) - fill.side.sign * fill.quantity
+        fills, days = [fill for fill, _ in dated], [day for _, day in dated]
         return day_trades.count(fills, days, held, session)
 
     def _price_tests(self, names: frozenset[str], now: datetime) -> dict[str, bool] | None:
@@ -268,11 +340,9 @@ class Gates:
         return self._books[0][2]
 
     def _lot_book(self, account: str) -> LotBook | None:
-        sessions, source = self.settings.sessions, self.settings.universe.market_data
+        sessions = self.settings.sessions
         with OrderStore.opened(self.warehouse.url) as store:
-            reports = ExecutionReports(
-                store, self.warehouse, WarehousePrices(self.warehouse, source, sessions), sessions
-            )
+            reports = ExecutionReports(store, self.warehouse, recorded_prices(self.settings, self.warehouse), sessions)
             try:
                 return reports.lot_book(account)
             except UnknownRatioError:
@@ -285,6 +355,24 @@ class Gates:
             [self.settings.universe.market_data],
         )
         return basis
+
+
+def stands(batch: Batch, reports: Sequence[GateReport], policy: CompliancePolicy) -> bool:
+    """Whether the reports approve all of ``batch`` and will approve what is left of it while the rest is open: no limit
+    is beyond its bound, and no rule of the policy asks what is filled."""
+    lasting = all(lasts(rule, policy.account) for rule in policy.rules)
+    approved = all(len(report.approved) == len(batch.orders) for report in reports)
+    beyond = any(
+        verdict.outcome is Outcome.WARN and verdict.rule in risk_gate.ON_THE_WHOLE
+        for report in reports
+        if report.gate == RISK
+        for verdict in report.verdicts
+    )
+    return lasting and approved and not beyond
+
+
+def _order_type(batch: Batch) -> OrderType:
+    return batch.orders[0].order_type if batch.orders else OrderType.MARKET_ON_CLOSE
 
 
 def _concerned(batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:

@@ -20,7 +20,6 @@ from resources.settings import LIVE_VARIABLE, Settings
 from resources.warehouse.order_store import BatchRefusedError
 
 FILE = "config/universe.yaml"
-CURRENCY = "USD"
 
 
 class AccountRefusedError(BatchRefusedError):
@@ -55,8 +54,11 @@ def refusal(settings: Settings, account: BrokerAccount) -> str:
     name, live = settings.broker.name, settings.is_live
     if account.account != settings.account:
         return f"{name}: the broker was opened for {account.account!r}, the settings name {settings.account!r}"
-    if account.currency != CURRENCY:
-        return f"{name}: the account is kept in {account.currency}; Octopus counts in {CURRENCY}: use such an account"
+    if account.currency != settings.universe.currency:
+        return (
+            f"{name}: the account is kept in {account.currency} and universe.currency in {FILE} is "
+            f"{settings.universe.currency}: set it to {account.currency}, or use an account of that currency"
+        )
     if not live and not account.is_paper:
         return (
             f"{name}: account {account.number} is no paper account and trading.mode is paper; use the paper account's "

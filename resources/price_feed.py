@@ -15,18 +15,45 @@ from octopus.execution.book import CorporateAction
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """How money of an instrument becomes the account's.
+
+    Attributes:
+        rate: account currency for one unit of what the instrument is quoted in, at a session.
+        is_foreign: whether that is another currency, so that a broker converts it; pence are pounds.
+    """
+
+    rate: Decimal = Decimal(1)
+    is_foreign: bool = False
+
+
+HOME = Conversion()
+"""Of an instrument that is quoted in the account's currency."""
+
+
+@dataclass(frozen=True)
 class Bar:
     """Prices of one session, as printed on the day; ``open`` is None where the data has none."""
 
     open: Decimal | None
     close: Decimal
+    conversion: Conversion = HOME
 
 
 class PriceFeed(Protocol):
-    """Prices and corporate actions. Whoever asks sees to it that the session is over: a feed does not know the time."""
+    """Prices and corporate actions; but for bars, which are as printed, money is in the account's currency, at the rate
+    of the session it is of. Whoever asks sees to it that the session is over: a feed does not know the time."""
 
     def bar(self, instrument: str, session: date) -> Bar | None:
-        """The bar of ``session``; None where there is none."""
+        """The bar of ``session`` as it counts; None where there is none, or where a verdict keeps it out."""
+        ...
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        """Why the bar of ``session`` prices nothing though one is stored; empty where nothing is kept out."""
+        ...
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        """How its money is converted on ``session``; None before the first rate."""
         ...
 
     def last_session(self) -> date | None:
@@ -34,7 +61,7 @@ class PriceFeed(Protocol):
         ...
 
     def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
-        """The latest close at or before ``session``; None before the instrument's first bar.
+        """The latest close that counts at or before ``session``, in shares of it; None before the first bar.
 
         Args:
             instrument: as it is called on ``named`` (None: on ``session``); closes under its earlier names count, and

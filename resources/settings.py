@@ -32,6 +32,7 @@ from octopus.backtest.config import BacktestConfig
 from octopus.backtest.sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
+from octopus.core.currency import BASE, MINOR_UNITS
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import MODEL, DecisionConfig
@@ -82,6 +83,9 @@ class FilesConfig(_Section):
     price_basis: Literal["raw", "total_return"] = "raw"
 
 
+CurrencyName = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
 class UniverseConfig(_Section):
     """Which instruments, from where, since when (config/universe.yaml).
 
@@ -91,6 +95,9 @@ class UniverseConfig(_Section):
         files: where the source ``files`` finds its bars.
         exchange: the calendar that everything is decided by, as `exchange_calendars` names it: an ISO 10383 code
             (XNYS), or 24/7 for a universe of coins, 24/5 for one of currency pairs.
+        currency: that the account counts in (ISO 4217).
+        rates: currency → the instrument of the same source whose price is its rate in ``currency`` (or the other way
+            round); what is quoted in another currency needs one. Pairs are ingested and never traded.
         symbols: instrument → company name (the name is what news is searched for).
         sectors: instrument → sector, for the limit on sectors and the risk report.
         history_start: first session to ingest.
@@ -101,6 +108,8 @@ class UniverseConfig(_Section):
     compare_with: tuple[MarketDataName, ...] = ()
     files: FilesConfig | None = None
     exchange: str = EXCHANGE
+    currency: CurrencyName = BASE
+    rates: dict[CurrencyName, str] = Field(default_factory=dict)
     symbols: dict[str, str]
     sectors: dict[str, str] = Field(default_factory=dict)
     history_start: date = date.fromisoformat(FIRST_SESSION)
@@ -122,6 +131,18 @@ class UniverseConfig(_Section):
         if not value:
             raise ValueError("name at least one instrument, e.g. {AAPL: Apple}")
         return value
+
+    @model_validator(mode="after")
+    def _rates_are_no_positions(self) -> UniverseConfig:
+        traded = sorted(set(self.rates.values()) & set(self.symbols))
+        if traded:
+            raise ValueError(f"rates: {traded[0]} is in symbols, too: a pair is a rate or is traded, not both")
+        if self.currency in self.rates:
+            raise ValueError(f"rates: {self.currency} is the account's own currency; leave it out")
+        unit = next((name for name in (self.currency, *self.rates) if name in MINOR_UNITS), None)
+        if unit is not None:
+            raise ValueError(f"{unit} is a part of {MINOR_UNITS[unit][0]}: name that currency")
+        return self
 
 
 class SentimentConfig(_Section):
@@ -359,6 +380,11 @@ class Settings:
         return tuple(sorted(self.universe.symbols))
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Instruments that bars are ingested of: those that are traded, and the pairs that convert their money."""
+        return tuple(sorted({*self.universe.symbols, *self.universe.rates.values()}))
+
+    @property
     def decision(self) -> DecisionConfig:
         """What the one decision function needs; sectors only where a limit asks for them."""
         chosen = self.strategies.decision
@@ -435,6 +461,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     home = _home(environment, root)
     embedded, urls = _databases(environment, home)
     limits = _limits_document(environment, folder)
+    _settles(file, folder / "universe.yaml")
     policy = read_section(folder / "compliance.yaml", CompliancePolicy)
     require_sources(policy, str(folder / "compliance.yaml"))
     return Settings(
@@ -459,6 +486,23 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         limits_document=limits,
         compliance=policy,
     )
+
+
+def _settles(file: UniverseFile, path: Path) -> None:
+    """That the broker settles what the universe is quoted in: those outside this house are asked for dollars alone."""
+    if not isinstance(file.broker, VenueConfig):
+        return
+    settles = f"{file.broker.name} settles in {BASE} alone"
+    wrong = {
+        "currency": (file.universe.currency != BASE, f"set it to {BASE}"),
+        "rates": (bool(file.universe.rates), "leave out what is quoted in another currency, and its pair"),
+    }
+    for name, (is_wrong, remedy) in wrong.items():
+        if is_wrong:
+            raise ConfigError(
+                where=str(path), field=f"universe.{name}", value=getattr(file.universe, name),
+                remedy=f"{settles}: {remedy}, or choose broker.name: {PAPER} (docs/currencies.md)",
+            )  # fmt: skip
 
 
 def _home(environment: Mapping[str, str], root: Path) -> Path:

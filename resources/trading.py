@@ -26,11 +26,14 @@ from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
-from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
 
 SETTLE_TIMEOUT = timedelta(minutes=15)
 """How long after an auction a broker is asked for what became of the orders."""
+
+WATCH_INTERVAL = timedelta(seconds=5)
+"""How often a run that waits for an auction looks whether a person asked to replace an order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
-        feed = WarehousePrices(warehouse, self.settings.universe.market_data, self.settings.sessions)
+        feed = recorded_prices(self.settings, warehouse)
         with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
@@ -69,6 +72,7 @@ class Trading:
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
                     require_release=self.settings.trading.needs_release,
+                    watch_interval=None if self.settings.recorded else WATCH_INTERVAL,
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,
@@ -145,9 +149,7 @@ def open_broker(settings: Settings, clock: Clock) -> Broker:
 
 def latest_prices(settings: Settings, clock: Clock) -> Callable[[Collection[str]], Mapping[str, Decimal]]:
     """Our own latest closes by instrument, for what a broker has no price of; what we do not know stays out."""
-    feed = WarehousePrices(
-        Warehouse(settings.database_url, Role.TRADER), settings.universe.market_data, settings.sessions
-    )
+    feed = recorded_prices(settings, Warehouse(settings.database_url, Role.TRADER))
 
     def quotes(names: Collection[str]) -> Mapping[str, Decimal]:
         session = settings.sessions.last_decided(clock.now())
@@ -165,9 +167,10 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         paper_account=settings.paper.account,
         clock=clock,
         sessions=settings.sessions,
-        feed=WarehousePrices(warehouse, settings.universe.market_data, settings.sessions),
+        feed=recorded_prices(settings, warehouse),
         costs=settings.strategies.costs,
         deposit=settings.paper.deposit_usd,
+        currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
         behaviour=PaperBehaviour(

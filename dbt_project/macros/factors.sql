@@ -1,18 +1,40 @@
 {#- What of marts.adjustment_factors is built again: what arrived since, from the first session that it changes on. -#}
 
-{#- Actions, prices of instruments that have any, and prices of companies that were spun off. -#}
+{#- Actions, prices before any of their instrument's (no factor is of a later close), and prices of companies that were
+    spun off. -#}
 {% macro what_changes_factors() %}
     {%- set new = since_last_build('r') %}
         select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'corporate_actions') }} r where {{ new }}
         union all
         select r.source, r.instrument, r.session, r.batch_id from {{ source('raw', 'action_verdicts') }} r where {{ new }}
         union all
-        select r.source, r.instrument, r.session, r.batch_id from {{ ref('prices') }} r
-        where {{ new }} and (r.source, r.instrument) in (
-            select a.source, a.instrument from {{ source('raw', 'corporate_actions') }} a
-            union
-            select a.source, a.instrument from {{ source('raw', 'action_verdicts') }} a
-        )
+        select * from (
+            -- Materialised, or the least session would be looked for from the first price on.
+            with arrived as materialized (
+                select r.source, r.instrument, r.session, r.batch_id from {{ ref('prices') }} r
+                where {{ new }} and r.source = any(array(
+                    select source from {{ source('raw', 'corporate_actions') }}
+                    union
+                    select source from {{ source('raw', 'action_verdicts') }}
+                ))
+            )
+
+            select r.* from arrived r
+            where exists (
+                select from (
+                    {%- for table in ('corporate_actions', 'action_verdicts') %}
+                    select source, instrument, session from {{ source('raw', table) }}
+                    -- By ts too, which chunks go by: a session opens no earlier than its own day begins anywhere.
+                    where session > (select min(session) from arrived)
+                        and ts >= (select (min(session) - 1)::timestamp at time zone 'UTC' from arrived)
+                    {%- if not loop.last %}
+                    union all
+                    {%- endif %}
+                    {%- endfor %}
+                ) a
+                where a.source = r.source and a.instrument = r.instrument and a.session > r.session
+            )
+        ) before_actions
         union all
         {{- spin_offs_of("select * from " ~ ref('prices') ~ " r where " ~ new) }}
 {%- endmacro %}

@@ -43,3 +43,13 @@
 {% macro join_by_hashing() -%}
     set local enable_nestloop = off; set local enable_mergejoin = off
 {%- endmacro %}
+
+{#- dbt asks here how the strategy `replace_keys` stores what was built: as its delete+insert does, for a day at a day's
+    cost. Of a table that was just made the planner guesses the size; told it, it looks up as many keys as there are
+    instead of reading the whole mart. -#}
+{% macro get_incremental_replace_keys_sql(arg_dict) %}
+    analyze {{ arg_dict.temp_relation }};
+    set local enable_nestloop = on;
+    set local random_page_cost = 1.1;
+    {{ get_incremental_delete_insert_sql(arg_dict) }}
+{% endmacro %}

@@ -1,41 +1,121 @@
 {#- Bars of a longer period (`week`, `month`) from marts.prices, in all versions known from the period's end on. -#}
 {% macro period_bars(period) %}
 {%- set first_day -%} date_trunc('{{ period }}', session::timestamp)::date {%- endset %}
-{%- if is_incremental() %}
-{%- set arrived %}
-    select p.source, p.instrument, {{ first_day }} as session, p.batch_id
-    from {{ ref('prices') }} p
-    where {{ since_last_build('p') }}
-{%- endset %}
-{%- set bounds = build_bounds(arrived) %}
-{%- endif %}
 with
 {% if is_incremental() -%}
--- In whole periods: what arrived counts as of the first day of its own.
-changed as (
-    {{- changed_from(arrived) }}
+arrived as materialized (
+    select *, {{ first_day }} as {{ period }} from {{ ref('prices') }} p where {{ since_last_build('p') }}
+),
+
+changed as materialized (
+    select
+        source,
+        instrument,
+        min(session) as from_session,
+        max(session) as to_session,
+        min({{ period }}) as from_{{ period }},
+        -- What was known by one instant, and leaves the shares of earlier sessions as they were.
+        max(known_from) as known_from,
+        bool_and(known_to is null and split_ratio = 1) and min({{ period }}) = max({{ period }}) as goes_on
+    from arrived
+    group by source, instrument
 ),
 
 {% endif -%}
 -- A period is over when its last session decides; until then its bar may still change with any session.
-calendar as (
+calendar as {% if is_incremental() %}materialized {% endif %}(
     select
         exchange,
         {{ first_day }} as {{ period }},
         count(*) as sessions_due,
         max(decision_utc) as ends_utc
     from {{ source('ops', 'sessions') }}
+    {%- if is_incremental() %}
+    where session >= (select min(from_{{ period }}) from changed)
+    {%- endif %}
     group by exchange, {{ first_day }}
 ),
 
-daily as (
-    select p.*, {{ first_day }} as {{ period }}
-    from {{ ref('prices') }} p
-    {%- if is_incremental() %}
-    join changed c on c.source = p.source and c.instrument = p.instrument and p.session >= c.from_session
-    where p.session >= {{ bounds.since }}
-    {%- endif %}
+{% if is_incremental() -%}
+-- Bars that only grow: nothing of them is built again but what follows them, and that was known by the period's end.
+-- Standing since then, and still, a bar has no other version.
+growing as materialized (
+    select t.*, c.to_session
+    from changed c
+    cross join lateral (
+        select * from {{ this }} t
+        where t.source = c.source and t.instrument = c.instrument and t.{{ period }} = c.from_{{ period }}
+        offset 0
+    ) t
+    join {{ ref('int_instruments') }} i on i.source = c.source and i.instrument = c.instrument
+    join calendar due on due.exchange = i.exchange and due.{{ period }} = c.from_{{ period }}
+    where c.goes_on and t.last_session < c.from_session and t.known_to is null
+        and t.known_from = due.ends_utc and c.known_from <= due.ends_utc and t.sessions_due = due.sessions_due
 ),
+
+grown as (
+    select
+        source,
+        instrument,
+        {{ period }},
+        min(first_session) as first_session,
+        max(last_session) as last_session,
+        sum(sessions)::bigint as sessions,
+        max(sessions_due) as sessions_due,
+        max(open) filter (where is_first) as open,
+        case when count(high) = count(*) then max(high) end as high,
+        case when count(low) = count(*) then min(low) end as low,
+        max(close) filter (where is_last) as close,
+        case when count(volume) = count(*) then sum(volume order by last_session) end as volume,
+        max(split_ratio) filter (where is_first) as split_ratio,
+        sum(dividend order by last_session) as dividend,
+        case when count(spin_off) = count(*) then sum(spin_off order by last_session) end as spin_off,
+        min(price_basis) as price_basis,
+        max(known_from) as known_from,
+        null::timestamptz as known_to,
+        max(batch_id) as batch_id
+    from (
+        select
+            source, instrument, {{ period }}, first_session, last_session, sessions, sessions_due, open, high, low,
+            close, volume, split_ratio, dividend, spin_off, price_basis, known_from, batch_id,
+            true as is_first, false as is_last
+        from growing
+        union all
+        select
+            a.source, a.instrument, a.{{ period }}, a.session, a.session, 1, null, a.open, a.high, a.low,
+            a.close, a.volume, a.split_ratio, a.dividend, a.spin_off, a.price_basis, null, a.batch_id,
+            false, a.session = g.to_session
+        from arrived a
+        join growing g on g.source = a.source and g.instrument = a.instrument
+    ) parts
+    group by source, instrument, {{ period }}
+),
+
+-- All others are built in whole periods, from the first that changed on. Materialised, so that only the lookup is done
+-- instrument by instrument, and no join that follows.
+others as materialized (
+    select c.source, c.instrument, c.from_{{ period }}
+    from changed c
+    left join growing g on g.source = c.source and g.instrument = c.instrument
+    where g.instrument is null
+),
+
+daily as materialized (
+    select p.*, {{ first_day }} as {{ period }}
+    from others c
+    cross join lateral (
+        select * from {{ ref('prices') }} p
+        where p.source = c.source and p.instrument = c.instrument and p.session >= c.from_{{ period }}
+        offset 0
+    ) p
+),
+
+{% else -%}
+daily as (
+    select p.*, {{ first_day }} as {{ period }} from {{ ref('prices') }} p
+),
+
+{% endif -%}
 
 versions as (
     select
@@ -112,4 +192,8 @@ select
     max(batch_id) as batch_id
 from seen
 group by source, instrument, {{ period }}, instant, next_instant
+{%- if is_incremental() %}
+union all
+select * from grown
+{%- endif %}
 {% endmacro %}

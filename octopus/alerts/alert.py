@@ -39,6 +39,7 @@ class Kind(StrEnum):
     RECONCILIATION_BREAK = "reconciliation_break"
     UNKNOWN_ORDER = "unknown_order"
     UNEXPECTED_FILL = "unexpected_fill"
+    REVISED_FILL = "revised_fill"
     OPEN_ORDER = "open_order"
     AWAITING_RELEASE = "awaiting_release"
     FAILED_RUN = "failed_run"
@@ -81,6 +82,9 @@ _GUIDE = {
     ),
     Kind.UNEXPECTED_FILL: (
         Severity.CRITICAL, "A fill that we did not ask for", "run `octopus halt --cancel`, then ask the broker",
+    ),
+    Kind.REVISED_FILL: (
+        Severity.CRITICAL, "A trade was broken or corrected", "compare what is held now with what was planned",
     ),
     Kind.OPEN_ORDER: (
         Severity.CRITICAL, "An order outlived its window", "cancel it at the broker, or run `octopus halt --cancel`",

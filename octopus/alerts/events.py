@@ -96,6 +96,20 @@ def _unexpected(entry: Entry) -> Alert:
     return _alert(Kind.UNEXPECTED_FILL, entry, f"order {entry.subject}: {told}", str(entry.seq))
 
 
+def _revised(entry: Entry) -> Alert:
+    told = entry.payload
+    if entry.kind == "order.fill_broken":
+        became = f"fill {told.get('fill_id')} of order {entry.subject} was broken: none of it counts"
+    else:
+        became = (
+            f"fill {told.get('fill_id')} of order {entry.subject} was corrected: {told.get('quantity')} shares at "
+            f"{told.get('price')}, fees {told.get('fees')}"
+        )
+    late = "; a later revision counts already" if told.get("overtaken") else ""
+    cause = f"{told.get('fill_id')}:{told.get('number')}"
+    return _alert(Kind.REVISED_FILL, entry, f"{became}{late}: {told.get('why') or 'the broker gave no reason'}", cause)
+
+
 _ALERTS: Mapping[str, Callable[[Entry], Alert | None]] = {
     "batch.claimed": _claimed,
     "order.cancelled": _cancelled,
@@ -108,6 +122,8 @@ _ALERTS: Mapping[str, Callable[[Entry], Alert | None]] = {
     "alert.unknown_order": _unknown,
     "alert.unexpected_fill": _unexpected,
     "alert.overfilled": _unexpected,
+    "order.fill_broken": _revised,
+    "order.fill_corrected": _revised,
 }
 
 

@@ -111,12 +111,14 @@ class Contribution:
     Attributes:
         profit: after its costs, dividends included. costs: spread, slippage, impact and commission of its trades.
         turnover: traded value.
+        currency: of the profit, what rates moving brought.
     """
 
     name: str
     profit: float
     costs: float
     turnover: float
+    currency: float = 0.0
 
 
 REST = "interest, financing and fractions"
@@ -136,22 +138,27 @@ def by_instrument(result: BacktestResult, panel: Panel) -> list[Contribution]:
     signed = trades.side * trades.shares
     bought, paid = np.zeros(result.shares.shape), np.zeros(count)
     np.add.at(bought, (at, trades.instrument), signed)
-    np.add.at(paid, trades.instrument, signed * trades.price + trades.fees)
+    np.add.at(paid, trades.instrument, signed * trades.price * trades.rate + trades.fees)
+    rate = np.ones(result.shares.shape) if panel.rate is None else panel.rate[rows]
+    traded_at = trades.reference_price * rate[at, trades.instrument]
     marks = np.where(np.isfinite(result.marks), result.marks, 0.0)
     before = np.vstack([np.zeros((1, count)), result.shares[:-1]]) * panel.split[rows]
     paid_out = (
         panel.dividend[rows] if panel.spin_off is None else panel.dividend[rows] + np.nan_to_num(panel.spin_off[rows])
     )
-    dividends = (before * paid_out).sum(axis=0)
+    dividends = (before * np.where(paid_out != 0.0, paid_out * rate, 0.0)).sum(axis=0)
     # Shares that went without a trade: a delisting's, paid at the last mark; a split's fractions nearly so.
     gone = ((before + bought - result.shares) * marks).sum(axis=0)
     profit = result.shares[-1] * marks[-1] - paid + dividends + gone
     costs = np.zeros(count)
-    np.add.at(costs, trades.instrument, signed * (trades.price - trades.reference_price) + trades.fees)
+    np.add.at(costs, trades.instrument, signed * (trades.price * trades.rate - traded_at) + trades.fees)
     turnover = np.zeros(count)
-    np.add.at(turnover, trades.instrument, trades.shares * trades.reference_price)
+    np.add.at(turnover, trades.instrument, trades.shares * traded_at)
+    # What stood at the close before, at the rate of the day.
+    moved = np.nan_to_num(rate[1:] / rate[:-1] - 1.0)
+    currency = (result.shares[:-1] * marks[:-1] * moved).sum(axis=0)
     found = [
-        Contribution(result.symbols[place], float(profit[place]), float(costs[place]), float(turnover[place]))
+        Contribution(result.symbols[place], *(float(of[place]) for of in (profit, costs, turnover, currency)))
         for place in np.argsort(-profit, kind="stable").tolist()
         if turnover[place] > 0
     ]
@@ -163,9 +170,9 @@ def by_group(contributions: Sequence[Contribution], groups: Mapping[str, str]) -
     """The same summed by group (a sector, say), largest first; an instrument without a group stands for itself."""
     sums: dict[str, FloatArray] = {}
     for one in contributions:
-        values = np.array([one.profit, one.costs, one.turnover])
+        values = np.array([one.profit, one.costs, one.turnover, one.currency])
         name = groups.get(one.name, one.name)
-        sums[name] = sums.get(name, np.zeros(3)) + values
+        sums[name] = sums.get(name, np.zeros(4)) + values
     ordered = sorted(sums.items(), key=lambda item: -item[1][0])
     return [Contribution(name, *map(float, values)) for name, values in ordered]
 
@@ -211,7 +218,7 @@ def factor_returns(panel: Panel) -> dict[str, FloatArray]:
     shifted[:year] = np.nan
     scores = {"momentum": shifted, "low_volatility": -windows.std(panel.total_return, quarter)}
     if panel.price_basis == "raw" and np.isfinite(panel.volume).any():
-        scores["size"] = -windows.mean(panel.close * panel.volume, quarter)
+        scores["size"] = -windows.mean(panel.worth * panel.volume, quarter)
     factors = {"market": _spread(np.where(panel.member, 1.0, np.nan), panel, whole=True)}
     return factors | {name: _spread(_later(score, 1), panel, whole=False) for name, score in scores.items()}
 
@@ -407,6 +414,7 @@ class Analysis:
     intervals: Sequence[Interval]
     instruments: Sequence[Contribution]
     groups: Sequence[Contribution]
+    currencies: Sequence[Contribution]
     factors: FactorReport
     costs: Sequence[Variant]
     capacity: Sequence[Variant]
@@ -424,6 +432,9 @@ def analyse(of: Replay, benchmark: BacktestResult, groups: Mapping[str, str] | N
         intervals=intervals(of.result.net_return[1:], sessions_per_year=of.result.sessions_per_year),
         instruments=instruments,
         groups=by_group(instruments, groups) if groups else (),
+        currencies=by_group(instruments, dict(zip(of.panel.symbols, of.panel.currency, strict=True)))
+        if of.panel.rate is not None
+        else (),
         factors=by_factor(of.result, of.panel),
         costs=cost_sensitivity(of),
         capacity=capacity(of),

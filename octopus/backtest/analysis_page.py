@@ -32,7 +32,7 @@ def analysis_png(analysis: Analysis, title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 7.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplot_mosaic([["profit", "costs"], ["stress", "capacity"]])
     figure.suptitle(f"{title}: where it came from, and what would have taken it away", fontsize=12, color=_INK)
@@ -75,6 +75,7 @@ def analysis_html(analysis: Analysis, png: bytes) -> str:
         ]),
         _capacity(analysis.capacity),
         _stress(analysis),
+        _contributions("Profit by currency", analysis.currencies),
         _contributions("Profit by group", analysis.groups),
         _contributions("Profit by instrument", analysis.instruments),
     ]  # fmt: skip
@@ -181,10 +182,14 @@ def _stress(analysis: Analysis) -> str:
 def _contributions(title: str, contributions: Sequence[Contribution]) -> str:
     if not contributions:
         return ""
-    return f"<h2>{title}</h2>" + _rows(["", "profit", "of it costs", "traded"], [
+    shown, converts = _extremes(contributions), any(one.currency for one in contributions)
+    rows = [
         [one.name, f"{one.profit:,.0f}", f"{-one.costs:,.0f}", f"{one.turnover:,.0f}"]
-        for one in _extremes(contributions)
-    ])  # fmt: skip
+        + ([f"{one.currency:,.0f}"] if converts else [])
+        for one in shown
+    ]  # fmt: skip
+    head = ["", "profit", "of it costs", "traded", *(["of it rates"] if converts else [])]
+    return f"<h2>{title}</h2>" + _rows(head, rows)
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

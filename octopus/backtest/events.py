@@ -12,7 +12,7 @@ the vectorised engine, which has no gates, what was not sent.
 Between the close of t and the close of t + 1::
 
     close t    decide, size, both gates judge the plan
-    open       interest and fees accrue; splits and dividends change the account, a split cancels its orders
+    open       interest and fees accrue; rates are new; splits and dividends change the account; a split cancels orders
     window     both gates judge again; what they approve is sent and accepted
     auction    fills, sells before buys, within cash; what is left expires or is cancelled
     close      spun-off and delisted shares become cash, the rest is marked, the NAV is struck
@@ -47,10 +47,12 @@ from octopus.backtest.simulator import (
     Decisions,
     RuinError,
     Trades,
+    kinds_of,
     period,
     portfolio_of,
 )
 from octopus.core.costs import CostModel
+from octopus.core.currency import RATE_DECIMALS
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import OrderType
 from octopus.core.panel import ADV_SESSIONS, Panel
@@ -63,6 +65,7 @@ from octopus.portfolio.rebalance import affordable, floor_to_lot, share_changes
 from octopus.strategy import windows
 
 MILLIONTH, CENT, ZERO, ONE = Decimal("0.000001"), Decimal("0.01"), Decimal(0), Decimal(1)
+_RATE_STEP = Decimal(10) ** -RATE_DECIMALS
 _NAV_TOLERANCE = Decimal("1e-9")
 
 
@@ -142,6 +145,7 @@ class _Day:
     """One session's record, account currency."""
 
     price_pnl: Decimal = ZERO
+    currency_pnl: Decimal = ZERO
     dividends: Decimal = ZERO
     redemptions: Decimal = ZERO
     interest: Decimal = ZERO
@@ -150,6 +154,7 @@ class _Day:
     impact: Decimal = ZERO
     borrow: Decimal = ZERO
     financing: Decimal = ZERO
+    conversion: Decimal = ZERO
     traded: Decimal = ZERO
     equity: Decimal = ZERO
     cash: Decimal = ZERO
@@ -157,8 +162,8 @@ class _Day:
     @property
     def earned(self) -> Decimal:
         """What the parts say the session brought."""
-        costs = self.spread + self.commission + self.impact + self.borrow + self.financing
-        return self.price_pnl + self.dividends + self.interest - costs
+        costs = self.spread + self.commission + self.impact + self.borrow + self.financing + self.conversion
+        return self.price_pnl + self.currency_pnl + self.dividends + self.interest - costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +185,52 @@ class _Rates:
             _decimal(costs.price_move), _decimal(costs.commission_rate), _decimal(costs.commission_min),
             *(_decimal(rate) / a_session for rate in yearly),
         )  # fmt: skip
+
+
+class _Money:
+    """What the instruments of a panel are worth in the account's currency, session by session."""
+
+    def __init__(self, panel: Panel, costs: CostModel, *, rounds: bool) -> None:
+        self._panel, self._rounds = panel, rounds
+        self._worse = _decimal(costs.conversion_move)
+        self.foreign = frozenset(np.array(panel.symbols, dtype=object)[panel.foreign])
+        self._rates: dict[str, Decimal] = {}
+        self.row = -1
+
+    def at(self, row: int) -> dict[str, Decimal]:
+        """Turn to the session of ``row``; the rates that are new there, by instrument, as fractions of the old ones."""
+        if self._panel.rate is None or row == self.row:
+            return {}
+        rates = dict(zip(self._panel.symbols, self._panel.rate[row].tolist(), strict=True))
+        before, self.row = self._rates, row
+        self._rates = {name: _decimal(rate) for name, rate in rates.items() if math.isfinite(rate)}
+        return {name: rate / before[name] for name, rate in self._rates.items() if before.get(name, rate) != rate}
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a rate."""
+        return self._panel.rate is None or name in self._rates
+
+    def worth(self, name: str, amount: Decimal) -> Decimal:
+        """``amount``, as the instrument's prices are told, in the account's currency."""
+        return amount if self._panel.rate is None else amount * self._rates[name]
+
+    def with_spread(self, changes: Mapping[str, Decimal], marks: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+        """``marks`` of what is traded, made worse by what converting its money costs."""
+        if not self.foreign or not self._worse:
+            return marks
+        worse = {name: self._worse if name in self.foreign else ZERO for name in changes}
+        return {
+            name: marks[name] * (ONE + worse[name] if change > 0 else ONE - worse[name])
+            for name, change in changes.items()
+        }
+
+    def converted(self, name: str, *, buys: bool) -> Decimal:
+        """The rate of a trade: the session's, moved against the trader where money is converted."""
+        rate = ONE if self._panel.rate is None else self._rates[name]
+        if name not in self.foreign or not self._worse:
+            return rate
+        moved = rate * (ONE + self._worse if buys else ONE - self._worse)
+        return moved.quantize(_RATE_STEP) if self._rounds else moved
 
 
 class _Run:
@@ -205,6 +256,7 @@ class _Run:
         self.judges = Judges(gating, panel, self.order_type) if gating else None
         self.rates = _Rates.of(costs, config, panel.clock.per_year)
         self.lot = QUANTITY_STEP if portfolio.fractional else portfolio.lot
+        self.money = _Money(self.panel, costs, rounds=config.round_as_venue)
         self.places = {name: place for place, name in enumerate(panel.symbols)}
         self._known_at_decision()
         self._empty_books()
@@ -252,6 +304,7 @@ class _Run:
         """Interest and fees on the last close, then corporate actions; the gates judge what is left, and it is sent."""
         self.day = _Day()
         self._accrue()
+        self._revalue(row)
         names, quotes = self._act(row)
         if self.pending is None:
             return
@@ -270,6 +323,14 @@ class _Run:
             short = sum((-shares * self.marks[name] for name, shares in self.held.items() if shares < 0), ZERO)
             self.day.borrow = short * rates.borrow
         self.cash = cash + self.day.interest - self.day.financing - self.day.borrow
+
+    def _revalue(self, row: int) -> None:
+        """Marks at the session's rates; what is held earns or loses with them."""
+        for name, moved in self.money.at(row).items():
+            mark = self.marks.get(name)
+            if mark is not None:
+                self.day.currency_pnl += self.held.get(name, ZERO) * (mark * moved - mark)
+                self._mark(name, mark * moved)
 
     def _act(self, row: int) -> tuple[frozenset[str], dict[str, Decimal]]:
         """The session's splits and dividends, as production books them.
@@ -296,12 +357,19 @@ class _Run:
         return frozenset(action.instrument for action in splits), quotes
 
     def _actions(self, row: int, kind: EntryKind, values: FloatArray, which: BoolArray) -> list[CorporateAction]:
-        """The session's actions of one kind: of ``values``, shape (T, N), those of ``which``, shape (N,)."""
+        """The session's actions of one kind: of ``values``, shape (T, N), those of ``which``, shape (N,); money in the
+        account's currency."""
         # Of a session it counts that it is this one; what comes at its open and what at its close, is told by the kind.
         at = datetime.combine(self.panel.sessions[row].item(), datetime.min.time(), UTC)
+        told = [
+            (self.panel.symbols[place], _decimal(float(values[row, place]))) for place in np.flatnonzero(which).tolist()
+        ]
+        if kind is EntryKind.SPLIT:
+            return [CorporateAction(kind, name, value, at) for name, value in told]
         return [
-            CorporateAction(kind, self.panel.symbols[place], _decimal(float(values[row, place])), at)
-            for place in np.flatnonzero(which).tolist()
+            CorporateAction(kind, name, self.money.worth(name, value), at)
+            for name, value in told
+            if self.money.knows(name)
         ]
 
     # -- the auction -------------------------------------------------------------------------------------------------
@@ -329,7 +397,8 @@ class _Run:
     def _executable(self, row: int, orders: Orders) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
         """What of the orders the market would take, signed shares, and its prices."""
         references = self._limit_prices(row, orders) if self.config.limit_bps is not None else self._prices(row, orders)
-        wanted = {name: change for name, change in orders.change.items() if name in references}
+        knows = self.money.knows
+        wanted = {name: change for name, change in orders.change.items() if name in references and knows(name)}
         outsiders = [name for name in wanted if not self.panel.member[row, self.places[name]]]
         for name in outsiders:
             held = self.held.get(name, ZERO)
@@ -360,7 +429,7 @@ class _Run:
         found: dict[str, Decimal] = {}
         for name, change in orders.change.items():
             place, is_buy = self.places[name], change > 0
-            bound = self.marks[name] * (ONE - offset if is_buy else ONE + offset)
+            bound = _decimal(float(panel.close[row - 1, place])) * (ONE - offset if is_buy else ONE + offset)
             extreme = float((panel.low if is_buy else panel.high)[row, place])
             if not math.isfinite(extreme) or (_decimal(extreme) > bound if is_buy else _decimal(extreme) < bound):
                 continue
@@ -394,16 +463,24 @@ class _Run:
         self, wanted: Mapping[str, Decimal], references: Mapping[str, Decimal], moves: Mapping[str, Decimal]
     ) -> dict[str, Decimal]:
         """Purchases cut to what cash pays for, by the rule that the plan is cut by."""
-        prices, rates = references, self.rates
+        prices, rates = self._converted(wanted, references), self.rates
         if moves:
             # The rule knows one move for all: a price that comes to the same with it stands for an order's own.
             prices = {
-                name: references[name] * (ONE + moves.get(name, rates.move)) / (ONE + rates.move)
+                name: prices[name] * (ONE + moves.get(name, rates.move)) / (ONE + rates.move)
                 if change > 0
-                else references[name] * (ONE - moves.get(name, rates.move)) / (ONE - rates.move)
+                else prices[name] * (ONE - moves.get(name, rates.move)) / (ONE - rates.move)
                 for name, change in wanted.items()
             }  # fmt: skip
         return affordable(wanted, prices, self.cash, self.costs, self.portfolio.lot)
+
+    def _converted(self, changes: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+        """What a share costs or brings at those prices, the conversion's costs included, account currency."""
+        if self.panel.rate is None:
+            return prices
+        return {
+            name: prices[name] * self.money.converted(name, buys=change > 0) for name, change in changes.items()
+        }  # fmt: skip
 
     def _book(
         self,
@@ -415,32 +492,40 @@ class _Run:
         """Each fill's price, commission and what it does to the account; sells first, then by instrument."""
         rates, places, held, marks = self.rates, self.places, self.held, self.marks
         rounds, move = self.config.round_as_venue, self.rates.move
-        spent = fees = pushed = spread = traded = missed = ZERO
+        spent = fees = pushed = spread = traded = missed = converted = ZERO
+        rate = paid = ONE
         for name, change in sorted(filled.items(), key=lambda item: (item[1] > 0, places[item[0]])):
             reference, size = references[name], abs(change)
             own = moves.get(name, move)
             price = reference * (ONE + own if change > 0 else ONE - own)
             price = price.quantize(MILLIONTH) if rounds else price
-            fee = max(size * price * rates.commission, rates.least)
+            worth, gap = reference, price - reference
+            cost = price
+            if self.panel.rate is not None:
+                rate, paid = self.money.worth(name, ONE), self.money.converted(name, buys=change > 0)
+                worth, gap, cost = reference * rate, gap * rate, price * paid
+                converted += change * price * (paid - rate)
+            fee = max(size * cost * rates.commission, rates.least)
             fee = fee.quantize(CENT, ROUND_HALF_UP) if rounds else fee
-            spent += change * price + fee
+            spent += change * cost + fee
             fees += fee
-            extra = size * reference * (own - move) if own != move else ZERO
+            extra = size * worth * (own - move) if own != move else ZERO
             pushed += extra
-            spread += change * (price - reference) - extra
-            traded += size * reference
+            spread += change * gap - extra
+            traded += size * worth
             # What was traded in the session earns from its execution to the close only.
-            missed += change * (reference - marks[name])
+            missed += change * (worth - marks[name])
             place, shares = places[name], held.get(name, ZERO) + change
             self.holding[place] = float(shares)
             if shares:
                 held[name] = shares
             else:
                 held.pop(name)
-            self.ledger.extend((row, place, float(change), float(price), float(reference), float(fee)))
+            self.ledger.extend((row, place, float(change), float(price), float(reference), float(fee), float(paid)))
         day = self.day
         self.cash -= spent
         day.commission, day.impact, day.spread, day.traded = fees, pushed, spread, traded
+        day.conversion = converted
         day.price_pnl -= missed
 
     # -- the close ---------------------------------------------------------------------------------------------------
@@ -453,16 +538,18 @@ class _Run:
         """
         day, at = self.day, row - self.first
         before = self.equity
+        self.money.at(row)
         self._pay_off(row)
-        closes = self.panel.close[row]
-        known = np.isfinite(closes) if self.ended is None else np.isfinite(closes) & ~self.ended[row]
+        closes, worth = self.panel.close[row], self.panel.worth_at(row)
+        known = np.isfinite(worth) if self.ended is None else np.isfinite(worth) & ~self.ended[row]
         for place, close in zip(np.flatnonzero(known).tolist(), closes[known].tolist(), strict=True):
-            name, mark = self.panel.symbols[place], _decimal(close)
+            name = self.panel.symbols[place]
+            mark = self.money.worth(name, _decimal(close))
             held = self.held.get(name)
             if held is not None:
                 day.price_pnl += held * (mark - self.marks[name])
             self.marks[name] = mark
-        self.last[known] = closes[known]
+        self.last[known] = worth[known]
         self.equity = self.cash + sum((shares * self.marks[name] for name, shares in self.held.items()), ZERO)
         self.peak = max(self.peak, self.equity) if self.judges is None else self.judges.peak(self.equity)
         day.equity, day.cash = self.equity, self.cash
@@ -522,7 +609,7 @@ class _Run:
     def plan(self, row: int, targets: FloatArray) -> None:
         """Orders from target weights, sized at the close; the gates judge them."""
         self.targets[row - self.first] = targets
-        closes = self.panel.close[row]
+        closes = self.panel.worth_at(row)
         open_to = np.isfinite(targets) & (closes > 0.0)
         if self.ended is not None:
             open_to &= ~self.ended[row]
@@ -534,7 +621,8 @@ class _Run:
             free = {name: -max(self.held.get(name, ZERO), ZERO) for name in changes}
             changes = {name: kept for name, change in changes.items() if (kept := max(change, free[name]))}
         spendable = self.cash - _decimal(self.portfolio.cash_buffer) * self.equity
-        changes = affordable(changes, self.marks, spendable, self.costs, self.portfolio.lot)
+        prices = self.money.with_spread(changes, self.marks)
+        changes = affordable(changes, prices, spendable, self.costs, self.portfolio.lot)
         self.pending = Orders(row, changes, {name: self.marks[name] for name in changes})
         if self.judges is not None and changes:
             self._deny(self.judges.plan(self.pending, self._state({})), judged=True)
@@ -577,12 +665,13 @@ class _Run:
         """The books as arrays."""
         equity = self._series("equity")
         before = np.concatenate([equity[:1], equity[:-1]])
-        costs = {name: self._series(kind) for name, kind in _KINDS.items()}
+        costs = {name: self._series(_KINDS[name]) for name in kinds_of(self.panel)}
         paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
         result = BacktestResult(
             symbols=self.panel.symbols, sessions=self.panel.sessions[self.first : self.stop], equity=equity,
             cash=self._series("cash"), targets=self.targets, shares=self.shares, marks=self.marked,
-            price_pnl=self._series("price_pnl"), dividends=self._series("dividends"),
+            price_pnl=self._series("price_pnl"),
+            currency_pnl=self._series("currency_pnl"), dividends=self._series("dividends"),
             redemptions=self._series("redemptions"), interest=self._series("interest"), costs=costs,
             turnover=np.array(self.turnover), gross_return=(equity + paid) / before - 1.0,
             net_return=equity / before - 1.0, trades=Trades.of(self.panel.sessions, np.array(self.ledger)),
@@ -595,7 +684,7 @@ class _Run:
         return np.array([float(getattr(day, name)) for day in self.days])
 
 
-_KINDS = dict(zip(COSTS, ("spread", "commission", "impact", "borrow", "financing"), strict=True))
+_KINDS = dict(zip(COSTS, ("spread", "commission", "impact", "borrow", "financing", "conversion"), strict=True))
 
 
 def _decimal(number: float) -> Decimal:

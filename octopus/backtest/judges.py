@@ -44,13 +44,13 @@ from octopus.core.orders import (
     TradingState,
 )
 from octopus.core.panel import ADV_SESSIONS, Panel, average_volume
-from octopus.core.types import FloatArray
+from octopus.core.types import BoolArray, FloatArray
 from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
 from octopus.risk import gate as risk_gate
-from octopus.risk.case import GATE as RISK
 from octopus.risk.case import open_case
 from octopus.risk.drawdown import SimulatedPeak
+from octopus.risk.gate import Judged
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
@@ -58,6 +58,8 @@ from octopus.risk.signatures import Authority
 Stage = Literal["plan", "execution"]
 _RECENT = timedelta(days=5)
 """How far back approved orders are remembered for the duplicate rule, as the daily run does."""
+_TIMELY = frozenset({"stale_data", "equity", "snapshot_age", "repeated_execution", "message_rate"})
+"""Rules of the risk gate that time alone may break, or mend."""
 _PAPER = Authority(live=False, problem="a backtest's orders move no money")
 
 
@@ -144,7 +146,7 @@ class _Asked:
     """A batch before the gates, and what the screen is sure of.
 
     Attributes:
-        look: None where nothing is screened. doubted: rules of the risk gate on single orders that may deny one.
+        look: None where nothing is screened. doubted: rules of the risk gate that may deny one.
         lawful: compliance surely approves all. clear: so do both gates.
     """
 
@@ -156,6 +158,28 @@ class _Asked:
     doubted: frozenset[str] = frozenset()
     lawful: bool = False
     clear: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A plan that was judged, and all of the account that it was judged by."""
+
+    orders: Orders
+    cash: Decimal
+    held: Mapping[str, Decimal]
+    marks: Mapping[str, Decimal]
+    peak: Decimal
+    previous: Decimal
+
+    @classmethod
+    def of(cls, orders: Orders, state: State) -> _Planned:
+        return cls(orders, state.cash, dict(state.held), dict(state.marks), state.peak, state.previous)
+
+    def is_of(self, orders: Orders, state: State) -> bool:
+        """Whether it is the plan of ``orders``, and nothing happened to the account since."""
+        then = self.cash, self.peak, self.previous, self.held, self.marks
+        now = state.cash, state.peak, state.previous, state.held, state.marks
+        return orders is self.orders and not state.quotes and then == now
 
 
 @dataclass
@@ -190,6 +214,7 @@ class Judges:
         windows = (limits.messages_window_seconds, limits.repeated_executions_window_seconds)
         self._sent_within = timedelta(seconds=max(windows))
         self._research: dict[str, str] = {}
+        self._planned: _Planned | None = None
         self._peak: SimulatedPeak | None = None
 
     def peak(self, equity: Decimal) -> Decimal:
@@ -202,6 +227,7 @@ class Judges:
         """After the close: the instruments whose orders research's gates deny."""
         self._research = {}
         asked = self._asked(orders, state, self._calendar.decision_utc(self._session(orders)))
+        self._planned = _Planned.of(orders, state) if self._lasts(asked) else None
         if asked.clear:
             return frozenset()
         batch, snapshot = self._batch(asked), self._snapshot(asked)
@@ -214,7 +240,11 @@ class Judges:
         if orders.change.keys() <= self._research.keys():
             # Nothing that research denied is ever approved: there is nothing to judge.
             return frozenset(orders.change)
-        asked = self._asked(orders, state, self._window(orders).not_before)
+        now = self._window(orders).not_before
+        if self._planned is not None and self._planned.is_of(orders, state) and self._are_young(orders, state, now):
+            self._remember(orders, frozenset(self._research), now)
+            return frozenset(self._research)
+        asked = self._asked(orders, state, now)
         if asked.clear and not self._research:
             self._remember(orders, frozenset(), asked.now)
             return frozenset()
@@ -249,31 +279,40 @@ class Judges:
         if not self.gating.screened:
             return asked
         look, limits = self._look(asked), self.gating.limits
-        doubted = screen.in_doubt(look, limits)
+        doubted = screen.in_doubt(look, limits) | screen.in_doubt_on_the_whole(look, limits)
         lawful = screen.is_lawful(look, self.gating.policy, self.panel.symbols)
-        return replace(
-            asked,
-            look=look,
-            doubted=doubted,
-            lawful=lawful,
-            clear=lawful and not doubted and screen.is_sure(look, limits),
-        )
+        return replace(asked, look=look, doubted=doubted, lawful=lawful, clear=lawful and not doubted)
 
     def _risk(self, batch: Batch, snapshot: AccountSnapshot, asked: _Asked) -> GateReport:
-        """The risk gate's report; where it is sure what the gate finds on the whole, of the rules in doubt alone."""
-        limits, now = self.gating.limits, asked.now
-        case = batch, snapshot, self._market(asked), limits, TradingState.ACTIVE, _PAPER, now
-        if asked.look is not None and asked.doubted and len(batch.orders) == len(asked.orders.change):
-            opened = open_case(*case)
-            verdicts = [
-                found for rule in risk_gate.ALONE if rule in asked.doubted for found in risk_gate.ALONE[rule](opened)
-            ]
-            denied = {found.intent_id for found in verdicts if found.outcome is Outcome.DENY}
-            kept = {order.instrument: order.intent_id for order in batch.orders if order.intent_id not in denied}
-            of = np.array([name in kept for name in asked.orders.change])
-            if not kept or screen.is_sure(asked.look.of(of), limits):
-                return GateReport(RISK, tuple(kept.values()), tuple(verdicts))
-        return risk_gate.judge(*case)
+        """The risk gate's report, of the rules in doubt alone where it is sure that the others deny nothing."""
+        case = open_case(
+            batch, snapshot, self._market(asked), self.gating.limits, TradingState.ACTIVE, _PAPER, asked.now
+        )
+        if asked.look is None or len(batch.orders) != len(asked.orders.change):
+            return risk_gate.judge_by(frozenset(risk_gate.RULES), case).report
+        rules = asked.doubted
+        while True:
+            judged = risk_gate.judge_by(rules, case)
+            if not judged.alone and not judged.left_out:
+                return judged.report
+            # Orders are left out one after the other; the other rules must be sure of each set in between.
+            sets = _sets(asked.orders, batch, judged)
+            found = screen.in_doubt_on_the_whole(asked.look, self.gating.limits, sets)
+            if found <= rules:
+                return judged.report
+            rules |= found
+
+    def _lasts(self, asked: _Asked) -> bool:
+        """Whether what the gates say of a plan is true until it is sent, if nothing happens to the account and its
+        prices do not become too old: they find nothing that time alone changes."""
+        return asked.look is not None and asked.lawful and not asked.doubted & _TIMELY
+
+    def _are_young(self, orders: Orders, state: State, now: datetime) -> bool:
+        """Whether all prices that count may still be used."""
+        concerned = state.shares != 0.0
+        concerned[[self._places[name] for name in orders.change]] = True
+        age = now.timestamp() - self._close_seconds[self._last_bar[orders.row, concerned]]
+        return bool((age <= self.gating.limits.price_age_max_seconds).all())
 
     def _law(self, batch: Batch, snapshot: AccountSnapshot, asked: _Asked, *, sending: bool) -> GateReport:
         if asked.lawful:
@@ -415,6 +454,18 @@ class Judges:
                     )
                 )  # fmt: skip
         return found
+
+
+def _sets(orders: Orders, batch: Batch, judged: Judged) -> BoolArray:
+    """The orders that the rules on single orders leave, then without each that is left out besides, one after the
+    other: shape (sets, orders), orders as in ``orders``."""
+    names = {order.intent_id: order.instrument for order in batch.orders}
+    places = {name: place for place, name in enumerate(orders.change)}
+    kept = np.ones((1 + len(judged.left_out), len(places)), dtype=bool)
+    kept[:, [places[names[intent]] for intent in judged.alone]] = False
+    for at, intent in enumerate(judged.left_out, 1):
+        kept[at:, places[names[intent]]] = False
+    return kept
 
 
 def _side(change: Decimal) -> Side:

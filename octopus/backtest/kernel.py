@@ -3,7 +3,8 @@
 Belongs here: arithmetic over the instruments of a session, and the loop over sessions where all targets are known
 beforehand. Does not: preparing arrays (market.py), what a decision is (simulator.py).
 
-Every function changes the account's arrays in place. All prices are in the account's currency.
+Every function changes the account's arrays in place. Marks and money are in the account's currency; prices of fills and
+limits are in the instrument's own, each fill with the rate at which it was converted.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from octopus.core.currency import RATE_DECIMALS
 from octopus.core.types import BoolArray, FloatArray
 
 (
     EQUITY, CASH, PRICE_PNL, DIVIDENDS, SPIN_OFFS, REDEMPTIONS, SPREAD, COMMISSION, IMPACT, BORROW, FINANCING, INTEREST,
-    TURNOVER,
-) = range(13)  # fmt: skip
-KINDS = 13
+    TURNOVER, CONVERSION, CURRENCY_PNL,
+) = range(15)  # fmt: skip
+KINDS = 15
 """Columns of the record of sessions, in account currency; turnover is a fraction of the equity before."""
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
+_RATE_UNIT = 10.0**RATE_DECIMALS
 _HALVES = 2e-15
 """So near to a half, as a part of the number, is one: a few products in floats are off by less than that."""
 
@@ -32,21 +35,26 @@ class Market(NamedTuple):
     """What happens outside the account; rows are sessions, columns instruments, all (T, N) unless said otherwise.
 
     Attributes:
-        fill: reference price of the session's execution; NaN where nothing can execute.
-        low, high, opening: of the session, for limit orders; (1, 1) where there are none.
-        close: the mark; NaN without a bar, and after a delisting.
-        split, dividend, spin_off, member, delisting: as in `octopus.backtest.simulator.simulate`; an unknown worth is
-            0.0; spin_off and delisting are (1, 1) where there is none.
+        fill: reference price of the session's execution, as printed; NaN where nothing can execute.
+        low, high, opening, printed: of the session, as printed, the last its close; for limit orders, (1, 1) where
+            there are none.
+        close: the mark, account currency; NaN without a bar, and after a delisting.
+        split, dividend, spin_off, member, delisting: as in `octopus.backtest.simulator.simulate`, money in the
+            account's currency; an unknown worth is 0.0; spin_off and delisting are (1, 1) where there is none.
         volume: shares traded in the session; adv, sigma: mean volume in shares and daily volatility, as known at the
             decision before; (1, 1) where no rule asks for them.
         acts, spins, outsiders, endings: whether the session has a split or dividend, a spin-off, a non-member, a
             delisting at all, shape (T,).
+        rate: account currency for one unit of an instrument's; (1, 1) where all are in the account's.
+        conversion: fraction by which a conversion is worse than the rate, by instrument, shape (N,).
+        converts: whether any instrument is in another currency.
     """
 
     fill: FloatArray
     opening: FloatArray
     high: FloatArray
     low: FloatArray
+    printed: FloatArray
     close: FloatArray
     split: FloatArray
     dividend: FloatArray
@@ -60,6 +68,9 @@ class Market(NamedTuple):
     spins: BoolArray
     outsiders: BoolArray
     endings: BoolArray
+    rate: FloatArray
+    conversion: FloatArray
+    converts: bool
 
 
 class Rules(NamedTuple):
@@ -71,7 +82,8 @@ class Rules(NamedTuple):
         impact: coefficient of the square root; 0.0 for none. participation: of a session's volume; inf for no cap.
         limit: passive offset from the decision's close, fraction; NaN for orders at any price.
         borrow, financing, interest: of one session, fractions of short value, debt and cash.
-        rounds: prices of fills to a millionth (half to even), commissions to the cent (half up).
+        rounds: prices of fills to a millionth (half to even), commissions to the cent (half up), rates of conversions
+            to `RATE_DECIMALS` places.
     """
 
     lot: float
@@ -96,9 +108,9 @@ class Account(NamedTuple):
     """State and working space of the account, shape (N,) but for ``money``.
 
     Attributes:
-        held, pending: shares; mark: last price. money: cash and equity.
+        held, pending: shares; mark: last price, account currency. money: cash and equity.
         change, price, fee, reference: of the last session's fills; zero change for none. move: fraction by which each
-            fill is worse than its reference.
+            fill is worse than its reference. rate: at which it was converted. worth: scratch, account currency.
     """
 
     held: FloatArray
@@ -110,12 +122,15 @@ class Account(NamedTuple):
     fee: FloatArray
     reference: FloatArray
     move: FloatArray
+    rate: FloatArray
+    worth: FloatArray
 
 
 def new_account(count: int, cash: float) -> Account:
     """An account with nothing but cash."""
-    zeros = [np.zeros(count) for _ in range(7)]
-    return Account(zeros[0], zeros[1], np.full(count, np.nan), np.array([cash, cash], dtype=np.float64), *zeros[2:])
+    held, pending, change, price, fee, reference, move, worth = (np.zeros(count) for _ in range(8))
+    mark, money = np.full(count, np.nan), np.array([cash, cash], dtype=np.float64)
+    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth)
 
 
 @njit(cache=True, nogil=True)
@@ -165,8 +180,10 @@ def afford(change: FloatArray, price: FloatArray, move: FloatArray, cash: float,
 
 @njit(cache=True, nogil=True)
 def begin(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> None:
-    """What a session brings before anything trades: interest on the last close's cash, then corporate actions."""
+    """What a session brings before anything trades: interest on the last close's cash, new rates, corporate actions."""
     _accrue(at, rules, account, record)
+    if market.converts:
+        record[at, CURRENCY_PNL] = _revalue(row, market, account)
     if market.acts[row]:
         record[at, DIVIDENDS] = _act(row, market, rules, account)
     if market.spins[row]:
@@ -183,6 +200,19 @@ def _accrue(at: int, rules: Rules, account: Account, record: FloatArray) -> None
     record[at, INTEREST], record[at, FINANCING] = max(cash, 0.0) * rules.interest, max(-cash, 0.0) * rules.financing
     record[at, BORROW] = short * rules.borrow
     account.money[0] = cash + record[at, INTEREST] - record[at, FINANCING] - record[at, BORROW]
+
+
+@njit(cache=True, nogil=True)
+def _revalue(row: int, market: Market, account: Account) -> float:
+    """Marks at the session's rates; what that earned on what is held."""
+    earned = 0.0
+    for i in range(len(account.held)):
+        rate, before, mark = market.rate[row, i], market.rate[row - 1, i], account.mark[i]
+        if rate != before and np.isfinite(rate) and np.isfinite(before) and np.isfinite(mark):
+            account.mark[i] = mark / before * rate
+            if account.held[i] != 0.0:
+                earned += account.held[i] * (account.mark[i] - mark)
+    return earned
 
 
 @njit(cache=True, nogil=True)
@@ -244,7 +274,7 @@ def _at_a_limit(row: int, market: Market, rules: Rules, account: Account) -> int
         pending[i] = change[i] = 0.0
         if wanted == 0.0:
             continue
-        bound = account.mark[i] * (1.0 - rules.limit if wanted > 0 else 1.0 + rules.limit)
+        bound = market.printed[row - 1, i] * (1.0 - rules.limit if wanted > 0 else 1.0 + rules.limit)
         start = opening[i] if np.isfinite(opening[i]) else bound
         if (wanted > 0 and low[i] <= bound) or (wanted < 0 and high[i] >= bound):
             change[i], reference[i] = wanted, min(start, bound) if wanted > 0 else max(start, bound)
@@ -279,6 +309,26 @@ def _spread_and_impact(row: int, market: Market, rules: Rules, account: Account)
 
 
 @njit(cache=True, nogil=True)
+def _conversion_rate(rate: float, worse: float, rules: Rules) -> float:
+    """The session's rate, moved against the trader."""
+    moved = rate * (1.0 + worse)
+    return float(np.rint(moved * _RATE_UNIT) / _RATE_UNIT) if rules.rounds and worse != 0.0 else moved
+
+
+@njit(cache=True, nogil=True)
+def _worth(row: int, market: Market, rules: Rules, account: Account) -> FloatArray:
+    """What a share of each order's costs or brings at its reference, converted, the conversion's costs included; an
+    order without a rate expires."""
+    for i in range(len(account.change)):
+        wanted, rate = account.change[i], market.rate[row, i]
+        if wanted != 0.0 and not np.isfinite(rate):
+            account.change[i] = wanted = 0.0
+        worse = market.conversion[i] if wanted > 0.0 else -market.conversion[i]
+        account.worth[i] = account.reference[i] * _conversion_rate(rate, worse, rules)
+    return account.worth
+
+
+@njit(cache=True, nogil=True)
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
     limited = np.isfinite(rules.limit)
@@ -291,8 +341,10 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     change, reference, moves, held, mark = (
         account.change, account.reference, account.move, account.held, account.mark,
     )  # fmt: skip
-    afford(change, reference, moves, account.money[0], rules)
-    spent, spread, impact, fees, traded, moved, fills = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    converts = market.converts
+    afford(change, _worth(row, market, rules, account) if converts else reference, moves, account.money[0], rules)
+    spent, spread, impact, fees, traded, moved, converted, fills = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    rate = paid = 1.0
     for i in range(len(change)):
         quantity = change[i]
         if quantity == 0.0:
@@ -301,23 +353,29 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
         price = at_auction * (1.0 + moves[i]) if quantity > 0 else at_auction * (1.0 - moves[i])
         if rules.rounds:
             price = _to_millionth(price)
-        fee = max(abs(quantity) * price * rules.rate, rules.least_fee)
+        if converts:
+            rate, worse = market.rate[row, i], market.conversion[i]
+            paid = _conversion_rate(rate, worse if quantity > 0.0 else -worse, rules)
+            account.rate[i] = paid
+            converted += quantity * price * (paid - rate)
+        fee = max(abs(quantity) * price * paid * rules.rate, rules.least_fee)
         if rules.rounds:
             fee = _to_cent(fee)
         account.price[i], account.fee[i] = price, fee
-        spent += quantity * price + fee
+        spent += quantity * price * paid + fee
         fees += fee
-        part = abs(quantity) * at_auction
+        part = abs(quantity) * at_auction * rate
         pushed = part * (moves[i] - rules.move)
         impact += pushed
-        spread += quantity * (price - at_auction) - pushed
+        spread += quantity * (price - at_auction) * rate - pushed
         traded += part
         # What was traded in the session earns from its execution to the close only.
-        moved += quantity * (at_auction - mark[i])
+        moved += quantity * (at_auction * rate - mark[i])
         held[i] += quantity
         fills += 1
     account.money[0] -= spent
     record[at, SPREAD], record[at, IMPACT], record[at, COMMISSION] = spread, impact, fees
+    record[at, CONVERSION] = converted
     record[at, TURNOVER] = traded / account.money[1]
     record[at, PRICE_PNL] -= moved
     return fills
@@ -371,7 +429,6 @@ def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: A
         if not (np.isfinite(target) and price > 0.0):
             pending[i], reference[i] = 0.0, 1.0
             continue
-        reference[i] = price
         if target == 0.0:
             change = -held[i] if rules.fractional else floor_to_lot(-held[i], lot)
         else:
@@ -383,6 +440,8 @@ def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: A
         if rules.long_only:
             change = max(change, -max(held[i], 0.0))
         pending[i] = change
+        worse = market.conversion[i]
+        reference[i] = price * (1.0 + (worse if change > 0.0 else -worse))
     account.move[:] = rules.move
     afford(pending, reference, account.move, cash - rules.buffer * equity, rules)
 
@@ -416,10 +475,10 @@ def run(
 
     Returns:
         The session that ruined the account or -1, and the ledger of fills (row, instrument, change, price, reference,
-        fee), shape (fills, 6), sells before buys within a session; empty where ``shares`` is.
+        fee, rate of conversion), shape (fills, 7), sells before buys within a session; empty where ``shares`` is.
     """
     keep = shares.size > 0
-    ledger, size = np.empty((1024 if keep else 0, 6)), 0
+    ledger, size = np.empty((1024 if keep else 0, 7)), 0
     for row in range(first, stop):
         at = row - first
         if at > 0:
@@ -449,12 +508,13 @@ def _write(ledger: FloatArray, size: int, row: int, account: Account) -> int:
                     account.reference[i],
                     account.fee[i],
                 )
+                ledger[size, 6] = account.rate[i]
                 size += 1
     return size
 
 
 def fills_of(row: int, account: Account) -> FloatArray:
     """The session's fills as `run` writes them."""
-    ledger = np.empty((int(np.count_nonzero(account.change)), 6))
+    ledger = np.empty((int(np.count_nonzero(account.change)), 7))
     _write(ledger, 0, row, account)
     return ledger

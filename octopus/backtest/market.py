@@ -33,7 +33,9 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
     return config.execution
 
 
-def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delisting: FloatArray | None) -> Market:
+def market_of(
+    panel: Panel, config: BacktestConfig, execution: Execution, costs: CostModel, delisting: FloatArray | None
+) -> Market:
     """The panel as the kernel reads it.
 
     Raises:
@@ -41,7 +43,8 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
     """
     panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
-    close, endings = panel.close, np.zeros(len(panel.sessions), dtype=bool)
+    rate = none if panel.rate is None else _plain(panel.rate)
+    close, endings = panel.worth, np.zeros(len(panel.sessions), dtype=bool)
     if delisting is not None:
         endings = np.any(np.isfinite(delisting), axis=1)
         ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
@@ -58,12 +61,13 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         opening=_plain(after_the_decision(panel)) if has_limit else none,
         high=_plain(panel.high) if has_limit else none,
         low=_plain(panel.low) if has_limit else none,
+        printed=_plain(panel.close) if has_limit else none,
         close=_plain(close),
         split=_plain(panel.split),
-        dividend=_plain(panel.dividend),
-        spin_off=none if spin_off is None else _plain(spin_off),
+        dividend=_in_base(panel, panel.dividend),
+        spin_off=none if spin_off is None else _in_base(panel, spin_off),
         member=np.ascontiguousarray(panel.member),
-        delisting=none if delisting is None else _plain(in_steps(delisting, config)),
+        delisting=none if delisting is None else _in_base(panel, in_steps(delisting, config)),
         volume=_plain(panel.volume) if has_volume else none,
         adv=_plain(windows.mean(panel.volume, ADV_SESSIONS)) if sized else none,
         sigma=_plain(windows.std(panel.total_return, SIGMA_SESSIONS)) if sized else none,
@@ -71,6 +75,9 @@ def market_of(panel: Panel, config: BacktestConfig, execution: Execution, delist
         spins=spins,
         outsiders=np.asarray(np.any(~panel.member, axis=1)),
         endings=np.asarray(endings),
+        rate=rate,
+        conversion=np.where(panel.foreign, costs.conversion_move, 0.0),
+        converts=panel.rate is not None,
     )
 
 
@@ -137,6 +144,13 @@ def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
                 f"backtest.{name} needs highs, lows or volumes, and the panel has none of them; leave it out, or take "
                 "a source that has them"
             )
+
+
+def _in_base(panel: Panel, values: FloatArray) -> FloatArray:
+    """Money of each instrument in the account's currency; nothing stays nothing where no rate is known yet."""
+    if panel.rate is None:
+        return _plain(values)
+    return _plain(np.where(values == 0.0, 0.0, values * panel.rate))
 
 
 def _plain(values: FloatArray) -> FloatArray:

@@ -22,8 +22,8 @@ HALF_A_CENT = 0.005
 PRICE_TOLERANCE = 1e-7
 WEIGHT_TOLERANCE = 1e-9
 LEDGERS = (
-    "sessions", "targets", "trades", "positions", "marks", "cash", "price_pnl", "dividends", "redemptions", "interest",
-    "costs", "equity",
+    "sessions", "targets", "trades", "positions", "marks", "cash", "price_pnl", "currency_pnl", "dividends",
+    "redemptions", "interest", "costs", "equity",
 )  # fmt: skip
 """In the order in which a session makes them: what differs first is nearest to the cause."""
 
@@ -101,7 +101,7 @@ def _gaps(left: BacktestResult, right: BacktestResult) -> Iterator[Difference | 
 
 def _amounts(left: BacktestResult, right: BacktestResult) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """Ledgers of one figure a session, account currency."""
-    for name in ("cash", "price_pnl", "dividends", "redemptions", "interest", "equity"):
+    for name in ("cash", "price_pnl", "currency_pnl", "dividends", "redemptions", "interest", "equity"):
         yield name, getattr(left, name), getattr(right, name)
     for kind, values in left.costs.items():
         yield "costs", values, right.costs[kind]
@@ -145,13 +145,17 @@ def _alike(ours: Trades, theirs: Trades, count: int) -> BoolArray:
         (ours.session[:count] == theirs.session[:count])
         & (ours.instrument[:count] == theirs.instrument[:count])
         & (ours.side[:count] == theirs.side[:count])
-        & (np.abs(ours.shares[:count] - theirs.shares[:count]) * theirs.price[:count] < HALF_A_CENT)
+        & (
+            np.abs(ours.shares[:count] - theirs.shares[:count]) * theirs.price[:count] * theirs.rate[:count]
+            < HALF_A_CENT
+        )
     )
 
 
 def _priced_alike(ours: Trades, theirs: Trades, count: int) -> BoolArray:
     price, other = ours.price[:count], theirs.price[:count]
     is_priced = np.abs(price - other) <= PRICE_TOLERANCE * np.abs(other)
+    is_priced &= np.abs(ours.rate[:count] - theirs.rate[:count]) <= PRICE_TOLERANCE * theirs.rate[:count]
     return np.asarray(is_priced & (np.abs(ours.fees[:count] - theirs.fees[:count]) < HALF_A_CENT))
 
 
@@ -159,8 +163,8 @@ def _told(trades: Trades, place: int, of: BacktestResult) -> str:
     if place >= len(trades):
         return "no more trades"
     side = "buys" if trades.side[place] > 0 else "sells"
-    name = of.symbols[int(trades.instrument[place])]
+    name, rate = of.symbols[int(trades.instrument[place])], trades.rate[place]
     return (
         f"{side} {trades.shares[place]:.10g} {name} at {trades.price[place]:.10g} with {trades.fees[place]:.4f} "
-        f"commission on {trades.session[place]}"
+        f"commission on {trades.session[place]}" + (f", at a rate of {rate:.12g}" if rate != 1.0 else "")
     )

@@ -7,7 +7,7 @@ themselves. Tests hold them together: what is sure here is approved there, and e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
@@ -23,7 +23,7 @@ from octopus.core.panel import PriceBasis
 from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.risk import gate as risk_gate
 from octopus.risk.limits import RiskLimits
-from octopus.risk.measures import historical_cvar_each, historical_var_each, volatility_annual_each
+from octopus.risk.measures import LEVEL, historical_cvar_each, tail, volatility_annual_each
 from octopus.risk.signatures import Authority
 
 ROOM = 1e-6
@@ -36,13 +36,15 @@ ALONE = frozenset({
 })  # fmt: skip
 """Rules of the risk gate on single orders that are looked at here, or that an active account with its snapshot of now
 cannot break."""
-RISK_RULES = ALONE | frozenset({
+ON_THE_WHOLE = frozenset({
     "name_weight", "position_notional_usd", "sector", "sector_part_filled", "gross", "net_max", "net_min", "leverage",
     "turnover", "cash", "capital_threshold_usd", "gross_part_filled", "net_max_part_filled", "net_min_part_filled",
     "leverage_part_filled", "cash_part_filled", "message_rate", "volatility", "volatility_part_filled", "var_95",
     "var_95_part_filled", "cvar_95", "cvar_95_part_filled",
 })  # fmt: skip
 """And those on the batch as a whole."""
+LOSSES = frozenset(rule for rule in ON_THE_WHOLE if rule.startswith(("volatility", "var_95", "cvar_95")))
+RISK_RULES = ALONE | ON_THE_WHOLE
 RISK_LIMITS = frozenset({
     "valid_until", "gross_max", "net_min", "net_max", "leverage_max", "name_weight_max", "position_notional_max_usd",
     "sector_weight_max", "capital_threshold_usd", "equity_min_usd", "turnover_max", "turnover_max_initial",
@@ -161,28 +163,32 @@ class Look:
 
 def in_doubt(look: Look, limits: RiskLimits) -> frozenset[str]:
     """Rules of the risk gate on single orders that may deny one; all others surely pass every order of ``look``."""
-    if not _knows_every_rule() or not look.sound:
+    if not _knows_every_rule():
+        return frozenset(risk_gate.RULES)
+    if not look.sound:
         return ALONE
     # A NaN anywhere makes a comparison false, and what is not inside is not sure.
     with np.errstate(invalid="ignore", divide="ignore"):
         return frozenset(rule for rule, is_sure in _ALONE.items() if not is_sure(look, limits))
 
 
-def is_sure(look: Look, limits: RiskLimits) -> bool:
-    """Whether the risk gate surely approves every order that none of its rules on single orders denies, all of them
-    being in ``look``."""
-    if not _knows_every_rule() or not look.sound:
-        return False
+def in_doubt_on_the_whole(look: Look, limits: RiskLimits, kept: BoolArray | None = None) -> frozenset[str]:
+    """Rules of the risk gate on the whole that may leave out an order of ``look``.
+
+    Args:
+        kept: instead of all orders these sets of them, shape (sets, orders).
+    """
+    if not _knows_every_rule():
+        return frozenset(risk_gate.RULES)
+    if not look.sound or not _is_marked(look, limits):
+        return ON_THE_WHOLE
     with np.errstate(invalid="ignore", divide="ignore"):
-        lots = _Lots.of(look)
-        return (
-            _is_marked(look, limits)
-            and _few_are_sent(look, limits)
-            and _exposures_are_small(look, limits, lots)
-            and _is_leveraged_little(limits, lots)
-            and _sectors_are_small(look, limits, lots)
-            and _losses_are_small(look, limits, lots)
-        )
+        lots = _Lots.of(look, np.ones((1, len(look.columns)), dtype=bool) if kept is None else kept)
+        doubted = {
+            *_large_exposures(look, limits, lots), *_large_sectors(look, limits, lots),
+            *_large_losses(look, limits, lots),
+        }  # fmt: skip
+    return frozenset(doubted if _few_are_sent(look, limits) else {*doubted, "message_rate"})
 
 
 def is_lawful(look: Look, policy: CompliancePolicy, symbols: tuple[str, ...]) -> bool:
@@ -214,8 +220,12 @@ def parameters() -> frozenset[str]:
 
 
 def _below(values: FloatArray | float, limit: float) -> bool:
-    bound = limit - ROOM * max(abs(limit), 1e-3)
+    bound = _inside(limit)
     return values <= bound if isinstance(values, float) else bool((values <= bound).all())
+
+
+def _inside(limit: float) -> float:
+    return limit - ROOM * max(abs(limit), 1e-3)
 
 
 # Rules of the risk gate on single orders ------------------------------------------------------------------------------
@@ -313,7 +323,8 @@ def _few_are_sent(look: Look, limits: RiskLimits) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Lots:
-    """Cash, and what is held, bought and sold, fractions of equity, shape (N,); what is sold is positive."""
+    """Cash, and what is held, shape (N,), bought and sold, shape (sets, N), fractions of equity; what is sold is
+    positive."""
 
     cash: float
     now: FloatArray
@@ -321,95 +332,114 @@ class _Lots:
     sold: FloatArray
 
     @classmethod
-    def of(cls, look: Look) -> _Lots:
+    def of(cls, look: Look, kept: BoolArray) -> _Lots:
         equity = look.equity
         now = look.values / equity
-        bought, sold = np.zeros(len(now)), np.zeros(len(now))
-        traded = look.change * look.last[look.columns] / equity
-        bought[look.columns], sold[look.columns] = np.maximum(traded, 0.0), np.maximum(-traded, 0.0)
+        bought, sold = np.zeros((len(kept), len(now))), np.zeros((len(kept), len(now)))
+        traded = kept * (look.change * look.last[look.columns] / equity)
+        bought[:, look.columns], sold[:, look.columns] = np.maximum(traded, 0.0), np.maximum(-traded, 0.0)
         return cls(look.cash / equity, now, bought, sold)
 
-    @property
+    @cached_property
     def after(self) -> FloatArray:
         return np.asarray(self.now + self.bought - self.sold)
 
-    @property
+    @cached_property
     def highest(self) -> FloatArray:
         return np.asarray(self.now + self.bought)
 
-    @property
+    @cached_property
     def lowest(self) -> FloatArray:
         return np.asarray(self.now - self.sold)
 
-    @property
+    @cached_property
     def farthest(self) -> FloatArray:
         return np.maximum(np.abs(self.highest), np.abs(self.lowest))
 
-    @property
-    def concerned(self) -> BoolArray:
-        return np.asarray((self.now != 0.0) | (self.bought != 0.0) | (self.sold != 0.0))
 
-
-def _exposures_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
-    slack, after, farthest, equity = limits.partial_fill_allowance, lots.after, lots.farthest, look.equity
-    initial = not np.any(look.held)
+def _large_exposures(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[str]:
+    slack, equity, cash, most = limits.partial_fill_allowance, look.equity, lots.cash, limits.leverage_max
+    turnover_max = limits.turnover_max if np.any(look.held) else limits.turnover_max_initial
+    largest, reach, net = lots.farthest.max(axis=1), lots.farthest.sum(axis=1), lots.after.sum(axis=1)
+    bought, sold, held = lots.bought.sum(axis=1), lots.sold.sum(axis=1), lots.now.sum()
+    # Assets are what is long and cash that is not owed; floors are ceilings of what is below them.
+    long, longest = np.maximum(lots.after, 0.0).sum(axis=1), np.maximum(lots.highest, 0.0).sum(axis=1)
+    proceeds = cash + np.maximum(lots.now, lots.sold - lots.bought).sum(axis=1)
+    most_proceeds = cash + np.maximum(lots.now, lots.sold).sum(axis=1)
     ceilings = (
-        (float(farthest.max()), limits.name_weight_max),
-        (float(farthest.max()) * equity, float(limits.position_notional_max_usd)),
-        (float(farthest.sum()) * equity, float(limits.capital_threshold_usd)),
-        (float(np.abs(after).sum()), limits.gross_max),
-        (float(after.sum()), limits.net_max),
-        (float((lots.bought + lots.sold).sum()), limits.turnover_max_initial if initial else limits.turnover_max),
-        (float(farthest.sum()), limits.gross_max + slack),
-        (float(lots.highest.sum()), limits.net_max + slack),
+        ("name_weight", largest, limits.name_weight_max),
+        ("position_notional_usd", largest * equity, float(limits.position_notional_max_usd)),
+        ("capital_threshold_usd", reach * equity, float(limits.capital_threshold_usd)),
+        ("gross", np.abs(lots.after).sum(axis=1), limits.gross_max),
+        ("net_max", net, limits.net_max),
+        ("net_min", -net, -limits.net_min),
+        ("leverage", np.maximum(long, proceeds), most),
+        ("turnover", bought + sold, turnover_max),
+        ("cash", bought - sold - cash, -limits.cash_min_fraction),
+        ("gross_part_filled", reach, limits.gross_max + slack),
+        ("net_max_part_filled", held + bought, limits.net_max + slack),
+        ("net_min_part_filled", sold - held, slack - limits.net_min),
+        ("leverage_part_filled", np.maximum(longest, most_proceeds), most + slack),
+        ("cash_part_filled", bought - cash, slack - limits.cash_min_fraction),
     )
-    floors = (
-        (float(after.sum()), limits.net_min),
-        (lots.cash + float((lots.sold - lots.bought).sum()), limits.cash_min_fraction),
-        (float(lots.lowest.sum()), limits.net_min - slack),
-        (lots.cash - float(lots.bought.sum()), limits.cash_min_fraction - slack),
-    )
-    return all(_below(value, limit) for value, limit in ceilings) and all(
-        _below(-value, -limit) for value, limit in floors
-    )
+    rules, values, bounds = zip(*ceilings, strict=True)
+    sure = np.stack(values) <= np.array([[_inside(bound)] for bound in bounds])
+    yield from (rule for rule, is_sure in zip(rules, sure, strict=True) if not is_sure.all())
 
 
-def _is_leveraged_little(limits: RiskLimits, lots: _Lots) -> bool:
-    """Assets over equity with all orders filled, and with the buys or the sells alone; cash that is owed is none."""
-    slack, now, bought, sold = limits.partial_fill_allowance, lots.now, lots.bought, lots.sold
-    assets = (
-        (np.maximum(lots.after, 0.0).sum(), 0.0),
-        (lots.cash + np.maximum(now, sold - bought).sum(), 0.0),
-        (np.maximum(lots.highest, 0.0).sum(), slack),
-        (lots.cash + np.maximum(now, sold).sum(), slack),
-    )
-    return all(_below(float(value), limits.leverage_max + more) for value, more in assets)
-
-
-def _sectors_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
+def _large_sectors(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[str]:
     if limits.sector_weight_max is None:
-        return True
-    concerned = lots.concerned
+        return
+    concerned = look.concerned
     codes = look.sectors[concerned]
-    if not bool(np.all(codes >= 0)):
-        return False
     slack, most = limits.partial_fill_allowance, limits.sector_weight_max
-    forms = ((np.abs(lots.after), most), (lots.farthest, most + slack))
-    return all(_below(np.asarray(np.bincount(codes, sizes[concerned]), dtype=float), limit) for sizes, limit in forms)
+    forms = (("sector", np.abs(lots.after), most), ("sector_part_filled", lots.farthest, most + slack))
+    is_known = bool(np.all(codes >= 0))
+    of = codes[:, None] == np.arange(codes.max(initial=0) + 1)
+    for rule, sizes, limit in forms:
+        if not is_known or not _below(sizes[:, concerned] @ of, limit):
+            yield rule
 
 
-def _losses_are_small(look: Look, limits: RiskLimits, lots: _Lots) -> bool:
+def _large_losses(look: Look, limits: RiskLimits, lots: _Lots) -> Iterable[str]:
     if not _returns_are_known(look, limits):
-        return False
+        return LOSSES
     # Multiplied in this order, both as they lie in memory, it takes a fiftieth of the time.
-    returns = np.ascontiguousarray((look.window @ np.column_stack([lots.after, lots.highest, lots.lowest])).T)
-    more = np.array([1.0, *[1.0 + limits.partial_fill_allowance] * 2])
+    weights = np.concatenate([lots.after, lots.highest, lots.lowest])
+    returns = np.ascontiguousarray((look.window @ np.ascontiguousarray(weights.T)).T)
     measures = (
-        (volatility_annual_each(returns, look.sessions_per_year), limits.volatility_max_annual),
-        (historical_var_each(returns), limits.var_95_max),
-        (historical_cvar_each(returns), limits.cvar_95_max),
+        ("volatility", _volatile_below, limits.volatility_max_annual),
+        ("var_95", _var_below, limits.var_95_max),
+        ("cvar_95", _cvar_below, limits.cvar_95_max),
     )
-    return all(_below(values / more, limit) for values, limit in measures)
+    more, whole = 1.0 + limits.partial_fill_allowance, len(lots.after)
+    return [
+        rule + suffix
+        for rule, is_below, limit in measures
+        for suffix, part, bound in (("", returns[:whole], limit), ("_part_filled", returns[whole:], limit * more))
+        if not is_below(part, _inside(bound), look.sessions_per_year)
+    ]
+
+
+def _volatile_below(returns: FloatArray, bound: float, sessions_per_year: int) -> bool:
+    return bool((volatility_annual_each(returns, sessions_per_year) <= bound).all())
+
+
+def _var_below(returns: FloatArray, bound: float, _year: int) -> bool:
+    """Fewer days than make the tail lost more: nothing need be ranked."""
+    rank, _ = tail(returns[0], LEVEL)
+    return bool(((returns < -bound).sum(axis=1) < rank).all()) and bound >= 0.0
+
+
+def _cvar_below(returns: FloatArray, bound: float, _year: int) -> bool:
+    """CVaR is at most a threshold plus the mean excess over it, whatever the threshold: a guess is often enough.
+
+    Source: Rockafellar and Uryasev (2000), theorem 1.
+    """
+    _, days = tail(returns[0], LEVEL)
+    threshold = bound / 2
+    most = threshold + np.maximum(-returns - threshold, 0.0).sum(axis=1) / days
+    return bool((most <= bound).all()) or bool((historical_cvar_each(returns, LEVEL) <= bound).all())
 
 
 # Compliance -----------------------------------------------------------------------------------------------------------

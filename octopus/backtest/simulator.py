@@ -21,6 +21,9 @@ The rules of the house, the same as the daily run's and the paper account's (res
   which knows names, cancels the orders under the old one.)
 - A delisted instrument pays its delisting value at the close of that session, whether it has a bar then or not, and is
   never traded again, whatever bears its name later.
+- Prices, limits and fills are in the instrument's own currency; the account has one. A trade, a dividend and every mark
+  are converted at the session's rate; a trade's is moved against the trader by the spread of a conversion and recorded
+  with it. What is held earns or loses with the rate before anything else happens. Without a rate nothing is traded.
 - A held instrument without a bar keeps its last mark, for ever if no delisting is known.
 - Interest on cash, financing of debt and the fee for borrowed shares accrue for each session, on what stood at the
   close before; all are zero unless configured.
@@ -43,8 +46,21 @@ from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
 from octopus.core.stats import SESSIONS_PER_YEAR
 from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
-from octopus.decision import DecisionConfig, Prepared, asks_for_equity, decide, known_equity, known_weights, prepare
+from octopus.decision import (
+    DecisionConfig,
+    Prepared,
+    View,
+    asks_for_equity,
+    decide_on,
+    known_equity,
+    known_weights,
+    prepare,
+    view,
+)
 from octopus.portfolio.config import PortfolioConfig
+
+_VIEWS_BYTES = 64_000_000
+"""Covariances that are kept for further runs."""
 
 Decider = Callable[[int, FloatArray], FloatArray]
 """From a row of the panel and the weights held at its close to target weights, shape (N,); NaN leaves a position."""
@@ -60,8 +76,11 @@ class Trades:
 
     Attributes:
         session: of the fill. instrument: column of the panel. side: 1 for a buy, −1 for a sell.
-        shares: positive. price: paid or received per share. reference_price: of the auction.
+        shares: positive. price: paid or received per share. reference_price: of the auction; both as printed, in the
+            instrument's currency.
         fees: commission, account currency.
+        rate: account currency for one unit of the instrument's, as it was converted, the conversion's spread included:
+            side × shares × price × rate + fees is what the trade took from the account's cash.
     """
 
     session: DateArray
@@ -71,14 +90,15 @@ class Trades:
     price: FloatArray
     reference_price: FloatArray
     fees: FloatArray
+    rate: FloatArray
 
     def __len__(self) -> int:
         return len(self.session)
 
     @classmethod
     def of(cls, sessions: DateArray, ledger: FloatArray) -> Trades:
-        """From rows (row of ``sessions``, instrument, signed shares, price, reference, fee), shape (trades, 6)."""
-        ledger = ledger.reshape(-1, 6)
+        """From rows (session's row, instrument, signed shares, price, reference, fee, rate), shape (trades, 7)."""
+        ledger = ledger.reshape(-1, 7)
         return cls(
             session=sessions[ledger[:, 0].astype(np.int64)],
             instrument=ledger[:, 1].astype(np.int64),
@@ -87,6 +107,7 @@ class Trades:
             price=ledger[:, 3].copy(),
             reference_price=ledger[:, 4].copy(),
             fees=ledger[:, 5].copy(),
+            rate=ledger[:, 6].copy(),
         )
 
 
@@ -97,13 +118,15 @@ class BacktestResult:
     Attributes:
         equity, cash: at the close, account currency.
         targets: weights decided after the close, shape (T, N); NaN rows where nothing was decided.
-        shares: held at the close, shape (T, N). marks: their prices, shape (T, N).
-        price_pnl: from prices moving, before costs, a delisting's last step included. dividends: received, with what
+        shares: held at the close, shape (T, N). marks: their prices, account currency, shape (T, N).
+        price_pnl: from prices moving, before costs, a delisting's last step included. currency_pnl: from rates moving,
+            on what stood at the close before. dividends: received, with what
             spun-off shares were worth.
         redemptions: cash received for shares that were delisted, no fill of ``trades``.
         interest: received on cash.
-        costs: by kind (``spread_slippage``, ``commission``, ``impact``, ``borrow``, ``financing``), account currency.
-            The change of equity is price_pnl + dividends + interest − costs.
+        costs: by kind (``spread_slippage``, ``commission``, ``impact``, ``borrow``, ``financing`` and, where there is
+            more than one currency, ``conversion``), account currency.
+            The change of equity is price_pnl + currency_pnl + dividends + interest − costs.
         turnover: buys plus sells at reference prices as a fraction of the previous close's equity.
         gross_return, net_return: of the session before and after costs, as fractions.
         fallbacks: sessions on which the optimiser found no solution, and what was done instead.
@@ -118,6 +141,7 @@ class BacktestResult:
     shares: FloatArray
     marks: FloatArray
     price_pnl: FloatArray
+    currency_pnl: FloatArray
     dividends: FloatArray
     redemptions: FloatArray
     interest: FloatArray
@@ -162,6 +186,8 @@ class Decisions:
         self._prepared = prepared or prepare(panel, decision)
         self._sized = asks_for_equity(panel, decision.portfolio)
         self._made: dict[tuple[int, bytes, float | None], tuple[FloatArray, str | None]] = {}
+        self._views: dict[int, View] = {}
+        self._views_kept = _VIEWS_BYTES // (8 * len(panel.symbols) ** 2)
 
     def decider(self, notes: list[tuple[date, str]], equity: Callable[[], float]) -> Decider:
         """What a run asks.
@@ -181,11 +207,20 @@ class Decisions:
     def _decide(self, row: int, weights: FloatArray, equity: float | None) -> tuple[FloatArray, str | None]:
         key = (row, known_weights(weights).tobytes(), equity)
         if key not in self._made:
-            known = None if self._predictions is None else self._predictions[row]
-            spoken = None if known is None or np.isnan(known).all() else known
-            made = decide(self._prepared, row, spoken, weights, self._config, equity)
+            made = decide_on(self._view(row), weights, self._config, equity)
             self._made[key] = (made.target_weights, made.fallback)
         return self._made[key]
+
+    def _view(self, row: int) -> View:
+        """What all runs see alike; of many instruments it is too large to be kept for every session."""
+        if row in self._views:
+            return self._views[row]
+        known = None if self._predictions is None else self._predictions[row]
+        spoken = None if known is None or np.isnan(known).all() else known
+        seen = view(self._prepared, row, spoken, self._config)
+        if len(self._views) < self._views_kept:
+            self._views[row] = seen
+        return seen
 
 
 def run_backtest(
@@ -279,7 +314,7 @@ def equal_weight_decider(panel: Panel) -> Decider:
     """The same weight in each member that has a bar; the benchmark that is rebalanced."""
 
     def decider(row: int, weights: FloatArray) -> FloatArray:
-        chosen = panel.member[row] & np.isfinite(panel.close[row])
+        chosen = panel.member[row] & np.isfinite(panel.worth_at(row))
         return np.where(chosen, 1.0 / max(int(chosen.sum()), 1), 0.0)
 
     return decider
@@ -345,7 +380,7 @@ class _Run:
         self.panel, self.config, self.denied = panel, config, denied
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        self.market = market_of(panel, config, self.execution, delisting)
+        self.market = market_of(panel, config, self.execution, costs, delisting)
         self.rules = rules_of(sizing, costs, config, panel.clock.per_year)
         length, count = self.stop - self.first, len(panel.symbols)
         self.account = kernel.new_account(count, config.initial_cash)
@@ -407,7 +442,7 @@ class _Run:
         record = self.record
         equity = np.ascontiguousarray(record[:, kernel.EQUITY])
         before = np.concatenate([equity[:1], equity[:-1]])
-        costs = {name: np.ascontiguousarray(record[:, kind]) for name, kind in COSTS.items()}
+        costs = {name: np.ascontiguousarray(record[:, COSTS[name]]) for name in kinds_of(self.panel)}
         paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
         return BacktestResult(
             symbols=self.panel.symbols,
@@ -418,6 +453,7 @@ class _Run:
             shares=self.shares,
             marks=self.marks,
             price_pnl=np.ascontiguousarray(record[:, kernel.PRICE_PNL]),
+            currency_pnl=np.ascontiguousarray(record[:, kernel.CURRENCY_PNL]),
             dividends=record[:, kernel.DIVIDENDS] + record[:, kernel.SPIN_OFFS],
             redemptions=np.ascontiguousarray(record[:, kernel.REDEMPTIONS]),
             interest=np.ascontiguousarray(record[:, kernel.INTEREST]),
@@ -425,7 +461,7 @@ class _Run:
             turnover=np.ascontiguousarray(record[:, kernel.TURNOVER]),
             gross_return=(equity + paid) / before - 1.0,
             net_return=equity / before - 1.0,
-            trades=Trades.of(self.panel.sessions, np.concatenate(self.fills) if self.fills else np.zeros((0, 6))),
+            trades=Trades.of(self.panel.sessions, np.concatenate(self.fills) if self.fills else np.zeros((0, 7))),
             execution=self.execution,
             fallbacks=notes,
             sessions_per_year=self.panel.clock.per_year,
@@ -438,5 +474,11 @@ COSTS = {
     "impact": kernel.IMPACT,
     "borrow": kernel.BORROW,
     "financing": kernel.FINANCING,
+    "conversion": kernel.CONVERSION,
 }
 """Columns of the record by kind of costs."""
+
+
+def kinds_of(panel: Panel) -> tuple[str, ...]:
+    """Kinds of costs that ``panel`` can have: nothing is converted in one currency."""
+    return tuple(name for name in COSTS if name != "conversion" or panel.rate is not None)

@@ -138,7 +138,7 @@ def sweep(
         MissingDataError: as `simulate_targets`; targets of another shape.
     """
     first, stop = period(panel, config)
-    market = market_of(panel, config, execution_of(panel, config, first, stop), delisting)
+    market = market_of(panel, config, execution_of(panel, config, first, stop), costs, delisting)
     per_year = panel.clock.per_year
     rules = rules_of(sizing, costs, config, per_year)
 
@@ -173,7 +173,7 @@ def _outcome(parameters: Parameters, record: FloatArray, per_year: int) -> Sweep
     before = np.where(equity[:-1] > 0, equity[:-1], 1.0)
     returns = np.where(equity[:-1] > 0, equity[1:] / before - 1.0, 0.0)
     growth = equity[-1] / equity[0]
-    kinds = (kernel.SPREAD, kernel.COMMISSION, kernel.IMPACT, kernel.BORROW, kernel.FINANCING)
+    kinds = (kernel.SPREAD, kernel.COMMISSION, kernel.IMPACT, kernel.BORROW, kernel.FINANCING, kernel.CONVERSION)
     return SweepOutcome(
         key=parameter_key(parameters),
         parameters=dict(parameters),

@@ -27,7 +27,7 @@ def tearsheet_png(result: BacktestResult, benchmark: BacktestResult, metrics: Me
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 9), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 8.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplot_mosaic(
         [["equity", "equity"], ["drawdown", "drawdown"], ["years", "turnover"], ["years", "exposure"]],

@@ -35,6 +35,23 @@ CHECKS: Mapping[type[rules.Rule], Callable[[Any, Case], list[Finding]]] = {
 }
 
 
+LASTING = frozenset({
+    rules.RestrictedList, rules.WatchList, rules.SessionWindow, rules.DuplicateOrder, rules.SelfCross, rules.ShortSale,
+    rules.PositionLimitShares, rules.PositionLimitFraction, rules.OrderCount, rules.MinimumPrice,
+    rules.ShortSalePriceTest, rules.TradingHalt, rules.WashSale, rules.OwnershipThreshold, rules.OrderValue,
+    rules.OrderVolume, rules.MessageRate,
+})  # fmt: skip
+"""Rules that approve what is left of a batch, once they approved all of it and the rest was sent and is open: there an
+open order weighs as it did in the batch. Margin asks what has filled: proceeds that a sent sell has not brought yet."""
+
+
+def lasts(rule: rules.Rule, terms: rules.AccountTerms) -> bool:
+    """Whether what the rule lets through as a batch it lets through order by order (`LASTING`)."""
+    if isinstance(rule, rules.IntradayMargin | rules.PatternDayTrader) and not terms.margin:
+        return True
+    return type(rule) in LASTING or rule.mode is not rules.Mode.ENFORCE
+
+
 def findings(rule: rules.Rule, case: Case) -> list[Finding]:
     """Evaluate one rule.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from octopus.compliance import rules
 from octopus.core.errors import MissingDataError
@@ -79,9 +80,8 @@ class Case:
     terms: rules.AccountTerms
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a rule says of one order, or of the batch where ``order`` is None."""
+class Finding(NamedTuple):
+    """What a rule says of one order, or of the batch where ``order`` is None; a tuple, like a `Verdict`."""
 
     order: PlannedOrder | None
     broken: bool
@@ -260,11 +260,11 @@ def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
 
 def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Finding]:
     limit, ends, equity = rule.parameters.max_fraction_of_equity, position_ends(case), equity_of(case.snapshot)
-    found = []
+    most, found = Decimal(str(limit)), []
     for order in case.batch.orders:
         fraction = ends[order.instrument, order.side] * dearer_price(order, case.snapshot) / equity
         reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
-        found.append(Finding(order, fraction > Decimal(str(limit)), reason, float(fraction), limit))
+        found.append(Finding(order, fraction > most, reason, float(fraction), limit))
     return found
 
 

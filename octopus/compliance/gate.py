@@ -84,19 +84,16 @@ def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
             reason = f"{rule.source}: left to the broker, whose duty it is; {missing}"
             return [Verdict(GATE, rule.id, None, Outcome.OFF, reason)]
         found = [Finding(None, True, str(missing))]
-    return [verdict for finding in found for verdict in _verdicts(rule, finding, broken, case)]
-
-
-def _verdicts(rule: rules.Rule, finding: Finding, broken: Outcome, case: Case) -> list[Verdict]:
-    outcome = broken if finding.broken else Outcome.PASS
-    reason = f"{finding.reason} ({rule.source})" if finding.broken else finding.reason
-    orders: tuple[PlannedOrder | None, ...] = (finding.order,)
-    if finding.order is None and outcome is Outcome.DENY:
-        orders = (None, *case.batch.orders)
-    return [
-        Verdict(GATE, rule.id, order.intent_id if order else None, outcome, reason, finding.value, finding.limit)
-        for order in orders
-    ]
+    verdicts = []
+    for order, is_broken, said, value, limit in found:
+        outcome, reason = (broken, f"{said} ({rule.source})") if is_broken else (Outcome.PASS, said)
+        told: tuple[PlannedOrder | None, ...] = (order,)
+        if order is None and outcome is Outcome.DENY:
+            told = (None, *case.batch.orders)
+        verdicts += [
+            Verdict(GATE, rule.id, one.intent_id if one else None, outcome, reason, value, limit) for one in told
+        ]
+    return verdicts
 
 
 def _account(case: Case) -> list[Verdict]:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding, dearer_price, equity_of
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import PlannedOrder, Side
+from octopus.core.orders import PlannedOrder, Side, reducing_orders
 
 
 def initial_margins(rule: rules.InitialMargin, case: Case) -> list[Finding]:
@@ -44,23 +44,18 @@ def _full_payment(case: Case) -> list[Finding]:
         Decimal(0),
     )
     left = case.snapshot.cash + earned - working - spent
-    return [
-        Finding(
-            order, order.side is Side.BUY and left < 0,
-            f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left), 0.0,
-        )
-        for order in case.batch.orders
-    ]  # fmt: skip
+    reason, value = f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left)
+    return [Finding(order, order.side is Side.BUY and left < 0, reason, value, 0.0) for order in case.batch.orders]
 
 
 def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[Finding]:
     """``long`` and ``short``: fractions of value required. Judged on the worse of buys alone and sells alone."""
     equity = equity_of(case.snapshot)
     needed = {side: _needed(case, side, long, short) for side in Side}
-    found = []
+    reducing, found = reducing_orders(case.batch.orders, case.snapshot), []
     for order in case.batch.orders:
         required = needed[order.side]
-        broken = required > equity and not _only_reduces(order, case)
+        broken = required > equity and order.intent_id not in reducing
         reason = f"{what} of {required:,.2f} once all {order.side}s fill, equity {equity:,.2f}"
         found.append(Finding(order, broken, reason, float(required), float(equity)))
     return found
@@ -80,14 +75,6 @@ def _needed(case: Case, side: Side, long: Decimal, short: Decimal) -> Decimal:
         raise MissingDataError(f"the broker's price of {', '.join(unpriced)} is missing: take a new snapshot")
     values = [held * prices[name] for name, held in shares.items() if held]
     return sum((value * long if value > 0 else -value * short for value in values), Decimal(0))
-
-
-def _only_reduces(order: PlannedOrder, case: Case) -> bool:
-    """All orders of its side together do not pass zero from the other side."""
-    name, side = order.instrument, order.side
-    held = case.snapshot.positions.get(name, Decimal(0)) * side.sign
-    moved = sum((o.quantity for o in case.batch.orders if o.instrument == name and o.side is side), Decimal(0))
-    return held + case.snapshot.working(name, side) + moved <= 0
 
 
 def pattern_day_trades(rule: rules.PatternDayTrader, case: Case) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from octopus.core.currency import major_unit
 from octopus.core.errors import MissingDataError
 from octopus.core.sessions import EXCHANGE, Sessions
 from octopus.core.types import BoolArray, DateArray, FloatArray
@@ -32,9 +33,9 @@ class Panel:
         symbols: instrument names, length N, sorted.
         close: closing price in the instrument's currency as printed that day, shape (T, N); NaN where no bar is known.
         total_return: simple return from the instrument's previous bar to this one, splits, dividends and spin-offs of
-            the day included, shape (T, N); NaN on the first bar, where no bar is known, and where the worth of what was
-            spun off is not. It is built forward from each day's own actions, so that cutting the future off never
-            changes the past.
+            the day included, in the base currency, shape (T, N); NaN on the first bar, where no bar is known, and where
+            the worth of what was spun off is not. It is built forward from each day's own actions, so that cutting the
+            future off never changes the past.
         open, high, low, volume: like ``close``; all NaN where the source has none.
         member: in the universe on that session, shape (T, N).
         sentiment: decayed daily sentiment known by the session's decision time, in [-1, 1]; NaN where there is none.
@@ -44,6 +45,11 @@ class Panel:
             0.0 on ordinary days, NaN where that is not known. None: nothing was spun off.
         price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
             pseudo-shares and rules on raw prices and volumes do not apply.
+        base: the currency that money is counted in; empty where nothing is converted.
+        currency: what each instrument's prices, dividends and spin-offs are told in, length N; empty: the base
+            currency, of all.
+        rate: worth of one unit of it in the base currency, the last that was known at that session's decision, shape
+            (T, N); NaN before the first one is. None: everything is in the base currency.
         exchange: whose sessions are the clock. An instrument with a calendar of its own (a coin beside shares) has in
             each row what was complete of it by that session's decision (`octopus.market_data.clock.on_clock`).
     """
@@ -63,11 +69,30 @@ class Panel:
     price_basis: PriceBasis
     spin_off: FloatArray | None = None
     exchange: str = EXCHANGE
+    base: str = ""
+    currency: tuple[str, ...] = ()
+    rate: FloatArray | None = None
 
     @property
     def clock(self) -> Sessions:
         """The calendar of the panel's rows."""
         return Sessions(self.exchange)
+
+    @property
+    def worth(self) -> FloatArray:
+        """Closing price in the base currency, shape (T, N); NaN without a bar or without a rate."""
+        return self.close if self.rate is None else self.close * self.rate
+
+    def worth_at(self, row: int) -> FloatArray:
+        """One row of `worth`, shape (N,)."""
+        return np.asarray(self.close[row] if self.rate is None else self.close[row] * self.rate[row])
+
+    @property
+    def foreign(self) -> BoolArray:
+        """Which instruments trade for another currency than the base, shape (N,); pence are pounds."""
+        if self.rate is None:
+            return np.zeros(len(self.symbols), dtype=bool)
+        return np.array([major_unit(name)[0] != self.base for name in self.currency], dtype=bool)
 
     def __post_init__(self) -> None:
         shape = (len(self.sessions), len(self.symbols))
@@ -77,6 +102,10 @@ class Panel:
                 raise MissingDataError(
                     f"panel.{item.name} has shape {value.shape}, expected {shape} (sessions × symbols)"
                 )
+        if self.rate is not None and len(self.currency) != len(self.symbols):
+            raise MissingDataError(
+                f"panel.currency names {len(self.currency)} currencies for {len(self.symbols)} instruments with a rate"
+            )
 
     def at(self, session: date) -> int:
         """Row of ``session``; raises `MissingDataError` when it is not in the panel."""
@@ -99,6 +128,20 @@ class Panel:
             if isinstance(value := getattr(self, item.name), np.ndarray)
         }
         return replace(self, **arrays)
+
+    def only(self, chosen: BoolArray) -> Panel:
+        """The instruments of ``chosen``, shape (N,)."""
+        parts: dict[str, Any] = {
+            item.name: value[:, chosen]
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), np.ndarray) and item.name != "sessions"
+        }
+        for name in ("symbols", "currency"):
+            told = getattr(self, name)
+            parts[name] = (
+                tuple(value for value, kept in zip(told, chosen.tolist(), strict=True) if kept) if told else ()
+            )
+        return replace(self, **parts)
 
 
 def average_volume(volume: FloatArray) -> FloatArray:

@@ -37,6 +37,8 @@ class EntryKind(StrEnum):
     DELISTING = "delisting"
     CHARGE = "charge"
     """A fee, a tax or interest, either way, that the broker books beside any trade."""
+    ADOPTED = "adopted"
+    """What the account held before we traded it; the broker has no record of it in our time."""
     MANUAL = "manual"
     """A correction by a person: a transfer, a trade busted or entered by hand."""
 
@@ -70,6 +72,7 @@ class Entry:
         entry_id: the bookkeeper's own id, unique within the account.
         quantity: change of shares; cash: change of cash, account currency.
         at: for a corporate action when it took effect (`CorporateAction`), whenever it was paid.
+        basis: of an adopted holding what it had cost, of the sign of ``quantity``; None for everything else.
     """
 
     entry_id: str
@@ -79,6 +82,20 @@ class Entry:
     cash: Decimal
     at: datetime
     note: str = ""
+    basis: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """How far the records of a broker reach that tells them late, and the cash by them.
+
+    Attributes:
+        until: every fill and entry up to here is told; of later ones some may be.
+        cash: after everything up to ``until``.
+    """
+
+    until: datetime
+    cash: Decimal
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ class Book:
     Attributes:
         positions: shares by instrument, negative for a short; zero positions are absent.
         fills, entries: all of them, or those since an instant; both sides of a comparison must be cut alike.
+        told: until when fills and entries are complete; None: until now. Cash and positions are always of now.
     """
 
     account: str
@@ -95,6 +113,7 @@ class Book:
     positions: Mapping[str, Decimal]
     fills: Sequence[Fill] = field(default=())
     entries: Sequence[Entry] = field(default=())
+    told: Told | None = None
 
 
 @dataclass(frozen=True)

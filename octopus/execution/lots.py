@@ -62,8 +62,8 @@ def lot_book(
     """Lots and disposals after all fills and entries of an account, in time order.
 
     Args:
-        entries: splits change lots; shares entered by hand open or close lots at the cash that came with them; other
-            entries concern no lot.
+        entries: splits change lots; shares entered by hand open or close lots at the cash that came with them,
+            adopted ones open them at their basis, on the day of their adoption; other entries concern no lot.
         ratios: new shares for one old, by the entry id of each split.
         selections: shares identified for a fill, by fill id; the rest goes first in, first out.
 
@@ -99,6 +99,8 @@ class _Keeper:
             self.split(movement, movement.instrument)
         elif movement.instrument is not None and movement.kind is EntryKind.MANUAL and movement.quantity:
             self.trade(movement.entry_id, movement.instrument, movement.quantity, movement.cash, movement.at)
+        elif movement.instrument is not None and movement.basis is not None:
+            self.trade(movement.entry_id, movement.instrument, movement.quantity, -movement.basis, movement.at)
 
     def trade(self, name: str, instrument: str, quantity: Decimal, cash: Decimal, at: datetime) -> None:
         """Close lots on the other side with ``quantity`` (signed), then open one with what is left."""

@@ -58,7 +58,7 @@ class NavStatement:
             delisting's last step.
         fees: commissions and charges, positive; negative where more interest was received.
         dividends: received, with what spun-off shares were worth; negative when paid on a short.
-        flows: deposits less withdrawals, and corrections by hand at closing prices.
+        flows: deposits less withdrawals, and adopted holdings and corrections by hand at closing prices.
     """
 
     opening: Decimal
@@ -164,7 +164,7 @@ def _price_pnl(
 def _flows(entries: Iterable[Entry], prices: Mapping[str, Decimal]) -> Decimal:
     total = Decimal(0)
     for entry in entries:
-        if entry.kind.is_flow or entry.kind is EntryKind.MANUAL:
+        if entry.kind.is_flow or entry.kind in (EntryKind.MANUAL, EntryKind.ADOPTED):
             total += entry.cash
             if entry.instrument is not None:
                 total += entry.quantity * price_of(entry.instrument, prices)

@@ -6,18 +6,21 @@ First the records are matched one by one (fills by the broker's fill id, corpora
 ex-date, other entries by id). Each difference is one break that says how many shares and how much cash it explains.
 What positions or cash then still differ by, no record explains: that is a break of its own. So one cause gives one
 break, and sound books give none.
+
+A broker may tell its records late (`Told`). What our book has beyond them is then no break, and cash is compared as of
+the last instant that they cover; positions are compared as they are now, so that a trade cannot hide in between.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
 from octopus.core.orders import Fill
-from octopus.execution.book import Book, Entry, EntryKind, plain
+from octopus.execution.book import Book, Entry, EntryKind, Told, cash_of, plain
 
 CENT = Decimal("0.01")
 
@@ -94,11 +97,37 @@ def reconcile(
         our_orders: client order ids that we sent, to tell a fill we missed from a trade by hand.
         cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
     """
-    breaks = [*_fill_breaks(ours, brokers, our_orders), *_entry_breaks(ours, brokers, cash_tolerance)]
+    mine, theirs = _told_by(ours, brokers.told), _told_by(brokers, brokers.told)
+    recorded = [*_fill_breaks(mine, theirs, our_orders), *_entry_breaks(mine, theirs, cash_tolerance)]
+    later = list(_later_breaks(ours, brokers, our_orders))
+    breaks = [*recorded, *later]
     breaks += _position_breaks(ours, brokers, breaks)
-    breaks += _cash_breaks(ours, brokers, breaks, cash_tolerance)
+    breaks += _cash_breaks(mine, theirs, recorded, cash_tolerance)
     order = list(BreakKind)
     return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
+
+
+def _told_by(book: Book, told: Told | None) -> Book:
+    """The records of a book up to the last instant that the broker's records cover, and its cash then."""
+    if told is None:
+        return book
+    fills = [fill for fill in book.fills if fill.at <= told.until]
+    entries = [entry for entry in book.entries if entry.at <= told.until or entry.kind is EntryKind.ADOPTED]
+    cash = told.cash if book.told is told else book.cash - (
+        cash_of(book.fills, book.entries) - cash_of(fills, entries)
+    )  # fmt: skip
+    return replace(book, cash=cash, fills=fills, entries=entries)
+
+
+def _later_breaks(ours: Book, brokers: Book, our_orders: Collection[str]) -> Iterator[Break]:
+    """Breaks of fills beyond what the broker's records cover: of those that it tells all the same."""
+    if brokers.told is None:
+        return
+    until = brokers.told.until
+    told = [fill for fill in brokers.fills if fill.at > until]
+    known = {fill.fill_id for fill in told}
+    mine = replace(ours, fills=[fill for fill in ours.fills if fill.at > until and fill.fill_id in known])
+    yield from _fill_breaks(mine, replace(brokers, fills=told), our_orders)
 
 
 def _fill_breaks(ours: Book, brokers: Book, our_orders: Collection[str]) -> Iterator[Break]:
@@ -165,7 +194,8 @@ def _signed(fill: Fill) -> Decimal:
 
 
 def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Break]:
-    mine, theirs = _by_key(ours.entries), _by_key(brokers.entries)
+    recorded = [entry for entry in ours.entries if entry.kind is not EntryKind.ADOPTED]
+    mine, theirs = _by_key(recorded), _by_key(brokers.entries)
     for key in sorted(mine.keys() | theirs.keys()):
         our_quantity, our_cash = _totals(mine.get(key, ()))
         their_quantity, their_cash = _totals(theirs.get(key, ()))
@@ -197,6 +227,7 @@ _ENTRY_BREAKS = {
     EntryKind.DELISTING: BreakKind.DELISTING,
     EntryKind.CHARGE: BreakKind.FEE,
     EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
+    EntryKind.ADOPTED: BreakKind.MANUAL_TRADE,
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,
 }
@@ -239,8 +270,9 @@ def _cash_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: D
     explained = sum((item.cash_effect for item in found), Decimal(0))
     rest = brokers.cash - ours.cash - explained
     if abs(rest) >= tolerance:
+        then = f" of {brokers.told.until:%Y-%m-%d %H:%M} UTC" if brokers.told else ""
         detail = (
-            f"cash: {plain(ours.cash)} in our book, {plain(brokers.cash)} at the broker, "
+            f"cash{then}: {plain(ours.cash)} in our book, {plain(brokers.cash)} at the broker, "
             f"{plain(rest, '+')} without a record"
         )
         yield Break(BreakKind.CASH, None, None, ours.cash, brokers.cash, detail, cash_effect=rest)

@@ -197,12 +197,12 @@ def child_id(parent: str, number: int) -> str:
 
 
 def parent_of(intent_id: str) -> str | None:
-    """The parent's id of a child's; None of an intent that is no child."""
+    """The planned intent's id of a slice's or a replacement's; None of a planned intent."""
     found = _CHILD.fullmatch(intent_id)
     return found[1] if found else None
 
 
-_CHILD = re.compile(r"(.+)-c\d{4,}")
+_CHILD = re.compile(r"(.+)-[cr]\d{4,}")
 
 
 def _weights(parts: Sequence[float]) -> tuple[Decimal, ...]:

@@ -122,6 +122,8 @@ class IllegalTransitionError(OctopusError):
 _S = OrderState
 _SAME_WHEN_TERMINAL = {state: state for state in TERMINAL}
 
+_OPEN_AT_VENUE = WORKING - UNRESOLVED
+
 _MOVES: dict[Event, dict[OrderState, OrderState]] = {
     Event.SEND: {_S.APPROVED: _S.SUBMITTING},
     Event.RESEND: {_S.SUBMITTING: _S.SUBMITTING, _S.UNKNOWN: _S.SUBMITTING},
@@ -168,6 +170,9 @@ def advance(status: OrderStatus, event: Event | Execution) -> OrderStatus:
     if target is _S.REJECTED and status.filled:
         # A refusal after a partial fill refuses the rest.
         target = _S.CANCELLED
+    if target in _OPEN_AT_VENUE and status.filled >= status.quantity:
+        # Of a replacement the venue told its fills first, and how much of it there is only now.
+        target = _S.FILLED
     return replace(status, state=target)
 
 

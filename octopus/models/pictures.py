@@ -65,7 +65,7 @@ def drift_picture(drift: Drift, spoken: Drift | None, sessions: DateArray, train
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 5.2), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.3])
     names, psi, limit = list(drift.names), drift.psi, drift.limit
     if spoken is not None:

@@ -78,7 +78,7 @@ def mean_variance(problem: Problem) -> Solution:
     chosen = _cleaned(limits, answer.x)
     found = residuals(programme, limits.lift(chosen), answer.z)
     return _solution(
-        limits, programme, chosen, answer, found, "mean_variance", utility(problem, limits.weights(chosen))
+        limits, programme, chosen, answer, found, "mean_variance", lambda weights: utility(problem, weights)
     )
 
 
@@ -86,8 +86,8 @@ def black_litterman(problem: Problem) -> Solution:
     """Mean-variance with equilibrium returns that the views have moved."""
     solution = mean_variance(with_views(problem))
     views = 0 if problem.views is None else int(np.isfinite(problem.views).sum())
-    certificate = replace(solution.certificate, method="black_litterman", measures={"views": float(views)})
-    return Solution(solution.weights, certificate)
+    own = {"views": float(views)}
+    return Solution(solution.weights, lambda: replace(solution.certificate, method="black_litterman", measures=own))
 
 
 def with_views(problem: Problem) -> Problem:
@@ -110,8 +110,9 @@ def minimum_variance(problem: Problem) -> Solution:
     limits, programme, answer = _invested(problem, lambda net: _prescribed_utility(silent, net))
     chosen = _cleaned(limits, answer.x)
     found = residuals(programme, limits.lift(chosen), answer.z)
-    value = utility(silent, limits.weights(chosen))
-    return _solution(limits, programme, chosen, answer, found, "minimum_variance", value)
+    return _solution(
+        limits, programme, chosen, answer, found, "minimum_variance", lambda weights: utility(silent, weights)
+    )
 
 
 def maximum_sharpe(problem: Problem) -> Solution:
@@ -130,8 +131,9 @@ def maximum_sharpe(problem: Problem) -> Solution:
     if limits.count:
         point *= -programme.b[1] / float(_numerator(problem, limits) @ point)
     found = residuals(programme, point, answer.z)
-    value = sharpe(problem, limits.weights(chosen))
-    return _solution(limits, programme, chosen, answer, found, "maximum_sharpe", value)
+    return _solution(
+        limits, programme, chosen, answer, found, "maximum_sharpe", lambda weights: sharpe(problem, weights)
+    )
 
 
 def minimum_cvar(problem: Problem) -> Solution:
@@ -150,7 +152,7 @@ def minimum_cvar(problem: Problem) -> Solution:
     found = residuals(programme, x, z) if limits.count else residuals(shown.programme, x, z)
     measures = {"cvar": value, "var": threshold, "scenarios": float(len(scenarios)), "seen": float(len(shown.rows))}
     value += problem.cost * float(np.abs(weights - problem.previous).sum())
-    return _solution(limits, programme, chosen, answer, found, "minimum_cvar", value, measures)
+    return _solution(limits, programme, chosen, answer, found, "minimum_cvar", lambda _weights: value, measures)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -462,7 +464,9 @@ def within_limits(problem: Problem, target: allocation.Target, method: Method) -
         answer = Answer(chosen, np.zeros(len(limits.b)), "closed", target.iterations)
         found = Residuals(met.primal, target.residual, 0.0, 0.0)
         conditions = f"{target.condition}; every limit holds without it being asked"
-        return _solution(limits, programme, chosen, answer, found, method, 0.0, target.measures, conditions)
+        return _solution(
+            limits, programme, chosen, answer, found, method, lambda _weights: 0.0, target.measures, conditions
+        )
     projected = solve(programme)
     if projected is None:
         raise clash(limits)
@@ -474,7 +478,9 @@ def within_limits(problem: Problem, target: allocation.Target, method: Method) -
         f"own condition ({target.condition}) holds before it, to {target.residual:.1e}, and not after"
     )
     measures = {**target.measures, "projection_distance": distance}
-    return _solution(limits, programme, near, projected, found, method, -distance, measures, conditions)
+    return _solution(
+        limits, programme, near, projected, found, method, lambda _weights: -distance, measures, conditions
+    )
 
 
 # -- the certificate ---------------------------------------------------------------------------------------------------
@@ -503,17 +509,38 @@ def _solution(
     answer: Answer,
     found: Residuals,
     method: Method,
-    objective: float,
+    objective: Callable[[FloatArray], float],
     measures: Mapping[str, float] | None = None,
     conditions: str = OPTIMAL,
 ) -> Solution:
+    """The weights ``chosen`` of the free instruments, if their residuals are small; ``objective`` is of all weights."""
     found.check(answer.status)
-    problem, weights = limits.problem, limits.weights(chosen)
-    own = dict(measures or {})
+    weights = limits.weights(chosen)
+
+    def evidence() -> Certificate:
+        return _certificate(
+            limits, programme, chosen, answer, found, objective(weights), method, conditions, measures or {}
+        )
+
+    return Solution(weights, evidence)
+
+
+def _certificate(
+    limits: Limits,
+    programme: Programme,
+    chosen: FloatArray,
+    answer: Answer,
+    found: Residuals,
+    objective: float,
+    method: str,
+    conditions: str,
+    measures: Mapping[str, float],
+) -> Certificate:
+    problem, weights, own = limits.problem, limits.weights(chosen), dict(measures)
     if limits.net is not None and abs(missed := float(weights.sum()) - problem.net_target) > 2 * WEIGHT_TOLERANCE:
         own["net_target_missed"] = missed
     prices = answer.z[len(answer.z) - len(limits.b) :] * programme.scale
-    certificate = Certificate(
+    return Certificate(
         status=answer.status,
         iterations=answer.iterations,
         objective=objective,
@@ -529,7 +556,6 @@ def _solution(
         conditions=conditions,
         measures=own,
     )
-    return Solution(weights, certificate)
 
 
 def _active(limits: Limits, x: FloatArray, prices: FloatArray, least: float) -> dict[str, float]:

@@ -6,8 +6,9 @@ a programme (limits.py), solving (solver.py), the methods (optimiser.py, allocat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -114,8 +115,8 @@ class Problem:
         """Raises `SolverError` for a number that is none, naming its field."""
         for name in ("alpha", "covariance", "previous", "impact", "scenarios", "risk_budgets", "benchmark"):
             values = getattr(self, name)
-            bad = 0 if values is None else int((~np.isfinite(values)).sum())
-            if bad:
+            if values is not None and not np.isfinite(values).all():
+                bad = int((~np.isfinite(values)).sum())
                 raise SolverError(
                     f"{name} has {bad} values that are not finite; mark those instruments reduce_only and give zero"
                 )
@@ -163,10 +164,18 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Chosen weights (fractions of equity, shape (N,)) and the evidence."""
+    """Chosen weights (fractions of equity, shape (N,)) and the evidence.
+
+    Attributes:
+        evidence: makes the certificate, whose residuals were checked already; a backtest asks for few of them.
+    """
 
     weights: FloatArray
-    certificate: Certificate
+    evidence: Callable[[], Certificate] = field(repr=False)
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        return self.evidence()
 
     @property
     def status(self) -> str:

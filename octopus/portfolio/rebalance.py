@@ -8,7 +8,7 @@ orders (octopus/risk, octopus/compliance).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from functools import lru_cache
@@ -48,19 +48,23 @@ def rounding(
     snapshot: AccountSnapshot,
     costs: CostModel,
     objective: Callable[[Mapping[str, float]], float] | None = None,
+    foreign: Collection[str] = (),
 ) -> Rounding:
     """What the orders leave undone of the targets.
 
     Args:
+        foreign: as `plan_orders` takes it.
         objective: the method's value of weights by instrument; None where no optimum was chosen.
     """
     planned = planned_weights(orders, snapshot)
     gaps = {name: abs(planned.get(name, 0.0) - targets.get(name, 0.0)) for name in {*targets, *planned}}
     worst = max(sorted(gaps), key=lambda name: gaps[name], default=None)
     cash = snapshot.cash - _open_purchases(snapshot, costs)
+    reference = {order.instrument: order.reference_price for order in orders}
+    prices = _converted({order.instrument: order.signed_quantity for order in orders}, reference, costs, foreign)
     for order in orders:
         paid = outlay if order.side is Side.BUY else proceeds
-        cash -= order.side.sign * paid(order.quantity, order.reference_price, costs)
+        cash -= order.side.sign * paid(order.quantity, prices[order.instrument], costs)
     return Rounding(
         distance=sum(gaps.values()),
         largest=gaps[worst] if worst is not None else 0.0,
@@ -87,6 +91,7 @@ def plan_orders(
     costs: CostModel,
     *,
     order_type: OrderType = OrderType.MARKET_ON_CLOSE,
+    foreign: Collection[str] = (),
 ) -> tuple[PlannedOrder, ...]:
     """The orders that take the account from what it holds to ``targets``: sells first, then buys, each by name.
 
@@ -97,6 +102,7 @@ def plan_orders(
     Args:
         targets: weight of equity by instrument.
         snapshot: positions, cash and the price of each instrument.
+        foreign: instruments whose money is converted, at the costs of that.
 
     Raises:
         MissingDataError: an instrument without a price.
@@ -111,7 +117,7 @@ def plan_orders(
     if config.constraints.long_only:
         changes = _deliverable(changes, snapshot)
     spendable = snapshot.cash - _open_purchases(snapshot, costs) - _decimal(config.cash_buffer) * snapshot.equity
-    changes = affordable(changes, prices, spendable, costs, config.lot)
+    changes = affordable(changes, _converted(changes, prices, costs, foreign), spendable, costs, config.lot)
     orders = [
         PlannedOrder(
             intent_id(batch_id, name),
@@ -124,6 +130,15 @@ def plan_orders(
         for name, change in changes.items()
     ]
     return tuple(sorted(orders, key=lambda order: (order.side is Side.BUY, order.instrument)))
+
+
+def _converted(
+    changes: Mapping[str, Decimal], prices: Mapping[str, Decimal], costs: CostModel, foreign: Collection[str]
+) -> Mapping[str, Decimal]:
+    """What a share costs or brings before the other costs: of those that are ``foreign``, the conversion's included."""
+    worse = _cost(costs.conversion_move)
+    dear = {name: 1 + worse if change > 0 else 1 - worse for name, change in changes.items() if name in foreign}
+    return {**prices, **{name: prices[name] * move for name, move in dear.items()}} if dear else prices
 
 
 def share_changes(

@@ -71,6 +71,20 @@ class Programme:
             product[at] = self.corner @ x[at]
         return product
 
+    def rows_at(self, x: FloatArray) -> FloatArray:
+        """Ax."""
+        rows = self.matrix.indices
+        return np.asarray(np.bincount(rows, self.matrix.data * x[self._columns()], len(self.b)), dtype=np.float64)
+
+    def columns_at(self, z: FloatArray) -> FloatArray:
+        """A'z."""
+        priced = self.matrix.data * z[self.matrix.indices]
+        return np.asarray(np.bincount(self._columns(), priced, self.matrix.shape[1]), dtype=np.float64)
+
+    def _columns(self) -> IntArray:
+        """Of each number in A. The products above do without scipy's, which take five times as long to begin."""
+        return np.repeat(np.arange(self.matrix.shape[1]), np.diff(self.matrix.indptr))
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -237,8 +251,8 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
     if not len(x):
         return Residuals(_violation(programme.cones, programme.b), 0.0, 0.0, 0.0)
     px = programme.slope(x)
-    slack = programme.b - programme.matrix @ x
-    gradient = px + programme.q + programme.matrix.T @ z
+    slack = programme.b - programme.rows_at(x)
+    gradient = px + programme.q + programme.columns_at(z)
     steepest = max(1.0, float(np.abs(px).max(initial=0.0)))
     gap, size = float(abs(x @ px + programme.q @ x + programme.b @ z)), float(abs(x @ px / 2 + programme.q @ x))
     return Residuals(

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, PlannedOrder, Side
 from octopus.risk.market import MarketContext
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
+class Lot(NamedTuple):
     """One instrument's shares: what is held, and what open and approved orders may still buy and sell (positive)."""
 
     held: Decimal = Decimal(0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +26,8 @@ from octopus.risk.signatures import Authority
 GATE = "risk"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a rule says of one order."""
+class Finding(NamedTuple):
+    """What a rule says of one order; a tuple, like a `Verdict`."""
 
     ok: bool
     reason: str
@@ -185,11 +185,11 @@ def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> lis
     verdicts = []
     for order in case.orders:
         try:
-            finding = check(order)
+            ok, reason, value, limit = check(order)
         except MissingDataError as missing:
-            finding = Finding(False, str(missing))
-        outcome = Outcome.PASS if finding.ok else Outcome.DENY
-        verdicts.append(verdict(rule, order, outcome, finding.reason, finding.value, finding.limit))
+            ok, reason, value, limit = Finding(False, str(missing))
+        outcome = Outcome.PASS if ok else Outcome.DENY
+        verdicts.append(Verdict(GATE, rule, order.intent_id, outcome, reason, value, limit))
     return verdicts
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from octopus.core.orders import PlannedOrder
-from octopus.risk.constraints import Constraint, Contribution, Proposal, Scenario, ranked
+from octopus.risk.constraints import Constraint, Contribution, Proposal, ranked
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Removal:
     contributors: tuple[Contribution, ...]
 
 
-def cut(
-    proposal: Proposal, constraints: Sequence[Constraint], scenarios: Sequence[Scenario], reducing: frozenset[str]
-) -> list[Removal]:
+def cut(proposal: Proposal, constraints: Sequence[Constraint], reducing: frozenset[str]) -> list[Removal]:
     """Leave orders out of ``proposal`` until every constraint holds, or is no worse than without the batch.
 
     Only orders that raise a breach are left out, and orders that reduce a position last of all. Among them the choice
@@ -43,29 +41,21 @@ def cut(
         The removals in the order made; ``proposal`` holds what stays.
     """
     removals: list[Removal] = []
-    everywhere = [constraint for constraint in constraints if constraint.instruments is None]
-    at: dict[str, list[Constraint]] = {}
-    for constraint in constraints:
-        for name in constraint.instruments or ():
-            at.setdefault(name, []).append(constraint)
     settled = False
     while not settled:
         settled = True
         for constraint in constraints:
-            while removal := _next_removal(proposal, constraint, reducing):
+            while constraint.excess() > 0 and (removal := _next_removal(proposal, constraint, reducing)):
                 proposal.leave_out(removal.order)
-                for scenario in scenarios:
-                    scenario.left_out(removal.order)
-                for other in (*everywhere, *at.get(removal.order.instrument, ())):
-                    other.left_out(removal.order)
                 removals.append(removal)
                 settled = False
     return removals
 
 
 def _next_removal(proposal: Proposal, constraint: Constraint, reducing: frozenset[str]) -> Removal | None:
+    """What to leave out for a constraint that is breached; None: no order of the batch adds to the breach."""
     excess = constraint.excess()
-    if excess <= 0 or not len(proposal):
+    if not len(proposal):
         return None
     choice = constraint.choice(excess, reducing)
     if choice is None:

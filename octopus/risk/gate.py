@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
 from octopus.risk import account_rules, order_rules
 from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
-from octopus.risk.constraints import Constraint, Messages, Proposal, Scenario, exposure_constraints, loss_constraints
+from octopus.risk.constraints import Constraint, Messages, Proposal, exposure_constraints, loss_constraints
 from octopus.risk.cut import Removal, cut
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits, amount
 from octopus.risk.market import MarketContext, SentMessage
@@ -56,6 +56,7 @@ LOSS_RULES = (
     "cvar_95",
     "cvar_95_part_filled",
 )
+ON_THE_WHOLE = frozenset({*EXPOSURE_RULES, *LOSS_RULES, "message_rate"})
 RULES = (
     "account",
     "limits_signed",
@@ -79,7 +80,6 @@ RULES = (
     *LOSS_RULES,
 )
 """Every rule, in the order of the verdicts; each speaks in every report."""
-_PLACES = {rule: place for place, rule in enumerate(RULES)}
 
 
 def judge(
@@ -107,22 +107,45 @@ def judge(
         One verdict for each rule on an order and order, one for each rule on the batch, and one for each order that a
         rule on the batch leaves out; in the order of `RULES`, the batch first, then the plan's order.
     """
-    case = open_case(batch, snapshot, market, limits, state, authority, now)
-    verdicts = [found for rule in ALONE.values() for found in rule(case)]
-    denied = {v.intent_id for v in verdicts if v.outcome is Outcome.DENY}
+    return judge_by(frozenset(RULES), open_case(batch, snapshot, market, limits, state, authority, now)).report
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What some rules say of a batch.
+
+    Attributes:
+        alone: ids of the orders that the rules on single orders deny.
+        left_out: ids of those that the rules on the whole leave out besides, in the order in which they do.
+    """
+
+    report: GateReport
+    alone: frozenset[str]
+    left_out: tuple[str, ...]
+
+
+def judge_by(rules: frozenset[str], case: Case) -> Judged:
+    """`judge` by some rules alone, for who is sure that the others have nothing to deny."""
+    verdicts = [found for rule, check in ALONE.items() if rule in rules for found in check(case)]
+    denied = frozenset(v.intent_id for v in verdicts if v.outcome is Outcome.DENY and v.intent_id is not None)
     survivors = [order for order in case.orders if order.intent_id not in denied]
-    kept, batch_verdicts = _judge_whole(case, survivors)
+    kept, removals, batch_verdicts = _judge_whole(rules, case, survivors)
     approved = {order.intent_id for order in kept}
-    places = {order.intent_id: place for place, order in enumerate(batch.orders)}
-    verdicts = sorted(
-        [*verdicts, *batch_verdicts],
-        key=lambda v: (_PLACES[v.rule], -1 if v.intent_id is None else places[v.intent_id]),
-    )
-    return GateReport(
+    report = GateReport(
         gate=GATE,
-        approved=tuple(order.intent_id for order in batch.orders if order.intent_id in approved),
-        verdicts=tuple(verdicts),
+        approved=tuple(order.intent_id for order in case.batch.orders if order.intent_id in approved),
+        verdicts=_in_order([*verdicts, *batch_verdicts], case.batch),
     )
+    return Judged(report, denied, tuple(removal.order.intent_id for removal in removals))
+
+
+def _in_order(verdicts: Sequence[Verdict], batch: Batch) -> tuple[Verdict, ...]:
+    places: dict[str | None, int] = {order.intent_id: place for place, order in enumerate(batch.orders)}
+    places[None] = -1
+    by_rule: dict[str, list[Verdict]] = {rule: [] for rule in RULES}
+    for found in verdicts:
+        by_rule[found.rule].append(found)
+    return tuple(found for group in by_rule.values() for found in sorted(group, key=lambda v: places[v.intent_id]))
 
 
 ALONE: Mapping[str, Callable[[Case], list[Verdict]]] = {
@@ -150,31 +173,35 @@ ALONE: Mapping[str, Callable[[Case], list[Verdict]]] = {
 # Rules on the whole --------------------------------------------------------------------------------------------------
 
 
-def _judge_whole(case: Case, survivors: Sequence[PlannedOrder]) -> tuple[list[PlannedOrder], list[Verdict]]:
+def _judge_whole(
+    rules: frozenset[str], case: Case, survivors: Sequence[PlannedOrder]
+) -> tuple[list[PlannedOrder], list[Removal], list[Verdict]]:
+    """What stays of ``survivors``, what does not, and the verdicts."""
+    wanted = [rule for rule in (*EXPOSURE_RULES, *LOSS_RULES) if rule in rules]
     if isinstance(case.book, MissingDataError):
         reason = f"cannot be judged: {case.book}"
-        return [], [v for rule in (*EXPOSURE_RULES, *LOSS_RULES) for v in deny_all(case, rule, reason)]
+        return [], [], [v for rule in wanted for v in deny_all(case, rule, reason)]
     proposal = Proposal(case.book, survivors)
-    constraints = exposure_constraints(proposal, case.limits, case.market.sectors)
-    scenarios: list[Scenario] = []
+    constraints = exposure_constraints(proposal, case.limits, case.market.sectors, rules)
     unjudged: list[Verdict] = []
-    if case.market.sent is not None:
-        constraints.append(Messages(proposal, _recent_messages(case, case.market.sent), case.limits))
-    else:
-        missing = "cannot be judged: what the account has sent lately is missing: read its order events"
-        unjudged += deny_all(case, "message_rate", missing)
-    no_history = case.history_problem()
-    if isinstance(case.history, MissingDataError) or no_history is not None:
-        reason = f"cannot be judged: {no_history}"
-        unjudged += [v for rule in LOSS_RULES for v in deny_all(case, rule, reason)]
-    else:
-        losses, scenarios = loss_constraints(proposal, case.limits, case.history)
-        constraints += losses
+    if "message_rate" in rules:
+        if case.market.sent is not None:
+            constraints.append(Messages(proposal, _recent_messages(case, case.market.sent), case.limits))
+        else:
+            missing = "cannot be judged: what the account has sent lately is missing: read its order events"
+            unjudged += deny_all(case, "message_rate", missing)
+    if losses := [rule for rule in wanted if rule in LOSS_RULES]:
+        no_history = case.history_problem()
+        if isinstance(case.history, MissingDataError) or no_history is not None:
+            reason = f"cannot be judged: {no_history}"
+            unjudged += [v for rule in losses for v in deny_all(case, rule, reason)]
+        else:
+            constraints += loss_constraints(proposal, case.limits, case.history, rules)
     groups: dict[str, list[Constraint]] = {}
     for constraint in constraints:
         groups.setdefault(constraint.rule, []).append(constraint)
     with_all = {rule: _worst_of(rule, group) for rule, group in groups.items()}
-    removals = cut(proposal, constraints, scenarios, case.reducing)
+    removals = cut(proposal, constraints, case.reducing)
     counts = Counter(removal.constraint.rule for removal in removals)
     verdicts = [_removal_verdict(removal) for removal in removals]
     for rule, group in groups.items():
@@ -182,7 +209,8 @@ def _judge_whole(case: Case, survivors: Sequence[PlannedOrder]) -> tuple[list[Pl
             f"; {counts[rule]} of {len(survivors)} orders left out, {with_all[rule]} with all" if counts[rule] else ""
         )
         verdicts.append(_batch_verdict(rule, group, cost))
-    return proposal.orders, [*verdicts, *_of_nothing(case, groups), *unjudged]
+    silent = _of_nothing(case, groups, rules)
+    return proposal.orders, removals, [*verdicts, *silent, *unjudged]
 
 
 def _worst_of(rule: str, group: Sequence[Constraint]) -> str:
@@ -196,7 +224,7 @@ def _recent_messages(case: Case, sent: Sequence[SentMessage]) -> int:
     return sum(since < message.at <= case.now for message in sent)
 
 
-def _of_nothing(case: Case, judged: Mapping[str, Sequence[Constraint]]) -> list[Verdict]:
+def _of_nothing(case: Case, judged: Mapping[str, Sequence[Constraint]], rules: frozenset[str]) -> list[Verdict]:
     """The rules on names and sectors where there is no position and no order, or no such rule."""
     limits = {
         "name_weight": case.limits.name_weight_max,
@@ -209,7 +237,7 @@ def _of_nothing(case: Case, judged: Mapping[str, Sequence[Constraint]]) -> list[
         if limit is not None
         else verdict(rule, None, Outcome.OFF, "sector_weight_max is null: there is no rule on sectors")
         for rule, limit in limits.items()
-        if rule not in judged
+        if rule in rules and rule not in judged
     ]
 
 
@@ -226,7 +254,7 @@ def _removal_verdict(removal: Removal) -> Verdict:
     if len(removal.contributors) > 1:
         reason += "; largest parts: " + ", ".join(f"{name} {amount(rule, part)}" for name, part in removal.contributors)
     denial = verdict(rule, order, Outcome.DENY, reason, removal.value, constraint.limit)
-    return replace(denial, marginal=removal.marginal, contributors=removal.contributors)
+    return denial._replace(marginal=removal.marginal, contributors=removal.contributors)
 
 
 def _batch_verdict(rule: str, group: Sequence[Constraint], left_out: str) -> Verdict:
@@ -239,4 +267,4 @@ def _batch_verdict(rule: str, group: Sequence[Constraint], left_out: str) -> Ver
         reason += "; it was beyond the limit before the batch, and no approved order adds to that"
     outcome = Outcome.WARN if left_out or beyond else Outcome.PASS
     found = verdict(rule, None, outcome, reason, value, tightest.limit)
-    return replace(found, contributors=tightest.contributors()) if outcome is Outcome.WARN else found
+    return found._replace(contributors=tightest.contributors()) if outcome is Outcome.WARN else found

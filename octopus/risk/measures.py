@@ -17,6 +17,9 @@ from octopus.core.types import FloatArray
 # 1 - 0.95 is a little more than 0.05 in binary: without this slack the worst of 20 days would become the second worst.
 _RANK_SLACK = 1e-9
 
+LEVEL = 0.95
+"""Confidence of VaR and CVaR, unless another is asked for; that of the limits."""
+
 
 class InsufficientHistoryError(OctopusError):
     """Fewer returns than the measure needs."""
@@ -26,7 +29,7 @@ class InvalidReturnsError(OctopusError):
     """A return is NaN or infinite, or the arrays do not fit together."""
 
 
-def historical_var(returns: FloatArray, level: float = 0.95) -> float:
+def historical_var(returns: FloatArray, level: float = LEVEL) -> float:
     """One-day loss exceeded on at most a fraction ``1 - level`` of past days.
 
     The empirical quantile without interpolation (NumPy's "inverted_cdf"), so the answer is a loss that happened.
@@ -48,7 +51,7 @@ def historical_var(returns: FloatArray, level: float = 0.95) -> float:
     return float(_var_of_rows(returns, rank))
 
 
-def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
+def historical_cvar(returns: FloatArray, level: float = LEVEL) -> float:
     """Mean one-day loss over the worst fraction ``1 - level`` of past days (expected shortfall).
 
     Where that fraction is not a whole number of days, the last day counts in part, so that the measure is coherent and
@@ -65,13 +68,29 @@ def historical_cvar(returns: FloatArray, level: float = 0.95) -> float:
     return float(_cvar_of_rows(returns, rank, days))
 
 
-def historical_var_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
+def historical_var_each(returns: FloatArray, level: float = LEVEL) -> FloatArray:
     """`historical_var` of many series at once: shape (series, days) to (series,). Its series must be finite."""
     rank, _ = tail(returns[0], level)
     return np.asarray(_var_of_rows(returns, rank))
 
 
-def historical_cvar_each(returns: FloatArray, level: float = 0.95) -> FloatArray:
+def historical_var_without_each(returns: FloatArray, parts: FloatArray, level: float = LEVEL) -> FloatArray:
+    """`historical_var_each` of ``returns - parts``, bit for bit, without looking at days that are in no series' tail.
+
+    Args:
+        returns: of one series, shape (days,). parts: what is taken away from it, shape (series, days).
+
+    Returns:
+        Shape (series,).
+    """
+    rank, _ = tail(returns, level)
+    # No series is above `highest` on any day, so none has its loss above what `highest` has.
+    highest, lowest = returns - parts.min(axis=0), returns - parts.max(axis=0)
+    days = np.flatnonzero(lowest <= np.partition(highest, rank - 1)[rank - 1])
+    return np.asarray(_var_of_rows(returns[days] - parts[:, days], rank))
+
+
+def historical_cvar_each(returns: FloatArray, level: float = LEVEL) -> FloatArray:
     """`historical_cvar` of many series at once: shape (series, days) to (series,). Its series must be finite."""
     rank, days = tail(returns[0], level)
     return np.asarray(_cvar_of_rows(returns, rank, days))

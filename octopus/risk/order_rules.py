@@ -44,34 +44,37 @@ def stale_data(case: Case) -> list[Verdict]:
 
 def price_collar(case: Case) -> list[Verdict]:
     limit = case.limits.price_collar
+    most = Decimal(str(limit))
 
     def check(order: PlannedOrder) -> Finding:
         last = case.last_price(order.instrument)
         distance = abs(order.reference_price / last - 1)
         reason = f"reference price {order.reference_price} is {distance:.2%} from the last price {last}"
-        return Finding(distance <= Decimal(str(limit)), reason, float(distance), limit)
+        return Finding(distance <= most, reason, float(distance), limit)
 
     return each(case, "price_collar", check)
 
 
 def order_notional_usd(case: Case) -> list[Verdict]:
     limit = case.limits.order_notional_max_usd
+    bound, told = float(limit), f"limit {limit:,.2f}"
 
     def check(order: PlannedOrder) -> Finding:
         notional = _notional_usd(case, order)
-        reason = f"{order.side} {order.instrument} is worth {notional:,.2f}, limit {limit:,.2f}"
-        return Finding(notional <= limit, reason, float(notional), float(limit))
+        reason = f"{order.side} {order.instrument} is worth {notional:,.2f}, {told}"
+        return Finding(notional <= limit, reason, float(notional), bound)
 
     return each(case, "order_notional_usd", check)
 
 
 def order_notional_fraction(case: Case) -> list[Verdict]:
     limit = case.limits.order_notional_max_fraction
+    most, told = Decimal(str(limit)), f"limit {limit:.2%}"
 
     def check(order: PlannedOrder) -> Finding:
         fraction = _notional_usd(case, order) / case.marked().equity
-        reason = f"{order.side} {order.instrument} is {fraction:.2%} of equity, limit {limit:.2%}"
-        return Finding(fraction <= Decimal(str(limit)), reason, float(fraction), limit)
+        reason = f"{order.side} {order.instrument} is {fraction:.2%} of equity, {told}"
+        return Finding(fraction <= most, reason, float(fraction), limit)
 
     return each(case, "order_notional_fraction", check)
 
@@ -85,6 +88,7 @@ def adv_participation(case: Case) -> list[Verdict]:
     if case.market.price_basis != "raw":
         return deny_all(case, rule, "the price basis is missing: it must be raw or total_return")
     asked: dict[str, Decimal] = {}
+    most = Decimal(str(limit))
     for working in case.snapshot.open_orders:
         asked[working.instrument] = asked.get(working.instrument, Decimal(0)) + working.remaining
 
@@ -96,7 +100,7 @@ def adv_participation(case: Case) -> list[Verdict]:
             raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
         share = asked[name] / volume
         reason = f"{asked[name]} shares of {name} ordered and working are {share:.2%} of its average daily volume"
-        return Finding(share <= Decimal(str(limit)), reason, float(share), limit)
+        return Finding(share <= most, reason, float(share), limit)
 
     return each(case, rule, check)
 
@@ -112,11 +116,12 @@ def repeated_execution(case: Case) -> list[Verdict]:
     counts: Counter[tuple[str, Side]] = Counter(
         (sent.instrument, sent.side) for sent in case.market.sent if not sent.again and since < sent.at <= case.now
     )
+    told = f"since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
 
     def check(order: PlannedOrder) -> Finding:
         counts[order.instrument, order.side] += 1
         count = counts[order.instrument, order.side]
-        reason = f"order {count} to {order.side} {order.instrument} since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
+        reason = f"order {count} to {order.side} {order.instrument} {told}"
         return Finding(count <= limit, reason, float(count), float(limit))
 
     return each(case, rule, check)

@@ -83,7 +83,7 @@ class _Inputs:
     @cached_property
     def traded(self) -> FloatArray:
         """Close times volume: unlike shares, not moved by a split."""
-        return np.asarray(self.panel.close * self.panel.volume)
+        return np.asarray(self.panel.worth * self.panel.volume)
 
     def total_return(self, sessions: int) -> FloatArray:
         """Total return over the last ``sessions`` sessions."""
@@ -184,7 +184,7 @@ FEATURES: tuple[Feature, ...] = (
             lambda x: cross_sectional_rank(x.volatility(63), x.panel.member)),
     Feature("turn_of_month", (), 4, "1 on a month's first three sessions", _month_turn),
     Feature("volume_ratio", ("close", "volume"), 63, "mean traded value of 5 sessions over that of 63", _volume_ratio),
-    Feature("dollar_volume_21", ("close", "volume"), 21, "mean traded value of 21 sessions, in the close's currency",
+    Feature("dollar_volume_21", ("close", "volume"), 21, "mean traded value of 21 sessions, in the base currency",
             lambda x: windows.mean(x.traded, 21)),
     Feature("sentiment", ("sentiment",), 1, "decayed sentiment of texts known by the decision",
             lambda x: np.asarray(x.panel.sentiment)),

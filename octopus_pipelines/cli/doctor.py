@@ -22,7 +22,7 @@ from octopus_pipelines.cli.house import has_schema, settings
 from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
-from resources.brokers.table import PAPER, HasLogin
+from resources.brokers.table import PAPER, HasLogin, HasReports
 from resources.limit_signatures import limits_authority
 from resources.permission import problems, refusal
 from resources.settings import Settings
@@ -126,11 +126,20 @@ def _broker(current: Settings) -> Iterator[Finding]:
         yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
     if isinstance(opened, HasLogin):
         yield _login(subject, opened.login_ends(), datetime.now(UTC))
+    if isinstance(opened, HasReports):
+        yield _reports(subject, opened)
 
 
 def _login(subject: str, ends: datetime, now: datetime) -> Finding:
     mark = "✓" if ends - now > timedelta(days=1) else "!"
     return Finding(mark, subject, f"the login ends on {ends:%Y-%m-%d %H:%M} UTC; log in again before (docs/brokers.md)")
+
+
+def _reports(subject: str, broker: HasReports) -> Finding:
+    try:
+        return Finding("✓", subject, f"its reports tell of movements until {broker.told_until():%Y-%m-%d %H:%M} UTC")
+    except OctopusError as error:
+        return Finding("✗", subject, str(error))
 
 
 _GUARANTEES = {

@@ -30,6 +30,8 @@ class _Commands(click.Group):
         "alerts": "octopus_pipelines.cli.alerts",
         "watchdog": "octopus_pipelines.cli.watchdog",
         "release": "octopus_pipelines.cli.release",
+        "orders": "octopus_pipelines.cli.orders",
+        "adopt": "octopus_pipelines.cli.adopt",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",
         "doctor": "octopus_pipelines.cli.doctor",

@@ -24,6 +24,10 @@ def print_story(console: Console, story: Mapping[str, Any]) -> None:
     console.print(
         f"batch {order['batch_id']} of account {order['account']}, {order['order_type']} at {order['reference_price']}"
     )
+    if order["replaces"]:
+        console.print(
+            f"replaces {order['replaces']}: {escape(order['asked_by'])} asked, {escape(order['asked_because'])}"
+        )
     word = "[green]allowed[/green]" if answer["allowed"] else "[red]not allowed[/red]"
     console.print(f"[bold]{word}[/bold]: {escape(answer['because'])}; {'sent' if answer['sent'] else 'not sent'}")
     for attempt in story["attempts"]:

@@ -5,8 +5,10 @@ Belongs here: what Alpaca's answers mean to the order path. Does not: deciding w
 What the venue gives: a client order id that must be unique in the account for ever (HTTP 422 "client_order_id must be
 unique", also after the first order ended), so a second send of an order is refused, and the first one is looked up: the
 guarantee is an idempotent key. Orders for an auction are market orders in whole shares with time in force ``opg`` (the
-open) or ``cls`` (the close); they lapse by themselves. Sources: Alpaca's documentation, "Placing Orders" and "Account
-Activities"; the field names of its recorded answers.
+open) or ``cls`` (the close); they lapse by themselves. A trade that is broken or corrected is an activity of its own:
+execution types ``trade_bust`` and ``trade_correct``, with the id of what it changes. Sources: Alpaca's documentation,
+"Placing Orders", "Account Activities" and "Trade updates" (the events of these names), and the changelog of its
+activity events of 2026-11-06; the field names of its recorded answers.
 
 alpaca-py sends a request again up to three times after HTTP 429 and 504, without a time limit, POSTs included: here it
 sends each request once (`_client`), and what may be asked again (reads) is asked by our own patience.
@@ -15,6 +17,7 @@ sends each request once (`_client`), and what may be asked again (reads) is aske
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +25,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.states import OrderState
 from resources.brokers.answers import (
@@ -83,6 +86,8 @@ _CHARGES = frozenset(
 )  # fmt: skip
 """Fees, interest, and tax withheld from either ("Account Activities", Alpaca's documentation)."""
 _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
+_REVISED = {"trade_bust": "broken by Alpaca", "trade_correct": "corrected by Alpaca"}
+"""Of a trade's activities the types that change an earlier one instead of adding to it."""
 _AT_THE_OPEN = {"SSP": EntryKind.SPLIT, "SPLIT": EntryKind.SPLIT, "NC": EntryKind.SYMBOL_CHANGE}
 """Of a change of symbol Alpaca books the old name's shares away and the new one's in, as our book does."""
 
@@ -114,6 +119,7 @@ class AlpacaBroker:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     name: str = NAME
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`."""
@@ -200,10 +206,17 @@ class AlpacaBroker:
                     raise not_told(NAME, error.failure) from error
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
-        """As `Broker.fills`; a fill that Alpaca tells twice is one."""
-        told = list(self._activities("FILL", since))
-        ids = self._client_ids({_text(one, "order_id") for one in told}, since)
-        return in_order((_fill(one, ids) for one in told), since)
+        """As `Broker.fills`; a fill that Alpaca tells twice is one, a broken one is none."""
+        fills, revisions = self._trades(since)
+        counting = {fill.fill_id: fill for fill in fills}
+        for one in revisions:
+            if (fill := counting.get(one.fill_id)) is not None:
+                counting[one.fill_id] = replace(fill, quantity=one.quantity, price=one.price)
+        return in_order((fill for fill in counting.values() if fill.quantity), since)
+
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        """As `RevisingBroker.revisions`, of the trades that Alpaca's activities tell as broken or corrected."""
+        return tuple(one for one in self._trades(since)[1] if since is None or one.at >= since)
 
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`. A dividend is booked by Alpaca on the day it is paid, and dated here to its ex-session
@@ -214,7 +227,27 @@ class AlpacaBroker:
         ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
 
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`."""
+        told = _FIELDS.objects(self._read("/positions"))
+        return {our_symbol(_text(one, "symbol")): _number(one, "avg_entry_price") for one in told}
+
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _trades(self, since: datetime | None) -> tuple[list[Fill], list[FillRevision]]:
+        """Fills as they were first told, and what was changed of them since, oldest first."""
+        told = {_text(one, "id"): one for one in self._activities("FILL", since)}
+        ids = self._client_ids({_text(one, "order_id") for one in told.values()}, since)
+        first = {key: one for key, one in told.items() if one.get("type") not in _REVISED}
+        root, revisions, counts = {key: key for key in first}, [], Counter[str]()
+        for key in sorted(told.keys() - first.keys()):
+            one = told[key]
+            of = _changed_by(one, first, root)
+            if of is not None:
+                root[key] = of
+                counts[of] += 1
+                revisions.append(_revision(one, of, counts[of], ids))
+        return [_fill(one, ids) for one in first.values()], revisions
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -449,6 +482,28 @@ def _side(told: Mapping[str, Any]) -> Side:
     if text in ("buy", "sell", "sell_short"):
         return Side.BUY if text == "buy" else Side.SELL
     raise BrokerError(f"alpaca: side {text[:40]!r} is not known; update the adapter")
+
+
+def _changed_by(told: Mapping[str, Any], fills: Mapping[str, Mapping[str, Any]], root: Mapping[str, str]) -> str | None:
+    """The fill that an activity breaks or corrects, by the id it names, else the one fill like it of its order; None
+    where that is not clear: then positions differ, and reconciliation halts for a person."""
+    if told.get("previous_id"):
+        named = _text(told, "previous_id")
+        return root.get(named, named)
+    like = [
+        key for key, one in fills.items()
+        if one.get("order_id") == told.get("order_id") and _number(one, "qty") == _number(told, "qty")
+    ]  # fmt: skip
+    return like[0] if len(like) == 1 else None
+
+
+def _revision(told: Mapping[str, Any], fill_id: str, number: int, client_ids: Mapping[str, str]) -> FillRevision:
+    is_bust = told.get("type") == "trade_bust"
+    return FillRevision(
+        fill_id, number, client_ids[_text(told, "order_id")], Decimal(0) if is_bust else _FIELDS.positive(told, "qty"),
+        _FIELDS.positive(told, "price"), Decimal(0), _instant(_text(told, "transaction_time")),
+        str(told.get("reason") or _REVISED[str(told.get("type"))]),
+    )  # fmt: skip
 
 
 def _fill(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:

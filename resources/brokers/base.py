@@ -9,9 +9,9 @@ the broker's order, `OrderRejectedError` (definitely refused), `BrokerUnavailabl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -47,6 +47,10 @@ class BrokerUnavailableError(BrokerError):
 
 class UncertainOutcomeError(BrokerError):
     """The request may have reached the broker: the order may stand."""
+
+
+class NotToldYetError(BrokerError):
+    """The broker's records do not reach so far yet: they say nothing of the order, not that it is absent."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Broker(Protocol):
 
     @property
     def guarantee(self) -> Guarantee: ...
+
+    @property
+    def keeps(self) -> timedelta | None:
+        """How far back its records of fills and entries reach; None: to the account's beginning."""
+        ...
 
     def account(self) -> BrokerAccount: ...
 
@@ -141,10 +150,82 @@ class Broker(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SentOrder:
+    """What we know of an order that we sent: enough to find it in records that do not name its terms.
+
+    Attributes:
+        broker_order_id: None where its acknowledgement never came.
+    """
+
+    client_order_id: str
+    broker_order_id: str | None
+    instrument: str
+    side: Side
+    quantity: Decimal
+    expires_at: datetime
+
+
+@runtime_checkable
+class LateTellingBroker(Protocol):
+    """A broker whose order records end with the day, and whose reports tell of it afterwards."""
+
+    def past_order(self, sent: SentOrder) -> BrokerOrder | None:
+        """What became of an order that `Broker.order` no longer finds; None where the reports show that it never was.
+
+        Raises:
+            NotToldYetError: the reports do not cover its session yet.
+            BrokerError: the broker could not be asked.
+        """
+        ...
+
+
 @runtime_checkable
 class RevisingBroker(Protocol):
     """A broker that tells of busts and corrections one by one. Of another's, reconciliation finds what differs."""
 
     def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
         """Every revision with ``at >= since``, oldest first; `Broker.fills` and the statement count them already."""
+        ...
+
+
+@runtime_checkable
+class ReplacingBroker(Protocol):
+    """A venue that puts one order in another's place in one step, and counts what the old one filled.
+
+    At any other venue an order is cancelled and its end awaited before another is sent. So too where a replaced order
+    leaves a new one of the full quantity behind, whatever the old one filled meanwhile: Alpaca's does.
+    """
+
+    def replace(
+        self,
+        client_order_id: str,
+        new_client_order_id: str,
+        quantity: Decimal,
+        expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """Replace a working order; a second call under the same new id is the first one.
+
+        Args:
+            quantity: that both orders may fill together: the new one is of what the old one has not filled.
+            price: the new one's limit or trigger.
+
+        Returns:
+            The new order, of the quantity that it may fill itself. The old one is told as replaced from then on.
+
+        Raises:
+            OrderRejectedError: the old order had ended or filled as much, or the new one is refused; the old one is as
+                it was.
+            BrokerUnavailableError, UncertainOutcomeError: as of `Broker.submit`.
+        """
+        ...
+
+
+@runtime_checkable
+class TellingCosts(Protocol):
+    """A broker that tells what a position cost."""
+
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """Average cost of one share of each position, by instrument."""
         ...

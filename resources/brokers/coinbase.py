@@ -117,6 +117,7 @@ class CoinbaseBroker:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     name: str = NAME
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
+    keeps: timedelta | None = None
     _known: dict[str, Increments] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,13 +1,15 @@
 """Interactive Brokers: TWS's or IB Gateway's socket, through ib_async's client.
 
-Belongs here: what TWS's messages mean to the order path. Does not: deciding when to send, or again.
+Belongs here: what TWS's messages mean to the order path, and putting them together with what the reports tell. Does
+not: deciding when to send, or again; the reports (flex.py).
 
 What the venue gives: `orderRef`, a text of ours that stands on open orders, completed orders and executions and is not
 unique there: the guarantee is a searchable tag. Order ids are each client's own; a permanent id is the broker's. The
-API tells executions and completed orders of the day alone, and no movements of cash (these are in Flex reports): a
-statement that is asked for more is refused, and `movements` must be given. Sources: IBKR Campus, "TWS API
-documentation", sections Order Placement (order status, MOO and MOC), Executions ("corrections": the last part of an
-execution's id counts up), Account & Portfolio Data, and the list of error codes.
+API tells executions and completed orders since midnight alone, in TWS's own time zone, and no movements of cash: what
+is older, and every movement, comes from Flex reports (flex.py), which speak until yesterday. Without them a statement
+that is asked for more is refused. Sources: IBKR Campus, "TWS API documentation", sections Order Placement (order
+status, MOO and MOC), Executions ("corrections": the last part of an execution's id counts up), Account & Portfolio
+Data, and the list of error codes.
 
 Each call is a connection of its own in a thread and loop of its own, and every wait has an end: nothing of an earlier
 call can be taken for an answer, and no client id stays occupied.
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,22 +28,31 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
-from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
-from octopus.execution.book import Book, Entry
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
+from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
+from resources.brokers.answers import in_order
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    NotToldYetError,
     OrderRejectedError,
+    SentOrder,
     UncertainOutcomeError,
 )
+from resources.brokers.flex import NEW_YORK, PERIOD, FlexReport, FlexReports, ReportedFill
 from resources.brokers.symbols import Spelling
 
 NAME = "ib"
+CURRENCY = "USD"
+GATEWAY_PORT = {False: 4002, True: 4001}
+"""On which IB Gateway listens for a paper and for a live login."""
+TOLD_BY_TWS = timedelta(days=1)
 T = TypeVar("T")
 _SPELLING = Spelling(NAME, " ")
 venue_symbol, our_symbol = _SPELLING.theirs, _SPELLING.ours
@@ -71,16 +82,49 @@ _READS = 4
 
 
 @dataclass(frozen=True)
+class Security:
+    """A security as IB numbers it: where a ticker does not name one alone, or is another there.
+
+    Attributes:
+        contract_id: its conId. exchange: where orders are routed. currency: that it is traded in.
+    """
+
+    contract_id: int
+    exchange: str = "SMART"
+    currency: str = CURRENCY
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Our names of IB's securities, by the contracts that were given, else by symbol."""
+
+    contracts: Mapping[str, Security]
+
+    def __call__(self, category: str, contract_id: int, symbol: str, currency: str) -> str:
+        """Our name of a stock in dollars; anything else by its contract id, so that it is never taken for one."""
+        for name, security in self.contracts.items():
+            if security.contract_id == contract_id:
+                return name
+        name = our_symbol(symbol)
+        is_ours = category == "STK" and currency == CURRENCY and name not in self.contracts
+        return name if is_ours else f"{category}:{contract_id}"
+
+    def of(self, contract: Any) -> str:
+        """Of a contract as TWS tells it."""
+        return self(contract.secType, contract.conId, contract.symbol, contract.currency)
+
+
+@dataclass(frozen=True)
 class IbBroker:
     """One account at Interactive Brokers, behind a TWS or an IB Gateway that a person has logged in.
 
     Attributes:
         account_name: what we call the account. number: the broker's; None: the only one that the login manages.
         client_id: of this program at that TWS; only its own orders can be cancelled.
-        contracts: contract ids (conId) of instruments whose ticker does not name one security alone.
+        contracts: of instruments whose ticker does not name one security alone, or that has another one there.
         connect_s, answer_s: time limits of a connection and of each answer.
-        keeps: how far back TWS tells executions and completed orders; None: as far as anybody asks.
-        movements: dividends, deposits and fees since an instant, which the API does not tell.
+        reports: what happened before today, and every movement of cash; None: neither is known.
+        zone: of TWS, whose day begins at midnight there.
         quotes: latest prices of instruments that are not held. now: what time it is.
     """
 
@@ -89,11 +133,11 @@ class IbBroker:
     port: int = 4002
     client_id: int = 7
     number: str | None = None
-    contracts: Mapping[str, int] = field(default_factory=dict)
+    contracts: Mapping[str, Security] = field(default_factory=dict)
     connect_s: float = 10.0
     answer_s: float = 15.0
-    keeps: timedelta | None = timedelta(days=1)
-    movements: Callable[[datetime | None], Sequence[Entry]] = lambda _since: ()
+    reports: FlexReports | None = None
+    zone: str = "America/New_York"
     quotes: Callable[[Collection[str]], Mapping[str, Decimal]] = lambda _names: {}
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     name: str = NAME
@@ -158,11 +202,12 @@ class IbBroker:
             )
         if order_type not in _TERMS or order_type.has_price is not (price is not None and price > 0):
             raise OrderRejectedError(f"ib: a {order_type.value} order cannot have the price {price}; plan it again")
-        symbol = venue_symbol(instrument)
+        given = self.contracts.get(instrument)
+        symbol = instrument if given else venue_symbol(instrument)
 
         async def ask(desk: _Desk) -> BrokerOrder:
             desk.require_link()
-            contract = await desk.contract(symbol, self.contracts.get(instrument))
+            contract = await desk.contract(symbol, given)
             order = _order_of(desk.number, client_order_id, side, quantity, order_type, price)
             return await desk.place(contract, order, instrument)
 
@@ -194,34 +239,127 @@ class IbBroker:
 
         self._with(ask)
 
+    @property
+    def keeps(self) -> timedelta | None:
+        """As `Broker.keeps`."""
+        return PERIOD if self.reports is not None else TOLD_BY_TWS
+
+    def told_until(self) -> datetime:
+        """Until when movements are told.
+
+        Raises:
+            BrokerError: the report could not be had.
+        """
+        report = self._report()
+        return self._midnight().astimezone(UTC) if report is None else report.until
+
+    def past_order(self, sent: SentOrder) -> BrokerOrder | None:
+        """As `LateTellingBroker.past_order`: of an order from before today, by its executions in the report.
+
+        The report tells no orders. One that IB had acknowledged and that did not fill has lapsed: each is good for its
+        session alone.
+        """
+        if sent.expires_at >= self._midnight():
+            return None
+        report = self._report()
+        if report is None or report.until < sent.expires_at:
+            reach = f"until {report.until:%Y-%m-%d %H:%M} UTC" if report else "nothing: there is no Flex query"
+            raise NotToldYetError(
+                f"ib: {sent.client_order_id} was good until {sent.expires_at:%Y-%m-%d %H:%M} UTC; TWS tells today's "
+                f"orders alone, and the Flex report {reach}"
+            )
+        told = [one for one in report.fills.values() if one.fill.client_order_id == sent.client_order_id]
+        order_id = next((one.order_id for one in told), sent.broker_order_id)
+        if order_id is None:
+            return None
+        filled = sum((one.fill.quantity for one in told), Decimal(0))
+        state = OrderState.FILLED if filled >= sent.quantity else OrderState.EXPIRED
+        return BrokerOrder(
+            sent.client_order_id, order_id, sent.instrument, sent.side, sent.quantity, state, filled,
+            "" if state is OrderState.FILLED else "lapsed at its session's close",
+        )  # fmt: skip
+
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`: each execution in its latest correction, with its commission.
 
         Raises:
-            BrokerError: TWS could not be asked, or has not told a commission yet.
+            BrokerError: TWS or the report could not be asked, or TWS has not told a commission yet.
         """
+        return in_order((one.fill for one in self._executed(since) if one.fill.quantity), since)
 
-        async def ask(desk: _Desk) -> tuple[Fill, ...]:
-            told = await desk.executions(self.answer_s)
-            return tuple(one.fill(desk.commissions[one.full_id]) for one in told)
-
-        kept = [fill for fill in self._with(ask) if since is None or fill.at >= since]
-        return tuple(sorted(kept, key=lambda fill: (fill.at, fill.fill_id)))
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        """As `RevisingBroker.revisions`; each bears its trade's time, for IB does not tell when it was changed."""
+        changed = [one for one in self._executed(since) if one.number]
+        return tuple(
+            FillRevision(
+                one.fill.fill_id, one.number, one.fill.client_order_id, one.fill.quantity, one.fill.price,
+                one.fill.fees if one.fill.quantity else Decimal(0), one.fill.at,
+                "broken by IB" if not one.fill.quantity else "corrected by IB",
+            )
+            for one in sorted(changed, key=lambda one: (one.fill.at, one.fill.fill_id))
+            if since is None or one.fill.at >= since
+        )  # fmt: skip
 
     def statement(self, since: datetime | None = None) -> Book:
-        """As `Broker.statement`.
+        """As `Broker.statement`; its records reach to the end of the newest report, and today's fills.
 
         Raises:
-            BrokerError: also where ``since`` lies before what TWS keeps.
+            BrokerError: also where ``since`` lies before what TWS or the report tells.
         """
-        if self.keeps is not None and (since is None or since < self.now() - self.keeps):
-            raise BrokerError(f"ib: TWS keeps executions for {self.keeps}; compare from no earlier than that")
-        snapshot = self.snapshot()
-        return Book(
-            self.account_name, snapshot.cash, snapshot.positions, self.fills(since), tuple(self.movements(since))
-        )
+        report = self._report()
+        self._require_told(since, report)
+        snapshot, fills = self.snapshot(), self.fills(since)
+        if report is None:
+            return Book(self.account_name, snapshot.cash, snapshot.positions, fills)
+        entries = tuple(entry for entry in report.entries if since is None or entry.at >= since)
+        told_late = Told(report.until, report.cash)
+        return Book(self.account_name, snapshot.cash, snapshot.positions, fills, entries, told_late)
+
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`, commissions included, as IB keeps them."""
+
+        async def ask(desk: _Desk) -> dict[str, Decimal]:
+            await desk.positions()
+            return dict(desk.costs)
+
+        return self._with(ask)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _midnight(self) -> datetime:
+        """The begin of TWS's day."""
+        now = self.now().astimezone(ZoneInfo(self.zone))
+        return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _report(self) -> FlexReport | None:
+        return None if self.reports is None else self.reports.latest(self._account_number(), _Names(self.contracts))
+
+    def _require_told(self, since: datetime | None, report: FlexReport | None) -> None:
+        """Raises BrokerError: there are no records since ``since``."""
+        if report is None and (since is None or since < self._midnight()):
+            raise BrokerError("ib: TWS keeps today's records alone; give the Flex query of docs/brokers.md")
+        if report is not None and since is not None and since.astimezone(NEW_YORK).date() < report.begins:
+            raise BrokerError(
+                f"ib: the Flex report begins on {report.begins}, and records since {since:%Y-%m-%d} are needed; set "
+                "the query's period to Last 365 Calendar Days"
+            )
+
+    def _account_number(self) -> str:
+        return self.number or self.account().number
+
+    def _executed(self, since: datetime | None) -> list[ReportedFill]:
+        """Every execution in its latest version: TWS's of today, and the report's where older ones are asked for."""
+
+        async def ask(desk: _Desk) -> list[ReportedFill]:
+            told = await desk.executions(self.answer_s)
+            return [one.reported(desk.commissions.get(one.full_id, Decimal(0))) for one in told]
+
+        found = {one.fill.fill_id: one for one in self._with(ask)}
+        report = self._report() if since is None or since < self._midnight() else None
+        for fill_id, one in (report.fills if report else {}).items():
+            if fill_id not in found or one.number >= found[fill_id].number:
+                found[fill_id] = one
+        return list(found.values())
 
     def _with(self, work: Callable[[_Desk], Awaitable[T]]) -> T:
         """Do ``work`` on a connection of its own, in a thread that has no other loop."""
@@ -237,7 +375,7 @@ class IbBroker:
             return pool.submit(lambda: asyncio.run(on_a_connection())).result()
 
     async def _connected(self) -> _Desk:
-        desk = _Desk(self.answer_s)
+        desk = _Desk(self.answer_s, _Names(self.contracts), self.zone)
         try:
             await desk.client.connectAsync(self.host, self.port, self.client_id, self.connect_s)
         except (OSError, TimeoutError) as error:
@@ -298,25 +436,28 @@ class _Execution:
     quantity: Decimal
     price: Decimal
     at: datetime
+    order_id: str
 
     @property
     def full_id(self) -> str:
         return f"{self.fill_id}.{self.correction:02d}"
 
-    def fill(self, commission: Decimal) -> Fill:
-        return Fill(self.fill_id, self.ref, self.instrument, self.side, self.quantity, self.price, commission, self.at)
+    def reported(self, commission: Decimal) -> ReportedFill:
+        fill = Fill(self.fill_id, self.ref, self.instrument, self.side, self.quantity, self.price, commission, self.at)
+        return ReportedFill(fill, self.correction - 1, self.order_id)
 
 
 class _Desk:
     """One connection: requests, and what was told since. The methods in camel case are ib_async's wrapper."""
 
-    def __init__(self, answer_s: float) -> None:
+    def __init__(self, answer_s: float, names: _Names, zone: str) -> None:
         from ib_async.client import Client
 
+        self.names = names
         self.unreadable: list[str] = []
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
         # ib_async reads the time zone of stamps that have none from here.
-        self.ib = SimpleNamespace(TimezoneTWS="America/New_York")
+        self.ib = SimpleNamespace(TimezoneTWS=zone)
         self.defaultTimezone = UTC
         # It logs a message that it cannot read and goes on: here an execution would be lost in silence.
         decoder: Any = self.client.decoder
@@ -331,6 +472,7 @@ class _Desk:
         self._ends: set[tuple[str, int]] = set()
         self._values: dict[tuple[str, str], str] = {}
         self._held: dict[str, Decimal] = {}
+        self.costs: dict[str, Decimal] = {}
         self._details: dict[int, list[Any]] = {}
         self._open: dict[tuple[int, int], _Order] = {}
         self._completed: list[_Order] = []
@@ -418,28 +560,31 @@ class _Desk:
         request = self.client.getReqId()
         self.client.reqExecutions(request, ExecutionFilter(acctCode=self.number))
         await self._ended("executions", request)
-        found = [one for one in self._executed.values() if one.quantity]
+        found = list(self._executed.values())
         if commissions_s is not None:
+            # One that was broken has none.
+            awaited = [one.full_id for one in found if one.quantity]
             paid = await self.wait(
-                lambda: all(one.full_id in self.commissions for one in found), needed=False, limit_s=commissions_s
+                lambda: all(name in self.commissions for name in awaited), needed=False, limit_s=commissions_s
             )
             if not paid:
-                late = [one.full_id for one in found if one.full_id not in self.commissions]
+                late = [name for name in awaited if name not in self.commissions]
                 raise BrokerUnavailableError(f"ib: the commission of {late[0]} is not told yet; ask again")
         return found
 
-    async def contract(self, symbol: str, contract_id: int | None) -> Any:
-        """The one security of that name.
+    async def contract(self, symbol: str, given: Security | None) -> Any:
+        """The one security of that name, or the one that was given for it.
 
         Raises:
-            OrderRejectedError: there is none, or more than one.
+            OrderRejectedError: there is none, or more than one, or it is no stock in dollars.
         """
         from ib_async.contract import Contract
 
         request = self.client.getReqId()
-        wanted = Contract(conId=contract_id, exchange="SMART") if contract_id else Contract(
-            symbol=symbol, secType="STK", exchange="SMART", currency="USD"
-        )  # fmt: skip
+        if given is not None:
+            wanted = Contract(conId=given.contract_id, exchange=given.exchange, currency=given.currency)
+        else:
+            wanted = Contract(symbol=symbol, secType="STK", exchange="SMART", currency=CURRENCY)
         self._details[request] = []
         self.client.reqContractDetails(request, wanted)
         await self.wait(lambda: ("details", request) in self._ends or bool(self._errors_of(request)))
@@ -447,10 +592,11 @@ class _Desk:
         if len(ids) != 1:
             said = f"{len(ids)} securities bear that ticker" if ids else "no security bears that ticker"
             raise OrderRejectedError(
-                f"ib: {symbol}: {said} at SMART in USD; give its contract id in the broker's contracts"
+                f"ib: {symbol}: {said} at {wanted.exchange} in {wanted.currency}; give its contract id in "
+                "broker.contracts"
             )
         found = self._details[request][0].contract
-        if found.secType != "STK" or found.currency != "USD":
+        if found.secType != "STK" or found.currency != CURRENCY:
             raise OrderRejectedError(f"ib: {symbol} is {found.secType} in {found.currency} there; stocks in USD alone")
         return found
 
@@ -532,14 +678,15 @@ class _Desk:
         self, contract: Any, shares: float, price: float, _v: float, _c: float, _u: float, _r: float, number: str
     ) -> None:
         if number == self.number:
-            self.portfolio[_named(contract)] = (Decimal(str(shares)), Decimal(str(price)))
+            self.portfolio[self.names.of(contract)] = (Decimal(str(shares)), Decimal(str(price)))
 
     def accountDownloadEnd(self, _number: str) -> None:
         self._ends.add(("account", 0))
 
-    def position(self, number: str, contract: Any, shares: float, _cost: float) -> None:
+    def position(self, number: str, contract: Any, shares: float, cost: float) -> None:
         if number == self.number:
-            self._held[_named(contract)] = Decimal(str(shares))
+            self.costs[self.names.of(contract)] = Decimal(str(cost))
+            self._held[self.names.of(contract)] = Decimal(str(shares))
 
     def positionEnd(self) -> None:
         self._ends.add(("positions", 0))
@@ -552,7 +699,7 @@ class _Desk:
 
     def openOrder(self, order_id: int, contract: Any, order: Any, state: Any) -> None:
         if order.account == self.number:
-            self._open[order.clientId, order_id] = _order(contract, order, state.status, order_id)
+            self._open[order.clientId, order_id] = _order(self.names.of(contract), order, state.status, order_id)
 
     def openOrderEnd(self) -> None:
         self._ends.add(("open", 0))
@@ -565,7 +712,8 @@ class _Desk:
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
         if order.account == self.number:
-            self._completed.append(_order(contract, order, state.status, 0, state.completedStatus))
+            instrument = self.names.of(contract)
+            self._completed.append(_order(instrument, order, state.status, 0, state.completedStatus))
 
     def completedOrdersEnd(self) -> None:
         self._ends.add(("completed", 0))
@@ -576,8 +724,8 @@ class _Desk:
         fill_id, _, correction = told.execId.rpartition(".")
         side = Side.BUY if told.side == "BOT" else Side.SELL
         one = _Execution(
-            fill_id, int(correction), told.orderRef, _named(contract), side, Decimal(str(told.shares)),
-            Decimal(str(told.price)), told.time,
+            fill_id, int(correction), told.orderRef, self.names.of(contract), side, Decimal(str(told.shares)),
+            Decimal(str(told.price)), told.time, str(told.permId),
         )  # fmt: skip
         known = self._executed.get(fill_id)
         if known is None or known.correction <= one.correction:
@@ -590,10 +738,10 @@ class _Desk:
         self.commissions[report.execId] = Decimal(str(report.commission))
 
 
-def _order(contract: Any, order: Any, status: str, order_id: int, reason: str = "") -> _Order:
+def _order(instrument: str, order: Any, status: str, order_id: int, reason: str = "") -> _Order:
     filled = Decimal(str(order.filledQuantity)) if 0 < order.filledQuantity < 1e100 else Decimal(0)
     return _Order(
-        order.orderRef, order_id, order.permId, order.clientId, _named(contract), Side(order.action.lower()),
+        order.orderRef, order_id, order.permId, order.clientId, instrument, Side(order.action.lower()),
         Decimal(str(order.totalQuantity)), status, filled, reason,
     )  # fmt: skip
 
@@ -613,11 +761,6 @@ def _order_of(
     if order_type is OrderType.STOP:
         order.auxPrice = float(price or 0)
     return order
-
-
-def _named(contract: Any) -> str:
-    """Our name of a stock; anything else by its contract id, so that it is never taken for one."""
-    return our_symbol(contract.symbol) if contract.secType == "STK" else f"{contract.secType}:{contract.conId}"
 
 
 def _number(text: str, tag: str) -> Decimal:

@@ -21,13 +21,18 @@ The rules of the house:
   just after it; an order for such an open would execute before it was decided (octopus/execution/window.py).
 - While the feed has no bar at all of a session, the session's auctions wait for it, up to `data_patience` after its
   close: daily bars arrive in the evening, and a recording ends. An order whose instrument alone has no bar in its
-  auction expires at its expiry.
+  auction expires at its expiry. So does one whose bar a verdict keeps out of the marts: nothing fills at a price that
+  is under suspicion, the order's reason names the finding, and positions stand at the last close that counts.
 - The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
   all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
   goes below zero by a buy.
 - Short sales are refused unless the account allows them.
 - Fractions of a share, down to 1e-8, are refused unless the account allows them.
+- The account counts in one currency. Orders, their limits and prices are in the instrument's own; a fill is converted
+  at once, at the session's rate moved against the trader by the spread of a conversion, and booked with that rate: its
+  price is what a share took or brought in the account's currency. Dividends, delistings and marks are converted at
+  their session's rate. Without a rate nothing executes.
 - Amounts of cash are exact products of quantity and price: they are summed and never rounded.
 """
 
@@ -35,12 +40,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from octopus.core.costs import CostModel
+from octopus.core.currency import RATE_DECIMALS
 from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
@@ -64,7 +70,7 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.paper_ledger import AccountTerms, Ledger, NewOrder, WorkingOrder, locked_ledger
-from resources.price_feed import PriceFeed
+from resources.price_feed import HOME, PriceFeed
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
@@ -72,6 +78,8 @@ if TYPE_CHECKING:
 
 CENT = Decimal("0.01")
 PRICE_STEP = Decimal("0.000001")
+MONEY_STEP, RATE_STEP = Decimal("1e-8"), Decimal(10) ** -RATE_DECIMALS
+"""Prices are booked to the first where they were converted, rates to the second."""
 INSTANT = timedelta(microseconds=1)
 """The smallest step of time that the ledger keeps."""
 
@@ -99,6 +107,15 @@ class PaperBehaviour:
 
 class PaperBrokerError(BrokerError):
     """The paper broker is set up wrongly or lacks a price that it cannot do without."""
+
+
+@dataclass(frozen=True)
+class _Priced:
+    """An order and what a share of it takes or brings in an auction, account currency; the rate of its conversion."""
+
+    order: WorkingOrder
+    price: Decimal
+    rate: Decimal
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,10 @@ class PaperBroker:
     @property
     def guarantee(self) -> Guarantee:
         return Guarantee.IDEMPOTENT_KEY
+
+    @property
+    def keeps(self) -> timedelta | None:
+        return None
 
     def account(self) -> BrokerAccount:
         with self._ledger() as ledger:
@@ -178,6 +199,29 @@ class PaperBroker:
                 f"paper: {client_order_id} already stands for {known.side.value} {plain(known.quantity)} "
                 f"{known.instrument}; give each order an id of its own"
             )
+        return known
+
+    def replace(
+        self,
+        client_order_id: str,
+        new_client_order_id: str,
+        quantity: Decimal,
+        expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """As `ReplacingBroker.replace`; an order that is replaced takes its place in the next auction anew."""
+        with self._ledger() as ledger:
+            known = ledger.order(new_client_order_id)
+            if known is None:
+                terms = ledger.terms(client_order_id)
+                if terms is None:
+                    raise OrderRejectedError(f"paper: there is no order {client_order_id} to replace; look its id up")
+                changed = replace(
+                    terms, client_order_id=new_client_order_id, quantity=quantity, expires_at=expires_at, price=price
+                )
+                known = self._swap(ledger, client_order_id, changed)
+        if known.state is OrderState.REJECTED:
+            raise OrderRejectedError(f"paper: {client_order_id} is not replaced: {known.reason}")
         return known
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -249,7 +293,7 @@ class PaperBroker:
             for at, session, order_type in self._auctions(ledger.settled_until, ledger.now):
                 if self._awaits_bars(session, last_bar, ledger.now):
                     # A later call goes on where this one stops; until then the account is as the last bars left it.
-                    ledger.expire(booked)
+                    self._expire(ledger, booked)
                     ledger.settle(booked)
                     return
                 if order_type is OrderType.MARKET_ON_OPEN:
@@ -258,8 +302,21 @@ class PaperBroker:
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._close(ledger, session, at)
                 booked = at
-            ledger.expire(ledger.now)
+            self._expire(ledger, ledger.now)
         ledger.settle(ledger.now)
+
+    def _expire(self, ledger: Ledger, until: datetime) -> None:
+        """End what has expired by ``until``, with the reason where a bar is there and prices nothing."""
+        for order in ledger.working():
+            if order.expires_at <= until and (reason := self._kept_out(order)):
+                ledger.end_working(order.client_order_id, OrderState.EXPIRED, f"expired unfilled: {reason}")
+        ledger.expire(until)
+
+    def _kept_out(self, order: WorkingOrder) -> str:
+        """Why a bar of the order's auctions prices nothing; empty where none was kept out."""
+        auctions = self._auctions(order.accepted_at, order.expires_at)
+        sessions = dict.fromkeys(day for _, day, auction in auctions if _takes_part(order.order_type, auction))
+        return next((why for day in sessions if (why := self.feed.kept_out(order.instrument, day))), "")
 
     def _awaits_bars(self, session: date, last_bar: date | None, now: datetime) -> bool:
         """Whether the bars of ``session`` are still to come."""
@@ -318,21 +375,21 @@ class PaperBroker:
 
     def _auction(self, ledger: Ledger, session: date, at: datetime, order_type: OrderType) -> None:
         priced = [
-            (order, price)
+            _Priced(order, *price)
             for order in ledger.working()
             if _takes_part(order.order_type, order_type)
             and order.accepted_at < at <= order.expires_at
             and (price := self._auction_price(order, session, order_type)) is not None
             and not self._is_barred(ledger, order, session)
         ]
-        for order, price in priced:
-            if order.side is Side.SELL:
-                self._fill(ledger, order, self._deliverable(ledger, order), price, at)
-        buys = [(order, price) for order, price in priced if order.side is Side.BUY]
+        for one in priced:
+            if one.order.side is Side.SELL:
+                self._fill(ledger, one, self._deliverable(ledger, one.order), at)
+        buys = [one for one in priced if one.order.side is Side.BUY]
         part = self._affordable_part(ledger, buys)
-        for order, price in buys:
-            quantity = _floor(self._wanted(ledger, order) * part, _lot(ledger))
-            self._fill(ledger, order, self._payable(ledger, quantity, price), price, at)
+        for one in buys:
+            quantity = _floor(self._wanted(ledger, one.order) * part, _lot(ledger))
+            self._fill(ledger, one, self._payable(ledger, quantity, one.price), at)
 
     def _is_barred(self, ledger: Ledger, order: WorkingOrder, session: date) -> bool:
         """Whether the order may not execute on ``session``; then it is cancelled, with the reason."""
@@ -348,9 +405,9 @@ class PaperBroker:
             return ""
         return self.feed.refusal(instrument, session)
 
-    def _auction_price(self, order: WorkingOrder, session: date, auction: OrderType) -> Decimal | None:
-        """The order's fill price, moved against the trader; None where the data has no price for the auction, or the
-        order does not execute at it.
+    def _auction_price(self, order: WorkingOrder, session: date, auction: OrderType) -> tuple[Decimal, Decimal] | None:
+        """The order's fill price, moved against the trader, in the account's currency, and the rate of its conversion;
+        None where the data has no price for the auction, or the order does not execute at it.
         """
         bar = self.feed.bar(order.instrument, session)
         if bar is None:
@@ -360,9 +417,13 @@ class PaperBroker:
             return None
         move = order.side.sign * Decimal(str(self.costs.price_move))
         price = max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
-        if order.order_type is not OrderType.LIMIT or order.price is None:
-            return price
-        return min(price, order.price) if order.side is Side.BUY else max(price, order.price)
+        if order.order_type is OrderType.LIMIT and order.price is not None:
+            price = min(price, order.price) if order.side is Side.BUY else max(price, order.price)
+        if bar.conversion == HOME:
+            return price, bar.conversion.rate
+        worse = order.side.sign * Decimal(str(self.costs.conversion_move)) if bar.conversion.is_foreign else Decimal(0)
+        rate = (bar.conversion.rate * (1 + worse)).quantize(RATE_STEP)
+        return max((price * rate).quantize(MONEY_STEP), MONEY_STEP), rate
 
     def _commission(self, quantity: Decimal, price: Decimal) -> Decimal:
         proportional = quantity * price * Decimal(str(self.costs.commission_rate))
@@ -379,12 +440,12 @@ class PaperBroker:
         # A corporate action may have changed the position since the order was accepted.
         return min(wanted, max(ledger.positions().get(order.instrument, Decimal(0)), Decimal(0)))
 
-    def _affordable_part(self, ledger: Ledger, buys: Sequence[tuple[WorkingOrder, Decimal]]) -> Decimal:
+    def _affordable_part(self, ledger: Ledger, buys: Sequence[_Priced]) -> Decimal:
         """One factor in [0, 1] for all buys, so that cash pays for them."""
         need = Decimal(0)
-        for order, price in buys:
-            quantity = self._wanted(ledger, order)
-            need += quantity * price + self._commission(quantity, price)
+        for one in buys:
+            quantity = self._wanted(ledger, one.order)
+            need += quantity * one.price + self._commission(quantity, one.price)
         cash = ledger.cash()
         return Decimal(1) if need <= cash else max(cash, Decimal(0)) / need
 
@@ -400,14 +461,15 @@ class PaperBroker:
         )
         return min(quantity, _floor(max(most, Decimal(0)), _lot(ledger)))
 
-    def _fill(self, ledger: Ledger, order: WorkingOrder, quantity: Decimal, price: Decimal, at: datetime) -> None:
+    def _fill(self, ledger: Ledger, priced: _Priced, quantity: Decimal, at: datetime) -> None:
+        order, price = priced.order, priced.price
         if quantity <= 0:
             reason = "nothing of it could be filled: no cash, no shares, or too small a part"
             ledger.end_working(order.client_order_id, OrderState.CANCELLED, reason)
             return
         pieces = _pieces(quantity, self._commission(quantity, price), self.behaviour.fills_per_order, _lot(ledger))
         for number, (piece, fee) in enumerate(pieces):
-            ledger.add_fill(order, number, piece, price, fee, at)
+            ledger.add_fill(order, number, piece, price, fee, at, priced.rate)
         if quantity == order.remaining:
             ledger.end_working(order.client_order_id, OrderState.FILLED, "")
         else:
@@ -416,18 +478,33 @@ class PaperBroker:
 
     # -- inside: accepting orders ------------------------------------------------------------------------------------
 
-    def _receive(self, ledger: Ledger, order: NewOrder) -> BrokerOrder:
+    def _swap(self, ledger: Ledger, old_id: str, changed: NewOrder) -> BrokerOrder:
+        """Put ``changed``, less what the old order filled, in its place; where that is refused, the old one stands."""
+        old = next((one for one in ledger.working() if one.client_order_id == old_id), None)
+        if old is None:
+            return self._receive(ledger, changed, "too late: it had ended before")
+        if changed.quantity <= old.filled:
+            return self._receive(ledger, changed, f"too late: {plain(old.filled)} of it were filled before")
+        rest = replace(changed, quantity=changed.quantity - old.filled)
+        received = self._receive(ledger, rest, instead_of=old_id)
+        if received.state is not OrderState.REJECTED:
+            ledger.end_working(old_id, OrderState.REPLACED, f"replaced by {changed.client_order_id}")
+        return received
+
+    def _receive(self, ledger: Ledger, order: NewOrder, refusal: str = "", instead_of: str = "") -> BrokerOrder:
         mark = self._mark(order.instrument, ledger.now)
-        ledger.add_order(order, mark, self._refusal(ledger, order, mark))
+        ledger.add_order(order, mark, refusal or self._refusal(ledger, order, mark, instead_of))
         received = ledger.order(order.client_order_id)
         if received is None:
             raise PaperBrokerError(f"paper: {order.client_order_id} is not in the ledger after it was booked")
         return received
 
-    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None) -> str:
-        """Why the order is refused; empty when it is accepted."""
+    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None, instead_of: str = "") -> str:
+        """Why the order is refused; empty when it is accepted. The order that it replaces takes no room any more."""
+        working = [one for one in ledger.working() if one.client_order_id != instead_of]
         if mark is None:
-            return f"unknown instrument {order.instrument}: the feed has no price for it"
+            why = self.feed.kept_out(order.instrument, self._last_closed(ledger.now))
+            return why or f"unknown instrument {order.instrument}: the feed has no price for it"
         if order.instrument in self.behaviour.reject:
             return f"orders in {order.instrument} are refused by configuration"
         if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
@@ -438,18 +515,24 @@ class PaperBroker:
         session = next((day for _, day, auction in auctions if _takes_part(order.order_type, auction)), None)
         if session is None:
             return f"no {order.order_type.value} auction after {ledger.now} and by {order.expires_at}"
-        if reason := self._short_sale(ledger, order) if order.side is Side.SELL else "":
+        if reason := self._short_sale(ledger, order, working) if order.side is Side.SELL else "":
             return reason
         if reason := self._bar(ledger, order.instrument, order.side, order.quantity, session):
             return reason
-        return _buying_power(ledger, order, mark) if order.side is Side.BUY else ""
+        if order.side is Side.SELL:
+            return ""
+        conversion = self.feed.conversion(order.instrument, self._last_closed(ledger.now))
+        if conversion is None:
+            return f"{order.instrument} is quoted in another currency, and the feed has no rate for it"
+        worth = None if order.price is None else order.price * conversion.rate
+        return _buying_power(ledger, order, mark, worth, working)
 
-    def _short_sale(self, ledger: Ledger, order: NewOrder) -> str:
+    def _short_sale(self, ledger: Ledger, order: NewOrder, working: Sequence[WorkingOrder]) -> str:
         if self.allow_short:
             return ""
         held = ledger.positions().get(order.instrument, Decimal(0))
         selling = sum(
-            (o.remaining for o in ledger.working() if o.instrument == order.instrument and o.side is Side.SELL),
+            (o.remaining for o in working if o.instrument == order.instrument and o.side is Side.SELL),
             Decimal(0),
         )
         if order.quantity <= held - selling:
@@ -465,7 +548,8 @@ class PaperBroker:
             if mark is not None:
                 prices[name] = mark
             elif name in held:
-                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; ingest its bars first")
+                why = self.feed.kept_out(name, self._last_closed(now)) or "ingest its bars first"
+                raise PaperBrokerError(f"paper: no price for {name}, which the account holds; {why}")
         return prices
 
     def _mark(self, instrument: str, now: datetime) -> Decimal | None:
@@ -491,15 +575,18 @@ class PaperBroker:
         return session
 
 
-def _buying_power(ledger: Ledger, order: NewOrder, mark: Decimal) -> str:
+def _buying_power(
+    ledger: Ledger, order: NewOrder, mark: Decimal, worth: Decimal | None, working: Sequence[WorkingOrder]
+) -> str:
+    """Why ``order`` is not covered; ``worth``: of its limit or trigger, account currency."""
     power = ledger.cash()
-    for other in ledger.working():
+    for other in working:
         if other.side is Side.BUY:
             power -= other.value
         elif other.order_type is order.order_type and other.expires_at == order.expires_at:
             power += other.value
     # A limit or a trigger above the mark is what it may cost.
-    need = order.quantity * max(mark, order.price or mark)
+    need = order.quantity * max(mark, worth or mark)
     return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
 
 

@@ -162,13 +162,9 @@ class Ledger:
         ]
 
     def order(self, client_order_id: str) -> BrokerOrder | None:
-        rows = self._rows(
-            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
-            order=client_order_id,
-        )
-        if not rows:
+        row = self._order_row(client_order_id)
+        if row is None:
             return None
-        row = rows[0]
         return BrokerOrder(
             client_order_id=row["client_order_id"],
             broker_order_id=row["broker_order_id"],
@@ -180,10 +176,21 @@ class Ledger:
             reason=row["reason"] or "",
         )
 
+    def terms(self, client_order_id: str) -> NewOrder | None:
+        """The order as it was sent."""
+        row = self._order_row(client_order_id)
+        if row is None:
+            return None
+        return NewOrder(
+            row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], OrderType(row["order_type"]),
+            row["expires_at"], row["price"],
+        )  # fmt: skip
+
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
         """Fills as they count now."""
         rows = self._rows(
-            "select * from paper.current_fills where account = %(account)s and at >= %(since)s order by at, fill_id",
+            "select c.*, f.rate from paper.current_fills c join paper.fills f using (fill_id) "
+            "where c.account = %(account)s and c.at >= %(since)s order by c.at, c.fill_id",
             since=since or _EPOCH,
         )
         return tuple(_fill(row) for row in rows)
@@ -260,14 +267,21 @@ class Ledger:
         )
 
     def add_fill(
-        self, order: WorkingOrder, number: int, quantity: Decimal, price: Decimal, fees: Decimal, at: datetime
+        self,
+        order: WorkingOrder,
+        number: int,
+        quantity: Decimal,
+        price: Decimal,
+        fees: Decimal,
+        at: datetime,
+        rate: Decimal,
     ) -> None:
-        """Book the ``number``-th execution of an order."""
+        """Book the ``number``-th execution of an order, ``price`` in the account's currency, converted at ``rate``."""
         self.connection.execute(
             """
             insert into paper.fills (fill_id, broker_order_id, account, client_order_id, instrument, side, quantity,
-                                     price, fees, at)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                     price, fees, at, rate)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             [
                 f"{order.broker_order_id}-{number}",
@@ -280,6 +294,7 @@ class Ledger:
                 price,
                 fees,
                 at,
+                rate,
             ],
         )
         self.connection.execute(
@@ -385,6 +400,13 @@ class Ledger:
             },
         )
 
+    def _order_row(self, client_order_id: str) -> dict[str, Any] | None:
+        rows = self._rows(
+            "select * from paper.orders where account = %(account)s and client_order_id = %(order)s",
+            order=client_order_id,
+        )
+        return rows[0] if rows else None
+
     def _entry_key(self, entry_id: str) -> str:
         """Entry ids are unique within an account, the table's key over all accounts."""
         return f"{self.number}:{entry_id}"
@@ -404,6 +426,7 @@ def _fill(row: dict[str, Any]) -> Fill:
         price=row["price"],
         fees=row["fees"],
         at=row["at"],
+        rate=row.get("rate", Decimal(1)),
     )
 
 

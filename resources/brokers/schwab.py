@@ -141,6 +141,7 @@ class SchwabBroker:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     name: str = NAME
     guarantee: Guarantee = Guarantee.NOTHING
+    keeps: timedelta | None = TOLD
     _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def account(self) -> BrokerAccount:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from resources.secrets import secret
 
@@ -108,11 +109,67 @@ class SchwabConfig(VenueConfig):
         return (self.key, self.secret, self.number, self.token_file)
 
 
+class IbContract(BaseModel):
+    """A security by Interactive Brokers' own number, where its ticker does not name it alone.
+
+    Attributes:
+        id: its contract id (conId). exchange: where orders are routed. currency: it is traded in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int = Field(gt=0)
+    exchange: str = Field(default="SMART", pattern=r"^[A-Z0-9.]{2,16}$")
+    currency: Literal["USD"] = "USD"
+
+
+class IbConfig(VenueConfig):
+    """Interactive Brokers, through a TWS or an IB Gateway that a person has logged in.
+
+    Attributes:
+        host, port: of its API; no port: that of the Gateway for `trading.mode`. TWS listens on 7497 (paper) and 7496.
+        client_id: of this program there; no other program may use it.
+        time_zone: of TWS, whose day of records begins at midnight there.
+        number, token, query: names of the variables that hold the account's number, the token of the Flex Web Service
+            and the number of the Activity Flex Query.
+        contracts: by our symbol, of what a ticker does not name alone.
+    """
+
+    name: str = "ib"
+    account: str = Field(default="ib", pattern=_ACCOUNT)
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, gt=0, lt=65536)
+    client_id: int = Field(default=7, ge=0)
+    time_zone: str = "America/New_York"
+    number: str = Field(default="IB_ACCOUNT_NUMBER", pattern=_VARIABLE)
+    token: str = Field(default="IB_FLEX_TOKEN", pattern=_VARIABLE)
+    query: str = Field(default="IB_FLEX_QUERY", pattern=_VARIABLE)
+    contracts: Mapping[str, IbContract] = Field(default_factory=dict)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"no time zone is called {value!r}: write one of the IANA's, such as America/New_York")
+        return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.number, self.token, self.query)
+
+
 @runtime_checkable
 class HasLogin(Protocol):
     """A broker at which a person logs in from time to time."""
 
     def login_ends(self) -> datetime: ...
+
+
+@runtime_checkable
+class HasReports(Protocol):
+    """A broker whose reports tell of the days before."""
+
+    def told_until(self) -> datetime: ...
 
 
 Opener = Callable[["Settings", Any, "Clock"], "Broker"]
@@ -182,11 +239,33 @@ def _schwab(settings: Settings, chosen: SchwabConfig, clock: Clock) -> Broker:
     )
 
 
+def _ib(settings: Settings, chosen: IbConfig, clock: Clock) -> Broker:
+    from resources.brokers.flex import ADDRESS, FlexReports
+    from resources.brokers.ib import GATEWAY_PORT, IbBroker, Security
+    from resources.trading import latest_prices
+
+    number, token, query = (secret(name) or "" for name in chosen.secrets)
+    reports = FlexReports(token, query, settings.sessions, address=settings.broker_url or ADDRESS, now=clock.now)
+    return IbBroker(
+        chosen.account,
+        chosen.host,
+        chosen.port or GATEWAY_PORT[settings.is_live],
+        chosen.client_id,
+        number,
+        {name: Security(one.id, one.exchange, one.currency) for name, one in chosen.contracts.items()},
+        reports=reports,
+        zone=chosen.time_zone,
+        quotes=latest_prices(settings, clock),
+        now=clock.now,
+    )
+
+
 BROKERS: Mapping[str, BrokerEntry] = {
     PAPER: BrokerEntry(BrokerConfig, _paper, can_be_live=False, whole_shares=False),
     "alpaca": BrokerEntry(AlpacaConfig, _alpaca, url_variable="OCTOPUS_ALPACA_TRADING_URL"),
     "coinbase": BrokerEntry(CoinbaseConfig, _coinbase, whole_shares=False, exchange="24/7"),
     "schwab": BrokerEntry(SchwabConfig, _schwab),
+    "ib": BrokerEntry(IbConfig, _ib, url_variable="OCTOPUS_IB_FLEX_URL"),
 }
 
 

@@ -9,7 +9,7 @@ Everything is reckoned anew from the records each time and stored only where it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -60,7 +60,8 @@ class ExecutionReports:
     def save_order_costs(self, account: str, session: date) -> int:
         """Measure each order of ``session`` that has ended; how many there are.
 
-        An order in an instrument that split since its decision is left out: its shares are counted in two units.
+        An order in an instrument that split since its decision is left out: its shares are counted in two units. Of
+        one that was replaced counts what it filled: the rest is its replacement's.
         Before the bars of the session are in, nothing is measured.
         """
         last_bar = self.feed.last_session()
@@ -108,10 +109,14 @@ class ExecutionReports:
         """Approved orders of the session that have ended, unsent ones too: not trading has its cost as well."""
         orders = self.store.orders(account, TERMINAL)
         denied = set(self.store.denied(account))
+        replaced, unused = self.store.swapped(account)
         return [
-            order
+            _own_part(order, is_replaced=order.client_order_id in replaced)
             for order in orders
-            if self.sessions.trade_date(order.expires_at) == session and order.order.intent_id not in denied
+            if self.sessions.trade_date(order.expires_at) == session
+            and order.order.intent_id not in denied
+            and order.client_order_id not in unused
+            and not (order.client_order_id in replaced and not order.status.filled)
         ]
 
     def _cost(self, stored: StoredOrder, session: date) -> CostedOrder | None:
@@ -134,7 +139,7 @@ class ExecutionReports:
         order = stored.order
         bar = self.feed.bar(order.instrument, session)
         if order.order_type is OrderType.MARKET_ON_CLOSE and bar is not None and bar.open is not None:
-            return bar.open, "open"
+            return bar.open * bar.conversion.rate, "open"
         mark = self.store.mark_when_judged(stored.batch_id, order.instrument)
         return (order.reference_price, "decision") if mark is None else (mark, "mark")
 
@@ -147,6 +152,12 @@ class ExecutionReports:
     def _dates(self, at: datetime) -> tuple[date, date]:
         traded = self.sessions.trade_date(at)
         return traded, settlement_date(self.sessions, traded)
+
+
+def _own_part(stored: StoredOrder, *, is_replaced: bool) -> StoredOrder:
+    """The order with the quantity that it was to trade itself."""
+    quantity = stored.status.filled if is_replaced else stored.status.quantity
+    return replace(stored, order=replace(stored.order, quantity=quantity))
 
 
 def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:

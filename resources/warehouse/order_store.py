@@ -16,7 +16,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, LiteralString
@@ -45,8 +45,10 @@ from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
+from octopus.execution.replacements import Outcome as SwapOutcome
+from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
-from octopus.execution.states import UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
 from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
@@ -65,6 +67,10 @@ class AwaitingReleaseError(BatchRefusedError):
 
 class TradingHaltedError(BatchRefusedError):
     """The kill switch is on."""
+
+
+class OrderActionError(OctopusError):
+    """An order cannot be cancelled or replaced as asked; the message says why and what to do."""
 
 
 class AccountBusyError(OctopusError):
@@ -91,12 +97,14 @@ class StoredBatch:
         successor: the batch that replaces it, named as such or decided later for the same account; None if current.
         judged: both gates of research have spoken.
         research_denials: reason by intent id.
+        swaps: replacements among the batch's orders, by intent id.
     """
 
     batch: Batch
     successor: str | None
     judged: bool
     research_denials: Mapping[str, str]
+    swaps: Mapping[str, Swap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -312,13 +320,18 @@ class OrderStore:
         return denials
 
     def orders(
-        self, account: str, states: Collection[OrderState] | None = None, batch_id: str | None = None
+        self,
+        account: str,
+        states: Collection[OrderState] | None = None,
+        batch_id: str | None = None,
+        ids: Collection[str] | None = None,
     ) -> tuple[StoredOrder, ...]:
-        """Orders of the account, by state and batch if given, oldest batch first."""
+        """Orders of the account, by state, batch and client order id if given, oldest batch first."""
         rows = self._rows(
             """
             select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity, o.revised_quantity,
                 i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
+                coalesce(o.quantity, i.quantity) as sent_quantity,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
             from execution.orders o
@@ -326,12 +339,14 @@ class OrderStore:
             join portfolio.batches b using (batch_id)
             where o.account = %(account)s and (%(states)s::text[] is null or o.state = any(%(states)s))
               and (%(batch)s::text is null or i.batch_id = %(batch)s)
+              and (%(ids)s::text[] is null or o.client_order_id = any(%(ids)s))
             order by i.session, i.instrument
             """,
             {
                 "account": account,
                 "states": None if states is None else [state.value for state in states],
                 "batch": batch_id,
+                "ids": None if ids is None else list(ids),
             },
         )
         return tuple(_stored_order(row) for row in rows)
@@ -357,9 +372,10 @@ class OrderStore:
         rows = self._rows(
             """
             select i.*, coalesce(o.state, 'cancelled') as state, coalesce(o.filled_quantity, 0) as filled_quantity,
-                coalesce(o.revised_quantity, 0) as revised_quantity, array[]::text[] as fill_ids
+                coalesce(o.revised_quantity, 0) as revised_quantity, i.quantity as sent_quantity,
+                array[]::text[] as fill_ids
             from execution.order_intents i left join execution.orders o using (intent_id)
-            where i.batch_id = %s and i.parent_id is not null order by i.intent_id
+            where i.batch_id = %s and i.parent_id is not null and i.replaces is null order by i.intent_id
             """,
             [batch_id],
         )
@@ -374,6 +390,18 @@ class OrderStore:
             "select intent_id from execution.order_intents where account = %s and status = 'denied'", [account]
         )
         return frozenset(row["intent_id"] for row in rows)
+
+    def swapped(self, account: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Client order ids of orders that were replaced, and of replacements that never came into their place."""
+        rows = self._rows(
+            "select replaces, client_order_id, outcome from execution.replacements "
+            "where account = %s and outcome is not null",
+            [account],
+        )
+        done = [row for row in rows if row["outcome"] == SwapOutcome.REPLACED]
+        return frozenset(row["replaces"] for row in done), frozenset(
+            row["client_order_id"] for row in rows if row not in done
+        )
 
     def mark_when_judged(self, batch_id: str, instrument: str) -> Decimal | None:
         """The broker's price of the instrument in the snapshot that the batch was last judged with."""
@@ -446,7 +474,10 @@ class OrderStore:
             sealed = seal_of(_snapshot_record(snapshot), decision.verdicts, evidence)
             approved = set(decision.approved)
             for order in judged:
-                self._decide_intent(claim, batch, order, order.intent_id in approved, now)
+                swap = stored.swaps.get(order.intent_id)
+                self._decide_intent(
+                    claim, batch, order, order.intent_id in approved, now, None if swap is None else swap.replaces
+                )
             denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY]
             self._note(
                 "batch.claimed",
@@ -483,15 +514,20 @@ class OrderStore:
             raise BatchRefusedError(f"attempt {claim.attempt} of batch {claim.batch_id} has no snapshot; start another")
         return _snapshot(row)
 
-    def begin_send(self, claim: Claim, order_id: str, event: Event, now: datetime) -> None:
+    def begin_send(self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False) -> Decimal:
         """Commit ``submitting``: from here on the order may stand at the broker.
 
         Args:
             event: ``SEND``, or ``RESEND`` where the venue's key is idempotent.
+            swaps: of a replacement: the venue itself ends the order whose place it takes, in the same moment.
+
+        Returns:
+            The quantity to send; for a venue that swaps, what both orders may fill together.
 
         Raises:
             FencedOutError: a later claim took the account, or the lease ran out.
-            BatchRefusedError: trading is halted, the batch was superseded, or the instrument is frozen.
+            BatchRefusedError: trading is halted, the batch was superseded, the instrument is frozen, or the order that
+                this one replaces may still fill.
             IllegalTransitionError: the order was sent before.
         """
         with self.connection.transaction():
@@ -503,12 +539,14 @@ class OrderStore:
                 "where account = %s",
                 [self.lease_seconds, claim.account],
             )
+            together = self._take_place(order_id, swaps=swaps)
             self.connection.execute(
                 "update execution.orders set fence = %s, submitted_at = coalesce(submitted_at, %s) "
                 "where client_order_id = %s",
                 [claim.fence, now, order_id],
             )
-            self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+            sent = self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+        return sent.quantity if together is None else together
 
     def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
         """Take back the approval of an order that was not sent.
@@ -584,13 +622,215 @@ class OrderStore:
         with self.connection.transaction():
             self._note("batch.refused", batch_id, {"reason": reason, "trading_time": now})
 
+    # -- cancelling and replacing ------------------------------------------------------------------------------------
+
+    def ask_cancel(self, order_id: str, by: str, reason: str, now: datetime) -> bool:
+        """Commit that the order is to be cancelled for good, and whether the broker may have it.
+
+        A request to replace it is withdrawn with that; a replacement that was not sent ends here.
+
+        Raises:
+            OrderActionError: it was not sent, and nothing of ours asked for it alone.
+        """
+        with self.connection.transaction():
+            for row in self._rows(
+                "select replaces from execution.replacements "
+                "where outcome is null and %(order)s in (replaces, client_order_id) order by replaces",
+                {"order": order_id},
+            ):
+                self._status(row["replaces"])
+            # Read under the lock: nobody sends a replacement meanwhile.
+            for swap in self._swaps(order_id=order_id):
+                if swap.is_fresh:
+                    self._settle(swap, SwapOutcome.WITHDRAWN, f"{order_id} is cancelled by {by}: {reason}", now)
+            state = self._status(order_id).state
+            if state is OrderState.APPROVED:
+                raise OrderActionError(
+                    f"order {order_id} is approved and not sent; `octopus halt` keeps it from leaving"
+                )
+            self._apply(order_id, Event.ASK_CANCEL, now, {"reason": f"{reason} ({by})", "by": by})
+        return state not in TERMINAL
+
+    def ask_replacement(
+        self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str, now: datetime,
+        lot: Decimal,
+    ) -> str:  # fmt: skip
+        """Commit that the order is to be replaced, and return the client order id of its replacement.
+
+        Args:
+            quantity: that the order and its replacement may fill together; None: the order's.
+            price: the new limit or trigger; None: it stays.
+
+        Raises:
+            OrderActionError: the order cannot be replaced so, or is being replaced already.
+        """
+        with self.connection.transaction():
+            status = self._status(order_id)
+            row = self._rows(
+                "select i.*, o.account from execution.orders o join execution.order_intents i using (intent_id) "
+                "where o.client_order_id = %s",
+                [order_id],
+            )[0]
+            order, together = _planned(row), status.quantity if quantity is None else quantity
+            sliced = row["parent_id"] is not None and row["replaces"] is None
+            problem = why_not(order, status, together, price, lot=lot, sliced=sliced)
+            origin = parent_of(order.intent_id) or order.intent_id
+            open_id = _scalar(
+                self.connection,
+                "select client_order_id from execution.replacements where replaces = %s and outcome is null",
+                [order_id],
+            )
+            if open_id:
+                problem = f"it is being replaced by {open_id}; wait for what becomes of that"
+            if problem:
+                raise OrderActionError(f"order {order_id} cannot be replaced: {problem}")
+            # The row of the order is locked: nobody else counts meanwhile.
+            number: int = _scalar(
+                self.connection,
+                "select count(*) + 1 from execution.replacements where starts_with(intent_id, %s)",
+                [f"{origin}-r"],
+            )
+            intent = replacement_id(origin, number)
+            self.connection.execute(
+                """
+                insert into execution.replacements (intent_id, client_order_id, replaces, account, batch_id, quantity,
+                                                    price, asked_by, reason, asked_at)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                """,
+                [intent, client_order_id(intent), order_id, row["account"], row["batch_id"], together, price, by,
+                 reason, now],
+            )  # fmt: skip
+            detail = {"replaces": order_id, "quantity": together, "price": price, "by": by, "reason": reason}
+            self._note("replacement.asked", client_order_id(intent), {**detail, "trading_time": now})
+        return client_order_id(intent)
+
+    def swaps(self, account: str, batch_id: str | None = None) -> tuple[Swap, ...]:
+        """Requests of the account (and batch, if given) that are not settled, in the order they were asked."""
+        return self._swaps(account=account, batch_id=batch_id)
+
+    def outcome_of(self, replacement: str) -> tuple[str | None, str]:
+        """Outcome (None while it is open) and detail of a request, by the replacement's client order id."""
+        row = self._row("select outcome, detail from execution.replacements where client_order_id = %s", [replacement])
+        return (None, "") if row is None else (row["outcome"], row["detail"] or "")
+
+    def begin_way(self, swap: Swap, now: datetime) -> bool:
+        """Commit that the old order is cancelled for its replacement; False if the request was settled meanwhile."""
+        with self.connection.transaction():
+            self._status(swap.replaces)
+            marked = self.connection.execute(
+                "update execution.replacements set making_way_at = coalesce(making_way_at, %s) "
+                "where intent_id = %s and outcome is null",
+                [now, swap.request.intent_id],
+            )
+            if marked.rowcount:
+                reason = f"makes way for {client_order_id(swap.request.intent_id)}"
+                self._apply(swap.replaces, Event.ASK_CANCEL, now, {"reason": reason})
+        return bool(marked.rowcount)
+
+    def settle_swap(self, swap: Swap, outcome: SwapOutcome, detail: str, now: datetime) -> None:
+        """Commit what became of a request, once; a replacement that was not sent ends with it, one that was sent
+        meanwhile lets the request stand."""
+        with self.connection.transaction():
+            self._status(swap.replaces)
+            now_fresh = [one.is_fresh for one in self._swaps(order_id=client_order_id(swap.request.intent_id))]
+            if not swap.is_fresh or any(now_fresh):
+                self._settle(swap, outcome, detail, now)
+
+    def _settle(self, swap: Swap, outcome: SwapOutcome, detail: str, now: datetime) -> None:
+        """Inside a transaction that holds the old order's row."""
+        intent = swap.request.intent_id
+        row = self._row(
+            "update execution.replacements set outcome = %s, detail = %s, settled_at = %s "
+            "where intent_id = %s and outcome is null returning client_order_id",
+            [outcome.value, detail, now, intent],
+        )
+        if row is None:
+            return
+        self._note(
+            f"replacement.{outcome.value}",
+            row["client_order_id"],
+            {"replaces": swap.replaces, "detail": detail, "trading_time": now},
+        )
+        if swap.new is not None and self._status(row["client_order_id"]).state is OrderState.APPROVED:
+            self.connection.execute("update execution.order_intents set status = 'void' where intent_id = %s", [intent])
+            self._apply(row["client_order_id"], Event.CANCEL, now, {"reason": f"{outcome.value}: {detail}"})
+
+    def _swaps(
+        self, *, account: str | None = None, batch_id: str | None = None, order_id: str | None = None
+    ) -> tuple[Swap, ...]:
+        """Requests that are not settled; of an order: that replace it, or are to be replaced by it."""
+        rows = self._rows(
+            """
+            select r.*, i.status from execution.replacements r
+            left join execution.order_intents i using (intent_id)
+            where r.outcome is null and (%(account)s::text is null or r.account = %(account)s)
+              and (%(batch)s::text is null or r.batch_id = %(batch)s)
+              and (%(order)s::text is null or %(order)s in (r.replaces, r.client_order_id))
+            order by r.asked_at, r.intent_id
+            """,
+            {"account": account, "batch": batch_id, "order": order_id},
+        )
+        if not rows:
+            return ()
+        names = [name for row in rows for name in (row["replaces"], row["client_order_id"])]
+        orders = {one.client_order_id: one for one in self.orders(rows[0]["account"], ids=names)}
+        decided = self._rows("select * from execution.order_intents where client_order_id = any(%s)", [names])
+        intents = {row["client_order_id"]: _planned(row) for row in decided}
+        return tuple(_swap(row, orders, intents) for row in rows)
+
+    def _take_place(self, order_id: str, *, swaps: bool) -> Decimal | None:
+        """Inside the transaction that sends: of a replacement, that its place is free; and what is left of it to send.
+
+        Returns:
+            None, but for a venue that swaps what both orders may fill together.
+        """
+        replaces = _scalar(
+            self.connection, "select replaces from execution.replacements where client_order_id = %s", [order_id]
+        )
+        if replaces is None:
+            return None
+        # The old order's row comes first everywhere, then the request's, then the new order's.
+        old = self._status(replaces)
+        row = self._rows(
+            "select r.*, i.quantity as approved from execution.replacements r "
+            "join execution.order_intents i using (intent_id) where r.client_order_id = %s for update of r",
+            [order_id],
+        )[0]
+        if row["outcome"] is not None:
+            raise BatchRefusedError(f"replacement {order_id} was settled before ({row['outcome']}); it is not sent")
+        if swaps:
+            together: Decimal = row["quantity"]
+            return together
+        if old.state not in TERMINAL:
+            raise BatchRefusedError(
+                f"order {row['replaces']} is {old.state.value} and may still fill: its replacement waits for its end"
+            )
+        rest = min(row["approved"], row["quantity"] - max(old.filled, old.net_filled))
+        if rest <= 0:
+            raise BatchRefusedError(f"order {row['replaces']} filled all of it: nothing is left to send")
+        self.connection.execute(
+            "update execution.orders set quantity = coalesce(quantity, %s) where client_order_id = %s", [rest, order_id]
+        )
+        return None
+
     # -- what the broker reports -------------------------------------------------------------------------------------
 
     def record(
-        self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None
-    ) -> OrderStatus:
-        """Record a report on an order (or a person's settlement of it); one that says nothing new changes nothing."""
+        self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None,
+        taken: Decimal | None = None,
+    ) -> OrderStatus:  # fmt: skip
+        """Record a report on an order (or a person's settlement of it); one that says nothing new changes nothing.
+
+        Args:
+            taken: the quantity that the venue has of it; of a replacement it is what the order before it left.
+        """
         with self.connection.transaction():
+            if taken is not None:
+                self.connection.execute(
+                    "update execution.orders o set quantity = coalesce(o.quantity, %s) from execution.order_intents i "
+                    "where o.client_order_id = %s and i.intent_id = o.intent_id and i.replaces is not null",
+                    [taken, order_id],
+                )
             if broker_order_id:
                 self.connection.execute(
                     "update execution.orders set broker_order_id = coalesce(broker_order_id, %s) "
@@ -619,11 +859,11 @@ class OrderStore:
             added = self.connection.execute(
                 """
                 insert into execution.fills (account, fill_id, client_order_id, instrument, side, quantity, price, fees,
-                                             at, session)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
+                                             at, session, rate)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
                 """,
                 [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity,
-                 fill.price, fill.fees, fill.at, booked],
+                 fill.price, fill.fees, fill.at, booked, fill.rate],
             )  # fmt: skip
             if not added.rowcount:
                 return False
@@ -707,17 +947,20 @@ class OrderStore:
         with self.connection.transaction():
             added = self.connection.execute(
                 """
-                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
+                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,
+                                               basis)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
                 """,
                 [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
-                 self._booking_session(account, session), entry.note],
+                 self._booking_session(account, session), entry.note, entry.basis],
             )  # fmt: skip
             if added.rowcount:
                 detail = {
                     "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
                     "cash": entry.cash, "note": entry.note, "trading_time": now,
                 }  # fmt: skip
+                if entry.basis is not None:
+                    detail["basis"] = entry.basis
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
@@ -863,11 +1106,18 @@ class OrderStore:
                 )
             self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
 
-    def save_reconciliation(self, account: str, session: date, breaks: Sequence[Break], now: datetime) -> bool:
-        """Store what reconciliation found; False when it found the same before."""
-        rows: list[tuple[object, ...]] = [
-            (0, "breaks" if breaks else "ok", None, None, None, f"{len(breaks)} breaks" if breaks else "books agree")
-        ]
+    def save_reconciliation(
+        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None
+    ) -> bool:
+        """Store what reconciliation found; False when it found the same before.
+
+        Args:
+            told_until: how far the broker's records reach; None: to now.
+        """
+        summary = f"{len(breaks)} breaks" if breaks else "books agree"
+        if told_until is not None:
+            summary += f"; the broker's records reach to {told_until:%Y-%m-%d %H:%M} UTC"
+        rows: list[tuple[object, ...]] = [(0, "breaks" if breaks else "ok", None, None, None, summary)]
         rows += [
             (seq, item.kind.value, item.instrument, _stored(item.ours), _stored(item.brokers),
              f"{item.detail}; {item.remedy}")
@@ -895,6 +1145,18 @@ class OrderStore:
                 {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
             )
         return True
+
+    def last_reconciled(self, account: str) -> datetime | None:
+        """When the books were last compared, whatever that found."""
+        query = "select max(at) as at from execution.reconciliation where account = %s"
+        found = self._row(query, [account])
+        return found["at"] if found else None
+
+    def adopted_at(self, account: str) -> datetime | None:
+        """When the account was taken over with what it held: the broker's records before are no part of our book."""
+        query = "select max(at) as at from execution.entries where account = %s and kind = 'adopted'"
+        found = self._row(query, [account])
+        return found["at"] if found else None
 
     # -- the audit log -----------------------------------------------------------------------------------------------
 
@@ -1002,7 +1264,9 @@ class OrderStore:
                 ],
             )  # fmt: skip
 
-    def _decide_intent(self, claim: Claim, batch: Batch, order: PlannedOrder, approved: bool, now: datetime) -> None:
+    def _decide_intent(
+        self, claim: Claim, batch: Batch, order: PlannedOrder, approved: bool, now: datetime, replaces: str | None
+    ) -> None:
         order_id = client_order_id(order.intent_id)
         status = "approved" if approved else "denied"
         known = self._row(
@@ -1012,12 +1276,12 @@ class OrderStore:
             self.connection.execute(
                 """
                 insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
-                    reference_price, order_type, price, client_order_id, status, created_at, parent_id)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    reference_price, order_type, price, client_order_id, status, created_at, parent_id, replaces)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                 """,
                 [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
                  order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now,
-                 parent_of(order.intent_id)],
+                 parent_of(order.intent_id), replaces],
             )  # fmt: skip
             if approved:
                 self._add_order(claim, order, order_id, now)
@@ -1053,7 +1317,8 @@ class OrderStore:
     def _status(self, order_id: str) -> OrderStatus:
         """The order's status, its row locked to the end of the transaction."""
         row = self._row(
-            "select o.state, o.filled_quantity, o.revised_quantity, i.quantity from execution.orders o "
+            "select o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity "
+            "from execution.orders o "
             "join execution.order_intents i using (intent_id) where o.client_order_id = %s for update of o",
             [order_id],
         )
@@ -1120,6 +1385,21 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
     )
 
 
+def _swap(row: Mapping[str, Any], orders: Mapping[str, StoredOrder], intents: Mapping[str, PlannedOrder]) -> Swap:
+    old, new = orders[row["replaces"]], orders.get(row["client_order_id"])
+    return Swap(
+        request=Request(row["intent_id"], row["quantity"], row["price"]),
+        replaces=row["replaces"],
+        old_order=old.order,
+        old=old.status,
+        intent=intents.get(row["client_order_id"]),
+        status=row["status"],
+        new=None if new is None else new.status,
+        arrived=new is not None and new.broker_order_id is not None,
+        making_way=row["making_way_at"] is not None,
+    )
+
+
 def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
     return StoredOrder(
         client_order_id=row["client_order_id"],
@@ -1134,7 +1414,7 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 
 def _order_status(row: Mapping[str, Any]) -> OrderStatus:
     return OrderStatus(
-        quantity=row["quantity"],
+        quantity=row["sent_quantity"],
         state=OrderState(row["state"]),
         filled=row["filled_quantity"] - row["revised_quantity"],
         fill_ids=frozenset(row["fill_ids"]),
@@ -1164,6 +1444,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         cash=row["cash"],
         at=row["at"],
         note=row["note"],
+        basis=row["basis"],
     )
 
 

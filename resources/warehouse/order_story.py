@@ -124,11 +124,13 @@ class OrderStories:
                    p.reference_price, coalesce(i.order_type, p.order_type) as order_type,
                    coalesce(i.status, 'planned') as status,
                    o.state, o.filled_quantity, o.reason, b.decision_id, b.snapshot_id, b.not_before, b.expires_at,
-                   b.superseded_by, b.created_at as planned_at, i.created_at as decided_at, o.submitted_at
+                   b.superseded_by, b.created_at as planned_at, i.created_at as decided_at, o.submitted_at,
+                   i.replaces, r.asked_by, r.reason as asked_because
             from portfolio.rebalance_plan p
             join portfolio.batches b using (batch_id)
             left join execution.order_intents i on coalesce(i.parent_id, i.intent_id) = p.intent_id
             left join execution.orders o on o.intent_id = i.intent_id
+            left join execution.replacements r on r.intent_id = i.intent_id
             where coalesce(i.intent_id, p.intent_id) = %s
             """,
             [intent],
@@ -397,7 +399,7 @@ def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
             "open_orders": snapshot["open_orders"],
         },
         "verdicts": [
-            _plain(asdict(verdict)) for verdict in attempt.verdicts if verdict.intent_id in (None, order["intent_id"])
+            _plain(verdict._asdict()) for verdict in attempt.verdicts if verdict.intent_id in (None, order["intent_id"])
         ],
         "sends": [{"fence": fence, "at": _plain(at)} for fence, at in attempt.sends],
     }

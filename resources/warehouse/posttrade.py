@@ -205,7 +205,8 @@ _EXCEPTIONS = """
     ) e order by kind, what, subject, detail
 """
 
-# Benchmarks: the price at decision (implementation shortfall) and the session's close. Positive is worse for us.
+# Benchmarks: the price at decision (implementation shortfall, account currency) and the session's close, compared as
+# printed, in the instrument's currency. Positive is worse for us.
 _BEST_EXECUTION = """
     with bars as (
         select distinct on (instrument) instrument, close from raw.bars
@@ -214,14 +215,16 @@ _BEST_EXECUTION = """
     done as (
         select i.side, i.instrument, i.reference_price::float8 as decided_at, sum(f.quantity)::float8 as quantity,
                (sum(f.quantity * f.price) / sum(f.quantity))::float8 as price, sum(f.fees)::float8 as fees,
+               (sum(f.quantity * f.price / k.rate) / sum(f.quantity))::float8 as printed,
                10000.0 * case i.side when 'buy' then 1 else -1 end as worse_bps
         from execution.order_intents i
         join execution.current_fills f using (client_order_id)
+        join execution.fills k on k.account = f.account and k.fill_id = f.fill_id
         where i.account = $1 and i.session = $2
         group by i.intent_id
     )
     select d.side, d.instrument, d.quantity, d.price, d.decided_at, d.worse_bps * (d.price / d.decided_at - 1) as
-           shortfall_bps, d.worse_bps * (d.price / b.close - 1) as against_close_bps,
+           shortfall_bps, d.worse_bps * (d.printed / b.close - 1) as against_close_bps,
            10000.0 * d.fees / (d.quantity * d.price) as fees_bps
     from done d left join bars b using (instrument)
     order by d.instrument

@@ -9,7 +9,7 @@ knows how; the others need neither, and 500 of them over two years arrive in a q
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel, PriceBasis
 from octopus.core.sessions import Sessions
 from octopus.core.types import DateArray, FloatArray, IntArray
+from octopus.market_data.currencies import in_base
 from octopus.market_data.returns import total_returns
 from resources.warehouse.store import Warehouse
 
@@ -40,6 +41,7 @@ class PriceWindow:
     """Fields as `octopus.core.panel.Panel` has them, over the last sessions, shape (T, N).
 
     Attributes:
+        close, low: in the account's currency as `read_window_in_base` reads them, else in the instrument's.
         volume, low: NaN before the day from which they were asked for, and where unknown.
     """
 
@@ -81,6 +83,37 @@ def read_window(
     return _side_by_side([part for part in parts if part is not None], clock, source)
 
 
+def read_window_in_base(
+    warehouse: Warehouse,
+    source: str,
+    as_of: datetime,
+    clock: Sessions,
+    names: Collection[str],
+    base: str,
+    pairs: Mapping[str, str],
+    *,
+    since: date,
+    details_since: date,
+) -> PriceWindow | None:
+    """As `read_window`, in the account's currency; where all of ``source`` is quoted in it they are the same.
+
+    Args:
+        base, pairs: as `octopus.market_data.currencies.in_base` takes them.
+
+    Raises:
+        MissingDataError: as `read_window`; a rate is missing or too old.
+    """
+    units = warehouse.scalar(
+        "select array_agg(distinct currency) from raw.instruments where source = %s and currency <> %s", [source, base]
+    )
+    if not units:
+        return read_window(warehouse, source, as_of, clock, names, since=since, details_since=details_since)
+    read = {*names, *pairs.values()}
+    panel = warehouse.panel(source, as_of, clock, instruments=read, since=since)
+    currencies = warehouse.currencies(source, as_of, warehouse.moved(source, as_of))
+    return window_of(in_base(panel, base, pairs, currencies), details_since)
+
+
 def _through_panel(
     warehouse: Warehouse,
     source: str,
@@ -100,9 +133,10 @@ def _through_panel(
 def window_of(panel: Panel, details_since: date) -> PriceWindow:
     """The panel as a window."""
     early = (panel.sessions < np.datetime64(details_since, "D"))[:, None]
-    volume, low = (np.where(early, np.nan, field) for field in (panel.volume, panel.low))
+    lows = panel.low if panel.rate is None else panel.low * panel.rate
+    volume, low = (np.where(early, np.nan, field) for field in (panel.volume, lows))
     return PriceWindow(
-        panel.sessions, panel.symbols, panel.close, panel.total_return, panel.split, volume, low, panel.price_basis
+        panel.sessions, panel.symbols, panel.worth, panel.total_return, panel.split, volume, low, panel.price_basis
     )
 
 

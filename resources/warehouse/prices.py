@@ -1,30 +1,65 @@
 """Recorded prices for the order path: what the paper broker fills with, what our own book is worth.
 
-Belongs here: the answer to `PriceFeed` from raw.bars, raw.corporate_actions and the universe. Does not: research's
+Belongs here: the answer to `PriceFeed` from bars, actions, the verdicts on both and the universe. Does not: research's
 panels (store.py).
 
+A verdict counts here as it does in marts.prices: what it keeps out prices no fill and values no position, what it
+repairs is read as repaired, so that the simulator and the paper account trade at the same prices.
+
 Sessions are the clock's. An instrument with a calendar of its own is at each of them what the panel says it is
-(octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes.
+(octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes. Money of another currency
+than the account's is converted by the panel's rule, too (octopus/market_data/currencies.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
+import numpy as np
+import polars as pl
+
+from octopus.core.currency import BASE, major_unit
+from octopus.core.errors import MissingDataError
 from octopus.core.panel import ADV_SESSIONS
 from octopus.core.sessions import Calendars, Sessions
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
 from octopus.market_data.adjust import PATIENCE_DAYS
 from octopus.market_data.clock import last_on_clock, on_clock, place_on_clock
-from resources.price_feed import Bar
+from octopus.market_data.currencies import PATIENCE_SESSIONS, worths
+from resources.price_feed import HOME, Bar, Conversion
 from resources.warehouse.store import Warehouse
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
 
 PRICE_STEP = Decimal("0.000001")
 """Prices are stored as binary floats; this is the decimal they mean."""
+FINDING_SHOWN = 12
+"""Characters of a finding's name that name it."""
+IN_FORCE: LiteralString = """
+    select distinct on (session) session, ts, open, high, low, close, volume, excluded, decision, finding_id, decided_by
+    from (
+        select session, ts, open, high, low, close, volume, batch_id, ingested_at, false as excluded,
+            null as decision, null as finding_id, null as decided_by
+        from raw.bars
+        where source = %(source)s and instrument = %(instrument)s and session between %(first)s and %(last)s
+        union all
+        select session, ts, open, high, low, close, volume, batch_id, ingested_at,
+            excluded or close is null, decision, finding_id, decided_by
+        from raw.bar_verdicts
+        where source = %(source)s and instrument = %(instrument)s and session between %(first)s and %(last)s
+    ) versions
+    order by session desc, batch_id desc, ingested_at desc
+"""
+"""The version of each bar that counts, the latest session first: the vendor's last one, or a verdict after it."""
+
+
+_PAYS = (EntryKind.DIVIDEND, EntryKind.SPIN_OFF, EntryKind.DELISTING)
+"""Actions whose value is money."""
 
 
 @dataclass(frozen=True)
@@ -33,47 +68,120 @@ class WarehousePrices:
 
     Attributes:
         warehouse: in a role that may read raw and the marts. source: whose bars. clock: whose sessions are asked for.
+        base, pairs: the account's currency, and by currency the instrument that is its rate (universe.rates).
     """
 
     warehouse: Warehouse
     source: str
     clock: Sessions
+    base: str = BASE
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    _units: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         """The bar of ``session``; None where there is none."""
-        own = self._calendars().of(instrument)
-        return self._bar(instrument, session) if own == self.clock else self._bar_on_clock(instrument, session, own)
+        keeps_clock = self._calendars().of(instrument) == self.clock
+        found = self._bar(instrument, session) if keeps_clock else self._bar_on_clock(instrument, session)
+        if found is None or (conversion := self.conversion(instrument, session)) is None:
+            return None
+        return replace(found, conversion=conversion)
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        """Why the bar of ``session`` is not used though there is one; empty where nothing is kept out."""
+        held = [row for row in self._in_force(instrument, *self._days(instrument, session)) if row["excluded"]]
+        if not held or self.bar(instrument, session) is not None:
+            return ""
+        row, finding = held[0], held[0]["finding_id"][:FINDING_SHOWN]
+        return (
+            f"the bar of {instrument} on {row['session']} is kept out by finding {finding} ({row['decided_by']}: "
+            f"{row['decision']}); `octopus quality decide {finding} keep|repair --reason ...` decides otherwise"
+        )
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        """How its money is converted on ``session``, by the rule of `octopus.market_data.currencies.in_base`; None
+        before the first rate.
+
+        Raises:
+            MissingDataError: it has no pair, or the pair's last bar is too old.
+        """
+        unit = self._unit(instrument)
+        if unit == self.base:
+            return HOME
+        major, part = major_unit(unit)
+        if major == self.base:
+            return Conversion(Decimal(repr(part)))
+        pair = self.pairs.get(major)
+        if pair is None:
+            raise MissingDataError(
+                f"{instrument}: quoted in {unit}, the account counts in {self.base}, and universe.rates has no pair "
+                f"of {major}; name one"
+            )
+        rate = self._rate(pair, unit, session)
+        return None if rate is None else Conversion(rate, is_foreign=True)
+
+    def _rate(self, pair: str, unit: str, session: date) -> Decimal | None:
+        """The last rate known at the decision of ``session``; None before the first."""
+        own = self._calendars().of(pair)
+        last = last_on_clock(session, own, self.clock)
+        rows = self._last_counting(pair, last - timedelta(days=30), last) or self._last_counting(pair, date.min, last)
+        if not rows:
+            return None
+        told = place_on_clock(rows[0]["session"], own, self.clock)
+        if told < self.clock.previous(session, PATIENCE_SESSIONS):
+            raise MissingDataError(
+                f"universe.rates: {pair} has no bar since {told}, and a rate stands for {PATIENCE_SESSIONS} sessions: "
+                f"what is quoted in {unit} has none on {session}; ingest the pair's bars again"
+            )
+        close = np.array([rows[0]["close"]], dtype=np.float64)
+        (rate,) = worths(close, unit, self.base, pair, self._unit(pair)).tolist()
+        return Decimal(repr(rate))
+
+    def _unit(self, instrument: str) -> str:
+        """What its prices are told in; an instrument that was renamed may be described by its earlier name alone."""
+        if instrument not in self._units:
+            found = self.warehouse.scalar(
+                "select currency from raw.instruments where source = %s and instrument = %s "
+                "order by ts desc, batch_id desc limit 1",
+                [self.source, instrument],
+            )
+            if found is None:
+                change = self._change_to(instrument, date.max)
+                if change is None and self.pairs:
+                    raise MissingDataError(
+                        f"no description says in which currency {instrument} is quoted; ingest raw/instruments"
+                    )
+                found = self.base if change is None else self._unit(change["instrument"])
+            self._units[instrument] = str(found)
+        return self._units[instrument]
+
+    def _in_base(self, instrument: str, amount: Decimal, session: date) -> Decimal | None:
+        conversion = self.conversion(instrument, session)
+        return None if conversion is None else amount * conversion.rate
 
     def _bar(self, instrument: str, session: date) -> Bar | None:
-        rows = self.warehouse.rows(
-            """
-            select open, close from raw.bars
-            where source = %s and instrument = %s and session = %s order by batch_id desc limit 1
-            """,
-            [self.source, instrument, session],
-        )
-        if not rows:
-            return None
-        opening = rows[0]["open"]
-        return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
+        rows = [row for row in self._in_force(instrument, session, session) if not row["excluded"]]
+        return _bar_of(rows[0]) if rows else None
 
-    def _bar_on_clock(self, instrument: str, session: date, own: Sessions) -> Bar | None:
+    def _bar_on_clock(self, instrument: str, session: date) -> Bar | None:
+        rows = [row for row in self._in_force(instrument, *self._days(instrument, session)) if not row["excluded"]]
+        bars = pl.DataFrame(
+            [{name: row[name] for name in ("session", "open", "high", "low", "close", "volume")} for row in rows],
+            schema={"session": pl.Date, **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)},
+        ).select(pl.lit(instrument).alias("instrument"), pl.all(), split_ratio=pl.lit(1.0), dividend=pl.lit(0.0))
+        joined = on_clock(bars, self._calendars(), session).to_dicts()
+        return _bar_of(joined[0]) if joined else None
+
+    def _days(self, instrument: str, session: date) -> tuple[date, date]:
+        """First and last session of the instrument's own calendar that the clock's ``session`` holds."""
+        own = self._calendars().of(instrument)
+        if own == self.clock:
+            return session, session
         last = last_on_clock(session, own, self.clock)
-        first = own.next(last_on_clock(self.clock.previous(session), own, self.clock))
-        bars = self.warehouse.read(
-            """
-            select distinct on (session) instrument, session, open, high, low, close, volume, 1::float8 as split_ratio,
-                0::float8 as dividend
-            from raw.bars where source = $1 and instrument = $2 and session between $3 and $4
-            order by session, batch_id desc
-            """,
-            [self.source, instrument, first, last],
-        )
-        rows = on_clock(bars, self._calendars(), session).to_dicts()
-        if not rows:
-            return None
-        opening = rows[0]["open"]
-        return Bar(None if opening is None else decimal_price(opening), decimal_price(rows[0]["close"]))
+        return own.next(last_on_clock(self.clock.previous(session), own, self.clock)), last
+
+    def _in_force(self, instrument: str, first: date, last: date) -> list[dict[str, Any]]:
+        asked = {"source": self.source, "instrument": instrument, "first": first, "last": last}
+        return self.warehouse.rows(IN_FORCE, asked)
 
     def _calendars(self) -> Calendars:
         return self.warehouse.calendars(self.source, self.clock)
@@ -103,14 +211,19 @@ class WarehousePrices:
         return place if last_on_clock(place, own, self.clock) <= session else self.clock.previous(place)
 
     def last_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
-        """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it)."""
+        """The latest close at or before ``session`` of who is called ``instrument`` on ``named`` (None: on it), at the
+        session's rate."""
+        close = self._printed_close(instrument, session, named)
+        return None if close is None else self._in_base(instrument, close, session)
+
+    def _printed_close(self, instrument: str, session: date, named: date | None = None) -> Decimal | None:
         change = self._change_to(instrument, named or session)
         if change is not None:
             close = self._last_close(instrument, change["session"], session)
             if close is not None:
                 return close
             day_before = change["session"] - timedelta(days=1)
-            earlier = self.last_close(change["instrument"], min(session, day_before), day_before)
+            earlier = self._printed_close(change["instrument"], min(session, day_before), day_before)
             if earlier is not None:
                 return earlier
         # Without a change, and where the vendor tells the whole history by its latest name.
@@ -122,20 +235,23 @@ class WarehousePrices:
         Nobody tells of a day's volume before its bar is there. Zero where no volume is known: nothing takes part then.
         """
         mean = self.warehouse.scalar(
+            _counting(
+                """
+            select avg(volume) from (select volume from counting
+                where ts < %(since)s order by session desc limit %(sessions)s) as last
             """
-            select avg(volume) from (
-                select distinct on (session) session, volume from raw.bars
-                where source = %s and instrument = %s and ts < %s order by session desc, batch_id desc limit %s
-            ) as last
-            """,
-            [self.source, instrument, since, ADV_SESSIONS],
-        )
+            ),
+            {"source": self.source, "instrument": instrument, "first": date.min, "last": since.date(), "since": since,
+             "sessions": ADV_SESSIONS},
+        )  # fmt: skip
         session = self.clock.trade_date(until)
         whole = self.clock.close_utc(session) - self.clock.open_utc(session)
         return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
 
     def refusal(self, instrument: str, session: date) -> str:
         """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""
+        if instrument in self.pairs.values():
+            return f"{instrument} is a rate of universe.rates, and is not traded"
         ended = self.warehouse.rows(
             """
             select session, detail from raw.corporate_actions
@@ -169,28 +285,39 @@ class WarehousePrices:
         return sorted(effective, key=lambda action: (action.at, action.instrument, action.kind.value))
 
     def _told(self, names: Collection[str], after: datetime, until: datetime) -> list[dict[str, Any]]:
-        """Latest versions of actions that may take effect in the time: a spin-off does once it is priced."""
-        return self.warehouse.rows(
+        """Actions as they count that may take effect in the time, by what was decided: a spin-off does once priced."""
+        told = self.warehouse.rows(
             """
-            select distinct on (a.instrument, a.ts, a.kind) a.instrument, a.ts, a.session, a.kind, a.value, a.detail,
-                p.session as priced, p.close
-            from raw.corporate_actions a
-            left join lateral (
-                select b.session, b.close from raw.bars b
-                where a.kind = 'spin_off' and b.source = a.source and b.instrument = a.detail
-                    and b.session >= a.session and b.session < a.session + %(patience)s
-                order by b.session, b.batch_id desc limit 1
-            ) p on true
-            where a.source = %(source)s and a.instrument = any(%(names)s) and a.ts <= %(until)s
-                and a.ts > %(after)s - interval '1 day' * (case a.kind when 'spin_off' then %(patience)s else 2 end)
-            order by a.instrument, a.ts, a.kind, a.batch_id desc
+            select distinct on (instrument, session, kind) instrument, ts, session, kind, value, detail, excluded
+            from (
+                select instrument, ts, session, kind, value, detail, batch_id, ingested_at, false as excluded
+                from raw.corporate_actions where source = %(source)s and instrument = any(%(names)s)
+                union all
+                select instrument, ts, session, kind, value, detail, batch_id, ingested_at, excluded
+                from raw.action_verdicts where source = %(source)s and instrument = any(%(names)s)
+            ) versions
+            where ts <= %(until)s
+                and ts > %(after)s - interval '1 day' * (case kind when 'spin_off' then %(patience)s else 2 end)
+            order by instrument, session, kind, batch_id desc, ingested_at desc
             """,
             {"source": self.source, "names": sorted(names), "after": after, "until": until,
              "patience": PATIENCE_DAYS},
         )  # fmt: skip
+        return [self._priced(row) for row in told if not row["excluded"]]
+
+    def _priced(self, row: dict[str, Any]) -> dict[str, Any]:
+        """With the first close of the company that a spin-off founded, and its session; None where it has none yet."""
+        priced: list[dict[str, Any]] = []
+        if row["kind"] == EntryKind.SPIN_OFF.value:
+            last = row["session"] + timedelta(days=PATIENCE_DAYS - 1)
+            asked = {"source": self.source, "instrument": row["detail"], "first": row["session"], "last": last}
+            priced = self.warehouse.rows(
+                _counting("select session, close from counting order by session limit 1"), asked
+            )
+        return {**row, "priced": priced[0]["session"] if priced else None, "close": priced[0]["close"] if priced else 0}
 
     def _action(self, row: dict[str, Any]) -> CorporateAction | None:
-        """The action of a row; None for a spin-off that has no price."""
+        """The action of a row, money at its session's rate; None for a spin-off without a price, and without a rate."""
         kind, value, at = EntryKind(row["kind"]), decimal_price(row["value"]), row["ts"]
         if kind is EntryKind.SPIN_OFF:
             if row["priced"] is None:
@@ -199,6 +326,12 @@ class WarehousePrices:
             at = self._calendars().of(row["detail"]).close_utc(row["priced"])
         elif kind is EntryKind.DELISTING:
             at = self._calendars().of(row["instrument"]).close_utc(row["session"])
+        if kind in _PAYS:
+            place = place_on_clock(row["session"], self._calendars().of(row["instrument"]), self.clock)
+            worth = self._in_base(row["instrument"], value, place)
+            if worth is None:
+                return None
+            value = worth
         return CorporateAction(kind, row["instrument"], value, at, row["detail"] or "", row["ts"])
 
     def _change_to(self, instrument: str, named: date) -> dict[str, Any] | None:
@@ -214,15 +347,41 @@ class WarehousePrices:
 
     def _last_close(self, instrument: str, first: date, session: date) -> Decimal | None:
         last = last_on_clock(session, self._calendars().of(instrument), self.clock)
-        close = self.warehouse.scalar(
-            """
-            select close from raw.bars
-            where source = %s and instrument = %s and session between %s and %s
-            order by session desc, batch_id desc limit 1
-            """,
-            [self.source, instrument, first, last],
+        rows = self._last_counting(instrument, first, last)
+        if not rows:
+            return None
+        close = decimal_price(rows[0]["close"])
+        return close if rows[0]["session"] == last else self._in_shares_of(instrument, close, rows[0]["session"], last)
+
+    def _last_counting(self, instrument: str, first: date, last: date) -> list[dict[str, Any]]:
+        """Session and close of the last bar from ``first`` to ``last`` that no verdict keeps out, if there is one."""
+        asked = {"source": self.source, "instrument": instrument, "first": first, "last": last}
+        return self.warehouse.rows(
+            _counting("select session, close from counting order by session desc limit 1"), asked
         )
-        return None if close is None else decimal_price(close)
+
+    def _in_shares_of(self, instrument: str, close: Decimal, day: date, last: date) -> Decimal:
+        """A close of ``day`` that stands for a later session, in the shares of that one."""
+        after, until = (self._calendars().of(instrument).open_utc(one) for one in (day, last))
+        for action in self._told({instrument}, after, until):
+            if action["kind"] == EntryKind.SPLIT.value and after < action["ts"] <= until:
+                close /= decimal_price(action["value"])
+        return close.quantize(PRICE_STEP)
+
+
+def _counting(select: LiteralString) -> LiteralString:
+    """``select`` over the table ``counting``: `IN_FORCE` without bars that are kept out."""
+    return "with counting as (select * from (" + IN_FORCE + ") chosen where not excluded) " + select  # noqa: S608
+
+
+def _bar_of(row: Mapping[str, Any]) -> Bar:
+    return Bar(None if row["open"] is None else decimal_price(row["open"]), decimal_price(row["close"]))
+
+
+def recorded_prices(settings: Settings, warehouse: Warehouse) -> WarehousePrices:
+    """The configured source's, in the account's currency."""
+    universe = settings.universe
+    return WarehousePrices(warehouse, universe.market_data, settings.sessions, universe.currency, universe.rates)
 
 
 def decimal_price(value: float) -> Decimal:

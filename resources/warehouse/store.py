@@ -239,6 +239,34 @@ class Warehouse:
         )
         return Calendars(clock, {row["instrument"]: row["exchange"] for row in rows})
 
+    def currencies(self, source: str, as_of: datetime, moved: pl.DataFrame) -> dict[str, str]:
+        """What the prices of each instrument of ``source`` are told in, by its description as known by ``as_of``.
+
+        Args:
+            moved: of the same instant (`moved`); those instruments are there under the names of `panel`, too.
+
+        Raises:
+            MissingDataError: an instrument was described in two currencies.
+        """
+        rows = self.rows(
+            """
+            select instrument, array_agg(distinct currency order by currency) as currencies from (
+                select distinct on (instrument, ts) instrument, currency from raw.instruments
+                where source = %s and known_at <= %s order by instrument, ts, batch_id desc
+            ) as described group by instrument
+            """,
+            [source, as_of],
+        )
+        for row in rows:
+            if len(row["currencies"]) > 1:
+                raise MissingDataError(
+                    f"{row['instrument']} of {source!r} is described in {' and in '.join(row['currencies'])}: one "
+                    "series of prices has one currency; give each its own instrument and ingest again"
+                )
+        found = {row["instrument"]: row["currencies"][0] for row in rows}
+        named = ((name, ticker) for name, ticker in moved.select("name", "ticker").iter_rows() if ticker in found)
+        return {name: found[ticker] for name, ticker in named} | found
+
     def sentiment_model(self, family: str) -> str | None:
         """Full name of the model of ``family`` that scored last; None before the first score."""
         name: str | None = self.scalar(
@@ -409,6 +437,10 @@ class _Held(Warehouse):
     """See `Warehouse.held`."""
 
     connection: psycopg.Connection = field(kw_only=True)
+
+    @contextmanager
+    def held(self) -> Iterator[Warehouse]:
+        yield self
 
     def _connection(self) -> AbstractContextManager[psycopg.Connection]:
         return nullcontext(self.connection)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
 from email import message_from_string
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -73,8 +76,13 @@ class MailServer:
     Attributes:
         refuse: answer to the end of each mail, instead of 250. refuse_recipients: answer to each recipient.
         users: what was offered to log in with.
+        certificate, security: of a server that speaks TLS at once (``tls``) or when it is asked to (``starttls``).
+        encrypted: of each login and mail, whether it came over TLS.
     """
 
+    certificate: Path | None = None
+    security: str = "none"
+    encrypted: list[bool] = field(default_factory=list)
     refuse: str = ""
     refuse_recipients: str = ""
     mails: list[Message] = field(default_factory=list)
@@ -91,6 +99,9 @@ class MailServer:
             allow_reuse_address = True
             daemon_threads = True
 
+            def handle_error(self, *_: object) -> None:
+                """A client that does not trust the certificate hangs up."""
+
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -99,26 +110,51 @@ class MailServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def wrapped(self, line: socket.socket) -> ssl.SSLSocket:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(self.certificate))
+        return context.wrap_socket(line, server_side=True)
+
     @property
     def settings(self) -> dict[str, Any]:
         port = self._server.server_address[1]
-        return {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_security": "none", "email_to": ("ops@example.com",)}
+        return {
+            "smtp_host": "127.0.0.1",
+            "smtp_port": port,
+            "smtp_security": self.security,
+            "email_to": ("ops@example.com",),
+        }
 
 
 class _MailHandler(socketserver.StreamRequestHandler):
     house: MailServer
 
     def handle(self) -> None:
+        self._is_encrypted = False
+        if self.house.security == "tls":
+            self._encrypt()
         self._say("220 receiver")
         while line := self.rfile.readline().decode().strip():
             if self._answer(line):
                 return
 
+    def _encrypt(self) -> None:
+        line = self.house.wrapped(self.request)
+        self.rfile, self.wfile = line.makefile("rb"), line.makefile("wb", buffering=0)
+        self._is_encrypted = True
+
     def _answer(self, line: str) -> bool:
         verb = line.split(" ", 1)[0].upper()
         if verb == "EHLO":
-            self._say("250-receiver\r\n250 AUTH PLAIN")
+            offers = self.house.security == "starttls" and not self._is_encrypted
+            self._say("250-receiver\r\n250 " + ("STARTTLS" if offers else "AUTH PLAIN"))
+        elif verb == "STARTTLS" and self.house.security == "starttls":
+            self._say("220 go on")
+            self._encrypt()
+        elif verb == "STARTTLS":
+            self._say("502 not here")
         elif verb == "AUTH":
+            self.house.encrypted.append(self._is_encrypted)
             self.house.users.append(line.split(" ")[-1])
             self._say("235 welcome")
         elif verb == "RCPT":
@@ -138,6 +174,7 @@ class _MailHandler(socketserver.StreamRequestHandler):
         lines: list[str] = []
         while (line := self.rfile.readline().decode()) not in (".\r\n", ""):
             lines.append(line)
+        self.house.encrypted.append(self._is_encrypted)
         if not self.house.refuse:
             self.house.mails.append(message_from_string("".join(lines)))
         self._say(self.house.refuse or "250 taken")

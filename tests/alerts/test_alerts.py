@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.types.json import Jsonb
 from receivers import MailServer, WebhookServer
 
 import octopus_pipelines.cli.alerts as command
@@ -114,6 +116,26 @@ def test_a_mail_has_one_message_id_for_one_key_and_its_password_goes_to_the_serv
     assert "number 1 <&> *" in first.get_payload(decode=True).decode()  # type: ignore[union-attr]
     assert base64.b64decode(mail.users[0]) == b"\0octopus\0hunter2"
     assert "hunter2" not in repr(channel)
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_a_mail_goes_over_tls_to_a_server_that_is_trusted_alone(
+    certificate: Path, security: Literal["tls", "starttls"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate of our own: refused until it is trusted, and then the password goes over TLS alone."""
+    with MailServer(certificate=certificate, security=security) as mail:
+        channel = Email(AlertsConfig(**mail.settings, smtp_user="octopus"), "hunter2")
+        refused = channel.send(alert())
+        assert (refused.delivered, refused.detail, refused.down) == (False, "SSLCertVerificationError", True)
+        assert (mail.mails, mail.users) == ([], [])
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert channel.send(alert()).delivered
+        assert (len(mail.mails), mail.encrypted) == (1, [True, True])
+        assert base64.b64decode(mail.users[0]) == b"\0octopus\0hunter2"
+    with MailServer() as plain:
+        told = Email(AlertsConfig(**{**plain.settings, "smtp_security": "starttls"}, smtp_user="octopus"), "hunter2")
+        assert not told.send(alert()).delivered
+        assert plain.users == [], "a password went over a line that is not encrypted"
 
 
 def test_what_a_mail_server_refuses_is_told_by_its_code(mail: MailServer) -> None:
@@ -285,6 +307,10 @@ DENIED = {"intent": "i-1", "gate": "risk", "rule": "gross", "reason": "1.3 is ov
         (entry("alert.unknown_order", remedy="x"), Kind.UNKNOWN_ORDER, "freezes"),
         (entry("alert.unexpected_fill"), Kind.UNEXPECTED_FILL, "never sent"),
         (entry("alert.overfilled", ordered="10", filled="11"), Kind.UNEXPECTED_FILL, "11 were filled of 10"),
+        (entry("order.fill_broken", fill_id="f1", number=1, why="clearly erroneous"), Kind.REVISED_FILL,
+         "fill f1 of order s was broken: none of it counts: clearly erroneous"),
+        (entry("order.fill_corrected", fill_id="f1", number=2, quantity="5", price="98", fees="1", overtaken=True),
+         Kind.REVISED_FILL, "corrected: 5 shares at 98, fees 1; a later revision counts already: the broker gave no"),
         (entry("order.fill"), None, ""),
     ],
 )  # fmt: skip
@@ -344,6 +370,34 @@ def test_the_sensors_tell_of_a_halt_and_of_a_failed_run_once(
     assert len(texts) == 2
     assert "broken" in texts[0]
     assert "smoke" in texts[1]
+
+
+def test_a_broken_trade_reaches_the_webhook_once(
+    settings: Settings, webhook: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the order path's own record of it, as the next run of the alerts' sensor finds it."""
+    monkeypatch.setenv("OCTOPUS_ALERT_WEBHOOK_URL", webhook.url)
+    with connect(settings.database_url) as connection:
+        for number, kind in enumerate(("order.fill_broken", "order.fill_corrected")):
+            told = {
+                "fill_id": f"f{number}",
+                "number": 1,
+                "quantity": "5",
+                "price": "98",
+                "fees": "0",
+                "why": "erroneous",
+            }
+            connection.execute(
+                "insert into execution.outbox (kind, subject, payload) values (%s, 'oct-1', %s)", [kind, Jsonb(told)]
+            )
+    _, alerts = alert_sensors(running=False)
+    for _ in range(2):
+        alerts(dg.build_sensor_context())
+    texts = sorted(body["text"] for body in webhook.taken)
+    assert len(texts) == 2
+    assert "fill f0 of order oct-1 was broken" in texts[0]
+    assert "5 shares at 98" in texts[1]
+    assert all("docs/runbook.md#revised-fill" in text for text in texts)
 
 
 def test_a_receiver_that_is_down_fails_no_sensor_and_the_doctor_sees_it(

@@ -13,6 +13,7 @@ import pytest
 
 from octopus.core.panel import Panel
 from octopus.core.sessions import EXCHANGE, Sessions
+from octopus.market_data.currencies import in_base
 from octopus.market_data.returns import total_returns
 
 
@@ -54,6 +55,40 @@ def random_panel(seed: int, length: int = 400, count: int = 6, *, actions: bool 
     halted = generator.random(close.shape) < 0.01
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     return make_panel(close, open=opening, **fields)
+
+
+PAIRS = {"EUR": "EURUSD=X", "GBP": "GBPUSD=X", "JPY": "USDJPY=X"}
+QUOTED = {"EURUSD=X": "USD", "GBPUSD=X": "USD", "USDJPY=X": "JPY"}
+UNITS = ("USD", "EUR", "JPY", "GBp")
+
+
+def with_pairs(panel: Panel, seed: int, late: int = 0) -> tuple[Panel, dict[str, str]]:
+    """Currency pairs beside the instruments, with holes of up to four sessions; and what each column is quoted in.
+
+    Args:
+        late: the session before which no pair has a bar.
+    """
+    generator = np.random.default_rng(seed)
+    shape = (len(panel.sessions), len(PAIRS))
+    levels = np.array([1.1, 1.3, 120.0]) * np.exp(np.cumsum(generator.normal(scale=0.006, size=shape), axis=0))
+    for column in range(shape[1]):
+        for start in range(late + 1, shape[0], 11):
+            levels[start : start + int(generator.integers(0, 5)), column] = np.nan
+    levels[:late] = np.nan
+    fields = {"open": levels, "high": levels, "low": levels, "close": levels, "total_return": levels,
+              "volume": levels, "sentiment": levels * np.nan, "member": np.isfinite(levels), "dividend": levels * 0.0,
+              "split": np.ones(shape)}  # fmt: skip
+    if panel.spin_off is not None:
+        fields["spin_off"] = np.zeros(shape)
+    joined = {name: np.hstack([getattr(panel, name), values]) for name, values in fields.items()}
+    units = {name: UNITS[place % len(UNITS)] for place, name in enumerate(panel.symbols)}
+    return replace(panel, symbols=(*panel.symbols, *QUOTED), **joined), units | QUOTED
+
+
+def in_currencies(panel: Panel, seed: int, late: int = 0) -> Panel:
+    """The same instruments quoted in four units, in an account that counts dollars."""
+    joined, units = with_pairs(panel, seed, late)
+    return in_base(joined, "USD", PAIRS, units)
 
 
 def on_clock(panel: Panel, exchange: str = EXCHANGE) -> Panel:

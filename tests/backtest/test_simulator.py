@@ -247,13 +247,14 @@ numbers = st.integers(0, 10**6)
     band=st.sampled_from([0.0, 0.003]),
     least=st.sampled_from([0, 500]),
     commission_min=st.sampled_from([0.0, 1.5]),
+    euros=st.booleans(),
 )
 def test_sizing_is_the_plan_of_the_daily_run(
-    seed: int, fractional: bool, band: float, least: int, commission_min: float
+    seed: int, fractional: bool, band: float, least: int, commission_min: float, euros: bool
 ) -> None:
     generator = np.random.default_rng(seed)
     count = int(generator.integers(1, 12))
-    costs = CostModel(commission_min=commission_min)
+    costs = CostModel(commission_min=commission_min, fx_spread_bps=40)
     config = PortfolioConfig(
         fractional=fractional, trade_min_fraction=band, trade_min_notional=Decimal(least), cash_buffer=0.004
     )
@@ -270,17 +271,22 @@ def test_sizing_is_the_plan_of_the_daily_run(
         {n: Decimal(repr(float(p))) for n, p in zip(names, prices, strict=True)},
     )
     orders = rebalance.plan_orders(
-        "b", {n: float(t) for n, t in zip(names, targets, strict=True)}, snapshot, config, costs
-    )
+        "b", {n: float(t) for n, t in zip(names, targets, strict=True)}, snapshot, config, costs,
+        foreign=names[::2] if euros else (),
+    )  # fmt: skip
     exact = np.zeros(count)
     for order in orders:
         exact[names.index(order.instrument)] = float(order.signed_quantity)
     equity = float(snapshot.equity)
     panel = make_panel(prices[None, :])
+    if euros:
+        units = tuple("EUR" if place % 2 == 0 else "USD" for place in range(count))
+        rate = np.array([[2.0 if unit == "EUR" else 1.0 for unit in units]])
+        panel = replace(panel, close=panel.close / rate, base="USD", currency=units, rate=rate)
     rules = rules_of(Sizing.of(config), costs, CLOSE, 252)
     account = kernel.new_account(count, cash)
     account.held[:], account.money[1] = held, equity
-    kernel.plan(0, targets, market_of(panel, CLOSE, "close", None), rules, account)
+    kernel.plan(0, targets, market_of(panel, CLOSE, "close", costs, None), rules, account)
     ours = account.pending.copy()
     np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 if fractional else 1e-9)
     # And the rule after an overnight gap.

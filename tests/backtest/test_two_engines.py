@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import on_clock, random_panel
+from conftest import in_currencies, on_clock, random_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +70,7 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
+    several_currencies=st.booleans(),
     execution=st.sampled_from(["open", "close", "typical"]),
     limit=st.sampled_from([None, None, 25.0]),
     participation=st.sampled_from([None, 0.05]),
@@ -82,9 +83,22 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
     exchange=st.sampled_from(["XNYS", "24/7"]),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
-    seed, execution, limit, participation, impact, long_only, fractional, rounds, every, least, exchange
+    seed,
+    several_currencies,
+    execution,
+    limit,
+    participation,
+    impact,
+    long_only,
+    fractional,
+    rounds,
+    every,
+    least,
+    exchange,
 ):
     panel, delisting = eventful_panel(seed, exchange=exchange)
+    if several_currencies:
+        panel = in_currencies(panel, seed, late=seed % 7)
     generator = np.random.default_rng(seed)
     wanted = generator.dirichlet(np.ones(6), len(panel.sessions)) * 0.97
     wanted *= 1.0 if long_only else generator.choice([1.0, -0.3], wanted.shape)
@@ -275,8 +289,8 @@ def test_the_screen_knows_every_rule_of_both_gates():
 
 def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
     asked = []
-    judge = risk_gate.judge
-    monkeypatch.setattr(risk_gate, "judge", lambda *told: asked.append(1) or judge(*told))
+    judge_by = risk_gate.judge_by
+    monkeypatch.setattr(risk_gate, "judge_by", lambda rules, case: asked.append(rules) or judge_by(rules, case))
     panel = without_gaps(on_clock(random_panel(3, 60)))
     gating = Gating(limits(), policy(), SECTORS)
     gated(panel, None, gating)
@@ -287,6 +301,7 @@ def test_a_screen_that_does_not_know_a_rule_asks_the_gates(monkeypatch):
     monkeypatch.undo()
     screen._knows_every_rule.cache_clear()
     assert asked
+    assert all("new_rule" in rules for rules in asked)
 
 
 def test_the_gates_ask_for_the_hours_of_sessions_and_name_a_day_that_has_none():
@@ -412,7 +427,7 @@ def test_the_first_difference_is_named_with_both_sides():
     told = compare(replace(run.result, equity=equity, cash=cash), run.result)
     assert [gap.ledger for gap in told.differences] == ["cash", "equity"]
     assert "first cash of" in str(told)
-    shorter = replace(run.result, trades=Trades.of(panel.sessions, np.zeros((0, 6))))
+    shorter = replace(run.result, trades=Trades.of(panel.sessions, np.zeros((0, 7))))
     assert "no more trades" in str(compare(shorter, run.result))
     assert (
         compare(replace(run.result, sessions=run.result.sessions + 1), run.result).differences[0].ledger == "sessions"

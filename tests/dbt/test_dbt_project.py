@@ -26,6 +26,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
+from resources.warehouse.connection import Role
+from resources.warehouse.prices import WarehousePrices
+from resources.warehouse.store import Warehouse
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 XNYS = Sessions("XNYS")
@@ -126,11 +129,13 @@ class Raw:
         )
 
     def bar(
-        self, name: str, day: date, close: float, batch: int, known: datetime | None = None, source: str = "v"
-    ) -> None:
+        self, name: str, day: date, close: float, batch: int, known: datetime | None = None, source: str = "v",
+        **others: float | None,
+    ) -> None:  # fmt: skip
         closed = XNYS.close_utc(day)
+        others = dict.fromkeys(("open", "high", "low", "volume")) | others
         self.add("bars", known or closed + timedelta(minutes=15), batch, source=source, instrument=name, session=day,
-                 ts=closed, close=close, volume=None)  # fmt: skip
+                 ts=closed, close=close, **others)  # fmt: skip
 
     def action(
         self,
@@ -265,6 +270,44 @@ def an_ordinary_day() -> Raw:
     return raw
 
 
+GROWING = ("plain", "one", "dividend", "split", "holes", "restated", "late", "held", "revised", "after the end")
+"""Instruments of source ``g``: what comes with their next sessions, or beside them."""
+GROWN = DAYS[:25], DAYS[25:27], DAYS[27:29]
+"""Their sessions, one build after the other; the later ones belong to weeks and months that have begun."""
+
+
+def growing(chapter: int) -> Raw:
+    """Bars of source ``g`` in all columns, a chapter of `GROWN`, and in the later ones something of each kind."""
+    dice, raw, batch, days = random.Random(chapter), Raw(), (2, 40, 72)[chapter], GROWN[chapter]
+    last = days[-1]
+    for name in GROWING:
+        if chapter == 0:
+            raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="g")
+        known = XNYS.decision_utc(DAYS[-1]) + timedelta(hours=1) if name == "after the end" and chapter == 2 else None
+        for day in days:
+            if not (chapter and day != last and name in ("one", "late")):
+                _random_bar(raw, dice, name, day, batch, known)
+    if chapter:
+        _random_bar(raw, dice, "holes", last, batch + 1, None, volume=None, high=None)
+        _random_bar(raw, dice, "restated", last, batch + 1, XNYS.close_utc(last) + timedelta(hours=3))
+        raw.action("dividend", last, "dividend", dice.random(), batch + 1, source="g")
+        raw.action("split", last, "split", 3.0, batch + 1, source="g")
+        raw.action("revised", DAYS[22], "dividend", dice.random(), batch + 1, XNYS.open_utc(last), source="g")
+        raw.held("held", last, 1.0, batch + 2, "g")
+    if chapter == 2:
+        _random_bar(raw, dice, "late", GROWN[1][0], batch + 1, XNYS.close_utc(last))
+    return raw
+
+
+def _random_bar(
+    raw: Raw, dice: random.Random, name: str, day: date, batch: int, known: datetime | None, **others: None
+) -> None:
+    """With as many digits as a number has: sums in another order would end in other ones."""
+    low, open_, close, high = sorted(dice.uniform(50, 60) for _ in range(4))
+    found = {"open": open_, "high": high, "low": low, "volume": dice.uniform(1e5, 1e6)} | others
+    raw.bar(name, day, close, batch, known, "g", **found)
+
+
 def random_history(seed: int = 7) -> tuple[Raw, Raw]:
     """Bars and actions of source ``r`` that come late, twice and out of order, in two parts; some bars are held."""
     dice = random.Random(seed)
@@ -332,6 +375,7 @@ class Story:
     cut: dict[str, list[Row]]
     random_rows: dict[str, list[Row]]
     readable: dict[str, list[str]]
+    fed: dict[tuple[str, str, date], float | None]
 
 
 @pytest.fixture(scope="module")
@@ -350,16 +394,19 @@ def tell(dbt: Dbt) -> Story:
     store_calendar(dbt.url)
     part_one().store(dbt.url)
     random_one.store(dbt.url)
+    growing(0).store(dbt.url)
     statuses = dbt.run("build")
     first = dbt.marts()
     dbt.build()
     again = dbt.marts()
     part_two().store(dbt.url)
     random_two.store(dbt.url)
+    growing(1).store(dbt.url)
     dbt.build()
     an_ordinary_day().store(dbt.url)
+    growing(2).store(dbt.url)
     dbt.build()
-    later = dbt.marts()
+    later, fed = dbt.marts(), fed_closes(dbt.url)
     dbt.build("--full-refresh")
     rebuilt = dbt.marts()
     with psycopg.connect(dbt.url) as connection:
@@ -371,7 +418,20 @@ def tell(dbt: Dbt) -> Story:
         for table in ("bars", "bar_verdicts", "corporate_actions")
     }
     readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
-    return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable)
+    return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable, fed)
+
+
+def fed_closes(url: str) -> dict[tuple[str, str, date], float | None]:
+    """What the order path is told of every stored bar, None where it is told of none."""
+    warehouse = Warehouse(url, Role.OWNER)
+    stored = warehouse.rows("select distinct source, instrument, session from raw.bars where source in ('v', 'w', 'r')")
+    told = {
+        (row["source"], row["instrument"], row["session"]): WarehousePrices(warehouse, row["source"], XNYS).bar(
+            row["instrument"], row["session"]
+        )
+        for row in stored
+    }
+    return {key: None if bar is None else float(bar.close) for key, bar in told.items()}
 
 
 def as_of(rows: list[Row], instant: datetime, since: str = "known_from") -> list[Row]:
@@ -521,6 +581,18 @@ def test_a_spin_off_is_no_loss_as_soon_as_the_new_company_has_a_price(story: Sto
     factors = {row["kind"]: row["dividend_factor"] for row in as_of(story.later["adjustment_factors"], CUT, "known_at")
                if row["instrument"] == "FFF"}  # fmt: skip
     assert factors["dividend"] * factors["spin_off"] == pytest.approx(1 - 4.5 / 51.0, abs=1e-15)
+
+
+def test_the_order_path_is_told_the_prices_of_the_marts(story: Story) -> None:
+    """What a verdict keeps out of the marts prices no fill either, and what it repairs is read as repaired."""
+    now = {
+        (row["source"], row["instrument"], row["session"]): round(row["close"], 6)
+        for row in story.later["prices"]
+        if row["known_to"] is None
+    }
+    told = {key: close for key, close in story.fed.items() if close is not None}
+    assert told == now
+    assert len(told) < len(story.fed)
 
 
 def test_what_a_bar_paid_counts_there_until_a_verdict_keeps_it_out(story: Story) -> None:

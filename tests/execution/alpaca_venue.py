@@ -20,6 +20,7 @@ from typing import Any
 
 from served_venue import Answer, Request, ServedVenue
 
+_OPEN = ("accepted", "new", "partially_filled")
 AUCTION = "2022-12-28T21:00:00.123456789Z"
 
 
@@ -29,6 +30,8 @@ class AlpacaVenue(ServedVenue):
 
     Attributes:
         script: faults to come. posts: client order ids of every POST that arrived, accepted or not.
+        cancels: what becomes of each cancel: ``ok``; ``part`` or ``all`` (so much of the order fills before it
+            arrives); ``wait`` (it is pending for some questions); ``drop`` and ``accept_drop``.
         repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
         moving: how often positions change between two reads.
         refuse_busy: how many questions (GET) are answered 429 with Retry-After. auction: called before each question.
@@ -38,12 +41,14 @@ class AlpacaVenue(ServedVenue):
 
     cash: Decimal = Decimal(100_000)
     script: list[str] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
     posts: list[str] = field(default_factory=list)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     activities: list[dict[str, Any]] = field(default_factory=list)
     positions: dict[str, Decimal] = field(default_factory=dict)
     announcements: list[dict[str, Any]] = field(default_factory=list)
     price: Decimal = Decimal(100)
+    cost: Decimal = Decimal(80)
     slow_s: float = 1.0
     status: str = "ACTIVE"
     number: str = "PA123"
@@ -56,6 +61,7 @@ class AlpacaVenue(ServedVenue):
     auction: Callable[[AlpacaVenue], None] = lambda _venue: None
     on_post: Callable[[], None] = lambda: None
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _leaving: dict[str, int] = field(default_factory=dict)
     _at: int = 0
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
@@ -86,9 +92,26 @@ class AlpacaVenue(ServedVenue):
                 }
             )  # fmt: skip
 
+    def revise(self, place: int, quantity: Decimal, price: Decimal, *, names: bool = True) -> None:
+        """Break (``quantity`` zero) or correct the trade of an activity; ``names``: tell which one."""
+        with self._lock:
+            was = next(one for one in self.activities[place::-1] if one["activity_type"] == "FILL")
+            order = next(one for one in self.orders.values() if one["id"] == was["order_id"])
+            sign, shares = (1 if was["side"] == "buy" else -1), Decimal(was["qty"])
+            self.cash -= sign * (quantity * price - shares * Decimal(was["price"]))
+            self.positions[was["symbol"]] += sign * (quantity - shares)
+            order["filled_qty"] = str(Decimal(order["filled_qty"]) + quantity - shares)
+            told = {**was, "id": f"{self._next()}::{uuid.uuid4()}", "type": "trade_correct", "price": str(price)}
+            told["qty"] = str(quantity or shares)
+            if not quantity:
+                told |= {"type": "trade_bust", "reason": "TRADE_BUST"}
+            if names:
+                told["previous_id"] = was["id"]
+            self.activities.append(told)
+
     def fill_all(self) -> None:
         for name, order in list(self.orders.items()):
-            if order["status"] in ("accepted", "new", "partially_filled"):
+            if order["status"] in _OPEN:
                 self.fill(name)
 
     def end(self, client_order_id: str, status: str) -> None:
@@ -113,7 +136,7 @@ class AlpacaVenue(ServedVenue):
         if request.method == "GET":
             status, told = self.get(request.path, {name: values[0] for name, values in request.query.items()})
         elif request.method == "DELETE":
-            status, told = self.delete(request.path)
+            fault, status, told = self.delete(request.path)
         else:
             fault, status, told = self.post_order(request.body)
         return Answer(status, told, {"Retry-After": "1"} if status == 429 else {}, fault)
@@ -145,6 +168,7 @@ class AlpacaVenue(ServedVenue):
 
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         with self._lock:
+            self._let_go()
             self.auction(self)
             if self.refuse_busy:
                 self.refuse_busy -= 1
@@ -171,15 +195,33 @@ class AlpacaVenue(ServedVenue):
                 return 200, [one for one in self.announcements if one["symbol"] == query["symbol"]]
         return 404, {"message": "endpoint not found"}
 
-    def delete(self, path: str) -> tuple[int, Any]:
+    def delete(self, path: str) -> tuple[str, int, Any]:
+        """The fault, the status and the answer."""
         with self._lock:
+            fault = self.cancels.pop(0) if self.cancels else "ok"
+            if fault != "ok":
+                self.faults[f"cancel: {fault}"] += 1
             found = next((o for o in self.orders.values() if o["id"] == path.rsplit("/", 1)[1]), None)
+            if fault == "drop":
+                return fault, 0, None
             if found is None:
-                return 404, {"message": "order not found"}
-            if found["status"] not in ("accepted", "new", "partially_filled"):
-                return 422, {"code": 42210000, "message": "order is not cancelable"}
-            found["status"] = "canceled"
-            return 204, None
+                return "ok", 404, {"message": "order not found"}
+            if found["status"] in _OPEN and fault in ("part", "all"):
+                left = Decimal(found["qty"]) - Decimal(found["filled_qty"])
+                self.fill(found["client_order_id"], left if fault == "all" or left == 1 else Decimal(1))
+            if found["status"] not in _OPEN:
+                return "ok", 422, {"code": 42210000, "message": "order is not cancelable"}
+            self._leaving[found["client_order_id"]] = 5 if fault == "wait" else 0
+            found["status"] = "pending_cancel" if fault == "wait" else "canceled"
+            return fault if fault == "accept_drop" else "ok", 204, None
+
+    def _let_go(self) -> None:
+        """Cancels that were pending take effect after a few questions."""
+        for name, order in self.orders.items():
+            if order["status"] == "pending_cancel":
+                self._leaving[name] -= 1
+                if self._leaving[name] <= 0:
+                    order["status"] = "canceled"
 
     def _told_positions(self) -> list[dict[str, Any]]:
         if self.moving:
@@ -187,14 +229,14 @@ class AlpacaVenue(ServedVenue):
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
         return [
             {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short", "asset_class": "us_equity",
-             "current_price": str(self.price)}
+             "current_price": str(self.price), "avg_entry_price": str(self.cost)}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
 
     def _told_orders(self, query: dict[str, str]) -> list[dict[str, Any]]:
         newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
         if query.get("status", "open") == "open":
-            newest = [o for o in newest if o["status"] in ("accepted", "new", "partially_filled")]
+            newest = [o for o in newest if o["status"] in (*_OPEN, "pending_cancel")]
         if "until" in query:
             newest = [o for o in newest if o["submitted_at"] < query["until"]]
         return newest[: int(query.get("limit", 50))]

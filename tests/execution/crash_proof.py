@@ -5,7 +5,10 @@ last worker finish on a sound line, and checks the invariants:
 
 - never two orders for one intent, and exactly one once the venue answers (where its key is idempotent);
 - filled quantities, cash, positions and every fill equal the venue's;
-- nothing lost: each intent is an order that ended or was denied; each event is in the audit log, once;
+- no two orders of one intent stand at the venue at once, and an order and its replacement fill no more than the
+  larger of their quantities;
+- nothing lost: each intent is an order that ended or was denied; each event is in the audit log, once; each request to
+  replace an order came to something;
 - another run of the batch sends nothing.
 
 The chain of the audit log is verified by the tests that call this, over all their seeds.
@@ -16,7 +19,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,7 +28,7 @@ from typing import Any
 
 import psycopg
 from execution_support import CLOSE, NAMES, OPEN, D, Desk, ManualClock, auction_feed, rows, store_plan
-from power import Power, PowerCut, cut_at
+from power import Power, PowerCut
 
 from octopus.core.orders import (
     AccountSnapshot,
@@ -41,6 +44,7 @@ from octopus.core.orders import (
 from octopus.execution.book import Book
 from octopus.execution.config import ScheduleConfig
 from octopus.execution.reconcile import BreakKind
+from octopus.execution.replacements import REPLACEABLE
 from octopus.execution.states import IllegalTransitionError
 from octopus.execution.window import send_by
 from resources.brokers.base import (
@@ -54,11 +58,19 @@ from resources.brokers.base import (
 from resources.execution_engine import EngineSettings
 from resources.warehouse.audit_log import AnchorError, verify
 from resources.warehouse.connection import WarehouseUnreachableError, connect
-from resources.warehouse.order_store import AccountBusyError, BatchRefusedError, FencedOutError, OrderStore
+from resources.warehouse.order_store import (
+    AccountBusyError,
+    BatchRefusedError,
+    FencedOutError,
+    OrderActionError,
+    OrderStore,
+)
 
 SEND_FAULTS = ("accept_504", "accept_drop", "accept_timeout", "timeout_before", "busy_429")
-EVENTS = ("cut", "cut", "cut", "database_restart", "second_worker", "sensor_twice", "broker_restart")
-SETTINGS = EngineSettings(settle_timeout=timedelta(seconds=90), poll_interval=timedelta(seconds=15))
+EVENTS = ("cut", "cut", "cut", "database_restart", "second_worker", "sensor_twice", "broker_restart", "late_hour")
+SETTINGS = EngineSettings(
+    settle_timeout=timedelta(seconds=90), poll_interval=timedelta(seconds=15), watch_interval=timedelta(hours=2)
+)
 _SURVIVED = (
     BatchRefusedError, FencedOutError, AccountBusyError, BrokerError, WarehouseUnreachableError, AnchorError,
     IllegalTransitionError, psycopg.OperationalError, psycopg.InterfaceError,
@@ -75,6 +87,7 @@ class Line:
         deaf_after_close: questions after the auction that are not answered. down: requests that find nobody listening.
         stale: how often the account is told as it was first seen. repeat, reverse: fills come twice, or newest first.
         withheld: how often the list of fills comes without its last one.
+        live: (client order id, instrument) of what stands at the venue, asked with each send.
     """
 
     inner: Any
@@ -86,6 +99,7 @@ class Line:
     withheld: int = 0
     repeat: bool = False
     reverse: bool = False
+    live: Callable[[], list[tuple[str, str]]] = list
     happened: Counter[str] = field(default_factory=Counter)
     arrived: Counter[str] = field(default_factory=Counter)
     _seen: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +112,10 @@ class Line:
     def guarantee(self) -> Guarantee:
         return self.inner.guarantee  # type: ignore[no-any-return]
 
+    @property
+    def keeps(self) -> timedelta | None:
+        return self.inner.keeps  # type: ignore[no-any-return]
+
     def mend(self) -> None:
         self.deaf_after_close = self.down = self.stale = self.withheld = 0
         self.repeat = self.reverse = False
@@ -106,6 +124,23 @@ class Line:
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
         expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
+        rivals = [name for name, of in self.live() if of == instrument and name != client_order_id]
+        assert not rivals, f"{client_order_id} is sent while {rivals} stand"
+        terms = client_order_id, instrument, side, quantity, order_type, expires_at, price
+        return self._sent(client_order_id, lambda: self.inner.submit(*terms))
+
+    def __getattr__(self, name: str) -> Any:
+        # Only where the venue replaces in one step does the line.
+        if name == "replace" and hasattr(self.inner, "replace"):
+            return self._replace
+        raise AttributeError(name)
+
+    def _replace(self, client_order_id: str, new_client_order_id: str, *terms: Any) -> BrokerOrder:
+        self.happened["replaced at once"] += 1
+        return self._sent(new_client_order_id, lambda: self.inner.replace(client_order_id, new_client_order_id, *terms))
+
+    def _sent(self, client_order_id: str, send: Callable[[], BrokerOrder]) -> BrokerOrder:
+        """What a send comes to, with the next fault of the script."""
         self._connected()
         fault = self.script.pop(0) if self.script else "ok"
         self.happened[fault] += 1
@@ -115,7 +150,7 @@ class Line:
             raise UncertainOutcomeError("line: timed out")
         self.arrived[client_order_id] += 1
         try:
-            answer = self.inner.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+            answer = send()
         except BrokerUnavailableError:
             # It never arrived, if that is true: an order that stands twice is found at the venue.
             del self.arrived[client_order_id]
@@ -126,7 +161,7 @@ class Line:
         if fault != "ok":
             getattr(self.inner, "acknowledged", set()).discard(client_order_id)
             raise UncertainOutcomeError(f"line: {fault}")
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         self._asked()
@@ -210,6 +245,7 @@ class Counts:
     """What a proof went through.
 
     Attributes:
+        replacements: requests by what became of them.
         cut_at: workers that ended, by the name of the point.
         events: what happened at the chosen point. faults: what the line and the venue did.
     """
@@ -217,6 +253,7 @@ class Counts:
     seeds: int = 0
     orders: int = 0
     fills: int = 0
+    replacements: Counter[str] = field(default_factory=Counter)
     cut_at: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -226,7 +263,8 @@ class Counts:
         cut = {f"cut at {name}": count for name, count in sorted(self.cut_at.items())}
         events = {f"event: {name}": count for name, count in sorted(self.events.items())}
         faults = {f"fault: {name}": count for name, count in sorted(self.faults.items()) if name != "ok"}
-        return {"seeds": self.seeds, "orders": self.orders, "fills": self.fills, **events, **faults, **cut}
+        asked = {f"replacement: {name}": count for name, count in sorted(self.replacements.items())}
+        return {"seeds": self.seeds, "orders": self.orders, "fills": self.fills, **asked, **events, **faults, **cut}
 
 
 def set_up(
@@ -238,9 +276,14 @@ def set_up(
     clock: ManualClock,
     at_venue: Callable[[], list[tuple[str, str]]],
     schedule: ScheduleConfig | None = None,
+    live: Callable[[], list[tuple[str, str]]] = list,
 ) -> Stand:
-    """A stand whose line and gates have the faults that ``rng`` draws; its orders are worked by ``schedule``."""
-    line = Line(venue, clock)
+    """A stand whose line and gates have the faults that ``rng`` draws; its orders are worked by ``schedule``.
+
+    Args:
+        at_venue, live: every order that ever stood at the venue, and those that stand now.
+    """
+    line = Line(venue, clock, live=live)
     desk = Desk(url, account, clock, auction_feed(), line, anchor, judge=moody(rng), settings=SETTINGS)
     order_type = OrderType.MARKET_ON_CLOSE
     if schedule is not None:
@@ -324,8 +367,6 @@ def end_sessions(url: str, *, locks_only: bool) -> None:
 
 def eventful(stand: Stand, event: str, number: int, rng: random.Random, counts: Counts) -> Power:
     """Power that lets ``event`` happen at the ``number``-th point (a second worker: at the next outside a commit)."""
-    if event == "cut":
-        return cut_at(number)
     power, happened = Power(), [False]
 
     def at(reached: int, name: str) -> None:
@@ -333,9 +374,16 @@ def eventful(stand: Stand, event: str, number: int, rng: random.Random, counts: 
             return
         if event in ("second_worker", "sensor_twice") and name.endswith("before commit"):
             return
+        if event == "late_hour" and not is_begun(stand):
+            return
         happened[0] = True
+        if event == "cut":
+            power.cut()
         counts.events[event] += 1
-        if event == "database_restart":
+        if event == "late_hour":
+            # The auction comes while something is on its way.
+            stand.desk.clock.wait_until(CLOSE)
+        elif event == "database_restart":
             end_sessions(stand.desk.url, locks_only=False)
         elif event == "broker_restart":
             stand.line.down = rng.randint(1, 6)
@@ -348,6 +396,39 @@ def eventful(stand: Stand, event: str, number: int, rng: random.Random, counts: 
 
     power.at = at
     return power
+
+
+def is_begun(stand: Stand) -> bool:
+    """Whether anything of the batch was decided: before, its window must not pass."""
+    return bool(rows(stand.desk.url, "select from execution.order_intents where account = %s", stand.desk.account))
+
+
+def asking(stand: Stand, power: Power, rng: random.Random, points: int) -> None:
+    """Let a person ask at some points that an order be replaced, and now and then that one be cancelled."""
+    event, moments = power.at, {rng.randint(0, points) for _ in range(rng.choice((0, 3, 6)))}
+
+    def at(reached: int, name: str) -> None:
+        if reached in moments and not name.endswith("before commit"):
+            ask_replacement(stand, rng)
+        event(reached, name)
+
+    power.at = at
+
+
+def ask_replacement(stand: Stand, rng: random.Random) -> None:
+    """As a person does, on a connection and with a broker of their own."""
+    with OrderStore.opened(stand.desk.url) as store:
+        open_orders = store.orders(stand.desk.account, REPLACEABLE)
+        if not open_orders:
+            return
+        order_id = rng.choice(open_orders).client_order_id
+        quantity, now = D(rng.randint(1, 60)), stand.desk.clock.now()
+        with suppress(OrderActionError):
+            if rng.random() < 0.1:
+                if store.ask_cancel(order_id, "ann", "by hand", now):
+                    stand.line.inner.cancel(order_id)
+            else:
+                store.ask_replacement(order_id, quantity, None, "ann", "drawn", now, D(1))
 
 
 def run_seed(stand: Stand, rng: random.Random, points: int, counts: Counts, cut: int | None = None) -> None:
@@ -364,6 +445,8 @@ def run_seed(stand: Stand, rng: random.Random, points: int, counts: Counts, cut:
         plan = [("cut", cut)]
     for number, (event, point) in enumerate(plan):
         power = eventful(stand, event, point, rng, counts)
+        if cut is None:
+            asking(stand, power, rng, points)
         attempt(stand, f"run-{number}", power)
         if power.is_cut:
             counts.events["cut"] += 1
@@ -410,6 +493,7 @@ def check(stand: Stand, breaks: Any, *, in_time: bool, counts: Counts) -> None:
         assert all(count == 1 for count in stand.line.arrived.values()), "sent twice to a venue that books it twice"
     check_orders(stand, ours, standing, in_time=in_time)
     check_parents(stand)
+    counts.replacements += check_replacements(stand)
     hand = check_books(stand)
     assert [item.kind for item in breaks] == [BreakKind.MANUAL_TRADE] * hand, breaks
     check_audit(url, list(ours))
@@ -451,6 +535,25 @@ def check_parents(stand: Stand) -> None:
     query = "select intent_id, filled + working from execution.schedule_progress where batch_id = %s"
     for parent, quantity in rows(stand.desk.url, query, stand.batch.batch_id):
         assert quantity <= ordered[parent], (parent, quantity)
+
+
+def check_replacements(stand: Stand) -> Counter[str]:
+    """An order and its replacement filled no more than the larger of their quantities, and each request came to
+    something; returns what, but for venues where that is not known."""
+    found = rows(
+        stand.desk.url,
+        "select r.outcome, r.quantity, coalesce(o.quantity, oi.quantity), o.filled_quantity, "
+        "coalesce(n.filled_quantity, 0), n.state, n.quantity from execution.replacements r "
+        "join execution.orders o on o.client_order_id = r.replaces "
+        "join execution.order_intents oi on oi.intent_id = o.intent_id "
+        "left join execution.orders n on n.client_order_id = r.client_order_id where r.account = %s",
+        stand.desk.account,
+    )
+    for outcome, together, before, filled, of_new, state, taken in found:
+        assert outcome is not None or state == "unknown", "a request was forgotten"
+        assert filled + of_new <= max(together, before), (together, before, filled, of_new)
+        assert outcome != "replaced" or taken is not None
+    return Counter(str(row[0]) for row in found)
 
 
 def check_books(stand: Stand) -> int:

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
@@ -40,6 +40,7 @@ class RemoteBroker:
     account_name: str
     guarantee: Guarantee
     name: str = "remote"
+    keeps: timedelta | None = None
 
     def _call(self, method: str, *arguments: object) -> Any:
         try:
@@ -67,6 +68,12 @@ class RemoteBroker:
         expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
         return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at, price)  # type: ignore[no-any-return]
+
+    def replace(
+        self, client_order_id: str, new_client_order_id: str, quantity: Decimal, expires_at: datetime,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:  # fmt: skip
+        return self._call("replace", client_order_id, new_client_order_id, quantity, expires_at, price)  # type: ignore[no-any-return]
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         return self._call("order", client_order_id)  # type: ignore[no-any-return]
@@ -110,11 +117,12 @@ class Venue:
             self.dice[account], self.read[account] = random.Random(account), Counter()
         if method == "arrived":
             return self.read[account]
-        throw = self.dice[account].random() if method == "submit" else 1.0
+        is_send = method in ("submit", "replace")
+        throw = self.dice[account].random() if is_send else 1.0
         if throw < DROP_BEFORE:
             return _DROP
-        if method == "submit":
-            self.read[account][arguments[0]] += 1
+        if is_send:
+            self.read[account][arguments[method == "replace"]] += 1
         try:
             result = getattr(self.brokers[account], method)(*arguments)
         except Exception as error:  # noqa: BLE001  # carried to the caller

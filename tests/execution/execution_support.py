@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -40,7 +40,7 @@ from resources.brokers.base import (
 from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.halt_file import HaltFile
-from resources.price_feed import Bar
+from resources.price_feed import HOME, Bar, Conversion
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import OrderStore
@@ -91,6 +91,14 @@ class TableFeed:
     bars: dict[tuple[str, date], Bar]
     corporate_actions: list[CorporateAction] = field(default_factory=list)
     outsiders: set[tuple[str, date]] = field(default_factory=set)
+    held: dict[tuple[str, date], str] = field(default_factory=dict)
+
+    def kept_out(self, instrument: str, session: date) -> str:
+        return self.held.get((instrument, session), "")
+
+    def conversion(self, instrument: str, session: date) -> Conversion | None:
+        days = [day for name, day in self.bars if name == instrument and day <= session]
+        return self.bars[instrument, max(days)].conversion if days else HOME
 
     def bar(self, instrument: str, session: date) -> Bar | None:
         return self.bars.get((instrument, session))
@@ -105,7 +113,10 @@ class TableFeed:
         first = change.at.date() if change else date.min
         days = [day for name, day in self.bars if name == instrument and first <= day <= session]
         if days or change is None:
-            return self.bars[instrument, max(days)].close if days else None
+            if not days:
+                return None
+            bar = self.bars[instrument, max(days)]
+            return bar.close * bar.conversion.rate
         return self.last_close(change.instrument, min(session, first - timedelta(days=1)), first - timedelta(days=1))
 
     def refusal(self, instrument: str, session: date) -> str:
@@ -251,6 +262,7 @@ class VenueBroker:
 
     Attributes:
         refuses_late: instruments whose orders are accepted, and rejected in the auction.
+        on_cancel: called with an order's id as its cancel arrives. slow_cancels: how many cancels wait for the auction.
     """
 
     account_name: str
@@ -270,7 +282,10 @@ class VenueBroker:
     deaf: int = 0
     refuses_late: set[str] = field(default_factory=set)
     fills_late: int = 0
+    on_cancel: Callable[[str], None] = lambda _order: None
+    slow_cancels: int = 0
     name: str = "venue"
+    keeps: timedelta | None = None
 
     def account(self) -> BrokerAccount:
         return BrokerAccount(self.account_name, "V1", "USD", is_paper=True)
@@ -278,10 +293,9 @@ class VenueBroker:
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         taken = self.clock.now() - self.snapshot_age if self.snapshot_age else self.clock.now()  # type: ignore[operator]
         working = tuple(
-            OpenOrder(o.client_order_id, o.instrument, o.side, o.quantity)
-            for standing in self.orders.values()
-            for o in standing
-            if o.state is OrderState.ACCEPTED and o.client_order_id not in self.hidden
+            OpenOrder(o.client_order_id, o.instrument, o.side, o.quantity - o.filled_quantity)
+            for o in self.standing()
+            if o.client_order_id not in self.hidden
         )
         return AccountSnapshot(self.account_name, taken, self.cash, {}, dict.fromkeys(quoted, D(100)), working)
 
@@ -316,33 +330,52 @@ class VenueBroker:
         return self.orders[client_order_id][0] if known else None
 
     def cancel(self, client_order_id: str) -> None:
-        for order in list(self.orders.get(client_order_id, [])):
-            if order.state is OrderState.ACCEPTED:
-                self._end(order, OrderState.CANCELLED, D(0))
+        self.on_cancel(client_order_id)
+        if self.slow_cancels:
+            self.slow_cancels -= 1
+            return
+        for order in self.standing():
+            if order.client_order_id == client_order_id:
+                self._end(order, OrderState.CANCELLED, order.filled_quantity)
+
+    def standing(self) -> list[BrokerOrder]:
+        """Every order that may still fill."""
+        every = [order for standing in self.orders.values() for order in standing]
+        return [order for order in every if order.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)]
+
+    def fill(self, client_order_id: str, quantity: Decimal) -> None:
+        """Execute a part of an order, or what is left of it."""
+        order = next(one for one in self.standing() if one.client_order_id == client_order_id)
+        self._execute(order, quantity)
+
+    def _execute(self, order: BrokerOrder, quantity: Decimal) -> None:
+        number = sum(fill.fill_id.startswith(f"{order.broker_order_id}-") for fill in self.executed)
+        kept = self.guarantee is not Guarantee.NOTHING or order.client_order_id in self.acknowledged
+        self.executed.append(
+            Fill(
+                fill_id=f"{order.broker_order_id}-{number}",
+                client_order_id=order.client_order_id if kept else "",
+                instrument=order.instrument,
+                side=order.side,
+                quantity=quantity,
+                price=HUNDRED,
+                fees=D(0),
+                at=self.clock.now(),
+            )
+        )
+        filled = order.filled_quantity + quantity
+        state = OrderState.FILLED if filled == order.quantity else OrderState.PARTIALLY_FILLED
+        self._end(order, state, filled)
 
     def fill_all(self) -> None:
         """Execute what stands, as an auction would, and cancel orders for a multiple of five shares."""
-        for standing in list(self.orders.values()):
-            for number, order in enumerate(standing):
-                if order.state is OrderState.ACCEPTED and order.instrument in self.refuses_late:
-                    self._end(order, OrderState.REJECTED, D(0))
-                elif order.state is OrderState.ACCEPTED and order.quantity % 5 == 0:
-                    self._end(order, OrderState.CANCELLED, D(0))
-                elif order.state is OrderState.ACCEPTED:
-                    kept = self.guarantee is not Guarantee.NOTHING or order.client_order_id in self.acknowledged
-                    self.executed.append(
-                        Fill(
-                            fill_id=f"{order.broker_order_id}-{number}",
-                            client_order_id=order.client_order_id if kept else "",
-                            instrument=order.instrument,
-                            side=order.side,
-                            quantity=order.quantity,
-                            price=HUNDRED,
-                            fees=D(0),
-                            at=self.clock.now(),
-                        )
-                    )
-                    self._end(order, OrderState.FILLED, order.quantity)
+        for order in self.standing():
+            if order.instrument in self.refuses_late:
+                self._end(order, OrderState.REJECTED, order.filled_quantity)
+            elif order.quantity % 5 == 0:
+                self._end(order, OrderState.CANCELLED, order.filled_quantity)
+            else:
+                self._execute(order, order.quantity - order.filled_quantity)
 
     def _end(self, order: BrokerOrder, state: OrderState, filled: Decimal) -> None:
         standing = self.orders[order.client_order_id]

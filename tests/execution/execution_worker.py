@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
+from coinbase_venue import KEY as COINBASE_KEY
 from execution_broker_server import RemoteBroker
 from execution_support import SESSIONS, FileClock, approve_all, auction_feed
 from power import Power, powered
+from schwab_venue import ACCOUNT as SCHWAB_ACCOUNT
 
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, Guarantee
+from resources.brokers.coinbase import CoinbaseBroker
+from resources.brokers.schwab import SchwabBroker
 from resources.execution_engine import ExecutionEngine
 from resources.sources.http import Access
 from resources.sources.patience import Patience
@@ -32,23 +37,43 @@ def killed_at(name: str, occurrence: int) -> Power:
     return Power(at)
 
 
-def broker_of(folder: Path, account: str, venue: str, clock: FileClock) -> Broker:
-    """The broker named: Alpaca at an address, or the paper broker's process with a guarantee."""
-    if venue.startswith("http"):
-        access = Access(base_url=venue, timeout_s=2.0, patience=Patience(attempts=2, base_s=0.0, total_s=0.05))
-        return AlpacaBroker("KEY", "SECRET", account, SESSIONS, access=access, now=clock.now)
-    return RemoteBroker(folder / "socket", account, Guarantee(venue))
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds its venue.
+
+    Attributes:
+        address: a URL, or for the paper broker's process the guarantee that it gives.
+        secret: Coinbase's private key, or the file with Schwab's token.
+    """
+
+    adapter: str
+    address: str
+    secret: str = ""
+
+
+def broker_of(store: OrderStore, folder: Path, account: str, place: Place, clock: FileClock) -> Broker:
+    """The adapter for the venue at ``place``."""
+    access = Access(base_url=place.address, timeout_s=2.0, patience=Patience(attempts=2, base_s=0.0, total_s=0.05))
+    match place.adapter:
+        case "alpaca":
+            return AlpacaBroker("KEY", "SECRET", account, SESSIONS, access=access, now=clock.now)
+        case "coinbase":
+            return CoinbaseBroker(COINBASE_KEY, place.secret, account, access=access, now=clock.now)
+        case "schwab":
+            return SchwabBroker(
+                "KEY", "SECRET", Path(place.secret), SCHWAB_ACCOUNT, account, SESSIONS,
+                lambda: store.client_ids(account), access=access, now=clock.now,
+            )  # fmt: skip
+    return RemoteBroker(folder / "socket", account, Guarantee(place.address))
 
 
 def work(
-    url: str, folder: Path, account: str, batch_id: str, venue: str, run_id: str, kill: tuple[str, int] | None = None
+    url: str, folder: Path, account: str, batch_id: str, place: Place, run_id: str, kill: tuple[str, int] | None = None
 ) -> int:
     """Execute the batch; returns the number of breaks."""
     clock = FileClock(folder / f"{account}.clock")
     with OrderStore.opened(url) as store:
-        engine = ExecutionEngine(
-            store, broker_of(folder, account, venue, clock), clock, approve_all, AuditLog(url, folder / "audit.anchor"),
-            auction_feed(), SESSIONS,
-        )  # fmt: skip
+        broker, log = broker_of(store, folder, account, place, clock), AuditLog(url, folder / "audit.anchor")
+        engine = ExecutionEngine(store, broker, clock, approve_all, log, auction_feed(), SESSIONS)
         engine = powered(engine, Power() if kill is None else killed_at(*kill))
         return len(engine.execute_batch(batch_id, run_id).breaks)

@@ -126,6 +126,12 @@ class IbVenue:
             self.cash -= sign * wrong["shares"] * (price - wrong["price"])
             self.executions.append({**wrong, "id": wrong["id"][:-2] + "02", "price": price})
 
+    def forget(self) -> None:
+        """The next day: TWS tells neither executions nor completed orders of the one before."""
+        with self.lock:
+            self.executions.clear()
+            self.orders = [order for order in self.orders if order.stands]
+
     def end(self, ref: str, status: str) -> None:
         with self.lock:
             self.order(ref).status = status

@@ -23,7 +23,7 @@ import psycopg
 from resources.execution_engine import ExecutionEngine
 from resources.warehouse.audit_log import AuditLog
 
-ASKED = ("account", "snapshot", "submit", "order", "cancel", "fills", "revisions", "statement")
+ASKED = ("account", "snapshot", "submit", "replace", "order", "cancel", "fills", "revisions", "statement")
 
 
 class PowerCut(BaseException):  # not an error that anything may handle
@@ -151,18 +151,6 @@ def powered(engine: ExecutionEngine, power: Power) -> ExecutionEngine:
         clock=PoweredClock(engine.clock, power),
         audit=PoweredAudit(engine.audit.url, engine.audit.anchor, power),
     )
-
-
-def cut_at(number: int) -> Power:
-    """Power that fails at the ``number``-th point."""
-    power = Power()
-
-    def at(reached: int, _name: str) -> None:
-        if reached == number:
-            power.cut()
-
-    power.at = at
-    return power
 
 
 def whenever(name: str, act: Callable[[], None]) -> Power:

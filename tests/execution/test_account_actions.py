@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -212,6 +212,87 @@ def test_the_warehouse_tells_names_worths_and_ends(database_url: str) -> None:
     assert feed.refusal("OLD", day) == f"OLD was delisted on {before} (cash_mergers)"
     assert feed.refusal("GOOGL", day) == ""
     assert feed.refusal("GOOGL", date(2014, 4, 4)) == "GOOGL is no member of the universe on 2014-04-04"
+
+
+def insert(url: str, table: str, batch: int, at: datetime, row: dict[str, object]) -> None:
+    told = {"source": "v", "known_at": at, "known_at_imputed": False, "ingested_at": at, "batch_id": batch, "ts": at}
+    of_verdict = {"finding_id": "0123456789abcdef", "decided_by": "policy", "reason": "a test"}
+    values = told | row | (of_verdict if table.endswith("verdicts") else {})
+    with connect(url) as connection:
+        names = ", ".join(values)
+        marks = ", ".join(["%s"] * len(values))
+        connection.execute(f"insert into raw.{table} ({names}) values ({marks})", list(values.values()))  # type: ignore[arg-type]
+
+
+def test_no_verdict_is_traded_against(database_url: str) -> None:
+    """Bars kept out price no fill and no position, repaired ones count as repaired, and so do actions; on PostgreSQL.
+
+    The third session's bar is a hundred times too high and held, the fourth's was and is repaired; the fourth has a
+    dividend that a verdict reduces to a hundredth and a split that it removes.
+    """
+    told_by_warehouse(database_url)
+    feed = WarehousePrices(Warehouse(database_url, Role.OWNER), "v", SESSIONS)
+    days, closes = DAYS[:5], [50.0, 50.0, 5000.0, 5100.0, 52.0]
+    for number, (day, close) in enumerate(zip(days, closes, strict=True), start=1):
+        bar = {"instrument": "AAA", "session": day, "open": close, "close": close}
+        insert(database_url, "bars", number, SESSIONS.close_utc(day), bar)
+    held = {
+        "instrument": "AAA",
+        "session": days[2],
+        "open": 5000.0,
+        "close": 5000.0,
+        "excluded": True,
+        "decision": "hold",
+    }
+    insert(database_url, "bar_verdicts", 11, SESSIONS.close_utc(days[2]), held)
+    mended = held | {"session": days[3], "open": 51.0, "close": 51.0, "excluded": False, "decision": "repair"}
+    insert(database_url, "bar_verdicts", 12, SESSIONS.close_utc(days[3]), mended)
+    for batch, kind, sent, counted, excluded in ((13, "dividend", 100.0, 1.0, False), (14, "split", 2.0, 2.0, True)):
+        at = SESSIONS.open_utc(days[3])
+        row = {"instrument": "AAA", "session": days[3], "kind": kind, "value": sent}
+        insert(database_url, "corporate_actions", batch, at, row)
+        verdict = row | {"value": counted, "excluded": excluded, "decision": "repair"}
+        insert(database_url, "action_verdicts", batch + 10, at, verdict)
+    with connect(database_url) as connection:
+        connection.execute("insert into marts.universe values ('v', 'AAA', null, null, null)")
+
+    clock = ManualClock(SESSIONS.close_utc(days[0]))
+    broker = paper(database_url, "verdicts", clock, feed)
+    ends = [SESSIONS.close_utc(day) for day in days]
+    broker.submit("first", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[1])
+    clock.at = ends[1]
+    broker.submit("held", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[2])
+    clock.at = ends[2]
+    assert order_state(broker, "first") == ("filled", "")
+    state, why = order_state(broker, "held")
+    assert state == "expired"
+    assert why == (
+        f"expired unfilled: the bar of AAA on {days[2]} is kept out by finding 0123456789ab (policy: hold); "
+        "`octopus quality decide 0123456789ab keep|repair --reason ...` decides otherwise"
+    )
+    assert broker.snapshot().prices == {"AAA": D(50)}
+    broker.submit("mended", "AAA", Side.SELL, D(4), OrderType.MARKET_ON_CLOSE, ends[3])
+    clock.at = ends[3]
+    assert [(fill.client_order_id, fill.price) for fill in broker.fills()] == [("first", D(50)), ("mended", D(51))]
+    snapshot = broker.snapshot()
+    assert snapshot.positions == {"AAA": D(6)}
+    # 10 at 50 bought, 1 a share paid on 10, 4 at 51 sold.
+    assert snapshot.cash == D(100_000) - 500 + 10 + 204
+    assert snapshot.prices == {"AAA": D(51)}
+    # The vendor sends the held bar again with other content: it counts, and no verdict is left to name.
+    insert(database_url, "bars", 30, ends[2] + timedelta(hours=1),
+           {"instrument": "AAA", "session": days[2], "open": 50.5, "close": 50.5})  # fmt: skip
+    assert (feed.last_close("AAA", days[2]), feed.kept_out("AAA", days[2])) == (D("50.5"), "")
+
+
+def test_a_close_that_stands_for_a_later_session_is_in_its_shares(database_url: str) -> None:
+    told_by_warehouse(database_url)
+    feed = WarehousePrices(Warehouse(database_url, Role.OWNER), "v", SESSIONS)
+    bar = {"instrument": "AAA", "session": DAYS[0], "close": 50.0}
+    insert(database_url, "bars", 1, SESSIONS.close_utc(DAYS[0]), bar)
+    split = {"instrument": "AAA", "session": DAYS[1], "kind": "split", "value": 2.0}
+    insert(database_url, "corporate_actions", 2, SESSIONS.open_utc(DAYS[1]), split)
+    assert [feed.last_close("AAA", day) for day in DAYS[:3]] == [D(50), D(25), D(25)]
 
 
 # -- the simulator, the paper account and our own book over one history ------------------------------------------------

@@ -345,3 +345,57 @@ def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(databas
     assert rows(database_url, "select instrument, quantity from execution.positions") == [
         (venue.orders[first]["symbol"], D(4))
     ]
+
+
+# -- trades that are broken or corrected -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_broken_and_corrected_trades_are_revisions_and_no_further_fills(venue, repeat):
+    broker = broker_at(venue)
+    for name, instrument in (("o-1", "AAA"), ("o-2", "BBB"), ("o-3", "CCC")):
+        broker.submit(name, instrument, Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+        venue.fill(name)
+    ids = {fill.client_order_id: fill.fill_id for fill in broker.fills()}
+    venue.repeat_fills = repeat
+    venue.revise(1, D(0), D(100))
+    venue.revise(2, D(10), D(98), names=False)
+    venue.revise(3, D(9), D(99))
+    venue.revise(6, D(8), D(97))
+    told = [(one.fill_id, one.number, one.quantity, one.price, one.reason) for one in broker.revisions()]
+    assert told == [
+        (ids["o-1"], 1, D(0), D(100), "TRADE_BUST"), (ids["o-2"], 1, D(10), D(98), "corrected by Alpaca"),
+        (ids["o-3"], 1, D(9), D(99), "corrected by Alpaca"), (ids["o-3"], 2, D(8), D(97), "corrected by Alpaca"),
+    ]  # fmt: skip
+    assert {(fill.client_order_id, fill.quantity, fill.price) for fill in broker.fills()} == {
+        ("o-2", D(10), D(98)), ("o-3", D(8), D(97))
+    }  # fmt: skip
+    book = broker.statement()
+    assert dict(book.positions) == {"BBB": D(10), "CCC": D(8)}
+    assert book.cash == D(100_000) + sum(fill.cash_flow for fill in book.fills)
+    # One that names no trade and is like two is nobody's: positions then differ, and reconciliation halts.
+    broker.submit("o-4", "DDD", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+    venue.fill("o-4", D(5))
+    venue.fill("o-4", D(5))
+    venue.revise(len(venue.activities) - 1, D(0), D(100), names=False)
+    assert len(broker.revisions()) == 4
+
+
+def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenue) -> None:
+    clock = ManualClock(OPEN + timedelta(hours=1))
+    venue.auction = lambda at: at.fill_all() if clock.now() >= CLOSE else None
+    venue.cash = D(0)
+    venue.book("CSD", net_amount="100000", date="2022-12-27")
+    desk = Desk(database_url, "acct", clock, flat_feed(("AAA", "BBB")), broker_at(venue, now=clock.now))
+    desk.open()
+    batch = store_plan(database_url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(4))])
+    assert desk.execute(batch).breaks == ()
+    place = next(n for n, one in enumerate(venue.activities) if one.get("symbol") == "AAA")
+    venue.revise(place, D(0), D(100))
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", EXECUTED) == ()
+        assert dict(engine.store.book("acct").positions) == {"BBB": D(4)}
+    assert rows(database_url, "select kind from audit.log where kind like 'order.fill\\_%%'") == [
+        ("order.fill_broken",)
+    ]

@@ -28,6 +28,7 @@ FAULTS = (
     "refuse",
     "accept_slow",
 )
+CANCELS = ("ok", "ok", "part", "all", "wait", "drop", "accept_drop")
 QUICK = Patience(attempts=2, base_s=0.0, total_s=0.05)
 
 
@@ -45,7 +46,12 @@ def alpaca_stand(url: str, account: str, anchor: Path | None, rng: random.Random
     def at_venue() -> list[tuple[str, str]]:
         return [(name, order["symbol"]) for name, order in venue.orders.items()]
 
-    stand = set_up(url, account, anchor, rng, broker, clock, at_venue)
+    def live() -> list[tuple[str, str]]:
+        ended = ("filled", "canceled", "rejected", "expired")
+        return [(name, order["symbol"]) for name, order in venue.orders.items() if order["status"] not in ended]
+
+    venue.cancels = [rng.choice(CANCELS) for _ in range(8)]
+    stand = set_up(url, account, anchor, rng, broker, clock, at_venue, live=live)
     stand.script, stand.faults = venue.script, FAULTS
     stand.line.happened = venue.faults
     stand.close = lambda: venue.__exit__()

@@ -6,15 +6,10 @@ import socket
 import ssl
 import struct
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from execution_support import CLOSE, SESSIONS, D
 
 from octopus.core.orders import OrderType, Side
@@ -22,26 +17,6 @@ from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import BrokerUnavailableError, UncertainOutcomeError
 from resources.sources.http import Access
 from resources.sources.patience import Patience
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate of 127.0.0.1, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "venue")])
-    signed = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(datetime.now(UTC) - timedelta(days=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    form = serialization.Encoding.PEM
-    told = key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path / "venue.pem"
-    path.write_bytes(told + signed.public_bytes(form))
-    return path
 
 
 class BreakingVenue:

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from alpaca_venue import AlpacaVenue
 from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, D, ManualClock, order_ids, rows, store_plan
+from flex_venue import QUERY, TOKEN, FlexVenue
+from ib_venue import NUMBER, IbVenue
 from served_venue import auction_of
 
 from assets import execution
@@ -25,6 +27,7 @@ from octopus_pipelines.cli.doctor import _login
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, BrokerAccount
 from resources.brokers.coinbase import CoinbaseBroker
+from resources.brokers.ib import IbBroker, Security
 from resources.brokers.paper import PaperBroker
 from resources.brokers.schwab import SchwabBroker
 from resources.brokers.table import BROKERS
@@ -159,6 +162,77 @@ def test_coinbase_and_schwab_open_with_their_keys_and_are_live_alone(
                 open_broker(settings, ManualClock(OPEN))
 
 
+def test_interactive_brokers_opens_on_paper_and_live_with_its_secrets_and_contracts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contracts = {"AAA": {"id": 1001, "exchange": "NYSE"}}
+    section = {"name": "ib", "contracts": contracts}
+    chosen = {**ALPACA, "universe.broker": section, "compliance.account.broker": "ib"}
+    settings = settings_of(tmp_path, chosen, OCTOPUS_IB_FLEX_URL="http://127.0.0.1:9")
+    opened = open_broker(settings, ManualClock(OPEN))
+    assert isinstance(opened, IbBroker)
+    assert (opened.port, opened.number, opened.reports.address) == (4002, "SECRET-KEY", "http://127.0.0.1:9")
+    assert opened.contracts == {"AAA": Security(1001, "NYSE")}
+    assert "SECRET-KEY" not in repr(opened.reports).replace("query='SECRET-KEY'", "") + repr(settings)
+    live = {**chosen, "universe.trading": {"mode": "live", "live_accounts": ["U1234567"]}}
+    assert open_broker(settings_of(tmp_path, live, OCTOPUS_LIVE="ib"), ManualClock(OPEN)).port == 4001
+    (found,) = problems(settings_of(tmp_path, live, OCTOPUS_LIVE="ib", OCTOPUS_IB_FLEX_URL="http://x"))
+    assert "OCTOPUS_IB_FLEX_URL" in str(found)
+    for variable in settings.broker.secrets:
+        with monkeypatch.context() as one:
+            one.delenv(variable)
+            with pytest.raises(ConfigError, match=variable):
+                open_broker(settings, ManualClock(OPEN))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"contracts": {"AAA": {"id": 1, "currency": "EUR"}}}, ["contracts.AAA.currency", "USD"]),
+        ({"contracts": {"AAA": {"id": 0}}}, ["contracts.AAA.id", "0"]),
+        ({"time_zone": "New York"}, ["time_zone", "America/New_York"]),
+        ({"port": 0}, ["port", "0"]),
+    ],
+)
+def test_a_wrong_setting_of_interactive_brokers_is_named(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(tmp_path, {**ALPACA, "universe.broker": {"name": "ib", **changes}})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_whole_execution_asset_trades_at_interactive_brokers(database_url: str, tmp_path: Path) -> None:
+    """Through the settings: TWS and the Flex Web Service over sockets, and the doctor's word on the latter."""
+    with IbVenue() as tws, FlexVenue() as flex:
+        flex.move("Deposits/Withdrawals", "100000")
+        chosen = {
+            **ALPACA, "universe.broker": {"name": "ib", "port": tws.port}, "compliance.account.broker": "ib",
+        }  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (("IB_ACCOUNT_NUMBER", NUMBER), ("IB_FLEX_TOKEN", TOKEN), ("IB_FLEX_QUERY", QUERY)):
+                patch.setenv(name, value)
+            settings = house(database_url, tmp_path, tws, chosen, OCTOPUS_IB_FLEX_URL=flex.url)
+            clock = ManualClock(OPEN - timedelta(hours=1))
+            tws.auction = lambda at: [at.fill(o.ref) for o in at.orders if o.stands and clock.now() >= OPEN]
+            assert open_paper_account(settings)
+            batch = store_plan(database_url, "ib", BUYS, order_type=OrderType.MARKET_ON_OPEN)
+            opened = open_broker(settings, clock)
+            assert isinstance(opened, IbBroker)
+            assert opened.reports is not None
+            opened.reports.pause_s = 0.0
+            execute(settings, clock, opened)
+            told = doctor._reports("broker ib", opened)
+    assert sorted(tws.posts) == sorted(order_ids(batch))
+    assert rows(database_url, "select instrument, quantity from execution.fills order by 1") == [
+        ("AAA", D(10)), ("BBB", D(10))
+    ]  # fmt: skip
+    ((detail,),) = rows(database_url, "select detail from execution.reconciliation where seq = 0")
+    assert detail.startswith("books agree; the broker's records reach to 2022-12-28")
+    assert (told.mark, "until 2022-12-28 04:59 UTC" in told.text) == ("✓", True)
+
+
 def test_coinbase_needs_the_calendar_that_never_closes(tmp_path: Path) -> None:
     chosen = {**ALPACA, "universe.broker": {"name": "coinbase"}, "compliance.account.broker": "coinbase"}
     (found,) = problems(settings_of(tmp_path, chosen))
@@ -265,7 +339,7 @@ def venue() -> Iterator[AlpacaVenue]:
         yield served
 
 
-def house(url: str, folder: Path, venue: AlpacaVenue, changes: dict[str, Any], **environment: str) -> Settings:
+def house(url: str, folder: Path, venue: object, changes: dict[str, Any], **environment: str) -> Settings:
     urls = dict.fromkeys(("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL"), url)
     settings = settings_of(folder, changes, **urls, **environment)
     settings.home.mkdir()

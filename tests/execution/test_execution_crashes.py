@@ -30,7 +30,13 @@ def paper_stand(url: str, account: str, anchor: Path | None, rng: random.Random)
             url, "select client_order_id, instrument from paper.orders where account = %s", account
         )  # fmt: skip
 
-    return set_up(url, account, anchor, rng, broker, clock, at_venue)
+    def live() -> list[tuple[str, str]]:
+        return rows(
+            url, "select client_order_id, instrument from paper.orders where account = %s and state in ('accepted', "
+            "'partially_filled')", account,
+        )  # fmt: skip
+
+    return set_up(url, account, anchor, rng, broker, clock, at_venue, live=live)
 
 
 def scheduled_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
@@ -55,9 +61,27 @@ def venue_stand(guarantee: Guarantee) -> Build:
         def at_venue() -> list[tuple[str, str]]:
             return [(one.client_order_id, one.instrument) for all_of in venue.orders.values() for one in all_of]
 
-        return set_up(url, account, anchor, rng, venue, clock, at_venue)
+        def live() -> list[tuple[str, str]]:
+            return [(one.client_order_id, one.instrument) for one in venue.standing()]
+
+        venue.on_cancel = cancels(venue, rng)
+        return set_up(url, account, anchor, rng, venue, clock, at_venue, live=live)
 
     return build
+
+
+def cancels(venue: VenueBroker, rng: random.Random) -> Callable[[str], None]:
+    """What may come between a cancel and its effect: a fill of a part or of all, or nothing for a while."""
+
+    def at(order_id: str) -> None:
+        standing = [one for one in venue.standing() if one.client_order_id == order_id]
+        left = sum(one.quantity - one.filled_quantity for one in standing)
+        what = rng.choice(("nothing", "a part", "all", "wait"))
+        if standing and (what == "all" or (what == "a part" and left > 1)):
+            venue.fill(order_id, left if what == "all" else D(1))
+        venue.slow_cancels = int(what == "wait")
+
+    return at
 
 
 Record = Callable[[str, object], None]

@@ -1,7 +1,7 @@
 """Real processes, really killed: a worker gets SIGKILL at each of its effects, or at any moment, and another finishes.
 
-The venues outlive the workers: the paper broker is a third process with a ledger of its own, which drops connections
-before and after it accepts orders; Alpaca's API is served over a real socket, with the faults of `alpaca_venue.py`.
+The venues outlive the workers (kill_venues.py): the paper broker is a third process with a ledger of its own, which
+drops connections before and after it accepts orders; the others' APIs are served over real sockets, with their faults.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
-from alpaca_venue import AlpacaVenue
 from crash_proof import count_points
-from execution_broker_server import RemoteBroker
-from execution_support import CLOSE, NAMES, OPEN, ROOT, D, FileClock, order_ids, rows, store_plan
+from execution_support import NAMES, OPEN, ROOT, D, FileClock, order_ids, rows, store_plan
 from execution_worker import work
-from served_venue import ENDS, auction_of
+from kill_venues import HOUSES, Executed, House, Standing
 from test_execution_crashes import paper_stand
 
 from octopus.core.orders import Batch, Side
-from resources.brokers.base import Guarantee
+from octopus.execution.replacements import REPLACEABLE
+from octopus.execution.states import TERMINAL
 from resources.warehouse.audit_log import verify
 from resources.warehouse.order_store import OrderStore
 
@@ -45,6 +44,22 @@ POINTS = (
 )  # fmt: skip
 """Every effect of an engine that executes a batch, before and after: `test_the_points_are_those_of_the_engine`."""
 REPEATED = ("record_fill", "begin_send", "submit", "record", "drain_outbox", "anchor")
+_CANCELLED_FIRST = [
+    *(
+        f"{name}: {side}" for name in ("claim", "begin_way", "record", "begin_send", "settle_swap")
+        for side in ("before commit", "committed")
+    ),
+    *(f"{name}: {side}" for name in ("cancel", "submit") for side in ("before asking", "answered")),
+]  # fmt: skip
+REPLACING = {
+    "paper": [
+        f"{name}: {side}" for name in ("claim", "begin_send", "record", "settle_swap")
+        for side in ("before commit", "committed")
+    ] + ["replace: before asking", "replace: answered"],
+    "alpaca": _CANCELLED_FIRST,
+    "coinbase": _CANCELLED_FIRST,
+}  # fmt: skip
+"""Effects of replacing an order, at a venue that does it in one step and at one where an order is cancelled first."""
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -52,7 +67,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 class Stage:
     url: str
     folder: Path
-    alpaca: dict[str, AlpacaVenue] = field(default_factory=dict)
+    houses: list[House] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -66,8 +81,8 @@ def stage(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert server.stdout.readline().strip() == "ready"
         stage = Stage(database_url, tmp_path)
         yield stage
-        for venue in stage.alpaca.values():
-            venue.__exit__()
+        for house in stage.houses:
+            house.close()
         with Client(str(tmp_path / "socket"), "AF_UNIX") as connection:
             connection.send(("", "stop", ()))
         server.wait(10)
@@ -81,10 +96,18 @@ class Case:
     account: str
     batch: Batch
     rng: random.Random
-    venue: str
+    house: House
 
     def start(self, run_id: str, kill: tuple[str, int] | None):  # type: ignore[no-untyped-def]
-        arguments = (self.stage.url, self.stage.folder, self.account, self.batch.batch_id, self.venue, run_id, kill)
+        arguments = (
+            self.stage.url,
+            self.stage.folder,
+            self.account,
+            self.batch.batch_id,
+            self.house.place,
+            run_id,
+            kill,
+        )
         process = PROCESSES.Process(target=work, args=arguments)
         process.start()
         return process
@@ -94,93 +117,65 @@ def begin(stage: Stage, adapter: str, seed: int) -> Case:
     rng = random.Random(seed)
     account = f"kill-{adapter}-{seed}"
     clock = FileClock(stage.folder / f"{account}.clock")
-    clock.path.write_text(OPEN.isoformat())
+    clock.path.write_text(HOUSES[adapter].begins.isoformat())
     with OrderStore.opened(stage.url) as store:
         store.open_account(account, "test", "opened for a test", OPEN)
     batch = store_plan(stage.url, account, [(n, rng.choice(list(Side)), D(rng.randint(1, 50))) for n in NAMES])
-    if adapter == "paper":
-        return Case(stage, account, batch, rng, rng.choice([Guarantee.IDEMPOTENT_KEY, Guarantee.SEARCHABLE_TAG]).value)
-    # The first order fills, so that every effect of booking a fill happens.
-    fates = {name: rng.choice(ENDS) for name in NAMES} | {NAMES[0]: "fill in two"}
-    venue = AlpacaVenue(cash=D(0), auction=auction_of(fates, lambda: clock.now() >= CLOSE)).__enter__()
-    venue.script = [rng.choice(("ok", "ok", "accept_504", "accept_drop", "drop")) for _ in range(6)]
-    venue.book("CSD", net_amount="100000", date="2022-12-27")
-    stage.alpaca[account] = venue
-    return Case(stage, account, batch, rng, venue.url)
+    house = HOUSES[adapter](stage.url, stage.folder, account, clock, rng)
+    stage.houses.append(house)
+    return Case(stage, account, batch, rng, house)
 
 
-def finish_and_check(case: Case) -> None:
+def finish_and_check(case: Case, replacements: Sequence[str] = ()) -> None:
     """Another process ends the batch; then both ledgers, the orders and the audit log must agree."""
-    stage, account, batch = case.stage, case.account, case.batch
+    stage, account = case.stage, case.account
+    wanted = [*order_ids(case.batch), *replacements]
     last = case.start("last", None)
     last.join(60)
     assert last.exitcode == 0
-    ours = rows(
-        stage.url,
-        "select o.client_order_id, i.instrument, i.side, i.quantity, o.state, o.filled_quantity "
-        "from execution.orders o join execution.order_intents i using (intent_id) where o.account = %s order by 1",
-        account,
+    asked = (
+        "select o.client_order_id, i.instrument, i.side, coalesce(o.quantity, i.quantity), o.filled_quantity, o.state "
+        "from execution.orders o join execution.order_intents i using (intent_id) where o.account = %s"
     )
-    assert len(ours) == len(batch.orders), "an order was lost"
-    theirs, their_fills, resendable = (at_paper if account not in stage.alpaca else at_alpaca)(case)
-    assert {row[0] for row in theirs} <= set(order_ids(batch)), "an order that nobody planned"
-    assert len(theirs) == len({row[1] for row in theirs}), "an instrument was ordered twice"
-    never_arrived = [row for row in ours if row[0] not in {row[0] for row in theirs}]
-    assert [row for row in ours if row not in never_arrived] == theirs
-    assert all(row[4] == "expired" and row[5] == 0 for row in never_arrived)
-    assert not (resendable and never_arrived), "a venue that may be asked again was not"
+    ours = {row[0]: Standing(*row) for row in rows(stage.url, asked, account)}
+    assert set(ours) == set(wanted), "an order was lost"
+    named = {one.instrument: name for name, one in ours.items()}
+    theirs = case.house.orders()
+    standing: Counter[str] = Counter()
+    unknown = {one.instrument for one in ours.values() if one.state == "unknown"}
+    assert not unknown or not case.house.keeps_ids, "a venue that can be asked for an order was not"
+    for one in theirs:
+        mine = ours.pop(one.client_order_id or named[one.instrument], None)
+        assert mine is not None, "an order that nobody planned, or one that stands twice"
+        known = {name: value for name, value in one._asdict().items() if value is not None}
+        assert one.instrument in unknown or mine._replace(**known) == mine, "an order is another at the venue"
+        assert mine.state in TERMINAL or mine.state == "unknown"
+        standing[one.instrument] += mine.state not in ("replaced", "cancelled")
+    assert max(standing.values(), default=0) <= 1, "an instrument was ordered twice"
+    assert all(one.state in ("expired", "unknown") and one.filled == 0 for one in ours.values()), f"no order: {ours}"
+    assert not (case.house.resendable and ours), "a venue that may be asked again was not"
 
-    our_fills = rows(
-        stage.url, "select fill_id, client_order_id, instrument, side, quantity, price from execution.fills "
-        "where account = %s order by 1", account,
-    )  # fmt: skip
-    assert our_fills == their_fills, "our fills are not the venue's"
-    assert rows(stage.url, "select kind from execution.reconciliation where account = %s", account) == [("ok",)]
+    asked = "select fill_id, instrument, side, quantity, price from execution.fills where account = %s"
+    our_fills, their_fills = [Executed(*row) for row in rows(stage.url, asked, account)], case.house.fills()
+    if any(fill.fill_id is None for fill in their_fills):
+        our_fills = [fill._replace(fill_id=None) for fill in our_fills]
+    ownerless = [fill for fill in their_fills if fill.instrument in unknown]
+    assert Counter(our_fills) + Counter(ownerless) == Counter(their_fills), "our fills are not the venue's"
+    kinds = {
+        kind for (kind,) in rows(stage.url, "select kind from execution.reconciliation where account = %s", account)
+    }
+    assert kinds == ({"breaks", "manual_trade"} if ownerless else {"ok"})
     events = rows(
         stage.url,
         "select client_order_id, count(*) from execution.order_events where client_order_id = any(%s) group by 1",
-        order_ids(batch),
+        wanted,
     )
     told = rows(
         stage.url,
         "select subject, count(*) from audit.log where kind like 'order.%%' and subject = any(%s) group by 1",
-        order_ids(batch),
+        wanted,
     )
     assert dict(events) == dict(told), "the audit log misses an event or has it twice"
-
-
-def at_paper(case: Case):  # type: ignore[no-untyped-def]
-    """The ledger's orders and fills, and whether the venue may be sent an order again."""
-    theirs = rows(
-        case.stage.url,
-        "select client_order_id, instrument, side, quantity, state, filled_quantity from paper.orders "
-        "where account = %s order by 1",
-        case.account,
-    )
-    fills = rows(
-        case.stage.url, "select fill_id, client_order_id, instrument, side, quantity, price from paper.fills "
-        "where account = %s order by 1", case.account,
-    )  # fmt: skip
-    guarantee = Guarantee(case.venue)
-    arrived = RemoteBroker(case.stage.folder / "socket", case.account, guarantee).arrived()
-    if guarantee is Guarantee.SEARCHABLE_TAG:
-        assert max(arrived.values(), default=0) <= 1, "sent twice to a venue that books it twice"
-    return theirs, fills, guarantee is Guarantee.IDEMPOTENT_KEY
-
-
-def at_alpaca(case: Case):  # type: ignore[no-untyped-def]
-    """As `at_paper`."""
-    venue = case.stage.alpaca[case.account]
-    ids = {order["id"]: name for name, order in venue.orders.items()}
-    theirs = sorted(
-        (name, one["symbol"], one["side"], D(one["qty"]), one["status"], D(one["filled_qty"]))
-        for name, one in venue.orders.items()
-    )
-    fills = sorted(
-        (one["id"], ids[one["order_id"]], one["symbol"], one["side"], D(one["qty"]), D(one["price"]))
-        for one in venue.activities if one["activity_type"] == "FILL"
-    )  # fmt: skip
-    return theirs, fills, True
 
 
 def kill_at(stage: Stage, adapter: str, seed: int, point: str, occurrence: int, hit: Counter[str]) -> None:
@@ -207,6 +202,31 @@ def kill_at_any_moment(stage: Stage, adapter: str, seed: int) -> int:
     return int(worker.exitcode == -signal.SIGKILL)
 
 
+def kill_while_replacing(stage: Stage, adapter: str, seed: int, point: str, hit: Counter[str]) -> None:
+    """Orders stand, a person asks to replace them, and the worker that does so is killed at the point."""
+    case = begin(stage, adapter, seed)
+    if case.house.venue is not None:
+        case.house.venue.script.clear()
+    first = case.start("run-0", ("wait: begun", 1))
+    first.join(60)
+    with OrderStore.opened(stage.url) as store:
+        asked = [
+            store.ask_replacement(one.client_order_id, D(60), None, "ann", "drawn", OPEN, D(1))
+            for one in store.orders(case.account, REPLACEABLE)
+        ]
+    assert asked
+    second = case.start("run-1", (point, 1))
+    second.join(60)
+    assert second.exitcode == -signal.SIGKILL, f"{point} was not reached"
+    hit[point] += 1
+    finish_and_check(case, asked)
+    outcomes = rows(
+        stage.url, "select distinct outcome from execution.replacements where account = %s", case.account
+    )  # fmt: skip
+    assert outcomes
+    assert (None,) not in outcomes, "a request was forgotten"
+
+
 @pytest.mark.parametrize(("adapter", "share"), [("paper", 0), ("alpaca", 1)])
 def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage, adapter: str, share: int) -> None:
     """A fifth of the effect points, others for each adapter; the slow test kills at all of them."""
@@ -217,9 +237,30 @@ def test_a_killed_workers_batch_is_finished_by_the_next(stage: Stage, adapter: s
     assert verify(stage.url, stage.folder / "audit.anchor").ok
 
 
+@pytest.mark.parametrize(("adapter", "point"), [("paper", "replace: answered"), ("alpaca", "cancel: answered")])
+def test_a_replacement_survives_the_worker(stage: Stage, adapter: str, point: str) -> None:
+    """At one point for each adapter; the slow test kills at all of them."""
+    kill_while_replacing(stage, adapter, 3000, point, Counter())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("adapter", ["paper", "alpaca"])
+@pytest.mark.parametrize("adapter", REPLACING)
+def test_a_worker_is_killed_at_every_effect_of_replacing(
+    stage: Stage, adapter: str, record_property: Callable[[str, object], None]
+) -> None:
+    hit: Counter[str] = Counter()
+    for seed, point in enumerate(REPLACING[adapter], 3001):
+        kill_while_replacing(stage, adapter, seed, point, hit)
+    assert set(REPLACING[adapter]) <= set(hit)
+    assert verify(stage.url, stage.folder / "audit.anchor").ok
+    table = {f"SIGKILL at {point}": count for point, count in sorted(hit.items())}
+    record_property("proof", {f"{adapter}, replacing, real processes": table})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("adapter", HOUSES)
 def test_a_worker_is_killed_at_every_effect_point(
     stage: Stage, adapter: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -31,9 +31,13 @@ from octopus.core.orders import Fill, FillRevision, Side
 from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.states import Event
 from resources.brokers.paper import PaperBehaviour, PaperBrokerError
+from resources.gates import Gates
 from resources.price_feed import Bar
+from resources.settings import load_settings
 from resources.warehouse.audit_log import verify
+from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
+from resources.warehouse.store import Warehouse
 
 D = Decimal
 NEXT = SESSIONS.next(EXECUTED)
@@ -91,6 +95,21 @@ def test_the_paper_broker_breaks_only_what_it_did(desk: Desk) -> None:
         desk.broker.revise_fill("none", D(0), reason="r")
     with pytest.raises(PaperBrokerError, match="quantity -1"):
         desk.broker.revise_fill(fill_ids(desk, "AAA")[0], D(-1), reason="r")
+
+
+def test_a_bust_is_no_day_trade_and_what_it_takes_back_opened_nothing(desk: Desk) -> None:
+    """Ten AAA in two fills of five, one of them broken the same day: nothing was sold, and five are the session's."""
+    given = load_settings({})
+    account = given.compliance.account.model_copy(update={"margin": True})
+    current = replace(given, database_url=desk.url, compliance=given.compliance.model_copy(update={"account": account}))
+    batch = store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(4))])
+    desk.execute(batch)
+    desk.broker.revise_fill(fill_ids(desk, "AAA")[0], D(0), reason="clearly erroneous")
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+    snapshot = desk.broker.snapshot(("AAA", "BBB"))
+    seen = Gates(current, Warehouse(desk.url, Role.TRADER)).compliance_context(batch, snapshot, NOON, sending=True)
+    assert (seen.day_trades, seen.opened_today) == (0, {"AAA": D(5), "BBB": D(4)})
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------

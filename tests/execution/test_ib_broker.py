@@ -22,7 +22,7 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
-from resources.brokers.ib import IbBroker, our_symbol, venue_symbol
+from resources.brokers.ib import IbBroker, Security, our_symbol, venue_symbol
 
 TEN = D(10)
 NOON = OPEN + timedelta(hours=1)
@@ -104,7 +104,7 @@ def test_what_names_no_single_security_is_refused_before_it_is_sent(venue):
     with pytest.raises(OrderRejectedError, match="whole shares"):
         send(broker_at(venue), quantity=D("1.5"))
     assert venue.posts == []
-    assert send(broker_at(venue, contracts={"TWIN": 1007}), instrument="TWIN").state is OrderState.ACCEPTED
+    assert send(broker_at(venue, contracts={"TWIN": Security(1007)}), instrument="TWIN").state is OrderState.ACCEPTED
 
 
 def test_classes_of_shares_are_spelled_both_ways():
@@ -196,12 +196,12 @@ def test_recorded_frames_of_tws_are_understood(test_data: Path):
     """Every frame that was recorded of a real TWS, decoded by ib_async into what the adapter makes of it."""
     import asyncio
 
-    from resources.brokers.ib import _Desk
+    from resources.brokers.ib import _Desk, _Names
 
     recorded = yaml.safe_load((test_data / "wire" / "ib" / "rust_ibapi_recorded" / "tws_interactions.yaml").read_text())
 
     async def replay() -> tuple[int, _Desk]:
-        desk = _Desk(0.1)
+        desk = _Desk(0.1, _Names({}), "America/New_York")
         desk.number = "ACCOUNT_ID"
         desk.client.decoder.serverVersion = recorded["header"]["server_version"]
         frames = [frame["raw"] for one in recorded["interactions"] for frame in one["responses"]]

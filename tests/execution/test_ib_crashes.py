@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from crash_proof import NAMES, Stand, noon, prove, set_up
-from execution_support import CLOSE, D
+from execution_support import CLOSE, SESSIONS
+from flex_venue import QUERY, TOKEN, FlexVenue
 from ib_venue import IbVenue
-from served_venue import ENDS
+from served_venue import ENDS, Answer, Request
 
-from octopus.execution.book import Entry, EntryKind
+from resources.brokers.flex import FlexReports
 from resources.brokers.ib import IbBroker
+from resources.sources.http import Access
+from resources.sources.patience import Patience
 
 FAULTS = ("accept_drop", "accept_drop", "drop", "drop", "silent", "refuse", "fill_drop", "late_reject")
-DEPOSIT = Entry(
-    "flex-1", EntryKind.DEPOSIT, None, D(0), D(100_000), datetime(2022, 12, 27, 12, tzinfo=UTC), "by wire"
-)  # fmt: skip
+FLEX_FAULTS = ("1019", "1018", "1001", "html", "cut", "drop")
+
+
+@dataclass
+class Strained(FlexVenue):
+    """Flex reports with the faults that ``troubled`` names, one of them for each request."""
+
+    troubled: Callable[[], tuple[str, ...]] = tuple
+
+    def answer(self, request: Request) -> Answer:
+        faults = self.troubled()
+        self.script = [faults[self.asked.total() % len(faults)]] if faults else []
+        return super().answer(request)
 
 
 def auction_of(fates: dict[str, str], is_over: Callable[[], bool]) -> Callable[[IbVenue], None]:
@@ -48,19 +61,23 @@ def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) ->
     venue = IbVenue(
         repeat=rng.random() < 0.3, reverse=rng.random() < 0.3, auction=auction_of(fates, lambda: clock.now() >= CLOSE)
     ).__enter__()
-    # The movements of cash that TWS does not tell, as a Flex report would.
-    broker = IbBroker(
-        account, port=venue.port, connect_s=1.0, answer_s=0.3, keeps=None, now=clock.now,
-        movements=lambda since: [DEPOSIT] if since is None or since <= DEPOSIT.at else [],
-    )  # fmt: skip
+    # The deposit was yesterday: TWS does not tell it, and the report does.
+    flex = Strained(troubled=lambda: FLEX_FAULTS if venue.script and rng.random() < 0.3 else ())
+    flex.move("Deposits/Withdrawals", "100000")
+    flex.__enter__()
+    access = Access(timeout_s=1.0, patience=Patience(attempts=1, total_s=0))
+    reports = FlexReports(
+        TOKEN, QUERY, SESSIONS, flex.url, access, patience_s=rng.choice((8, 600)), sleep=lambda _s: None, now=clock.now
+    )
+    broker = IbBroker(account, port=venue.port, connect_s=1.0, answer_s=0.3, reports=reports, now=clock.now)
 
     def at_venue() -> list[tuple[str, str]]:
         return [(order.ref, order.symbol) for order in venue.orders]
 
     stand = set_up(url, account, anchor, rng, broker, clock, at_venue)
     stand.script, stand.faults = venue.script, FAULTS
-    stand.line.happened = venue.faults
-    stand.close = lambda: venue.__exit__()
+    stand.line.happened = flex.happened = venue.faults
+    stand.close = lambda: (venue.__exit__(), flex.__exit__())
     return stand
 
 

@@ -20,7 +20,7 @@ from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import OrderState
 from resources.brokers.base import Guarantee, OrderRejectedError, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour, PaperBroker, PaperBrokerError
-from resources.price_feed import Bar
+from resources.price_feed import Bar, Conversion
 
 D = Decimal
 NEXT = SESSIONS.next(EXECUTED)
@@ -174,6 +174,23 @@ def test_without_a_bar_an_order_expires(broker: PaperBroker, clock: ManualClock,
     assert state(broker, closing) == ("expired", D(0))
     assert state(broker, opening) == ("expired", D(0))
     assert broker.fills() == ()
+
+
+def test_an_order_whose_bar_is_kept_out_expires_with_the_finding(
+    broker: PaperBroker, clock: ManualClock, feed: TableFeed
+) -> None:
+    why = "the bar of AAA is kept out by finding f"
+    del feed.bars["AAA", EXECUTED]
+    feed.held["AAA", EXECUTED] = why
+    kept, filled = buy(broker, "AAA", "1"), buy(broker, "BBB", "1")
+    clock.wait_until(CLOSE)
+    assert (state(broker, kept), state(broker, filled)) == (("expired", D(0)), ("filled", D(1)))
+    order = broker.order(kept)
+    assert order is not None
+    assert order.reason == f"expired unfilled: {why}"
+    feed.held["NEW", EXECUTED] = "the bar of NEW is kept out"
+    with pytest.raises(OrderRejectedError, match="the bar of NEW is kept out"):
+        buy(broker, "NEW", "1")
 
 
 def test_at_the_open_the_opening_price_counts(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
@@ -436,3 +453,58 @@ def test_where_trading_never_ends_a_close_is_booked_and_the_open_of_that_instant
     clock.wait_until(coins.decision_utc(sunday))
     assert [(f.quantity, f.price, f.at) for f in broker.fills()][1:] == [(D(20), D(57), coins.close_utc(sunday))]
     assert broker.snapshot().positions == {}
+
+
+# -- several currencies ------------------------------------------------------------------------------------------------
+
+
+def euros(price: str, rate: str) -> Bar:
+    return Bar(D(price), D(price), Conversion(D(rate), is_foreign=True))
+
+
+def test_a_fill_is_converted_at_the_sessions_rate_and_a_spread_and_says_so(
+    database_url: str, clock: ManualClock, feed: TableFeed
+) -> None:
+    """100 shares at 40 euros moved by 4 bps: 40.016; at 1.25 dollars and 20 bps 1.2525, so 50.12004 each way."""
+    feed.bars |= {("AAA", DECIDED): euros("40", "1.2"), ("AAA", EXECUTED): euros("40", "1.25")}
+    feed.bars["AAA", NEXT] = euros("44", "1.5")
+    broker = paper(database_url, "acct", clock, feed, costs=CostModel(fx_spread_bps=20))
+    assert broker.snapshot(["AAA"]).prices == {"AAA": D(48)}
+    buy(broker, "AAA", "100")
+    clock.wait_until(CLOSE)
+    (fill,) = broker.fills()
+    assert (fill.price, fill.rate, fill.fees) == (D("50.12004"), D("1.2525"), D("0.50"))
+    assert fill.price / fill.rate == D("40.016")
+    assert broker.snapshot().cash == D(100_000) - 100 * D("50.12004") - D("0.50")
+    assert broker.snapshot().equity == broker.snapshot().cash + 100 * D(50)
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    buy(broker, "AAA", "100", side=Side.SELL)
+    clock.wait_until(SESSIONS.close_utc(NEXT))
+    sold = broker.fills()[-1]
+    assert sold.rate == D("1.497")
+    assert sold.price == (D(44) * D("0.9996") * D("1.497")).quantize(D("1e-8"))
+
+
+def test_a_limit_is_in_the_instruments_currency_and_buying_power_in_the_accounts(
+    database_url: str, clock: ManualClock, feed: TableFeed
+) -> None:
+    for day, price in ((DECIDED, "40"), (EXECUTED, "40"), (NEXT, "38")):
+        feed.bars["AAA", day] = euros(price, "2")
+    broker = paper(database_url, "acct", clock, feed, costs=CostModel(fx_spread_bps=0))
+    until = SESSIONS.close_utc(NEXT)
+    with pytest.raises(OrderRejectedError, match=r"buying power 100000\.00 does not cover 164000\.00"):
+        broker.submit("dear", "AAA", Side.BUY, D(2000), OrderType.LIMIT, until, D(41))
+    broker.submit("o", "AAA", Side.BUY, D(10), OrderType.LIMIT, until, D(39))
+    clock.wait_until(CLOSE)
+    assert broker.fills() == ()
+    clock.wait_until(until)
+    (fill,) = broker.fills()
+    assert fill.price / fill.rate == D(38) * D("1.0004")
+
+
+def test_pence_cost_no_conversion(database_url: str, clock: ManualClock, feed: TableFeed) -> None:
+    feed.bars |= {("AAA", day): Bar(D(250), D(250), Conversion(D("0.01"))) for day in (DECIDED, EXECUTED)}
+    broker = paper(database_url, "acct", clock, feed, costs=FREE.model_copy(update={"fx_spread_bps": 50}))
+    buy(broker, "AAA", "10")
+    clock.wait_until(CLOSE)
+    assert [(fill.price, fill.rate) for fill in broker.fills()] == [(D("2.5"), D("0.01"))]

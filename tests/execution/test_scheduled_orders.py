@@ -132,6 +132,16 @@ def test_participation_follows_the_volume_and_vwap_its_profile(database_url: str
     assert [profile.due(D(8), begins(number), D(0)) for number in range(3)] == [D(4), D(6), D(8)]
 
 
+def test_a_persons_release_of_the_plan_is_one_of_its_slices(database_url: str, tmp_path: Path) -> None:
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+    desk.settings = replace(desk.settings, require_release=True)
+    with desk.engine() as engine, pytest.raises(BatchRefusedError, match="awaits a person's release"):
+        engine.execute_batch(batch.batch_id, "too early")
+    with OrderStore.opened(desk.url) as store:
+        store.release(batch, "ann", "read it", desk.clock.now())
+    assert len(desk.execute(batch).placement.sent) == 6
+
+
 def test_outside_its_session_a_scheduled_batch_is_refused(database_url: str, tmp_path: Path) -> None:
     desk, batch = scheduled(database_url, tmp_path, TWAP)
     desk.clock.wait_until(CLOSE)

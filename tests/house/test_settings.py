@@ -40,6 +40,10 @@ def test_what_ships_is_valid(config: Path) -> None:
     [
         ("universe.yaml", "market_data: sample", "market_data: bloomberg", ["universe.market_data", "bloomberg"]),
         ("universe.yaml", "\n  exchange: XNYS", "\n  exchange: MOON", ["universe.exchange", "MOON", "XNYS", "24/7"]),
+        ("universe.yaml", "currency: USD", "currency: dollars", ["universe.currency", "dollars"]),
+        ("universe.yaml", "currency: USD", "currency: GBX", ["GBX is a part of GBP"]),
+        ("universe.yaml", "rates: {}", "rates: {USD: EURUSD=X}", ["USD is the account's own currency"]),
+        ("universe.yaml", "rates: {}", "rates: {EUR: KO}", ["rates: KO is in symbols, too"]),
         ("universe.yaml", "mode: paper", "mode: maybe", ["trading.mode", "maybe", "paper"]),
         ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
         ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
@@ -109,6 +113,28 @@ def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
     (config / "universe.yaml").write_text("universe: [")
     assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
     with pytest.raises(ConfigError, match=r"universe\.yaml"):
+        load(config)
+
+
+def test_pairs_are_ingested_and_not_traded(config: Path) -> None:
+    edit(config, "universe.yaml", "rates: {}", "rates: {EUR: EURUSD=X}")
+    settings = load_settings({"OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home")})
+    assert "EURUSD=X" in settings.watched
+    assert "EURUSD=X" not in settings.symbols
+
+
+@pytest.mark.parametrize("broker", ["alpaca", "coinbase", "schwab"])
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [("currency: USD", "currency: EUR", "currency"), ("rates: {}", "rates: {EUR: EURUSD=X}", "rates")],
+)
+def test_a_broker_that_settles_in_dollars_refuses_other_currencies(
+    config: Path, broker: str, old: str, new: str, field: str
+) -> None:
+    edit(config, "universe.yaml", "name: paper", f"name: {broker}")
+    load(config)
+    edit(config, "universe.yaml", old, new)
+    with pytest.raises(ConfigError, match=rf"universe\.{field} = .*{broker} settles in USD alone.*broker.name: paper"):
         load(config)
 
 

@@ -71,10 +71,13 @@ EVIDENT = [
     ("wrong dividend", "×100, adjusted close right"),
     ("wrong dividend", "×100, adjusted close wrong too"),
     ("wrong dividend", "×0.01, adjusted close right"),
+    ("wrong dividend", "×0.01, adjusted close wrong too"),
     ("misdated dividend", "5 late, adjusted close right"),
     ("adjusted close", "1% of a dividend"),
     ("adjusted close", "level 5.0%"),
     ("glued seam", "3% to 10%"),
+    ("level seam", "3%"),
+    ("volume seam", "×10"),
     ("volume seam", "×0.01"),
     ("repeated bar", "3"),
     ("frozen price", "5"),
@@ -112,6 +115,9 @@ def test_a_planted_defect_is_named_and_its_repair_restores_the_bars(sound, quiet
         ("missing split", "2, adjusted close right"),
         ("misdated split", "2, 5 late, adjusted close right"),
         ("misdated dividend", "5 late, adjusted close right"),
+        ("misdated dividend", "20 late, adjusted close wrong too"),
+        ("missing dividend", "one, adjusted close wrong too"),
+        ("level seam", "3%"),
         ("wrong dividend", "×0.01, adjusted close wrong too"),
         ("phantom dividend", "1.0%, adjusted close wrong too"),
         ("spike", "50%, close"),
@@ -127,7 +133,7 @@ def test_a_finding_is_dated_when_its_evidence_was_complete(sound, kind, magnitud
     for label in labels:
         symbol = label.series.symbol
         for finding in audit(bars, actions, calendar=CALENDAR):
-            near = abs((finding.session_from - label.session_from.astype(object)).days) <= 3
+            near = finding.session_from - SLACK <= label.session_from.astype(object) <= finding.session_to + SLACK
             if finding.instrument != symbol or finding.kind not in RIGHT[kind] or not near:
                 continue
             known = finding.known_session

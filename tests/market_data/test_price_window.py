@@ -14,10 +14,12 @@ import pytest
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
 from octopus.core.sessions import Sessions
+from octopus.market_data.currencies import in_base
 from resources.gates import Gates
 from resources.settings import load_settings
 from resources.warehouse.connection import Role
-from resources.warehouse.price_window import read_window, window_of
+from resources.warehouse.price_window import read_window, read_window_in_base, window_of
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
 
 AS_OF = datetime(2024, 3, 1, 15, tzinfo=UTC)
@@ -91,6 +93,86 @@ def test_a_window_is_the_panel_of_these_days(warehouse: Warehouse, names: tuple[
     assert found.price_basis == expected.price_basis
     for field in ("sessions", "close", "total_return", "split", "volume", "low"):
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
+
+
+@pytest.fixture
+def in_euros(warehouse: Warehouse) -> Warehouse:
+    """Two shares, one of which was renamed, and the coin are quoted in euros; of the pair four days are lost."""
+    days = Sessions("24/5").between(date(2024, 1, 2), date(2024, 2, 29)).tolist()
+    kept = [day for day in days if not date(2024, 2, 5) <= day <= date(2024, 2, 8)]
+    with warehouse.connect(autocommit=True) as connection:
+        connection.execute("update raw.instruments set currency = 'EUR' where instrument in ('OLD', 'HOLE', 'COIN')")
+        connection.execute("delete from raw.instruments where instrument = 'NEW'")
+        connection.execute(
+            "insert into raw.instruments (source, instrument, ts, exchange, currency, asset_class, price_basis,"
+            " known_at, known_at_imputed, ingested_at, batch_id) values"
+            " ('s', 'EURUSD', '2015-01-02', '24/5', 'USD', 'fx', 'raw', '2015-01-02', false, now(), 1)"
+        )
+        connection.cursor().executemany(
+            "insert into marts.prices values ('s', 'EURUSD', %s, null, null, null, %s, null, 1, 0, 0, 'raw', %s, null)",
+            [(day, 1.05 + row / 700, day) for row, day in enumerate(kept)],
+        )
+        connection.execute(
+            "insert into raw.bars (source, instrument, ts, session, close, known_at, known_at_imputed, ingested_at,"
+            " batch_id) select source, instrument, session, session, close, session, false, now(), 1 from marts.prices"
+            " where known_to is null and close > 1 on conflict do nothing"
+        )
+        connection.execute(
+            "insert into raw.corporate_actions (source, instrument, ts, session, kind, value, detail, known_at,"
+            " known_at_imputed, ingested_at, batch_id) values"
+            " ('s', 'HOLE', '2024-02-12 14:30+00', '2024-02-12', 'dividend', 0.5, null, '2024-02-12', false, now(), 1),"
+            " ('s', 'OLD', '2024-02-01 14:30+00', '2024-02-01', 'symbol_change', 1, 'NEW', '2024-02-01', false,"
+            " now(), 1)"
+        )
+    return warehouse
+
+
+def test_the_gates_the_paper_broker_and_the_panel_convert_alike(in_euros: Warehouse) -> None:
+    clock, pairs = Sessions(), {"EUR": "EURUSD"}
+    names = ("COIN", "HOLE", NEW, "PLAIN")
+    known = in_euros.panel("s", AS_OF, clock, instruments={*names, "EURUSD"}, since=SINCE)
+    panel = in_base(known, "USD", pairs, in_euros.currencies("s", AS_OF, in_euros.moved("s", AS_OF)))
+    assert dict(zip(panel.symbols, panel.currency, strict=True)) == {
+        "COIN": "EUR",
+        "HOLE": "EUR",
+        "NEW": "EUR",
+        "PLAIN": "USD",
+    }
+    found = read_window_in_base(
+        in_euros, "s", AS_OF, clock, names, "USD", pairs, since=SINCE, details_since=DETAILED
+    )  # fmt: skip
+    assert found is not None
+    np.testing.assert_array_equal(found.close, panel.worth)
+    np.testing.assert_array_equal(found.total_return, panel.total_return)
+    feed = WarehousePrices(in_euros, "s", clock, "USD", pairs)
+    assert panel.rate is not None
+    for row in (1, 12, 19, 23, len(panel.sessions) - 1):
+        session = panel.sessions[row].item()
+        told = [feed.conversion(name, session) for name in panel.symbols]
+        assert [Decimal(repr(rate)) for rate in panel.rate[row].tolist()] == [one and one.rate for one in told]
+        assert [one and one.is_foreign for one in told] == [True, True, True, False]
+        for column, name in enumerate(panel.symbols):
+            if name in ("HOLE", "PLAIN") and np.isfinite(panel.close[row, column]):
+                close = feed.last_close(name, session)
+                assert close is not None
+                assert float(close) == pytest.approx(panel.worth[row, column], abs=1e-6)
+    ex = date(2024, 2, 12)
+    (dividend,) = feed.actions(["HOLE"], clock.close_utc(clock.previous(ex)), clock.close_utc(ex))
+    rate = panel.rate[panel.at(ex), panel.symbols.index("HOLE")]
+    assert dividend.value == Decimal("0.5") * Decimal(repr(float(rate)))
+
+
+def test_an_old_rate_and_an_unnamed_pair_stop_the_order_path(in_euros: Warehouse) -> None:
+    clock = Sessions()
+    feed = WarehousePrices(in_euros, "s", clock, "USD", {"EUR": "EURUSD"})
+    with pytest.raises(MissingDataError, match="EURUSD has no bar since 2024-03-01, and a rate stands for 5 sessions"):
+        feed.conversion("HOLE", date(2024, 3, 15))
+    with pytest.raises(MissingDataError, match=r"universe\.rates has no pair of EUR; name one"):
+        WarehousePrices(in_euros, "s", clock).conversion("HOLE", date(2024, 2, 15))
+    with pytest.raises(MissingDataError, match="no description says in which currency ZZZ is quoted"):
+        feed.conversion("ZZZ", date(2024, 2, 15))
+    assert feed.conversion("HOLE", date(2023, 12, 1)) is None
+    assert "is a rate of universe.rates, and is not traded" in feed.refusal("EURUSD", date(2024, 2, 15))
 
 
 def test_none_of_the_instruments_has_a_bar(warehouse: Warehouse) -> None:

@@ -14,9 +14,11 @@ import pytest
 
 from octopus.core.panel import Panel
 from octopus.core.sessions import Sessions
-from octopus.warehouse.pictures import coverage, findings_picture
+from octopus.warehouse.defects.repair import put
+from octopus.warehouse.pictures import around, close_ups, coverage, findings_picture, to_show
 from octopus.warehouse.quality import (
     FINDINGS_SCHEMA,
+    Finding,
     Kind,
     Severity,
     find_all,
@@ -216,6 +218,33 @@ def test_the_picture_counts_what_the_findings_cover(sample):
     )
     assert covered.sum() == days.sum(), "each business day of a warning is in one cell"
     assert findings_picture(findings).startswith(b"\x89PNG")
+
+
+def test_the_close_up_shows_what_to_look_at_first(sample):
+    findings = finding_rows(find_all(sample), "sample", XNYS)
+    days = XNYS.between(date(2022, 1, 3), date(2022, 6, 30)).tolist()
+    bars = pl.DataFrame(
+        [(name, day, 10.0, 11.0, 9.0, 1000.0 if (name, row) == ("A", 50) else 10.0) for name in "ABC"
+         for row, day in enumerate(days)],
+        schema=["instrument", "session", "open", "high", "low", "close"], orient="row",
+    ).with_columns(volume=1e6, adj_close=pl.col("close"))  # fmt: skip
+    actions = pl.DataFrame(
+        [("A", days[55], "dividend", 0.25)], schema=["instrument", "session", "kind", "value"], orient="row"
+    )
+    bad = Finding(
+        Kind.UNIT_ERROR, Severity.SEVERE, "A", days[50], days[50], {}, "A: a hundred times", "divide it",
+        repair={"instrument": "A", **put(str(days[50]), {"close": 10.0})},
+    )  # fmt: skip
+    rows = pl.concat([findings, finding_rows([bad], "sample", XNYS)])
+    first = to_show(rows)
+    assert (len(first), first["instrument"][0], first["severity"][0]) == (6, "A", "severe")
+    assert "info" not in set(first["severity"])
+    seen = around(first.row(0, named=True), bars.filter(pl.col("instrument") == "A"))
+    assert (len(seen), seen.filter("suspicious")["session"].to_list()) == (31, [days[50]])
+    picture = close_ups(first.head(1), bars, actions)
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+    assert close_ups(first.filter(pl.col("instrument") != "A"), bars, actions) is None
 
 
 def test_the_picture_has_room_for_thousands_of_instruments(sample):

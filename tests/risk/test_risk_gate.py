@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assets import reporting
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -587,3 +588,13 @@ def test_usage_is_a_hundred_percent_exactly_at_a_limit() -> None:
 def test_the_picture_is_a_png_with_or_without_orders() -> None:
     for report in (run(*ALL, account=HELD, limits=BASE), run(), GateReport("risk", ())):
         assert risk_picture(report).startswith(b"\x89PNG")
+
+
+def test_a_denial_is_shown_with_its_order_rule_value_limit_and_what_the_order_adds() -> None:
+    orders = (order("AAA", "buy", 300), order("BBB", "buy", 400))
+    report = run(*orders, limits=limited(gross_max=0.4))
+    shown = reporting.denials(report, batch(*orders)).value or ""
+    (row,) = [line for line in shown.splitlines() if "| gross" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == ["buy 400 BBB", "gross", "0.5000", "0.4000", "0.2000"]
+    assert cells[5] == report.denials[0].reason

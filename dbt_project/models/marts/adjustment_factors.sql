@@ -73,7 +73,7 @@ measured as materialized (
         -- Not before the ex-session opens: until then a later close may still come.
         greatest(a.known_from, a.effective_utc) as measured_from,
         coalesce((
-            select max(q.session) from {{ ref('prices') }} q
+            select q.session from {{ ref('prices') }} q
             where q.source = a.source and q.instrument = a.instrument
                 and q.session < a.ex_session and q.known_from <= a.effective_utc
                 and (q.known_to is null or q.known_to > q.known_from)
@@ -82,6 +82,8 @@ measured as materialized (
                     where x.source = q.source and x.instrument = q.instrument and x.session = q.session
                         and x.known_to = x.known_from
                 )
+            order by q.session desc
+            limit 1
         ), '-infinity'::date) as punctual_session
     from payments a
 ),

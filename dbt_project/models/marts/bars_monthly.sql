@@ -1,9 +1,9 @@
 {{ config(
     materialized='incremental',
-    incremental_strategy='delete+insert',
+    incremental_strategy='replace_keys',
     unique_key=['source', 'instrument', 'month'],
     on_schema_change='fail',
-    pre_hook=["{{ join_by_hashing() }}", "{{ drop_rows_kept_out('month', 'month') }}"],
+    pre_hook=["{{ drop_rows_kept_out('month', 'month') }}", "{{ join_by_hashing() }}"],
     indexes=[
         {'columns': ['source', 'instrument', 'month', 'known_from'], 'unique': true},
         {'columns': ['source', 'month']},

@@ -1,7 +1,7 @@
 -- depends_on: {{ ref('int_scored_items') }}, {{ ref('int_instruments') }}, {{ ref('stg_sentiment_scores') }}
 {{ config(
     materialized='incremental',
-    incremental_strategy='delete+insert',
+    incremental_strategy='replace_keys',
     unique_key=['model', 'instrument', 'session'],
     on_schema_change='fail',
     indexes=[

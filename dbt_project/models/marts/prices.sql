@@ -2,7 +2,7 @@
 -- depends_on: {{ ref('int_bars') }}, {{ ref('int_session_actions') }}
 {{ config(
     materialized='incremental',
-    incremental_strategy='delete+insert',
+    incremental_strategy='replace_keys',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
     indexes=[

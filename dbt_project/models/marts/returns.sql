@@ -1,38 +1,31 @@
 {{ config(
     materialized='incremental',
-    incremental_strategy='delete+insert',
+    incremental_strategy='replace_keys',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
-    pre_hook=[
-        "{{ join_by_hashing() }}",
-        "{{ drop_rows_kept_out('session') }}",
-        "{{ drop_rows_kept_out('previous_session') }}",
-    ],
+    pre_hook=["{{ drop_rows_kept_out('session') }}", "{{ drop_rows_kept_out('previous_session') }}"],
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},
         {'columns': ['source', 'batch_id']},
     ],
 ) }}
-{%- if is_incremental() %}
-{%- set arrived %}
-        select r.source, r.instrument, r.session, r.batch_id from {{ ref('prices') }} r where {{ since_last_build('r') }}
-{%- endset %}
-{%- set bounds = build_bounds(arrived) %}
-{%- endif %}
 with
 {% if is_incremental() -%}
 changed as materialized (
-    {{- changed_from(arrived) }}
+    {{- changed_from("select * from " ~ ref('prices') ~ " r where " ~ since_last_build('r')) }}
 ),
 
--- The bar before the first changed one is needed too, to return from.
+-- Each instrument's own sessions, and the bar before the first changed one, to return from.
 current_prices as (
     select p.*, c.from_session
     from changed c
-    join {{ ref('prices') }} p
-        on p.source = c.source and p.instrument = c.instrument and p.session >= c.from_session
-    where p.known_to is null and p.session >= {{ bounds.since }}
+    cross join lateral (
+        select * from {{ ref('prices') }} p
+        where p.source = c.source and p.instrument = c.instrument and p.session >= c.from_session
+            and p.known_to is null
+        offset 0
+    ) p
     union all
     select p.*, c.from_session
     from changed c

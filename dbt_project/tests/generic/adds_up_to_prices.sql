@@ -21,8 +21,12 @@ found as (
 select e.*, f.sessions as sessions_found, f.close
 from expected e
 full join found f using (source, instrument, {{ period }})
-left join {{ ref('prices') }} p
-    on p.source = e.source and p.instrument = e.instrument and p.session = e.last_session and p.known_to is null
+-- Looked up, one for each bar: joined, the planner would read all of history for it.
+left join lateral (
+    select p.close from {{ ref('prices') }} p
+    where p.source = e.source and p.instrument = e.instrument and p.session = e.last_session and p.known_to is null
+    limit 1
+) p on true
 where f.sessions is distinct from e.sessions
     or f.last_session is distinct from e.last_session
     or f.close is distinct from p.close

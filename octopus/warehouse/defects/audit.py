@@ -26,7 +26,7 @@ def _bars_only(detect: Callable[[Tape], list[Finding]]) -> Detector:
 OF_BARS: Sequence[Detector] = (
     _bars_only(units.unit_fields), _bars_only(bars.impossible_bars), _bars_only(units.unit_levels),
     _bars_only(units.uneven_splits), _bars_only(bars.repeated_bars), _bars_only(bars.price_spikes),
-    splits.split_defects,
+    _bars_only(seams.cent_seams), splits.split_defects,
 )  # fmt: skip
 MENDING: Sequence[Detector] = (*OF_BARS, dividends.restated_dividends, dividends.dividend_defects)
 """Each sees bars without the defects of those before it: a bar a hundred times too high is no split."""

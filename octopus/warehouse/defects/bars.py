@@ -28,6 +28,9 @@ SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.5
 """A price that truly leaves and comes back does so on more than three times the volume; on less, less will do."""
 NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
 """Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.3 (quiet: 2.8) in tuning."""
+BACK_LEAST, BACK_DEVIATIONS, BACK_AWAY, BACK_REMAINDER, BACK_LOUDNESS = 0.025, 4.0, 1.8, 0.6, 0.2
+"""An opening gap that undoes the move before it: one this far beyond the instrument's gaps has news behind it, and news
+have volume; without that it is the tick that goes back."""
 SPIKE_ALONE = 0.07
 """Without peers a day on which the whole market dips and recovers looks like a spike: of 49 stocks 14 times in five
 years, at up to 6.5 %."""
@@ -193,7 +196,8 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
-    nights, closes = _there_and_back(tape, tape.gap - tape.market_gap), _there_and_back(tape, tape.move - tape.market)
+    night_away, move_away = tape.gap - tape.market_gap, tape.move - tape.market
+    nights, closes = _there_and_back(tape, night_away), _there_and_back(tape, move_away)
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
     rows = np.flatnonzero(((nights > 0) | (closes > 0)) & ~split)
@@ -204,20 +208,36 @@ def price_spikes(tape: Tape) -> list[Finding]:
     with np.errstate(invalid="ignore"):
         quiet = np.where(loudness < SPIKE_QUIET, CLOSE_QUIET_DEVIATIONS, CLOSE_DEVIATIONS)
     close = np.where(untraded, UNTRADED_DEVIATIONS, quiet)
-    far = (nights[rows] > night * tape.gap_scale_at(rows)) | (closes[rows] > close * tape.move_scale_at(rows))
+    gap_scale, move_scale = tape.gap_scale_at(rows), tape.move_scale_at(rows)
+    kept = [
+        np.where(_remainder(tape)[rows] < SPIKE_REMAINDER * size[rows], size[rows], 0.0) for size in (nights, closes)
+    ]
+    far = (kept[0] > night * gap_scale) | (kept[1] > close * move_scale)
+    with np.errstate(invalid="ignore"):
+        back = np.abs(tape.after(night_away))[rows]
+        undone = (nights[rows] > np.maximum(BACK_LEAST, BACK_AWAY * gap_scale)) | (
+            closes[rows] > np.maximum(BACK_LEAST, BACK_AWAY * move_scale)
+        )
+        undone &= (back > BACK_DEVIATIONS * gap_scale) & ~untraded & ~tape.alone[rows]
+        undone &= tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)) < BACK_LOUDNESS
     calm = np.nan_to_num(loudness) <= SPIKE_LOUDNESS
-    return [_spike(tape, row) for row in rows[far & calm].tolist()]
+    return [_spike(tape, row) for row in rows[(far | undone) & calm].tolist()]
+
+
+def _remainder(tape: Tape) -> FloatArray:
+    """What is left of the move once the next morning has opened."""
+    rest: FloatArray = np.abs(tape.move - tape.market + tape.after(tape.gap - tape.market_gap))
+    return rest
 
 
 def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
     """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back."""
     back = tape.after(tape.gap - tape.market_gap)
-    rest = tape.move - tape.market + back
     lesser = np.fmin(np.abs(away), np.abs(back))
     with np.errstate(invalid="ignore"):
         spike = (
             (away * back < 0)
-            & (np.abs(rest) < SPIKE_REMAINDER * lesser)
+            & (_remainder(tape) < BACK_REMAINDER * lesser)
             & (lesser > np.where(tape.alone, SPIKE_ALONE, SPIKE_LEAST))
         )
     return np.where(spike, lesser, 0.0)

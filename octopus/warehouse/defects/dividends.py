@@ -5,18 +5,20 @@ Does not: splits (splits.py), levels of raw prices (seams.py).
 
 Three witnesses are heard. The vendor's adjusted close: its step over the ex-session gives the cash it was made with,
 exactly. The price: it opens lower by the dividend, within the instrument's opening gaps. The habit: what the instrument
-pays, and how often. Where the first contradicts the action, the other two say which of both is wrong.
+pays, how often, and in which weeks of the year (seasons.py). Where the first contradicts the action, the other two say
+which of both is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from octopus.core.types import BoolArray
+from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.warehouse.defects.repair import (
     add_action,
     change_action,
@@ -26,6 +28,7 @@ from octopus.warehouse.defects.repair import (
     several,
     unadjust,
 )
+from octopus.warehouse.defects.seasons import YEAR_DAYS, Gap, Seasons
 from octopus.warehouse.defects.tape import PRICES, STEP_EXACT, Tape
 from octopus.warehouse.quality import Finding, Kind, Repair, Severity
 
@@ -52,6 +55,19 @@ RESTATED, SAME_RATIO = 2, 0.02
 CADENCE_SPACINGS, CADENCE_BAND = 3, 0.12
 PAID = 0.3
 """Log likelihood ratio above which the price shows a payment that the cadence does not expect."""
+SEASON_PAYMENTS, SEASON_DAYS, WEEK_DAYS, SEASON_HISTORY = 4, 14, 7, 756
+"""Three years of sessions: in shorter records two years agree by chance, and small extra payments are real (Yahoo's
+sound histories have them)."""
+LATE_ROWS, LATE_DECISIVE = 25, 5.6
+"""Log likelihood ratio, of the date and the price together, above which a payment is recorded too late. Only later days
+are looked at: a vendor that misdates takes the day of record or of payment, companies bring forward (all of December
+2012)."""
+PAID_AHEAD = np.log(1.45)
+STRANGER_PAID = 0.6
+"""Like `PAID`, where nothing but the price speaks for the payment. The only payment of who pays nothing else is left
+alone: that is what a special dividend looks like."""
+CENTS_LIKE = np.log(2.5)
+"""Amounts that are one but for the unit; cuts of dividends to a penny were by a factor of 32 at most."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +151,26 @@ def _likelihood(tape: Tape, row: int, share: float) -> float:
 
     A price that did not trade says nothing.
     """
-    if not tape.volume[row] > 0 and tape.move[row] == 0.0:
-        return 0.0
+    return float(_likelihoods(tape, np.array([row]), share)[0])
+
+
+def _likelihoods(tape: Tape, rows: IntArray, share: float) -> FloatArray:
+    """`_likelihood` of each of ``rows``."""
     drop = np.log(max(1 - share, 0.02))
-    values = (
-        (tape.gap[row] - drop - tape.market_gap[row]) / tape.gap_scale[row],
-        (tape.move[row] - drop - tape.market[row]) / tape.move_scale[row],
-    )
-    parts = [-(TAIL_FREEDOM + 1) / 2 * np.log1p(value**2 / TAIL_FREEDOM) for value in values if np.isfinite(value)]
-    return float(np.mean(parts)) * 1.5 if parts else 0.0
+    values = np.stack([
+        (tape.gap[rows] - drop - tape.market_gap[rows]) / tape.gap_scale[rows],
+        (tape.move[rows] - drop - tape.market[rows]) / tape.move_scale[rows],
+    ])  # fmt: skip
+    known = np.isfinite(values)
+    parts = np.where(known, -(TAIL_FREEDOM + 1) / 2 * np.log1p(np.where(known, values, 0.0) ** 2 / TAIL_FREEDOM), 0.0)
+    mean = parts.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    silent = ~(tape.volume[rows] > 0) & (tape.move[rows] == 0.0)
+    return np.where(silent, 0.0, mean * 1.5)
+
+
+def _shown(tape: Tape, rows: IntArray, share: float) -> FloatArray:
+    """How much better each row's price likes a payment of ``share`` than none."""
+    return _likelihoods(tape, rows, share) - _likelihoods(tape, rows, 0.0)
 
 
 def _prior(share: float) -> float:
@@ -167,7 +194,7 @@ class _Case:
                 if finding:
                     found.append(finding)
         found += [self._step(row) for row in self.off if row not in self.done]
-        return found + self._cadence()
+        return found + self._seasonal() + self._cadence()
 
     # evidence
 
@@ -234,7 +261,7 @@ class _Case:
                     return self._corrected(payment, payment.cash * factor, "the adjusted close was made with", row)
                 return self._unfollowed(payment)
             strange = self._habitual_unit(payment, factor) or (factor < 1 and self._impossible(payment))
-            if strange and gain > DECISIVE:
+            if (strange and gain > DECISIVE) or (factor > 1 and gain > 0 and self._beside_its_like(payment, factor)):
                 return self._corrected(payment, payment.cash * factor, "its own habit and price say", payment.known)
         return None
 
@@ -243,6 +270,20 @@ class _Case:
         if not abs(payment.excess + np.log(factor)) < SIMILAR:
             return False
         return factor < 1 or self._fills_hole(payment)
+
+    def _beside_its_like(self, payment: Payment, factor: float) -> bool:
+        """Whether the unit alone keeps the payment from those before, after, and of the same season."""
+        if not self._has_history:
+            return False
+        index = self.payments.index(payment)
+        near = [one for one in (index - 2, index - 1, index + 1) if 0 <= one < len(self.payments)]
+        of_season = [one for one in self._seasons.partner[index].tolist() if one >= 0]
+        off = [
+            abs(payment.unit + np.log(factor) - float(np.median([self.payments[one].unit for one in some])))
+            for some in (near, of_season)
+            if len(some) > 1 or (some is of_season and some)
+        ]
+        return len(self.payments) > 2 and bool(off) and min(off) < CENTS_LIKE
 
     def _fills_hole(self, payment: Payment) -> bool:
         usual = [one for one in self.payments if abs(one.unit - payment.habit) < SIMILAR]
@@ -476,6 +517,94 @@ class _Case:
                 known = max(one.row, better[enough][0].row)
                 found.append(self._corrected(one, one.cash * factor, f"its {len(better)} payments together say", known))
         return found
+
+    @property
+    def _has_history(self) -> bool:
+        return self.high - self.low >= SEASON_HISTORY
+
+    def _settled(self, row: int) -> int:
+        """When a judgement by seasons that needs ``row`` could first be made."""
+        return max(row, self.low + SEASON_HISTORY - 1)
+
+    @cached_property
+    def _seasons(self) -> Seasons:
+        days = self.tape.session[[payment.row for payment in self.payments]].astype(np.float64)
+        first, last = (float(self.tape.session[row].astype(np.int64)) for row in (self.low, self.high - 1))
+        return Seasons(days, first, last)
+
+    def _seasonal(self) -> list[Finding]:
+        """What the same weeks of other years say: payments that are missing, recorded too late, or strangers."""
+        if not self._has_history or len(self.payments) < SEASON_PAYMENTS:
+            return []
+        found = [self._missed(gap) for gap in self._seasons.gaps()]
+        found += [self._late(index) for index in range(len(self.payments))]
+        found += [self._stranger(index) for index in self._seasons.strangers()]
+        return [one for one in found if one is not None]
+
+    def _row_on(self, day: float) -> int:
+        days = self.tape.session[self.low : self.high].astype(np.float64)
+        return int(np.clip(self.low + np.searchsorted(days, day), self.low, self.high - 1))
+
+    def _missed(self, gap: Gap) -> Finding | None:
+        """A season that passed without its payment."""
+        tape, others = self.tape, [self.payments[index] for index in gap.supports]
+        first, middle, last = (self._row_on(gap.day + days) for days in (-SEASON_DAYS, 0, SEASON_DAYS))
+        passed = self._row_on(gap.day + self._seasons.width + WEEK_DAYS)
+        if any(first <= row <= last for row in self.done) or self._paid_ahead(first):
+            return None
+        self.done.add(middle)
+        return tape.finding(
+            Kind.MISSING_DIVIDEND, Severity.WARN, (first, last),
+            self._settled(max(passed, last if gap.decisive < 0 else self.payments[gap.decisive].row)),
+            {"expected": tape.day(middle), "years": len(others),
+             "cash_usual": float(np.median([one.cash for one in others]))},
+            f"pays around {tape.day(middle)[5:]} in {len(others)} other years, but nothing is recorded then",
+            "look whether a dividend was paid in these weeks and record it",
+        )  # fmt: skip
+
+    def _paid_ahead(self, row: int) -> bool:
+        """Whether the last payment before ``row`` is larger than those of its own season: that of ``row`` is in it."""
+        index = sum(one.row < row for one in self.payments) - 1
+        of_season = [self.payments[one].unit for one in self._seasons.partner[index].tolist() if one >= 0]
+        excess = self.payments[index].unit - float(np.median(of_season)) if index >= 0 and of_season else 0.0
+        return bool(excess > PAID_AHEAD)
+
+    def _late(self, index: int) -> Finding | None:
+        """A payment that comes later than in other years, on a day on which the price shows less than before."""
+        payment, tape = self.payments[index], self.tape
+        row, first = payment.row, max(self.low + 1, payment.row - LATE_ROWS)
+        if row in self.done or not np.isfinite(self._seasons.lateness[index]) or row <= first:
+            return None
+        rows = np.arange(first, row)
+        gains = _shown(tape, rows, payment.share) - _shown(tape, np.array([row]), payment.share)
+        gains += self._seasons.punctuality(index, (tape.session[row] - tape.session[rows]).astype(np.float64))
+        best = int(np.argmax(gains))
+        if gains[best] < LATE_DECISIVE:
+            return None
+        self.done.add(row)
+        day = tape.day(first + best)
+        known = [self.payments[one].row for one in self._seasons.partner[index].tolist() if one >= 0]
+        return tape.finding(
+            Kind.MISDATED_DIVIDEND, Severity.WARN, (first + best, row), self._settled(max(row, *known)),
+            {"cash": payment.cash, "recorded": payment.session, "likelier": day,
+             "log_likelihood_ratio": float(gains[best]), "days_late": float(self._seasons.lateness[index])},
+            f"the dividend of {payment.cash:g} is recorded on {payment.session}, "
+            f"{self._seasons.lateness[index]:.0f} days later in the year than usual; date and price fit {day} better",
+            "look up the ex-date: vendors take the day of record or of payment for it",
+        )  # fmt: skip
+
+    def _stranger(self, index: int) -> Finding | None:
+        """A payment in weeks in which no other year has one, and of which the price shows nothing."""
+        payment, day = self.payments[index], self._seasons.days[index]
+        if payment.row in self.done or any(abs(gap - day) < self._seasons.spacing for gap in self._seasons.missed):
+            return None
+        paid = _likelihood(self.tape, payment.row, payment.share) - _likelihood(self.tape, payment.row, 0.0)
+        if paid > STRANGER_PAID:
+            return None
+        # Judged by the years before; where there are none, by the one after.
+        judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width
+        known = payment.known if judged else self._row_on(day + YEAR_DAYS + self._seasons.width)
+        return self._phantom(payment, self._settled(known), "no other year has one in these weeks")
 
     def _cadence(self) -> list[Finding]:
         """Holes and insertions in the rhythm of an instrument that pays like a clock."""

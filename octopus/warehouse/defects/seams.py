@@ -1,7 +1,8 @@
 """Histories glued from two sources: the level of prices or of volume changes from one bar to the next, for good.
 
-Belongs here: jumps of the price that neither an action nor the day's trading explains, and jumps of the volume's level.
-Does not: units and splits (units.py, splits.py), seams that the adjusted close shows (dividends.py).
+Belongs here: jumps of the price that neither an action nor the day's trading explains, sessions from which on prices
+are whole cents and before which they are not, and jumps of the volume's level. Does not: units and splits (units.py,
+splits.py), seams that the adjusted close shows (dividends.py).
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ STAYS = 0.6
 """Of the gap, at the close; an open that is off by itself is no level."""
 NEXT_LOUDNESS = 0.35
 """By how much the day after a calm jump may be louder than the day itself may."""
-VOLUME_BEFORE, VOLUME_AFTER = 60, 20
+CENT, CENT_SLACK = 0.01, 0.05
+"""Exchanges quote whole cents: a price further than this share of a cent from one was computed, not traded."""
+CENT_ROWS, CENTS_KEPT, CENTS_LOST, CENTS_SCALED = 20, 0.9, 0.3, 0.15
+"""Shares of the bars on one side of a seam whose prices are all whole cents, and on the other; there the mean distance
+from whole cents, so that a ratio that somebody rounded when undoing an action makes no seam."""
+SCALE_REACH, SCALE_STEP, SCALE_ROWS = 4.0, 2e-5, 40
+"""Scales that are tried for the older part: deviations of the opening gap, relative steps, and bars they must fit."""
+VOLUME_BEFORE, VOLUME_AFTER, VOLUME_WEEK = 60, 20, 5
+VOLUME_AT_ONCE, VOLUME_IN_A_WEEK = 0.4, 0.65
+"""Shares of the change that two days and two weeks show at a seam."""
 VOLUME_LEAST = np.log(5.0)
-VOLUME_DEVIATIONS, NEWS_DEVIATIONS = 4.5, 3.5
+VOLUME_DEVIATIONS, VOLUME_CERTAIN, NEWS_DEVIATIONS = 3.5, 7.0, 3.5
 VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
 
 
@@ -58,24 +68,105 @@ def _level(tape: Tape, row: int, loudness: float) -> Finding:
     )  # fmt: skip
 
 
+def cent_seams(tape: Tape) -> list[Finding]:
+    """Sessions from which on prices are whole cents, or no longer: a scaled history is glued to a printed one.
+
+    Only of prices as printed: older ones that are adjusted for a split are fractions of cents by right. A part that was
+    rounded to cents after it was scaled does not show; `level_seams` then sees the larger jumps.
+    """
+    if tape.basis != "printed":
+        return []
+    off = _cents_off(tape)
+    whole = np.where((off <= CENT_SLACK).all(axis=0), 1.0, 0.0)
+    with np.errstate(invalid="ignore"):
+        # Where the adjusted close shows the seam too, it tells which actions are in it (dividends.py).
+        seen = np.abs(tape.residue) > tape.residue_bound
+    rows = np.flatnonzero((whole != tape.before(whole)) & ~tape.first & (tape.log_split == 0.0) & ~seen)
+    rows = rows[(rows - tape.begin(rows) >= CENT_ROWS) & (tape.end(rows) - rows >= CENT_ROWS)]
+    total = np.concatenate(([0.0], np.cumsum(whole)))
+    before = (total[rows] - total[rows - CENT_ROWS]) / CENT_ROWS
+    after = (total[rows + CENT_ROWS] - total[rows]) / CENT_ROWS
+    flips = (np.maximum(before, after) >= CENTS_KEPT) & (np.minimum(before, after) <= CENTS_LOST)
+    total = np.concatenate(([0.0], np.cumsum(off.mean(axis=0))))
+    apart = [total[rows] - total[rows - CENT_ROWS], total[rows + CENT_ROWS] - total[rows]]
+    flips &= np.maximum(*apart) >= CENTS_SCALED * CENT_ROWS
+    found, last = [], -CENT_ROWS
+    for row, is_whole in zip(rows[flips].tolist(), (after > before)[flips].tolist(), strict=True):
+        if row - last >= CENT_ROWS:
+            found.append(_cent_seam(tape, row, older_scaled=is_whole))
+        last = row
+    return found
+
+
+def _cents_off(tape: Tape) -> FloatArray:
+    """Distance of each price from a whole cent, in cents, shape (fields, rows); 0 where there is none."""
+    prices = np.stack([getattr(tape, name) for name in PRICES]) / CENT
+    return np.nan_to_num(np.abs(prices - np.round(prices)))
+
+
+def _cent_seam(tape: Tape, row: int, *, older_scaled: bool) -> Finding:
+    scale = _scale_in_cents(tape, row) if older_scaled else None
+    which, other = ("before", "from then on") if older_scaled else ("from", "before")
+    level = "" if scale is None else f"; divided by {scale:.6g} they are, too"
+    return tape.finding(
+        Kind.SCRAPE_SEAM, Severity.WARN, (row, row), min(row + CENT_ROWS, tape.span(row)[1]) - 1,
+        {"jump": float(tape.gap[row] - tape.log_yield[row]), "level": float("nan") if scale is None else scale},
+        f"{which} {tape.day(row)} prices are fractions of cents, {other} whole cents{level}",
+        "ingest the part in fractions again: it was multiplied by something, by an action that is not recorded or by "
+        "another source", None if scale is None else multiply(
+            (*PRICES, "adj_close"), 1 / scale, None, tape.day(row - 1)
+        ),
+    )  # fmt: skip
+
+
+def _scale_in_cents(tape: Tape, row: int) -> float | None:
+    """What prices before ``row`` must be divided by to be whole cents and to meet its open; None: nothing does."""
+    low, _ = tape.span(row)
+    rows = slice(max(low, row - SCALE_ROWS), row)
+    prices = np.concatenate([getattr(tape, name)[rows] for name in PRICES])
+    prices = prices[np.isfinite(prices)] / CENT
+    reach = SCALE_REACH * float(tape.gap_scale_at(np.array([row]))[0])
+    jump = -float(tape.gap[row] - tape.log_yield[row] - tape.market_gap[row])
+    scales = np.exp(np.arange(jump - reach, jump + reach, min(SCALE_STEP, 0.3 / float(prices.max()))))
+    off = np.concatenate([_off_cents(prices, part) for part in np.array_split(scales, max(1, len(scales) // 500))])
+    best = float(scales[off.argmin()])
+    if off.min() > CENT_SLACK or abs(np.log(best)) < 2 * SCALE_STEP:
+        return None
+    cents = np.round(prices / best)
+    return float((prices * cents).sum() / (cents * cents).sum())
+
+
+def _off_cents(prices: FloatArray, scales: FloatArray) -> FloatArray:
+    """Mean distance of ``prices`` over each of ``scales`` from whole cents, in cents."""
+    scaled = prices[:, None] / scales
+    mean: FloatArray = np.abs(scaled - np.round(scaled)).mean(axis=0)
+    return mean
+
+
 def volume_seams(tape: Tape) -> list[Finding]:
-    """Rows from which on volume is counted in another unit: medians of a quarter before and a month after differ."""
+    """Rows from which on volume is counted in another unit.
+
+    Medians of a quarter before and a month after differ, by far more than the instrument's volumes vary; so do those of
+    a week, and the two days at the seam: interest that grows takes longer.
+    """
     volume = tape.log_volume
     with np.errstate(invalid="ignore"):
-        jump = np.abs(volume - tape.before(volume))
-        rows = np.flatnonzero(jump > 0.5 * VOLUME_LEAST)
+        jump = volume - tape.before(volume)
+        rows = np.flatnonzero(np.abs(jump) > VOLUME_AT_ONCE * VOLUME_LEAST)
         change = tape.leading_median(volume, VOLUME_AFTER, rows) - _median_before(tape, volume, rows)
-        wide = (np.abs(change) > VOLUME_LEAST) & (jump[rows] > 0.5 * np.abs(change))
-        rows, change = rows[wide], change[wide]
-        far = np.abs(change) > VOLUME_DEVIATIONS * _spread_before(tape, volume, rows)
-        # A price that moves with it has news: the interest is real.
+        week = tape.leading_median(volume, VOLUME_WEEK, rows) - tape.trailing_median(volume, VOLUME_WEEK, 3, rows)
+        size, sign = np.abs(change), np.sign(change)
+        wide = (size > VOLUME_LEAST) & (sign * jump[rows] > VOLUME_AT_ONCE * size)
+        wide &= sign * week > VOLUME_IN_A_WEEK * size
+        rows, change, week = rows[wide], change[wide], week[wide]
+        ratio = np.abs(change) / _spread_before(tape, volume, rows)
+        # A price that moves with it has news: the interest is real, unless no interest ever was so large.
         calm = np.abs(tape.move - tape.market)[rows] < NEWS_DEVIATIONS * tape.move_scale_at(rows)
-    found, last = [], -VOLUME_AFTER
-    for row, size in zip(rows[far & calm].tolist(), change[far & calm].tolist(), strict=True):
-        if row - last >= VOLUME_AFTER:
-            found.append(_volume(tape, row, size))
-            last = row
-    return found
+    chosen = (ratio > VOLUME_DEVIATIONS) & (calm | (ratio > VOLUME_CERTAIN))
+    rows, change, week = rows[chosen], change[chosen], week[chosen]
+    near = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) >= VOLUME_AFTER) + 1) if len(rows) else []
+    best = [int(group[np.abs(week[group]).argmax()]) for group in near]
+    return [_volume(tape, int(rows[one]), float(change[one])) for one in best]
 
 
 def _median_before(tape: Tape, values: FloatArray, rows: IntArray) -> FloatArray:

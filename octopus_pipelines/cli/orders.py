@@ -1,0 +1,178 @@
+"""`octopus orders`: open orders, and a person's word on one of them.
+
+Belongs here: showing orders, taking the word and telling what came of it. Does not: which order may be replaced
+(octopus/execution/replacements.py), cancelling and replacing (resources/execution_engine.py), cancelling everything
+(`octopus halt --cancel`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
+
+import click
+
+from octopus.core.errors import OctopusError
+from octopus.core.orders import OrderType
+from octopus.execution.replacements import Outcome
+from octopus.execution.states import WORKING, OrderState
+from octopus_pipelines.cli.house import open_database
+from resources.execution_engine import ExecutionEngine
+from resources.trading import trading_of
+from resources.warehouse.order_store import AccountBusyError, OrderStore, StoredOrder
+
+
+class OrderCommandError(OctopusError):
+    """What was asked names no open order, or does not go with it; the message says what to do."""
+
+
+class Amount(click.ParamType):
+    """A positive decimal number, exactly as it is written."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r} is no number", param, ctx)
+        if not (amount.is_finite() and amount > 0):
+            self.fail(f"{value!r} is not positive", param, ctx)
+        return amount
+
+
+@click.group()
+def orders() -> None:
+    """Open orders: list them, cancel one, replace one."""
+
+
+@orders.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
+def list_orders(as_json: bool) -> None:
+    """List orders that are approved or open, as our records have them."""
+    current = open_database()
+    with OrderStore.opened(current.database_url) as store:
+        found = _open(store, current.account)
+        asked = {swap.replaces for swap in store.swaps(current.account)}
+    if as_json:
+        click.echo(json.dumps([_row(one, one.client_order_id in asked) for one in found]))
+        return
+    for one in found:
+        price = "" if one.order.price is None else f" at {one.order.price:f}"
+        replaced = "  to be replaced" if one.client_order_id in asked else ""
+        click.echo(
+            f"{one.client_order_id}  {one.order.side.value:<4} {one.status.quantity:>14f} {one.order.instrument:<8} "
+            f"{one.order.order_type.value}{price}  {one.status.state.value}, {one.status.filled:f} filled{replaced}"
+        )
+    click.echo(f"{len(found)} orders are approved or open in account {current.account}")
+
+
+@orders.command()
+@click.argument("order")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
+@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+def cancel(order: str, by: str, reason: str) -> None:
+    """Cancel what is left of ORDER (its id, or the beginning of it), also while trading is halted."""
+    trading = trading_of(open_database())
+    with trading.engine() as engine:
+        wanted = _find(engine.store, trading.account, order)
+        try:
+            engine.cancel_order(wanted.client_order_id, by, reason)
+        finally:
+            engine.store.drain_outbox(engine.audit)
+        try:
+            engine.poll(trading.account)
+        except AccountBusyError:
+            click.echo("a run follows the account's orders and will record what becomes of it")
+        (after,) = engine.store.orders(trading.account, ids=[wanted.client_order_id])
+    click.echo(
+        f"order {wanted.client_order_id} was asked to be cancelled: {after.status.state.value}, "
+        f"{after.status.filled:f} of {after.status.quantity:f} filled"
+    )
+
+
+@orders.command()
+@click.argument("order")
+@click.option("--limit", type=Amount(), help="The new limit of a limit order.")
+@click.option("--stop", type=Amount(), help="The new trigger of a stop order.")
+@click.option("--quantity", type=Amount(), help="Shares that the order and its replacement may fill together.")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
+@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for what becomes of it.")
+def replace(
+    order: str, limit: Decimal | None, stop: Decimal | None, quantity: Decimal | None, by: str, reason: str, wait: float
+) -> None:
+    """Replace ORDER (its id, or the beginning of it) by one of another price or quantity.
+
+    Both gates judge the replacement; while they deny it, or trading is halted, the order stands as it is.
+    """
+    current = open_database()
+    trading = trading_of(current)
+    with trading.engine() as engine:
+        wanted = _find(engine.store, trading.account, order)
+        price, now = _price(wanted, limit, stop), trading.clock.now()
+        new = engine.store.ask_replacement(
+            wanted.client_order_id, quantity, price, by, reason, now, engine.settings.lot
+        )
+        engine.store.drain_outbox(engine.audit)
+        click.echo(f"order {wanted.client_order_id} is to be replaced by {new}")
+        outcome, detail = _carried_out(engine, wanted, new, wait)
+    if outcome is None:
+        click.echo("not settled yet: the run that follows the orders goes on; `octopus orders list` shows them")
+        return
+    done = outcome == Outcome.REPLACED
+    click.secho(f"{outcome.replace('_', ' ')}: {detail}", fg="green" if done else "red", err=not done)
+    if not done:
+        sys.exit(1)
+
+
+def _carried_out(engine: ExecutionEngine, wanted: StoredOrder, new: str, wait: float) -> tuple[str | None, str]:
+    """What became of a request within ``wait`` seconds; carried out here, or by the run that holds the account."""
+    until = time.monotonic() + wait
+    while True:
+        # A run that holds the account waits for the auction, and looks for requests meanwhile.
+        with suppress(AccountBusyError):
+            engine.replace_orders(wanted.batch_id, f"replace-{new}")
+        outcome, detail = engine.store.outcome_of(new)
+        if outcome is not None or time.monotonic() >= until:
+            return outcome, detail
+        time.sleep(min(1.0, wait))
+
+
+def _price(wanted: StoredOrder, limit: Decimal | None, stop: Decimal | None) -> Decimal | None:
+    """The new price, under the name that the order's own has."""
+    own = {OrderType.LIMIT: limit, OrderType.STOP: stop}
+    price = own.get(wanted.order.order_type)
+    if any(value is not None for value in (limit, stop) if value is not price):
+        raise OrderCommandError(
+            f"order {wanted.client_order_id} is a {wanted.order.order_type.value} order: give --limit for limit orders "
+            "alone and --stop for stop orders"
+        )
+    return price
+
+
+def _open(store: OrderStore, account: str) -> Sequence[StoredOrder]:
+    return store.orders(account, WORKING | {OrderState.APPROVED})
+
+
+def _find(store: OrderStore, account: str, name: str) -> StoredOrder:
+    found = [one for one in _open(store, account) if name and one.client_order_id.startswith(name)]
+    if len(found) != 1:
+        what = "no open order" if not found else f"{len(found)} open orders"
+        raise OrderCommandError(f"{what} of account {account} begin with {name!r}: see `octopus orders list`")
+    return found[0]
+
+
+def _row(one: StoredOrder, asked: bool) -> dict[str, object]:
+    order, status = one.order, one.status
+    return {
+        "client_order_id": one.client_order_id, "batch_id": one.batch_id, "instrument": order.instrument,
+        "side": order.side.value, "type": order.order_type.value, "quantity": f"{status.quantity:f}",
+        "filled": f"{status.filled:f}", "price": None if order.price is None else f"{order.price:f}",
+        "state": status.state.value, "to_be_replaced": asked,
+    }  # fmt: skip
