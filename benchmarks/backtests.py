@@ -198,13 +198,16 @@ def on_the_deciding_close(close: FloatArray, targets: FloatArray) -> FloatArray:
     """Equity after each close, shape (T,), by bt's rule in NumPy: the orders of session t fill at the close of t.
 
     Every order is the largest whole number of shares that costs at most what the target lacks, or brings at least what
-    is beyond it, commission included.
+    is beyond it, commission included. First bt rounds before commission: what comes to nothing then is not traded, and
+    what comes to the whole holding is that. On the last session it does nothing.
     """
     cash, held, equity = CASH, np.zeros(close.shape[1]), np.empty(len(close))
     for row, (price, weights) in enumerate(zip(close, targets, strict=True)):
         base = cash + held @ price
         amount = weights * base - held * price
         change = np.floor(amount / (price * np.where(amount > 0, 1 + FEES, 1 - FEES)))
+        before = np.where(held < 0, np.ceil(amount / price), np.floor(amount / price))
+        change = np.where((before == 0) | (before == -held), before, change) if row < len(close) - 1 else 0 * held
         cash -= change @ price + np.abs(change) @ price * FEES
         held += change
         equity[row] = cash + held @ price

@@ -54,12 +54,12 @@ def alpha158(given: Given, last: int | None) -> Callable[[], Answer]:
     return work
 
 
-def sides(folder: Path) -> Iterator[tuple[str, Side]]:
+def sides(folder: Path, instruments: int) -> Iterator[tuple[str, Side]]:
     """Ours, whole and the last session alone, then Qlib where it is at hand."""
     source, target = folder / "bars.npz", folder / "answer.npz"
     days = np.datetime64("2010-01-04") + np.arange(SESSIONS)
-    symbols = np.array([f"S{number:04d}" for number in range(SYMBOLS)])
-    bars = random_bars(SESSIONS, SYMBOLS)
+    symbols = np.array([f"S{number:04d}" for number in range(instruments)])
+    bars = random_bars(SESSIONS, instruments)
     np.savez(source, sessions=days, symbols=symbols, kernels=np.array(KERNELS), **bars)  # type: ignore[arg-type]
     for job, who in (("all", "ours, all sessions"), ("last", "ours, the last session")):
         yield who, side([sys.executable, "-m", "benchmarks.features", job, str(source), str(target)])
@@ -68,18 +68,18 @@ def sides(folder: Path) -> Iterator[tuple[str, Side]]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print; a number on the command line is of instruments."""
     if len(sys.argv) == 4:
         report({"all": (partial(alpha158, last=None), 0), "last": (partial(alpha158, last=1), 0)})
         return
-    console = Console(width=160)
-    console.print(f"{SYMBOLS} instruments × {SESSIONS} sessions × 158 columns, float32; {os.cpu_count()} cores")
+    console, instruments = Console(width=160), int(sys.argv[1]) if len(sys.argv) > 1 else SYMBOLS
+    console.print(f"{instruments} instruments × {SESSIONS} sessions × 158 columns, float32; {os.cpu_count()} cores")
     mine: Side | None = None
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for who, took in sides(Path(folder)):
+        for who, took in sides(Path(folder), instruments):
             mine = mine or took
-            found.append({"side": who, "load": load(), **asdict(took)})
+            found.append({"instruments": instruments, "side": who, "load": load(), **asdict(took)})
             console.print(
                 f"  {who}: {took.first_s:.2f} s ({took.first_s / mine.first_s:.1f} times ours), "
                 f"of the processor {took.first_cpu_s:.2f} s ({took.first_cpu_s / mine.first_cpu_s:.1f} times), "

@@ -9,6 +9,9 @@ answers are measured by one function: they must agree to 1e-5 of its value, else
 apart is printed.
 
 skfolio is a dependency and runs in our interpreter; Riskfolio-Lib and PyPortfolioOpt run in ``.peers/portfolio``.
+
+On a machine with other work the threads of a BLAS wait for each other at full speed, on every side: there
+OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1, which each side is given, makes the processor's seconds tell of work.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def run(environment: str | None, module: str, job: str, source: Path, target: Pa
     python = Path(sys.executable) if environment is None else interpreter(environment)
     if python is None:
         raise SystemExit(absent([environment or ""]))
-    return side([str(python), "-m", f"benchmarks.peers.{module}", job, str(source), str(target)])
+    quiet = ["-W", "ignore::FutureWarning"]
+    return side([str(python), *quiet, "-m", f"benchmarks.peers.{module}", job, str(source), str(target)])
 
 
 def absent(names: Iterable[str]) -> str:

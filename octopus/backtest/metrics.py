@@ -50,6 +50,8 @@ class Performance:
         sharpe: mean / standard deviation (ddof 1) × √Y.
         sortino: mean / root mean square of the negative returns (over all returns) × √Y.
         max_drawdown: negative fraction. calmar: cagr / −max_drawdown.
+        omega: sum of the returns above a required one / sum of those below it, as distances from it (Keating and
+            Shadwick, A Universal Performance Measure, 2002).
         hit_rate: fraction of returns above zero. best, worst: returns of one session.
     """
 
@@ -60,6 +62,7 @@ class Performance:
     sortino: float
     max_drawdown: float
     calmar: float
+    omega: float
     hit_rate: float
     best: float
     worst: float
@@ -114,13 +117,16 @@ class Metrics:
 
 
 def performance(
-    returns: FloatArray, periods: float | None = None, sessions_per_year: float = SESSIONS_PER_YEAR
+    returns: FloatArray,
+    periods: float | None = None,
+    sessions_per_year: float = SESSIONS_PER_YEAR,
+    required: float = 0.0,
 ) -> Performance:
     """Measures of simple returns, shape (T,), in order of time; NaN returns are left out.
 
     Args:
         periods: sessions that the returns span, for the cagr; by default their number. sessions_per_year: of their
-            calendar.
+            calendar. required: return of a year, compounded, that the omega ratio measures from.
 
     Raises:
         MissingDataError: no return is known.
@@ -142,6 +148,7 @@ def performance(
         sortino=float(known.mean()) / downside * annual if downside > 0 else math.nan,
         max_drawdown=depth,
         calmar=cagr / -depth if depth < 0 else math.nan,
+        omega=_omega(known - ((1.0 + required) ** (1.0 / sessions_per_year) - 1.0)),
         hit_rate=float((known > 0).mean()),
         best=float(known.max()),
         worst=float(known.min()),
@@ -223,6 +230,11 @@ def measure(
         trades=len(result.trades),
         fallbacks=len(result.fallbacks),
     )
+
+
+def _omega(beyond: FloatArray) -> float:
+    below = -float(np.minimum(beyond, 0.0).sum())
+    return float(np.maximum(beyond, 0.0).sum()) / below if below > 0 else math.nan
 
 
 def _depths(equity: FloatArray) -> FloatArray:

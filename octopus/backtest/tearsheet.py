@@ -221,6 +221,7 @@ def _measures(metrics: Metrics) -> str:
         ("Sortino ratio", _number(own.sortino), _number(other.sortino)),
         ("Max drawdown", _percent(own.max_drawdown), _percent(other.max_drawdown)),
         ("Calmar ratio", _number(own.calmar), _number(other.calmar)),
+        ("Omega ratio", _number(own.omega), _number(other.omega)),
         ("Days above zero", _percent(own.hit_rate), _percent(other.hit_rate)),
         ("Best day", _percent(own.best), _percent(other.best)),
         ("Worst day", _percent(own.worst), _percent(other.worst)),

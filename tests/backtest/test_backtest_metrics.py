@@ -32,6 +32,7 @@ def test_against_empyrical() -> None:
     assert theirs.cagr == pytest.approx(1.9135925373194231)
     assert theirs.calmar == pytest.approx(19.135925373194233)
     assert ours.cagr == pytest.approx(2.33, abs=0.005)
+    assert performance(MIXED, required=10.0).omega == pytest.approx(0.83354, abs=5e-6)
 
 
 def test_by_hand() -> None:

@@ -8,6 +8,8 @@ import pytest
 from benchmarks.crossover import crossed
 from benchmarks.peers.environments import interpreter, run
 
+pytestmark = pytest.mark.peers
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
