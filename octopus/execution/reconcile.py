@@ -194,8 +194,7 @@ def _signed(fill: Fill) -> Decimal:
 
 
 def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Break]:
-    recorded = [entry for entry in ours.entries if entry.kind is not EntryKind.ADOPTED]
-    mine, theirs = _by_key(recorded), _by_key(brokers.entries)
+    mine, theirs = _by_key(ours.entries), _by_key(brokers.entries)
     for key in sorted(mine.keys() | theirs.keys()):
         our_quantity, our_cash = _totals(mine.get(key, ()))
         their_quantity, their_cash = _totals(theirs.get(key, ()))
@@ -227,16 +226,16 @@ _ENTRY_BREAKS = {
     EntryKind.DELISTING: BreakKind.DELISTING,
     EntryKind.CHARGE: BreakKind.FEE,
     EntryKind.MANUAL: BreakKind.MANUAL_TRADE,
-    EntryKind.ADOPTED: BreakKind.MANUAL_TRADE,
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,
 }
 
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
-    """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are."""
+    """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are.
+    Adopted holdings are none: the broker has no record of them, and its positions and cash have them in."""
     grouped: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
+    for entry in (one for one in entries if one.kind is not EntryKind.ADOPTED):
         identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id
         grouped[entry.kind.value, entry.instrument or "", identity].append(entry)
     return grouped
