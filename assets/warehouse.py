@@ -23,7 +23,7 @@ from octopus.core.ids import fingerprint
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions, calendar_of
 from octopus.warehouse import suspects
 from octopus.warehouse.pictures import AROUND_SESSIONS, close_ups, findings_picture, to_show
-from octopus.warehouse.quality import Severity
+from octopus.warehouse.quality import Severity, by_urgency
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
 from resources.warehouse import builds, ingested
@@ -220,11 +220,11 @@ def quality_findings(
         ("no_severe_finding", Severity.SEVERE, dg.AssetCheckSeverity.ERROR),
         ("no_warning", Severity.WARN, dg.AssetCheckSeverity.WARN),
     ):
+        of_level = rows.filter(pl.col("severity") == severity.value)
+        told = {"findings": _listed(of_level), "what_to_do": NEXT[severity]} if len(of_level) else {}
         yield dg.AssetCheckResult(
-            check_name=name, passed=by_severity[severity] == 0, severity=level,
-            metadata={"count": by_severity[severity], "findings": _listed(of_level), "what_to_do": NEXT[severity]}
-            if len(of_level := rows.filter(pl.col("severity") == severity.value)) else {"count": 0},
-        )  # fmt: skip
+            check_name=name, passed=of_level.is_empty(), severity=level, metadata={"count": len(of_level), **told}
+        )
     audit.done()
 
 
@@ -238,9 +238,8 @@ NEXT = {
 
 def _listed(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """Findings as a person decides on them: by which name, the evidence in words, and whether a repair waits."""
-    rank = pl.col("severity").replace_strict({"severe": 0, "warn": 1}, default=2, return_dtype=pl.Int64)
     return reporting.table(
-        rows.sort(rank, pl.col("session_from"), descending=[False, True]).select(
+        by_urgency(rows).select(
             pl.col("finding_id").str.slice(0, 12).alias("finding"),
             *("severity", "kind", "instrument", "session_from", "session_to", "message", "remedy"),
             repair=pl.when(pl.col("evidence").str.contains('"repair":'))

@@ -16,9 +16,9 @@ import polars as pl
 
 from octopus.core.types import DateArray, FloatArray
 from octopus.warehouse.defects.repair import apply_repair
-from octopus.warehouse.quality import Kind
+from octopus.warehouse.quality import Kind, by_urgency
 
-MOST_CLOSE_UPS = 6
+MOST_CLOSE_UPS = 4
 AROUND_SESSIONS, LONGEST_SESSIONS = 15, 90
 """Sessions drawn on either side of a finding, and of the finding itself at most."""
 LOGARITHMIC = 3.0
@@ -70,10 +70,9 @@ def findings_picture(findings: pl.DataFrame, title: str = "Data-quality findings
 
 
 def to_show(findings: pl.DataFrame, most: int = MOST_CLOSE_UPS) -> pl.DataFrame:
-    """The findings about an instrument that a person should look at first: severe ones, then the latest."""
-    rank = pl.col("severity").replace_strict({"severe": 0, "warn": 1}, default=2, return_dtype=pl.Int64)
+    """The findings about an instrument that a person should look at first."""
     of_instruments = findings.filter(pl.col("instrument").is_not_null() & (pl.col("severity") != "info"))
-    return of_instruments.sort(rank, pl.col("session_from"), descending=[False, True]).head(most)
+    return by_urgency(of_instruments).head(most)
 
 
 def close_ups(findings: pl.DataFrame, bars: pl.DataFrame, actions: pl.DataFrame) -> bytes | None:

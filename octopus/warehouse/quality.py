@@ -125,6 +125,12 @@ FINDINGS_SCHEMA = pl.Schema(
 )
 
 
+def by_urgency(findings: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `FINDINGS_SCHEMA` in the order in which a person reads them: severe ones first, of each the latest."""
+    rank = pl.col("severity").replace_strict({"severe": 0, "warn": 1}, default=2, return_dtype=pl.Int64)
+    return findings.sort(rank, pl.col("session_from"), descending=[False, True])
+
+
 @dataclass(frozen=True, eq=False)
 class Extents:
     """From when to when each instrument of a source has bars.

@@ -237,7 +237,7 @@ def test_the_close_up_shows_what_to_look_at_first(sample):
     )  # fmt: skip
     rows = pl.concat([findings, finding_rows([bad], "sample", XNYS)])
     first = to_show(rows)
-    assert (len(first), first["instrument"][0], first["severity"][0]) == (6, "A", "severe")
+    assert (len(first), first["instrument"][0], first["severity"][0]) == (4, "A", "severe")
     assert "info" not in set(first["severity"])
     seen = around(first.row(0, named=True), bars.filter(pl.col("instrument") == "A"))
     assert (len(seen), seen.filter("suspicious")["session"].to_list()) == (31, [days[50]])
