@@ -61,6 +61,7 @@ def backtest_runs(
     What was published of the same inputs already is not simulated again.
     """
     session, config = partitions.session_of(context), settings.strategies.backtest
+    schedule = settings.strategies.execution.schedule.value
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
@@ -71,7 +72,7 @@ def backtest_runs(
         inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),
         "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
         settings.compliance.model_dump(mode="json"), settings.universe.sectors, repr(reference),
-        _tried(warehouse, settings, panel),
+        _tried(warehouse, settings, panel), schedule,
     )  # fmt: skip
     page = settings.home / "tearsheets" / f"{session}.html"
     known = warehouse.rows("select metrics from backtest.runs where fingerprint = %s", [mark])
@@ -89,7 +90,8 @@ def backtest_runs(
         result, benchmark, trials=_trials(warehouse, settings, result), tried_before=config.trials,
         trial_sharpe_spread=config.trial_sharpe_spread,
     )  # fmt: skip
-    warnings = [*warnings_of(published), *standard_warnings(result, metrics, survivors_only=settings.recorded)]
+    told = standard_warnings(result, metrics, survivors_only=settings.recorded, schedule=schedule)
+    warnings = [*warnings_of(published), *told]
     costs = config.costs or settings.decision.costs
     replay = Replay(panel, result, config, Sizing.of(portfolio_of(config, settings.decision)), costs, delisting)
     analysis = analyse(replay, benchmark, settings.universe.sectors)

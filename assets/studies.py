@@ -228,7 +228,9 @@ def write_page(
 ) -> tuple[Path, list[str]]:
     """The study's tear sheet as a file, and what must be known before it is believed."""
     title = f"Octopus · {of.strategy}"
-    warnings = standard_warnings(result, metrics, survivors_only=current.recorded)
+    warnings = standard_warnings(
+        result, metrics, survivors_only=current.recorded, schedule=of.settings.execution.schedule.value
+    )
     config, decision = of.settings.backtest, of.settings.decision
     sizing = Sizing.of(portfolio_of(config, decision))
     replay = Replay(read.panel, result, config, sizing, config.costs or decision.costs, read.delisting)

@@ -91,11 +91,14 @@ def tearsheet_html(
     )
 
 
-def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_only: bool) -> list[str]:
+def standard_warnings(
+    result: BacktestResult, metrics: Metrics, *, survivors_only: bool, schedule: str = "none"
+) -> list[str]:
     """What a reader must know before believing the figures.
 
     Args:
         survivors_only: the universe was chosen knowing who survived.
+        schedule: by which orders are worked over a session (execution.schedule).
     """
     warnings = []
     if survivors_only:
@@ -105,6 +108,16 @@ def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_onl
         )
     if result.execution == "close":
         warnings.append("Orders fill at the next session's close: the data has no opening prices or was not asked to.")
+    if result.execution == "typical":
+        warnings.append(
+            "Orders fill at the mean of the session's high, low and close, which stands in for its volume-weighted "
+            "average: daily bars do not have that."
+        )
+    if schedule != "none":
+        warnings.append(
+            f"execution.schedule = {schedule} is not simulated: every order fills at one price of the session here, "
+            "and is worked over it in child orders when it is traded."
+        )
     if metrics.active_return < 0:
         warnings.append(
             f"The strategy earned {-metrics.active_return:.1%} a year less than its equal-weight benchmark."

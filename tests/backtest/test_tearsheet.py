@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +70,15 @@ def test_the_tear_sheet_of_a_backtest(sheet: Sheet) -> None:
     assert base64.b64decode(embedded) == sheet.png
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert f"{sheet.metrics.strategy.cagr:.1%}" in headline(sheet.metrics)
+
+
+def test_the_tear_sheet_says_what_is_not_simulated(sheet: Sheet) -> None:
+    plain = standard_warnings(sheet.result, sheet.metrics, survivors_only=False)
+    assert not any("schedule" in text or "volume-weighted" in text for text in plain)
+    typical = replace(sheet.result, execution="typical")
+    told = standard_warnings(typical, sheet.metrics, survivors_only=False, schedule="twap")
+    assert any("mean of the session's high, low and close" in text for text in told)
+    assert any("execution.schedule = twap is not simulated" in text for text in told)
 
 
 @pytest.mark.parametrize("width", [1200, 800])

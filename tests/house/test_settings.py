@@ -123,7 +123,7 @@ def test_pairs_are_ingested_and_not_traded(config: Path) -> None:
     assert "EURUSD=X" not in settings.symbols
 
 
-@pytest.mark.parametrize("broker", ["alpaca", "coinbase", "schwab"])
+@pytest.mark.parametrize("broker", ["alpaca", "coinbase", "schwab", "ib"])
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [("currency: USD", "currency: EUR", "currency"), ("rates: {}", "rates: {EUR: EURUSD=X}", "rates")],
