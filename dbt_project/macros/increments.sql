@@ -18,16 +18,23 @@
     {%- endfor -%}
 {%- endmacro %}
 
-{#- Up to which batch this build goes, and the first session of what arrived until then, as literals.
+{#- Up to which batch this build goes, and from which session on something arrived until then, as literals: of anyone
+    (``since``), and of most (``recent``), so that one bar of long ago does not have all of history read.
 
-    Both come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
+    All come of one statement: what is committed while the model runs is left to the next run whole, so a build leaves
     out every row above that batch. Materialised, or the least session would be looked for from the first bar on. -#}
 {% macro build_bounds(arrived) -%}
     {%- set found = run_query(
-        "with arrived as materialized (" ~ arrived ~ ") "
-        ~ "select coalesce(max(batch_id), 0), coalesce(min(session), 'infinity'::date)::text from arrived"
+        "with arrived as materialized (" ~ arrived ~ "), "
+        ~ "begun as (select min(session) as session from arrived group by source, instrument) "
+        ~ "select coalesce((select max(batch_id) from arrived), 0), coalesce(min(session), 'infinity')::text, "
+        ~ "coalesce(percentile_disc(0.25) within group (order by session), 'infinity')::text from begun"
     ) -%}
-    {{ return({"last_batch": found.rows[0][0], "since": "'" ~ found.rows[0][1] ~ "'::date"}) }}
+    {{ return({
+        "last_batch": found.rows[0][0],
+        "since": "'" ~ found.rows[0][1] ~ "'::date",
+        "recent": "'" ~ found.rows[0][2] ~ "'::date",
+    }) }}
 {%- endmacro %}
 
 {#- From which session on each instrument is built again: a bar or an action changes nothing before its own. -#}

@@ -2,15 +2,27 @@
 
     An action counts at the first bar on or after its ex-session. A bar that arrives late takes the action over from the
     later bar that carried it until then. Over a gap of more than a year nothing is carried, so that sessions from
-    ``since`` on (a date in SQL, or none) need no older rows than that. -#}
-{% macro session_actions(since=none) %}
+    ``since`` on (a date in SQL, or none) need no older rows than that. Only those of the common table `changed` (source,
+    instrument, from_session) that begin before ``recent`` are asked for from ``since`` on, all others from ``recent`` on. -#}
+{% macro session_actions(since=none, recent=none) %}
+{%- set begins -%}
+    {%- if since != recent -%}
+    case when (source, instrument) in (select source, instrument from changed where from_session < {{ recent }})
+        then {{ since }} else {{ recent }} end
+    {%- else -%}
+    {{ since }}
+    {%- endif -%}
+{%- endset %}
+-- What a verdict keeps out counts for nothing, but with its batch: what was built on it before is told by that.
 with told as materialized (
-    select source, instrument, ex_session, effective_utc, kind, value, detail, known_from, known_to, batch_id
+    select
+        source, instrument, ex_session, effective_utc, case when excluded then 'kept out' else kind end as kind, value,
+        detail, known_from, known_to, batch_id
     from {{ ref('stg_corporate_actions') }}
-    where {{ was_ever_seen() }} and excluded is not true and kind in ('split', 'dividend', 'spin_off')
+    where {{ was_ever_seen() }} and kind in ('split', 'dividend', 'spin_off')
     {%- if since %}
-        and ex_session >= {{ since }} - {{ carried_days() }}
-        and (ex_session >= {{ since }} or not {{ settled_before(since) }})
+        and ex_session >= {{ since }} - {{ carried_days() }} and ex_session >= {{ begins }} - {{ carried_days() }}
+        and (ex_session >= {{ begins }} or not {{ is_settled() }})
     {%- endif %}
 ),
 
@@ -192,13 +204,13 @@ group by source, instrument, session, instant, next_instant
 
 {%- macro carried_days() -%} 366 {%- endmacro %}
 
-{#- The bar of its ex-session, before ``since``, carries the action of stg_corporate_actions for good: it was known on
-    its own evening, so before every later one, and no verdict ever kept it out. Of marts.prices, which that bar is in. -#}
-{%- macro settled_before(since) -%}
+{#- The bar of its ex-session carries the action of stg_corporate_actions for good, unless it is built again: it was known
+    on its own evening, so before every later one, and no verdict ever kept it out. Of marts.prices, which that bar is in. -#}
+{%- macro is_settled() -%}
     exists (
         select from {{ this }} p
         where p.source = stg_corporate_actions.source and p.instrument = stg_corporate_actions.instrument
-            and p.session = stg_corporate_actions.ex_session and p.session < {{ since }}
+            and p.session = stg_corporate_actions.ex_session
             and p.known_from < (p.session + 1)::timestamp at time zone 'UTC' + interval '1 hour'
             and not exists (
                 select from {{ source('raw', 'bar_verdicts') }} v

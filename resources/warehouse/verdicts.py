@@ -92,7 +92,8 @@ def _newest(versions: pl.DataFrame) -> pl.DataFrame:
     key = versions.select(code * 10_000_000 + day).to_series().to_numpy()
     order = np.lexsort((versions["batch_id"].to_numpy(), key))
     is_last = np.append(key[order][1:] != key[order][:-1], True)
-    return versions[order[is_last]]
+    newest: pl.DataFrame = versions[order[is_last]]
+    return newest
 
 
 def _told_from(warehouse: Warehouse, source: str, adjusted: pl.DataFrame) -> pl.DataFrame:

@@ -45,6 +45,7 @@ MARTS: Mapping[str, str] = {
     "daily_sentiment": "model, instrument, session",
     "panel": "source, instrument, session",
 }
+BARS_AND_ACTIONS = ("bars", "bar_verdicts", "corporate_actions")
 RANDOM_NAMES = ("R1", "R2", "R3", "R4")
 Row = dict[str, Any]
 
@@ -161,6 +162,12 @@ class Raw:
                  session=day, ts=closed, close=close, volume=None, excluded=True, decision="hold", finding_id="f",
                  decided_by="policy", reason="a test")  # fmt: skip
 
+    def kept_out(self, name: str, day: date, kind: str, batch: int, known: datetime, source: str = "v") -> None:
+        """A verdict that keeps an action out."""
+        self.add("action_verdicts", known, batch, source=source, instrument=name, session=day, ts=XNYS.open_utc(day),
+                 kind=kind, value=1.0, excluded=True, decision="hold", finding_id="f", decided_by="policy",
+                 reason="a test")  # fmt: skip
+
     def instrument(
         self, name: str, batch: int, known: datetime, since: date, until: date | None = None, source: str = "v"
     ) -> None:
@@ -270,7 +277,10 @@ def an_ordinary_day() -> Raw:
     return raw
 
 
-GROWING = ("plain", "one", "dividend", "split", "holes", "restated", "late", "held", "revised", "after the end")
+GROWING = (
+    *("plain", "one", "dividend", "split", "holes", "restated", "late", "held", "revised", "kept out"),
+    "after the end",
+)
 """Instruments of source ``g``: what comes with their next sessions, or beside them."""
 GROWN = DAYS[:25], DAYS[25:27], DAYS[27:29]
 """Their sessions, one build after the other; the later ones belong to weeks and months that have begun."""
@@ -283,6 +293,9 @@ def growing(chapter: int) -> Raw:
     for name in GROWING:
         if chapter == 0:
             raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="g")
+            for day in DAYS[20:22] if name == "kept out" else ():
+                raw.action(name, day, "split", 2.0, 2, source="g")
+                raw.action(name, day, "dividend", dice.random(), 2, source="g")
         known = XNYS.decision_utc(DAYS[-1]) + timedelta(hours=1) if name == "after the end" and chapter == 2 else None
         for day in days:
             if not (chapter and day != last and name in ("one", "late")):
@@ -294,6 +307,8 @@ def growing(chapter: int) -> Raw:
         raw.action("split", last, "split", 3.0, batch + 1, source="g")
         raw.action("revised", DAYS[22], "dividend", dice.random(), batch + 1, XNYS.open_utc(last), source="g")
         raw.held("held", last, 1.0, batch + 2, "g")
+        for kind in ("split", "dividend"):
+            raw.kept_out("kept out", DAYS[19 + chapter], kind, batch + 2, XNYS.open_utc(last), "g")
     if chapter == 2:
         _random_bar(raw, dice, "late", GROWN[1][0], batch + 1, XNYS.close_utc(last))
     return raw
@@ -410,13 +425,17 @@ def tell(dbt: Dbt) -> Story:
     dbt.build("--full-refresh")
     rebuilt = dbt.marts()
     with psycopg.connect(dbt.url) as connection:
-        for table in ("bars", "bar_verdicts", "corporate_actions", "instruments", "sentiment_scores"):
+        for table in (
+            "bars",
+            "bar_verdicts",
+            "corporate_actions",
+            "action_verdicts",
+            "instruments",
+            "sentiment_scores",
+        ):
             connection.execute(f"delete from raw.{table} where known_at > %s", [CUT])
     dbt.build("--full-refresh")
-    rows = {
-        table: random_one.rows[table] + random_two.rows[table]
-        for table in ("bars", "bar_verdicts", "corporate_actions")
-    }
+    rows = {table: random_one.rows[table] + random_two.rows[table] for table in BARS_AND_ACTIONS}
     readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
     return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable, fed)
 

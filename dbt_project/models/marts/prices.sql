@@ -38,10 +38,18 @@ changed as materialized (
 bars as (
     {%- if is_incremental() %}
     select b.*
-    from ({{ seen_bars(bounds.since) }}) b
+    from ({{ seen_bars(bounds.recent) }}) b
     join changed c on c.source = b.source and c.instrument = b.instrument and b.session >= c.from_session
     -- As arrays, the names reach the key of the raw table; as a join they would not.
     where b.source = any(array(select source from changed)) and b.instrument = any(array(select instrument from changed))
+    {%- if bounds.since != bounds.recent %}
+    union all
+    select b.*
+    from ({{ seen_bars(bounds.since) }}) b
+    join changed c on c.source = b.source and c.instrument = b.instrument and b.session >= c.from_session
+    where b.session < {{ bounds.recent }} and b.source = any(array(select source from changed))
+        and b.instrument = any(array(select instrument from changed where from_session < {{ bounds.recent }}))
+    {%- endif %}
     {%- else %}
     select * from {{ ref('int_bars') }}
     {%- endif %}
@@ -49,7 +57,7 @@ bars as (
 
 actions as (
     {%- if is_incremental() %}
-    {{ session_actions(bounds.since) }}
+    {{ session_actions(bounds.since, bounds.recent) }}
     {%- else %}
     select * from {{ ref('int_session_actions') }}
     {%- endif %}
