@@ -221,7 +221,7 @@ def quality_findings(
         ("no_warning", Severity.WARN, dg.AssetCheckSeverity.WARN),
     ):
         of_level = rows.filter(pl.col("severity") == severity.value)
-        told = {"findings": _listed(of_level), "what_to_do": NEXT[severity]} if len(of_level) else {}
+        told: dict[str, Any] = {"findings": _listed(of_level), "what_to_do": NEXT[severity]} if len(of_level) else {}
         yield dg.AssetCheckResult(
             check_name=name, passed=of_level.is_empty(), severity=level, metadata={"count": len(of_level), **told}
         )

@@ -9,6 +9,7 @@ sessions. Noise is Student's t at the scale that was known then, as the detector
 leaves one false alarm per 100 untouched symbol-years of the same half to this one kind. Dates are evidence beside the
 price: a season that another year of the record has can be missed or be a stranger, one that no other year has cannot.
 So far as noise is t, this is what any detector reaches with bars, actions and an adjusted close made of the actions.
+Seams of levels have no bound here: what was known of the day beside its gap, that it traded calmly, tells more.
 """
 
 from __future__ import annotations
@@ -208,10 +209,6 @@ def _either_way(statistic: Callable[[Tape, IntArray, float], FloatArray], share:
     return measured
 
 
-def _level_shift(tape: Tape, rows: IntArray, shift: float) -> FloatArray:
-    return _shift((tape.gap - tape.log_yield - tape.market_gap)[rows], tape.gap_scale[rows], shift)
-
-
 def _there_and_back(tape: Tape, rows: IntArray, shift: float) -> FloatArray:
     """Away with the gap (the whole bar) or with the close, and back with the next gap."""
     gap, move = tape.gap - tape.market_gap, tape.move - tape.market
@@ -224,5 +221,4 @@ _MEASURES: dict[tuple[str, str], Callable[[Known, Drawn], Bound]] = {
     **{("phantom dividend", f"{share:.1%}"): _phantom for share in (0.002, 0.01, 0.05)},
     **{("misdated dividend", f"{late} late"): _late(late) for late in (1, 5, 20)},
     **{("spike", f"5%, {which}"): _either_way(_there_and_back, 0.05) for which in ("whole bar", "close")},
-    **{("level seam", f"{share:.0%}, in whole cents"): _either_way(_level_shift, share) for share in (0.03, 0.1)},
 }
