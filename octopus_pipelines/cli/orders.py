@@ -31,7 +31,7 @@ class OrderCommandError(OctopusError):
     """What was asked names no open order, or does not go with it; the message says what to do."""
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType[Decimal]):
     """A positive decimal number, exactly as it is written."""
 
     name = "number"

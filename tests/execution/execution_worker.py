@@ -10,12 +10,15 @@ from pathlib import Path
 from coinbase_venue import KEY as COINBASE_KEY
 from execution_broker_server import RemoteBroker
 from execution_support import SESSIONS, FileClock, approve_all, auction_feed
+from flex_venue import QUERY, TOKEN
 from power import Power, powered
 from schwab_venue import ACCOUNT as SCHWAB_ACCOUNT
 
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, Guarantee
 from resources.brokers.coinbase import CoinbaseBroker
+from resources.brokers.flex import FlexReports
+from resources.brokers.ib import IbBroker
 from resources.brokers.schwab import SchwabBroker
 from resources.execution_engine import ExecutionEngine
 from resources.sources.http import Access
@@ -43,7 +46,7 @@ class Place:
 
     Attributes:
         address: a URL, or for the paper broker's process the guarantee that it gives.
-        secret: Coinbase's private key, or the file with Schwab's token.
+        secret: Coinbase's private key, the file with Schwab's token, or TWS's port beside the address of the reports.
     """
 
     adapter: str
@@ -63,6 +66,11 @@ def broker_of(store: OrderStore, folder: Path, account: str, place: Place, clock
             return SchwabBroker(
                 "KEY", "SECRET", Path(place.secret), SCHWAB_ACCOUNT, account, SESSIONS,
                 lambda: store.client_ids(account), access=access, now=clock.now,
+            )  # fmt: skip
+        case "ib":
+            reports = FlexReports(TOKEN, QUERY, SESSIONS, place.address, access, now=clock.now)
+            return IbBroker(
+                account, port=int(place.secret), connect_s=2.0, answer_s=0.5, reports=reports, now=clock.now
             )  # fmt: skip
     return RemoteBroker(folder / "socket", account, Guarantee(place.address))
 

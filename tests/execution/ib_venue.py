@@ -132,9 +132,13 @@ class IbVenue:
             self.executions.clear()
             self.orders = [order for order in self.orders if order.stands]
 
+    def waiting(self) -> list[tuple[str, str, Decimal]]:
+        return [(one.ref, one.symbol, one.quantity) for one in self.orders if one.stands and not one.filled]
+
     def end(self, ref: str, status: str) -> None:
+        """``status`` is TWS's, or as of `served_venue.Auctioned`."""
         with self.lock:
-            self.order(ref).status = status
+            self.order(ref).status = {"rejected": "Inactive", "expired": "Cancelled"}.get(status, status)
 
     # -- frames ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from coinbase_venue import CoinbaseVenue, secret
 from execution_broker_server import RemoteBroker
 from execution_support import CLOSE, NAMES, OPEN, D, FileClock, rows
 from execution_worker import Place
+from flex_venue import FlexVenue
+from ib_venue import IbVenue
 from schwab_venue import SchwabVenue
 from served_venue import ENDS, auction_of
 
@@ -198,9 +200,40 @@ class SchwabHouse(House):
         return leg["instrument"]["symbol"], "buy" if leg["instruction"].startswith("BUY") else "sell"
 
 
+class IbHouse(House):
+    """TWS, and the Flex Web Service with yesterday's deposit: an order is looked up by its tag, never resent."""
+
+    resendable = False
+
+    def __init__(self, _url: str, _folder: Path, _account: str, clock: FileClock, rng: random.Random) -> None:
+        auction: Callable[[Any], None] = auction_of(drawn_fates(rng), lambda: clock.now() >= CLOSE)
+        self.venue = IbVenue(auction=auction).__enter__()
+        self.venue.script = [rng.choice(("ok", "ok", "accept_drop", "drop")) for _ in range(6)]
+        self.flex = FlexVenue().__enter__()
+        self.flex.move("Deposits/Withdrawals", "100000")
+        self.place = Place("ib", self.flex.url, str(self.venue.port))
+
+    def orders(self) -> list[Standing]:
+        return [
+            Standing(one.ref, one.symbol, one.action.lower(), one.quantity, one.filled, None)
+            for one in self.venue.orders
+        ]
+
+    def fills(self) -> list[Executed]:
+        return [
+            Executed(None, one["order"].symbol, one["order"].action.lower(), one["shares"], one["price"])
+            for one in self.venue.executions
+        ]
+
+    def close(self) -> None:
+        super().close()
+        self.flex.__exit__()
+
+
 HOUSES: dict[str, type[House]] = {
     "paper": PaperHouse,
     "alpaca": AlpacaHouse,
     "coinbase": CoinbaseHouse,
     "schwab": SchwabHouse,
+    "ib": IbHouse,
 }

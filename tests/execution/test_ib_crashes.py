@@ -12,7 +12,7 @@ from crash_proof import NAMES, Stand, noon, prove, set_up
 from execution_support import CLOSE, SESSIONS
 from flex_venue import QUERY, TOKEN, FlexVenue
 from ib_venue import IbVenue
-from served_venue import ENDS, Answer, Request
+from served_venue import ENDS, Answer, Request, auction_of
 
 from resources.brokers.flex import FlexReports
 from resources.brokers.ib import IbBroker
@@ -33,26 +33,6 @@ class Strained(FlexVenue):
         faults = self.troubled()
         self.script = [faults[self.asked.total() % len(faults)]] if faults else []
         return super().answer(request)
-
-
-def auction_of(fates: dict[str, str], is_over: Callable[[], bool]) -> Callable[[IbVenue], None]:
-    """What the closing auction does to each order that stands, by its instrument."""
-
-    def auction(venue: IbVenue) -> None:
-        if not is_over():
-            return
-        for order in venue.orders:
-            if not order.stands:
-                continue
-            fate, left = fates[order.symbol], order.quantity - order.filled
-            if fate in ("fill in two", "expire after a part") and left // 2:
-                venue.fill(order.ref, left // 2)
-            if fate in ("fill", "fill in two"):
-                venue.fill(order.ref)
-            else:
-                venue.end(order.ref, "Inactive" if fate == "reject" and not order.filled else "Cancelled")
-
-    return auction
 
 
 def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
