@@ -68,7 +68,7 @@ def broker_of(store: OrderStore, folder: Path, account: str, place: Place, clock
                 lambda: store.client_ids(account), access=access, now=clock.now,
             )  # fmt: skip
         case "ib":
-            reports = FlexReports(TOKEN, QUERY, SESSIONS, place.address, access, now=clock.now)
+            reports = FlexReports(TOKEN, QUERY, SESSIONS, place.address, access, sleep=lambda _s: None, now=clock.now)
             return IbBroker(
                 account, port=int(place.secret), connect_s=2.0, answer_s=0.5, reports=reports, now=clock.now
             )  # fmt: skip
