@@ -217,8 +217,8 @@ class AlpacaVenue(ServedVenue):
 
     def _let_go(self) -> None:
         """Cancels that were pending take effect after a few questions."""
-        for name, order in self.orders.items():
-            if order["status"] == "pending_cancel":
+        for name in self._leaving:
+            if (order := self.orders[name])["status"] == "pending_cancel":
                 self._leaving[name] -= 1
                 if self._leaving[name] <= 0:
                     order["status"] = "canceled"

@@ -28,6 +28,7 @@ from octopus.core.sessions import Sessions
 from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
+from resources.brokers.answers import require_in_time
 from resources.brokers.base import (
     Broker,
     BrokerAccount,
@@ -303,6 +304,7 @@ class VenueBroker:
         self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
         expires_at: datetime, price: Decimal | None = None,
     ) -> BrokerOrder:  # fmt: skip
+        require_in_time(self.name, self.clock.now(), expires_at)
         fault = self.script.pop(0) if self.script else "ok"
         self.sends.append(client_order_id)
         if fault == "down":
