@@ -51,6 +51,18 @@
     set local enable_nestloop = off; set local enable_mergejoin = off
 {%- endmacro %}
 
+{#- The same where much of history arrived at once: a day is looked up key by key, years of everyone are not. -#}
+{% macro join_much_by_hashing() -%}
+    {%- if execute and is_incremental() -%}
+    {%- set many = 100000 -%}
+    {%- set found = run_query(
+        "select count(*) from (select 1 from " ~ source('raw', 'bars') ~ " r where " ~ since_last_build('r')
+        ~ " limit " ~ many ~ ") arrived"
+    ) -%}
+    {%- if found.rows[0][0] >= many %}{{ join_by_hashing() }}{% endif -%}
+    {%- endif -%}
+{%- endmacro %}
+
 {#- dbt asks here how the strategy `replace_keys` stores what was built: as its delete+insert does, for a day at a day's
     cost. Of a table that was just made the planner guesses the size; told it, it looks up as many keys as there are
     instead of reading the whole mart. -#}

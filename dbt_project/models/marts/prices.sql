@@ -5,6 +5,7 @@
     incremental_strategy='replace_keys',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
+    pre_hook="{{ join_much_by_hashing() }}",
     indexes=[
         {'columns': ['source', 'instrument', 'session', 'known_from'], 'unique': true},
         {'columns': ['source', 'session']},
