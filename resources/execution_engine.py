@@ -882,7 +882,8 @@ class ExecutionEngine:
             return ""
         return (
             f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
-            "days: look at its statements of the time before, adopt what is missing, then `octopus resume`"
+            "days: go through its statements of the time between, settle what execution/reconciliation finds, then "
+            "`octopus resume`"
         )
 
 

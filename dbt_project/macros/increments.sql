@@ -51,15 +51,14 @@
     set local enable_nestloop = off; set local enable_mergejoin = off
 {%- endmacro %}
 
-{#- The same where much of history arrived at once: a day is looked up key by key, years of everyone are not. -#}
+{#- The same where years of everyone arrived at once, as the batches count them: a day is looked up key by key. -#}
 {% macro join_much_by_hashing() -%}
     {%- if execute and is_incremental() -%}
-    {%- set many = 100000 -%}
     {%- set found = run_query(
-        "select count(*) from (select 1 from " ~ source('raw', 'bars') ~ " r where " ~ since_last_build('r')
-        ~ " limit " ~ many ~ ") arrived"
+        "select coalesce(sum(b.rows_new + b.rows_restated), 0) >= 100000 from ops.batches b"
+        ~ " where b.table_name = 'raw.bars' and " ~ since_last_build('b')
     ) -%}
-    {%- if found.rows[0][0] >= many %}{{ join_by_hashing() }}{% endif -%}
+    {%- if found.rows[0][0] %}{{ join_by_hashing() }}{% endif -%}
     {%- endif -%}
 {%- endmacro %}
 

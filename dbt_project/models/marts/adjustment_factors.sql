@@ -2,7 +2,7 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
-    pre_hook="{{ drop_factors_of_what_arrived() }}",
+    pre_hook=["{{ join_much_by_hashing() }}", "{{ drop_factors_of_what_arrived() }}"],
     indexes=[
         {'columns': ['source', 'instrument', 'ex_session', 'kind', 'known_at'], 'unique': true},
         {'columns': ['source', 'batch_id']},

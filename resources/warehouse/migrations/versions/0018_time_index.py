@@ -1,6 +1,6 @@
 """One index on ts for both kinds of server: block ranges in place of the B-tree that TimescaleDB makes.
 
-Of the server's time for a bulk append the B-tree took about a third, the block ranges take less than a tenth. No query
+Of the server's time for a bulk append the B-tree took about a third, the block ranges take about a tenth. No query
 needs more: chunks bound a range of time, the key finds an instrument's, and block ranges the last days of all
 instruments, which the next append compares with; without either index the whole last chunk would be read for them.
 """
