@@ -253,7 +253,7 @@ def _next(console: Console, outcome: Outcome) -> None:
         ".venv/bin/octopus up        Dagster and MLflow in the browser: lineage, runs, model review",
         ".venv/bin/octopus status    what stands in the warehouse (--json for machines)",
         "config/*.yaml               universe, strategy, risk, compliance; then run again",
-        "README.md                   real data, a server of your own",
+        "README.md                   real data, and which page tells what",
     ):
         console.print(f"  {line}")
 
