@@ -185,7 +185,9 @@ def ledgers_differ(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     """What differs between two ledgers of trades; empty where every trade is the same. Fees where both tell them."""
     order = [np.lexsort((one["column"], one["row"])) for one in (left, right)]
     if len(order[0]) != len(order[1]):
-        return f"{len(order[0]):,} and {len(order[1]):,} trades"
+        keys = [list(zip(one["row"], one["column"], one["size"], strict=True)) for one in (left, right)]
+        first = min(row for row, _, _ in set(keys[0]) ^ set(keys[1]))
+        return f"{len(keys[0]):,} and {len(keys[1]):,} trades, which differ from session {first} on"
     for name, tolerance in (("row", 0), ("column", 0), ("size", 1e-6), ("price", 1e-9), ("fees", 1e-6)):
         if name in left and name in right:
             gap = np.abs(left[name][order[0]] - right[name][order[1]]).max()
