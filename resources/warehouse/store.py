@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
@@ -46,13 +46,17 @@ from resources.warehouse.connection import Role, connect, safe_address
 
 if TYPE_CHECKING:
     from adbc_driver_manager import AdbcDatabase
+    from pgpq import ArrowToPostgresBinaryEncoder
 
 _BESIDE_CLOSE = ("open", "high", "low", "volume")
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in the query; of more the whole range of time is read."""
 
-_SLICE_ROWS = 150_000
+_SLICE_ROWS = 50_000
 """About so many rows of an append are compared and encoded while those before them are being stored."""
+
+_BATCH_ROWS = 10_000
+"""So many are encoded at once: meanwhile no other thread of Python runs, and none sends."""
 
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
@@ -363,11 +367,8 @@ class Warehouse:
             # Whoever writes holds this row, so the versions read next are the current ones until we commit.
             (last,) = cursor.execute("select last_batch from ops.batch_counter for update").fetchone() or (0,)
             quarantined = _quarantine(cursor, source, rejects, last + 1, moment)
-            new = restated = unchanged = 0
             with closing(_one_ahead(self._parts(table, frame, moment, last + 1))) as parts:
-                for part in parts:
-                    new, restated, unchanged = new + part.new, restated + part.restated, unchanged + part.unchanged
-                    _copy_binary(cursor, sql.Identifier("raw", table), part)
+                new, restated, unchanged = _copy_binary(cursor, sql.Identifier("raw", table), parts)
             if not (new or restated or quarantined):
                 connection.rollback()
                 return AppendReport(table, None, 0, 0, unchanged, 0)
@@ -379,8 +380,9 @@ class Warehouse:
         return AppendReport(table, last + 1, new, restated, unchanged, quarantined)
 
     def _parts(self, table: str, frame: pl.DataFrame, moment: datetime, batch: int) -> Iterator[_Part]:
-        """What of ``frame`` is not stored yet, slice by slice."""
+        """What of ``frame`` is not stored yet, slice by slice, for one COPY: the last part ends it."""
         key = RAW_KEYS[table]
+        encoder = _Encoder()
         # The key's index takes its own order in more than twice as fast as day by day.
         for rows in (one.sort(key) for one in _slices(frame)):
             if rows.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key).any()).item():
@@ -393,7 +395,8 @@ class Warehouse:
             stamped = found.rows.with_columns(
                 ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(batch, pl.Int64)
             )
-            yield _Part(found.new, found.restated, found.unchanged, stamped.columns, _encoded(stamped))
+            yield _Part(found.new, found.restated, found.unchanged, stamped.columns, encoder.rows(stamped))
+        yield _Part(0, 0, 0, (), encoder.end())
 
     def _stored(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Versions of the keys of ``frame`` and of some between them: the range that it touches, not all history."""
@@ -532,7 +535,10 @@ def _copy(cursor: psycopg.Cursor, target: sql.Identifier, frame: pl.DataFrame) -
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of an append, compared with what is stored: how many were what, and those to store in COPY's binary form."""
+    """Rows of an append, compared with what is stored: how many were what, and those to store in COPY's binary form.
+
+    Parts follow one another in one COPY (`_Encoder`).
+    """
 
     new: int
     restated: int
@@ -573,26 +579,50 @@ def _one_ahead(made: Iterator[_Made]) -> Generator[_Made, None, None]:
             yield ready
 
 
-def _encoded(frame: pl.DataFrame) -> list[bytes]:
-    """``frame`` as binary COPY reads it, where every column has the very type of its column in the table."""
-    import pgpq
+@dataclass
+class _Encoder:
+    """Frames, one after the other, as one binary COPY reads them.
 
-    if frame.is_empty():
-        return []
-    arrow = _encodable(frame).to_arrow()
-    encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow.schema)
-    batches = arrow.to_batches(max_chunksize=50_000)
-    return [encoder.write_header(), *map(encoder.write_batch, batches), encoder.finish()]
+    All have the same columns, each of the very type of its column in the table.
+    """
+
+    encoder: ArrowToPostgresBinaryEncoder | None = None
+
+    def rows(self, frame: pl.DataFrame) -> list[bytes]:
+        """``frame``; before the first row comes COPY's header."""
+        if frame.is_empty():
+            return []
+        arrow = _encodable(frame).to_arrow()
+        header = []
+        if self.encoder is None:
+            import pgpq
+
+            self.encoder = pgpq.ArrowToPostgresBinaryEncoder(arrow.schema)
+            header = [self.encoder.write_header()]
+        return header + [self.encoder.write_batch(batch) for batch in arrow.to_batches(max_chunksize=_BATCH_ROWS)]
+
+    def end(self) -> list[bytes]:
+        """COPY's trailer; nothing where there was no row."""
+        return [] if self.encoder is None else [self.encoder.finish()]
 
 
-def _copy_binary(cursor: psycopg.Cursor, target: sql.Identifier, part: _Part) -> None:
-    """COPY what is to be stored of ``part`` into ``target``: no text is made and read again."""
-    if not part.encoded:
-        return
-    columns = sql.SQL(", ").join(map(sql.Identifier, part.columns))
-    with cursor.copy(sql.SQL("copy {} ({}) from stdin (format binary)").format(target, columns)) as copy:
-        for piece in part.encoded:
-            copy.write(piece)
+def _copy_binary(cursor: psycopg.Cursor, target: sql.Identifier, parts: Iterable[_Part]) -> tuple[int, int, int]:
+    """COPY what is to be stored of ``parts`` into ``target``; how many rows were new, restated and unchanged.
+
+    It is one COPY, begun with the first row there is: each opens the table's chunks and their indexes anew.
+    """
+    new = restated = unchanged = 0
+    copy: psycopg.Copy | None = None
+    with ExitStack() as stack:
+        for part in parts:
+            new, restated, unchanged = new + part.new, restated + part.restated, unchanged + part.unchanged
+            if part.encoded and copy is None:
+                columns = sql.SQL(", ").join(map(sql.Identifier, part.columns))
+                statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(target, columns)
+                copy = stack.enter_context(cursor.copy(statement))
+            for piece in part.encoded:
+                cast(psycopg.Copy, copy).write(piece)
+    return new, restated, unchanged
 
 
 def _encodable(frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -188,16 +189,16 @@ def test_an_append_that_is_interrupted_leaves_nothing_and_no_thread(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_SLICE_ROWS", 5)
-    copied = []
+    written = []
 
-    def interrupted(*arguments: object) -> None:
-        copied.append(arguments)
-        if len(copied) == 3:
+    def interrupted(copy: psycopg.Copy, piece: bytes) -> None:
+        written.append(piece)
+        if len(written) == 3:
             raise KeyboardInterrupt
-        copy(*arguments)  # type: ignore[arg-type]
+        write(copy, piece)
 
-    copy = store._copy_binary
-    monkeypatch.setattr(store, "_copy_binary", interrupted)
+    write = psycopg.Copy.write
+    monkeypatch.setattr(psycopg.Copy, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         warehouse.append("bars", two_fetches()[1], source="test")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("one-ahead")]
