@@ -161,6 +161,7 @@ def test_slices_of_an_append_store_what_one_would(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, rows: int, names: int
 ) -> None:
     monkeypatch.setattr(store, "_SLICE_ROWS", rows)
+    monkeypatch.setattr(store, "_FEW_SLICES", 1)
     monkeypatch.setattr(store, "_FEW_INSTRUMENTS", names)
     first, later = two_fetches()
     found = [warehouse.append("bars", frame, source="test", now=SEEN) for frame in (first, first)]
@@ -177,6 +178,7 @@ def test_slices_of_an_append_store_what_one_would(
 
 def test_a_slice_that_fails_leaves_nothing_and_says_why(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_SLICE_ROWS", 5)
+    monkeypatch.setattr(store, "_FEW_SLICES", 1)
     _, frame = two_fetches()
     reject = Reject("bars", "A", "close is not a number", {"close": float("nan")})
     with pytest.raises(MissingDataError, match=r"holds a key of .* twice"):
@@ -189,6 +191,7 @@ def test_an_append_that_is_interrupted_leaves_nothing_and_no_thread(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_SLICE_ROWS", 5)
+    monkeypatch.setattr(store, "_FEW_SLICES", 1)
     written = []
 
     def interrupted(copy: psycopg.Copy, piece: bytes) -> None:
