@@ -27,6 +27,7 @@ from octopus.market_data.identifiers import of_same_instruments
 from octopus.warehouse import suspects
 from octopus.warehouse.defects.audit import audit, screen
 from octopus.warehouse.defects.disagreement import disagreement
+from octopus.warehouse.payers import usual_payers
 from octopus.warehouse.quality import (
     FINDINGS_SCHEMA,
     Extents,
@@ -47,13 +48,10 @@ _suspected: OrderedDict[str, frozenset[str]] = OrderedDict()
 
 CHANGED: LiteralString = """
     select instrument from raw.bars
-    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(window)s
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(since)s
     union
     select instrument from raw.adjusted_closes
-    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(window)s
-    union
-    select instrument from raw.corporate_actions
-    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session < %(since)s
     union
     select instrument from raw.bar_verdicts
     where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
@@ -61,7 +59,24 @@ CHANGED: LiteralString = """
     select instrument from raw.action_verdicts
     where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
 """
-"""Instruments with an action or a verdict since the last audit, or with another bar than those of the screen."""
+"""Instruments with a verdict since the last audit, or with another bar than those that a screen judges."""
+
+ACTED: LiteralString = """
+    select source, instrument, kind, session from raw.corporate_actions
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s and session <= %(session)s
+    union
+    select source, instrument, kind, session from raw.corporate_actions
+    where source = any(%(sources)s) and session > %(last)s and known_at <= %(as_of)s and session <= %(session)s
+        and ts >= %(last)s
+"""
+"""Actions that arrived since the last audit, or took effect since: a dividend may be told weeks ahead."""
+
+BEGUN: LiteralString = """
+    select name, b.session from unnest(%s::text[]) name
+    cross join lateral (
+        select session from raw.bars where source = %s and instrument = name and known_at <= %s order by ts limit 1
+    ) b
+"""
 
 UNSEEN: LiteralString = """
     select min(batch_id) from (
@@ -147,12 +162,16 @@ class DayAudit:
     @cached_property
     def window(self) -> date:
         """First session of the bars that everyone is screened on."""
-        return self.sessions.previous(self.session, suspects.SCREEN_SESSIONS - 1)
+        return self.sessions.previous(self.since, suspects.SCALE_SESSIONS)
 
     @cached_property
     def since(self) -> date:
-        """First session that a screen's finding must reach to be heard."""
-        return self.sessions.previous(self.session, suspects.JUDGED_SESSIONS - 1)
+        """First session that a screen's finding must reach to be heard: what a run fetches again, or no audit has seen.
+
+        The days before it had their own screen, and who has other rows of them now is looked at whole.
+        """
+        fetched_again = self.sessions.previous(self.session, self.settings.universe.refetch_sessions + 1)
+        return fetched_again if self.last is None else min(fetched_again, self.last["session"])
 
     @cached_property
     def record(self) -> pl.DataFrame:
@@ -191,7 +210,8 @@ class DayAudit:
                 found[self.source] = looked.findings + found[self.source]
                 found |= self._comparisons(looked)
         else:
-            screened = find_in_prices(self._panel(since=self.window))
+            begin = self.sessions.previous(self.since, suspects.STALE_PRICE_SESSIONS)
+            screened = find_in_prices(self._panel(since=begin))
             shown = suspects.suspects(screened, self.record, self.source, self.since, ())
             looked = self.look(shown)
             names = looked.names or frozenset()
@@ -224,7 +244,11 @@ class DayAudit:
     def _asking(self) -> dict[str, object]:
         batch = 0 if self.last is None else self.last["batch_id"]
         sources = [self.source, *self.settings.universe.compare_with]
-        return {"sources": sources, "batch": batch, "as_of": self.as_of, "window": self.window}
+        last = date.min if self.last is None else self.last["session"]
+        return {
+            "sources": sources, "batch": batch, "as_of": self.as_of, "since": self.since, "session": self.session,
+            "last": last,
+        }  # fmt: skip
 
     @cached_property
     def everyone(self) -> list[str]:
@@ -255,10 +279,33 @@ class DayAudit:
         actions = vendor_actions(self.warehouse, self.source, self.as_of, since=self.window)
         found = _by_calendar(screen, bars, actions, self.calendars)
         names = suspects.suspects(found, self.record, self.source, self.since, self._returned(bars))
+        names |= self._acted(bars, {finding.instrument for finding in found})
         for other in self.settings.universe.compare_with:
             theirs = vendor_bars(self.warehouse, other, self.as_of, since=self.window, stamped=False)
             names |= suspects.suspects(disagreement(bars, theirs), self.record, self.label(other), self.since, ())
         return names
+
+    def _acted(self, bars: pl.DataFrame, shown: Collection[str | None]) -> frozenset[str]:
+        """Who has an action that no audit has seen in effect; not who has only a payment like those before it.
+
+        Args:
+            bars: those of the screen. shown: instruments with a finding in it.
+        """
+        rows = self.warehouse.rows(ACTED, self._asking())
+        acted = {row["instrument"] for row in rows}
+        paid = [
+            row["source"] == self.source and row["kind"] == "dividend" and row["session"] >= self.since for row in rows
+        ]
+        other = {row["instrument"] for row, only_paid in zip(rows, paid, strict=True) if not only_paid}
+        payers = acted - other - set(shown) - suspects.mended(self.record, self.source)
+        if not payers:
+            return frozenset(acted)
+        actions = vendor_actions(self.warehouse, self.source, self.as_of, payers)
+        begun = {
+            row["name"]: row["session"] for row in self.warehouse.rows(BEGUN, [list(payers), self.source, self.as_of])
+        }
+        theirs = bars.filter(pl.col("instrument").is_in(payers))
+        return frozenset(acted - usual_payers(_actions(actions), _bars(theirs), begun, self.since))
 
     def _returned(self, bars: pl.DataFrame) -> frozenset[str]:
         """Who trades again after more than a screen's length without a bar: the gap is longer than what it sees."""

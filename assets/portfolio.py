@@ -38,9 +38,11 @@ OWNERS = ["team:portfolio"]
 
 
 @dg.asset(
-    # The paper broker fills and marks at our own bars: without the session's it would show yesterday's account.
+    # The paper broker fills and marks at our own bars: without the session's it would show yesterday's account, and
+    # before their verdicts it would fill at what is to be kept out.
     key=keys.OPENING_POSITIONS, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
-    deps=[keys.BARS, keys.CORPORATE_ACTIONS], partitions_def=partitions.SESSIONS, pool="broker",
+    deps=[keys.BARS, keys.CORPORATE_ACTIONS, keys.BAR_VERDICTS, keys.ACTION_VERDICTS],
+    partitions_def=partitions.SESSIONS, pool="broker",
 )  # fmt: skip
 def opening_positions(
     context: dg.AssetExecutionContext,

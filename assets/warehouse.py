@@ -157,21 +157,22 @@ def verdicts(
     """Find what is severely wrong with raw bars and actions before the marts are built, and let the policy decide."""
     _, session = partitions.session_range(context)
     source = settings.universe.market_data
-    audit = DayAudit(settings, warehouse, session)
-    counts, held = (0, 0), pl.DataFrame()
-    if audit.is_raw:
-        looked = audit.look()
-        cases = severe_cases(looked.findings, source, audit.calendars)
-        decided = policy_verdicts(
-            [(case, settings.quality.decision(case.kind)) for case in cases],
-            looked.bars, looked.actions, audit.calendars,
-        )  # fmt: skip
-        counts = verdict_store.store(warehouse, decided, source, context.run.run_id)
-        held = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
+    counts, kept_out = (0, 0), pl.DataFrame()
+    with warehouse.held() as connected:
+        audit = DayAudit(settings, connected, session)
+        if audit.is_raw:
+            looked = audit.look()
+            cases = severe_cases(looked.findings, source, audit.calendars)
+            decided = policy_verdicts(
+                [(case, settings.quality.decision(case.kind)) for case in cases],
+                looked.bars, looked.actions, audit.calendars,
+            )  # fmt: skip
+            counts = verdict_store.store(connected, decided, source, context.run.run_id)
+            kept_out = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
     for key, count in zip((keys.BAR_VERDICTS, keys.ACTION_VERDICTS), counts, strict=True):
         metadata: dict[str, Any] = {"rows_decided": count, "policy": settings.quality.severe}
-        if key == keys.BAR_VERDICTS and not held.is_empty():
-            metadata["bars"] = reporting.table(held.tail(50))
+        if key == keys.BAR_VERDICTS and not kept_out.is_empty():
+            metadata["bars"] = reporting.table(kept_out.tail(50))
         yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
 

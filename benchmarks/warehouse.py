@@ -420,7 +420,8 @@ def audit_before(settings: Settings, store: Warehouse, session: date) -> None:
     """What the asset of verdicts does before the marts are built."""
     from assets.audits import DayAudit
 
-    looked = DayAudit(settings, store, session).look()
+    with store.held() as held:
+        looked = DayAudit(settings, held, session).look()
     cases = severe_cases(looked.findings, "bench", settings.sessions)
     decided = [(case, settings.quality.decision(case.kind)) for case in cases]
     verdicts.store(store, policy_verdicts(decided, looked.bars, looked.actions, settings.sessions), "bench")
@@ -430,12 +431,13 @@ def audit_after(settings: Settings, store: Warehouse, session: date) -> None:
     """What the asset of findings does after the marts are built."""
     from assets.audits import DayAudit
 
-    audit = DayAudit(settings, store, session)
-    found, _ = audit.rows()
-    for label, rows in found.items():
-        stamped = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
-        store.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
-    audit.done()
+    with store.held() as held:
+        audit = DayAudit(settings, held, session)
+        found, _ = audit.rows()
+        for label, rows in found.items():
+            stamped = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
+            held.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
+        audit.done()
 
 
 def main() -> None:

@@ -12,11 +12,11 @@
 {% macro checked(relation, period=none) -%}
     {%- set days = {
         'prices': 'session', 'returns': 'session', 'daily_sentiment': 'session', 'bars_weekly': 'week',
-        'bars_monthly': 'month',
+        'bars_monthly': 'month', 'adjustment_factors': 'ex_session', 'stg_corporate_actions': 'ex_session',
     } -%}
     {%- set since = "'" ~ checked_since() ~ "'::date" -%}
     {%- set day = days.get(relation.identifier) -%}
-    {%- set unit = period or (day if day != 'session') -%}
+    {%- set unit = period or (day if day in ('week', 'month')) -%}
     {%- if not checked_since() -%}
     {{ relation }}
     {%- elif relation.identifier == 'stg_bars' -%}

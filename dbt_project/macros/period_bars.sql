@@ -37,20 +37,27 @@ calendar as {% if is_incremental() %}materialized {% endif %}(
 ),
 
 {% if is_incremental() -%}
+-- Joined before any bar is looked up: beside that lookup all of the calendar would be read for each instrument.
+due as materialized (
+    select c.*, calendar.ends_utc, calendar.sessions_due
+    from changed c
+    join {{ ref('int_instruments') }} i on i.source = c.source and i.instrument = c.instrument
+    join calendar on calendar.exchange = i.exchange and calendar.{{ period }} = c.from_{{ period }}
+    where c.goes_on and c.known_from <= calendar.ends_utc
+),
+
 -- Bars that only grow: nothing of them is built again but what follows them, and that was known by the period's end.
 -- Standing since then, and still, a bar has no other version.
 growing as materialized (
-    select t.*, c.to_session
-    from changed c
+    select t.*, due.to_session
+    from due
     cross join lateral (
         select * from {{ this }} t
-        where t.source = c.source and t.instrument = c.instrument and t.{{ period }} = c.from_{{ period }}
+        where t.source = due.source and t.instrument = due.instrument and t.{{ period }} = due.from_{{ period }}
         offset 0
     ) t
-    join {{ ref('int_instruments') }} i on i.source = c.source and i.instrument = c.instrument
-    join calendar due on due.exchange = i.exchange and due.{{ period }} = c.from_{{ period }}
-    where c.goes_on and t.last_session < c.from_session and t.known_to is null
-        and t.known_from = due.ends_utc and c.known_from <= due.ends_utc and t.sessions_due = due.sessions_due
+    where t.last_session < due.from_session and t.known_to is null
+        and t.known_from = due.ends_utc and t.sessions_due = due.sessions_due
 ),
 
 grown as (

@@ -3,9 +3,9 @@
 Belongs here: choosing the instruments, and joining findings. Does not: detectors (quality.py, defects/), reading
 (assets/audits.py).
 
-Every instrument is screened on the bars of its last `SCREEN_SESSIONS`. Whoever shows something there that is not on
-record, or no longer shows what is, is looked at whole, and so is whoever has rows that changed before that. What is on
-record of all others stands.
+Every instrument is screened on the bars that a run fetches again and `SCALE_SESSIONS` before them. Whoever shows
+something there that is not on record, or no longer shows what is, is looked at whole, and so is whoever has rows that
+changed before that. What is on record of all others stands.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import date
 
 import polars as pl
 
-from octopus.warehouse.quality import Finding, Kind
+from octopus.warehouse.quality import STALE_BREAK_SESSIONS, STALE_SESSIONS, Finding, Kind
 
-SCREEN_SESSIONS = 105
-"""A quarter that a detector takes an instrument's scale from, a month that it may wait for evidence, and a month."""
-JUDGED_SESSIONS = 21
-"""A screen's finding is heard when it reaches into the last month: the days before it had their own screen."""
+SCALE_SESSIONS = 84
+"""A quarter that a detector takes an instrument's scale from, and a month that it may wait for evidence."""
+STALE_PRICE_SESSIONS = STALE_BREAK_SESSIONS + STALE_SESSIONS
+"""What the prices alone are screened on before what is judged: a run of equal closes begins where it is on record."""
 PEERS = 30
 """So many others are read beside the suspects: a move is judged against those of the session."""
 OF_EXTENTS = frozenset({Kind.LATE_LISTING, Kind.ENDED, Kind.SURVIVORSHIP, Kind.TOTAL_RETURN_BASIS})
@@ -52,6 +52,14 @@ def suspects(
     new = {name for key, (name, last) in shown.items() if known.get(key, date.min) < last}
     gone = {name for key, name in open_.select("finding_id", "instrument").iter_rows() if key not in shown}
     return frozenset(changed) | new | gone
+
+
+def mended(record: pl.DataFrame, source: str) -> frozenset[str]:
+    """Instruments that are not judged as the vendor sent them, or of whose dividends something is on record."""
+    of_dividends = pl.col("kind").is_in([kind.value for kind in _UNSCREENED])
+    has_repair = pl.col("evidence").str.contains('"repair":', literal=True)
+    of_source = pl.col("source") == source
+    return frozenset(record.filter(of_source & (of_dividends | has_repair))["instrument"].drop_nulls())
 
 
 def beside(names: Collection[str], everyone: Sequence[str]) -> list[str]:

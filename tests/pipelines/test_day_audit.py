@@ -1,4 +1,7 @@
-"""A day's audit finds what an audit of all history finds, reading the last months of everyone and suspects whole."""
+"""A day's audit finds what an audit of all history finds, reading the last months of everyone and suspects whole.
+
+Of who pays a dividend it reads the whole only where the payment may change a finding.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ NAMES = [f"S{number:02d}" for number in range(26)]
 LAST = len(DAYS)
 FIRST_AUDIT = int(np.searchsorted(DAYS, np.datetime64("2022-07-01")))
 """The first session of a month is read whole; the days after it are not."""
+
+USUAL = {NAMES[number]: (FIRST_AUDIT + number - 9, 63) for number in (11, 12, 13, 14)}
+"""Row of a payment and sessions between two, of those of whom nothing but that is new in the month."""
 
 # The marts without restatements and actions, in the form that the audit reads: no dbt is needed to judge it.
 MARTS = """
@@ -83,6 +89,44 @@ def bars_of(columns: dict[str, np.ndarray], start: int, stop: int) -> pl.DataFra
     return frame.filter(pl.col("close").is_not_nan())
 
 
+def payments() -> dict[str, dict[int, float]]:
+    """Cash by instrument and row: some as ever; of others something comes out with a payment of the audited month."""
+    row = FIRST_AUDIT
+    paid = {name: dict.fromkeys(range(last % every, last + 1, every), 0.4) for name, (last, every) in USUAL.items()}
+    for number, last, every in ((15, row + 4, 21), (16, row + 6, 63), (17, row + 4, 63), (18, row + 5, 42)):
+        paid[NAMES[number]] = dict.fromkeys(range(last % every, last + 1, every), 0.4)
+    del paid[NAMES[15]][row - 17]  # the next one shows the hole
+    paid[NAMES[16]][row + 6] = 40.0  # in cents
+    paid[NAMES[17]][row + 8] = 0.4  # twice
+    paid[NAMES[18]][row - 16] = 0.4  # between two: the next one shows the beat
+    paid[NAMES[19]] = {**dict.fromkeys(range(7, row, 63), 0.4), row + 7: 40.0}  # in cents, and told ahead
+    return paid
+
+
+AHEAD = NAMES[19]
+
+
+def actions_of(start: int, stop: int) -> pl.DataFrame:
+    """Dividends of sessions ``start`` to ``stop``, half open; those of `AHEAD` are all told with the first ones."""
+    rows = [
+        (name, row, cash)
+        for name, paid in payments().items() for row, cash in paid.items()
+        if (start == 0 if name == AHEAD else start <= row < stop)
+    ]  # fmt: skip
+    number = [row for _, row, _ in rows]
+    opens = XNYS.opens_utc(DAYS[number]).tz_localize(None).to_numpy()
+    return pl.DataFrame(
+        {
+            "source": "files", "instrument": [name for name, _, _ in rows], "session": DAYS[number], "ts": opens,
+            "kind": "dividend", "value": [cash for _, _, cash in rows],
+        }
+    ).with_columns(
+        pl.col("ts").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), detail=pl.lit(None, pl.String),
+        known_at=pl.lit(XNYS.open_utc(DAYS[0].item()) if start == 0 else XNYS.open_utc(DAYS[stop - 1].item())),
+        known_at_imputed=pl.lit(value=True),
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("day-audit")
@@ -107,19 +151,20 @@ def instruments() -> pl.DataFrame:
     )  # fmt: skip
 
 
-def audited(house: House, row: int) -> tuple[pl.DataFrame, str | None]:
-    """Audit the session in ``row`` as the assets do, and put it on record; findings, and why all was read (if so)."""
+def audited(house: House, row: int) -> tuple[pl.DataFrame, str | None, frozenset[str]]:
+    """Audit the session in ``row`` as the assets do, and put it on record; findings, why all was read (if so), and who
+    was otherwise."""
     store = Warehouse(house.settings.database_url)
     audit = DayAudit(house.settings, store, DAYS[row].item())
     why = audit.whole
     audit.look()  # as for verdicts, before the marts
-    found, _ = audit.rows()
+    found, names = audit.rows()
     for label, rows in found.items():
         store.replace(
             "ops.quality_findings", {"source": label}, rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
         )
     audit.done()
-    return pl.concat(found.values()), why
+    return pl.concat(found.values()), why, names or frozenset()
 
 
 def told(findings: pl.DataFrame) -> set[tuple[object, ...]]:
@@ -135,23 +180,30 @@ def test_days_one_by_one_find_what_one_audit_of_everything_finds(house: House, s
     columns = planted(seed)
     house.warehouse.append("instruments", instruments(), source="files")
     house.warehouse.append("bars", bars_of(columns, 0, FIRST_AUDIT - 1), source="files")
-    reasons = []
+    house.warehouse.append("corporate_actions", actions_of(0, FIRST_AUDIT - 1), source="files")
+    reasons, looked = [], []
     for row in range(FIRST_AUDIT, LAST, 2):
         house.warehouse.append("bars", bars_of(columns, row - 1, row + 1), source="files")
+        house.warehouse.append("corporate_actions", actions_of(row - 1, row + 1), source="files")
         if row == FIRST_AUDIT + 8:  # a vendor restates an old bar: it is looked at again, and only it
             old = bars_of(columns, FIRST_AUDIT - 150, FIRST_AUDIT - 149).filter(pl.col("instrument") == NAMES[7])
             house.warehouse.append(
                 "bars", old.with_columns(pl.col("open", "high", "low", "close") / 100), source="files"
             )
-        by_day, why = audited(house, row)
+        by_day, why, names = audited(house, row)
         reasons.append(why)
+        looked.append(names)
     assert reasons[0] == "the first audit"
     assert set(reasons[1:]) == {None}, "no later day of the month reads everything"
     with house.warehouse.connect() as connection:
         connection.execute("truncate ops.quality_audits, ops.quality_findings")
-    at_once, why = audited(house, row)
+    assert not frozenset.union(*looked[:5]) & set(USUAL), "who pays as ever is not read whole"
+    at_once, why, _ = audited(house, row)
     assert why == "the first audit"
     assert told(by_day) == told(at_once)
     kinds = set(at_once["kind"])
     expected = {Kind.UNIT_ERROR, Kind.MISSING_SPLIT, Kind.STALE_PRICE, Kind.CALENDAR_GAP, Kind.ENDED, Kind.LATE_LISTING}
+    expected |= {Kind.MISSING_DIVIDEND, Kind.WRONG_DIVIDEND, Kind.PHANTOM_DIVIDEND}
+    wrong = set(at_once.filter(pl.col("kind") == Kind.WRONG_DIVIDEND)["instrument"])
+    assert {NAMES[16], AHEAD} <= wrong
     assert {kind.value for kind in expected} <= kinds

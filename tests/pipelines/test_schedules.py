@@ -111,6 +111,14 @@ def test_on_a_recording_nothing_is_due(research: dg.Definitions, monkeypatch: py
     assert "recording" in answer
 
 
+def test_the_account_is_read_once_the_sessions_bars_are_judged(research: dg.Definitions) -> None:
+    """A snapshot has the paper broker fill what is due: not at a bar that the verdicts of the same run keep out."""
+    from assets import keys
+
+    first = research.resolve_asset_graph().get(keys.OPENING_POSITIONS).parent_keys
+    assert {keys.BARS, keys.BAR_VERDICTS, keys.CORPORATE_ACTIONS, keys.ACTION_VERDICTS} <= first
+
+
 def backfill_of(research: dg.Definitions, keys: list[dg.AssetKey], days: list[str]) -> list[dg.RunRequest]:
     """The runs that a backfill of ``keys`` over ``days`` becomes, by the grouping that Dagster's daemon does."""
     with dg.DagsterInstance.ephemeral() as instance:
