@@ -85,6 +85,9 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     ): "2.246 % of new shares are left in the older prices: undone, they are cents",
     ("scrape_seam", "IEP", "2012-11-13"): "a distribution in units is left in the older prices",
     ("missing_dividend", "TM", "2017-03-16"): "paid at the end of every March and September but this March",
+    ("calendar_gap", "EEM", "2003-08-15"): "the record has no bar, the exchange was open",
+    ("frozen_bar", "BNO", "2010-09-22"): "five bars without a trade carry the price on",
+    ("price_spike", "GOOGL", "2008-09-30"): "a low of 0.01 and a close of 294.57; another vendor's close is 400.52",
 }
 """Findings on the untouched bars that are real defects of the record, looked at one by one."""
 

@@ -26,8 +26,10 @@ APART = 0.5
 """Of the spacing: a payment nearer than that to where one is expected is the expected one, moved."""
 ALONE_DAYS = 500.0
 """Two seasons missed within that time are a change of habit, not a gap in the record."""
-DEVIATION_LEAST, DEVIATION_UNKNOWN = 1.5, 7.0
-"""Days: of the best clocks, and of whoever has paid too seldom to tell."""
+DEVIATION_LEAST, DEVIATION_SELDOM, DEVIATION_UNKNOWN = 1.5, 5.0, 7.0
+"""Days: of the best clocks, of who pays once a year, after a general meeting, and of whoever has paid too seldom to
+tell."""
+SELDOM_DAYS = 250.0
 DEVIATION_FREEDOM = 3.0
 
 
@@ -103,7 +105,12 @@ class Seasons:
         others = others[np.isfinite(others)]
         if len(others) < 3:
             return DEVIATION_UNKNOWN
-        return float(max(DEVIATION_LEAST, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
+        least = DEVIATION_SELDOM if self.spacing > SELDOM_DAYS else DEVIATION_LEAST
+        return float(max(least, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
+
+    def slack(self, index: int) -> float:
+        """Days by which the payment may come later than in other years: none, but for who pays once a year."""
+        return 2 * self.deviation(index) if self.spacing > SELDOM_DAYS else 0.0
 
     def punctuality(self, index: int, earlier: FloatArray) -> FloatArray:
         """Log likelihood ratio of the payment's season if it had come ``earlier`` days before, against as it came."""
