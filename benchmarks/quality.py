@@ -119,6 +119,7 @@ class Untouched:
 
     Attributes:
         years: symbol-years that count. findings: there, by name; false: those that are no defects of the record.
+        withdrawn: further ones that audits at the end of each June and December made and the whole history takes back.
     """
 
     base: str
@@ -126,6 +127,7 @@ class Untouched:
     years: float
     findings: tuple[str, ...]
     false: tuple[Kind, ...]
+    withdrawn: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,29 @@ class Bench:
 
     def untouched(self) -> Untouched:
         """False alarms where nothing was planted."""
-        counted = [one for one in self.clean if self.histories.counts(str(one.instrument), one.session_from)]
-        false = [one for one in counted if (one.kind.value, one.instrument, str(one.session_from)) not in GENUINE]
+        counted = self._counted(self.clean)
+        false = [one for one in counted if _key(one) not in GENUINE]
         return Untouched(
             self.histories.name, len(self.histories.series), self.histories.years,
-            tuple(f"{one.kind.value} {one.instrument} {one.session_from}" for one in counted),
-            tuple(one.kind for one in false),
+            tuple(" ".join(_key(one)) for one in counted), tuple(one.kind for one in false),
+            tuple(" ".join(one) for one in sorted(self._once_found() - {_key(one) for one in self.clean})),
         )  # fmt: skip
+
+    def _counted(self, found: Sequence[Finding]) -> list[Finding]:
+        return [one for one in found if self.histories.counts(str(one.instrument), one.session_from)]
+
+    def _once_found(self) -> set[tuple[str, str, str]]:
+        """Keys of what audits of the growing history found, half-year by half-year."""
+        bars, actions = frames(self.histories.series)
+        calendar = self.histories.calendar
+        months = calendar.astype("datetime64[M]").astype(int)
+        ends = calendar[:-1][(months[:-1] != months[1:]) & (months[:-1] % 6 == 5)]
+        keys: set[tuple[str, str, str]] = set()
+        for end in ends:
+            until = pl.col("session") <= end.astype(object)
+            found = audit(bars.filter(until), actions.filter(until), calendar=calendar[calendar <= end])
+            keys |= {_key(one) for one in self._counted(found)}
+        return keys
 
     def new(self, planted: Sequence[Series]) -> list[Finding]:
         """Findings that the untouched bars do not have."""
@@ -213,6 +231,10 @@ class Bench:
             None if best is None else best.price, None if best is None else best.attainable,
         )  # fmt: skip
         return recall, judged
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.kind.value, str(finding.instrument), str(finding.session_from)
 
 
 def _touches(label: Planted, finding: Finding) -> bool:

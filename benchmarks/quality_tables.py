@@ -18,7 +18,7 @@ from benchmarks.quality import Recall, Result, Untouched
 from octopus.warehouse.quality import Kind
 
 AIM = 0.95
-FIRST_BASE = "stocknet"
+FIRST_BASE, COINS = "stocknet", "coins"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def printed(result: Result) -> None:
         console.print(shown)
     for one in result.untouched:
         console.print(f"on untouched {one.base}: {', '.join(one.findings) or 'nothing'}")
+        console.print(f"and withdrawn: {', '.join(one.withdrawn) or 'nothing'}")
     if result.sound:
         console.print(f"on Yahoo's sound histories: {', '.join(result.sound.findings) or 'nothing'}")
 
@@ -87,13 +88,22 @@ def _interval(low: float, high: float, form: str = ".0%") -> str:
 
 
 def _untouched(parts: Sequence[Untouched]) -> Table:
-    sums = [("all", parts)] if len(parts) > 1 else []
-    unseen = [one for one in parts if one.base != FIRST_BASE]
-    sums += [("all but StockNet: never looked at before", unseen)] if unseen else []
+    stocks = [one for one in parts if one.base != COINS]
+    unseen = [one for one in stocks if one.base != FIRST_BASE]
+    sums = [("stocks and funds", stocks), ("of these never looked at before", unseen)]
     rows = [_false_alarms(one.base, [one]) for one in parts]
     return Table(
         "Untouched bars",
-        ["history", "symbols", "symbol-years", "findings", "of these false", "false per 100 symbol-years", "95 %"],
+        [
+            "history",
+            "symbols",
+            "symbol-years",
+            "findings",
+            "of these false",
+            "false per 100 symbol-years",
+            "95 %",
+            "withdrawn",
+        ],
         [*rows, *(_false_alarms(name, some) for name, some in sums)],
     )
 
@@ -104,7 +114,8 @@ def _false_alarms(name: str, parts: Sequence[Untouched]) -> list[str]:
     kinds = Counter(kind.value for one in parts for kind in one.false)
     told = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})" if kinds else ""
     return [name, str(sum(one.symbols for one in parts)), f"{years:.0f}", str(sum(len(one.findings) for one in parts)),
-            f"{false}{told}", f"{100 * false / years:.2f}", _interval(low, high, ".2f")]  # fmt: skip
+            f"{false}{told}", f"{100 * false / years:.2f}", _interval(low, high, ".2f"),
+            str(sum(len(one.withdrawn) for one in parts))]  # fmt: skip
 
 
 def _cells(recalls: Sequence[Recall]) -> dict[tuple[str, str], list[Recall]]:

@@ -282,6 +282,8 @@ class _Case:
         index = self.payments.index(payment)
         near = [one for one in (index - 2, index - 1, index + 1) if 0 <= one < len(self.payments)]
         of_season = [one for one in self._seasons.partner[index].tolist() if one >= 0]
+        if near and abs(payment.unit - float(np.median([self.payments[one].unit for one in near]))) < CENTS_LIKE:
+            return False
         off = [
             abs(payment.unit + np.log(factor) - float(np.median([self.payments[one].unit for one in some])))
             for some in (near, of_season)
@@ -606,7 +608,7 @@ class _Case:
         if paid > STRANGER_PAID:
             return None
         # Judged by the years before; where there are none, by the one after.
-        judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width
+        judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width and not self._seasons.waits(index)
         known = self._settled(payment.known if judged else self._row_on(day + YEAR_DAYS + self._seasons.width))
         if self._is_year_end_of_fund(payment, known):
             return None

@@ -30,6 +30,8 @@ DEVIATION_LEAST, DEVIATION_SELDOM, DEVIATION_UNKNOWN = 1.5, 5.0, 7.0
 """Days: of the best clocks, of who pays once a year, after a general meeting, and of whoever has paid too seldom to
 tell."""
 SELDOM_DAYS = 250.0
+PAYING = 1.0
+"""Spacings within which another payment says that the instrument paid in those years."""
 DEVIATION_FREEDOM = 3.0
 
 
@@ -108,6 +110,12 @@ class Seasons:
         least = DEVIATION_SELDOM if self.spacing > SELDOM_DAYS else DEVIATION_LEAST
         return float(max(least, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
 
+    def waits(self, index: int) -> bool:
+        """Whether the payment is judged only when it should have come again: of who paid once a year until then."""
+        until = self.days[self.days <= self.days[index] - YEAR_DAYS + self.width]
+        spacing = float(np.median(np.diff(until))) if len(until) > 1 else self.spacing
+        return spacing > SELDOM_DAYS
+
     def slack(self, index: int) -> float:
         """Days by which the payment may come later than in other years: none, but for who pays once a year."""
         return 2 * self.deviation(index) if self.spacing > SELDOM_DAYS else 0.0
@@ -120,11 +128,18 @@ class Seasons:
         return ratio
 
     def strangers(self) -> list[int]:
-        """Payments without a partner in any of the two years around them in which the instrument paid."""
+        """Payments without a partner in any of the two years around them in which the instrument paid.
+
+        Who paid once a year and pays in another season begins, perhaps, to pay twice: there the next year tells.
+        """
         begun, ended = self.days.min() - self.width, self.days.max() + self.width
         near = np.abs(YEARS) <= NEAR_YEARS
-        possible = ((self._expected >= begun) & (self._expected <= ended))[:, near]
+        distance = np.abs(self.days[self._nearest(self._expected)] - self._expected)
+        paying = distance <= PAYING * self.spacing
+        possible = ((self._expected >= begun) & (self._expected <= ended) & paying)[:, near]
         alone = possible.any(axis=1) & (self.partner[:, near] < 0).all(axis=1)
+        waiting = np.array([self.waits(index) for index in range(len(self.days))])
+        alone &= ~waiting | (self.days + YEAR_DAYS + self.width <= self.last)
         return np.flatnonzero(alone).tolist()
 
     @cached_property
