@@ -48,16 +48,15 @@ def poisson(count: int) -> tuple[float, float]:
 
 
 def tables(result: Result) -> list[Table]:
-    """All tables of one half, the misses first."""
-    found = [_untouched(result.untouched), _recalls("Below 95 %", result.recalls, below=True)]
-    found += [_precision(result), _recalls("Every kind and magnitude", result.recalls, below=False)]
-    return [*found, *_yahoo(result)]
+    """The tables of one half that fit on a page."""
+    found = [_untouched(result.untouched), _recalls("Kinds and magnitudes below 95 %", result.recalls, below=True)]
+    return [*found, _by_kind(result.recalls), _precision(result), *_yahoo(result)]
 
 
 def printed(result: Result) -> None:
-    """Print all tables."""
+    """Print all tables, and every kind at every magnitude."""
     console = Console(width=150)
-    for table in tables(result):
+    for table in [_recalls("Every kind and magnitude", result.recalls, below=False), *tables(result)]:
         shown = RichTable(*table.columns, title=f"{table.title} ({result.half} half, split {SPLIT})")
         for row in table.rows:
             shown.add_row(*row)
@@ -70,7 +69,7 @@ def printed(result: Result) -> None:
 
 
 def markdown(result: Result) -> str:
-    """All tables in Markdown."""
+    """The tables in Markdown."""
     return "\n\n".join(_markdown(table) for table in tables(result))
 
 
@@ -138,6 +137,25 @@ def _recalls(title: str, recalls: Sequence[Recall], *, below: bool) -> Table:
     sides_told = [f"{name} {what}".strip() for name in ("StockNet:", "others:")
                   for what in ("planted", "recall", "95 %", "attainable")]  # fmt: skip
     return Table(title, ["kind", "magnitude", *sides_told, "named", "restored"], rows)
+
+
+def _by_kind(recalls: Sequence[Recall]) -> Table:
+    """Each kind over all its magnitudes and vendors, and the magnitude that is found least."""
+    kinds: dict[str, dict[str, list[Recall]]] = {}
+    for (kind, magnitude), parts in _cells(recalls).items():
+        kinds.setdefault(kind, {})[magnitude] = parts
+    rows = []
+    for kind, cells in kinds.items():
+        parts = [one for some in cells.values() for one in some]
+        planted, found, named, restored = (
+            sum(getattr(one, name) for one in parts) for name in ("planted", "found", "named", "restored")
+        )
+        least = min(cells, key=lambda magnitude: _found(cells[magnitude]))
+        rows.append([kind, str(len(cells)), str(planted), _share(found, planted), _interval(*wilson(found, planted)),
+                     _share(named, planted), _share(restored, planted),
+                     f"{least} ({_found(cells[least]):.0%})"])  # fmt: skip
+    columns = ["kind", "magnitudes", "planted", "recall", "95 %", "named", "restored", "found least"]
+    return Table("Every kind over its magnitudes", columns, rows)
 
 
 def _found(parts: Sequence[Recall]) -> float:
