@@ -114,9 +114,9 @@ def kdd17(folder: Path) -> list[Series]:
 def _kdd17(path: Path) -> Series:
     frame = pl.read_csv(path, infer_schema=False)
     opened = "Original_Open" if "Original_Open" in frame.columns else "Open"
-    day = pl.col("Date")
+    told = pl.col("Date").str
     frame = frame.select(
-        session=pl.coalesce(day.str.to_date("%m/%d/%Y", strict=False), day.str.to_date("%Y-%m-%d", strict=False)),
+        session=pl.coalesce(told.to_date("%m/%d/%Y", strict=False), told.to_date("%Y-%m-%d", strict=False)),
         open=pl.col(opened).cast(pl.Float64),
         adj_close=pl.col("Adj Close").cast(pl.Float64),
         **{name: pl.col(name.title()).cast(pl.Float64) for name in (*PRICES[1:], "volume")},
@@ -219,5 +219,5 @@ def coins(folder: Path) -> list[Series]:
         values = {name: part[name].to_numpy().astype(np.float64) for name in (*PRICES, "volume")}
         days = part["date"].to_numpy().astype("datetime64[D]")
         none = np.full(len(days), np.nan)
-        found.append(Series(symbol=str(key[0]), session=days, adj_close=none, **values))
+        found.append(Series(symbol=str(key[0]), session=days, adj_close=none, actions=(), **values))
     return found
