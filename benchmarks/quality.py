@@ -230,7 +230,7 @@ class Bench:
         best = bound(cell, self.known, self.histories.seeds)
         recall = Recall(
             self.histories.name, cell.kind, cell.magnitude,
-            *(counts[name] for name in ("planted", "found", "named", "restored")),
+            counts["planted"], counts["found"], counts["named"], counts["restored"],
             None if best is None else best.price, None if best is None else best.attainable,
         )  # fmt: skip
         return recall, judged
