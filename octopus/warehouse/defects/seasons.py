@@ -30,6 +30,7 @@ DEVIATION_LEAST, DEVIATION_SELDOM, DEVIATION_UNKNOWN = 1.5, 5.0, 7.0
 """Days: of the best clocks, of who pays once a year, after a general meeting, and of whoever has paid too seldom to
 tell."""
 SELDOM_DAYS = 250.0
+"""Of spacing: who pays once a year."""
 PAYING = 1.0
 """Spacings within which another payment says that the instrument paid in those years."""
 DEVIATION_FREEDOM = 3.0
@@ -138,9 +139,8 @@ class Seasons:
         paying = distance <= PAYING * self.spacing
         possible = ((self._expected >= begun) & (self._expected <= ended) & paying)[:, near]
         alone = possible.any(axis=1) & (self.partner[:, near] < 0).all(axis=1)
-        waiting = np.array([self.waits(index) for index in range(len(self.days))])
-        alone &= ~waiting | (self.days + YEAR_DAYS + self.width <= self.last)
-        return np.flatnonzero(alone).tolist()
+        passed = self.days + YEAR_DAYS + self.width <= self.last
+        return [index for index in np.flatnonzero(alone).tolist() if passed[index] or not self.waits(index)]
 
     @cached_property
     def _candidates(self) -> list[tuple[Gap, IntArray]]:
