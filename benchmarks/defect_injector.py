@@ -98,11 +98,6 @@ class Cell:
     plant: Plant = field(compare=False)
 
 
-def held_out(symbol: str) -> bool:
-    """Half of the symbols, by a hash: detectors are tuned on the others."""
-    return crc32(symbol.encode()) % 2 == 1
-
-
 def clean_series(folder: Path) -> list[Series]:
     """The base, in the order of symbols; see the module's docstring."""
     frame = (

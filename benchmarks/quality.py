@@ -1,11 +1,15 @@
 """`python -m benchmarks.quality`: how many known defects the detectors find, and how often they cry wolf.
 
-Belongs here: planting (benchmarks/defect_injector.py), scoring and printing. Does not: detecting, asserting.
+Belongs here: planting, scoring, and what is counted. Does not: the data and its halves (price_histories.py), the
+defects (defect_injector.py), Yahoo's own (yahoo_defects.py), printing (quality_tables.py), detecting, asserting.
 
-Detectors were tuned on the symbols that `held_out` refuses; every figure here is from the others. A planted defect
-counts as found if a finding that the untouched bars do not have touches its sessions, three days to either side; as
-named, if such a finding is of its kind; as restored, if all proposed repairs together bring the untouched bars back.
-Intervals are Wilson's at 95 %. Beside the recall stands what the evidence allows (benchmarks/attainable.py).
+Detectors are tuned on the symbols that `price_histories.is_reported` refuses (``--half tuned``); every figure that is
+published is from the others, run once. A planted defect counts as found if a finding that the untouched bars do not
+have touches its sessions, three days to either side; as named, if such a finding is of its kind; as restored, if all
+proposed repairs together bring the untouched bars back. Of the findings of a kind those are right that name a planted
+defect; wrong are all others on planted bars, and the false ones on untouched bars, once. Intervals of shares are
+Wilson's at 95 %, as if plants in one symbol were independent; those of false alarms are exact for a Poisson count.
+Beside the recall stands what the evidence allows (attainable.py).
 
 No detector reads the digits of what the injector multiplied, but for one: prices before a level seam are no whole
 cents, as those of a scaled history are. Vendors that round afterwards are measured by themselves ("in whole cents").
@@ -13,31 +17,27 @@ cents, as those of a scaled history are. Vendors that round afterwards are measu
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.attainable import Known, bound
-from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, clean_series, frames, held_out, plant
+from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, frames, plant
+from benchmarks.price_histories import Histories, histories
+from benchmarks.yahoo_defects import SLACK, Sound, Witness, yahoo
 from octopus.core.errors import MissingDataError
-from octopus.core.sessions import Sessions
-from octopus.core.types import DateArray, FloatArray
+from octopus.core.types import FloatArray
 from octopus.market_data.splits import later_split_factor
 from octopus.warehouse.defects.audit import apply_repairs, audit
 from octopus.warehouse.quality import Finding, Kind
 
-SEEDS = (11, 12, 13)
-SLACK = timedelta(days=3)
-SESSIONS_A_YEAR = 252
 RIGHT: Mapping[str, frozenset[Kind]] = {
     "unit bars": frozenset({Kind.UNIT_ERROR}),
     "unit field": frozenset({Kind.UNIT_ERROR}),
@@ -85,8 +85,14 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     ): "2.246 % of new shares are left in the older prices: undone, they are cents",
     ("scrape_seam", "IEP", "2012-11-13"): "a distribution in units is left in the older prices",
     ("missing_dividend", "TM", "2017-03-16"): "paid at the end of every March and September but this March",
+    ("calendar_gap", "EEM", "2003-08-15"): "the record has no bar, the exchange was open",
+    ("missing_dividend", "SYT", "2011-04-25"): "seven francs for 2010 were paid in April 2011",
+    ("frozen_bar", "BNO", "2010-09-22"): "five bars without a trade carry the price on",
+    ("price_spike", "GOOGL", "2008-09-30"): "a low of 0.01 and a close of 294.57; another vendor's close is 400.52",
 }
 """Findings on the untouched bars that are real defects of the record, looked at one by one."""
+WITHOUT_TRADES: frozenset[tuple[str, str]] = frozenset({("calendar_gap", "AAA")})
+"""Instruments that were not traded on many a session: the record has no bar then, which is what the finding says."""
 
 
 def in_whole_cents(cell: Cell) -> Cell:
@@ -110,77 +116,147 @@ def data_folder() -> Path:
     return Path(os.environ.get("OCTOPUS_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson 1927)."""
-    if not trials:
-        return 0.0, 1.0
-    z, share = 1.959964, hits / trials
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return float(middle - half), float(middle + half)
+@dataclass(frozen=True)
+class Untouched:
+    """Findings on the bars of one vendor as recorded.
+
+    Attributes:
+        years: symbol-years that count. findings: there, by name; false: those that are no defects of the record.
+        withdrawn: further ones that audits at the end of each June and December made and the whole history takes back.
+    """
+
+    base: str
+    symbols: int
+    years: float
+    findings: tuple[str, ...]
+    false: tuple[Kind, ...]
+    withdrawn: tuple[str, ...]
 
 
-def _poisson(count: int) -> tuple[float, float]:
-    """Exact 95 % interval of the mean of a Poisson count (Garwood 1936)."""
-    from scipy.stats import chi2
+@dataclass(frozen=True)
+class Recall:
+    """What became of one kind at one magnitude, planted into one vendor's bars; the bounds as shares."""
 
-    return (chi2.ppf(0.025, 2 * count) / 2 if count else 0.0), chi2.ppf(0.975, 2 * count + 2) / 2
-
-
-def _calendar() -> DateArray:
-    return Sessions().between(date(2012, 9, 4), date(2017, 9, 1))
-
-
-def clean_row(series: Sequence[Series]) -> tuple[dict[str, Any], list[Finding]]:
-    """Findings on the untouched bars, by kind and per hundred symbol-years."""
-    found = audit(*frames(series), calendar=_calendar())
-    years = sum(map(len, series)) / SESSIONS_A_YEAR
-    kinds = Counter(one.kind.value for one in found)
-    false = [one for one in found if (one.kind.value, one.instrument, str(one.session_from)) not in GENUINE]
-    low, high = (100 * float(bound) / years for bound in _poisson(len(false)))
-    return {
-        "group": "untouched", "symbols": len(series), "symbol_years": years, "findings": len(found),
-        "per_100_symbol_years": 100 * len(found) / years, "false": len(false),
-        "false_per_100_symbol_years": 100 * len(false) / years, "low": low, "high": high, "kinds": dict(kinds),
-        "named": [f"{one.kind.value} {one.instrument} {one.session_from}" for one in found],
-    }, found  # fmt: skip
+    base: str
+    kind: str
+    magnitude: str
+    planted: int
+    found: int
+    named: int
+    restored: int
+    price_alone: float | None
+    attainable: float | None
 
 
-def measure(
-    cell: Cell, series: Sequence[Series], clean: Sequence[Finding], seeds: Sequence[int] = SEEDS
-) -> dict[str, Any]:
-    """Recall of one kind at one magnitude."""
-    counts: Counter[str] = Counter()
-    known = {(one.instrument, one.kind, one.session_from) for one in clean}
-    for seed in seeds:
-        planted, labels = plant(cell, series, seed)
-        bars, actions = frames(planted)
-        by_name: dict[str, list[Finding]] = defaultdict(list)
-        for one in audit(bars, actions, calendar=_calendar()):
-            if (one.instrument, one.kind, one.session_from) not in known:
+@dataclass(frozen=True)
+class Result:
+    """Everything measured on one half; ``wrong`` and ``right`` count findings by kind, ``beside`` those that touch a
+    planted defect that they do not name."""
+
+    half: str
+    untouched: Sequence[Untouched]
+    recalls: Sequence[Recall]
+    right: Counter[Kind]
+    beside: Counter[Kind]
+    wrong: Counter[Kind]
+    yahoo: Sequence[Witness]
+    sound: Sound | None
+
+
+@dataclass(eq=False)
+class Bench:
+    """One vendor's half: the findings on untouched bars are known before anything is planted."""
+
+    histories: Histories
+
+    @cached_property
+    def clean(self) -> list[Finding]:
+        return audit(*frames(self.histories.series), calendar=self.histories.calendar)
+
+    @cached_property
+    def known(self) -> Known:
+        return Known(self.histories.series)
+
+    @cached_property
+    def originals(self) -> dict[str, Series]:
+        return {one.symbol: one for one in self.histories.series}
+
+    def untouched(self) -> Untouched:
+        """False alarms where nothing was planted."""
+        counted = self._counted(self.clean)
+        false = [one for one in counted if _key(one) not in GENUINE and _key(one)[:2] not in WITHOUT_TRADES]
+        return Untouched(
+            self.histories.name, len(self.histories.series), self.histories.years,
+            tuple(" ".join(_key(one)) for one in counted), tuple(one.kind for one in false),
+            tuple(" ".join(one) for one in sorted(self._once_found() - {_key(one) for one in self.clean})),
+        )  # fmt: skip
+
+    def _counted(self, found: Sequence[Finding]) -> list[Finding]:
+        return [one for one in found if self.histories.counts(str(one.instrument), one.session_from)]
+
+    def _once_found(self) -> set[tuple[str, str, str]]:
+        """Keys of what audits of the growing history found, half-year by half-year."""
+        bars, actions = frames(self.histories.series)
+        calendar = self.histories.calendar
+        months = calendar.astype("datetime64[M]").astype(int)
+        ends = calendar[:-1][(months[:-1] != months[1:]) & (months[:-1] % 6 == 5)]
+        keys: set[tuple[str, str, str]] = set()
+        for end in ends:
+            until = pl.col("session") <= end.astype(object)
+            found = audit(bars.filter(until), actions.filter(until), calendar=calendar[calendar <= end])
+            keys |= {_key(one) for one in self._counted(found)}
+        return keys
+
+    def new(self, planted: Sequence[Series]) -> list[Finding]:
+        """Findings that the untouched bars do not have."""
+        known = {(one.instrument, one.kind, one.session_from) for one in self.clean}
+        found = audit(*frames(planted), calendar=self.histories.calendar)
+        return [one for one in found if (one.instrument, one.kind, one.session_from) not in known]
+
+    def measure(self, cell: Cell) -> tuple[Recall, Counter[tuple[Kind, str]]]:
+        """Recall of one kind at one magnitude, and its findings by kind: ``right``, ``beside`` or ``wrong``."""
+        counts: Counter[str] = Counter()
+        judged: Counter[tuple[Kind, str]] = Counter()
+        for seed in self.histories.seeds:
+            planted, labels = plant(cell, self.histories.series, seed)
+            by_name: dict[str, list[Finding]] = defaultdict(list)
+            for one in self.new(planted):
                 by_name[str(one.instrument)].append(one)
-        originals = {one.symbol: one for one in series}
-        for label in labels:
-            counts.update(_score(cell, label, by_name[label.series.symbol], originals[label.series.symbol]))
-    low, high = wilson(counts["found"], counts["planted"])
-    best = bound(cell, Known(series), seeds)
-    return {
-        "group": "planted", "kind": cell.kind, "magnitude": cell.magnitude, "planted": counts["planted"],
-        "found": counts["found"], "recall": counts["found"] / max(1, counts["planted"]), "low": low, "high": high,
-        "named": counts["named"] / max(1, counts["planted"]),
-        "restored": counts["restored"] / max(1, counts["planted"]),
-        "elsewhere": counts["elsewhere"], "price_alone": None if best is None else best.price,
-        "attainable": None if best is None else best.attainable,
-    }  # fmt: skip
+            for label in labels:
+                found = by_name.pop(label.series.symbol, [])
+                counts.update(_score(cell, label, found, self.originals[label.series.symbol]))
+                judged.update((one.kind, _judged(cell, label, one)) for one in found)
+            judged.update((one.kind, "wrong") for found in by_name.values() for one in found)
+        best = bound(cell, self.known, self.histories.seeds)
+        recall = Recall(
+            self.histories.name, cell.kind, cell.magnitude,
+            counts["planted"], counts["found"], counts["named"], counts["restored"],
+            None if best is None else best.price, None if best is None else best.attainable,
+        )  # fmt: skip
+        return recall, judged
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.kind.value, str(finding.instrument), str(finding.session_from)
+
+
+def _touches(label: Planted, finding: Finding) -> bool:
+    start, end = label.session_from.astype(object) - SLACK, label.session_to.astype(object) + SLACK
+    return bool(finding.session_from <= end and finding.session_to >= start)
+
+
+def _judged(cell: Cell, label: Planted, finding: Finding) -> str:
+    if not _touches(label, finding):
+        return "wrong"
+    return "right" if finding.kind in RIGHT[cell.kind] else "beside"
 
 
 def _score(cell: Cell, label: Planted, findings: Sequence[Finding], original: Series) -> Counter[str]:
-    start, end = label.session_from.astype(object) - SLACK, label.session_to.astype(object) + SLACK
-    at = [one for one in findings if one.session_from <= end and one.session_to >= start]
+    at = [one for one in findings if _touches(label, one)]
     named = [one for one in at if one.kind in RIGHT[cell.kind]]
     repairs = [one for one in findings if one.repair is not None]
     return Counter(
-        planted=1, found=bool(at), named=bool(named), elsewhere=len(findings) - len(at),
+        planted=1, found=bool(at), named=bool(named),
         restored=bool(named and repairs) and _restored(label.series, repairs, original),
     )  # fmt: skip
 
@@ -226,150 +302,39 @@ def _in_todays_shares(bars: pl.DataFrame, actions: pl.DataFrame) -> tuple[pl.Dat
     )
 
 
-# Yahoo's own defects -------------------------------------------------------------------------------------------------
-
-
-def yahoo_frames(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars and actions of one recorded history of yfinance."""
-    frame = pl.read_csv(path, infer_schema_length=None)
-    frame = frame.rename({frame.columns[0]: "session"}).with_columns(
-        pl.col("session").str.slice(0, 10).str.to_date(), instrument=pl.lit(path.name.split("-1")[0])
-    )
-    names = {
-        "Open": "open",
-        "High": "high",
-        "Low": "low",
-        "Close": "close",
-        "Adj Close": "adj_close",
-        "Volume": "volume",
-    }
-    bars = frame.select(
-        "instrument", "session", *(pl.col(old).cast(pl.Float64).alias(new) for old, new in names.items())
-    )
-    actions = [
-        frame.select("instrument", "session", kind=pl.lit(kind), value=pl.col(column).cast(pl.Float64)).filter(
-            pl.col("value") != 0
-        )
-        for column, kind in (("Dividends", "dividend"), ("Stock Splits", "split"))
-    ]
-    return bars.sort("session"), pl.concat(actions).sort("session")
-
-
-def _changed(bad: Path) -> dict[str, set[date]]:
-    """What the maintainers repaired: sessions by witness (prices, dividends, steps of the adjusted close)."""
-    (bars, acts), (fixed, fixed_acts) = (
-        yahoo_frames(bad),
-        yahoo_frames(bad.with_name(bad.name.replace(".csv", "-fixed.csv"))),
-    )
-    both = bars.join(fixed, on=["instrument", "session"], suffix="_fixed").sort("session")
-    off = pl.any_horizontal((pl.col(name) / pl.col(f"{name}_fixed") - 1).abs() > 1e-2 for name in PRICES)
-    prices = set(both.filter(off)["session"])
-    paid = acts.filter(pl.col("kind") == "dividend").join(
-        fixed_acts.filter(pl.col("kind") == "dividend"), on="session", how="full", coalesce=True, suffix="_fixed"
-    )
-    wrong = (pl.col("value") / pl.col("value_fixed") - 1).abs() > 1e-2
-    dividends = set(paid.filter(wrong.fill_null(True))["session"])
-    ratio = (pl.col("adj_close") / pl.col("close")).log() - (pl.col("adj_close_fixed") / pl.col("close_fixed")).log()
-    steps = set(both.with_columns(d=ratio.diff().abs()).filter(pl.col("d") > 1e-3)["session"])
-    return {"prices": prices, "dividends": dividends, "adjusted close": steps - prices - dividends}
-
-
-WITNESS: Mapping[str, frozenset[Kind]] = {
-    "prices": frozenset({Kind.UNIT_ERROR, Kind.UNEVEN_SPLIT, Kind.WRONG_SPLIT, Kind.MISSING_SPLIT, Kind.MISDATED_SPLIT,
-                         Kind.PHANTOM_SPLIT}),
-    "dividends": frozenset({Kind.WRONG_DIVIDEND, Kind.PHANTOM_DIVIDEND, Kind.MISDATED_DIVIDEND, Kind.MISSING_DIVIDEND}),
-    "adjusted close": frozenset({Kind.ADJUSTED_CLOSE}),
-}  # fmt: skip
-
-
-def yahoo_rows(folder: Path) -> list[dict[str, Any]]:
-    """Recall on what the maintainers repaired, and findings on sound and repaired histories, by witness.
-
-    A run of repaired prices is one defect, known by its ends: that is where the level changes.
-    """
-    hits: Counter[tuple[str, str]] = Counter()
-    sound: list[str] = []
-    for path in sorted((folder / "yfinance_bad").glob("*.csv.gz")):
-        if "-15m-" in path.name:
-            continue
-        found = audit(*yahoo_frames(path), basis="split_adjusted")
-        if "-fixed" in path.name or "no-bad" in path.name:
-            sound += [f"{path.name.removesuffix('.csv.gz')}: {one.kind.value} {one.session_from}" for one in found]
-            hits["sound", "files"] += 1
-            hits.update(("sound", one.kind.value) for one in found)
-            continue
-        for witness, days in _changed(path).items():
-            hits.update(_yahoo_score(witness, _defects(witness, days), found))
-    rows = [
-        {
-            "group": "yahoo", "kind": witness, "defects": hits[witness, "defects"], "found": hits[witness, "found"],
-            "recall": hits[witness, "found"] / max(1, hits[witness, "defects"]), "named": hits[witness, "named"],
-            "findings": hits[witness, "findings"], "right": hits[witness, "right"],
-            "precision": hits[witness, "right"] / max(1, hits[witness, "findings"]),
-        }
-        for witness in WITNESS
-    ]  # fmt: skip
-    kinds = {kind: count for (group, kind), count in hits.items() if group == "sound" and kind != "files"}
-    return [*rows, {"group": "yahoo sound", "files": hits["sound", "files"], "kinds": kinds, "named": sound}]
-
-
-def _defects(witness: str, days: set[date]) -> list[set[date]]:
-    """The defects that repaired sessions make: each its own, but for runs of prices (up to a week apart)."""
-    if witness != "prices":
-        return [{day} for day in sorted(days)]
-    runs: list[set[date]] = []
-    for day in sorted(days):
-        if runs and (day - max(runs[-1])).days <= 7:
-            runs[-1].add(day)
-        else:
-            runs.append({day})
-    return runs
-
-
-def _yahoo_score(witness: str, defects: Sequence[set[date]], found: Sequence[Finding]) -> Counter[tuple[str, str]]:
-    counts: Counter[tuple[str, str]] = Counter()
-    right: set[int] = set()
-    for days in defects:
-        start, end = min(days) - SLACK, max(days) + SLACK
-        at = [one for one in found if one.session_from <= end and one.session_to >= start]
-        named = [one for one in at if one.kind in WITNESS[witness]]
-        right |= {id(one) for one in named}
-        counts[witness, "defects"] += 1
-        counts[witness, "found"] += bool(at)
-        counts[witness, "named"] += bool(named)
-    of_kind = [one for one in found if one.kind in WITNESS[witness]]
-    counts[witness, "findings"] += len(of_kind)
-    counts[witness, "right"] += sum(id(one) in right for one in of_kind)
-    return counts
-
-
-def run(held: bool = True, seeds: Sequence[int] = SEEDS) -> list[dict[str, Any]]:
-    """Every figure: untouched symbols, each planted kind and magnitude, and Yahoo's recorded defects."""
+def run(half: str, kinds: Sequence[str] = ()) -> Result:
+    """Every figure of one half (``tuned`` or ``reported``); of some ``kinds`` alone, then without Yahoo's."""
     folder = data_folder()
-    series = [one for one in clean_series(folder) if held_out(one.symbol) == held]
-    first, clean = clean_row(series)
-    return [first, *(measure(cell, series, clean, seeds) for cell in (*CELLS, *ROUNDED)), *yahoo_rows(folder)]
+    benches = [Bench(one) for one in histories(folder, reported=half == "reported")]
+    recalls: list[Recall] = []
+    judged: Counter[tuple[Kind, str]] = Counter()
+    for cell in (*CELLS, *ROUNDED):
+        if kinds and cell.kind not in kinds:
+            continue
+        for bench in benches:
+            if bench.histories.seeds:
+                recall, findings = bench.measure(cell)
+                recalls.append(recall)
+                judged.update(findings)
+    untouched = [bench.untouched() for bench in benches]
+    judged.update((kind, "wrong") for one in untouched for kind in one.false)
+    verdicts = {name: Counter({kind: n for (kind, verdict), n in judged.items() if verdict == name})
+                for name in ("right", "beside", "wrong")}  # fmt: skip
+    witnesses, sound = ([], None) if kinds else yahoo(folder)
+    return Result(half, untouched, recalls, **verdicts, yahoo=witnesses, sound=sound)
 
 
 def main() -> None:
     """Measure and print."""
-    console = Console(width=140)
-    rows = run()
-    table = Table("kind", "magnitude", "planted", "recall", "95 %", "price alone", "attainable", "named", "restored",
-                  "elsewhere")  # fmt: skip
-    for row in rows:
-        if row["group"] == "planted":
-            table.add_row(
-                row["kind"], row["magnitude"], str(row["planted"]), f"{row['recall']:.1%}",
-                f"{row['low']:.0%}–{row['high']:.0%}",
-                *("–" if row[name] is None else f"{row[name]:.1%}" for name in ("price_alone", "attainable")),
-                f"{row['named']:.0%}", f"{row['restored']:.0%}",
-                str(row["elsewhere"]),
-            )  # fmt: skip
-    console.print(table)
-    for row in rows:
-        if row["group"] != "planted":
-            console.print(row)
+    from benchmarks.quality_tables import markdown, printed
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
+    parser.add_argument("--half", choices=["tuned", "reported"], default="reported")
+    parser.add_argument("--kinds", nargs="*", default=(), help="of planted defects; default: all")
+    parser.add_argument("--markdown", action="store_true", help="as in docs/quality.md")
+    asked = parser.parse_args()
+    result = run(asked.half, asked.kinds)
+    print(markdown(result)) if asked.markdown else printed(result)
 
 
 if __name__ == "__main__":

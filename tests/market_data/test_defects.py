@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 
 from benchmarks.defect_injector import CELLS, Cell, Series, clean_series, frames, plant
-from benchmarks.quality import RIGHT, SLACK, same, wilson, yahoo_frames
+from benchmarks.quality import RIGHT, same
+from benchmarks.quality_tables import wilson
+from benchmarks.yahoo_defects import SLACK, yahoo_frames
 from octopus.core.errors import MissingDataError
 from octopus.core.sessions import Sessions
 from octopus.warehouse.defects.audit import apply_repairs, audit

@@ -54,6 +54,20 @@ def test_a_habit_that_changes_is_no_gap():
     assert seasons_of([day for day in days_of() if day.year != 2015]).gaps() == []
 
 
+@pytest.mark.parametrize(("until", "strangers"), [(date(2016, 6, 30), 0), (date(2017, 2, 1), 0), (LAST, 1)])
+def test_who_pays_once_a_year_and_then_again_is_judged_a_year_later(until, strangers):
+    """Only when the new season has passed again without a payment; until then it may be a new habit."""
+    days = [day for day in [*days_of(((5, 4),)), date(2016, 1, 20)] if day <= until]
+    number = np.array(sorted(days), dtype="datetime64[D]").astype(np.float64)
+    first, last = (float(np.datetime64(day).astype(np.int64)) for day in (FIRST, until))
+    assert len(Seasons(number, first, last).strangers()) == strangers
+
+
+def test_years_in_which_nothing_was_paid_do_not_speak_against_a_payment():
+    paid = [day for day in days_of() if day < date(2014, 9, 1) or date(2017, 2, 1) < day < date(2017, 6, 1)]
+    assert seasons_of(paid).strangers() == []
+
+
 def test_a_payment_that_no_other_year_has_is_a_stranger():
     days = days_of()
     assert seasons_of(days).strangers() == []

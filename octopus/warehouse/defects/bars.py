@@ -28,9 +28,11 @@ SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.5
 """A price that truly leaves and comes back does so on more than three times the volume; on less, less will do."""
 NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
 """Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.3 (quiet: 2.8) in tuning."""
-BACK_LEAST, BACK_DEVIATIONS, BACK_AWAY, BACK_REMAINDER, BACK_LOUDNESS = 0.025, 4.0, 1.8, 0.6, 0.2
+BACK_LEAST, BACK_DEVIATIONS, BACK_AWAY, BACK_REMAINDER, BACK_LOUDNESS = 0.025, 4.0, 1.8, 0.6, 0.1
 """An opening gap that undoes the move before it: one this far beyond the instrument's gaps has news behind it, and news
 have volume; without that it is the tick that goes back."""
+SPIKE_OWN = 0.5
+"""Share of a spike that the price makes itself, whatever the market does."""
 SPIKE_ALONE = 0.07
 """Without peers a day on which the whole market dips and recovers looks like a spike: of 49 stocks 14 times in five
 years, at up to 6.5 %."""
@@ -197,7 +199,7 @@ def zero_volumes(tape: Tape) -> list[Finding]:
 def price_spikes(tape: Tape) -> list[Finding]:
     """A bar, or its close, that stands far off and is taken back by the next open: known only then."""
     night_away, move_away = tape.gap - tape.market_gap, tape.move - tape.market
-    nights, closes = _there_and_back(tape, night_away), _there_and_back(tape, move_away)
+    nights, closes = _there_and_back(tape, night_away, tape.gap), _there_and_back(tape, move_away, tape.move)
     # Between a split and its recorded day one bar stands off as well: splits.py names that.
     split = (tape.log_split != 0.0) | (tape.after(tape.log_split) != 0.0)
     rows = np.flatnonzero(((nights > 0) | (closes > 0)) & ~split)
@@ -230,8 +232,11 @@ def _remainder(tape: Tape) -> FloatArray:
     return rest
 
 
-def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
-    """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back."""
+def _there_and_back(tape: Tape, away: FloatArray, alone: FloatArray) -> FloatArray:
+    """The lesser of ``away`` and the opposite gap of the next morning, 0 where the price does not come back.
+
+    ``alone`` is ``away`` without the market: what stands still while the market leaves and returns is no spike.
+    """
     back = tape.after(tape.gap - tape.market_gap)
     lesser = np.fmin(np.abs(away), np.abs(back))
     with np.errstate(invalid="ignore"):
@@ -239,6 +244,8 @@ def _there_and_back(tape: Tape, away: FloatArray) -> FloatArray:
             (away * back < 0)
             & (_remainder(tape) < BACK_REMAINDER * lesser)
             & (lesser > np.where(tape.alone, SPIKE_ALONE, SPIKE_LEAST))
+            & (np.sign(away) * alone > SPIKE_OWN * lesser)
+            & (np.sign(back) * tape.after(tape.gap) > SPIKE_OWN * lesser)
         )
     return np.where(spike, lesser, 0.0)
 

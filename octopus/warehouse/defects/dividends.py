@@ -66,6 +66,10 @@ PAID_AHEAD = np.log(1.45)
 STRANGER_PAID = 0.6
 """Like `PAID`, where nothing but the price speaks for the payment. The only payment of who pays nothing else is left
 alone: that is what a special dividend looks like."""
+SELDOM_ROWS = 160
+"""Sessions between payments beyond which a payment in between may be the first of a new rhythm."""
+YEAR_END_DAY, UNEVEN_REPEATS = 15, 0.25
+"""Funds must hand out the year's income by the end of December, often in one more payment then."""
 CENTS_LIKE = np.log(2.5)
 """Amounts that are one but for the unit; cuts of dividends to a penny were by a factor of 32 at most."""
 
@@ -278,6 +282,8 @@ class _Case:
         index = self.payments.index(payment)
         near = [one for one in (index - 2, index - 1, index + 1) if 0 <= one < len(self.payments)]
         of_season = [one for one in self._seasons.partner[index].tolist() if one >= 0]
+        if near and abs(payment.unit - float(np.median([self.payments[one].unit for one in near]))) < CENTS_LIKE:
+            return False
         off = [
             abs(payment.unit + np.log(factor) - float(np.median([self.payments[one].unit for one in some])))
             for some in (near, of_season)
@@ -573,7 +579,7 @@ class _Case:
         """A payment that comes later than in other years, on a day on which the price shows less than before."""
         payment, tape = self.payments[index], self.tape
         row, first = payment.row, max(self.low + 1, payment.row - LATE_ROWS)
-        if row in self.done or not self._seasons.lateness[index] > 0 or row <= first:
+        if row in self.done or not self._seasons.lateness[index] > self._seasons.slack(index) or row <= first:
             return None
         rows = np.arange(first, row)
         gains = _shown(tape, rows, payment.share) - _shown(tape, np.array([row]), payment.share)
@@ -602,9 +608,23 @@ class _Case:
         if paid > STRANGER_PAID:
             return None
         # Judged by the years before; where there are none, by the one after.
-        judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width
-        known = payment.known if judged else self._row_on(day + YEAR_DAYS + self._seasons.width)
-        return self._phantom(payment, self._settled(known), "no other year has one in these weeks")
+        judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width and not self._seasons.waits(index)
+        known = self._settled(payment.known if judged else self._row_on(day + YEAR_DAYS + self._seasons.width))
+        if self._is_year_end_of_fund(payment, known):
+            return None
+        return self._phantom(payment, known, "no other year has one in these weeks")
+
+    def _is_year_end_of_fund(self, payment: Payment, known: int) -> bool:
+        """Whether it is what funds pay once more at the end of the year: theirs are amounts that do not repeat.
+
+        Args:
+            known: row up to which payments are looked at.
+        """
+        month, day = (int(part) for part in payment.session.split("-")[1:])
+        if month != 12 or day < YEAR_END_DAY:
+            return False
+        units = np.array([one.unit for one in self.payments if one.row <= known])
+        return bool(len(units) > 2 and np.mean(np.abs(np.diff(units)) < np.log1p(SAME_CASH)) < UNEVEN_REPEATS)
 
     def _cadence(self) -> list[Finding]:
         """Holes and insertions in the rhythm of an instrument that pays like a clock."""
@@ -654,7 +674,10 @@ class _Case:
         if abs(now.unit - last.unit) > ALIKE and habit:
             return None
         paid = _likelihood(self.tape, now.row, now.share) - _likelihood(self.tape, now.row, 0.0)
-        if not (whole and spread < CADENCE_BAND):
+        # Who pays once a year may begin to pay twice: the seasons of the next year tell.
+        if not (whole and spread < CADENCE_BAND) or middle > SELDOM_ROWS:
+            return None
+        if self._is_year_end_of_fund(now, max(known, later.row)):
             return None
         return (
             self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None

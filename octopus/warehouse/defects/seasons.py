@@ -26,8 +26,13 @@ APART = 0.5
 """Of the spacing: a payment nearer than that to where one is expected is the expected one, moved."""
 ALONE_DAYS = 500.0
 """Two seasons missed within that time are a change of habit, not a gap in the record."""
-DEVIATION_LEAST, DEVIATION_UNKNOWN = 1.5, 7.0
-"""Days: of the best clocks, and of whoever has paid too seldom to tell."""
+DEVIATION_LEAST, DEVIATION_SELDOM, DEVIATION_UNKNOWN = 1.5, 5.0, 7.0
+"""Days: of the best clocks, of who pays once a year, after a general meeting, and of whoever has paid too seldom to
+tell."""
+SELDOM_DAYS = 250.0
+"""Of spacing: who pays once a year."""
+PAYING = 1.0
+"""Spacings within which another payment says that the instrument paid in those years."""
 DEVIATION_FREEDOM = 3.0
 
 
@@ -103,7 +108,18 @@ class Seasons:
         others = others[np.isfinite(others)]
         if len(others) < 3:
             return DEVIATION_UNKNOWN
-        return float(max(DEVIATION_LEAST, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
+        least = DEVIATION_SELDOM if self.spacing > SELDOM_DAYS else DEVIATION_LEAST
+        return float(max(least, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
+
+    def waits(self, index: int) -> bool:
+        """Whether the payment is judged only when it should have come again: of who paid once a year until then."""
+        until = self.days[self.days <= self.days[index] - YEAR_DAYS + self.width]
+        spacing = float(np.median(np.diff(until))) if len(until) > 1 else self.spacing
+        return spacing > SELDOM_DAYS
+
+    def slack(self, index: int) -> float:
+        """Days by which the payment may come later than in other years: none, but for who pays once a year."""
+        return 2 * self.deviation(index) if self.spacing > SELDOM_DAYS else 0.0
 
     def punctuality(self, index: int, earlier: FloatArray) -> FloatArray:
         """Log likelihood ratio of the payment's season if it had come ``earlier`` days before, against as it came."""
@@ -113,12 +129,18 @@ class Seasons:
         return ratio
 
     def strangers(self) -> list[int]:
-        """Payments without a partner in any of the two years around them in which the instrument paid."""
+        """Payments without a partner in any of the two years around them in which the instrument paid.
+
+        Who paid once a year and pays in another season begins, perhaps, to pay twice: there the next year tells.
+        """
         begun, ended = self.days.min() - self.width, self.days.max() + self.width
         near = np.abs(YEARS) <= NEAR_YEARS
-        possible = ((self._expected >= begun) & (self._expected <= ended))[:, near]
+        distance = np.abs(self.days[self._nearest(self._expected)] - self._expected)
+        paying = distance <= PAYING * self.spacing
+        possible = ((self._expected >= begun) & (self._expected <= ended) & paying)[:, near]
         alone = possible.any(axis=1) & (self.partner[:, near] < 0).all(axis=1)
-        return np.flatnonzero(alone).tolist()
+        passed = self.days + YEAR_DAYS + self.width <= self.last
+        return [index for index in np.flatnonzero(alone).tolist() if passed[index] or not self.waits(index)]
 
     @cached_property
     def _candidates(self) -> list[tuple[Gap, IntArray]]:

@@ -39,9 +39,10 @@ STEP_SHARE = 0.03
 
 
 CALM_JUMPS = (0.02, 0.03, 0.06, 0.08, 0.10, 0.15, 0.25, 0.40)
-CALM_LOUDNESS = (-0.10, 0.05, 0.40, 0.50, 0.85, 1.05, 1.50, 2.50)
-"""News that moves a price overnight moves volume: no true jump of the tuning stocks that held until the close was as
-quiet as this (log of the month's median volume); nine days of ten are quieter than 0.53."""
+CALM_LOUDNESS = (-0.30, -0.20, 0.05, 0.10, 0.10, 0.50, 0.60, 1.20)
+"""News that moves a price overnight moves volume: of 400 true jumps of the tuning half (1998 to 2021, the crash of 2008
+among them) that held until the close none was as quiet as this (log of the month's median volume). Two days of three
+are quieter than 0.10, three of four than 0.21, nine of ten than 0.53."""
 
 
 @dataclass(frozen=True, eq=False)

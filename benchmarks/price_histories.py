@@ -1,0 +1,223 @@
+"""Recorded daily prices of three vendors beside StockNet's, and which half of the symbols detectors are tuned on.
+
+Belongs here: reading those histories as the injector's `Series`, the split of symbols into halves, and which sessions
+were looked at before the split was drawn. Does not: planting (defect_injector.py), scoring (quality.py).
+
+- ``kdd17``: 50 US stocks, 2007 to 2016, Yahoo's bars of that time: prices as printed, the adjusted close with splits
+  and dividends. The folder of the data set "KDD17" (Zhang, Aggarwal and Qi 2017) as Feng et al. (2019) publish it:
+  ``data/kdd17/price_long_50`` of github.com/fulifeng/Adv-ALSTM, copied to ``kdd17`` beside the other recorded data.
+- ``lean``: stocks and funds of QuantConnect's sample, up to 23 years of printed prices and factor files.
+- ``coins``: 23 coins, quoted every day, without actions; nothing is planted there.
+
+The 88 stocks of StockNet are the base that all detectors were written against: none of them is unseen. Their halves
+are drawn anew, and what is planted is planted elsewhere than before; the other histories were audited by nobody before
+the split was drawn. A company keeps its half in every history.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+
+from benchmarks.defect_injector import DIVIDEND_STEP, PRICES, Series, clean_series
+from octopus.core.sessions import Sessions
+from octopus.core.types import DateArray, FloatArray
+
+SPLIT = "2026-11-29"
+"""Salt of the split; drawn once, before any detector was changed for it."""
+SAME_COMPANY = {"GOOGL": "GOOG", "BRK-A": "BRK-B", "BBL": "BHP"}
+SEEN_FROM, SEEN_TO = np.datetime64("2012-09-04"), np.datetime64("2017-09-01")
+"""StockNet's sessions: of its 88 stocks they were looked at, whoever recorded them."""
+SPLIT_STEP = 0.1
+"""A larger step (log) of an adjusted close that the price makes too is a split; so large a payment there is none."""
+RATIO_DIGITS, RATIO_ROUNDING = 4, 1e-5
+"""Factors are published to seven digits: a ratio of two that is this near to one of few digits is that one."""
+SPIN_OFFS = (("MO", date(2007, 4, 2)), ("MO", date(2008, 3, 31)))
+"""Steps of the size of a split that changed no number of shares."""
+LEAN_UNIT = 1e-4
+TUNED_SEEDS, REPORTED_SEEDS = (21,), (31,)
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Instruments of one vendor on one calendar: one audit.
+
+    Attributes:
+        seen: whether every session of the symbols of StockNet was looked at before the split. seeds: of what is
+            planted; empty: nothing is.
+    """
+
+    name: str
+    series: Sequence[Series]
+    exchange: str
+    seeds: tuple[int, ...]
+    seen: frozenset[str]
+
+    @cached_property
+    def calendar(self) -> DateArray:
+        first, last = (pick(one.session[end] for one in self.series) for pick, end in ((min, 0), (max, -1)))
+        return Sessions(self.exchange).between(first.astype(date), last.astype(date))
+
+    @cached_property
+    def sessions_a_year(self) -> int:
+        return Sessions(self.exchange).per_year
+
+    @cached_property
+    def years(self) -> float:
+        """Symbol-years that count: those nobody has looked at; all where the base itself was looked at."""
+        return sum(int((~self._looked_at(one)).sum()) for one in self.series) / self.sessions_a_year
+
+    def counts(self, symbol: str, session: date) -> bool:
+        """Whether a finding there counts as one on untouched bars."""
+        return symbol not in self.seen or not SEEN_FROM <= np.datetime64(session) <= SEEN_TO
+
+    def _looked_at(self, one: Series) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        inside = (one.session >= SEEN_FROM) & (one.session <= SEEN_TO)
+        return inside if one.symbol in self.seen else np.zeros(len(one), dtype=bool)
+
+
+def is_reported(symbol: str) -> bool:
+    """Whether the symbol is of the half that figures are reported on; detectors are tuned on the others."""
+    return crc32(f"{SPLIT}/{SAME_COMPANY.get(symbol, symbol)}".encode()) % 2 == 1
+
+
+def histories(folder: Path, *, reported: bool) -> list[Histories]:
+    """One half of everything there is: StockNet first; the data set KDD17 only where it was copied."""
+    stocknet = clean_series(folder)
+    seen = frozenset(one.symbol for one in stocknet)
+    seeds = REPORTED_SEEDS if reported else TUNED_SEEDS
+
+    def half(series: Sequence[Series]) -> list[Series]:
+        return [one for one in series if is_reported(one.symbol) == reported]
+
+    found = [Histories("stocknet", half(stocknet), "XNYS", seeds, frozenset())]
+    if (folder / "kdd17").is_dir():
+        found.append(Histories("kdd17", half(kdd17(folder)), "XNYS", seeds, seen))
+    found.append(Histories("lean", half(lean(folder)), "XNYS", seeds, seen))
+    return [*found, Histories("coins", half(coins(folder)), "24/7", (), frozenset())]
+
+
+def kdd17(folder: Path) -> list[Series]:
+    """The data set KDD17; actions are read off the steps of the adjusted close, as those of the injector's base are."""
+    return [_kdd17(path) for path in sorted((folder / "kdd17").glob("*.csv"))]
+
+
+def _kdd17(path: Path) -> Series:
+    frame = pl.read_csv(path, infer_schema=False)
+    opened = "Original_Open" if "Original_Open" in frame.columns else "Open"
+    told = pl.col("Date").str
+    frame = frame.select(
+        session=pl.coalesce(told.to_date("%m/%d/%Y", strict=False), told.to_date("%Y-%m-%d", strict=False)),
+        open=pl.col(opened).cast(pl.Float64),
+        adj_close=pl.col("Adj Close").cast(pl.Float64),
+        **{name: pl.col(name.title()).cast(pl.Float64) for name in (*PRICES[1:], "volume")},
+    ).sort("session")
+    values = {name: frame[name].to_numpy().astype(np.float64) for name in (*PRICES, "volume", "adj_close")}
+    days, close = frame["session"].to_numpy().astype("datetime64[D]"), values["close"]
+    step = np.ones(len(days))
+    step[1:] = (values["adj_close"][:-1] / close[:-1]) / (values["adj_close"][1:] / close[1:])
+    splits = np.ones(len(days))
+    rows = np.flatnonzero(np.abs(np.log(step)) > SPLIT_STEP)
+    splits[rows] = _ratio(1 / step[rows])
+    actions = _actions(days, close, step * splits, splits)
+    # Volumes come in today's shares, prices as printed.
+    issued = [(day, kind, ratio) for day, kind, ratio in actions if kind == "split" and not _spun_off(path.stem, day)]
+    for day, _, ratio in issued:
+        values["volume"][days < day] /= ratio
+    return Series(symbol=path.stem, session=days, actions=actions, **values)
+
+
+def _spun_off(symbol: str, day: np.datetime64) -> bool:
+    return (symbol, day.astype(date)) in SPIN_OFFS
+
+
+def _ratio(factor: FloatArray) -> FloatArray:
+    short = np.round(factor, RATIO_DIGITS)
+    result: FloatArray = np.where(np.abs(short / factor - 1) < RATIO_ROUNDING, short, np.round(factor, 6))
+    return result
+
+
+def _actions(
+    days: DateArray, close: FloatArray, paid: FloatArray, splits: FloatArray
+) -> tuple[tuple[np.datetime64, str, float], ...]:
+    """Actions behind factors: dividends take ``paid`` of the previous close, in shares after the split."""
+    rows = np.flatnonzero(paid < 1 - DIVIDEND_STEP)
+    cash = (1 - paid[rows]) * close[rows - 1] / splits[rows]
+    dividends = [(days[row], "dividend", round(float(one), 6)) for row, one in zip(rows, cash, strict=True)]
+    ratios = [(days[row], "split", float(splits[row])) for row in np.flatnonzero(splits != 1.0)]
+    return tuple(sorted([*dividends, *ratios]))
+
+
+def lean(folder: Path) -> list[Series]:
+    """QuantConnect's sample: every instrument with a map and a factor file, from where its bars are whole."""
+    root = folder / "lean" / "equity" / "usa"
+    paths = sorted((root / "factor_files").glob("*.csv"))
+    found = [_lean(root, path.stem) for path in paths if (root / "map_files" / path.name).exists()]
+    return [one for one in found if one is not None]
+
+
+def _lean(root: Path, name: str) -> Series | None:
+    lines = [line.split(",") for line in (root / "map_files" / f"{name}.csv").read_text().split()]
+    parts: list[pl.DataFrame] = []
+    for (before, *_), (last, ticker, *_) in pairwise(lines):
+        path = root / "daily" / f"{ticker}.zip"
+        if not path.exists() or (part := _lean_bars(path, before, last)).is_empty():
+            parts = []
+            continue
+        parts.append(part)
+    if not parts:
+        return None
+    frame = pl.concat(parts).unique("session").sort("session")
+    values = {column: frame[column].to_numpy() * LEAN_UNIT for column in PRICES}
+    days = frame["session"].to_numpy().astype("datetime64[D]")
+    price, split = _lean_factors(root / "factor_files" / f"{name}.csv", days)
+    paid, splits = np.ones(len(days)), np.ones(len(days))
+    paid[1:], splits[1:] = price[:-1] / price[1:], _ratio(split[1:] / split[:-1])
+    adjusted = values["close"] * price * split
+    actions = _actions(days, values["close"], paid, splits)
+    volume = frame["volume"].to_numpy()
+    return Series(
+        symbol=name.split(".")[0].upper(), session=days, volume=volume, adj_close=adjusted, actions=actions, **values
+    )
+
+
+def _lean_bars(path: Path, before: str, last: str) -> pl.DataFrame:
+    """Bars of one ticker while it was the instrument's: after ``before`` (its first day included) up to ``last``."""
+    with zipfile.ZipFile(path) as archive:
+        body = archive.read(archive.namelist()[0])
+    names = ["time", *PRICES, "volume"]
+    frame = pl.read_csv(body, has_header=False, infer_schema=False, new_columns=names)
+    day = pl.col("time").str.slice(0, 8)
+    return frame.filter((day >= before) & (day <= last)).select(
+        session=day.str.to_date("%Y%m%d"), **{name: pl.col(name).cast(pl.Float64) for name in names[1:]}
+    )
+
+
+def _lean_factors(path: Path, days: DateArray) -> tuple[FloatArray, FloatArray]:
+    """Price and split factor on each day; a line of the file holds up to and with its day."""
+    frame = pl.read_csv(path, has_header=False, infer_schema=False, new_columns=["session", "price", "split", "close"])
+    ends = frame["session"].str.to_date("%Y%m%d").to_numpy().astype("datetime64[D]")
+    at = np.minimum(np.searchsorted(ends, days), len(ends) - 1)
+    price, split = (frame[name].cast(pl.Float64).to_numpy()[at] for name in ("price", "split"))
+    return price, split
+
+
+def coins(folder: Path) -> list[Series]:
+    """23 coins, one bar for a UTC day; neither actions nor an adjusted close."""
+    frame = pl.read_parquet(folder / "crypto_daily_23coins.parquet").with_columns(pl.col("date").cast(pl.Date))
+    found = []
+    for key, part in frame.sort("symbol", "date").group_by("symbol", maintain_order=True):
+        values = {name: part[name].to_numpy().astype(np.float64) for name in (*PRICES, "volume")}
+        days = part["date"].to_numpy().astype("datetime64[D]")
+        none = np.full(len(days), np.nan)
+        found.append(Series(symbol=str(key[0]), session=days, adj_close=none, actions=(), **values))
+    return found
