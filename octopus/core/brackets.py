@@ -11,13 +11,14 @@ off a stop, which is a market order by then, and not off a target, which is a li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 
 from octopus.core.errors import ConfigError
-from octopus.core.orders import Bracket, Exit, Side
+from octopus.core.orders import Bracket, Exit, PlannedOrder, Side
 from octopus.core.types import FloatArray
 
 NO_EXIT, STOP, TARGET = 0, 1, 2
@@ -51,10 +52,7 @@ def bracket_at(side: Side, reference: Decimal, stop_loss: Decimal | None, take_p
     target = None if take_profit is None else _towards(reference, reference * (1 + side.sign * take_profit))
     bracket = Bracket(stop, target)
     if problem := why_invalid(side, reference, bracket):
-        raise ConfigError(
-            where="config/strategies.yaml", field="execution.bracket", value=[stop_loss, take_profit],
-            remedy=f"{problem}; give larger fractions, or bracket: null",
-        )  # fmt: skip
+        raise _refused([stop_loss, take_profit], f"{problem}; give larger fractions, or bracket: null")
     return bracket
 
 
@@ -74,6 +72,49 @@ def why_invalid(side: Side, reference: Decimal, bracket: Bracket) -> str:
             where = "above" if (exit_ is Exit.TARGET) is (side is Side.BUY) else "below"
             return f"the {exit_} {price:f} of a {side.value} is not {where} {reference:f}"
     return ""
+
+
+def with_brackets(
+    orders: Sequence[PlannedOrder],
+    positions: Mapping[str, Decimal],
+    fractions: tuple[Decimal | None, Decimal | None],
+    foreign: Collection[str] = (),
+) -> tuple[PlannedOrder, ...]:
+    """``orders`` with exits for those that open or enlarge a position.
+
+    Args:
+        positions: shares held, negative for a short.
+        fractions: stop-loss and take-profit, of each order's reference price.
+        foreign: instruments whose reference prices are not in their own currency.
+
+    Raises:
+        ConfigError: an entry that would have an exit is foreign, or turns a position into its opposite: exits of all
+            its shares would turn it back.
+    """
+    return tuple(
+        replace(order, bracket=bracket_at(order.side, order.reference_price, *fractions))
+        if _is_entry(order, positions.get(order.instrument, Decimal(0)), foreign)
+        else order
+        for order in orders
+    )
+
+
+def _is_entry(order: PlannedOrder, held: Decimal, foreign: Collection[str]) -> bool:
+    against = -order.side.sign * held
+    if 0 < order.quantity <= against:
+        return False
+    reason = ""
+    if against > 0:
+        reason = f"{order.instrument} goes from {held:f} to the other side of zero in one order"
+    elif order.instrument in foreign:
+        reason = f"{order.instrument} is quoted in another currency than the account's"
+    if reason:
+        raise _refused(order.quantity, f"{reason}, which has no bracket here; set bracket: null")
+    return True
+
+
+def _refused(value: object, remedy: str) -> ConfigError:
+    return ConfigError(where="config/strategies.yaml", field="execution.bracket", value=value, remedy=remedy)
 
 
 def _towards(reference: Decimal, price: Decimal) -> Decimal:

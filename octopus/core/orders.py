@@ -62,11 +62,16 @@ class Bracket:
     """The exits that protect an entry for its session: whichever executes ends the other.
 
     Attributes:
-        stop: trigger of the stop-loss. target: limit of the take-profit. In the instrument's own currency; at least one.
+        stop: trigger of the stop-loss. target: limit of the take-profit. At least one, in the instrument's currency.
     """
 
     stop: Decimal | None
     target: Decimal | None
+
+    @classmethod
+    def of(cls, stop: Decimal | None, target: Decimal | None) -> Bracket | None:
+        """The bracket of both prices; None where there is neither."""
+        return None if stop is None and target is None else cls(stop, target)
 
     @property
     def exits(self) -> dict[Exit, Decimal]:

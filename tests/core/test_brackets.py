@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal as D
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.ids import client_order_id, entry_order_id, exit_intent_id, exit_order_id
 from octopus.core.orders import Bracket, Exit, Side
 
+D = Decimal
 PRICES = st.integers(min_value=2, max_value=10_000_000).map(lambda cents: D(cents) / 100)
 FRACTIONS = st.integers(min_value=1, max_value=500).map(lambda n: D(n) / 1000)
 
