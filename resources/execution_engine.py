@@ -788,6 +788,10 @@ class ExecutionEngine:
                 report = self._found(order)
                 if report is not None:
                     self._record_report(order.status, report)
+                elif order.exit_of is not None and self._cannot_arrive(order):
+                    self.store.record(
+                        order.client_order_id, Event.EXPIRE, self.clock.now(), "the broker has no more of it"
+                    )
         self.store.drain_outbox(self.audit)
         return booked
 
@@ -805,7 +809,10 @@ class ExecutionEngine:
             self._record_found(order_id, report)
         # The end is recorded only once all its fills are: an order that ended is not asked for again.
         if report.state in _ENDS and report.filled_quantity <= max(status.filled, status.net_filled):
-            self.store.record(order_id, _ENDS[report.state], now, report.reason, report.broker_order_id)
+            event, reason = _ENDS[report.state], report.reason
+            if report.state is OrderState.FILLED and report.quantity < status.quantity:
+                event, reason = Event.CANCEL, reason or "the other exit took the rest"
+            self.store.record(order_id, event, now, reason, report.broker_order_id)
 
     def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
         self._recognise_flows(account)

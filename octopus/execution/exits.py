@@ -34,16 +34,12 @@ def exit_orders(entry: PlannedOrder) -> tuple[PlannedOrder, ...]:
 
 
 def follows(event: Event, entry: OrderStatus, exit_: OrderStatus) -> bool:
-    """Whether an exit goes with its entry through ``event``.
+    """Whether an exit goes with its entry through ``event``. Once the venue has told of it, it tells of its end too.
 
     Args:
         entry: after the event. exit_: before it.
     """
-    if exit_.state in TERMINAL:
-        return False
     if exit_.state is OrderState.APPROVED:
         return event in (Event.SEND, Event.CANCEL, Event.EXPIRE)
-    if exit_.state in UNRESOLVED and event in _OF_THE_REQUEST:
-        return True
-    # Of an entry that ended with nothing filled there is nothing to protect, and no venue keeps its exits.
-    return entry.state in TERMINAL and not entry.filled
+    ended_unfilled = entry.state in TERMINAL and not entry.filled
+    return exit_.state in UNRESOLVED and (event in _OF_THE_REQUEST or ended_unfilled)

@@ -227,6 +227,8 @@ class BracketBroker(Protocol):
     """A venue that takes an entry together with the exits that protect it, and sees to it that they are one another's
     end and never execute more than the entry did. The exits lapse when the entry would.
 
+    Cancelling an entry cancels its exits, and cancelling an exit the other one.
+
     An exit's client order id is `octopus.core.ids.exit_order_id` of the entry's, whatever the venue calls it: `order`,
     `cancel`, `fills` and `statement` speak of it under that id, from the entry's own record at the venue if need be.
     `Broker.snapshot` lists of exits at most one for each entry, and only what it may execute now: before the entry has

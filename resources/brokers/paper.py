@@ -54,8 +54,8 @@ from typing import TYPE_CHECKING
 from octopus.core.brackets import exit_hit, why_invalid
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
-from octopus.core.ids import exit_order_id
-from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
+from octopus.core.ids import entry_order_id, exit_order_id
+from octopus.core.orders import AccountSnapshot, Bracket, Exit, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
     Book,
@@ -259,7 +259,10 @@ class PaperBroker:
 
     def cancel(self, client_order_id: str) -> None:
         with self._ledger() as ledger:
-            ledger.end_working(client_order_id, OrderState.CANCELLED, "cancelled on request")
+            entry = entry_order_id(client_order_id)
+            group = [client_order_id] if entry is None else [exit_order_id(entry, one.value) for one in Exit]
+            for name in group:
+                ledger.end_working(name, OrderState.CANCELLED, "cancelled on request")
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         with self._ledger() as ledger:

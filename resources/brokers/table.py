@@ -267,7 +267,7 @@ BROKERS: Mapping[str, BrokerEntry] = {
     "alpaca": BrokerEntry(AlpacaConfig, _alpaca, brackets=True, url_variable="OCTOPUS_ALPACA_TRADING_URL"),
     "coinbase": BrokerEntry(CoinbaseConfig, _coinbase, whole_shares=False, exchange="24/7"),
     "schwab": BrokerEntry(SchwabConfig, _schwab),
-    "ib": BrokerEntry(IbConfig, _ib, url_variable="OCTOPUS_IB_FLEX_URL"),
+    "ib": BrokerEntry(IbConfig, _ib, brackets=True, url_variable="OCTOPUS_IB_FLEX_URL"),
 }
 
 

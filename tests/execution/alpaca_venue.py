@@ -152,6 +152,8 @@ class AlpacaVenue(ServedVenue):
     def end(self, client_order_id: str, status: str) -> None:
         with self._lock:
             self.orders[client_order_id]["status"] = status
+            for leg in self.orders[client_order_id]["legs"] or ():
+                leg["status"] = "canceled"
 
     def book(self, kind: str, **fields: Any) -> None:
         """An activity that is no fill."""

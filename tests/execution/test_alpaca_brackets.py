@@ -112,7 +112,7 @@ def test_cancelling_any_of_them_ends_the_group(venue: AlpacaVenue) -> None:
 
 
 @pytest.mark.parametrize("fault", ["ok", "accept_504", "accept_drop", "html", "drop", "busy"])
-@pytest.mark.parametrize("exit_", ["stop", "limit"])
+@pytest.mark.parametrize("exit_", ["stop", "limit", "both"])
 def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     database_url: str, venue: AlpacaVenue, fault: str, exit_: str
 ) -> None:
@@ -125,7 +125,10 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
         for entry in entries:
             if clock.now() >= CLOSE and entry["status"] == "accepted":
                 served.fill(entry["client_order_id"])
-                served.fill(served.leg(entry["client_order_id"], exit_)["client_order_id"])
+                if exit_ == "both":
+                    served.fill(served.leg(entry["client_order_id"], "limit")["client_order_id"], D(4))
+                kind = "stop" if exit_ == "both" else exit_
+                served.fill(served.leg(entry["client_order_id"], kind)["client_order_id"])
 
     venue.auction = market
     feed = flat_feed(("AAA",))
@@ -143,7 +146,8 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     entry = client_order_id(batch.orders[0].intent_id)
     ended = {"stop": f"{entry}-s", "limit": f"{entry}-t"}
     assert found.pop(entry) is OrderState.FILLED
-    assert found.pop(ended[exit_]) is OrderState.FILLED
+    if exit_ != "both":
+        assert found.pop(ended[exit_]) is OrderState.FILLED
     assert set(found.values()) == {OrderState.CANCELLED}
     assert done.breaks == ()
     assert len([name for name in venue.posts if name == entry]) <= 2
