@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octopus.core.brackets import ExitHit, bracket_at, exit_hit, exits_hit, tick_size, why_invalid
+from octopus.core.brackets import ExitHit, bracket_at, exit_hit, exits_hit, tick_size, why_invalid, with_brackets
 from octopus.core.errors import ConfigError
 from octopus.core.ids import client_order_id, entry_order_id, exit_intent_id, exit_order_id
-from octopus.core.orders import Bracket, Exit, Side
+from octopus.core.orders import Bracket, Exit, OrderType, PlannedOrder, Side
 
 D = Decimal
 PRICES = st.integers(min_value=2, max_value=10_000_000).map(lambda cents: D(cents) / 100)
@@ -95,6 +96,28 @@ def test_many_at_once_are_each_one_alone(entries: list[tuple[Side, D, D, D, D, D
     for code, price, hit in zip(codes, prices, alone, strict=True):
         assert (code, price) == ((0, pytest.approx(np.nan, nan_ok=True)) if hit is None else
                                  (1 if hit.exit is Exit.STOP else 2, float(hit.price)))  # fmt: skip
+
+
+def planned(side: Side, quantity: int, name: str = "AAA") -> PlannedOrder:
+    return PlannedOrder(name, name, side, D(quantity), D(100), OrderType.MARKET)
+
+
+@pytest.mark.parametrize(
+    ("held", "side", "quantity", "is_entry"),
+    [(0, Side.BUY, 5, True), (5, Side.BUY, 5, True), (5, Side.SELL, 5, False), (9, Side.SELL, 5, False),
+     (0, Side.SELL, 5, True), (-5, Side.SELL, 1, True), (-5, Side.BUY, 5, False)],
+)  # fmt: skip
+def test_what_opens_or_enlarges_a_position_has_exits(held: int, side: Side, quantity: int, is_entry: bool) -> None:
+    (order,) = with_brackets([planned(side, quantity)], {"AAA": D(held)}, (D("0.05"), None))
+    stop = D(95) if side is Side.BUY else D(105)
+    assert order == replace(planned(side, quantity), bracket=Bracket(stop, None) if is_entry else None)
+
+
+def test_what_exits_cannot_protect_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="AAA goes from 5 to the other side"):
+        with_brackets([planned(Side.SELL, 6)], {"AAA": D(5)}, (D("0.05"), None))
+    with pytest.raises(ConfigError, match="AAA is quoted in another currency"):
+        with_brackets([planned(Side.BUY, 6)], {}, (D("0.05"), None), foreign=["AAA"])
 
 
 def test_an_exits_client_order_id_is_its_entrys_with_a_suffix() -> None:

@@ -11,6 +11,7 @@ from execution_support import (
     CLOSE,
     DECIDED,
     EXECUTED,
+    HUNDRED,
     OPEN,
     Desk,
     ManualClock,
@@ -26,11 +27,15 @@ from hypothesis import strategies as st
 
 from octopus.core.costs import CostModel
 from octopus.core.ids import client_order_id, exit_order_id
-from octopus.core.orders import Bracket, OrderType, Side
+from octopus.core.orders import Bracket, Fill, OrderType, Side
+from octopus.execution.states import Event, OrderState
 from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.price_feed import Bar
+from resources.warehouse.connection import Role
 from resources.warehouse.order_store import BatchRefusedError, OrderActionError, OrderStore
+from resources.warehouse.order_story import OrderStories
+from resources.warehouse.store import Warehouse
 
 D = Decimal
 BOTH = Bracket(D(95), D(110))
@@ -225,3 +230,71 @@ def test_exits_never_sell_more_than_their_entry_bought_and_the_books_agree(
     filled = {name: quantity for name, (_, quantity) in states_of(desk).items()}
     assert filled.get("stop", 0) * filled.get("target", 0) == 0
     assert filled.get("stop", 0) + filled.get("target", 0) in (0, filled["entry"])
+
+
+FILLS = {"entry part": ("entry", 4), "entry rest": ("entry", 6), "stop": ("stop", 6), "target": ("target", 4)}
+EVENTS = {"accept": Event.ACCEPT, "cancel stop": Event.CANCEL, "cancel target": Event.CANCEL}
+
+
+def tell(store: OrderStore, account: str, entry: str, step: str) -> None:
+    """Record one report on an entry or one of its exits."""
+    name = FILLS[step][0] if step in FILLS else step.removeprefix("cancel ") if "cancel" in step else "entry"
+    order_id = entry if name == "entry" else f"{entry}-{name[0]}"
+    if step in FILLS:
+        side, quantity = Side.BUY if name == "entry" else Side.SELL, D(FILLS[step][1])
+        fill = Fill(f"{account} {step}", order_id, "AAA", side, quantity, HUNDRED, D(0), BEFORE)
+        store.record_fill(account, fill, EXECUTED, BEFORE)
+    else:
+        store.record(order_id, EVENTS[step], BEFORE)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*FILLS, *EVENTS]), min_size=1, max_size=14))
+def test_reports_in_any_order_and_however_often_end_as_the_venue_has_it(database_url: str, told: list[str]) -> None:
+    """What a venue may report of a bracket, shuffled and repeated: each fill counts once, no exit is sent alone."""
+    desk = desk_of(database_url, market())
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
+    (order,) = batch.orders
+    with desk.engine() as engine:
+        store, claim = engine.store, engine.prepare(batch.batch_id, "run")
+        assert claim is not None
+        store.begin_send(claim, client_order_id(order.intent_id), Event.SEND, BEFORE)
+        for step in told:
+            tell(store, desk.account, client_order_id(order.intent_id), step)
+        found, heard = states_of(desk), {step for step in told if step in FILLS}
+        for name, (_, filled) in found.items():
+            assert filled == sum(FILLS[step][1] for step in heard if FILLS[step][0] == name)
+        bought = found["entry"][1]
+        assert store.positions(desk.account).get("AAA", D(0)) == bought - found["stop"][1] - found["target"][1]
+        assert found["stop"][1] + found["target"][1] <= order.quantity
+        # Exits are never among what is to be sent.
+        assert [one.intent_id for one in engine._worked(store.batch(batch.batch_id)).batch.orders] == [order.intent_id]
+        assert store.orders(desk.account, {OrderState.APPROVED}) == ()
+
+
+def test_two_exits_that_sold_more_than_was_ordered_raise_an_alert(database_url: str) -> None:
+    desk = desk_of(database_url, market())
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
+    entry, now = client_order_id(batch.orders[0].intent_id), desk.clock.now()
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        for leg, quantity in (("s", 6), ("t", 6)):
+            fill = Fill(leg, f"{entry}-{leg}", "AAA", Side.SELL, D(quantity), D(100), D(0), now)
+            engine.store.record_fill(desk.account, fill, EXECUTED, now)
+        engine.store.drain_outbox(engine.audit)
+    alerts = rows(desk.url, "select subject from audit.log where kind = 'alert.overfilled'")
+    assert (f"{entry}-t",) in alerts
+
+
+def test_the_story_of_an_exit_is_its_entrys_until_it_was_sent(database_url: str) -> None:
+    desk = desk_of(database_url, market(100, 101, 94))
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
+    desk.execute(batch)
+    entry = client_order_id(batch.orders[0].intent_id)
+    stories = OrderStories(Warehouse(desk.url, Role.TRADER), "sample")
+    assert stories.find(entry[:-2]) == batch.orders[0].intent_id
+    told = stories.story(f"{entry}-s")
+    assert (told["order"]["side"], told["order"]["exit_of"]) == ("sell", batch.orders[0].intent_id)
+    assert [D(fill["quantity"]) for fill in told["fills"]] == [D(10)]
+    assert [event["to_state"] for event in told["events"]][-1] == "filled"

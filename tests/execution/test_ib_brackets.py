@@ -146,6 +146,9 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     if stands:
         assert ([one.filled for one in family], [one.state for one in family]) == expected
     else:
-        ends = {"drop": OrderState.EXPIRED, "refuse": OrderState.REJECTED, "late_reject": OrderState.REJECTED}
-        assert {one.state for one in family} == {ends.get(fault, OrderState.CANCELLED)}
+        refused = {OrderState.REJECTED}
+        # The exit that was refused alone is nowhere at the venue.
+        alone = {OrderState.CANCELLED, OrderState.EXPIRED}
+        ends = {"drop": {OrderState.EXPIRED}, "refuse": refused, "late_reject": refused, "refuse_exit": alone}
+        assert {one.state for one in family} == ends[fault]
         assert venue.positions == {}
