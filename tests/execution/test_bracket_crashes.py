@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,9 +19,11 @@ from execution_support import (
     EXECUTED,
     NAMES,
     OPEN,
+    ROOT,
     SESSIONS,
     D,
     Desk,
+    FileClock,
     ManualClock,
     TableFeed,
     auction_feed,
@@ -26,6 +31,7 @@ from execution_support import (
     rows,
     store_plan,
 )
+from execution_worker import Place, work
 from served_venue import ENDS, auction_of
 
 from octopus.core.orders import Bracket, OrderType, Side
@@ -35,6 +41,8 @@ from resources.brokers.paper import PaperBehaviour
 from resources.price_feed import Bar
 from resources.sources.http import Access
 from resources.sources.patience import Patience
+from resources.warehouse.audit_log import verify
+from resources.warehouse.order_store import OrderStore
 
 FAULTS = ("accept_504", "accept_drop", "drop", "busy", "html", "refuse")
 QUICK = Patience(attempts=2, base_s=0.0, total_s=0.05)
@@ -140,3 +148,74 @@ def test_1000_seeds_of_brackets(
 ) -> None:
     counts = prove(database_url, tmp_path / "anchor", STANDS[venue], f"bracket-{venue}", range(first, first + 250))
     record_property("proof", {f"bracket {venue}": counts.rows()})
+
+
+POINTS = [
+    f"{name}: {side}"
+    for name in ("claim", "begin_send", "record", "record_fill", "drain_outbox")
+    for side in ("before commit", "committed")
+] + [f"{name}: {side}" for name in ("submit_bracket", "order", "fills") for side in ("before asking", "answered")]
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def kill_and_finish(url: str, folder: Path, seed: int, point: str) -> None:
+    """A worker process is killed at the point; another ends the batch, and every book agrees with Alpaca's."""
+    account, rng = f"bracket-kill-{seed}", random.Random(seed)
+    clock = FileClock(folder / f"{account}.clock")
+    clock.path.write_text(BEFORE.isoformat())
+    venue, hit = AlpacaVenue(cash=D(0)), rng.choice(("limit", "stop"))
+
+    def session(served: AlpacaVenue) -> None:
+        for name, *_ in served.waiting() if clock.now() >= CLOSE else ():
+            served.fill(name)
+            served.fill(served.leg(name, hit)["client_order_id"])
+
+    venue.auction, venue.script = session, [rng.choice(("ok", "accept_504", "accept_drop", "drop")) for _ in range(4)]
+    with venue:
+        venue.book("CSD", net_amount="100000", date="2022-12-27")
+        with OrderStore.opened(url) as store:
+            store.open_account(account, "test", "opened for a test", BEFORE)
+        trades = [(name, Side.BUY, D(10)) for name in NAMES]
+        bracket = Bracket(D(95), D(110))
+        batch = store_plan(url, account, trades, order_type=OrderType.MARKET, bracket=bracket)
+        ends = []
+        for run_id, kill in (("first", (point, 1)), ("last", None)):
+            arguments = (url, folder, account, batch.batch_id, Place("alpaca", venue.url), run_id, kill)
+            worker = PROCESSES.Process(target=work, args=arguments)
+            worker.start()
+            worker.join(60)
+            ends.append(worker.exitcode)
+        assert ends == [-signal.SIGKILL, 0], f"{point} was not reached, or the batch did not end"
+        entries = [one["symbol"] for one in venue.orders.values() if one["legs"]]
+        assert sorted(entries) == sorted(NAMES), "an entry is missing, or stands twice"
+        states = rows(
+            url, "select i.order_type, o.state, count(*) from execution.orders o join execution.order_intents i "
+            "using (intent_id) where o.account = %s group by 1, 2 order by 1, 2", account,
+        )  # fmt: skip
+        kept, gone = ("limit", "stop") if hit == "limit" else ("stop", "limit")
+        assert set(states) == {("market", "filled", 4), (kept, "filled", 4), (gone, "cancelled", 4)}
+        kinds = rows(url, "select distinct kind from execution.reconciliation where account = %s", account)
+        assert kinds == [("ok",)]
+        assert len(rows(url, "select from execution.fills where account = %s", account)) == 2 * len(NAMES)
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers start from a process with everything imported."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+    PROCESSES.set_forkserver_preload(["execution_worker"])
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_bracket_survives_the_worker_that_sent_it(database_url: str, tmp_path: Path) -> None:
+    """At one point; the slow test kills at all of them."""
+    kill_and_finish(database_url, tmp_path, 0, "submit_bracket: answered")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("workers")
+def test_a_worker_is_killed_at_every_effect_of_a_bracket(database_url: str, tmp_path: Path) -> None:
+    for seed, point in enumerate(POINTS, 1):
+        kill_and_finish(database_url, tmp_path, seed, point)
+    assert verify(database_url, tmp_path / "audit.anchor").ok
