@@ -18,6 +18,7 @@ from decimal import Decimal, InvalidOperation
 import click
 
 from octopus.core.errors import OctopusError
+from octopus.core.ids import entry_order_id
 from octopus.core.orders import OrderType
 from octopus.execution.replacements import Outcome
 from octopus.execution.states import WORKING, OrderState
@@ -162,6 +163,10 @@ def _open(store: OrderStore, account: str) -> Sequence[StoredOrder]:
 
 def _find(store: OrderStore, account: str, name: str) -> StoredOrder:
     found = [one for one in _open(store, account) if name and one.client_order_id.startswith(name)]
+    if len(found) > 1:
+        # What begins an entry's id begins its exits' too, and means the entry.
+        ids = {one.client_order_id for one in found}
+        found = [one for one in found if entry_order_id(one.client_order_id) not in ids]
     if len(found) != 1:
         what = "no open order" if not found else f"{len(found)} open orders"
         raise OrderCommandError(f"{what} of account {account} begin with {name!r}: see `octopus orders list`")

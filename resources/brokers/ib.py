@@ -11,6 +11,11 @@ that is asked for more is refused. Sources: IBKR Campus, "TWS API documentation"
 status, MOO and MOC), Executions ("corrections": the last part of an execution's id counts up), Account & Portfolio
 Data, and the list of error codes.
 
+A bracket is a parent and its children (`parentId`), of which TWS sends none before the last has come with the flag
+`transmit`; until the parent has filled they wait. Here they are one group of which a fill reduces the other
+(`ocaGroup`, `ocaType` 2, with protection against overfills). Each bears a reference of its own, as any order does
+("Bracket Orders", "One Cancels All" in the documentation).
+
 Each call is a connection of its own in a thread and loop of its own, and every wait has an end: nothing of an earlier
 call can be taken for an answer, and no client id stays occupied.
 """
@@ -20,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +35,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
+from octopus.core.ids import entry_order_id, exit_order_id
+from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
 from resources.brokers.answers import in_order
@@ -79,6 +85,8 @@ _REFUSALS = frozenset(
 """Errors of an order that was never acknowledged that mean it does not stand; any other leaves that open."""
 _CANCELLED, _LOST, _RESTORED, _NO_SECURITY = 202, 1100, frozenset({1101, 1102}), 200
 _READS = 4
+_REDUCE_WITH_BLOCK = 2
+"""Of a group of orders: what one fills comes off the others, which cannot fill in the same moment."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +186,7 @@ class IbBroker:
         taken, cash, held, prices, orders = self._with(ask)
         wanted = [name for name in quoted if name not in prices]
         prices |= self.quotes(wanted) if wanted else {}
-        still_open = tuple(
-            OpenOrder(one.ref, one.instrument, one.side, one.quantity - one.filled)
-            for one in orders
-            if one.quantity > one.filled and one.status in _STANDING
-        )
-        return AccountSnapshot(self.account_name, taken, cash, held, prices, still_open)
+        return AccountSnapshot(self.account_name, taken, cash, held, prices, _still_open(orders))
 
     def submit(
         self,
@@ -196,6 +199,39 @@ class IbBroker:
         price: Decimal | None = None,
     ) -> BrokerOrder:
         """As `Broker.submit`. Nothing is sent until the instrument names one security; then it is sent once."""
+        return self._send(client_order_id, instrument, side, quantity, order_type, price, None)
+
+    @property
+    def exits_are_messages(self) -> bool:
+        """As `BracketBroker.exits_are_messages`: each is placed by itself."""
+        return True
+
+    def submit_bracket(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        bracket: Bracket,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """As `BracketBroker.submit_bracket`, of an order for the day."""
+        if _TERMS[order_type][1] != "DAY" or order_type is OrderType.MARKET_ON_CLOSE:
+            raise OrderRejectedError(f"ib: {client_order_id}: a {order_type.value} order cannot have exits here")
+        return self._send(client_order_id, instrument, side, quantity, order_type, price, bracket)
+
+    def _send(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        price: Decimal | None,
+        bracket: Bracket | None,
+    ) -> BrokerOrder:
         if quantity != quantity.to_integral_value():
             raise OrderRejectedError(
                 f"ib: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
@@ -209,7 +245,7 @@ class IbBroker:
             desk.require_link()
             contract = await desk.contract(symbol, given)
             order = _order_of(desk.number, client_order_id, side, quantity, order_type, price)
-            return await desk.place(contract, order, instrument)
+            return await desk.place(contract, order, instrument, _exits_of(order, bracket))
 
         return self._with(ask)
 
@@ -230,11 +266,13 @@ class IbBroker:
         return self._with(ask)
 
     def cancel(self, client_order_id: str) -> None:
-        """As `Broker.cancel`."""
+        """As `Broker.cancel`; TWS cancels an entry's exits with it, and of two exits we see to both."""
+        entry = entry_order_id(client_order_id)
 
         async def ask(desk: _Desk) -> None:
             for one in await desk.open_orders():
-                if one.ref == client_order_id and one.status in _STANDING:
+                is_meant = one.ref == client_order_id or (entry is not None and entry_order_id(one.ref) == entry)
+                if is_meant and one.status in _STANDING:
                     await desk.cancel(one)
 
         self._with(ask)
@@ -416,7 +454,7 @@ class _Order:
             state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
         else:
             raise BrokerError(f"ib: order status {self.status!r} is not known; update the adapter")
-        if filled >= self.quantity:
+        if 0 < self.quantity <= filled:
             state = OrderState.FILLED
         reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else self.status
         return BrokerOrder(
@@ -600,18 +638,28 @@ class _Desk:
             raise OrderRejectedError(f"ib: {symbol} is {found.secType} in {found.currency} there; stocks in USD alone")
         return found
 
-    async def place(self, contract: Any, order: Any, instrument: str) -> BrokerOrder:
-        """Send the order and wait for its acknowledgement; whatever else happens is uncertain."""
+    async def place(self, contract: Any, order: Any, instrument: str, exits: Sequence[Any] = ()) -> BrokerOrder:
+        """Send the order, with its exits, and wait for its acknowledgement; whatever else happens is uncertain."""
         order_id = self.client.getReqId()
-        key = (self.client.clientId, order_id)
-        self.client.placeOrder(order_id, contract, order)
+        key, keys = (self.client.clientId, order_id), []
+        for one in (order, *exits):
+            number = order_id if one is order else self.client.getReqId()
+            one.parentId, one.transmit = (0 if one is order else order_id), one is (exits or (order,))[-1]
+            keys.append((self.client.clientId, number))
+            self.client.placeOrder(number, contract, one)
         try:
-            await self.wait(lambda: self._is_settled(key))
+            await self.wait(lambda: self._is_settled(key) and all(map(self._is_settled, keys)))
         except BrokerError as error:
             raise UncertainOutcomeError(f"{error} ({order.orderRef} may stand)") from error
         for code, text in self._errors_of(order_id):
             if code in _REFUSALS and key not in self._acknowledged():
                 raise OrderRejectedError(f"ib: refused ({code}): {text}")
+        if unprotected := [number for _, number in keys[1:] if self._is_refused(number)]:
+            # Its entry may stand by now, and must not without it.
+            self.client.cancelOrder(order_id)
+            raise UncertainOutcomeError(
+                f"ib: an exit of {order.orderRef} was refused ({self._said(unprotected[0])}); it is being cancelled"
+            )
         if key not in self._open:
             side, size = Side(order.action.lower()), Decimal(str(order.totalQuantity))
             status, filled = self._statuses.get(key, ("Cancelled", Decimal(0)))
@@ -624,6 +672,11 @@ class _Desk:
     def _is_settled(self, key: tuple[int, int]) -> bool:
         codes = {code for code, _ in self._errors_of(key[1])}
         return bool(codes & (_REFUSALS | {_CANCELLED})) or key in self._acknowledged()
+
+    def _is_refused(self, number: int) -> bool:
+        key = (self.client.clientId, number)
+        inactive = key in self._open and self._current(self._open[key]).status == "Inactive"
+        return inactive or any(code in _REFUSALS for code, _ in self._errors_of(number))
 
     def _acknowledged(self) -> set[tuple[int, int]]:
         by_status = {key for key, (status, _) in self._statuses.items() if status in _ACKNOWLEDGED}
@@ -761,6 +814,36 @@ def _order_of(
     if order_type is OrderType.STOP:
         order.auxPrice = float(price or 0)
     return order
+
+
+def _exits_of(entry: Any, bracket: Bracket | None) -> list[Any]:
+    """The exits of an order as orders of their own: children, of which what one fills comes off the other."""
+    prices = {} if bracket is None else bracket.exits
+    side, orders = Side(entry.action.lower()).opposite, []
+    for exit_, price in prices.items():
+        ref, quantity = exit_order_id(entry.orderRef, exit_.value), Decimal(str(entry.totalQuantity))
+        order = _order_of(entry.account, ref, side, quantity, exit_.order_type, price)
+        if len(prices) > 1:
+            order.ocaGroup, order.ocaType = entry.orderRef, _REDUCE_WITH_BLOCK
+        orders.append(order)
+    return orders
+
+
+def _still_open(orders: Sequence[_Order]) -> tuple[OpenOrder, ...]:
+    """Orders that may still fill; of an entry's exits the one that may sell most, and no more than the entry bought."""
+    standing = [one for one in orders if one.quantity > one.filled and one.status in _STANDING]
+    filled = {one.ref: one.filled for one in standing}
+    found, exits = [], dict[str, OpenOrder]()
+    for one in standing:
+        entry, left = entry_order_id(one.ref), one.quantity - one.filled
+        if entry is None:
+            found.append(OpenOrder(one.ref, one.instrument, one.side, left))
+            continue
+        # An entry that no longer stands has filled, or its exits would not stand either.
+        most = min(left, filled.get(entry, left))
+        if most > 0 and (entry not in exits or most > exits[entry].remaining):
+            exits[entry] = OpenOrder(one.ref, one.instrument, one.side, most)
+    return (*found, *exits.values())
 
 
 def _number(text: str, tag: str) -> Decimal:

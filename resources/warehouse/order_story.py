@@ -57,8 +57,13 @@ class OrderStories:
             select coalesce(i.intent_id, p.intent_id) as intent_id, i.client_order_id,
                    coalesce(i.intent_id, p.intent_id) = %(name)s or i.client_order_id = %(name)s as exact
             from portfolio.rebalance_plan p
-            left join execution.order_intents i on coalesce(i.parent_id, i.intent_id) = p.intent_id
-            where starts_with(coalesce(i.intent_id, p.intent_id), %(name)s) or starts_with(i.client_order_id, %(name)s)
+            left join execution.order_intents i on coalesce(i.parent_id, i.exit_of, i.intent_id) = p.intent_id
+            where (starts_with(coalesce(i.intent_id, p.intent_id), %(name)s)
+                   or starts_with(i.client_order_id, %(name)s))
+              -- What begins an entry's name begins its exits' too, and means the entry.
+              and not (i.exit_of is not null and (starts_with(i.exit_of, %(name)s) or exists (
+                  select from execution.order_intents e
+                  where e.intent_id = i.exit_of and starts_with(e.client_order_id, %(name)s))))
             order by exact desc nulls last, intent_id limit 4
             """,
             {"name": name},
@@ -79,19 +84,21 @@ class OrderStories:
         intent = self.find(name)
         order = self._order(intent)
         attempts = self._attempts(order)
-        allowed = any(is_allowed(attempt, intent) for attempt in attempts)
+        # An exit is judged as a part of its entry.
+        judged = order["exit_of"] or intent
+        allowed = any(is_allowed(attempt, judged) for attempt in attempts)
         sent = any(attempt.sends for attempt in attempts)
         checks = [
-            self._chain_check(), *self._research_checks(order["batch_id"]), *check_attempts(attempts, intent),
+            self._chain_check(), *self._research_checks(order["batch_id"]), *check_attempts(attempts, judged),
         ]  # fmt: skip
         return {
             "format": FORMAT,
             "order": _plain(order),
             "answer": {
                 "allowed": allowed, "sent": sent, "sound": all(check.ok for check in checks),
-                "because": _because(intent, attempts),
+                "because": _because(judged, attempts),
             },
-            "research": self._research(order["batch_id"], parent_of(intent) or intent),
+            "research": self._research(order["batch_id"], parent_of(judged) or judged),
             "attempts": [_shown(attempt, order) for attempt in attempts],
             "events": _plain(self._events(order["client_order_id"])),
             "fills": _plain(self._fills(order["client_order_id"])),
@@ -120,15 +127,17 @@ class OrderStories:
         return self.warehouse.rows(
             """
             select coalesce(i.intent_id, p.intent_id) as intent_id, i.client_order_id, o.broker_order_id, p.batch_id,
-                   b.account, b.session, p.instrument, p.side, coalesce(i.quantity, p.quantity) as quantity,
-                   p.reference_price, coalesce(i.order_type, p.order_type) as order_type,
+                   b.account, b.session, p.instrument, coalesce(i.side, p.side) as side,
+                   coalesce(i.quantity, p.quantity) as quantity, i.exit_of,
+                   coalesce(i.reference_price, p.reference_price) as reference_price,
+                   coalesce(i.order_type, p.order_type) as order_type,
                    coalesce(i.status, 'planned') as status,
                    o.state, o.filled_quantity, o.reason, b.decision_id, b.snapshot_id, b.not_before, b.expires_at,
                    b.superseded_by, b.created_at as planned_at, i.created_at as decided_at, o.submitted_at,
                    i.replaces, r.asked_by, r.reason as asked_because
             from portfolio.rebalance_plan p
             join portfolio.batches b using (batch_id)
-            left join execution.order_intents i on coalesce(i.parent_id, i.intent_id) = p.intent_id
+            left join execution.order_intents i on coalesce(i.parent_id, i.exit_of, i.intent_id) = p.intent_id
             left join execution.orders o on o.intent_id = i.intent_id
             left join execution.replacements r on r.intent_id = i.intent_id
             where coalesce(i.intent_id, p.intent_id) = %s
@@ -388,6 +397,7 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
 def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
     """An attempt as far as it concerns the order."""
     snapshot, instrument = attempt.snapshot, order["instrument"]
+    own = (None, order["exit_of"] or order["intent_id"])
     return {
         "attempt": attempt.number,
         "fence": attempt.fence,
@@ -398,9 +408,7 @@ def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
             "price": snapshot["prices"].get(instrument),
             "open_orders": snapshot["open_orders"],
         },
-        "verdicts": [
-            _plain(verdict._asdict()) for verdict in attempt.verdicts if verdict.intent_id in (None, order["intent_id"])
-        ],
+        "verdicts": [_plain(verdict._asdict()) for verdict in attempt.verdicts if verdict.intent_id in own],
         "sends": [{"fence": fence, "at": _plain(at)} for fence, at in attempt.sends],
     }
 

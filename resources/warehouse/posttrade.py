@@ -49,6 +49,8 @@ def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, se
             where e.client_order_id = o.client_order_id and e.to_state = 'cancelled'
         ) c on true
         where o.account = %(account)s and o.submitted_at is not null
+          -- An exit that the venue ended was no order that somebody took back.
+          and (i.exit_of is null or o.filled_quantity > 0)
           and (o.submitted_at between %(start)s and %(end)s or c.cancelled_at between %(start)s and %(end)s
                or o.client_order_id = any(%(filled)s))
         """,

@@ -5,7 +5,8 @@ the recorded data); what each message means is in IBKR Campus, "TWS API document
 
 Faults, taken one for each order that arrives: ``ok``; ``accept_drop`` (it stands, the connection ends); ``silent`` (it
 stands, no acknowledgement comes); ``drop`` (the connection ends before it stands); ``refuse`` (error 201);
-``late_reject`` (acknowledged, then Inactive); ``fill_drop`` (a part fills, then the connection ends).
+``late_reject`` (acknowledged, then Inactive); ``fill_drop`` (a part fills, then the connection ends); ``refuse_exit``
+(of a bracket the last exit alone, error 110). A bracket is one order that arrives with the last of its family.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Order:
     ref: str
     limit: str = ""
     trigger: str = ""
+    parent: int = 0
+    group: str = ""
     status: str = "PreSubmitted"
     filled: Decimal = Decimal(0)
 
@@ -80,6 +83,8 @@ class IbVenue:
     no_commission: set[str] = field(default_factory=set)
     auction: Callable[[IbVenue], None] = lambda _venue: None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    _held: list[Order] = field(default_factory=list)
+    _fault: str = "ok"
 
     def __enter__(self) -> IbVenue:
         venue = self
@@ -113,10 +118,26 @@ class IbVenue:
             sign = 1 if order.action == "BUY" else -1
             order.filled += part
             order.status = "Filled" if order.filled == order.quantity else "Submitted"
+            self._after_fill(order, part)
             self.cash -= sign * part * self.price + self.commission
             self.positions[order.symbol] = self.positions.get(order.symbol, Decimal(0)) + sign * part
             told = {"id": f"0000e0d5.{len(self.executions):08x}.01.01", "order": order, "shares": part}
             self.executions.append({**told, "price": self.price})
+
+    def _after_fill(self, order: Order, part: Decimal) -> None:
+        """A parent that is filled lets its children go; of a group of two the other is reduced by what was filled."""
+        for one in self.orders:
+            if one.parent == order.order_id and one.client_id == order.client_id and order.status == "Filled":
+                one.status = "Submitted"
+            if order.group and one.group == order.group and one is not order:
+                one.quantity -= part
+                one.status = "Cancelled" if not one.quantity else one.status
+
+    def _cancel(self, order: Order) -> None:
+        order.status = "Cancelled"
+        for one in self.orders:
+            if one.parent == order.order_id and one.client_id == order.client_id and one.stands:
+                one.status = "Cancelled"
 
     def correct(self, place: int, price: Decimal) -> None:
         """Tell an execution again under the next number, at another price."""
@@ -133,7 +154,8 @@ class IbVenue:
             self.orders = [order for order in self.orders if order.stands]
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
-        return [(one.ref, one.symbol, one.quantity) for one in self.orders if one.stands and not one.filled]
+        plain = [one for one in self.orders if not one.parent]
+        return [(one.ref, one.symbol, one.quantity) for one in plain if one.stands and not one.filled]
 
     def end(self, ref: str, status: str) -> None:
         """``status`` is TWS's, or as of `served_venue.Auctioned`."""
@@ -145,15 +167,24 @@ class IbVenue:
     def place(self, body: list[str], client_id: int) -> Iterator[list[Any] | None]:
         """What an order comes to: frames, and None where the connection ends."""
         with self.lock:
-            fault = self.script.pop(0) if self.script else "ok"
-            self.faults[fault] += 1
+            order = Order(
+                int(body[1]), 900_000 + len(self.orders) + len(self._held), client_id, body[3], body[16],
+                Decimal(body[17]), body[18], body[21], body[26], body[19], body[20], int(body[28]), body[22],
+            )  # fmt: skip
+            if not order.parent:
+                self._fault = self.script.pop(0) if self.script else "ok"
+                self.faults[self._fault] += 1
+            fault = self._fault
             if fault == "drop":
                 yield None
                 return
-            order = Order(
-                int(body[1]), 900_000 + len(self.orders), client_id, body[3], body[16], Decimal(body[17]), body[18],
-                body[21], body[26], body[19], body[20],
-            )  # fmt: skip
+            if body[27] == "0":
+                # TWS keeps it until the last of its family has come.
+                self._held.append(order)
+                return
+            if self._held:
+                yield from self._place_family(order, fault)
+                return
             self.posts.append(order.ref)
             if fault == "refuse":
                 yield error(order.order_id, 201, "Order rejected - reason:The account lacks the funds")
@@ -171,6 +202,36 @@ class IbVenue:
             yield open_order(order)
             yield status(order)
 
+    def _place_family(self, last: Order, fault: str) -> Iterator[list[Any] | None]:
+        """A parent and its children, which stand or fall together."""
+        family, self._held = [*self._held, last], []
+        entry = family[0]
+        self.posts.append(entry.ref)
+        if fault == "refuse":
+            for one in family:
+                yield error(one.order_id, 201, "Order rejected - reason:The account lacks the funds")
+            return
+        self.orders += family
+        if fault == "refuse_exit":
+            self.orders.remove(last)
+        if fault == "fill_drop":
+            self.fill(entry.ref, max(entry.quantity // 2, Decimal(1)))
+        if fault in ("accept_drop", "fill_drop"):
+            yield None
+        elif fault != "silent":
+            yield from self._told_family(family, fault)
+
+    def _told_family(self, family: list[Order], fault: str) -> Iterator[list[Any]]:
+        for one in family:
+            if fault == "late_reject":
+                one.status = "Inactive"
+                yield error(one.order_id, 201, "Order rejected - reason:Not available for this account")
+            if one in self.orders:
+                yield open_order(one)
+                yield status(one)
+            else:
+                yield error(one.order_id, 110, "The price does not conform to the minimum price variation")
+
     def cancel(self, order_id: int, client_id: int) -> Iterator[list[Any]]:
         with self.lock:
             found = [o for o in self.orders if (o.order_id, o.client_id) == (order_id, client_id)]
@@ -179,7 +240,7 @@ class IbVenue:
             elif not found[0].stands:
                 yield error(order_id, 10148, f"OrderId {order_id} that needs to be cancelled can not be cancelled.")
             else:
-                found[0].status = "Cancelled"
+                self._cancel(found[0])
                 yield status(found[0])
                 yield error(order_id, 202, "Order Canceled - reason:")
 

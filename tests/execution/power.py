@@ -23,7 +23,18 @@ import psycopg
 from resources.execution_engine import ExecutionEngine
 from resources.warehouse.audit_log import AuditLog
 
-ASKED = ("account", "snapshot", "submit", "replace", "order", "cancel", "fills", "revisions", "statement")
+ASKED = (
+    "account",
+    "snapshot",
+    "submit",
+    "submit_bracket",
+    "replace",
+    "order",
+    "cancel",
+    "fills",
+    "revisions",
+    "statement",
+)
 
 
 class PowerCut(BaseException):  # not an error that anything may handle

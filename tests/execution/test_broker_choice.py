@@ -69,6 +69,27 @@ def settings_of(folder: Path, changes: dict[str, Any], **environment: str) -> Se
     return load_settings({**home, **environment})
 
 
+BRACKET = {"stop_loss": 0.05, "take_profit": 0.1}
+
+
+@pytest.mark.parametrize("name", list(BROKERS))
+def test_brackets_are_for_brokers_that_take_them_and_live_data(tmp_path: Path, name: str) -> None:
+    chosen = {**ALPACA, "universe.broker": {"name": name}, "strategies.execution.bracket": BRACKET}
+    found = problems(settings_of(tmp_path, chosen))
+    refused = [error for error in found if error.field == "execution.bracket"]
+    assert bool(refused) is (not BROKERS[name].brackets)
+    assert all("choose one of paper, alpaca, ib; or set bracket: null" in str(error) for error in refused)
+
+
+def test_brackets_need_a_session_after_their_entry(tmp_path: Path) -> None:
+    (recorded,) = problems(settings_of(tmp_path, {"strategies.execution.bracket": BRACKET}))
+    assert "executes at the close" in str(recorded)
+    with pytest.raises(ConfigError, match="whole"):
+        settings_of(tmp_path, {"strategies.execution.bracket": BRACKET, "strategies.execution.schedule": "twap"})
+    with pytest.raises(ConfigError, match="stop_loss"):
+        settings_of(tmp_path, {"strategies.execution.schedule": "none", "strategies.execution.bracket": {}})
+
+
 # -- the settings ------------------------------------------------------------------------------------------------------
 
 

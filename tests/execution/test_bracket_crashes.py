@@ -1,0 +1,221 @@
+"""Workers that end at any point while entries and their exits are on their way (crash_proof.py)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alpaca_venue import AlpacaVenue
+from crash_proof import SETTINGS, Line, Stand, moody, prove
+from execution_support import (
+    CLOSE,
+    EXECUTED,
+    NAMES,
+    OPEN,
+    ROOT,
+    SESSIONS,
+    D,
+    Desk,
+    FileClock,
+    ManualClock,
+    TableFeed,
+    auction_feed,
+    paper,
+    rows,
+    store_plan,
+)
+from execution_worker import Place, work
+from served_venue import ENDS, auction_of
+
+from octopus.core.orders import Bracket, OrderType, Side
+from resources.brokers.alpaca import AlpacaBroker
+from resources.brokers.base import BrokerOrder
+from resources.brokers.paper import PaperBehaviour
+from resources.price_feed import Bar
+from resources.sources.http import Access
+from resources.sources.patience import Patience
+from resources.warehouse.audit_log import verify
+from resources.warehouse.order_store import OrderStore
+
+FAULTS = ("accept_504", "accept_drop", "drop", "busy", "html", "refuse")
+QUICK = Patience(attempts=2, base_s=0.0, total_s=0.05)
+BEFORE = OPEN - timedelta(minutes=30)
+
+
+@dataclass
+class BracketLine(Line):
+    """A line to a venue that takes entries with exits, in one request."""
+
+    exits_are_messages: bool = False
+
+    def submit_bracket(self, client_order_id: str, *terms: object) -> BrokerOrder:
+        return self._sent(client_order_id, lambda: self.inner.submit_bracket(client_order_id, *terms))
+
+
+def bracket_stand(
+    desk: Desk, rng: random.Random, at_venue: Callable[[], list[tuple[str, str]]], side: Side | None = None
+) -> Stand:
+    """A stand whose batch has entries with both exits or one."""
+    desk.open()
+    chosen = side or rng.choice(list(Side))
+    prices = (D(95), D(110)) if chosen is Side.BUY else (D(105), D(90))
+    bracket = rng.choice([Bracket(*prices), Bracket(prices[0], None), Bracket(None, prices[1])])
+    trades = [(name, chosen, D(rng.randint(1, 50))) for name in NAMES]
+    batch = store_plan(desk.url, desk.account, trades, order_type=OrderType.MARKET, bracket=bracket)
+    line = desk.broker
+    assert isinstance(line, Line)
+    return Stand(desk, line, batch, at_venue, line.script)
+
+
+def ranged_feed(rng: random.Random) -> TableFeed:
+    """The auctions' prices with the session's range, that may hit either exit or both."""
+    feed = auction_feed()
+    for name in NAMES:
+        if (bar := feed.bars.get((name, EXECUTED))) is not None:
+            high, low = D(rng.randint(100, 115)), D(rng.randint(85, 100))
+            feed.bars[name, EXECUTED] = Bar(bar.open, bar.close, high=max(high, bar.close), low=low)
+    return feed
+
+
+def paper_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
+    clock, feed = ManualClock(BEFORE), ranged_feed(rng)
+    behaviour = PaperBehaviour(rng.choice((D(1), D("0.5"))), rng.choice((1, 3)), rng.choice((frozenset(), {"BBB"})))  # type: ignore[arg-type]
+    broker = paper(url, account, clock, feed, allow_short=True, deposit=D(10**6), behaviour=behaviour)
+    line = BracketLine(broker, clock)
+    desk = Desk(url, account, clock, feed, line, anchor, judge=moody(rng), settings=SETTINGS)
+
+    def at_venue() -> list[tuple[str, str]]:
+        return rows(url, "select client_order_id, instrument from paper.orders where account = %s", account)
+
+    return bracket_stand(desk, rng, at_venue)
+
+
+def alpaca_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
+    clock = ManualClock(BEFORE)
+    fates = {name: rng.choice(ENDS) for name in NAMES}
+    hit = {name: rng.choice(("limit", "stop", "neither")) for name in NAMES}
+    venue = AlpacaVenue(cash=D(0), repeat_fills=rng.random() < 0.3, reverse_fills=rng.random() < 0.3)
+    entries = auction_of(fates, lambda: clock.now() >= CLOSE)
+
+    def session(served: AlpacaVenue) -> None:
+        entries(served)
+        for entry in [one for one in served.orders.values() if one["legs"] and one["status"] == "filled"]:
+            for leg in entry["legs"]:
+                if leg["status"] in ("new", "held"):
+                    done = leg["type"] == hit[entry["symbol"]]
+                    served.fill(leg["client_order_id"]) if done else served.end(leg["client_order_id"], "expired")
+
+    venue.auction = session
+    venue.__enter__()
+    venue.book("CSD", net_amount="100000", date="2022-12-27")
+    access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK)
+    line = BracketLine(AlpacaBroker("KEY", "SECRET", account, SESSIONS, access=access, now=clock.now), clock)
+    line.happened = venue.faults
+    desk = Desk(url, account, clock, auction_feed(), line, anchor, judge=moody(rng), settings=SETTINGS)
+
+    def at_venue() -> list[tuple[str, str]]:
+        return [(name, one["symbol"]) for name, one in venue.orders.items() if name.startswith("oct-")]
+
+    stand = bracket_stand(desk, rng, at_venue)
+    stand.script, stand.faults = venue.script, FAULTS
+    stand.close = lambda: venue.__exit__()
+    return stand
+
+
+STANDS = {"paper": paper_stand, "alpaca": alpaca_stand}
+
+
+@pytest.mark.parametrize("venue", STANDS)
+def test_no_entry_and_no_exit_is_lost_or_doubled(database_url: str, tmp_path: Path, venue: str) -> None:
+    counts = prove(database_url, tmp_path / "anchor", STANDS[venue], f"bracket-{venue}", range(10_000, 10_002))
+    assert counts.events.total()
+    assert counts.fills
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", range(0, 1000, 250))
+@pytest.mark.parametrize("venue", STANDS)
+def test_1000_seeds_of_brackets(
+    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], venue: str, first: int
+) -> None:
+    counts = prove(database_url, tmp_path / "anchor", STANDS[venue], f"bracket-{venue}", range(first, first + 250))
+    record_property("proof", {f"bracket {venue}": counts.rows()})
+
+
+POINTS = [
+    f"{name}: {side}"
+    for name in ("claim", "begin_send", "record", "record_fill", "drain_outbox")
+    for side in ("before commit", "committed")
+] + [f"{name}: {side}" for name in ("submit_bracket", "order", "fills") for side in ("before asking", "answered")]
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def kill_and_finish(url: str, folder: Path, seed: int, point: str) -> None:
+    """A worker process is killed at the point; another ends the batch, and every book agrees with Alpaca's."""
+    account, rng = f"bracket-kill-{seed}", random.Random(seed)
+    clock = FileClock(folder / f"{account}.clock")
+    clock.path.write_text(BEFORE.isoformat())
+    venue, hit = AlpacaVenue(cash=D(0)), rng.choice(("limit", "stop"))
+
+    def session(served: AlpacaVenue) -> None:
+        for name, *_ in served.waiting() if clock.now() >= CLOSE else ():
+            served.fill(name)
+            served.fill(served.leg(name, hit)["client_order_id"])
+
+    venue.auction, venue.script = session, [rng.choice(("ok", "accept_504", "accept_drop", "drop")) for _ in range(4)]
+    with venue:
+        venue.book("CSD", net_amount="100000", date="2022-12-27")
+        with OrderStore.opened(url) as store:
+            store.open_account(account, "test", "opened for a test", BEFORE)
+        trades = [(name, Side.BUY, D(10)) for name in NAMES]
+        bracket = Bracket(D(95), D(110))
+        batch = store_plan(url, account, trades, order_type=OrderType.MARKET, bracket=bracket)
+        ends = []
+        for run_id, kill in (("first", (point, 1)), ("last", None)):
+            arguments = (url, folder, account, batch.batch_id, Place("alpaca", venue.url), run_id, kill)
+            worker = PROCESSES.Process(target=work, args=arguments)
+            worker.start()
+            worker.join(60)
+            ends.append(worker.exitcode)
+        assert ends == [-signal.SIGKILL, 0], f"{point} was not reached, or the batch did not end"
+        entries = [one["symbol"] for one in venue.orders.values() if one["legs"]]
+        assert sorted(entries) == sorted(NAMES), "an entry is missing, or stands twice"
+        states = rows(
+            url, "select i.order_type, o.state, count(*) from execution.orders o join execution.order_intents i "
+            "using (intent_id) where o.account = %s group by 1, 2 order by 1, 2", account,
+        )  # fmt: skip
+        kept, gone = ("limit", "stop") if hit == "limit" else ("stop", "limit")
+        assert set(states) == {("market", "filled", 4), (kept, "filled", 4), (gone, "cancelled", 4)}
+        kinds = rows(url, "select distinct kind from execution.reconciliation where account = %s", account)
+        assert kinds == [("ok",)]
+        assert len(rows(url, "select from execution.fills where account = %s", account)) == 2 * len(NAMES)
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers start from a process with everything imported."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))
+    PROCESSES.set_forkserver_preload(["execution_worker"])
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_bracket_survives_the_worker_that_sent_it(database_url: str, tmp_path: Path) -> None:
+    """At one point; the slow test kills at all of them."""
+    kill_and_finish(database_url, tmp_path, 0, "submit_bracket: answered")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("workers")
+def test_a_worker_is_killed_at_every_effect_of_a_bracket(database_url: str, tmp_path: Path) -> None:
+    for seed, point in enumerate(POINTS, 1):
+        kill_and_finish(database_url, tmp_path, seed, point)
+    assert verify(database_url, tmp_path / "audit.anchor").ok
