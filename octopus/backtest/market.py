@@ -13,8 +13,9 @@ import numpy as np
 from octopus.backtest.config import BacktestConfig, Execution
 from octopus.backtest.kernel import Market, Rules
 from octopus.backtest.sizing import Sizing
+from octopus.backtest.working import average, work_of
 from octopus.core.costs import CostModel
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.strategy import windows
@@ -26,8 +27,11 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
     """The configured execution, or the close where no opening price can execute a decision.
 
     That is where the panel has none at all, and where a session opens before the one before it is decided
-    (`octopus.core.sessions.Sessions.continuous`).
+    (`octopus.core.sessions.Sessions.continuous`). What is worked over a session has its average price; where trading
+    never ends, it is worked over the last hour before the close, and that is nearer to its price.
     """
+    if config.schedule.is_scheduled:
+        return "close" if panel.clock.continuous else "vwap"
     if config.execution == "open" and (panel.clock.continuous or not np.isfinite(panel.open[first:stop]).any()):
         return "close"
     return config.execution
@@ -51,6 +55,7 @@ def market_of(
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
     require(panel, config, execution)
+    work = work_of(panel, config.schedule)
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
@@ -61,7 +66,7 @@ def market_of(
         opening=_plain(after_the_decision(panel)) if has_limit else none,
         high=_plain(panel.high) if has_limit else none,
         low=_plain(panel.low) if has_limit else none,
-        printed=_plain(panel.close) if has_limit else none,
+        printed=_plain(panel.close) if has_limit or work.in_close else none,
         close=_plain(close),
         split=_plain(panel.split),
         dividend=_in_base(panel, panel.dividend),
@@ -78,6 +83,10 @@ def market_of(
         rate=rate,
         conversion=np.where(panel.foreign, costs.conversion_move, 0.0),
         converts=panel.rate is not None,
+        due=_plain(work.due),
+        expected=none if work.expected is None else _plain(work.expected),
+        follows=work.expected is not None,
+        in_close=work.in_close,
     )
 
 
@@ -113,7 +122,7 @@ def as_booked(panel: Panel, config: BacktestConfig) -> Panel:
     """Prices and actions as the account's books know them: to a millionth where ``config`` rounds as a venue does."""
     if not config.round_as_venue:
         return panel
-    names = ("open", "high", "low", "close", "split", "dividend", "spin_off")
+    names = ("open", "high", "low", "close", "split", "dividend", "spin_off", "vwap")
     values = {name: getattr(panel, name) for name in names}
     rounded: dict[str, Any] = {name: in_steps(array, config) for name, array in values.items() if array is not None}
     return replace(panel, **rounded)
@@ -125,13 +134,25 @@ def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
 
 
 def _fill(panel: Panel, execution: Execution) -> FloatArray:
+    if execution == "vwap":
+        return average(panel)
     if execution == "typical":
         return np.asarray((panel.high + panel.low + panel.close) / 3.0)
     return panel.open if execution == "open" else panel.close
 
 
 def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
-    """See that the panel has what the settings ask for; raises `MissingDataError` that names the setting."""
+    """See that the panel has what the settings ask for.
+
+    Raises:
+        MissingDataError: it has not; the setting is named.
+        ConfigError: a limit and a schedule, which no order has together.
+    """
+    if config.limit_bps is not None and config.schedule.is_scheduled:
+        raise ConfigError(
+            where="strategies.yaml", field="backtest.limit_bps", value=config.limit_bps,
+            remedy=f"execution.schedule = {config.schedule.schedule.value} works orders at any price; leave one out",
+        )  # fmt: skip
     asked = {
         "execution: typical": (execution == "typical", panel.high),
         "limit_bps": (config.limit_bps is not None, panel.low),
