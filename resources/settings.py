@@ -323,7 +323,10 @@ class StrategiesFile(_Section):
     @classmethod
     def _schedule_of_execution(cls, value: BacktestConfig) -> BacktestConfig:
         if value.schedule.is_scheduled:
-            raise ValueError("a backtest works orders as the daily run does: set it in the section execution")
+            raise ValueError(
+                f"schedule = {value.schedule.schedule.value}: a backtest works orders as the daily run does; set it in "
+                "the section execution"
+            )
         return value
 
     @model_validator(mode="after")
