@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from assets import inputs, keys, partitions, reporting
+from octopus.core.brackets import with_brackets
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.ids import batch_id, canonical_json, fingerprint
 from octopus.core.orders import AccountSnapshot, Batch, OrderType
@@ -227,17 +228,22 @@ def rebalance_plan(
         return dg.MaterializeResult(metadata=_plan_metadata(batch, None, changed=False))
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     targets, decision_id = _targets(warehouse, session)
+    worked, bracket = settings.strategies.execution, settings.strategies.execution.bracket
     order_type = (
         OrderType.MARKET
-        if settings.strategies.execution.is_scheduled
+        if worked.is_scheduled or bracket
         else auction(settings.sessions, has_opens=not settings.recorded)
     )
-    window = execution_window(settings.sessions, session, order_type)
-    name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value))
+    window = execution_window(settings.sessions, session, order_type, from_open=bracket is not None)
+    terms = [decision_id, snapshot_id, order_type.value, *([] if bracket is None else bracket.fractions)]
+    name = batch_id(account, session, fingerprint(*terms))
+    foreign = inputs.foreign(settings, warehouse, session)
     orders = plan_orders(
         name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type,
-        foreign=inputs.foreign(settings, warehouse, session),
+        foreign=foreign,
     )  # fmt: skip
+    if bracket is not None:
+        orders = with_brackets(orders, snapshot.positions, bracket.fractions, foreign)
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
     changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
     return dg.MaterializeResult(

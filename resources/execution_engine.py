@@ -52,6 +52,7 @@ from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
 from resources.brokers.base import (
+    BracketBroker,
     Broker,
     BrokerError,
     BrokerOrder,
@@ -323,7 +324,8 @@ class ExecutionEngine:
         stored, batch_id = self._worked(planned), planned.batch.batch_id
         decided = self.store.decided(batch_id)
         open_states = {OrderState.APPROVED, *(UNRESOLVED if self._may_resend else ())}
-        left = {o.order.intent_id for o in self.store.orders(stored.batch.account, open_states, batch_id)}
+        open_orders = self.store.orders(stored.batch.account, open_states, batch_id)
+        left = {o.order.intent_id for o in open_orders if o.exit_of is None}
         if decided.keys() >= {order.intent_id for order in stored.batch.orders} and not left:
             if not decided:
                 # Of a schedule nothing is due yet, if this is its session at all.
@@ -402,7 +404,7 @@ class ExecutionEngine:
         fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
         decision = Decision((), ())
         if fresh:
-            seen = with_open_orders(snapshot, (_open_order(order) for order in unresolved))
+            seen = with_open_orders(snapshot, _open_orders(unresolved))
             decision = self._decide(stored, replace(batch, orders=fresh), seen, unresolved)
         claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
         self.store.drain_outbox(self.audit)
@@ -446,6 +448,11 @@ class ExecutionEngine:
             raise BatchRefusedError(f"{name} was superseded by {stored.successor}; execute that one")
         if self.settings.require_release and not self.store.is_released(batch, now):
             raise AwaitingReleaseError(f"{name} awaits a person's release: `octopus release {batch.batch_id}`")
+        if any(order.bracket for order in orders) and not isinstance(self.broker, BracketBroker):
+            raise BatchRefusedError(
+                f"{name} has entries with exits, and {self.broker.name} takes none; set execution.bracket: null in "
+                "config/strategies.yaml and plan anew"
+            )
         closes = min(send_by(batch.expires_at, order.order_type) for order in orders)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(
@@ -469,12 +476,14 @@ class ExecutionEngine:
 
     def _recover(self, account: str) -> None:
         """Settle what can be settled of sends whose answer was never stored."""
-        for order in self.store.unresolved(account):
+        for order in _entries_first(self.store.unresolved(account)):
             self._resolve(order)
         self.store.drain_outbox(self.audit)
 
     def _resolve(self, order: StoredOrder) -> None:
         now, order_id = self.clock.now(), order.client_order_id
+        if order.exit_of is not None and self._shares_fate(order):
+            return
         try:
             found = self._found(order) if self._may_search else None
         except NotToldYetError as not_yet:
@@ -486,6 +495,14 @@ class ExecutionEngine:
             self.store.record(order_id, Event.EXPIRE, now, "the broker's records never had it")
         elif not self._may_resend:
             self.store.record(order_id, Event.UNCERTAIN, now, "sent, and not found at the broker")
+
+    def _shares_fate(self, exit_: StoredOrder) -> bool:
+        """Whether nothing is to be asked of an unresolved exit: its entry, which went in the same request, is as
+        unresolved, or has settled it by now."""
+        both = self.store.orders(exit_.account, UNRESOLVED, exit_.batch_id)
+        return exit_.client_order_id not in {one.client_order_id for one in both} or exit_.exit_of in {
+            one.order.intent_id for one in both
+        }
 
     def _found(self, order: StoredOrder) -> BrokerOrder | None:
         """The order as the broker's records have it: those of the day, or the reports that come after it."""
@@ -551,7 +568,12 @@ class ExecutionEngine:
         self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool
     ) -> BrokerOrder | BrokerError:
         order_id, event = client_order_id(order.intent_id), Event.RESEND if resend else Event.SEND
-        quantity = self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
+        in_many = (
+            order.bracket is not None and isinstance(self.broker, BracketBroker) and self.broker.exits_are_messages
+        )
+        quantity = self.store.begin_send(
+            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
+        )
         self.store.drain_outbox(self.audit)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
@@ -560,6 +582,11 @@ class ExecutionEngine:
         try:
             if swap is not None and isinstance(self.broker, ReplacingBroker):
                 return self.broker.replace(swap.replaces, order_id, order.quantity, expires_at, order.price)
+            if order.bracket is not None and isinstance(self.broker, BracketBroker):
+                return self.broker.submit_bracket(
+                    order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at,
+                    order.bracket, order.price,
+                )  # fmt: skip
             return self.broker.submit(
                 order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
             )
@@ -624,7 +651,7 @@ class ExecutionEngine:
         # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
         seen = with_open_orders(
             self.store.claimed_snapshot(claim),
-            (_open_order(o) for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
+            _open_orders(o for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
         )
         decision = self._decide(stored, judged, seen, (o for o in orders if o.status.state in UNRESOLVED))
         if order.intent_id in decision.approved:
@@ -753,7 +780,7 @@ class ExecutionEngine:
             ):
                 booked += 1
         self._take_revisions(account)
-        for order in self.store.working(account):
+        for order in _entries_first(self.store.working(account)):
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
                 continue
@@ -920,5 +947,15 @@ def _why(swap: Swap) -> str:
     return f"{swap.replaces} is {swap.old.state.value} with {swap.old.filled:f} filled, its replacement {new}"
 
 
-def _open_order(order: StoredOrder) -> OpenOrder:
-    return OpenOrder(order.client_order_id, order.order.instrument, order.order.side, order.status.remaining)
+def _entries_first(orders: Iterable[StoredOrder]) -> list[StoredOrder]:
+    """What becomes of an entry may settle its exits."""
+    return sorted(orders, key=lambda one: one.exit_of is not None)
+
+
+def _open_orders(orders: Iterable[StoredOrder]) -> tuple[OpenOrder, ...]:
+    """As they count for the limits: all that is left of each; exits only reduce what their entries open."""
+    return tuple(
+        OpenOrder(one.client_order_id, one.order.instrument, one.order.side, one.status.remaining)
+        for one in orders
+        if one.exit_of is None
+    )

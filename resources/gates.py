@@ -273,6 +273,7 @@ class Gates:
             select e.at, i.instrument, i.side, e.detail ->> 'event' as event
             from execution.order_events e join execution.order_intents i using (client_order_id)
             where i.account = %s and e.detail ->> 'event' in ('send', 'resend') and e.at > %s and e.at <= %s
+              and (i.exit_of is null or e.detail ? 'exits_are_messages')
             """,
             [account, now - timedelta(seconds=window), now],
         )
@@ -288,7 +289,7 @@ class Gates:
         rows = self.warehouse.rows(
             """
             select intent_id, instrument, side, quantity, created_at from execution.order_intents
-            where account = %s and status = 'approved' and batch_id <> %s and created_at > %s
+            where account = %s and status = 'approved' and exit_of is null and batch_id <> %s and created_at > %s
             """,
             [batch.account, batch.batch_id, now - _RECENT],
         )

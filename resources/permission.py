@@ -28,7 +28,7 @@ class AccountRefusedError(BatchRefusedError):
 
 def problems(settings: Settings) -> tuple[ConfigError, ...]:
     """Everything in the settings that keeps the chosen broker from being opened, each with its remedy."""
-    found = [*_switch(settings), *_fit(settings)]
+    found = [*_switch(settings), *_fit(settings), *_brackets(settings)]
     lacking = [_variable(settings, name) for name in settings.broker.secrets if not secret(name)]
     return (*found, *lacking)
 
@@ -125,6 +125,23 @@ def _fit(settings: Settings) -> Iterator[ConfigError]:
         yield _error(
             "config/strategies.yaml", "portfolio.fractional", True, f"set it to false: {chosen} takes whole shares here"
         )
+
+
+def _brackets(settings: Settings) -> Iterator[ConfigError]:
+    """Exits need a venue that takes them, and a session after their entry's fill."""
+    if settings.strategies.execution.bracket is None:
+        return
+    chosen, reason = settings.broker.name, ""
+    if not BROKERS[chosen].brackets:
+        able = ", ".join(name for name, entry in BROKERS.items() if entry.brackets)
+        reason = f"{chosen} takes no brackets here: choose one of {able}"
+    elif settings.recorded:
+        reason = "a recording executes at the close, after which there is no session: choose a live source of bars"
+    elif settings.sessions.continuous:
+        reason = "where trading never ends, decisions execute at the close, after which there is no session"
+    if reason:
+        written = settings.strategies.execution.bracket.model_dump(exclude_none=True)
+        yield _error("config/strategies.yaml", "execution.bracket", written, f"{reason}; or set bracket: null")
 
 
 def _error(where: str, field: str, value: object, remedy: str) -> ConfigError:

@@ -33,11 +33,13 @@ HOME = Conversion()
 
 @dataclass(frozen=True)
 class Bar:
-    """Prices of one session, as printed on the day; ``open`` is None where the data has none."""
+    """Prices of one session, as printed on the day; ``open``, ``high`` and ``low`` are None where the data has none."""
 
     open: Decimal | None
     close: Decimal
     conversion: Conversion = HOME
+    high: Decimal | None = None
+    low: Decimal | None = None
 
 
 class PriceFeed(Protocol):

@@ -59,5 +59,31 @@ CLIENT_ORDER_PREFIX = "oct-"
 
 
 def client_order_id(intent: str) -> str:
-    """The id a broker sees: at most 32 characters of [0-9a-z-], derived from the intent alone."""
+    """The id a broker sees: at most 32 characters of [0-9a-z-], derived from the intent alone.
+
+    That of an exit is its entry's with a suffix: so an adapter knows an exit's id without our records.
+    """
+    entry, mark, leg = intent.rpartition(_EXIT_MARK)
+    if mark and leg in _EXITS:
+        return f"{client_order_id(entry)}-{leg[0]}"
     return f"{CLIENT_ORDER_PREFIX}{fingerprint('client-order', intent)[:24]}"
+
+
+_EXIT_MARK = "-x-"
+_EXITS = ("stop", "target")
+
+
+def exit_intent_id(entry: str, leg: str) -> str:
+    """Id of the intent that is exit ``leg`` (stop or target) of the bracketed intent ``entry``."""
+    return f"{entry}{_EXIT_MARK}{leg}"
+
+
+def exit_order_id(entry: str, leg: str) -> str:
+    """Client order id of exit ``leg`` (stop or target) of the entry with the client order id ``entry``."""
+    return f"{entry}-{leg[0]}"
+
+
+def entry_order_id(order: str) -> str | None:
+    """Client order id of the entry whose exit's id ``order`` is; None where it is no exit's."""
+    entry, _, leg = order.rpartition("-")
+    return entry if order.startswith(CLIENT_ORDER_PREFIX) and leg in {name[0] for name in _EXITS} else None

@@ -26,6 +26,10 @@ class Side(StrEnum):
     def sign(self) -> int:
         return 1 if self is Side.BUY else -1
 
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
 
 class TradingState(StrEnum):
     """The kill switch of one account (table execution.trading_state).
@@ -54,6 +58,40 @@ class OrderType(StrEnum):
 
 
 @dataclass(frozen=True)
+class Bracket:
+    """The exits that protect an entry for its session: whichever executes ends the other.
+
+    Attributes:
+        stop: trigger of the stop-loss. target: limit of the take-profit. At least one, in the instrument's currency.
+    """
+
+    stop: Decimal | None
+    target: Decimal | None
+
+    @classmethod
+    def of(cls, stop: Decimal | None, target: Decimal | None) -> Bracket | None:
+        """The bracket of both prices; None where there is neither."""
+        return None if stop is None and target is None else cls(stop, target)
+
+    @property
+    def exits(self) -> dict[Exit, Decimal]:
+        """Price by exit, of those that there are."""
+        prices = {Exit.STOP: self.stop, Exit.TARGET: self.target}
+        return {exit_: price for exit_, price in prices.items() if price is not None}
+
+
+class Exit(StrEnum):
+    """Which exit of a bracketed entry; each is an order of its own, of the other side."""
+
+    STOP = "stop"
+    TARGET = "target"
+
+    @property
+    def order_type(self) -> OrderType:
+        return OrderType.STOP if self is Exit.STOP else OrderType.LIMIT
+
+
+@dataclass(frozen=True)
 class PlannedOrder:
     """One order of a rebalance plan, before any gate has seen it.
 
@@ -63,6 +101,7 @@ class PlannedOrder:
         reference_price: the price the plan was made with (the decision session's close), account currency.
         price: the limit of a limit order, the trigger of a stop order, in the instrument's own currency; None for the
             others.
+        bracket: the exits that go to the venue with it; None: it has none.
     """
 
     intent_id: str
@@ -72,6 +111,7 @@ class PlannedOrder:
     reference_price: Decimal
     order_type: OrderType = OrderType.MARKET_ON_CLOSE
     price: Decimal | None = None
+    bracket: Bracket | None = None
 
     @property
     def notional(self) -> Decimal:

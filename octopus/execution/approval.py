@@ -81,11 +81,15 @@ def content_hash(batch: Batch) -> str:
     """Fingerprint of everything that a batch would send, and until when: what a person's release is bound to."""
     orders = [
         [o.intent_id, o.instrument, o.side.value, _plain(o.quantity), _plain(o.reference_price), o.order_type.value,
-         None if o.price is None else _plain(o.price)]
+         None if o.price is None else _plain(o.price), *_exit_prices(o)]
         for o in sorted(batch.orders, key=lambda o: o.intent_id)
     ]  # fmt: skip
     window = [moment.astimezone(UTC).isoformat() for moment in (batch.not_before, batch.expires_at)]
     return fingerprint("release", batch.batch_id, batch.account, batch.session, window, orders)
+
+
+def _exit_prices(order: PlannedOrder) -> list[list[str]]:
+    return [] if order.bracket is None else [[name.value, _plain(price)] for name, price in order.bracket.exits.items()]
 
 
 def _plain(number: Decimal) -> str:

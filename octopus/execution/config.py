@@ -1,7 +1,7 @@
 """What a user sets about how orders are worked (config/strategies.yaml, section execution).
 
-Belongs here: the schedule of parent orders. Does not: which orders there are (octopus/portfolio), the schedules'
-arithmetic (schedules.py).
+Belongs here: the schedule of parent orders, and the fractions of their brackets. Does not: which orders there are
+(octopus/portfolio), the arithmetic of schedules (schedules.py) and of brackets (octopus/core/brackets.py).
 """
 
 from __future__ import annotations
@@ -33,10 +33,39 @@ class Remainder(StrEnum):
     """One more child, market-on-close."""
 
 
+class BracketConfig(BaseModel):
+    """Exits that protect each entry of a plan at the venue, for the entry's session alone.
+
+    Attributes:
+        stop_loss, take_profit: fractions of the price that the plan was made with; at least one of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    stop_loss: float | None = Field(default=None, gt=0, lt=1)
+    take_profit: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _protects(self) -> BracketConfig:
+        if self.stop_loss is None and self.take_profit is None:
+            raise ValueError("execution.bracket has neither stop_loss nor take_profit: give one, or bracket: null")
+        return self
+
+    @property
+    def fractions(self) -> tuple[Decimal | None, Decimal | None]:
+        """Stop-loss and take-profit, exactly as written."""
+        return _exact(self.stop_loss), _exact(self.take_profit)
+
+
+def _exact(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(repr(value))
+
+
 class ScheduleConfig(BaseModel):
     """How every order of a plan is worked over its session.
 
     Attributes:
+        bracket: exits that go to the venue with each entry; None: there are none. Not with a schedule.
         slices: of the window, evenly long; at the beginning of each it is seen what is due.
         profile: for vwap what each slice trades of the day's volume, in any unit; as many as ``slices``.
         rate: for participation, of the market's volume since the window's start.
@@ -45,6 +74,7 @@ class ScheduleConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    bracket: BracketConfig | None = None
     schedule: Kind = Kind.NONE
     slices: PositiveInt = 6
     profile: tuple[PositiveFloat, ...] | None = None
@@ -56,6 +86,15 @@ class ScheduleConfig(BaseModel):
     def _profile_of_slices(self) -> ScheduleConfig:
         if self.schedule is Kind.VWAP and len(self.profile or ()) != self.slices:
             raise ValueError(f"execution.profile has {len(self.profile or ())} figures: vwap needs one for each slice")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_work(self) -> ScheduleConfig:
+        if self.bracket is not None and self.schedule is not Kind.NONE:
+            raise ValueError(
+                f"execution.bracket with schedule {self.schedule.value}: a bracket protects one entry that is sent "
+                "whole; set schedule: none, or bracket: null"
+            )
         return self
 
     @property

@@ -131,17 +131,27 @@ def replacement_id(origin: str, number: int) -> str:
 
 
 def why_not(
-    order: PlannedOrder, status: OrderStatus, quantity: Decimal, price: Decimal | None, *, lot: Decimal, sliced: bool
+    order: PlannedOrder,
+    status: OrderStatus,
+    quantity: Decimal,
+    price: Decimal | None,
+    *,
+    lot: Decimal,
+    sliced: bool,
+    bracketed: bool = False,
 ) -> str:
     """Why an order may not be replaced so, with what to do; empty where it may be asked.
 
     Args:
         quantity: that the order and its replacement may fill together.
         lot: the smallest quantity of the account. sliced: the order is a slice of a scheduled one.
+        bracketed: it has exits at the venue, or is one.
     """
     state = status.state.value
     if sliced:
         return "it is a slice of a scheduled order, whose next slice takes up what this one leaves: cancel it"
+    if bracketed:
+        return "its bracket's orders stand and fall together at the venue: cancel it, and plan a new order"
     if status.state in UNRESOLVED:
         return f"it is {state}: whether it stands at the broker is not known; settle it first"
     if status.state in TERMINAL:

@@ -7,7 +7,8 @@ A decision of session T is executed in an auction of session T+1:
 - at the open: from an hour before it, when the gates can judge with that morning's account; venues take on-open orders
   until two minutes before the auction;
 - at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders;
-- market, limit and stop orders: from T+1's open until a minute before its close.
+- market, limit and stop orders: from T+1's open until a minute before its close; with exits, which need the session
+  after their entry's fill, from an hour before the open, so that they take part in it.
 
 Where trading never ends (24/7), T+1 opens at the instant at which T closes, before T is decided: only its close can
 execute the decision. The window is then the last hour before it, or the process that follows the orders would wait for
@@ -67,24 +68,30 @@ def auction(sessions: Sessions, *, has_opens: bool) -> OrderType:
     return OrderType.MARKET_ON_OPEN if has_opens and not sessions.continuous else OrderType.MARKET_ON_CLOSE
 
 
-def execution_window(sessions: Sessions, decided: date, order_type: OrderType) -> ExecutionWindow:
+def execution_window(
+    sessions: Sessions, decided: date, order_type: OrderType, *, from_open: bool = False
+) -> ExecutionWindow:
     """The window for what was decided after the close of session ``decided``.
+
+    Args:
+        from_open: of orders that stand to the close, whether they are sent before the open, to take part in it.
 
     Raises:
         MissingDataError: the calendar ends before T+1, or T+1 opens before the decision is made.
     """
     session = sessions.next(decided)
     opens, known = sessions.open_utc(session), sessions.decision_utc(decided)
-    if order_type is not OrderType.MARKET_ON_OPEN:
+    if order_type is not OrderType.MARKET_ON_OPEN and not from_open:
         closes = sessions.close_utc(session)
         begins = closes - LEAD if sessions.continuous else opens
         return ExecutionWindow(session, not_before=max(begins, known), expires_at=closes)
     if opens <= known:
         raise MissingDataError(
             f"{sessions.exchange} opens {session} at {opens.isoformat()}, before {decided} is decided at "
-            f"{known.isoformat()}: use market_on_close"
+            f"{known.isoformat()}: use market_on_close, without brackets"
         )
-    return ExecutionWindow(session, not_before=max(opens - LEAD, known), expires_at=opens)
+    ends = sessions.close_utc(session) if from_open else opens
+    return ExecutionWindow(session, not_before=max(opens - LEAD, known), expires_at=ends)
 
 
 def send_by(expires_at: datetime, order_type: OrderType) -> datetime:

@@ -10,6 +10,13 @@ execution types ``trade_bust`` and ``trade_correct``, with the id of what it cha
 "Placing Orders", "Account Activities" and "Trade updates" (the events of these names), and the changelog of its
 activity events of 2026-11-06; the field names of its recorded answers.
 
+A bracket is one request: order class ``bracket`` (both exits) or ``oto`` (one), for day orders alone. Its exits come
+back as ``legs`` with ids and client order ids of Alpaca's own making (alpacahq/Alpaca-API issue 115: it ignores ours),
+so that a leg is told by the order it is nested in; a flat list does not name that. Legs are ``held`` until the entry
+has filled completely, then the target is ``new`` and the stop ``held`` till it is triggered; a target that fills in
+part takes as much off the stop; a leg or an entry that is cancelled takes the rest of the group with it ("Bracket
+Orders", "OTO Orders" in the documentation). So an entry that fills in part and ends is left without exits.
+
 alpaca-py sends a request again up to three times after HTTP 429 and 504, without a time limit, POSTs included: here it
 sends each request once (`_client`), and what may be asked again (reads) is asked by our own patience.
 """
@@ -25,7 +32,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
+from octopus.core.ids import CLIENT_ORDER_PREFIX, entry_order_id, exit_order_id
+from octopus.core.orders import AccountSnapshot, Bracket, Exit, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.states import OrderState
 from resources.brokers.answers import (
@@ -154,13 +162,47 @@ class AlpacaBroker:
         price: Decimal | None = None,
     ) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
+        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, None)
+
+    @property
+    def exits_are_messages(self) -> bool:
+        """As `BracketBroker.exits_are_messages`: all go in one request."""
+        return False
+
+    def submit_bracket(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        bracket: Bracket,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """As `BracketBroker.submit_bracket`, of a market or limit order for the day."""
+        if order_type not in (OrderType.MARKET, OrderType.LIMIT):
+            raise OrderRejectedError(f"alpaca: {client_order_id}: a {order_type.value} order cannot have exits here")
+        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, bracket)
+
+    def _send(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        price: Decimal | None,
+        bracket: Bracket | None,
+    ) -> BrokerOrder:
         if quantity != quantity.to_integral_value():
             raise OrderRejectedError(
                 f"alpaca: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
             )
         require_in_time(NAME, self.now(), expires_at)
         symbol = venue_symbol(instrument)
-        request = _request(client_order_id, symbol, side, quantity, order_type, price)
+        request = _request(client_order_id, symbol, side, quantity, order_type, price, bracket)
         try:
             with self._client() as client:
                 told = _asked(lambda: client.submit_order(request))
@@ -176,7 +218,23 @@ class AlpacaBroker:
         return stands
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
-        """As `Broker.order`."""
+        """As `Broker.order`; an exit is looked up in its entry."""
+        entry = entry_order_id(client_order_id)
+        return self._own_order(client_order_id) if entry is None else self._leg(entry, client_order_id)
+
+    def _leg(self, entry: str, client_order_id: str) -> BrokerOrder | None:
+        """One of the exits nested in the order ``entry``; None where it has no such exit."""
+        parent = self._own_order(entry)
+        if parent is None:
+            return None
+        told = _FIELDS.object(self._read(f"/orders/{parent.broker_order_id}", {"nested": "true"}))
+        # A leg that another one has replaced says nothing of it any more.
+        by_age = sorted(_legs(told), key=lambda leg: leg.get("status") != "replaced")
+        legs = {_leg_id(entry, leg): leg for leg in by_age}
+        found = legs.get(client_order_id)
+        return None if found is None else replace(_order(found), client_order_id=client_order_id)
+
+    def _own_order(self, client_order_id: str) -> BrokerOrder | None:
         with self._client() as client:
             try:
                 found = _order(_asked(lambda: client.get_order_by_client_id(client_order_id)))
@@ -308,10 +366,16 @@ class AlpacaBroker:
         return found
 
     def _open_orders(self) -> tuple[OpenOrder, ...]:
-        return still_open(_order(told) for told in self._orders({"status": "open"}))
+        told = [one for one in self._orders({"status": "open"}) if _is_ours(one) or _text(one, "status") != "held"]
+        strangers = {_text(one, "id") for one in told if not _is_ours(one)}
+        names = self._nested_ids(strangers, self.now()) if strangers else {}
+        orders = (_order(one) for one in told)
+        return still_open(
+            replace(one, client_order_id=names.get(one.broker_order_id, one.client_order_id)) for one in orders
+        )
 
     def _orders(self, wanted: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
-        """Orders from the newest, page by page."""
+        """Orders from the newest, page by page; of nested ones a page's length says nothing."""
         until: str | None = None
         seen: set[str] = set()
         while True:
@@ -320,23 +384,28 @@ class AlpacaBroker:
             fresh = [one for one in page if _text(one, "id") not in seen]
             yield from fresh
             seen |= {_text(one, "id") for one in fresh}
-            if len(page) < _ORDERS_PAGE or not fresh:
+            if (len(page) < _ORDERS_PAGE and "nested" not in wanted) or not fresh:
                 return
             until = _text(page[-1], "submitted_at")
 
     def _client_ids(self, order_ids: set[str], since: datetime | None) -> dict[str, str]:
         """Our ids of Alpaca's orders: activities name Alpaca's alone."""
-        left, found = set(order_ids), {}
-        after = {} if since is None else {"after": (since - timedelta(days=5)).isoformat()}
-        if left:
-            for told in self._orders({"status": "all", **after}):
-                if (order_id := _text(told, "id")) in left:
-                    found[order_id] = _text(told, "client_order_id")
-                    left.discard(order_id)
-                if not left:
-                    break
-        for order_id in sorted(left):
+        found = self._nested_ids(order_ids, since)
+        for order_id in sorted(order_ids - found.keys()):
             found[order_id] = _text(self._read(f"/orders/{order_id}"), "client_order_id")
+        return found
+
+    def _nested_ids(self, order_ids: Collection[str], since: datetime | None) -> dict[str, str]:
+        """Our ids of those of Alpaca's orders that it lists, exits by the entries that they are nested in."""
+        left, found = set(order_ids), dict[str, str]()
+        after = {} if since is None else {"after": (since - timedelta(days=5)).isoformat()}
+        for told in self._orders({"status": "all", "nested": "true", **after}) if left else ():
+            own = _text(told, "client_order_id")
+            group = {_text(told, "id"): own} | {_text(leg, "id"): _leg_id(own, leg) for leg in _legs(told)}
+            found |= {order_id: name for order_id, name in group.items() if order_id in left}
+            left -= group.keys()
+            if not left:
+                break
         return found
 
     def _activities(self, kind: str | None, since: datetime | None) -> Iterator[Mapping[str, Any]]:
@@ -394,9 +463,15 @@ class AlpacaBroker:
 
 
 def _request(
-    client_order_id: str, symbol: str, side: Side, quantity: Decimal, order_type: OrderType, price: Decimal | None
+    client_order_id: str,
+    symbol: str,
+    side: Side,
+    quantity: Decimal,
+    order_type: OrderType,
+    price: Decimal | None,
+    bracket: Bracket | None,
 ) -> Any:
-    """alpaca-py's request for an order.
+    """alpaca-py's request for an order, with its exits if it has a bracket.
 
     Raises:
         OrderRejectedError: a limit or stop order without a price, or another one with one.
@@ -409,11 +484,41 @@ def _request(
         "symbol": symbol, "qty": float(quantity), "side": OrderSide(side.value), "client_order_id": client_order_id,
         "time_in_force": TimeInForce(_TIME_IN_FORCE.get(order_type, _DAY)),
     }  # fmt: skip
+    if bracket is not None:
+        terms |= _exit_terms(bracket)
     if order_type is OrderType.LIMIT:
         return LimitOrderRequest(**terms, limit_price=float(price or 0))
     if order_type is OrderType.STOP:
         return StopOrderRequest(**terms, stop_price=float(price or 0))
     return MarketOrderRequest(**terms)
+
+
+def _exit_terms(bracket: Bracket) -> dict[str, Any]:
+    from alpaca.trading.enums import OrderClass
+    from alpaca.trading.requests import StopLossRequest, TakeProfitRequest
+
+    terms: dict[str, Any] = {"order_class": OrderClass.BRACKET if len(bracket.exits) == len(Exit) else OrderClass.OTO}
+    if bracket.stop is not None:
+        terms["stop_loss"] = StopLossRequest(stop_price=float(bracket.stop))
+    if bracket.target is not None:
+        terms["take_profit"] = TakeProfitRequest(limit_price=float(bracket.target))
+    return terms
+
+
+def _legs(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is nested in an order."""
+    return _FIELDS.objects(told.get("legs") or [])
+
+
+def _leg_id(entry: str, leg: Mapping[str, Any]) -> str:
+    """Our id of an exit; a leg of a person's own order keeps Alpaca's."""
+    if not entry.startswith(CLIENT_ORDER_PREFIX):
+        return _text(leg, "client_order_id")
+    return exit_order_id(entry, (Exit.TARGET if _text(leg, "type") == "limit" else Exit.STOP).value)
+
+
+def _is_ours(told: Mapping[str, Any]) -> bool:
+    return _text(told, "client_order_id").startswith(CLIENT_ORDER_PREFIX)
 
 
 def _require_tradable(answer: Any) -> None:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from octopus.core.errors import OctopusError
-from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OrderType, Side
 from octopus.execution.book import Book
 from octopus.execution.states import OrderState
 
@@ -219,6 +219,37 @@ class ReplacingBroker(Protocol):
                 it was.
             BrokerUnavailableError, UncertainOutcomeError: as of `Broker.submit`.
         """
+        ...
+
+
+@runtime_checkable
+class BracketBroker(Protocol):
+    """A venue that takes an entry together with the exits that protect it, and sees to it that they are one another's
+    end and never execute more than the entry did. The exits lapse when the entry would.
+
+    An exit's client order id is `octopus.core.ids.exit_order_id` of the entry's, whatever the venue calls it: `order`,
+    `cancel`, `fills` and `statement` speak of it under that id, from the entry's own record at the venue if need be.
+    `Broker.snapshot` lists of exits at most one for each entry, and only what it may execute now: before the entry has
+    executed they can do nothing.
+    """
+
+    @property
+    def exits_are_messages(self) -> bool:
+        """Whether each exit is a request of its own, or all go in one with the entry."""
+        ...
+
+    def submit_bracket(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        bracket: Bracket,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        """Send an entry with its exits, once; as `Broker.submit`, of the entry. Where it is refused, so are they."""
         ...
 
 

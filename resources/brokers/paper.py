@@ -27,6 +27,12 @@ The rules of the house:
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
   all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
   goes below zero by a buy.
+- A bracket's exits stand from their entry's fill to the close, for as much as it filled. What a session did to them is
+  seen from its bar, after its last auction but one: octopus/core/brackets.py says which exit it hit and at what price,
+  in doubt the stop, the worse one. A stop's price is then moved as any other; a target is a limit and is not. The fill
+  is booked at the close, before the closing auction, since a daily bar tells no time; it ends the other exit. Exits
+  only reduce, and never more than is held. An entry that itself fills only at the close leaves its exits no session:
+  they expire.
 - Short sales are refused unless the account allows them.
 - Fractions of a share, down to 1e-8, are refused unless the account allows them.
 - The account counts in one currency. Orders, their limits and prices are in the instrument's own; a fill is converted
@@ -45,9 +51,11 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from octopus.core.brackets import exit_hit, why_invalid
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
-from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
+from octopus.core.ids import exit_order_id
+from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
     Book,
@@ -70,7 +78,7 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.paper_ledger import AccountTerms, Ledger, NewOrder, WorkingOrder, locked_ledger
-from resources.price_feed import HOME, PriceFeed
+from resources.price_feed import HOME, Bar, PriceFeed
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
@@ -169,9 +177,9 @@ class PaperBroker:
                 cash=ledger.cash(),
                 positions=positions,
                 prices=self._prices(ledger.now, positions, quoted),
-                open_orders=tuple(
-                    OpenOrder(order.client_order_id, order.instrument, order.side, order.remaining)
-                    for order in ledger.working()
+                open_orders=(
+                    *(OpenOrder(o.client_order_id, o.instrument, o.side, o.remaining) for o in ledger.working()),
+                    *_protecting(ledger),
                 ),
             )
 
@@ -200,6 +208,27 @@ class PaperBroker:
                 f"{known.instrument}; give each order an id of its own"
             )
         return known
+
+    @property
+    def exits_are_messages(self) -> bool:
+        return False
+
+    def submit_bracket(
+        self,
+        client_order_id: str,
+        instrument: str,
+        side: Side,
+        quantity: Decimal,
+        order_type: OrderType,
+        expires_at: datetime,
+        bracket: Bracket,
+        price: Decimal | None = None,
+    ) -> BrokerOrder:
+        with self._ledger() as ledger:
+            if ledger.order(client_order_id) is None:
+                entry = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+                self._receive_bracket(ledger, entry, bracket)
+        return self.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
 
     def replace(
         self,
@@ -298,6 +327,8 @@ class PaperBroker:
                     return
                 if order_type is OrderType.MARKET_ON_OPEN:
                     self._open(ledger, session, at)
+                if order_type is OrderType.MARKET_ON_CLOSE:
+                    self._exit(ledger, session, at)
                 self._auction(ledger, session, at, order_type)
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._close(ledger, session, at)
@@ -391,6 +422,22 @@ class PaperBroker:
             quantity = _floor(self._wanted(ledger, one.order) * part, _lot(ledger))
             self._fill(ledger, one, self._payable(ledger, quantity, one.price), at)
 
+    def _exit(self, ledger: Ledger, session: date, at: datetime) -> None:
+        """Execute the exits that the bar of ``session`` hits."""
+        for entry, legs in ledger.exits():
+            quantity = min(entry.filled_quantity, _reducible(ledger, entry))
+            bar = self.feed.bar(entry.instrument, session)
+            if quantity <= 0 or bar is None or bar.open is None:
+                continue
+            prices = {leg.order_type: leg.price for leg in legs}
+            bracket = Bracket(prices.get(OrderType.STOP), prices.get(OrderType.LIMIT))
+            hit = exit_hit(entry.side, bracket, bar.open, bar.high, bar.low)
+            if hit is not None:
+                leg = next(one for one in legs if one.order_type is hit.exit.order_type)
+                self._fill(ledger, _Priced(leg, *self._booked(leg, hit.price, bar)), quantity, at)
+                for other in legs:
+                    ledger.end_working(other.client_order_id, OrderState.CANCELLED, f"the {hit.exit} was executed")
+
     def _is_barred(self, ledger: Ledger, order: WorkingOrder, session: date) -> bool:
         """Whether the order may not execute on ``session``; then it is cancelled, with the reason."""
         reason = self._bar(ledger, order.instrument, order.side, order.remaining, session)
@@ -415,6 +462,11 @@ class PaperBroker:
         reference = bar.open if auction is OrderType.MARKET_ON_OPEN else bar.close
         if reference is None or not _executes_at(order, reference):
             return None
+        return self._booked(order, reference, bar)
+
+    def _booked(self, order: WorkingOrder, reference: Decimal, bar: Bar) -> tuple[Decimal, Decimal]:
+        """What a share is booked at that the market has at ``reference``: moved against the trader, in the account's
+        currency; and the rate of its conversion."""
         move = order.side.sign * Decimal(str(self.costs.price_move))
         price = max((reference * (1 + move)).quantize(PRICE_STEP), PRICE_STEP)
         if order.order_type is OrderType.LIMIT and order.price is not None:
@@ -498,6 +550,20 @@ class PaperBroker:
         if received is None:
             raise PaperBrokerError(f"paper: {order.client_order_id} is not in the ledger after it was booked")
         return received
+
+    def _receive_bracket(self, ledger: Ledger, entry: NewOrder, bracket: Bracket) -> None:
+        """Book an entry with its exits, or refuse them all."""
+        mark, session = self._mark(entry.instrument, ledger.now), self._last_closed(ledger.now)
+        conversion = self.feed.conversion(entry.instrument, session)
+        problem = why_invalid(entry.side, mark / conversion.rate, bracket) if mark and conversion else ""
+        received = self._receive(ledger, entry, problem)
+        refusal = f"its entry was refused: {received.reason}" if received.state is OrderState.REJECTED else ""
+        for exit_, price in bracket.exits.items():
+            leg = replace(
+                entry, client_order_id=exit_order_id(entry.client_order_id, exit_.value), side=entry.side.opposite,
+                order_type=exit_.order_type, price=price, exit_of=entry.client_order_id,
+            )  # fmt: skip
+            ledger.add_order(leg, mark, refusal)
 
     def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None, instead_of: str = "") -> str:
         """Why the order is refused; empty when it is accepted. The order that it replaces takes no room any more."""
@@ -588,6 +654,19 @@ def _buying_power(
     # A limit or a trigger above the mark is what it may cost.
     need = order.quantity * max(mark, worth or mark)
     return "" if need <= power else f"buying power {power:.2f} does not cover {need:.2f}"
+
+
+def _reducible(ledger: Ledger, entry: BrokerOrder) -> Decimal:
+    """Shares of the position that an exit of ``entry`` may take away."""
+    return max(entry.side.sign * ledger.positions().get(entry.instrument, Decimal(0)), Decimal(0))
+
+
+def _protecting(ledger: Ledger) -> Iterator[OpenOrder]:
+    """Of each pair of exits the one open order that they come to; of an entry that has not filled, none."""
+    for entry, legs in ledger.exits():
+        quantity = min(entry.filled_quantity, _reducible(ledger, entry))
+        if quantity > 0:
+            yield OpenOrder(legs[0].client_order_id, entry.instrument, legs[0].side, quantity)
 
 
 def _takes_part(order_type: OrderType, auction: OrderType) -> bool:

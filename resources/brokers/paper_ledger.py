@@ -40,7 +40,11 @@ class AccountTerms:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """An order as it was sent."""
+    """An order as it was sent.
+
+    Attributes:
+        exit_of: client order id of the entry that it protects; None of any other order.
+    """
 
     client_order_id: str
     instrument: str
@@ -49,6 +53,7 @@ class NewOrder:
     order_type: OrderType
     expires_at: datetime
     price: Decimal | None = None
+    exit_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class WorkingOrder:
 
     Attributes:
         mark_price: the latest price at its acceptance, with which buying power is reckoned.
+        exit_of: client order id of the entry that it protects; None of any other order.
     """
 
     broker_order_id: str
@@ -70,6 +76,7 @@ class WorkingOrder:
     accepted_at: datetime
     expires_at: datetime
     price: Decimal | None = None
+    exit_of: str | None = None
 
     @property
     def remaining(self) -> Decimal:
@@ -138,11 +145,22 @@ class Ledger:
         return [row["instrument"] for row in rows]
 
     def working(self) -> list[WorkingOrder]:
-        """Accepted orders that may still fill, by instrument and id."""
+        """Accepted orders that may still fill, exits apart, by instrument and id."""
+        return self._standing(exits=False)
+
+    def exits(self) -> list[tuple[BrokerOrder, list[WorkingOrder]]]:
+        """Exits that may still fill, beside the entry that each protects, as `working`."""
+        pairs: dict[str, list[WorkingOrder]] = {}
+        for one in self._standing(exits=True):
+            pairs.setdefault(one.exit_of or "", []).append(one)
+        return [(entry, legs) for name, legs in pairs.items() if (entry := self.order(name)) is not None]
+
+    def _standing(self, *, exits: bool) -> list[WorkingOrder]:
         rows = self._rows(
             "select * from paper.orders where account = %(account)s and state = any(%(states)s) "
-            "order by instrument, client_order_id",
+            "and (exit_of is not null) = %(exits)s order by instrument, client_order_id",
             states=_WORKING,
+            exits=exits,
         )
         return [
             WorkingOrder(
@@ -157,6 +175,7 @@ class Ledger:
                 accepted_at=row["accepted_at"],
                 expires_at=row["expires_at"],
                 price=row["price"],
+                exit_of=row["exit_of"],
             )
             for row in rows
         ]
@@ -183,7 +202,7 @@ class Ledger:
             return None
         return NewOrder(
             row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], OrderType(row["order_type"]),
-            row["expires_at"], row["price"],
+            row["expires_at"], row["price"], row["exit_of"],
         )  # fmt: skip
 
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
@@ -246,8 +265,8 @@ class Ledger:
         self.connection.execute(
             """
             insert into paper.orders (broker_order_id, account, client_order_id, instrument, side, quantity, order_type,
-                                      state, reason, mark_price, accepted_at, expires_at, price)
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                      state, reason, mark_price, accepted_at, expires_at, price, exit_of)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             [
                 f"paper-{fingerprint(self.number, order.client_order_id)[:20]}",
@@ -263,6 +282,7 @@ class Ledger:
                 self.now,
                 order.expires_at,
                 order.price,
+                order.exit_of,
             ],
         )
 
@@ -398,6 +418,15 @@ class Ledger:
                 "instrument": instrument,
                 "expired_by": expired_by,
             },
+        )
+        self.connection.execute(
+            """
+            update paper.orders x set state = 'cancelled', reason = 'its entry ended with nothing filled'
+            from paper.orders e
+            where x.account = %(account)s and x.state = any(%(working)s) and e.account = x.account
+              and e.client_order_id = x.exit_of and e.filled_quantity = 0 and not e.state = any(%(working)s)
+            """,
+            {"account": self.account, "working": _WORKING},
         )
 
     def _order_row(self, client_order_id: str) -> dict[str, Any] | None:

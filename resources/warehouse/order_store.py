@@ -31,6 +31,7 @@ from octopus.core.ids import canonical_json, client_order_id
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
+    Bracket,
     Fill,
     FillRevision,
     OpenOrder,
@@ -43,6 +44,7 @@ from octopus.core.orders import (
 )
 from octopus.execution.approval import Decision, content_hash
 from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.exits import exit_orders, follows
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break
 from octopus.execution.replacements import Outcome as SwapOutcome
@@ -109,7 +111,11 @@ class StoredBatch:
 
 @dataclass(frozen=True)
 class StoredOrder:
-    """An order of ours as our records have it."""
+    """An order of ours as our records have it.
+
+    Attributes:
+        exit_of: intent id of the entry that it protects; None of any other order.
+    """
 
     client_order_id: str
     broker_order_id: str | None
@@ -118,6 +124,7 @@ class StoredOrder:
     order: PlannedOrder
     status: OrderStatus
     expires_at: datetime
+    exit_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -331,7 +338,7 @@ class OrderStore:
             """
             select o.client_order_id, o.broker_order_id, o.account, o.state, o.filled_quantity, o.revised_quantity,
                 i.intent_id, i.batch_id, i.instrument, i.side, i.quantity, i.reference_price, i.order_type, i.price,
-                coalesce(o.quantity, i.quantity) as sent_quantity,
+                i.exit_of, coalesce(o.quantity, i.quantity) as sent_quantity,
                 b.expires_at, array(select f.fill_id from execution.fills f where f.client_order_id =
                 o.client_order_id) as fill_ids
             from execution.orders o
@@ -514,11 +521,15 @@ class OrderStore:
             raise BatchRefusedError(f"attempt {claim.attempt} of batch {claim.batch_id} has no snapshot; start another")
         return _snapshot(row)
 
-    def begin_send(self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False) -> Decimal:
-        """Commit ``submitting``: from here on the order may stand at the broker.
+    def begin_send(
+        self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
+        exits_are_messages: bool = False,
+    ) -> Decimal:  # fmt: skip
+        """Commit ``submitting``: from here on the order, and its exits with it, may stand at the broker.
 
         Args:
             event: ``SEND``, or ``RESEND`` where the venue's key is idempotent.
+            exits_are_messages: each exit goes to the venue in a request of its own.
             swaps: of a replacement: the venue itself ends the order whose place it takes, in the same moment.
 
         Returns:
@@ -542,10 +553,13 @@ class OrderStore:
             together = self._take_place(order_id, swaps=swaps)
             self.connection.execute(
                 "update execution.orders set fence = %s, submitted_at = coalesce(submitted_at, %s) "
-                "where client_order_id = %s",
-                [claim.fence, now, order_id],
+                "where client_order_id = any(%s)",
+                [claim.fence, now, [order_id, *self._exits(order_id)]],
             )
-            sent = self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+            detail = {"attempt": claim.attempt, "fence": claim.fence}
+            if exits_are_messages:
+                detail["exits_are_messages"] = True
+            sent = self._apply(order_id, event, now, detail)
         return sent.quantity if together is None else together
 
     def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
@@ -557,9 +571,7 @@ class OrderStore:
         with self.connection.transaction():
             self._require_fence(claim)
             self._add_verdicts(claim, verdicts)
-            self.connection.execute(
-                "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
-            )
+            self._deny_intent(order.intent_id)
             reasons = "; ".join(verdict.reason for verdict in verdicts)
             self._apply(client_order_id(order.intent_id), Event.CANCEL, now, {"reason": f"denied: {reasons}"})
 
@@ -575,7 +587,8 @@ class OrderStore:
         voided = 0
         for order in self.orders(account, {OrderState.APPROVED}):
             reason = self._why_void(order, moved, now)
-            if reason is None:
+            if reason is None or order.exit_of is not None:
+                # An exit ends with its entry.
                 continue
             with self.connection.transaction():
                 self.connection.execute(
@@ -585,7 +598,8 @@ class OrderStore:
                 if self._status(order.client_order_id).state is not OrderState.APPROVED:
                     continue
                 self.connection.execute(
-                    "update execution.order_intents set status = 'void' where intent_id = %s", [order.order.intent_id]
+                    "update execution.order_intents set status = 'void' where %s in (intent_id, exit_of)",
+                    [order.order.intent_id],
                 )
                 self._apply(order.client_order_id, Event.EXPIRE, now, {"reason": reason})
             voided += 1
@@ -673,7 +687,8 @@ class OrderStore:
             )[0]
             order, together = _planned(row), status.quantity if quantity is None else quantity
             sliced = row["parent_id"] is not None and row["replaces"] is None
-            problem = why_not(order, status, together, price, lot=lot, sliced=sliced)
+            protects = row["exit_of"] is not None or bool(self._exits(order_id))
+            problem = why_not(order, status, together, price, lot=lot, sliced=sliced, bracketed=protects)
             origin = parent_of(order.intent_id) or order.intent_id
             open_id = _scalar(
                 self.connection,
@@ -881,10 +896,9 @@ class OrderStore:
                 self._note(
                     "alert.unexpected_fill", fill.client_order_id, {"remedy": "the broker filled an unsent order"}
                 )
-            if after.overfilled:
-                self._note(
-                    "alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": after.filled}
-                )
+            executed = after.filled + self._by_other_exit(fill.client_order_id)
+            if executed > after.quantity or after.overfilled:
+                self._note("alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": executed})
         return True
 
     def record_revision(self, account: str, revision: FillRevision, session: date, now: datetime) -> bool:
@@ -928,6 +942,19 @@ class OrderStore:
             kind = "order.fill_broken" if revision.is_bust else "order.fill_corrected"
             self._write_status(revision.client_order_id, status, after, now, detail, kind=kind)
         return True
+
+    def _by_other_exit(self, order_id: str) -> Decimal:
+        """Shares that the other exit of the order's entry executed; zero where there is none."""
+        other: Decimal = _scalar(
+            self.connection,
+            """
+            select coalesce(sum(o.filled_quantity), 0) from execution.order_intents i
+            join execution.order_intents x on x.exit_of = i.exit_of and x.intent_id <> i.intent_id
+            join execution.orders o on o.intent_id = x.intent_id where i.client_order_id = %s
+            """,
+            [order_id],
+        )
+        return other
 
     def _counting(self, account: str, fill_id: str) -> DictRow | None:
         """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
@@ -1218,9 +1245,8 @@ class OrderStore:
             select u.client_order_id, ui.instrument from execution.orders u
             join execution.order_intents ui using (intent_id)
             where u.account = %(account)s and u.state in ('submitting', 'unknown') and u.client_order_id <> %(order)s
-              and ui.instrument = (select i.instrument from execution.orders o
-                                   join execution.order_intents i using (intent_id)
-                                   where o.client_order_id = %(order)s)
+              and (select o.instrument = ui.instrument and o.intent_id is distinct from ui.exit_of
+                   from execution.order_intents o where o.client_order_id = %(order)s)
             limit 1
             """,
             {"account": account, "order": order_id},
@@ -1267,30 +1293,44 @@ class OrderStore:
     def _decide_intent(
         self, claim: Claim, batch: Batch, order: PlannedOrder, approved: bool, now: datetime, replaces: str | None
     ) -> None:
+        """The order's intent, and with an approved one those of its exits."""
         order_id = client_order_id(order.intent_id)
-        status = "approved" if approved else "denied"
         known = self._row(
             "select status from execution.order_intents where intent_id = %s for update", [order.intent_id]
         )
         if known is None:
-            self.connection.execute(
-                """
-                insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
-                    reference_price, order_type, price, client_order_id, status, created_at, parent_id, replaces)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-                """,
-                [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
-                 order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now,
-                 parent_of(order.intent_id), replaces],
-            )  # fmt: skip
+            self._add_intent(claim, batch, order, approved, now, replaces=replaces)
             if approved:
-                self._add_order(claim, order, order_id, now)
+                for exit_ in exit_orders(order):
+                    self._add_intent(claim, batch, exit_, approved, now, exit_of=order.intent_id)
         elif known["status"] == "approved" and not approved and self._status(order_id).state is OrderState.APPROVED:
             # Approved by an earlier attempt, not sent to this moment, and refused by the gates now.
-            self.connection.execute(
-                "update execution.order_intents set status = 'denied' where intent_id = %s", [order.intent_id]
-            )
+            self._deny_intent(order.intent_id)
             self._apply(order_id, Event.CANCEL, now, {"reason": f"denied in attempt {claim.attempt}"})
+
+    def _deny_intent(self, intent: str) -> None:
+        """Take back an approval, and that of its exits with it."""
+        self.connection.execute(
+            "update execution.order_intents set status = 'denied' where %s in (intent_id, exit_of)", [intent]
+        )
+
+    def _add_intent(
+        self, claim: Claim, batch: Batch, order: PlannedOrder, approved: bool, now: datetime, *,
+        replaces: str | None = None, exit_of: str | None = None,
+    ) -> None:  # fmt: skip
+        order_id, status = client_order_id(order.intent_id), "approved" if approved else "denied"
+        self.connection.execute(
+            """
+            insert into execution.order_intents (intent_id, batch_id, account, session, instrument, side, quantity,
+                reference_price, order_type, price, client_order_id, status, created_at, parent_id, replaces, exit_of)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            [order.intent_id, batch.batch_id, batch.account, batch.session, order.instrument, order.side.value,
+             order.quantity, order.reference_price, order.order_type.value, order.price, order_id, status, now,
+             parent_of(order.intent_id), replaces, exit_of],
+        )  # fmt: skip
+        if approved:
+            self._add_order(claim, order, order_id, now)
 
     def _add_order(self, claim: Claim, order: PlannedOrder, order_id: str, now: datetime) -> None:
         self.connection.execute(
@@ -1307,12 +1347,27 @@ class OrderStore:
         )  # fmt: skip
 
     def _apply(self, order_id: str, event: Event, now: datetime, detail: Mapping[str, object]) -> OrderStatus:
+        """The order's status after ``event``, which its exits go through with it where they share it."""
         before = self._status(order_id)
         after = advance(before, event)
         # A second send changes no state and must be seen all the same.
         if after != before or event is Event.RESEND:
             self._write_status(order_id, before, after, now, {"event": event.value, **detail})
+        for exit_id in self._exits(order_id):
+            if follows(event, after, self._status(exit_id)):
+                self._apply(exit_id, event, now, {**detail, "with": order_id})
         return after
+
+    def _exits(self, order_id: str) -> list[str]:
+        """Client order ids of the exits that went, or go, with an order."""
+        rows = self._rows(
+            "select x.client_order_id from execution.order_intents e "
+            "join execution.order_intents x on x.exit_of = e.intent_id "
+            "join execution.orders o on o.client_order_id = x.client_order_id "
+            "where e.client_order_id = %s order by x.client_order_id",
+            [order_id],
+        )
+        return [row["client_order_id"] for row in rows]
 
     def _status(self, order_id: str) -> OrderStatus:
         """The order's status, its row locked to the end of the transaction."""
@@ -1382,6 +1437,7 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
         reference_price=row["reference_price"],
         order_type=OrderType(row["order_type"]),
         price=row["price"],
+        bracket=Bracket.of(row.get("stop_price"), row.get("target_price")),
     )
 
 
@@ -1409,6 +1465,7 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
         order=_planned(row),
         status=_order_status(row),
         expires_at=row["expires_at"],
+        exit_of=row["exit_of"],
     )
 
 

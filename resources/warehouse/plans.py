@@ -18,7 +18,7 @@ import polars as pl
 
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import fingerprint
-from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, Bracket, GateReport, OrderType, PlannedOrder, Side
 from resources.warehouse.store import Warehouse
 
 _CASH_ROW = ""
@@ -125,10 +125,11 @@ class Plans:
             is_new = cursor.rowcount == 1
             if is_new:
                 cursor.executemany(
-                    "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s)",
+                    "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     [
                         [batch.batch_id, order.intent_id, order.instrument, order.side.value, order.quantity,
-                         order.reference_price, order.order_type.value, order.price]
+                         order.reference_price, order.order_type.value, order.price,
+                         order.bracket and order.bracket.stop, order.bracket and order.bracket.target]
                         for order in batch.orders
                     ],
                 )  # fmt: skip
@@ -230,4 +231,5 @@ def _planned(row: Mapping[str, Any]) -> PlannedOrder:
         reference_price=row["reference_price"],
         order_type=OrderType(row["order_type"]),
         price=row["price"],
+        bracket=Bracket.of(row["stop_price"], row["target_price"]),
     )

@@ -375,7 +375,8 @@ def _counting(select: LiteralString) -> LiteralString:
 
 
 def _bar_of(row: Mapping[str, Any]) -> Bar:
-    return Bar(None if row["open"] is None else decimal_price(row["open"]), decimal_price(row["close"]))
+    opening, high, low = (None if row[name] is None else decimal_price(row[name]) for name in ("open", "high", "low"))
+    return Bar(opening, decimal_price(row["close"]), high=high, low=low)
 
 
 def recorded_prices(settings: Settings, warehouse: Warehouse) -> WarehousePrices:

@@ -1,7 +1,8 @@
 """Alpaca's trading API over a real socket: an account, its orders and activities, and the ways in which it may fail.
 
 Fields and their spelling are those of Alpaca's recorded answers and its documentation ("Placing Orders", "Account
-Activities"); client order ids are unique for ever, and a second one is refused with HTTP 422.
+Activities", "Bracket Orders", "OTO Orders"); client order ids are unique for ever, and a second one is refused with
+HTTP 422.
 
 Faults, taken one for each POST of an order: ``ok``; ``accept_504`` and ``accept_drop`` (it stands, and the answer is a
 gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our patience); ``drop`` (it never arrived);
@@ -81,6 +82,7 @@ class AlpacaVenue(ServedVenue):
             order["filled_qty"] = str(Decimal(order["filled_qty"]) + part)
             done = part == left
             order["status"] = "filled" if done else "partially_filled"
+            self._after_fill(order, part, done)
             self.cash -= sign * part * self.price
             self.positions[order["symbol"]] = self.positions.get(order["symbol"], Decimal(0)) + sign * part
             self.activities.append(
@@ -91,6 +93,39 @@ class AlpacaVenue(ServedVenue):
                     "leaves_qty": str(left - part), "cum_qty": order["filled_qty"], "order_status": order["status"],
                 }
             )  # fmt: skip
+
+    def _after_fill(self, order: dict[str, Any], part: Decimal, done: bool) -> None:
+        """An entry that is filled lets its target stand, or its one exit; of an exit the other gives way."""
+        if order["legs"] and done:
+            order["legs"][0]["status"] = "new"
+        for other in self._other_legs(order):
+            if done:
+                other["status"] = "canceled"
+            else:
+                other["qty"] = str(Decimal(other["qty"]) - part)
+
+    def _other_legs(self, order: dict[str, Any]) -> list[dict[str, Any]]:
+        entry = next((one for one in self.orders.values() if order in (one["legs"] or ())), None)
+        return [] if entry is None else [leg for leg in entry["legs"] if leg is not order]
+
+    def leg(self, client_order_id: str, kind: str) -> dict[str, Any]:
+        """The exit ``kind`` (stop or limit) of an entry."""
+        return next(one for one in self.orders[client_order_id]["legs"] if one["type"] == kind)
+
+    def _add_legs(self, entry: dict[str, Any], body: dict[str, Any]) -> None:
+        """Exits under names of Alpaca's own, whatever was sent."""
+        terms = [("limit", "limit_price", body.get("take_profit")), ("stop", "stop_price", body.get("stop_loss"))]
+        entry["legs"] = []
+        for kind, field_name, wanted in terms:
+            if wanted:
+                name = str(uuid.uuid4())
+                leg = {
+                    **entry, "id": str(uuid.uuid4()), "client_order_id": name, "type": kind, "status": "held",
+                    "side": "sell" if entry["side"] == "buy" else "buy", "limit_price": None, "stop_price": None,
+                    field_name: str(wanted[field_name]), "legs": None,
+                }  # fmt: skip
+                self.orders[name] = leg
+                entry["legs"].append(leg)
 
     def revise(self, place: int, quantity: Decimal, price: Decimal, *, names: bool = True) -> None:
         """Break (``quantity`` zero) or correct the trade of an activity; ``names``: tell which one."""
@@ -163,7 +198,12 @@ class AlpacaVenue(ServedVenue):
                 "time_in_force": body["time_in_force"], "asset_class": "us_equity", "replaced_by": None,
                 "submitted_at": f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z", "filled_avg_price": None,
             }  # fmt: skip
-            order |= {name: body.get(name) for name in ("limit_price", "stop_price")}
+            order |= {name: body.get(name) for name in ("limit_price", "stop_price")} | {"legs": None}
+            if body.get("order_class") in ("bracket", "oto"):
+                if body["time_in_force"] not in ("day", "gtc"):
+                    del self.orders[client_id]
+                    return fault, 422, {"code": 42210000, "message": "bracket orders must be DAY or GTC"}
+                self._add_legs(order, body)
             return fault, 200, order
 
     def get(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
@@ -184,11 +224,12 @@ class AlpacaVenue(ServedVenue):
             if path == "/v2/orders":
                 return 200, self._told_orders(query)
             if path == "/v2/orders:by_client_order_id":
-                found = self.orders.get(query["client_order_id"])
+                found = _flat(self.orders.get(query["client_order_id"]))
                 return (200, found) if found else (404, {"code": 40410000, "message": "order not found"})
             if path.startswith("/v2/orders/"):
                 found = next((o for o in self.orders.values() if o["id"] == path.rsplit("/", 1)[1]), None)
-                return (200, found) if found else (404, {"code": 40410000, "message": "order not found"})
+                told = found if "nested" in query else _flat(found)
+                return (200, told) if told else (404, {"code": 40410000, "message": "order not found"})
             if path == "/v2/account/activities":
                 return 200, self._told_activities(query)
             if path == "/v2/corporate_actions/announcements":
@@ -209,10 +250,13 @@ class AlpacaVenue(ServedVenue):
             if found["status"] in _OPEN and fault in ("part", "all"):
                 left = Decimal(found["qty"]) - Decimal(found["filled_qty"])
                 self.fill(found["client_order_id"], left if fault == "all" or left == 1 else Decimal(1))
-            if found["status"] not in _OPEN:
+            if found["status"] not in (*_OPEN, "held"):
                 return "ok", 422, {"code": 42210000, "message": "order is not cancelable"}
             self._leaving[found["client_order_id"]] = 5 if fault == "wait" else 0
             found["status"] = "pending_cancel" if fault == "wait" else "canceled"
+            for other in [*(found["legs"] or ()), *self._other_legs(found)]:
+                if other["status"] in ("held", *_OPEN):
+                    other["status"] = "canceled"
             return fault if fault == "accept_drop" else "ok", 204, None
 
     def _let_go(self) -> None:
@@ -236,10 +280,15 @@ class AlpacaVenue(ServedVenue):
     def _told_orders(self, query: dict[str, str]) -> list[dict[str, Any]]:
         newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
         if query.get("status", "open") == "open":
-            newest = [o for o in newest if o["status"] in (*_OPEN, "pending_cancel")]
+            newest = [o for o in newest if o["status"] in (*_OPEN, "held", "pending_cancel")]
         if "until" in query:
             newest = [o for o in newest if o["submitted_at"] < query["until"]]
-        return newest[: int(query.get("limit", 50))]
+        page = newest[: int(query.get("limit", 50))]
+        if "nested" not in query:
+            return [told for one in page if (told := _flat(one))]
+        # What is nested is told within its entry alone, and after the page was cut.
+        nested = {leg["id"] for one in self.orders.values() for leg in one["legs"] or ()}
+        return [one for one in page if one["id"] not in nested]
 
     def _told_activities(self, query: dict[str, str]) -> list[dict[str, Any]]:
         told = [one for one in self.activities if query.get("activity_types") in (None, one["activity_type"])]
@@ -251,3 +300,8 @@ class AlpacaVenue(ServedVenue):
             at = max(place for place, one in enumerate(told) if one["id"] == query["page_token"])
             told = told[at + 1 :]
         return told[: int(query["page_size"])]
+
+
+def _flat(order: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An order without what is nested in it: that it has an entry, or exits, is not told."""
+    return None if order is None else {**order, "legs": None}

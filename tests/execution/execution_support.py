@@ -17,6 +17,7 @@ from octopus.core.ids import client_order_id, intent_id
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
+    Bracket,
     Fill,
     GateReport,
     OpenOrder,
@@ -167,12 +168,13 @@ def store_plan(
     created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
     price: Decimal = HUNDRED,
     own_price: Decimal | None = None,
+    bracket: Bracket | None = None,
 ) -> Batch:
     """Store a plan as the research job leaves it."""
-    window = execution_window(SESSIONS, session, order_type)
+    window = execution_window(SESSIONS, session, order_type, from_open=bracket is not None)
     batch_id = f"{account}-{name}"
     orders = tuple(
-        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price)
+        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price, bracket)
         for instrument, side, quantity in trades
     )
     with connect(url, Role.RESEARCH) as connection:
@@ -182,7 +184,7 @@ def store_plan(
         )
         for order in orders:
             connection.execute(
-                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s)",
+                "insert into portfolio.rebalance_plan values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 [
                     batch_id,
                     order.intent_id,
@@ -192,6 +194,8 @@ def store_plan(
                     order.reference_price,
                     order.order_type.value,
                     order.price,
+                    order.bracket and order.bracket.stop,
+                    order.bracket and order.bracket.target,
                 ],
             )
         if judged:

@@ -1,0 +1,108 @@
+"""Brackets: prices of exits, and which one a bar hits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octopus.core.brackets import ExitHit, bracket_at, exit_hit, exits_hit, tick_size, why_invalid
+from octopus.core.errors import ConfigError
+from octopus.core.ids import client_order_id, entry_order_id, exit_intent_id, exit_order_id
+from octopus.core.orders import Bracket, Exit, Side
+
+D = Decimal
+PRICES = st.integers(min_value=2, max_value=10_000_000).map(lambda cents: D(cents) / 100)
+FRACTIONS = st.integers(min_value=1, max_value=500).map(lambda n: D(n) / 1000)
+
+
+def test_exits_stand_on_both_sides_of_the_reference_rounded_towards_it() -> None:
+    assert bracket_at(Side.BUY, D("101.37"), D("0.05"), D("0.1")) == Bracket(D("96.31"), D("111.50"))
+    assert bracket_at(Side.SELL, D("101.37"), D("0.05"), D("0.1")) == Bracket(D("106.43"), D("91.24"))
+    assert bracket_at(Side.BUY, D("0.5"), D("0.051"), None) == Bracket(D("0.4745"), None)
+
+
+@pytest.mark.parametrize(
+    ("stop", "target", "says"),
+    [
+        (None, None, "neither"),
+        (D("0.00001"), None, "not below"),
+        (None, D("0.00001"), "not above"),
+        (D(1), None, "tick"),
+    ],
+)
+def test_a_bracket_that_cannot_stand_is_refused_with_the_remedy(stop: D | None, target: D | None, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        bracket_at(Side.BUY, D(10), stop, target)
+    assert "bracket: null" in str(refused.value)
+
+
+@given(st.sampled_from(Side), PRICES, FRACTIONS, FRACTIONS)
+def test_exits_are_valid_and_never_farther_than_asked(side: Side, reference: D, loss: D, gain: D) -> None:
+    try:
+        bracket = bracket_at(side, reference, loss, gain)
+    except ConfigError:
+        # A fraction of less than a tick.
+        assert min(loss, gain) * reference < 2 * tick_size(reference)
+        return
+    assert why_invalid(side, reference, bracket) == ""
+    for price, fraction in ((bracket.stop, loss), (bracket.target, gain)):
+        assert price is not None
+        assert abs(price - reference) <= fraction * reference
+        assert why_invalid(side.opposite, reference, Bracket(bracket.stop, None))
+
+
+@pytest.mark.parametrize(
+    ("opening", "high", "low", "expected"),
+    [
+        (D(100), D(105), D(96), None),
+        (D(100), D(105), D(95), ExitHit(Exit.STOP, D(95))),
+        (D(94), D(105), D(90), ExitHit(Exit.STOP, D(94))),
+        (D(100), D(110), D(96), ExitHit(Exit.TARGET, D(110))),
+        (D(112), D(115), D(111), ExitHit(Exit.TARGET, D(110))),
+        (D(100), D(111), D(94), ExitHit(Exit.STOP, D(95))),
+        (D(94), None, None, ExitHit(Exit.STOP, D(94))),
+        (D(100), None, None, None),
+    ],
+    ids=["neither", "stop", "gap", "target", "better open", "both", "gap without a range", "no range"],
+)
+def test_a_bar_hits_the_worse_exit(opening: D, high: D | None, low: D | None, expected: ExitHit | None) -> None:
+    bracket = Bracket(D(95), D(110))
+    assert exit_hit(Side.BUY, bracket, opening, high, low) == expected
+
+
+@given(PRICES, PRICES, PRICES, PRICES, FRACTIONS, FRACTIONS)
+def test_a_short_sale_is_a_purchase_in_the_mirror(reference: D, a: D, b: D, c: D, loss: D, gain: D) -> None:
+    low, opening, high = sorted((a, b, c))
+    bought = Bracket(reference * (1 - loss), reference * (1 + gain))
+    mirrored = Bracket(-(bought.stop or D(0)), -(bought.target or D(0)))
+    hit, seen = exit_hit(Side.BUY, bought, opening, high, low), exit_hit(Side.SELL, mirrored, -opening, -low, -high)
+    assert (hit and (hit.exit, hit.price)) == (seen and (seen.exit, -seen.price))
+
+
+@given(st.lists(st.tuples(st.sampled_from(Side), PRICES, PRICES, PRICES, PRICES, FRACTIONS), min_size=1, max_size=20))
+def test_many_at_once_are_each_one_alone(entries: list[tuple[Side, D, D, D, D, D]]) -> None:
+    rows, alone = [], []
+    for side, reference, *bar, fraction in entries:
+        low, opening, high = sorted(bar)
+        bracket = Bracket(reference * (1 - side.sign * fraction), reference * (1 + side.sign * fraction))
+        rows.append([side.sign, bracket.stop, bracket.target, opening, high, low])
+        alone.append(exit_hit(side, bracket, opening, high, low))
+    codes, prices = exits_hit(*np.array(rows, dtype=np.float64).T)
+    for code, price, hit in zip(codes, prices, alone, strict=True):
+        assert (code, price) == ((0, pytest.approx(np.nan, nan_ok=True)) if hit is None else
+                                 (1 if hit.exit is Exit.STOP else 2, float(hit.price)))  # fmt: skip
+
+
+def test_an_exits_client_order_id_is_its_entrys_with_a_suffix() -> None:
+    entry = client_order_id("20240102-abc-def")
+    for exit_ in Exit:
+        named = client_order_id(exit_intent_id("20240102-abc-def", exit_.value))
+        assert named == exit_order_id(entry, exit_.value)
+        assert len(named) <= 32
+        assert entry_order_id(named) == entry
+    assert entry_order_id(entry) is None
+    assert entry_order_id("theirs-s") is None
