@@ -31,7 +31,9 @@ import numpy as np
 
 from octopus.backtest import lifecycle
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.exits import exit_prices
 from octopus.backtest.judges import Denial, Gating, Judges, Orders, State
+from octopus.backtest.kernel import ORDERED, REST, STOPPED, TARGETED
 from octopus.backtest.market import (
     SIGMA_SESSIONS,
     after_the_decision,
@@ -53,10 +55,11 @@ from octopus.backtest.simulator import (
     portfolio_of,
 )
 from octopus.backtest.working import work_of
+from octopus.core.brackets import bracket_at, exit_hit
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import OrderType
+from octopus.core.orders import Exit, OrderType, Side
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import BoolArray, FloatArray
 from octopus.decision import DecisionConfig, Prepared
@@ -252,14 +255,17 @@ class _Run:
             raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        require(panel, config, self.execution)
+        require(panel, config, self.execution, long_only=portfolio.constraints.long_only)
         self.panel, self.config, self.portfolio, self.costs = as_booked(panel, config), config, portfolio, costs
         self.delisting = None if delisting is None else in_steps(delisting, config)
-        self.work = work_of(panel, config.schedule)
+        self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
         self.order_type = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
-        if self.work.slices:
+        bracketed = self.bracket is not None
+        if bracketed:
+            exit_prices(self.panel, config.schedule.bracket)
+        if self.work.slices or bracketed:
             self.order_type = OrderType.MARKET
-        self.judges = Judges(gating, panel, self.order_type) if gating else None
+        self.judges = Judges(gating, panel, self.order_type, from_open=bracketed) if gating else None
         self.rates = _Rates.of(costs, config, panel.clock.per_year)
         self.lot = QUANTITY_STEP if portfolio.fractional else portfolio.lot
         self.money = _Money(self.panel, costs, rounds=config.round_as_venue)
@@ -280,6 +286,7 @@ class _Run:
     def _known_at_decision(self) -> None:
         """What impact and limits are reckoned from, and who has ended."""
         self.opening = after_the_decision(self.panel)
+        self.ranges = self.opening, self.panel.high, self.panel.low
         sized = self.config.impact > 0
         self.adv = windows.mean(self.panel.volume, ADV_SESSIONS) if sized else None
         self.sigma = windows.std(self.panel.total_return, SIGMA_SESSIONS) if sized else None
@@ -395,6 +402,8 @@ class _Run:
             moves = self._moves(row, wanted)
             filled = self._paid_for(wanted, references, moves)
             self._book(row, filled, references, moves)
+            if self.bracket is not None:
+                self._exit(row, orders, filled, self.bracket.fractions)
         has_fill = np.array([name in filled for name in orders.change])
         whole = np.array([filled.get(name) == change for name, change in orders.change.items()])
         lifecycle.execute(states, whole, has_fill)
@@ -434,8 +443,34 @@ class _Run:
         rest = {name: left for name, change in wanted.items() if (left := change - due.get(name, ZERO))}
         closes = {name: _decimal(float(self.panel.close[row, self.places[name]])) for name in rest}
         late = self._paid_for(rest, closes, moves)
-        self._book(row, late, closes, moves, in_close=True)
+        self._book(row, late, closes, moves, kinds=dict.fromkeys(late, REST))
         return {name: filled.get(name, ZERO) + late.get(name, ZERO) for name in {**filled, **late}}
+
+    def _exit(
+        self,
+        row: int,
+        orders: Orders,
+        filled: Mapping[str, Decimal],
+        fractions: tuple[Decimal | None, Decimal | None],
+    ) -> None:
+        """The exits that the session hits of what was bought at its open."""
+        sold: dict[str, Decimal] = {}
+        prices: dict[str, Decimal] = {}
+        kinds: dict[str, int] = {}
+        for name, change in filled.items():
+            opening, high, low = (self._price(values[row, self.places[name]]) for values in self.ranges)
+            if change < 0 or opening is None:
+                continue
+            bracket = bracket_at(Side.BUY, orders.reference[name], *fractions)
+            if (hit := exit_hit(Side.BUY, bracket, opening, high, low)) is not None:
+                sold[name], prices[name] = -min(change, self.held.get(name, ZERO)), hit.price
+                kinds[name] = TARGETED if hit.exit is Exit.TARGET else STOPPED
+        moves = self._moves(row, sold)
+        moves |= {name: ZERO for name, kind in kinds.items() if kind == TARGETED}
+        self._book(row, sold, prices, moves, kinds=kinds)
+
+    def _price(self, value: float) -> Decimal | None:
+        return _decimal(float(value)) if math.isfinite(value) else None
 
     def _children(self, row: int, name: str, size: Decimal) -> list[Decimal]:
         """What each child of a worked order of ``size`` shares is cut to, as production cuts it."""
@@ -451,6 +486,8 @@ class _Run:
             found = {name: self._average(row, self.places[name]) for name in orders.change}
             return {name: price for name, price in found.items() if price is not None}
         values = (panel.open if self.execution == "open" else panel.close)[row].tolist()
+        if self.bracket is not None:
+            values = np.where(np.isfinite(panel.open[row]), panel.open[row], panel.close[row]).tolist()
         return {
             name: _decimal(price) for name in orders.change if math.isfinite(price := values[self.places[name]])
         }  # fmt: skip
@@ -544,11 +581,15 @@ class _Run:
         references: Mapping[str, Decimal],
         moves: Mapping[str, Decimal],
         *,
-        in_close: bool = False,
+        kinds: Mapping[str, int] | None = None,
     ) -> None:
-        """Each fill's price, commission and what it does to the account; sells first, then by instrument."""
+        """Each fill's price, commission and what it does to the account; sells first, then by instrument.
+
+        Args:
+            kinds: of `octopus.backtest.kernel.KINDS_OF_FILL`, where it is not the order's own.
+        """
         places, held, marks = self.places, self.held, self.marks
-        is_worked = self.work.slices > 0 and not in_close
+        is_worked = self.work.slices > 0 and not kinds
         rounds, move = self.config.round_as_venue, self.rates.move
         spent = fees = pushed = spread = traded = missed = converted = ZERO
         rate = paid = ONE
@@ -569,7 +610,8 @@ class _Run:
                 fee = self._commission(size * cost)
             spent += change * cost + fee
             fees += fee
-            extra = size * worth * (own - move) if own != move else ZERO
+            # A target is a limit: nothing is paid for immediacy.
+            extra = size * worth * (own - move) if own > move else ZERO
             pushed += extra
             spread += change * gap - extra
             traded += size * worth
@@ -582,7 +624,7 @@ class _Run:
             else:
                 held.pop(name)
             told = float(change), float(price), float(reference), float(fee), float(paid)
-            self.ledger.extend((row, place, *told, in_close))
+            self.ledger.extend((row, place, *told, kinds[name] if kinds else ORDERED))
         day = self.day
         self.cash -= spent
         day.commission += fees

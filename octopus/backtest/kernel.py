@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from octopus.core.brackets import NO_EXIT, TARGET, exits_hit
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.types import BoolArray, FloatArray
 
@@ -25,8 +26,11 @@ from octopus.core.types import BoolArray, FloatArray
 KINDS = 15
 """Columns of the record of sessions, in account currency; turnover is a fraction of the equity before."""
 FILL = 8
-"""Columns of the ledger of fills: row, instrument, change, price, reference, fee, rate of conversion, and 1.0 for the
-rest of a worked order, which met the close."""
+"""Columns of the ledger of fills: row, instrument, change, price, reference, fee, rate of conversion, and which of
+`KINDS_OF_FILL`."""
+ORDERED, REST, STOPPED, TARGETED = KINDS_OF_FILL = range(4)
+"""Fills of an order, of what was left of a worked one for the close, and of an entry's exits."""
+_exits_hit = njit(cache=True, nogil=True)(exits_hit)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
@@ -55,6 +59,8 @@ class Market(NamedTuple):
             the volume, of ``expected``, the shares that the next session is expected to trade; shape (T, slices), no
             slices and (1, 1) where there is no schedule or it follows none (octopus/backtest/working.py).
         in_close: whether what is never due goes into the close.
+        stops, targets: exits of a purchase planned at that close, for the session after it, as printed; NaN without
+            one; (1, 1) where there are none at all. exits: whether there are.
     """
 
     fill: FloatArray
@@ -82,6 +88,9 @@ class Market(NamedTuple):
     expected: FloatArray
     follows: bool
     in_close: bool
+    stops: FloatArray
+    targets: FloatArray
+    exits: bool
 
 
 class Rules(NamedTuple):
@@ -122,7 +131,8 @@ class Account(NamedTuple):
         held, pending: shares, the latter as planned, or what of worked orders is left for the close. mark: last price,
             account currency. money: cash and equity.
         change, price, fee, reference: of the last session's fills; zero change for none. move: fraction by which each
-            fill is worse than its reference. rate: at which it was converted. worth: scratch, account currency.
+            fill is worse than its reference. rate: at which it was converted. kind: of `KINDS_OF_FILL`. worth: scratch,
+            account currency.
     """
 
     held: FloatArray
@@ -136,13 +146,14 @@ class Account(NamedTuple):
     move: FloatArray
     rate: FloatArray
     worth: FloatArray
+    kind: FloatArray
 
 
 def new_account(count: int, cash: float) -> Account:
     """An account with nothing but cash."""
-    held, pending, change, price, fee, reference, move, worth = (np.zeros(count) for _ in range(8))
+    held, pending, change, price, fee, reference, move, worth, kind = (np.zeros(count) for _ in range(9))
     mark, money = np.full(count, np.nan), np.array([cash, cash], dtype=np.float64)
-    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth)
+    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth, kind)
 
 
 @njit(cache=True, nogil=True)
@@ -390,16 +401,45 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     if market.follows:
         _follow(row, market, rules, account)
     _spread_and_impact(row, market, rules, account)
+    account.kind[:] = ORDERED
     return _book(row, at, market, rules, account, record, market.due.shape[1])
 
 
 @njit(cache=True, nogil=True)
-def execute_in_close(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
-    """Fill in the close what is left of worked orders; the number of fills."""
-    for i in range(len(account.change)):
-        account.change[i], account.reference[i] = account.pending[i], market.printed[row, i]
-        account.pending[i] = 0.0
+def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
+    """Fill what follows the orders in their session: what worked ones left for the close, or the exits of entries; the
+    number of fills."""
+    if market.in_close:
+        for i in range(len(account.change)):
+            account.change[i], account.reference[i] = account.pending[i], market.printed[row, i]
+            account.pending[i] = 0.0
+        account.kind[:] = REST
+    else:
+        _exit(row, market, rules, account)
     return _book(row, at, market, rules, account, record, 0)
+
+
+@njit(cache=True, nogil=True)
+def _exit(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """The exits that the session hits of what was bought at its open, see `octopus.core.brackets.exits_hit`."""
+    change, opening = account.change, market.opening[row]
+    codes, prices = _exits_hit(
+        np.ones(len(change)), market.stops[row - 1], market.targets[row - 1], opening, market.high[row], market.low[row]
+    )
+    for i in range(len(change)):
+        bought = change[i]
+        change[i] = 0.0
+        if not (bought > 0.0 and np.isfinite(opening[i]) and codes[i] != NO_EXIT):
+            continue
+        change[i], account.reference[i] = -min(bought, account.held[i]), prices[i]
+        if codes[i] == TARGET:
+            account.kind[i], account.move[i] = TARGETED, 0.0
+            continue
+        account.kind[i], account.move[i] = STOPPED, rules.move
+        if rules.impact > 0.0:
+            adv, sigma = market.adv[row - 1, i], market.sigma[row - 1, i]
+            if adv > 0.0 and sigma >= 0.0:
+                account.move[i] += rules.impact * sigma * math.sqrt(abs(change[i]) / adv)
 
 
 @njit(cache=True, nogil=True)
@@ -438,7 +478,8 @@ def _book(row: int, at: int, market: Market, rules: Rules, account: Account, rec
         spent += quantity * price * paid + fee
         fees += fee
         part = abs(quantity) * at_auction * rate
-        pushed = part * (moves[i] - rules.move)
+        # A target is a limit: nothing is paid for immediacy.
+        pushed = part * max(moves[i] - rules.move, 0.0)
         impact += pushed
         spread += quantity * (price - at_auction) * rate - pushed
         traded += part
@@ -561,12 +602,12 @@ def run(
             fills = execute(row, at, market, rules, account, record)
             if keep and fills > 0:
                 ledger = _grown(ledger, size + fills)
-                size = _write(ledger, size, row, account, 0.0)
-            if market.in_close:
-                fills = execute_in_close(row, at, market, rules, account, record)
+                size = _write(ledger, size, row, account)
+            if market.in_close or (market.exits and fills > 0):
+                fills = execute_later(row, at, market, rules, account, record)
                 if keep and fills > 0:
                     ledger = _grown(ledger, size + fills)
-                    size = _write(ledger, size, row, account, 1.0)
+                    size = _write(ledger, size, row, account)
         if not finish(row, at, market, account, record) > 0.0:
             return row, ledger[:size]
         if keep:
@@ -577,7 +618,7 @@ def run(
 
 
 @njit(cache=True, nogil=True)
-def _write(ledger: FloatArray, size: int, row: int, account: Account, in_close: float) -> int:
+def _write(ledger: FloatArray, size: int, row: int, account: Account) -> int:
     """The last fills at the end of ``ledger``, sells first; its new size."""
     for sign in (-1.0, 1.0):
         for i in range(len(account.change)):
@@ -588,13 +629,13 @@ def _write(ledger: FloatArray, size: int, row: int, account: Account, in_close: 
                     account.reference[i],
                     account.fee[i],
                 )
-                ledger[size, 6], ledger[size, 7] = account.rate[i], in_close
+                ledger[size, 6], ledger[size, 7] = account.rate[i], account.kind[i]
                 size += 1
     return size
 
 
-def fills_of(row: int, account: Account, *, in_close: bool = False) -> FloatArray:
+def fills_of(row: int, account: Account) -> FloatArray:
     """The last fills as `run` writes them."""
     ledger = np.empty((int(np.count_nonzero(account.change)), FILL))
-    _write(ledger, 0, row, account, float(in_close))
+    _write(ledger, 0, row, account)
     return ledger

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from octopus.backtest.config import BacktestConfig, Execution
+from octopus.backtest.exits import exit_prices, refuse_brackets
 from octopus.backtest.kernel import Market, Rules
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.working import average, work_of
@@ -30,6 +31,8 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
     (`octopus.core.sessions.Sessions.continuous`). What is worked over a session has its average price; where trading
     never ends, it is worked over the last hour before the close, and that is nearer to its price.
     """
+    if config.schedule.bracket is not None:
+        return "open"
     if config.schedule.is_scheduled:
         return "close" if panel.clock.continuous else "vwap"
     if config.execution == "open" and (panel.clock.continuous or not np.isfinite(panel.open[first:stop]).any()):
@@ -38,13 +41,20 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
 
 
 def market_of(
-    panel: Panel, config: BacktestConfig, execution: Execution, costs: CostModel, delisting: FloatArray | None
+    panel: Panel,
+    config: BacktestConfig,
+    execution: Execution,
+    costs: CostModel,
+    delisting: FloatArray | None,
+    *,
+    long_only: bool,
 ) -> Market:
     """The panel as the kernel reads it.
 
     Raises:
         MissingDataError: a rule of ``config`` asks for data that the panel does not have.
     """
+    require(panel, config, execution, long_only=long_only)
     panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     rate = none if panel.rate is None else _plain(panel.rate)
@@ -54,18 +64,19 @@ def market_of(
         ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
-    require(panel, config, execution)
-    work = work_of(panel, config.schedule)
+    work, bracket = work_of(panel, config.schedule), config.schedule.bracket
+    stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket)
+    exits = bracket is not None
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
     spin_off = None if panel.spin_off is None else np.nan_to_num(panel.spin_off, nan=0.0)
     spins = np.zeros(len(panel.sessions), dtype=bool) if spin_off is None else (spin_off != 0.0).any(axis=1)
     return Market(
-        fill=_plain(_fill(panel, execution)),
-        opening=_plain(after_the_decision(panel)) if has_limit else none,
-        high=_plain(panel.high) if has_limit else none,
-        low=_plain(panel.low) if has_limit else none,
+        fill=_plain(_fill(panel, execution, bracketed=exits)),
+        opening=_plain(after_the_decision(panel)) if has_limit or exits else none,
+        high=_plain(panel.high) if has_limit or exits else none,
+        low=_plain(panel.low) if has_limit or exits else none,
         printed=_plain(panel.close) if has_limit or work.in_close else none,
         close=_plain(close),
         split=_plain(panel.split),
@@ -87,6 +98,9 @@ def market_of(
         expected=none if work.expected is None else _plain(work.expected),
         follows=work.expected is not None,
         in_close=work.in_close,
+        stops=_plain(stops),
+        targets=_plain(targets),
+        exits=exits,
     )
 
 
@@ -133,7 +147,9 @@ def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
     return np.round(values, 6) if config.round_as_venue else values
 
 
-def _fill(panel: Panel, execution: Execution) -> FloatArray:
+def _fill(panel: Panel, execution: Execution, *, bracketed: bool) -> FloatArray:
+    if bracketed:
+        return np.where(np.isfinite(panel.open), panel.open, panel.close)
     if execution == "vwap":
         return average(panel)
     if execution == "typical":
@@ -141,13 +157,15 @@ def _fill(panel: Panel, execution: Execution) -> FloatArray:
     return panel.open if execution == "open" else panel.close
 
 
-def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
+def require(panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool) -> None:
     """See that the panel has what the settings ask for.
 
     Raises:
         MissingDataError: it has not; the setting is named.
-        ConfigError: a limit and a schedule, which no order has together.
+        ConfigError: a limit and a schedule, which no order has together, or exits where they are not simulated.
     """
+    if config.schedule.bracket is not None:
+        refuse_brackets(panel, long_only=long_only, limited=config.limit_bps is not None)
     if config.limit_bps is not None and config.schedule.is_scheduled:
         raise ConfigError(
             where="strategies.yaml", field="backtest.limit_bps", value=config.limit_bps,

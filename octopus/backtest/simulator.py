@@ -13,6 +13,9 @@ The rules of the house, the same as the daily run's and the paper account's (res
   own commission, at the session's average price (working.py). What a participation is never due is not traded, or
   fills in the close after the rest, at the impact of the whole. The gates judge the order as one; the daily run judges
   each child.
+- With exits (execution.bracket) orders meet the open. What was bought has its stop and its target from there to the
+  close, by the rule of octopus/core/brackets.py: in doubt the stop, at its price or, beyond it, at the open, moved as
+  any fill; a target at its own price, moved by nothing.
 - Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
   a position in an instrument that is no member in t+1, a limit that is not reached, and what is more than the cap on
   volume. Who is no member at a decision is sold in the session after it.
@@ -84,7 +87,8 @@ class Trades:
         shares: positive. price: paid or received per share. reference_price: of the auction; both as printed, in the
             instrument's currency.
         fees: commission, account currency.
-        in_close: whether it is the rest of an order that was worked over the session, which met the close.
+        kind: of `octopus.backtest.kernel.KINDS_OF_FILL`: an order's, the rest of a worked one's, which met the close,
+            or that of an exit.
         rate: account currency for one unit of the instrument's, as it was converted, the conversion's spread included:
             side × shares × price × rate + fees is what the trade took from the account's cash.
     """
@@ -97,7 +101,7 @@ class Trades:
     reference_price: FloatArray
     fees: FloatArray
     rate: FloatArray
-    in_close: BoolArray
+    kind: IntArray
 
     def __len__(self) -> int:
         return len(self.session)
@@ -115,7 +119,7 @@ class Trades:
             reference_price=ledger[:, 4].copy(),
             fees=ledger[:, 5].copy(),
             rate=ledger[:, 6].copy(),
-            in_close=ledger[:, 7] != 0.0,
+            kind=ledger[:, 7].astype(np.int64),
         )
 
 
@@ -139,7 +143,7 @@ class BacktestResult:
         gross_return, net_return: of the session before and after costs, as fractions.
         execution: which price of the session was asked for. schedule: by which orders were worked over it, or ``none``.
         fill_prices: how many fills had which price of their session: ``open``, ``close``, ``typical``, ``vwap``,
-            ``limit``; the most frequent first.
+            ``limit``, and of exits ``stop`` and ``target``; the most frequent first.
         fallbacks: sessions on which the optimiser found no solution, and what was done instead.
         sessions_per_year: of the panel's clock.
     """
@@ -393,7 +397,7 @@ class _Run:
         self.panel, self.config, self.denied = panel, config, denied
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        self.market = market_of(panel, config, self.execution, costs, delisting)
+        self.market = market_of(panel, config, self.execution, costs, delisting, long_only=sizing.long_only)
         self.rules = rules_of(sizing, costs, config, panel.clock.per_year)
         length, count = self.stop - self.first, len(panel.symbols)
         self.account = kernel.new_account(count, config.initial_cash)
@@ -414,12 +418,12 @@ class _Run:
         at = row - self.first
         if at > 0:
             kernel.begin(row, at, self.market, self.rules, self.account, self.record)
-            if kernel.execute(row, at, self.market, self.rules, self.account, self.record):
+            fills = kernel.execute(row, at, self.market, self.rules, self.account, self.record)
+            if fills:
                 self.fills.append(kernel.fills_of(row, self.account))
-            if self.market.in_close and kernel.execute_in_close(
-                row, at, self.market, self.rules, self.account, self.record
-            ):
-                self.fills.append(kernel.fills_of(row, self.account, in_close=True))
+            follows = self.market.in_close or (self.market.exits and fills)
+            if follows and kernel.execute_later(row, at, self.market, self.rules, self.account, self.record):
+                self.fills.append(kernel.fills_of(row, self.account))
         if not kernel.finish(row, at, self.market, self.account, self.record) > 0:
             raise self._ruin(row)
         self.shares[at], self.marks[at] = self.account.held, self.account.mark
@@ -493,7 +497,7 @@ class _Run:
 def fill_prices(panel: Panel, config: BacktestConfig, execution: Execution, trades: Trades) -> dict[str, int]:
     """As `BacktestResult.fill_prices`."""
     asked: PriceOfFill = execution if config.limit_bps is None else "limit"
-    return prices_of_fills(panel, asked, trades.session, trades.instrument, trades.in_close)
+    return prices_of_fills(panel, asked, trades.session, trades.instrument, trades.kind)
 
 
 COSTS = {

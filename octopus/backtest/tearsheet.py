@@ -100,7 +100,7 @@ def fills_told(result: BacktestResult) -> str:
 
 _PRICES = {
     "open": "the open", "close": "the close", "limit": "the limit or better", "vwap": "the volume-weighted average",
-    "typical": "the mean of high, low and close",
+    "typical": "the mean of high, low and close", "stop": "an entry's stop", "target": "an entry's target",
 }  # fmt: skip
 
 
@@ -129,6 +129,11 @@ def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_onl
         warnings.append(
             f"{guessed:,} of {count:,} fills are not at the session's volume-weighted average"
             f" price, which the data does not have, or were left for the close: {fills_told(result)}."
+        )
+    if exits := result.fill_prices.get("stop", 0) + result.fill_prices.get("target", 0):
+        warnings.append(
+            f"{exits:,} entries were closed by their exits: a daily bar does not tell which of its prices came first, "
+            "and in doubt it was the stop."
         )
     if result.schedule != "none":
         warnings.append(

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 
 from octopus.backtest.config import Execution
+from octopus.backtest.kernel import REST, STOPPED, TARGETED
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import ADV_SESSIONS, Panel
-from octopus.core.types import BoolArray, DateArray, FloatArray, IntArray
+from octopus.core.types import DateArray, FloatArray, IntArray
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import Weighted
 from octopus.execution.window import LEAD
@@ -106,22 +107,26 @@ PriceOfFill = Execution | Literal["limit"]
 
 
 def prices_of_fills(
-    panel: Panel, asked: PriceOfFill, session: DateArray, instrument: IntArray, in_close: BoolArray
+    panel: Panel, asked: PriceOfFill, session: DateArray, instrument: IntArray, kind: IntArray
 ) -> dict[str, int]:
     """How many fills had which price of their session, the most frequent first.
 
     Args:
-        asked: what the settings say. session, instrument, in_close: of each fill, shape (fills,).
+        asked: what the settings say. session, instrument, kind: of each fill, shape (fills,).
     """
     found = np.full(len(session), asked, dtype=object)
+    rows = np.searchsorted(panel.sessions, session)
+    if asked == "open":
+        # Orders with exits meet the close where there is no open.
+        found[~np.isfinite(panel.open[rows, instrument])] = "close"
     if asked == "vwap":
-        rows = np.searchsorted(panel.sessions, session)
         vwap, high, low = (
             np.zeros(len(rows), dtype=bool) if values is None else np.isfinite(values[rows, instrument])
             for values in (panel.vwap, panel.high, panel.low)
         )
         found[:] = np.select([vwap, high & low], ["vwap", "typical"], "close")
-        found[in_close] = "close"
+    for which, name in ((REST, "close"), (STOPPED, "stop"), (TARGETED, "target")):
+        found[kind == which] = name
     return dict(Counter(found.tolist()).most_common())
 
 

@@ -12,6 +12,7 @@ from conftest import make_panel, on_clock
 
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import simulate_events
+from octopus.backtest.kernel import REST
 from octopus.backtest.reconcile import compare
 from octopus.backtest.simulator import BacktestResult, simulate
 from octopus.backtest.sizing import Sizing
@@ -53,7 +54,7 @@ def by_both(panel: Panel, costs: CostModel = FREE, weights: float = 0.25, **chan
     told = compare(fast, slow)
     assert told.agree, str(told)
     assert fast.fill_prices == slow.fill_prices
-    assert fast.trades.in_close.tolist() == slow.trades.in_close.tolist()
+    assert fast.trades.kind.tolist() == slow.trades.kind.tolist()
     return fast
 
 
@@ -92,8 +93,8 @@ def test_participation_is_of_the_expected_volume_and_the_rest_is_left_or_meets_t
     result = by_both(session_of_prices(), schedule={**PARTICIPATION, "remainder": remainder})
     # Nothing more is cut after the second slice begins: a tenth of 1,000 × 187.5 of the session's 390 minutes.
     assert result.trades.shares.tolist() == shares
-    assert int(result.trades.in_close.sum()) == at_close
-    assert set(result.trades.reference_price[result.trades.in_close].tolist()) <= {104.0}
+    assert int((result.trades.kind == REST).sum()) == at_close
+    assert set(result.trades.reference_price[result.trades.kind == REST].tolist()) <= {104.0}
 
 
 def test_the_rest_moves_the_price_by_all_that_trades() -> None:
