@@ -21,7 +21,7 @@ from octopus.backtest.metrics import measure
 from octopus.backtest.published import publish, warnings_of
 from octopus.backtest.simulator import BacktestResult, period, portfolio_of, run_benchmarks
 from octopus.backtest.sizing import Sizing
-from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
+from octopus.backtest.tearsheet import fills_told, headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Trial
@@ -60,8 +60,7 @@ def backtest_runs(
 
     What was published of the same inputs already is not simulated again.
     """
-    session, config = partitions.session_of(context), settings.strategies.backtest
-    schedule = settings.strategies.execution.schedule.value
+    session, config = partitions.session_of(context), settings.strategies.simulation
     panel = inputs.panel(settings, warehouse, session)
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
@@ -72,7 +71,7 @@ def backtest_runs(
         inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),
         "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
         settings.compliance.model_dump(mode="json"), settings.universe.sectors, repr(reference),
-        _tried(warehouse, settings, panel), schedule,
+        _tried(warehouse, settings, panel), config.schedule.model_dump(mode="json"),
     )  # fmt: skip
     page = settings.home / "tearsheets" / f"{session}.html"
     known = warehouse.rows("select metrics from backtest.runs where fingerprint = %s", [mark])
@@ -90,18 +89,24 @@ def backtest_runs(
         result, benchmark, trials=_trials(warehouse, settings, result), tried_before=config.trials,
         trial_sharpe_spread=config.trial_sharpe_spread,
     )  # fmt: skip
-    told = standard_warnings(result, metrics, survivors_only=settings.recorded, schedule=schedule)
+    told = standard_warnings(result, metrics, survivors_only=settings.recorded)
     warnings = [*warnings_of(published), *told]
     costs = config.costs or settings.decision.costs
     replay = Replay(panel, result, config, Sizing.of(portfolio_of(config, settings.decision)), costs, delisting)
     analysis = analyse(replay, benchmark, settings.universe.sectors)
     second = analysis_png(analysis, TITLE)
     png = tearsheet_png(result, benchmark, metrics, TITLE)
-    record = {**metrics.record(), **published.record(), "headline": headline(metrics), "warnings": warnings}
+    record = {
+        **metrics.record(),
+        **published.record(),
+        "fill_prices": result.fill_prices,
+        "headline": headline(metrics),
+        "warnings": warnings,
+    }
     changed = _store(warehouse, session, mark, result, record, settings)
     html = tearsheet_html(
         png, metrics, TITLE, warnings=warnings, sections=analysis_html(analysis, second) + engines_html(published),
-        assumptions={**settings.strategies.costs.model_dump(), "fills": f"next session's {result.execution}",
+        assumptions={**settings.strategies.costs.model_dump(), "fills": fills_told(result),
                      "initial cash": config.initial_cash, "model": "each session's own: its champion or its fold"},
     )  # fmt: skip
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +148,7 @@ def _agreement(record: Mapping[str, Any]) -> dg.AssetCheckResult:
 
 def _tried(warehouse: Warehouse, settings: Settings, panel: Panel) -> list[str]:
     """The other trials that deflate this one's Sharpe ratio, by their identity."""
-    first, stop = period(panel, settings.strategies.backtest)
+    first, stop = period(panel, settings.strategies.simulation)
     days = panel.sessions[first:stop]
     own = _trial(settings, days, np.empty(0))
     found = TrialLedger(warehouse).identities(own.source, own.first_session, own.last_session, STRATEGIES)

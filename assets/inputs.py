@@ -89,7 +89,10 @@ def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
     """Everything that makes a strategy what it is: what tells its trials from others'."""
     backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
     models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
-    return {"decision": decision_record(file.decision), "backtest": backtest, "models": models}
+    execution = file.execution
+    worked = execution.model_dump(mode="json") if execution.is_scheduled or execution.bracket else None
+    record = {"decision": decision_record(file.decision), "backtest": backtest, "models": models}
+    return record if worked is None else record | {"execution": worked}
 
 
 def decision_record(config: DecisionConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from octopus.backtest.metrics import Metrics, measure
 from octopus.backtest.published import run_configured
 from octopus.backtest.simulator import BacktestResult, period, portfolio_of, run_benchmarks
 from octopus.backtest.sizing import Sizing
-from octopus.backtest.tearsheet import standard_warnings, tearsheet_html, tearsheet_png
+from octopus.backtest.tearsheet import fills_told, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.core.errors import ConfigError
 from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Deflation, Kind, Trial, deflate
@@ -42,7 +42,7 @@ from resources.warehouse.store import Warehouse
 from resources.warehouse.trials import TrialLedger
 
 ENSEMBLE = "ensemble"
-SECTIONS = ("strategy", "portfolio", "costs", "backtest")
+SECTIONS = ("strategy", "portfolio", "costs", "execution", "backtest")
 """Sections of config/strategies.yaml that a study may change; a model is another one only after a review."""
 
 
@@ -189,7 +189,7 @@ def simulate(of: Study, read: Inputs) -> BacktestResult:
     decision = of.settings.decision
     refuse_look_ahead(read.panel, decision.strategy)
     return run_configured(
-        read.panel, of.settings.backtest, decision, read.gating, predictions=read.predictions,
+        read.panel, of.settings.simulation, decision, read.gating, predictions=read.predictions,
         prepared=prepare(read.panel, decision), delisting=read.delisting,
     )  # fmt: skip
 
@@ -201,7 +201,7 @@ def trial(current: Settings, of: Study, kind: Kind, returns: FloatArray, first: 
 
 def measured(current: Settings, of: Study, read: Inputs) -> tuple[BacktestResult, BacktestResult, Metrics]:
     """Simulate, record and measure one study; it, its equal-weight benchmark, and the figures of both."""
-    result, config = simulate(of, read), of.settings.backtest
+    result, config = simulate(of, read), of.settings.simulation
     benchmark = run_benchmarks(read.panel, config, of.settings.decision, delisting=read.delisting)["equal_weight"]
     first, last = result.sessions[0].item(), result.sessions[-1].item()
     made = trial(current, of, "backtest", result.net_return[1:], first, last)
@@ -228,18 +228,16 @@ def write_page(
 ) -> tuple[Path, list[str]]:
     """The study's tear sheet as a file, and what must be known before it is believed."""
     title = f"Octopus · {of.strategy}"
-    warnings = standard_warnings(
-        result, metrics, survivors_only=current.recorded, schedule=of.settings.execution.schedule.value
-    )
-    config, decision = of.settings.backtest, of.settings.decision
+    warnings = standard_warnings(result, metrics, survivors_only=current.recorded)
+    config, decision = of.settings.simulation, of.settings.decision
     sizing = Sizing.of(portfolio_of(config, decision))
     replay = Replay(read.panel, result, config, sizing, config.costs or decision.costs, read.delisting)
     analysis = analyse(replay, benchmark, current.universe.sectors)
     html = tearsheet_html(
         tearsheet_png(result, benchmark, metrics, title), metrics, title, warnings=warnings,
         sections=analysis_html(analysis, analysis_png(analysis, title)),
-        assumptions={**of.settings.costs.model_dump(), "fills": f"next session's {result.execution}",
-                     "initial cash": of.settings.backtest.initial_cash, **of.changed},
+        assumptions={**of.settings.costs.model_dump(), "fills": fills_told(result),
+                     "initial cash": of.settings.simulation.initial_cash, **of.changed},
     )  # fmt: skip
     mark = trial(current, of, "backtest", result.net_return, metrics.first, metrics.last).trial_id[:8]
     page = current.home / "tearsheets" / f"{of.strategy}-{mark}.html"
@@ -266,7 +264,7 @@ _NOTHING: FloatArray = np.zeros(0)
 
 def _span(of: Study, panel: Panel) -> tuple[date, date]:
     """First and last session that a study simulates."""
-    first, stop = period(panel, of.settings.backtest)
+    first, stop = period(panel, of.settings.simulation)
     return panel.sessions[first].item(), panel.sessions[stop - 1].item()
 
 

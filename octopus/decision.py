@@ -271,6 +271,7 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
         tradable=np.isfinite(panel.worth_at(row)),
         risk_aversion=portfolio.risk_aversion,
         cost=config.costs.linear_rate,
+        conversion=np.where(panel.foreign, config.costs.conversion_move, 0.0) if panel.foreign.any() else None,
         constraints=portfolio.constraints,
         reduce_only=~(seen.spoken & seen.covariance.known),
         must_exit=~panel.member[row],

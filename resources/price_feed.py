@@ -41,6 +41,12 @@ class Bar:
     high: Decimal | None = None
     low: Decimal | None = None
 
+    @property
+    def average(self) -> Decimal:
+        """The mean of high, low and close, which stands in for the session's volume-weighted average price; the close
+        where the range is not known. The simulator's rule, `octopus.backtest.working.average`."""
+        return self.close if self.high is None or self.low is None else (self.high + self.low + self.close) / 3
+
 
 class PriceFeed(Protocol):
     """Prices and corporate actions; but for bars, which are as printed, money is in the account's currency, at the rate

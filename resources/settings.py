@@ -319,6 +319,16 @@ class StrategiesFile(_Section):
             raise ValueError("sectors belong to the instruments: set universe.sectors in universe.yaml")
         return value
 
+    @field_validator("backtest")
+    @classmethod
+    def _schedule_of_execution(cls, value: BacktestConfig) -> BacktestConfig:
+        if value.schedule.is_scheduled:
+            raise ValueError(
+                f"schedule = {value.schedule.schedule.value}: a backtest works orders as the daily run does; set it in "
+                "the section execution"
+            )
+        return value
+
     @model_validator(mode="after")
     def _meta_labels_of_a_signal(self) -> StrategiesFile:
         asked = {*ALWAYS, *(name for name, weight in self.strategy.weights().items() if weight > 0)} - {MODEL}
@@ -328,6 +338,11 @@ class StrategiesFile(_Section):
                 f"models.label.primary = {primary!r}: name a signal that speaks: {', '.join(sorted(asked))}"
             )
         return self
+
+    @property
+    def simulation(self) -> BacktestConfig:
+        """The section backtest, its orders worked as the section execution says."""
+        return self.backtest.model_copy(update={"schedule": self.execution})
 
     @property
     def decision(self) -> DecisionConfig:

@@ -12,8 +12,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octopus.core.costs import CostModel
+from octopus.execution.config import ScheduleConfig
 
-Execution = Literal["open", "close", "typical"]
+Execution = Literal["open", "close", "typical", "vwap"]
 
 
 class BacktestConfig(BaseModel):
@@ -22,10 +23,15 @@ class BacktestConfig(BaseModel):
     Attributes:
         start, end: first and last session that may be decided; no end means the last of the panel.
         initial_cash: account currency.
-        execution: what of the next session fills the orders: its open, its close, or its typical price, the mean of
-            high, low and close, which stands in for the volume-weighted average that daily bars do not have. Where the
-            panel has no opening prices at all, open means the close; so it does where trading never ends (24/7), for
-            a session opens there before the one before it is decided.
+        execution: what of the next session fills the orders: its open, its close, its typical price, the mean of high,
+            low and close, or its volume-weighted average price (vwap). Where the panel does not know that of a bar, the
+            typical price stands in for it, and where a bar has neither high nor low, its close; the result counts the
+            fills at each (`octopus.backtest.simulator.BacktestResult.fill_prices`). Where the panel has no opening
+            prices at all, open means the close; so it does where trading never ends (24/7), for a session opens there
+            before the one before it is decided.
+        schedule: how orders are worked over the session (octopus/backtest/working.py); it takes the place of
+            ``execution``. From the files it is the section execution, whose orders the daily run works the same way,
+            and it is no part of what is written of this section.
         rebalance_sessions: a decision is made on every so many sessions; the daily run decides on every one.
         limit_bps: orders become limit orders that far from the decision's close, to the trader's advantage, in basis
             points: a buy fills at the limit, or at the open if that is lower, on a session whose low reaches it. None:
@@ -54,6 +60,7 @@ class BacktestConfig(BaseModel):
     end: date | None = None
     initial_cash: float = Field(default=1_000_000, gt=0)
     execution: Execution = "open"
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, exclude=True)
     limit_bps: float | None = Field(default=None, ge=0, le=5000)
     participation_max: float | None = Field(default=None, gt=0, le=1)
     impact: float = Field(default=0.0, ge=0, le=10)

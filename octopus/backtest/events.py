@@ -31,7 +31,9 @@ import numpy as np
 
 from octopus.backtest import lifecycle
 from octopus.backtest.config import BacktestConfig
+from octopus.backtest.exits import exit_prices
 from octopus.backtest.judges import Denial, Gating, Judges, Orders, State
+from octopus.backtest.kernel import ORDERED, REST, STOPPED, TARGETED
 from octopus.backtest.market import (
     SIGMA_SESSIONS,
     after_the_decision,
@@ -47,18 +49,22 @@ from octopus.backtest.simulator import (
     Decisions,
     RuinError,
     Trades,
+    fill_prices,
     kinds_of,
     period,
     portfolio_of,
 )
+from octopus.backtest.working import work_of
+from octopus.core.brackets import bracket_at, exit_hit
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import OrderType
+from octopus.core.orders import Exit, OrderType, Side
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import BoolArray, FloatArray
 from octopus.decision import DecisionConfig, Prepared
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind, closing_entries, opening_entries
+from octopus.execution.schedules import quantities
 from octopus.execution.states import Event, OrderState
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.rebalance import affordable, floor_to_lot, share_changes
@@ -249,11 +255,17 @@ class _Run:
             raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        require(panel, config, self.execution)
+        require(panel, config, self.execution, long_only=portfolio.constraints.long_only)
         self.panel, self.config, self.portfolio, self.costs = as_booked(panel, config), config, portfolio, costs
         self.delisting = None if delisting is None else in_steps(delisting, config)
+        self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
         self.order_type = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
-        self.judges = Judges(gating, panel, self.order_type) if gating else None
+        bracketed = self.bracket is not None
+        if bracketed:
+            exit_prices(self.panel, config.schedule.bracket)
+        if self.work.slices or bracketed:
+            self.order_type = OrderType.MARKET
+        self.judges = Judges(gating, panel, self.order_type, from_open=bracketed) if gating else None
         self.rates = _Rates.of(costs, config, panel.clock.per_year)
         self.lot = QUANTITY_STEP if portfolio.fractional else portfolio.lot
         self.money = _Money(self.panel, costs, rounds=config.round_as_venue)
@@ -274,6 +286,7 @@ class _Run:
     def _known_at_decision(self) -> None:
         """What impact and limits are reckoned from, and who has ended."""
         self.opening = after_the_decision(self.panel)
+        self.ranges = self.opening, self.panel.high, self.panel.low
         sized = self.config.impact > 0
         self.adv = windows.mean(self.panel.volume, ADV_SESSIONS) if sized else None
         self.sigma = windows.std(self.panel.total_return, SIGMA_SESSIONS) if sized else None
@@ -383,9 +396,14 @@ class _Run:
         lifecycle.happens(states, Event.SEND)
         lifecycle.happens(states, Event.ACCEPT)
         wanted, references = self._executable(row, orders)
-        moves = self._moves(row, wanted)
-        filled = self._paid_for(wanted, references, moves)
-        self._book(row, filled, references, moves)
+        if self.work.slices:
+            filled = self._work(row, wanted, references)
+        else:
+            moves = self._moves(row, wanted)
+            filled = self._paid_for(wanted, references, moves)
+            self._book(row, filled, references, moves)
+            if self.bracket is not None:
+                self._exit(row, orders, filled, self.bracket.fractions)
         has_fill = np.array([name in filled for name in orders.change])
         whole = np.array([filled.get(name) == change for name, change in orders.change.items()])
         lifecycle.execute(states, whole, has_fill)
@@ -409,20 +427,83 @@ class _Run:
             wanted = {name: change for name, change in capped.items() if change}
         return wanted, references
 
+    def _work(self, row: int, wanted: Mapping[str, Decimal], averages: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+        """Orders worked over the session: what is due at its average, and the rest in its close, if it is to go there.
+
+        Returns:
+            What filled of each, signed shares.
+        """
+        cut = {name: sum(self._children(row, name, abs(change)), ZERO) for name, change in wanted.items()}
+        due = {name: size.copy_sign(wanted[name]) for name, size in cut.items() if size}
+        moves = self._moves(row, wanted if self.work.in_close else due)
+        filled = self._paid_for(due, averages, moves, self.work.slices)
+        self._book(row, filled, averages, moves)
+        if not self.work.in_close:
+            return filled
+        rest = {name: left for name, change in wanted.items() if (left := change - due.get(name, ZERO))}
+        closes = {name: _decimal(float(self.panel.close[row, self.places[name]])) for name in rest}
+        late = self._paid_for(rest, closes, moves)
+        self._book(row, late, closes, moves, kinds=dict.fromkeys(late, REST))
+        return {name: filled.get(name, ZERO) + late.get(name, ZERO) for name in {**filled, **late}}
+
+    def _exit(
+        self,
+        row: int,
+        orders: Orders,
+        filled: Mapping[str, Decimal],
+        fractions: tuple[Decimal | None, Decimal | None],
+    ) -> None:
+        """The exits that the session hits of what was bought at its open."""
+        sold: dict[str, Decimal] = {}
+        prices: dict[str, Decimal] = {}
+        kinds: dict[str, int] = {}
+        for name, change in filled.items():
+            opening, high, low = (self._price(values[row, self.places[name]]) for values in self.ranges)
+            if change < 0 or opening is None:
+                continue
+            bracket = bracket_at(Side.BUY, orders.reference[name], *fractions)
+            if (hit := exit_hit(Side.BUY, bracket, opening, high, low)) is not None:
+                sold[name], prices[name] = -min(change, self.held.get(name, ZERO)), hit.price
+                kinds[name] = TARGETED if hit.exit is Exit.TARGET else STOPPED
+        moves = self._moves(row, sold)
+        moves |= {name: ZERO for name, kind in kinds.items() if kind == TARGETED}
+        self._book(row, sold, prices, moves, kinds=kinds)
+
+    def _price(self, value: float) -> Decimal | None:
+        return _decimal(float(value)) if math.isfinite(value) else None
+
+    def _children(self, row: int, name: str, size: Decimal) -> list[Decimal]:
+        """What each child of a worked order of ``size`` shares is cut to, as production cuts it."""
+        work, of = self.work, size
+        if work.expected is not None:
+            volume = float(work.expected[row - 1, self.places[name]])
+            of = _decimal(volume) if math.isfinite(volume) else ZERO
+        return quantities(size, (_decimal(part) * of for part in work.due[row].tolist()), self.portfolio.lot)
+
     def _prices(self, row: int, orders: Orders) -> dict[str, Decimal]:
         panel = self.panel
-        if self.execution == "typical":
-            three = np.stack([panel.high[row], panel.low[row], panel.close[row]], axis=1)
-            known = np.isfinite(three).all(axis=1)
-            return {
-                name: sum(map(_decimal, three[place].tolist()), ZERO) / 3
-                for name in orders.change
-                if known[place := self.places[name]]
-            }
+        if self.execution in ("typical", "vwap"):
+            found = {name: self._average(row, self.places[name]) for name in orders.change}
+            return {name: price for name, price in found.items() if price is not None}
         values = (panel.open if self.execution == "open" else panel.close)[row].tolist()
+        if self.bracket is not None:
+            values = np.where(np.isfinite(panel.open[row]), panel.open[row], panel.close[row]).tolist()
         return {
             name: _decimal(price) for name in orders.change if math.isfinite(price := values[self.places[name]])
         }  # fmt: skip
+
+    def _average(self, row: int, place: int) -> Decimal | None:
+        """The typical price, or the best that is known of the volume-weighted average; None where it has no price."""
+        panel = self.panel
+        close = float(panel.close[row, place])
+        three = (float(panel.high[row, place]), float(panel.low[row, place]), close)
+        typical = sum(map(_decimal, three), ZERO) / 3 if all(map(math.isfinite, three)) else None
+        if self.execution == "typical" or not math.isfinite(close):
+            return typical
+        vwap = math.nan if panel.vwap is None else float(panel.vwap[row, place])
+        if math.isfinite(vwap):
+            return _decimal(vwap)
+        return _decimal(close) if typical is None else typical
 
     def _limit_prices(self, row: int, orders: Orders) -> dict[str, Decimal]:
         offset, panel = _decimal(float(self.config.limit_bps or 0.0)) / 10_000, self.panel
@@ -460,9 +541,17 @@ class _Run:
         return found
 
     def _paid_for(
-        self, wanted: Mapping[str, Decimal], references: Mapping[str, Decimal], moves: Mapping[str, Decimal]
+        self,
+        wanted: Mapping[str, Decimal],
+        references: Mapping[str, Decimal],
+        moves: Mapping[str, Decimal],
+        children: int = 1,
     ) -> dict[str, Decimal]:
-        """Purchases cut to what cash pays for, by the rule that the plan is cut by."""
+        """Purchases cut to what cash pays for, by the rule that the plan is cut by.
+
+        Args:
+            children: into how many an order may be cut, each of which pays the least commission.
+        """
         prices, rates = self._converted(wanted, references), self.rates
         if moves:
             # The rule knows one move for all: a price that comes to the same with it stands for an order's own.
@@ -472,7 +561,10 @@ class _Run:
                 else prices[name] * (ONE - moves.get(name, rates.move)) / (ONE - rates.move)
                 for name, change in wanted.items()
             }  # fmt: skip
-        return affordable(wanted, prices, self.cash, self.costs, self.portfolio.lot)
+        costs = self.costs
+        if children > 1:
+            costs = costs.model_copy(update={"commission_min": costs.commission_min * children})
+        return affordable(wanted, prices, self.cash, costs, self.portfolio.lot)
 
     def _converted(self, changes: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
         """What a share costs or brings at those prices, the conversion's costs included, account currency."""
@@ -488,9 +580,16 @@ class _Run:
         filled: Mapping[str, Decimal],
         references: Mapping[str, Decimal],
         moves: Mapping[str, Decimal],
+        *,
+        kinds: Mapping[str, int] | None = None,
     ) -> None:
-        """Each fill's price, commission and what it does to the account; sells first, then by instrument."""
-        rates, places, held, marks = self.rates, self.places, self.held, self.marks
+        """Each fill's price, commission and what it does to the account; sells first, then by instrument.
+
+        Args:
+            kinds: of `octopus.backtest.kernel.KINDS_OF_FILL`, where it is not the order's own.
+        """
+        places, held, marks = self.places, self.held, self.marks
+        is_worked = self.work.slices > 0 and not kinds
         rounds, move = self.config.round_as_venue, self.rates.move
         spent = fees = pushed = spread = traded = missed = converted = ZERO
         rate = paid = ONE
@@ -505,11 +604,14 @@ class _Run:
                 rate, paid = self.money.worth(name, ONE), self.money.converted(name, buys=change > 0)
                 worth, gap, cost = reference * rate, gap * rate, price * paid
                 converted += change * price * (paid - rate)
-            fee = max(size * cost * rates.commission, rates.least)
-            fee = fee.quantize(CENT, ROUND_HALF_UP) if rounds else fee
+            if is_worked:
+                fee = sum((self._commission(child * cost) for child in self._children(row, name, size)), ZERO)
+            else:
+                fee = self._commission(size * cost)
             spent += change * cost + fee
             fees += fee
-            extra = size * worth * (own - move) if own != move else ZERO
+            # A target is a limit: nothing is paid for immediacy.
+            extra = size * worth * (own - move) if own > move else ZERO
             pushed += extra
             spread += change * gap - extra
             traded += size * worth
@@ -521,12 +623,21 @@ class _Run:
                 held[name] = shares
             else:
                 held.pop(name)
-            self.ledger.extend((row, place, float(change), float(price), float(reference), float(fee), float(paid)))
+            told = float(change), float(price), float(reference), float(fee), float(paid)
+            self.ledger.extend((row, place, *told, kinds[name] if kinds else ORDERED))
         day = self.day
         self.cash -= spent
-        day.commission, day.impact, day.spread, day.traded = fees, pushed, spread, traded
-        day.conversion = converted
+        day.commission += fees
+        day.impact += pushed
+        day.spread += spread
+        day.traded += traded
+        day.conversion += converted
         day.price_pnl -= missed
+
+    def _commission(self, value: Decimal) -> Decimal:
+        """Of one order of that value, account currency."""
+        fee = max(value * self.rates.commission, self.rates.least)
+        return fee.quantize(CENT, ROUND_HALF_UP) if self.config.round_as_venue else fee
 
     # -- the close ---------------------------------------------------------------------------------------------------
 
@@ -667,6 +778,7 @@ class _Run:
         before = np.concatenate([equity[:1], equity[:-1]])
         costs = {name: self._series(_KINDS[name]) for name in kinds_of(self.panel)}
         paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
+        trades = Trades.of(self.panel.sessions, np.array(self.ledger))
         result = BacktestResult(
             symbols=self.panel.symbols, sessions=self.panel.sessions[self.first : self.stop], equity=equity,
             cash=self._series("cash"), targets=self.targets, shares=self.shares, marks=self.marked,
@@ -674,8 +786,10 @@ class _Run:
             currency_pnl=self._series("currency_pnl"), dividends=self._series("dividends"),
             redemptions=self._series("redemptions"), interest=self._series("interest"), costs=costs,
             turnover=np.array(self.turnover), gross_return=(equity + paid) / before - 1.0,
-            net_return=equity / before - 1.0, trades=Trades.of(self.panel.sessions, np.array(self.ledger)),
-            execution=self.execution, fallbacks=notes, sessions_per_year=self.panel.clock.per_year,
+            net_return=equity / before - 1.0, trades=trades,
+            execution=self.execution, schedule=self.config.schedule.schedule.value,
+            fill_prices=fill_prices(self.panel, self.config, self.execution, trades),
+            fallbacks=notes, sessions_per_year=self.panel.clock.per_year,
         )  # fmt: skip
         denials = tuple(self.judges.denials) if self.judges else ()
         return EventRun(result, denials, self.denied, self.ends)

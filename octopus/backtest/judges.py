@@ -187,12 +187,14 @@ class Judges:
     """The gates over one run.
 
     Attributes:
+        from_open: whether orders that stand to the close are sent before the open, as those with exits are.
         denials: so far, in order of time.
     """
 
     gating: Gating
     panel: Panel
     order_type: OrderType
+    from_open: bool = False
     denials: list[Denial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -272,7 +274,7 @@ class Judges:
         return session
 
     def _window(self, orders: Orders) -> ExecutionWindow:
-        return execution_window(self._calendar, self._session(orders), self.order_type)
+        return execution_window(self._calendar, self._session(orders), self.order_type, from_open=self.from_open)
 
     def _asked(self, orders: Orders, state: State, now: datetime) -> _Asked:
         asked = _Asked(orders, state, self._window(orders), now)

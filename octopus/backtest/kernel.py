@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from octopus.core.brackets import NO_EXIT, TARGET, exits_hit
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.types import BoolArray, FloatArray
 
@@ -24,6 +25,12 @@ from octopus.core.types import BoolArray, FloatArray
 ) = range(15)  # fmt: skip
 KINDS = 15
 """Columns of the record of sessions, in account currency; turnover is a fraction of the equity before."""
+FILL = 8
+"""Columns of the ledger of fills: row, instrument, change, price, reference, fee, rate of conversion, and which of
+`KINDS_OF_FILL`."""
+ORDERED, REST, STOPPED, TARGETED = KINDS_OF_FILL = range(4)
+"""Fills of an order, of what was left of a worked one for the close, and of an entry's exits."""
+_exits_hit = njit(cache=True, nogil=True)(exits_hit)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
@@ -48,6 +55,12 @@ class Market(NamedTuple):
         rate: account currency for one unit of an instrument's; (1, 1) where all are in the account's.
         conversion: fraction by which a conversion is worse than the rate, by instrument, shape (N,).
         converts: whether any instrument is in another currency.
+        due: what is due of an order as each slice of the session begins, a fraction of the order or, where it follows
+            the volume, of ``expected``, the shares that the next session is expected to trade; shape (T, slices), no
+            slices and (1, 1) where there is no schedule or it follows none (octopus/backtest/working.py).
+        in_close: whether what is never due goes into the close.
+        stops, targets: exits of a purchase planned at that close, for the session after it, as printed; NaN without
+            one; (1, 1) where there are none at all. exits: whether there are.
     """
 
     fill: FloatArray
@@ -71,6 +84,13 @@ class Market(NamedTuple):
     rate: FloatArray
     conversion: FloatArray
     converts: bool
+    due: FloatArray
+    expected: FloatArray
+    follows: bool
+    in_close: bool
+    stops: FloatArray
+    targets: FloatArray
+    exits: bool
 
 
 class Rules(NamedTuple):
@@ -108,9 +128,11 @@ class Account(NamedTuple):
     """State and working space of the account, shape (N,) but for ``money``.
 
     Attributes:
-        held, pending: shares; mark: last price, account currency. money: cash and equity.
+        held, pending: shares, the latter as planned, or what of worked orders is left for the close. mark: last price,
+            account currency. money: cash and equity.
         change, price, fee, reference: of the last session's fills; zero change for none. move: fraction by which each
-            fill is worse than its reference. rate: at which it was converted. worth: scratch, account currency.
+            fill is worse than its reference. rate: at which it was converted. kind: of `KINDS_OF_FILL`. worth: scratch,
+            account currency.
     """
 
     held: FloatArray
@@ -124,13 +146,14 @@ class Account(NamedTuple):
     move: FloatArray
     rate: FloatArray
     worth: FloatArray
+    kind: FloatArray
 
 
 def new_account(count: int, cash: float) -> Account:
     """An account with nothing but cash."""
-    held, pending, change, price, fee, reference, move, worth = (np.zeros(count) for _ in range(8))
+    held, pending, change, price, fee, reference, move, worth, kind = (np.zeros(count) for _ in range(9))
     mark, money = np.full(count, np.nan), np.array([cash, cash], dtype=np.float64)
-    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth)
+    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth, kind)
 
 
 @njit(cache=True, nogil=True)
@@ -156,9 +179,15 @@ def _to_cent(fee: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def afford(change: FloatArray, price: FloatArray, move: FloatArray, cash: float, rules: Rules) -> None:
-    """All purchases of ``change`` scaled down by one factor to what ``cash`` and the sales pay, costs included."""
-    power, cost, value, buys, rate, least = cash, 0.0, 0.0, 0, rules.rate, rules.least_fee
+def afford(
+    change: FloatArray, price: FloatArray, move: FloatArray, cash: float, rules: Rules, children: int = 1
+) -> None:
+    """All purchases of ``change`` scaled down by one factor to what ``cash`` and the sales pay, costs included.
+
+    Args:
+        children: into how many an order may be cut, each of which pays the least commission.
+    """
+    power, cost, value, buys, rate, least = cash, 0.0, 0.0, 0, rules.rate, rules.least_fee * children
     for i in range(len(change)):
         wanted = change[i]
         if wanted > 0.0:
@@ -172,7 +201,7 @@ def afford(change: FloatArray, price: FloatArray, move: FloatArray, cash: float,
     if buys == 0 or cost <= power:
         return
     # The least commissions do not shrink with the orders: they are set aside first.
-    part = max(power - rules.least_fee * buys, 0.0) / (value * (1.0 + rules.rate))
+    part = max(power - least * buys, 0.0) / (value * (1.0 + rules.rate))
     for i in range(len(change)):
         if change[i] > 0:
             change[i] = np.trunc(change[i] * part / rules.lot) * rules.lot if rules.lot > 0.0 else change[i] * part
@@ -298,14 +327,26 @@ def _curb(row: int, market: Market, rules: Rules, account: Account) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _follow(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """Of orders that follow the volume, what is never due is left for the close, or expires."""
+    share = market.due[row, -1]
+    for i in range(len(account.change)):
+        wanted, volume = account.change[i], market.expected[row - 1, i]
+        most = floor_to_lot(share * volume, rules.lot) if np.isfinite(volume) else 0.0
+        account.change[i] = min(max(wanted, -most), most)
+        if market.in_close:
+            account.pending[i] = wanted - account.change[i]
+
+
+@njit(cache=True, nogil=True)
 def _spread_and_impact(row: int, market: Market, rules: Rules, account: Account) -> None:
-    """How much worse each fill is than its reference."""
+    """How much worse than its reference each fill of an order is, by all of it that trades in the session."""
     account.move[:] = rules.move
     if rules.impact > 0.0:
         for i in range(len(account.change)):
-            adv, sigma = market.adv[row - 1, i], market.sigma[row - 1, i]
-            if account.change[i] != 0.0 and adv > 0.0 and sigma >= 0.0:
-                account.move[i] += rules.impact * sigma * math.sqrt(abs(account.change[i]) / adv)
+            adv, sigma, size = market.adv[row - 1, i], market.sigma[row - 1, i], account.change[i] + account.pending[i]
+            if size != 0.0 and adv > 0.0 and sigma >= 0.0:
+                account.move[i] += rules.impact * sigma * math.sqrt(abs(size) / adv)
 
 
 @njit(cache=True, nogil=True)
@@ -329,6 +370,26 @@ def _worth(row: int, market: Market, rules: Rules, account: Account) -> FloatArr
 
 
 @njit(cache=True, nogil=True)
+def _commission(size: float, price: float, paid: float, rules: Rules) -> float:
+    """Of one order of ``size`` shares at ``price``, converted at ``paid``."""
+    fee = max(size * price * paid * rules.rate, rules.least_fee)
+    return _to_cent(fee) if rules.rounds else fee
+
+
+@njit(cache=True, nogil=True)
+def _commissions(row: int, i: int, size: float, price: float, paid: float, market: Market, rules: Rules) -> float:
+    """Of the children that a worked order is cut into, see `octopus.execution.schedules.quantities`."""
+    fees, ordered = 0.0, 0.0
+    for k in range(market.due.shape[1]):
+        wanted = market.due[row, k] * (market.expected[row - 1, i] if market.follows else size)
+        child = floor_to_lot(min(wanted, size) - ordered, rules.lot)
+        if child > 0.0:
+            fees += _commission(child, price, paid, rules)
+            ordered += child
+    return fees
+
+
+@njit(cache=True, nogil=True)
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
     limited = np.isfinite(rules.limit)
@@ -337,12 +398,63 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
         return 0
     if market.outsiders[row] or np.isfinite(rules.participation):
         _curb(row, market, rules, account)
+    if market.follows:
+        _follow(row, market, rules, account)
     _spread_and_impact(row, market, rules, account)
+    account.kind[:] = ORDERED
+    return _book(row, at, market, rules, account, record, market.due.shape[1])
+
+
+@njit(cache=True, nogil=True)
+def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
+    """Fill what follows the orders in their session: what worked ones left for the close, or the exits of entries; the
+    number of fills."""
+    if market.in_close:
+        for i in range(len(account.change)):
+            account.change[i], account.reference[i] = account.pending[i], market.printed[row, i]
+            account.pending[i] = 0.0
+        account.kind[:] = REST
+    else:
+        _exit(row, market, rules, account)
+    return _book(row, at, market, rules, account, record, 0)
+
+
+@njit(cache=True, nogil=True)
+def _exit(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """The exits that the session hits of what was bought at its open, see `octopus.core.brackets.exits_hit`."""
+    change, opening = account.change, market.opening[row]
+    codes, prices = _exits_hit(
+        np.ones(len(change)), market.stops[row - 1], market.targets[row - 1], opening, market.high[row], market.low[row]
+    )
+    for i in range(len(change)):
+        bought = change[i]
+        change[i] = 0.0
+        if not (bought > 0.0 and np.isfinite(opening[i]) and codes[i] != NO_EXIT):
+            continue
+        change[i], account.reference[i] = -min(bought, account.held[i]), prices[i]
+        if codes[i] == TARGET:
+            account.kind[i], account.move[i] = TARGETED, 0.0
+            continue
+        account.kind[i], account.move[i] = STOPPED, rules.move
+        if rules.impact > 0.0:
+            adv, sigma = market.adv[row - 1, i], market.sigma[row - 1, i]
+            if adv > 0.0 and sigma >= 0.0:
+                account.move[i] += rules.impact * sigma * math.sqrt(abs(change[i]) / adv)
+
+
+@njit(cache=True, nogil=True)
+def _book(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray, children: int) -> int:
+    """What of the orders is paid for, each fill and what it does to the account; the number of fills.
+
+    Args:
+        children: into how many an order may be cut; 0 where none is.
+    """
     change, reference, moves, held, mark = (
         account.change, account.reference, account.move, account.held, account.mark,
     )  # fmt: skip
     converts = market.converts
-    afford(change, _worth(row, market, rules, account) if converts else reference, moves, account.money[0], rules)
+    worth = _worth(row, market, rules, account) if converts else reference
+    afford(change, worth, moves, account.money[0], rules, max(children, 1))
     spent, spread, impact, fees, traded, moved, converted, fills = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
     rate = paid = 1.0
     for i in range(len(change)):
@@ -358,14 +470,16 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
             paid = _conversion_rate(rate, worse if quantity > 0.0 else -worse, rules)
             account.rate[i] = paid
             converted += quantity * price * (paid - rate)
-        fee = max(abs(quantity) * price * paid * rules.rate, rules.least_fee)
-        if rules.rounds:
-            fee = _to_cent(fee)
+        if children > 0:
+            fee = _commissions(row, i, abs(quantity), price, paid, market, rules)
+        else:
+            fee = _commission(abs(quantity), price, paid, rules)
         account.price[i], account.fee[i] = price, fee
         spent += quantity * price * paid + fee
         fees += fee
         part = abs(quantity) * at_auction * rate
-        pushed = part * (moves[i] - rules.move)
+        # A target is a limit: nothing is paid for immediacy.
+        pushed = part * max(moves[i] - rules.move, 0.0)
         impact += pushed
         spread += quantity * (price - at_auction) * rate - pushed
         traded += part
@@ -374,9 +488,11 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
         held[i] += quantity
         fills += 1
     account.money[0] -= spent
-    record[at, SPREAD], record[at, IMPACT], record[at, COMMISSION] = spread, impact, fees
-    record[at, CONVERSION] = converted
-    record[at, TURNOVER] = traded / account.money[1]
+    record[at, SPREAD] += spread
+    record[at, IMPACT] += impact
+    record[at, COMMISSION] += fees
+    record[at, CONVERSION] += converted
+    record[at, TURNOVER] += traded / account.money[1]
     record[at, PRICE_PNL] -= moved
     return fills
 
@@ -474,11 +590,11 @@ def run(
         shares, marks: filled where they are (T, N), left alone where they are (0, 0).
 
     Returns:
-        The session that ruined the account or -1, and the ledger of fills (row, instrument, change, price, reference,
-        fee, rate of conversion), shape (fills, 7), sells before buys within a session; empty where ``shares`` is.
+        The session that ruined the account or -1, and the ledger of fills, shape (fills, `FILL`), sells before buys
+        within an auction; empty where ``shares`` is.
     """
     keep = shares.size > 0
-    ledger, size = np.empty((1024 if keep else 0, 7)), 0
+    ledger, size = np.empty((1024 if keep else 0, FILL)), 0
     for row in range(first, stop):
         at = row - first
         if at > 0:
@@ -487,6 +603,11 @@ def run(
             if keep and fills > 0:
                 ledger = _grown(ledger, size + fills)
                 size = _write(ledger, size, row, account)
+            if market.in_close or (market.exits and fills > 0):
+                fills = execute_later(row, at, market, rules, account, record)
+                if keep and fills > 0:
+                    ledger = _grown(ledger, size + fills)
+                    size = _write(ledger, size, row, account)
         if not finish(row, at, market, account, record) > 0.0:
             return row, ledger[:size]
         if keep:
@@ -498,7 +619,7 @@ def run(
 
 @njit(cache=True, nogil=True)
 def _write(ledger: FloatArray, size: int, row: int, account: Account) -> int:
-    """The session's fills at the end of ``ledger``, sells first; its new size."""
+    """The last fills at the end of ``ledger``, sells first; its new size."""
     for sign in (-1.0, 1.0):
         for i in range(len(account.change)):
             if account.change[i] * sign > 0.0:
@@ -508,13 +629,13 @@ def _write(ledger: FloatArray, size: int, row: int, account: Account) -> int:
                     account.reference[i],
                     account.fee[i],
                 )
-                ledger[size, 6] = account.rate[i]
+                ledger[size, 6], ledger[size, 7] = account.rate[i], account.kind[i]
                 size += 1
     return size
 
 
 def fills_of(row: int, account: Account) -> FloatArray:
-    """The session's fills as `run` writes them."""
-    ledger = np.empty((int(np.count_nonzero(account.change)), 7))
+    """The last fills as `run` writes them."""
+    ledger = np.empty((int(np.count_nonzero(account.change)), FILL))
     _write(ledger, 0, row, account)
     return ledger

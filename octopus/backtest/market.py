@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from octopus.backtest.config import BacktestConfig, Execution
+from octopus.backtest.exits import exit_prices, refuse_brackets
 from octopus.backtest.kernel import Market, Rules
 from octopus.backtest.sizing import Sizing
+from octopus.backtest.working import average, work_of
 from octopus.core.costs import CostModel
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.strategy import windows
@@ -26,21 +28,33 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
     """The configured execution, or the close where no opening price can execute a decision.
 
     That is where the panel has none at all, and where a session opens before the one before it is decided
-    (`octopus.core.sessions.Sessions.continuous`).
+    (`octopus.core.sessions.Sessions.continuous`). What is worked over a session has its average price; where trading
+    never ends, it is worked over the last hour before the close, and that is nearer to its price.
     """
+    if config.schedule.bracket is not None:
+        return "open"
+    if config.schedule.is_scheduled:
+        return "close" if panel.clock.continuous else "vwap"
     if config.execution == "open" and (panel.clock.continuous or not np.isfinite(panel.open[first:stop]).any()):
         return "close"
     return config.execution
 
 
 def market_of(
-    panel: Panel, config: BacktestConfig, execution: Execution, costs: CostModel, delisting: FloatArray | None
+    panel: Panel,
+    config: BacktestConfig,
+    execution: Execution,
+    costs: CostModel,
+    delisting: FloatArray | None,
+    *,
+    long_only: bool,
 ) -> Market:
     """The panel as the kernel reads it.
 
     Raises:
         MissingDataError: a rule of ``config`` asks for data that the panel does not have.
     """
+    require(panel, config, execution, long_only=long_only)
     panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     rate = none if panel.rate is None else _plain(panel.rate)
@@ -50,18 +64,20 @@ def market_of(
         ended = np.logical_or.accumulate(np.isfinite(delisting), axis=0)
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
-    require(panel, config, execution)
+    work, bracket = work_of(panel, config.schedule), config.schedule.bracket
+    stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket)
+    exits = bracket is not None
     has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
     spin_off = None if panel.spin_off is None else np.nan_to_num(panel.spin_off, nan=0.0)
     spins = np.zeros(len(panel.sessions), dtype=bool) if spin_off is None else (spin_off != 0.0).any(axis=1)
     return Market(
-        fill=_plain(_fill(panel, execution)),
-        opening=_plain(after_the_decision(panel)) if has_limit else none,
-        high=_plain(panel.high) if has_limit else none,
-        low=_plain(panel.low) if has_limit else none,
-        printed=_plain(panel.close) if has_limit else none,
+        fill=_plain(_fill(panel, execution, bracketed=exits)),
+        opening=_plain(after_the_decision(panel)) if has_limit or exits else none,
+        high=_plain(panel.high) if has_limit or exits else none,
+        low=_plain(panel.low) if has_limit or exits else none,
+        printed=_plain(panel.close) if has_limit or work.in_close else none,
         close=_plain(close),
         split=_plain(panel.split),
         dividend=_in_base(panel, panel.dividend),
@@ -78,6 +94,13 @@ def market_of(
         rate=rate,
         conversion=np.where(panel.foreign, costs.conversion_move, 0.0),
         converts=panel.rate is not None,
+        due=_plain(work.due),
+        expected=none if work.expected is None else _plain(work.expected),
+        follows=work.expected is not None,
+        in_close=work.in_close,
+        stops=_plain(stops),
+        targets=_plain(targets),
+        exits=exits,
     )
 
 
@@ -113,7 +136,7 @@ def as_booked(panel: Panel, config: BacktestConfig) -> Panel:
     """Prices and actions as the account's books know them: to a millionth where ``config`` rounds as a venue does."""
     if not config.round_as_venue:
         return panel
-    names = ("open", "high", "low", "close", "split", "dividend", "spin_off")
+    names = ("open", "high", "low", "close", "split", "dividend", "spin_off", "vwap")
     values = {name: getattr(panel, name) for name in names}
     rounded: dict[str, Any] = {name: in_steps(array, config) for name, array in values.items() if array is not None}
     return replace(panel, **rounded)
@@ -124,14 +147,30 @@ def in_steps(values: FloatArray, config: BacktestConfig) -> FloatArray:
     return np.round(values, 6) if config.round_as_venue else values
 
 
-def _fill(panel: Panel, execution: Execution) -> FloatArray:
+def _fill(panel: Panel, execution: Execution, *, bracketed: bool) -> FloatArray:
+    if bracketed:
+        return np.where(np.isfinite(panel.open), panel.open, panel.close)
+    if execution == "vwap":
+        return average(panel)
     if execution == "typical":
         return np.asarray((panel.high + panel.low + panel.close) / 3.0)
     return panel.open if execution == "open" else panel.close
 
 
-def require(panel: Panel, config: BacktestConfig, execution: Execution) -> None:
-    """See that the panel has what the settings ask for; raises `MissingDataError` that names the setting."""
+def require(panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool) -> None:
+    """See that the panel has what the settings ask for.
+
+    Raises:
+        MissingDataError: it has not; the setting is named.
+        ConfigError: a limit and a schedule, which no order has together, or exits where they are not simulated.
+    """
+    if config.schedule.bracket is not None:
+        refuse_brackets(panel, long_only=long_only, limited=config.limit_bps is not None)
+    if config.limit_bps is not None and config.schedule.is_scheduled:
+        raise ConfigError(
+            where="strategies.yaml", field="backtest.limit_bps", value=config.limit_bps,
+            remedy=f"execution.schedule = {config.schedule.schedule.value} works orders at any price; leave one out",
+        )  # fmt: skip
     asked = {
         "execution: typical": (execution == "typical", panel.high),
         "limit_bps": (config.limit_bps is not None, panel.low),

@@ -6,9 +6,16 @@ Belongs here: running the account through decisions and telling what happened. D
 The rules of the house, the same as the daily run's and the paper account's (resources/brokers/paper.py):
 
 - After session t's close the decision sees the weights held at that close. Its orders are sized at that close.
-- They fill in session t+1, at its open, close or typical price, moved against the trader by half the spread, the
-  slippage and, if configured, the impact; the commission comes on top. Sells fill before buys; if cash then falls
-  short, all buys are scaled down by one factor.
+- They fill in session t+1, at its open, close, typical or volume-weighted average price, moved against the trader by
+  half the spread, the slippage and, if configured, the impact; the commission comes on top. Sells fill before buys; if
+  cash then falls short, all buys are scaled down by one factor.
+- Where orders are worked over the session (twap, vwap, participation), that is in child orders, each of which pays its
+  own commission, at the session's average price (working.py). What a participation is never due is not traded, or
+  fills in the close after the rest, at the impact of the whole. The gates judge the order as one; the daily run judges
+  each child.
+- With exits (execution.bracket) orders meet the open. What was bought has its stop and its target from there to the
+  close, by the rule of octopus/core/brackets.py: in doubt the stop, at its price or, beyond it, at the open, moved as
+  any fill; a target at its own price, moved by nothing.
 - Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
   a position in an instrument that is no member in t+1, a limit that is not reached, and what is more than the cap on
   volume. Who is no member at a decision is sold in the session after it.
@@ -31,7 +38,7 @@ The rules of the house, the same as the daily run's and the paper account's (res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -41,6 +48,7 @@ from octopus.backtest import kernel
 from octopus.backtest.config import BacktestConfig, Execution
 from octopus.backtest.market import execution_of, market_of, rules_of
 from octopus.backtest.sizing import Sizing
+from octopus.backtest.working import PriceOfFill, prices_of_fills
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.panel import Panel
@@ -79,6 +87,8 @@ class Trades:
         shares: positive. price: paid or received per share. reference_price: of the auction; both as printed, in the
             instrument's currency.
         fees: commission, account currency.
+        kind: of `octopus.backtest.kernel.KINDS_OF_FILL`: an order's, the rest of a worked one's, which met the close,
+            or that of an exit.
         rate: account currency for one unit of the instrument's, as it was converted, the conversion's spread included:
             side × shares × price × rate + fees is what the trade took from the account's cash.
     """
@@ -91,14 +101,15 @@ class Trades:
     reference_price: FloatArray
     fees: FloatArray
     rate: FloatArray
+    kind: IntArray
 
     def __len__(self) -> int:
         return len(self.session)
 
     @classmethod
     def of(cls, sessions: DateArray, ledger: FloatArray) -> Trades:
-        """From rows (session's row, instrument, signed shares, price, reference, fee, rate), shape (trades, 7)."""
-        ledger = ledger.reshape(-1, 7)
+        """From a ledger as `octopus.backtest.kernel.run` writes it, shape (trades, `octopus.backtest.kernel.FILL`)."""
+        ledger = ledger.reshape(-1, kernel.FILL)
         return cls(
             session=sessions[ledger[:, 0].astype(np.int64)],
             instrument=ledger[:, 1].astype(np.int64),
@@ -108,6 +119,7 @@ class Trades:
             reference_price=ledger[:, 4].copy(),
             fees=ledger[:, 5].copy(),
             rate=ledger[:, 6].copy(),
+            kind=ledger[:, 7].astype(np.int64),
         )
 
 
@@ -129,6 +141,9 @@ class BacktestResult:
             The change of equity is price_pnl + currency_pnl + dividends + interest − costs.
         turnover: buys plus sells at reference prices as a fraction of the previous close's equity.
         gross_return, net_return: of the session before and after costs, as fractions.
+        execution: which price of the session was asked for. schedule: by which orders were worked over it, or ``none``.
+        fill_prices: how many fills had which price of their session: ``open``, ``close``, ``typical``, ``vwap``,
+            ``limit``, and of exits ``stop`` and ``target``; the most frequent first.
         fallbacks: sessions on which the optimiser found no solution, and what was done instead.
         sessions_per_year: of the panel's clock.
     """
@@ -151,6 +166,8 @@ class BacktestResult:
     net_return: FloatArray
     trades: Trades
     execution: Execution
+    schedule: str
+    fill_prices: Mapping[str, int]
     fallbacks: tuple[tuple[date, str], ...] = field(default=())
     sessions_per_year: int = SESSIONS_PER_YEAR
 
@@ -380,7 +397,7 @@ class _Run:
         self.panel, self.config, self.denied = panel, config, denied
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        self.market = market_of(panel, config, self.execution, costs, delisting)
+        self.market = market_of(panel, config, self.execution, costs, delisting, long_only=sizing.long_only)
         self.rules = rules_of(sizing, costs, config, panel.clock.per_year)
         length, count = self.stop - self.first, len(panel.symbols)
         self.account = kernel.new_account(count, config.initial_cash)
@@ -401,7 +418,11 @@ class _Run:
         at = row - self.first
         if at > 0:
             kernel.begin(row, at, self.market, self.rules, self.account, self.record)
-            if kernel.execute(row, at, self.market, self.rules, self.account, self.record):
+            fills = kernel.execute(row, at, self.market, self.rules, self.account, self.record)
+            if fills:
+                self.fills.append(kernel.fills_of(row, self.account))
+            follows = self.market.in_close or (self.market.exits and fills)
+            if follows and kernel.execute_later(row, at, self.market, self.rules, self.account, self.record):
                 self.fills.append(kernel.fills_of(row, self.account))
         if not kernel.finish(row, at, self.market, self.account, self.record) > 0:
             raise self._ruin(row)
@@ -444,6 +465,9 @@ class _Run:
         before = np.concatenate([equity[:1], equity[:-1]])
         costs = {name: np.ascontiguousarray(record[:, COSTS[name]]) for name in kinds_of(self.panel)}
         paid = np.asarray(sum(costs.values(), np.zeros(len(equity))))
+        trades = Trades.of(
+            self.panel.sessions, np.concatenate(self.fills) if self.fills else np.zeros((0, kernel.FILL))
+        )
         return BacktestResult(
             symbols=self.panel.symbols,
             sessions=self.panel.sessions[self.first : self.stop],
@@ -461,11 +485,19 @@ class _Run:
             turnover=np.ascontiguousarray(record[:, kernel.TURNOVER]),
             gross_return=(equity + paid) / before - 1.0,
             net_return=equity / before - 1.0,
-            trades=Trades.of(self.panel.sessions, np.concatenate(self.fills) if self.fills else np.zeros((0, 7))),
+            trades=trades,
             execution=self.execution,
+            schedule=self.config.schedule.schedule.value,
+            fill_prices=fill_prices(self.panel, self.config, self.execution, trades),
             fallbacks=notes,
             sessions_per_year=self.panel.clock.per_year,
         )
+
+
+def fill_prices(panel: Panel, config: BacktestConfig, execution: Execution, trades: Trades) -> dict[str, int]:
+    """As `BacktestResult.fill_prices`."""
+    asked: PriceOfFill = execution if config.limit_bps is None else "limit"
+    return prices_of_fills(panel, asked, trades.session, trades.instrument, trades.kind)
 
 
 COSTS = {

@@ -138,7 +138,9 @@ def sweep(
         MissingDataError: as `simulate_targets`; targets of another shape.
     """
     first, stop = period(panel, config)
-    market = market_of(panel, config, execution_of(panel, config, first, stop), costs, delisting)
+    market = market_of(
+        panel, config, execution_of(panel, config, first, stop), costs, delisting, long_only=sizing.long_only
+    )
     per_year = panel.clock.per_year
     rules = rules_of(sizing, costs, config, per_year)
 

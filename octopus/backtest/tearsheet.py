@@ -91,14 +91,24 @@ def tearsheet_html(
     )
 
 
-def standard_warnings(
-    result: BacktestResult, metrics: Metrics, *, survivors_only: bool, schedule: str = "none"
-) -> list[str]:
+def fills_told(result: BacktestResult) -> str:
+    """When and at which prices the orders filled, and how many fills had which."""
+    counts = ", ".join(f"{count:,} at {_PRICES[price]}" for price, count in result.fill_prices.items())
+    how = "" if result.schedule == "none" else f", worked over it by {result.schedule}"
+    return f"next session's {result.execution}{how} ({counts or 'nothing filled'})"
+
+
+_PRICES = {
+    "open": "the open", "close": "the close", "limit": "the limit or better", "vwap": "the volume-weighted average",
+    "typical": "the mean of high, low and close", "stop": "an entry's stop", "target": "an entry's target",
+}  # fmt: skip
+
+
+def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_only: bool) -> list[str]:
     """What a reader must know before believing the figures.
 
     Args:
         survivors_only: the universe was chosen knowing who survived.
-        schedule: by which orders are worked over a session (execution.schedule).
     """
     warnings = []
     if survivors_only:
@@ -113,10 +123,22 @@ def standard_warnings(
             "Orders fill at the mean of the session's high, low and close, which stands in for its volume-weighted "
             "average: daily bars do not have that."
         )
-    if schedule != "none":
+    count = sum(result.fill_prices.values())
+    guessed = count - result.fill_prices.get("vwap", 0)
+    if result.execution == "vwap" and guessed:
         warnings.append(
-            f"execution.schedule = {schedule} is not simulated: every order fills at one price of the session here, "
-            "and is worked over it in child orders when it is traded."
+            f"{guessed:,} of {count:,} fills are not at the session's volume-weighted average"
+            f" price, which the data does not have, or were left for the close: {fills_told(result)}."
+        )
+    if exits := result.fill_prices.get("stop", 0) + result.fill_prices.get("target", 0):
+        warnings.append(
+            f"{exits:,} entries were closed by their exits: a daily bar does not tell which of its prices came first, "
+            "and in doubt it was the stop."
+        )
+    if result.schedule != "none":
+        warnings.append(
+            f"Orders are worked by {result.schedule}: all children of an order fill at one price of the session here, "
+            "for daily bars know no hour of it, and the gates judge the order as one."
         )
     if metrics.active_return < 0:
         warnings.append(

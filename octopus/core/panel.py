@@ -43,6 +43,8 @@ class Panel:
         dividend: cash per share going ex on that session, 0.0 on ordinary days.
         spin_off: worth of the shares of another company that one share brought on that session, at their first close;
             0.0 on ordinary days, NaN where that is not known. None: nothing was spun off.
+        vwap: volume-weighted average price of the session, as printed, like ``close``; NaN where it is not known. None:
+            no source told it. The warehouse has no such column: a user's own arrays may bring it.
         price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
             pseudo-shares and rules on raw prices and volumes do not apply.
         base: the currency that money is counted in; empty where nothing is converted.
@@ -68,6 +70,7 @@ class Panel:
     dividend: FloatArray
     price_basis: PriceBasis
     spin_off: FloatArray | None = None
+    vwap: FloatArray | None = None
     exchange: str = EXCHANGE
     base: str = ""
     currency: tuple[str, ...] = ()

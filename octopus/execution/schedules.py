@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
@@ -127,7 +127,7 @@ def vwap(window: Window, volumes: FloatArray) -> Weighted:
         raise ScheduleError("volumes: no session has any; use twap")
     # The mean of each day's fractions, so that one heavy day does not decide the profile.
     profile = (traded / traded.sum(axis=1, keepdims=True)).mean(axis=0)
-    return Weighted(window, _weights(list(profile)))
+    return Weighted(window, _weights(profile.tolist()))
 
 
 def committed(children: Sequence[OrderStatus]) -> Decimal:
@@ -161,12 +161,32 @@ def next_child(
         raise ScheduleError(f"quantity {parent.quantity} of {parent.intent_id}: no multiple of the lot {lot}; round it")
     if not schedule.window.contains(now) or _is_open(children):
         return None
-    ordered = committed(children)
-    missing = min(schedule.due(parent.quantity, now, market_volume), parent.quantity) - ordered
-    quantity = (missing / lot).to_integral_value(ROUND_DOWN) * lot
+    quantity = _cut(parent.quantity, schedule.due(parent.quantity, now, market_volume), committed(children), lot)
     if quantity <= 0:
         return None
     return replace(parent, intent_id=child_id(parent.intent_id, len(children)), quantity=quantity)
+
+
+def quantities(quantity: Decimal, due: Iterable[Decimal], lot: Decimal) -> list[Decimal]:
+    """What `next_child` cuts, look after look, of an order whose children are all sent, and none of which ends early.
+
+    Args:
+        due: shares that should have been ordered at each look, not falling.
+    """
+    cut: list[Decimal] = []
+    ordered = Decimal(0)
+    for wanted in due:
+        child = _cut(quantity, wanted, ordered, lot)
+        if child > 0:
+            cut.append(child)
+            ordered += child
+    return cut
+
+
+def _cut(quantity: Decimal, due: Decimal, ordered: Decimal, lot: Decimal) -> Decimal:
+    """Whole lots that are missing to what is due; a part of a billion of a lot that rounding took is no lot less."""
+    lots = (min(due, quantity) - ordered) / lot
+    return lots.quantize(_LOT_ROUNDING).to_integral_value(ROUND_DOWN) * lot
 
 
 def closing_child(parent: PlannedOrder, children: Sequence[tuple[PlannedOrder, OrderStatus]]) -> PlannedOrder | None:
@@ -202,11 +222,14 @@ def parent_of(intent_id: str) -> str | None:
     return found[1] if found else None
 
 
+_LOT_ROUNDING = Decimal("1e-9")
+_WEIGHT_STEP = Decimal("1e-20")
+"""Fine enough that a third of 3,000 shares is 1,000, and coarse enough that products with shares are exact."""
 _CHILD = re.compile(r"(.+)-[cr]\d{4,}")
 
 
 def _weights(parts: Sequence[float]) -> tuple[Decimal, ...]:
     """Exact weights that sum to one: the last one takes what rounding leaves."""
     total = sum(parts)
-    rounded = [Decimal(str(round(part / total, 12))) for part in parts[:-1]]
+    rounded = [(Decimal(repr(part)) / Decimal(repr(total))).quantize(_WEIGHT_STEP) for part in parts[:-1]]
     return (*rounded, 1 - sum(rounded, Decimal(0)))

@@ -136,7 +136,8 @@ def limits_of(problem: Problem, *, net: float | None = None, impact: bool = Fals
     wanted = {"w": True, "t": trades, "g": not long_only, "u": curved, "v": curved}
     names = [name for name, present in wanted.items() if present]
     columns = {name: slice(place * count, (place + 1) * count) for place, name in enumerate(names)}
-    base, rows = _base(count, long_only, problem.cost if trades else 0.0, trades)
+    rates = problem.cost_rates(free) if trades else 0.0
+    base, rows = _base(count, long_only, rates if isinstance(rates, float) else tuple(rates.tolist()), trades)
     unit = scalar_limits(problem)["turnover_max"] / max(count, 1)
     further = list(_further(problem, bounds, free, fixed, columns, net, unit if curved else None))
     matrix, b, rows, cones = _stack(base, _base_side(problem, bounds, free, fixed, trades), rows, columns, further)
@@ -145,7 +146,7 @@ def limits_of(problem: Problem, *, net: float | None = None, impact: bool = Fals
 
 def _trades_matter(problem: Problem, bounds: Bounds, free: IntArray) -> bool:
     """Changes of weights cost, or could pass the limit on turnover: without them, no variables for changes."""
-    if problem.cost:
+    if problem.cost or (problem.conversion is not None and problem.conversion.any()):
         return True
     previous = problem.previous
     reach = np.maximum(bounds.upper - previous, previous - bounds.lower).sum()
@@ -177,11 +178,12 @@ def _values(problem: Problem) -> dict[str, float]:
 
 
 @lru_cache(maxsize=64)
-def _base(count: int, long_only: bool, cost: float, trades: bool) -> tuple[Any, dict[str, slice]]:
+def _base(count: int, long_only: bool, cost: float | tuple[float, ...], trades: bool) -> tuple[Any, dict[str, slice]]:
     """The rows that every problem of one size shares."""
     from scipy import sparse
 
     one, ones = sparse.identity(count, format="csc"), sparse.csc_matrix(np.ones((1, count)))
+    costs = cost * ones if isinstance(cost, float) else sparse.csc_matrix(np.array([cost]))
     blocks: dict[str, dict[str, Any]] = {}
     if trades:
         blocks |= {"buy": {"w": one, "t": -one}, "sell": {"w": -one, "t": -one}}
@@ -189,7 +191,7 @@ def _base(count: int, long_only: bool, cost: float, trades: bool) -> tuple[Any, 
     if trades:
         blocks |= {"turnover_max": {"t": ones}}
     blocks |= {
-        "cash_min_fraction": {"w": ones, "t": cost * ones} if trades else {"w": ones},
+        "cash_min_fraction": {"w": ones, "t": costs} if trades else {"w": ones},
         "net_max": {"w": ones},
         "net_min": {"w": -ones},
         "gross_max": {"w": ones} if long_only else {"g": ones},
@@ -225,12 +227,13 @@ def _compressed(lines: Sequence[Any]) -> Any:
 def _base_side(problem: Problem, bounds: Bounds, free: IntArray, fixed: FloatArray, trades: bool) -> FloatArray:
     previous, limits = problem.previous, scalar_limits(problem)
     decided = bounds.upper <= bounds.lower
-    turnover = np.abs(fixed[decided] - previous[decided]).sum()
+    moved = np.abs(fixed[decided] - previous[decided])
+    turnover = moved.sum()
     net = fixed.sum()
     changes = [previous[free], -previous[free]] if trades else []
     scalars = [
         *([limits["turnover_max"] - turnover] if trades else []),
-        1.0 - limits["cash_min_fraction"] - net - problem.cost * turnover,
+        1.0 - limits["cash_min_fraction"] - net - problem.cost_of(moved, decided),
         limits["net_max"] - net,
         net - limits["net_min"],
         limits["gross_max"] - np.abs(fixed).sum(),

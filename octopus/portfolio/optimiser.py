@@ -151,7 +151,7 @@ def minimum_cvar(problem: Problem) -> Solution:
     value, threshold = expected_shortfall(scenarios @ weights, problem.cvar_level)
     found = residuals(programme, x, z) if limits.count else residuals(shown.programme, x, z)
     measures = {"cvar": value, "var": threshold, "scenarios": float(len(scenarios)), "seen": float(len(shown.rows))}
-    value += problem.cost * float(np.abs(weights - problem.previous).sum())
+    value += problem.cost_of(np.abs(weights - problem.previous))
     return _solution(limits, programme, chosen, answer, found, "minimum_cvar", lambda _weights: value, measures)
 
 
@@ -162,7 +162,7 @@ def trading_cost(problem: Problem, weights: FloatArray) -> float:
     """Proportional costs and impact of going from the weights held to ``weights``, fraction of equity."""
     changes = np.abs(weights - problem.previous)
     impact = 0.0 if problem.impact is None else float((problem.impact * changes**problem.impact_power).sum())
-    return float(problem.cost * changes.sum()) + impact
+    return problem.cost_of(changes) + impact
 
 
 def risk_penalty(problem: Problem, weights: FloatArray) -> float:
@@ -206,7 +206,7 @@ def value(problem: Problem, weights: FloatArray, method: Method) -> float:
         return sharpe(problem, weights)
     if method == "minimum_cvar":
         shortfall, _ = expected_shortfall(_scenarios(problem) @ weights, problem.cvar_level)
-        return -shortfall - problem.cost * float(np.abs(weights - problem.previous).sum())
+        return -shortfall - problem.cost_of(np.abs(weights - problem.previous))
     if method in allocation.TARGETS:
         return -float(np.linalg.norm(weights - allocation.TARGETS[method](problem).weights))
     if method == "black_litterman":
@@ -225,7 +225,7 @@ def _utility(problem: Problem, limits: Limits) -> Programme:
     q[limits.columns["w"]] = problem.risk_aversion * (problem.covariance[free] * fixed).sum(axis=-1)
     q[limits.columns["w"]] -= problem.alpha[free]
     if "t" in limits.columns:
-        q[limits.columns["t"]] = problem.cost
+        q[limits.columns["t"]] = problem.cost_rates(free)
     if problem.impact is not None and problem.impact_power == QUADRATIC_LAW:
         rate = 2.0 * problem.impact[free]
         corner = corner + np.diag(rate)
@@ -352,7 +352,7 @@ def _numerator(problem: Problem, limits: Limits) -> FloatArray:
     linear = np.zeros(limits.variables + 1)
     linear[limits.columns["w"]] = problem.alpha[limits.free]
     if "t" in limits.columns:
-        linear[limits.columns["t"]] = -problem.cost
+        linear[limits.columns["t"]] = -problem.cost_rates(limits.free)
     if problem.impact is not None and "u" in limits.columns:
         linear[limits.columns["u"]] = -problem.impact[limits.free] * limits.unit**SQUARE_ROOT_LAW
     still = np.where(np.isin(np.arange(len(limits.fixed)), limits.free), problem.previous, limits.fixed)
@@ -414,7 +414,7 @@ def _shortfall(limits: Limits, own: FloatArray, given: FloatArray, tail: float) 
     below = sparse.hstack([limits.matrix, sparse.csc_matrix((len(limits.b), seen + 1))])
     q = np.concatenate([np.zeros(limits.variables), [1.0], np.full(seen, 1.0 / tail)])
     if "t" in limits.columns:
-        q[limits.columns["t"]] = limits.problem.cost
+        q[limits.columns["t"]] = limits.problem.cost_rates(limits.free)
     return Programme(
         corner=None,
         q=q,

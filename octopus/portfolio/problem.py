@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from octopus.core.errors import OctopusError
-from octopus.core.types import BoolArray, FloatArray
+from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.portfolio.config import Constraints, Linkage
 
 WEIGHT_TOLERANCE = 1e-6
@@ -66,6 +66,8 @@ class Problem:
         previous: weights held, fractions of equity, shape (N,).
         tradable: shape (N,); what cannot be traded keeps its weight, whatever its own limits say.
         risk_aversion: λ. cost: of trading one unit of weight, as a fraction.
+        conversion: what trading one unit of each instrument's weight costs besides, as a fraction, where its money is
+            converted, shape (N,); None: nothing.
         reduce_only: may not move away from zero (nothing is known of it), shape (N,).
         must_exit: goes to zero if it can be traded, shape (N,).
         names: of the instruments, for the certificate; their numbers if absent.
@@ -110,10 +112,35 @@ class Problem:
     views: FloatArray | None = None
     view_confidence: float = 0.5
     tau: float = 0.05
+    conversion: FloatArray | None = None
+
+    def cost_of(self, changes: FloatArray, chosen: BoolArray | None = None) -> float:
+        """Proportional costs of changes of weight, without impact, fraction of equity.
+
+        Args:
+            changes: absolute, of all instruments or of those of ``chosen``, shape (N,).
+        """
+        if self.conversion is None:
+            return float(self.cost * changes.sum())
+        rates = self.cost + (self.conversion if chosen is None else self.conversion[chosen])
+        return float((rates * changes).sum())
+
+    def cost_rates(self, chosen: IntArray) -> float | FloatArray:
+        """Of trading one unit of weight of each of those instruments: one number where it is the same of all."""
+        return self.cost if self.conversion is None else self.cost + self.conversion[chosen]
 
     def require_finite(self) -> None:
         """Raises `SolverError` for a number that is none, naming its field."""
-        for name in ("alpha", "covariance", "previous", "impact", "scenarios", "risk_budgets", "benchmark"):
+        for name in (
+            "alpha",
+            "covariance",
+            "previous",
+            "impact",
+            "conversion",
+            "scenarios",
+            "risk_budgets",
+            "benchmark",
+        ):
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 bad = int((~np.isfinite(values)).sum())

@@ -5,12 +5,14 @@ writes: reconciliation compares two books, and this is the other one. Does not: 
 
 The rules of the house:
 
-- Orders execute in auctions: daily bars know no other prices. A market-on-close order takes part in the first close
-  after its acceptance and at or before its expiry, at the closing price; market-on-open likewise at the open. Market,
-  limit and stop orders take part in every open and close until then: a market order fills in the first; a limit order
-  in the first whose price is its limit or better, and never at a worse one; a stop order in the first whose price has
-  reached its trigger. The price is moved against the trader by half the spread and the slippage and rounded to a
-  millionth; the commission is rounded to the cent.
+- Orders execute in auctions: daily bars know no other prices, and no time of those they know. A market order that was
+  accepted while the session traded is booked with the close, at the session's average price (`Bar.average`), so that
+  the children of a schedule come to what they are meant to; where trading never ends, at the close. A market-on-close
+  order takes part in the first close after its acceptance and at or before its expiry, at the closing price;
+  market-on-open likewise at the open. Market, limit and stop orders take part in every open and close until then: a
+  market order fills in the first; a limit order in the first whose price is its limit or better, and never at a worse
+  one; a stop order in the first whose price has reached its trigger. The price is moved against the trader by half the
+  spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction, then what its close
   brings (octopus/execution/book.py has the order): a spin-off pays what the new shares were worth, a delisting the last
@@ -463,9 +465,17 @@ class PaperBroker:
         if bar is None:
             return None
         reference = bar.open if auction is OrderType.MARKET_ON_OPEN else bar.close
+        if auction is OrderType.MARKET_ON_CLOSE and self._trades_in_session(order, session):
+            reference = bar.average
         if reference is None or not _executes_at(order, reference):
             return None
         return self._booked(order, reference, bar)
+
+    def _trades_in_session(self, order: WorkingOrder, session: date) -> bool:
+        """Whether it was accepted while ``session`` traded, to be executed there and then."""
+        if order.order_type is not OrderType.MARKET or self.sessions.continuous:
+            return False
+        return order.accepted_at >= self._opens(session)
 
     def _booked(self, order: WorkingOrder, reference: Decimal, bar: Bar) -> tuple[Decimal, Decimal]:
         """What a share is booked at that the market has at ``reference``: moved against the trader, in the account's

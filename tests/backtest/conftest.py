@@ -80,6 +80,8 @@ def with_pairs(panel: Panel, seed: int, late: int = 0) -> tuple[Panel, dict[str,
               "split": np.ones(shape)}  # fmt: skip
     if panel.spin_off is not None:
         fields["spin_off"] = np.zeros(shape)
+    if panel.vwap is not None:
+        fields["vwap"] = levels
     joined = {name: np.hstack([getattr(panel, name), values]) for name, values in fields.items()}
     units = {name: UNITS[place % len(UNITS)] for place, name in enumerate(panel.symbols)}
     return replace(panel, symbols=(*panel.symbols, *QUOTED), **joined), units | QUOTED

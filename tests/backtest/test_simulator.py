@@ -286,7 +286,7 @@ def test_sizing_is_the_plan_of_the_daily_run(
     rules = rules_of(Sizing.of(config), costs, CLOSE, 252)
     account = kernel.new_account(count, cash)
     account.held[:], account.money[1] = held, equity
-    kernel.plan(0, targets, market_of(panel, CLOSE, "close", costs, None), rules, account)
+    kernel.plan(0, targets, market_of(panel, CLOSE, "close", costs, None, long_only=True), rules, account)
     ours = account.pending.copy()
     np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 if fractional else 1e-9)
     # And the rule after an overnight gap.

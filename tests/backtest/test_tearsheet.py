@@ -20,7 +20,7 @@ from conftest import random_panel
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.metrics import Metrics, measure
 from octopus.backtest.simulator import BacktestResult, run_backtest, run_benchmarks
-from octopus.backtest.tearsheet import headline, standard_warnings, tearsheet_html, tearsheet_png
+from octopus.backtest.tearsheet import fills_told, headline, standard_warnings, tearsheet_html, tearsheet_png
 from octopus.decision import DecisionConfig
 
 TITLE = "A & B <test>"
@@ -74,11 +74,15 @@ def test_the_tear_sheet_of_a_backtest(sheet: Sheet) -> None:
 
 def test_the_tear_sheet_says_what_is_not_simulated(sheet: Sheet) -> None:
     plain = standard_warnings(sheet.result, sheet.metrics, survivors_only=False)
-    assert not any("schedule" in text or "volume-weighted" in text for text in plain)
+    assert not any("worked" in text or "volume-weighted" in text for text in plain)
     typical = replace(sheet.result, execution="typical")
-    told = standard_warnings(typical, sheet.metrics, survivors_only=False, schedule="twap")
+    told = standard_warnings(typical, sheet.metrics, survivors_only=False)
     assert any("mean of the session's high, low and close" in text for text in told)
-    assert any("execution.schedule = twap is not simulated" in text for text in told)
+    worked = replace(sheet.result, execution="vwap", schedule="twap", fill_prices={"vwap": 60, "typical": 40})
+    told = standard_warnings(worked, sheet.metrics, survivors_only=False)
+    assert any("40 of 100 fills are not at the session's volume-weighted average price" in text for text in told)
+    assert any("worked by twap" in text for text in told)
+    assert "60 at the volume-weighted average, 40 at the mean of high, low and close" in fills_told(worked)
 
 
 @pytest.mark.parametrize("width", [1200, 800])

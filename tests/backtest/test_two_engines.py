@@ -29,6 +29,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import Fill, Side
 from octopus.decision import DecisionConfig
 from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries
+from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import (
     Event,
@@ -50,9 +51,10 @@ def with_ranges(panel, seed):
     """Highs, lows and volumes, missing where the close is."""
     generator = np.random.default_rng(seed)
     volume = np.where(np.isnan(panel.close), np.nan, generator.integers(50, 50_000, panel.close.shape))
-    return replace(
-        panel, high=np.fmax(panel.close, panel.open) * 1.01, low=np.fmin(panel.close, panel.open) * 0.99, volume=volume
-    )
+    high, low = np.fmax(panel.close, panel.open) * 1.01, np.fmin(panel.close, panel.open) * 0.99
+    unknown = generator.random(panel.close.shape) < 0.02
+    vwap = np.where(generator.random(panel.close.shape) < 0.5, low + 0.4 * (high - low), np.nan)
+    return replace(panel, high=np.where(unknown, np.nan, high), low=low, volume=volume, vwap=vwap)
 
 
 def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
@@ -67,11 +69,20 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
     return replace(panel, member=member), delisting
 
 
+NONE = ScheduleConfig()
+SCHEDULES = [
+    NONE, NONE, ScheduleConfig(schedule=Kind.TWAP, slices=7),
+    ScheduleConfig(schedule=Kind.VWAP, slices=3, profile=(3, 1, 0.7)),
+    *(ScheduleConfig(schedule=Kind.PARTICIPATION, rate=0.3, remainder=remainder) for remainder in Remainder),
+]  # fmt: skip
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     several_currencies=st.booleans(),
-    execution=st.sampled_from(["open", "close", "typical"]),
+    execution=st.sampled_from(["open", "close", "typical", "vwap"]),
+    schedule=st.sampled_from(SCHEDULES),
     limit=st.sampled_from([None, None, 25.0]),
     participation=st.sampled_from([None, 0.05]),
     impact=st.sampled_from([0.0, 1.0]),
@@ -86,6 +97,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     seed,
     several_currencies,
     execution,
+    schedule,
     limit,
     participation,
     impact,
@@ -108,9 +120,10 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     def decider(row, weights):
         return 0.8 * wanted[row] + 0.2 * np.round(weights, 9)
 
+    limit = None if schedule.is_scheduled else limit
     config = BacktestConfig(
-        start=START, execution=execution, limit_bps=limit, participation_max=participation, impact=impact,
-        rebalance_sessions=every, initial_cash=250_000, round_as_venue=rounds, borrow_bps_year=300,
+        start=START, execution=execution, schedule=schedule, limit_bps=limit, participation_max=participation,
+        impact=impact, rebalance_sessions=every, initial_cash=250_000, round_as_venue=rounds, borrow_bps_year=300,
         financing_bps_year=500, interest_bps_year=200,
     )  # fmt: skip
     portfolio = PortfolioConfig(

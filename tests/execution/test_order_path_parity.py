@@ -11,13 +11,16 @@ from execution_support import SESSIONS, Desk, ManualClock, TableFeed, paper, row
 
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import simulate_events
+from octopus.backtest.kernel import REST
 from octopus.backtest.reconcile import compare
 from octopus.backtest.simulator import simulate
 from octopus.backtest.sizing import Sizing
+from octopus.backtest.working import expected_volume
 from octopus.core.costs import CostModel
 from octopus.core.orders import OrderType
 from octopus.core.panel import Panel
 from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.window import execution_window
 from octopus.market_data.returns import total_returns
 from octopus.portfolio.config import PortfolioConfig
@@ -29,12 +32,20 @@ from resources.warehouse.prices import decimal_price
 CASH = Decimal(250_000)
 COSTS = CostModel(commission_min=1.0)
 PORTFOLIO = PortfolioConfig(cash_buffer=0.02, trade_min_fraction=0.002)
+NONE = ScheduleConfig()
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
 
 
-def market(days: int, *, opens: bool, seed: int = 7) -> Panel:
+WORKED = [
+    ScheduleConfig(schedule=Kind.TWAP, slices=3),
+    ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CANCEL),
+    ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CLOSE),
+]
+
+
+def market(days: int, *, opens: bool, ranges: bool = False, seed: int = 7) -> Panel:
     """Opens (or none) and closes to the cent with splits, dividends, spin-offs and missing bars, on New York's
-    sessions.
+    sessions; highs, lows and volumes only with ranges.
     """
     generator = np.random.default_rng(seed)
     sessions = SESSIONS.between(date(2021, 1, 4), date(2022, 12, 28))[: days + 1]
@@ -51,9 +62,14 @@ def market(days: int, *, opens: bool, seed: int = 7) -> Panel:
     close, opening = np.where(halted, np.nan, close), np.where(halted, np.nan, opening)
     empty = np.full(shape, np.nan)
     opening = opening if opens else empty
+    high = low = volume = empty
+    if ranges:
+        drawn = np.random.default_rng(seed + 2)
+        high, low = (np.round(close * (1 + sign * drawn.uniform(0, 0.02, shape)), 2) for sign in (1, -1))
+        volume = np.where(halted, np.nan, drawn.integers(200, 4000, shape))
     return Panel(
         sessions=sessions, symbols=NAMES, close=close, total_return=total_returns(close, split, dividend, spin_off),
-        open=opening, high=empty, low=empty, volume=empty, member=np.ones(shape, dtype=bool), sentiment=empty,
+        open=opening, high=high, low=low, volume=volume, member=np.ones(shape, dtype=bool), sentiment=empty,
         split=split, dividend=dividend, spin_off=spin_off, price_basis="raw",
     )  # fmt: skip
 
@@ -62,7 +78,12 @@ def feed_of(panel: Panel) -> TableFeed:
     """The same market as the order path reads it."""
     days = panel.sessions.astype(object)
     bars = {
-        (name, day): Bar(_price(panel.open[row, column]), decimal_price(float(panel.close[row, column])))
+        (name, day): Bar(
+            _price(panel.open[row, column]),
+            decimal_price(float(panel.close[row, column])),
+            high=_price(panel.high[row, column]),
+            low=_price(panel.low[row, column]),
+        )
         for row, day in enumerate(days)
         for column, name in enumerate(NAMES)
         if np.isfinite(panel.close[row, column])
@@ -89,16 +110,20 @@ def _price(value: float) -> Decimal | None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("order_type", "days"),
+    ("order_type", "days", "schedule"),
     [
-        (OrderType.MARKET_ON_OPEN, 12),
-        (OrderType.MARKET_ON_CLOSE, 15),
-        pytest.param(OrderType.MARKET_ON_OPEN, 250, marks=pytest.mark.slow),
-        pytest.param(OrderType.MARKET_ON_CLOSE, 250, marks=pytest.mark.slow),
+        (OrderType.MARKET_ON_OPEN, 12, NONE),
+        (OrderType.MARKET_ON_CLOSE, 15, NONE),
+        (OrderType.MARKET, 6, WORKED[2]),
+        pytest.param(OrderType.MARKET_ON_OPEN, 250, NONE, marks=pytest.mark.slow),
+        pytest.param(OrderType.MARKET_ON_CLOSE, 250, NONE, marks=pytest.mark.slow),
+        *(pytest.param(OrderType.MARKET, 60, schedule, marks=pytest.mark.slow) for schedule in WORKED),
     ],
 )
-def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days, order_type):
-    panel = market(days, opens=order_type is OrderType.MARKET_ON_OPEN)
+def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days, order_type, schedule):
+    panel = market(days, opens=order_type is not OrderType.MARKET_ON_CLOSE, ranges=schedule.is_scheduled)
+    # What follows the volume buys before all that pays for it is sold.
+    portfolio = PORTFOLIO.model_copy(update={"cash_buffer": 0.25}) if schedule.is_scheduled else PORTFOLIO
     wanted = np.random.default_rng(3).dirichlet(np.ones(len(NAMES)), len(panel.sessions)) * 0.95
 
     def decider(row, weights):
@@ -107,8 +132,9 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
         return np.where(np.isfinite(panel.close[row]), chosen, weights)
 
     config = BacktestConfig(start=panel.sessions[0].item(), initial_cash=float(CASH), round_as_venue=True)
-    event_driven = simulate_events(panel, decider, config, PORTFOLIO, COSTS).result
-    vectorised = simulate(panel, decider, config, Sizing.of(PORTFOLIO), COSTS)
+    config = config.model_copy(update={"schedule": schedule})
+    event_driven = simulate_events(panel, decider, config, portfolio, COSTS).result
+    vectorised = simulate(panel, decider, config, Sizing.of(portfolio), COSTS)
     told = compare(vectorised, event_driven)
     assert told.agree, str(told)
     assert (panel.spin_off[1 : days + 1] != 0.0).any()
@@ -116,7 +142,8 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
     clock = ManualClock(SESSIONS.decision_utc(panel.sessions[0].item()))
     feed = feed_of(panel)
     broker = paper(database_url, "parity", clock, feed, costs=COSTS, deposit=CASH, allow_fractional=False)
-    patience = EngineSettings(lot=Decimal(1), settle_timeout=EngineSettings().data_patience)
+    patience = EngineSettings(lot=Decimal(1), settle_timeout=EngineSettings().data_patience, schedule=schedule)
+    expected = expected_volume(panel.volume)
     desk = Desk(database_url, "parity", clock, feed, broker, settings=patience)
     desk.open()
     for row in range(days):
@@ -130,7 +157,7 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
         values = [float(snapshot.positions.get(name, 0) * snapshot.prices[name]) for name in NAMES]
         targets = decider(row, np.array(values) / float(snapshot.equity))
         orders = plan_orders(
-            f"parity-{session}", dict(zip(NAMES, targets.tolist(), strict=True)), snapshot, PORTFOLIO, COSTS
+            f"parity-{session}", dict(zip(NAMES, targets.tolist(), strict=True)), snapshot, portfolio, COSTS
         )
         if not orders:
             continue
@@ -139,13 +166,27 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
             session=session, order_type=order_type, created_at=clock.now(),
         )  # fmt: skip
         clock.wait_until(execution_window(SESSIONS, session, order_type).not_before)
-        done = desk.execute(batch)
+        following = SESSIONS.next(session)
+        whole = SESSIONS.close_utc(following) - SESSIONS.open_utc(following)
+        volumes = dict(zip(NAMES, map(repr, expected[row].tolist()), strict=True))
+        done = desk.execute(
+            batch,
+            volume=lambda name, since, until, known=volumes, hours=whole: (
+                Decimal(known[name]) * Decimal(repr((until - since) / hours))
+            ),
+        )
         assert not done.breaks
         assert not done.collection.open_orders
     clock.wait_until(SESSIONS.decision_utc(panel.sessions[days].item()))
     fills = rows(database_url, "select count(*) from execution.fills where account = 'parity'")[0][0]
-    assert fills == len(event_driven.trades) == told.trades
+    assert len(event_driven.trades) == told.trades
     assert fills > 2 * days
+    if schedule.is_scheduled:
+        assert fills > told.trades
+        assert (event_driven.trades.kind == REST).any() == (schedule.remainder is Remainder.CLOSE)
+        assert event_driven.fill_prices["typical"] > days
+    else:
+        assert fills == told.trades
     with desk.engine() as engine:
         engine.update_positions("parity")
     for session, closing in rows(database_url, "select session, closing from execution.nav where account = 'parity'"):

@@ -22,6 +22,7 @@ from octopus.execution.schedules import (
     child_id,
     committed,
     next_child,
+    quantities,
     twap,
     vwap,
 )
@@ -119,6 +120,25 @@ def test_slices_that_fill_make_the_parent_exactly(quantity: int, slices: int, lo
         children += [filled(child.quantity)] if child else []
     assert committed(children) == whole
     assert all(child.quantity % lot == 0 for child in children)
+    due = [schedule.due(whole, now, D(0)) for now in schedule.begins]
+    assert quantities(whole, due, lot) == [child.quantity for child in children]
+    if quantity % slices == 0:
+        assert quantities(whole, due, lot) == [whole / slices] * slices
+
+
+@given(
+    quantity=st.integers(1, 5000), lot=st.sampled_from([D(1), D("0.001")]),
+    volumes=st.lists(st.integers(0, 10_000), min_size=1, max_size=10),
+)  # fmt: skip
+def test_what_will_be_cut_is_what_is_cut_as_the_volume_comes(quantity: int, lot: Decimal, volumes: list[int]) -> None:
+    whole, schedule, children = quantity * lot, Participation(WINDOW, D("0.17")), []
+    traded = [sum(volumes[: number + 1]) * lot for number in range(len(volumes))]
+    for number, volume in enumerate(traded):
+        now = START + timedelta(minutes=number)
+        child = next_child(parent(whole), schedule, children, now, lot=lot, market_volume=volume)
+        children += [filled(child.quantity)] if child else []
+    due = [schedule.due(whole, START, volume) for volume in traded]
+    assert quantities(whole, due, lot) == [child.quantity for child in children]
 
 
 class Working(RuleBasedStateMachine):

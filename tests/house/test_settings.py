@@ -46,6 +46,12 @@ def test_what_ships_is_valid(config: Path) -> None:
         ("universe.yaml", "rates: {}", "rates: {EUR: KO}", ["rates: KO is in symbols, too"]),
         ("universe.yaml", "mode: paper", "mode: maybe", ["trading.mode", "maybe", "paper"]),
         ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
+        (
+            "strategies.yaml",
+            "  start: 2005-01-03",
+            "  schedule: {schedule: twap}\n  start: 2005-01-03",
+            ["backtest", "twap", "section execution"],
+        ),
         ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
         ("strategies.yaml", "net_max: 0.98", "net_max: -1", ["constraints", "net_min"]),
         ("risk.yaml", "gross_max: 1.02", "gross_max: lots", ["gross_max", "lots", "number"]),

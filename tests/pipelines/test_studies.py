@@ -41,6 +41,16 @@ def test_the_ensemble_as_configured_is_the_published_strategy():
     assert studies.study(CURRENT, "ensemble", {}).parameters == inputs.trial_parameters(CURRENT.strategies)
 
 
+def test_a_study_works_its_orders_as_the_section_execution_says_and_is_another_trial_then():
+    worked = studies.study(CURRENT, "ensemble", {"execution.schedule": "twap", "execution.slices": 4})
+    assert worked.settings.simulation.schedule == worked.settings.execution
+    assert worked.settings.simulation.schedule.slices == 4
+    assert worked.parameters["execution"]["schedule"] == "twap"
+    plain = inputs.trial_parameters(CURRENT.strategies)
+    assert {name: worked.parameters[name] for name in plain} == plain
+    assert "execution" not in plain
+
+
 @pytest.mark.parametrize(
     ("strategy", "changes", "words"),
     [

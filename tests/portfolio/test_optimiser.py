@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from octopus.core.errors import OctopusError
 from octopus.portfolio.config import Constraints
-from octopus.portfolio.optimiser import optimise
+from octopus.portfolio.optimiser import optimise, trading_cost
 from octopus.portfolio.problem import (
     WEIGHT_TOLERANCE,
     InfeasibleError,
@@ -47,14 +47,16 @@ def optimum_by_cvxpy(problem: Problem) -> np.ndarray:
     limits, w = problem.constraints, cp.Variable(len(problem.alpha))
     turnover = cp.norm1(w - problem.previous)
     turnover_max = limits.turnover_max if problem.previous.any() else limits.turnover_max_initial
+    rates = problem.cost + (0.0 * problem.alpha if problem.conversion is None else problem.conversion)
+    costs = rates @ cp.abs(w - problem.previous)
     objective = problem.alpha @ w - problem.risk_aversion / 2 * cp.quad_form(w, cp.psd_wrap(problem.covariance))
     model = cp.Problem(
-        cp.Maximize(100 * (objective - problem.cost * turnover)),
+        cp.Maximize(100 * (objective - costs)),
         [
             w <= limits.name_weight_max,
             w >= limits.floor,
             turnover <= turnover_max,
-            1 - cp.sum(w) - problem.cost * turnover >= limits.cash_min_fraction,
+            1 - cp.sum(w) - costs >= limits.cash_min_fraction,
             cp.sum(w) <= limits.net_max,
             cp.sum(w) >= limits.net_min,
             cp.norm1(w) <= limits.gross_max,
@@ -69,6 +71,20 @@ def optimum_by_cvxpy(problem: Problem) -> np.ndarray:
 def test_it_finds_the_optimum_that_cvxpy_finds(seed: int, constraints: Constraints) -> None:
     problem = problem_of(seed, constraints)
     np.testing.assert_allclose(optimise(problem).weights, optimum_by_cvxpy(problem), atol=1e-5)
+
+
+@pytest.mark.parametrize("constraints", [SHORTS, Constraints(net_min=0.9, turnover_max=1.5)])
+def test_what_an_instruments_conversion_costs_is_reckoned_with(constraints: Constraints) -> None:
+    free = problem_of(3, constraints)
+    conversion = np.where(np.arange(20) % 2, 0.004, 0.0)
+    told = replace(free, conversion=conversion)
+    weights = optimise(told).weights
+    np.testing.assert_allclose(weights, optimum_by_cvxpy(told), atol=1e-5)
+    changes, before = (np.abs(found - free.previous) for found in (weights, optimise(free).weights))
+    assert changes[1::2].sum() < 0.8 * before[1::2].sum()
+    assert trading_cost(told, weights) == pytest.approx(COST * changes.sum() + 0.004 * changes[1::2].sum(), abs=1e-12)
+    same = optimise(replace(free, conversion=np.zeros(20)))
+    np.testing.assert_allclose(same.weights, optimise(free).weights, atol=1e-6)
 
 
 def test_it_finds_the_optimum_that_skfolio_finds() -> None:

@@ -1,0 +1,77 @@
+"""Exits of a backtest's entries: where they stand, and what a backtest with them is not made for.
+
+Belongs here: the prices of every possible entry's exits, and refusals. Does not: the rules of brackets
+(octopus/core/brackets.py, which the order path and the paper broker ask, too), executing them (the engines).
+
+As the daily run has it: the plan's orders are sent before the open as market orders and meet it, or the close where a
+bar has no open. What then opened or enlarged a position has its exits for the rest of the session. A daily bar does not
+tell which of two prices came first: in doubt it was the stop.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+
+from octopus.core.brackets import bracket_at
+from octopus.core.errors import ConfigError, MissingDataError
+from octopus.core.orders import Side
+from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+from octopus.execution.config import BracketConfig
+
+_ROUNDING = 1e8
+"""Prices are rounded to this part of a tick before they are cut: 9499.9999999999 ticks are 9500."""
+
+
+def refuse_brackets(panel: Panel, *, long_only: bool, limited: bool) -> None:
+    """See that exits can be simulated here.
+
+    Args:
+        long_only: whether no position is ever short. limited: whether orders have limits.
+
+    Raises:
+        ConfigError: short sales, limits, or more than one currency. MissingDataError: no opening prices, highs or
+            lows, or trading that never ends, whose sessions open before they are decided.
+    """
+    for problem, found in (
+        ("are simulated for portfolios without short sales: set portfolio.constraints.long_only", not long_only),
+        ("are of orders at any price: leave backtest.limit_bps out", limited),
+        ("are for instruments in the account's currency: no others", panel.rate is not None),
+    ):
+        if found:
+            raise ConfigError(
+                where="config/strategies.yaml", field="execution.bracket", value="set",
+                remedy=f"exits {problem}; or set bracket: null",
+            )  # fmt: skip
+    known = (np.isfinite(values).any() for values in (panel.open, panel.high, panel.low))
+    if panel.clock.continuous or not all(known):
+        raise MissingDataError(
+            "execution.bracket needs opening prices after each decision, highs and lows, and the panel has none of one "
+            "of them; set bracket: null, or take a source that has them"
+        )
+
+
+def exit_prices(panel: Panel, bracket: BracketConfig) -> tuple[FloatArray, FloatArray]:
+    """Stop and target of a purchase planned at each close, as `octopus.core.brackets.bracket_at` has them.
+
+    Returns:
+        Both of shape (T, N) like the panel, NaN where there is none.
+
+    Raises:
+        ConfigError: an exit would not stand beyond the close of a member.
+    """
+    close, nothing = panel.close, np.full(panel.close.shape, np.nan)
+    stops = nothing if bracket.stop_loss is None else _towards(close, close * (1.0 - bracket.stop_loss))
+    targets = nothing if bracket.take_profit is None else _towards(close, close * (1.0 + bracket.take_profit))
+    beyond = (stops <= 0.0) | (stops >= close) | (targets <= close)
+    for row, column in np.argwhere(beyond & panel.member)[:1].tolist():
+        bracket_at(Side.BUY, Decimal(repr(float(close[row, column]))), *bracket.fractions)
+    return stops, targets
+
+
+def _towards(reference: FloatArray, price: FloatArray) -> FloatArray:
+    tick = np.where(price >= 1.0, 0.01, 0.0001)
+    ticks = np.rint(price / tick * _ROUNDING) / _ROUNDING
+    return np.asarray(np.round(np.where(price < reference, np.ceil(ticks), np.floor(ticks)) * tick, 4))
