@@ -6,10 +6,12 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from threading import Lock
 
 import numpy as np
 
@@ -80,6 +82,7 @@ class Gates:
     settings: Settings
     warehouse: Warehouse
     _read: list[_Read] = field(default_factory=list, repr=False, compare=False)
+    _one_reads: Lock = field(default_factory=Lock, repr=False, compare=False)
     _standing: list[tuple[_Facts, Standing]] = field(default_factory=list, repr=False, compare=False)
     _books: list[tuple[str, datetime, LotBook | None]] = field(default_factory=list, repr=False, compare=False)
 
@@ -96,7 +99,11 @@ class Gates:
                 reports = standing.after_sending(batch, snapshot, now)
                 if reports is not None and known == facts and gates._fit_the_message_rate(batch, now):
                     return reports
-            compliance = gates.compliance(batch, snapshot, now, sending=True)
+            # The server reads prices while compliance, which seldom needs them, is judged here.
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                reading = beside.submit(gates.window, _concerned(batch, snapshot), now)
+                compliance = gates.compliance(batch, snapshot, now, sending=True)
+                reading.result()
             approved = set(compliance.approved)
             left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in approved))
             market, state = gates.market(left, snapshot, now), gates.trading_state(batch.account)
@@ -218,19 +225,23 @@ class Gates:
     def window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
         """Prices of ``names`` as known at ``now``; None where there are none. Each order of a batch is judged on its
         own: while no batch was stored since, what was read within `_SAME_MARKET` is not read again."""
-        stored = self._stored()
-        for read in self._read:
-            if read.batch == stored and names <= read.names and timedelta(0) <= now - read.at < _SAME_MARKET:
-                return read.window
+        with self._one_reads:
+            stored = self._stored()
+            for read in self._read:
+                if read.batch == stored and names <= read.names and timedelta(0) <= now - read.at < _SAME_MARKET:
+                    return read.window
+            found = self._window(names, now)
+            self._read[:] = [_Read(stored, now, names, found)]
+            return found
+
+    def _window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
         sessions, universe = self.settings.sessions, self.settings.universe
         last = sessions.last_decided(now)
-        found = read_window_in_base(
+        return read_window_in_base(
             self.warehouse, universe.market_data, now, sessions, names, universe.currency, universe.rates,
             since=sessions.previous(last, self.settings.risk.var_window_sessions + _HISTORY_MARGIN),
             details_since=sessions.previous(last, ADV_SESSIONS - 1),
         )  # fmt: skip
-        self._read[:] = [_Read(stored, now, names, found)]
-        return found
 
     def _last_prices(self, window: PriceWindow, names: frozenset[str]) -> dict[str, LastPrice]:
         """The latest close of each instrument that was known, and when it was made."""

@@ -84,15 +84,16 @@ def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
             reason = f"{rule.source}: left to the broker, whose duty it is; {missing}"
             return [Verdict(GATE, rule.id, None, Outcome.OFF, reason)]
         found = [Finding(None, True, str(missing))]
-    verdicts = []
+    verdicts, name, passed = [], rule.id, Outcome.PASS
     for order, is_broken, said, value, limit in found:
-        outcome, reason = (broken, f"{said} ({rule.source})") if is_broken else (Outcome.PASS, said)
+        if not is_broken:
+            verdicts.append(Verdict(GATE, name, order.intent_id if order else None, passed, said, value, limit))
+            continue
         told: tuple[PlannedOrder | None, ...] = (order,)
-        if order is None and outcome is Outcome.DENY:
+        if order is None and broken is Outcome.DENY:
             told = (None, *case.batch.orders)
-        verdicts += [
-            Verdict(GATE, rule.id, one.intent_id if one else None, outcome, reason, value, limit) for one in told
-        ]
+        reason = f"{said} ({rule.source})"
+        verdicts += [Verdict(GATE, name, one.intent_id if one else None, broken, reason, value, limit) for one in told]
     return verdicts
 
 

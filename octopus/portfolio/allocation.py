@@ -18,6 +18,8 @@ from octopus.portfolio.config import Linkage, Method
 from octopus.portfolio.problem import Problem, SolverError, investable, weight_bounds
 
 _PRECISION = 1e-10
+_INEXACT = 0.1
+"""How far from Newton's direction the first steps may be; later ones are as near as the point is to the optimum."""
 _STEPS_MAX = 100
 _HALVINGS_MAX = 60
 
@@ -69,8 +71,8 @@ def risk_parity(problem: Problem) -> Target:
     def raw(chosen: IntArray) -> FloatArray:
         if budgets[chosen].min() <= 0:
             raise SolverError(f"risk_budgets has {budgets[chosen].min()}: every budget must be above zero")
-        scaled = problem.covariance[np.ix_(chosen, chosen)] / variances[chosen].mean()
-        x, residual, steps = equal_contributions(scaled, budgets[chosen] / budgets[chosen].sum())
+        covariance = problem.covariance[np.ix_(chosen, chosen)]
+        x, residual, steps = equal_contributions(covariance, budgets[chosen] / budgets[chosen].sum())
         found["residual"], found["iterations"] = residual, float(steps)
         return x
 
@@ -86,37 +88,71 @@ def equal_contributions(covariance: FloatArray, budgets: FloatArray) -> tuple[Fl
     Args:
         covariance: shape (n, n), positive diagonal. budgets: positive, summing to one, shape (n,).
     """
-    from scipy.linalg import cho_factor, cho_solve
-
-    x = np.sqrt(budgets / covariance.diagonal())
-    x = x / np.sqrt(x @ covariance @ x)
+    deviations = np.sqrt(covariance.diagonal())
+    # In units of one deviation each, so that instruments of very different risk lose no digits.
+    correlation = covariance / deviations / deviations[:, None]
+    x = np.sqrt(budgets)
+    x = x / np.sqrt(x @ _times(correlation, x))
     for step in range(_STEPS_MAX):
-        risk = covariance @ x
+        risk = _times(correlation, x)
         residual = float(np.abs(x * risk / budgets - 1.0).max())
         if residual <= _PRECISION:
-            return x, residual, step
-        gradient, hessian = risk - budgets / x, covariance.copy()
-        hessian[np.diag_indices(len(x))] += budgets / x**2
-        factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
-        direction = cho_solve(factor, -gradient, check_finite=False)
-        x = _line_search(covariance, budgets, x, direction, float(gradient @ direction))
+            return x / deviations, residual, step
+        gradient = risk - budgets / x
+        direction = _newton_direction(correlation, budgets / x**2, gradient, min(residual, _INEXACT))
+        x = _line_search(correlation, budgets, x, risk, direction, float(gradient @ direction))
     raise SolverError(f"risk parity did not converge in {_STEPS_MAX} steps: check the covariance for extreme values")
 
 
-def _line_search(
-    covariance: FloatArray, budgets: FloatArray, x: FloatArray, direction: FloatArray, slope: float
+def _times(matrix: FloatArray, x: FloatArray) -> FloatArray:
+    # Not by BLAS: where the cores have other work its threads wait for each other longer than one alone takes.
+    return np.asarray(np.einsum("ij,j->i", matrix, x))
+
+
+def _newton_direction(
+    correlation: FloatArray, diagonal: FloatArray, gradient: FloatArray, tolerance: float
 ) -> FloatArray:
-    """The first of the steps 1, ½, ¼, … that stays positive and descends enough."""
+    """d with ``(correlation + diagonal) d = -gradient`` but for ``tolerance``, by conjugate gradients.
 
-    def barrier(at: FloatArray) -> float:
-        return float(at @ covariance @ at / 2 - budgets @ np.log(at))
+    They need about as many products as there are common factors: beside the correlation stands a diagonal of its size.
 
-    size, now = 1.0, barrier(x)
+    Source: Nocedal and Wright, Numerical Optimization, 2nd ed., algorithms 5.3 and 7.1.
+    """
+    scale = 1.0 / (correlation.diagonal() + diagonal)
+    found, left = np.zeros_like(gradient), -gradient
+    scaled = scale * left
+    along, size = scaled, float(left @ scaled)
+    enough = size * tolerance**2
+    for _ in range(len(gradient)):
+        curved = _times(correlation, along) + diagonal * along
+        step = size / float(along @ curved)
+        found, left = found + step * along, left - step * curved
+        scaled = scale * left
+        before, size = size, float(left @ scaled)
+        if size <= enough:
+            break
+        along = scaled + size / before * along
+    return found
+
+
+def _line_search(
+    correlation: FloatArray, budgets: FloatArray, x: FloatArray, risk: FloatArray, direction: FloatArray, slope: float
+) -> FloatArray:
+    """The first of the steps 1, ½, ¼, … that stays positive and descends enough.
+
+    Args:
+        risk: Σx. slope: of the barrier along ``direction``.
+    """
+    linear, square = float(risk @ direction), float(direction @ _times(correlation, direction))
+    quadratic, now = float(x @ risk) / 2, float(x @ risk / 2 - budgets @ np.log(x))
+    size = 1.0
     for _ in range(_HALVINGS_MAX):
         moved = x + size * direction
-        # Near the optimum the gain is below the rounding of the values themselves.
-        if moved.min() > 0 and barrier(moved) <= now + 0.25 * size * slope + 1e-14 * abs(now):
-            return np.asarray(moved)
+        if moved.min() > 0:
+            barrier = quadratic + size * linear + size**2 * square / 2 - float(budgets @ np.log(moved))
+            # Near the optimum the gain is below the rounding of the values themselves.
+            if barrier <= now + 0.25 * size * slope + 1e-14 * abs(now):
+                return np.asarray(moved)
         size /= 2
     return x
 

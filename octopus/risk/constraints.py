@@ -14,11 +14,11 @@ is asked next: a batch of hundreds of orders is judged in milliseconds.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache, partial
-from heapq import nlargest
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -51,24 +51,21 @@ _NAMED = 3
 
 
 class Proposal:
-    """The orders that are still in, and the lots that they make; it tells who watches it which order was left out."""
+    """The orders that are still in, and the lots that they make.
+
+    Attributes:
+        left_out: orders that are no longer in, in the order in which they went. Who keeps something worked out reads on
+            from where it has read to.
+    """
 
     def __init__(self, book: Book, orders: Orders) -> None:
         self.book = book
         self.lots = book.lots(orders)
+        self.left_out: list[PlannedOrder] = []
         self._orders: dict[str, PlannedOrder] = {order.intent_id: order for order in orders}
         self._of: dict[str, list[PlannedOrder]] = {}
         for order in orders:
             self._of.setdefault(order.instrument, []).append(order)
-        self._watching: list[Callable[[PlannedOrder], None]] = []
-        self._watching_one: dict[str, list[Callable[[PlannedOrder], None]]] = {}
-
-    def watch(self, told: Callable[[PlannedOrder], None], instruments: Collection[str] | None = None) -> None:
-        """``told`` is called with each order that is left out; only with those in ``instruments`` unless None."""
-        if instruments is None:
-            self._watching.append(told)
-        for name in instruments or ():
-            self._watching_one.setdefault(name, []).append(told)
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -91,20 +88,43 @@ class Proposal:
         self.lots[order.instrument] = self.without(order)
         del self._orders[order.intent_id]
         self._of[order.instrument].remove(order)
-        for told in (*self._watching, *self._watching_one.get(order.instrument, ())):
-            told(order)
+        self.left_out.append(order)
+
+
+class Removals:
+    """What a proposal left out since one reader looked last."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self._log, self._read = proposal.left_out, len(proposal.left_out)
+
+    def __bool__(self) -> bool:
+        return len(self._log) > self._read
+
+    def news(self) -> list[PlannedOrder]:
+        """Those that were not told yet."""
+        new = self._log[self._read :]
+        self._read = len(self._log)
+        return new
 
 
 def chosen(added: FloatArray, orders: Orders, excess: Decimal, reducing: Collection[str]) -> Choice | None:
     """`Constraint.choice` among ``orders``, of which each adds ``added``, shape (orders,)."""
-    rising = np.flatnonzero(added > 0).tolist()
-    eager = [place for place in rising if orders[place].intent_id not in reducing] or rising
-    # Floats and decimals compare exactly.
-    ranking = sorted(zip(added[eager].tolist(), eager, strict=True))
-    if not ranking:
+    rising = np.flatnonzero(added > 0)
+    if not len(rising):
         return None
-    amount, place = ranked(ranking, excess)
-    return Decimal(amount), orders[place]
+    if reducing:
+        eager = [place for place in rising.tolist() if orders[place].intent_id not in reducing]
+        rising = np.array(eager) if eager else rising
+    amounts = added[rising]
+    cures = np.flatnonzero(amounts >= _least_float(excess))
+    place = cures[amounts[cures].argmin()] if len(cures) else amounts.argmax()
+    return Decimal(float(amounts[place])), orders[int(rising[place])]
+
+
+def _least_float(number: Decimal) -> float:
+    """The smallest float that is ``number`` or larger: floats compare with it as they do with the number."""
+    nearest = float(number)
+    return nearest if Decimal(nearest) >= number else math.nextafter(nearest, math.inf)
 
 
 def ranked(ranking: Sequence[tuple[Amount, int]], excess: Decimal) -> tuple[Amount, int]:
@@ -154,23 +174,54 @@ class Constraint(Protocol):
         ...
 
 
+class Rule(Protocol):
+    """The constraints of one rule."""
+
+    name: str
+
+    def beyond(self) -> Iterator[Constraint]:
+        """Those that are breached, each as it is when the iteration comes to it."""
+        ...
+
+    def tightest(self) -> Constraint:
+        """The one with the largest excess; of equals the first."""
+        ...
+
+
+class FewConstraints:
+    """A rule of one constraint, or of a few.
+
+    Args:
+        constraints: of one rule, one at least.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint]) -> None:
+        self.name, self._constraints = constraints[0].rule, constraints
+
+    def beyond(self) -> Iterator[Constraint]:
+        return (constraint for constraint in self._constraints if constraint.excess() > 0)
+
+    def tightest(self) -> Constraint:
+        return max(self._constraints, key=lambda constraint: constraint.excess())
+
+
 class Parts:
     """By instrument price × figure, account currency; several constraints share them."""
 
     def __init__(self, proposal: Proposal, figure: Figure) -> None:
         self.proposal, self._figure = proposal, figure
         self._values: dict[str, Decimal] = {}
-        # In this order, which is then that of every sum.
-        self._old = dict.fromkeys(proposal.lots)
-        proposal.watch(lambda order: self._old.update({order.instrument: None}))
+        self._removals = Removals(proposal)
 
     def values(self) -> dict[str, Decimal]:
-        """With the orders that are still in."""
-        if self._old:
-            marks, lots = self.proposal.book.marks, self.proposal.lots
-            for name in self._old:
-                self._values[name] = marks[name] * self._figure(lots[name])
-            self._old.clear()
+        """With the orders that are still in; in the order of the lots, which is then that of every sum."""
+        marks, lots, figure = self.proposal.book.marks, self.proposal.lots, self._figure
+        if not self._values:
+            self._removals.news()
+            self._values = {name: marks[name] * figure(lot) for name, lot in lots.items()}
+        elif self._removals:
+            for name in {order.instrument for order in self._removals.news()}:
+                self._values[name] = marks[name] * figure(lots[name])
         return self._values
 
     def opening(self, instrument: str) -> Decimal:
@@ -213,19 +264,21 @@ class Exposure:
         self.rule, self.subject, self.bound, self.unit_usd = rule, subject, bound, unit_usd
         self.base_usd, self.instruments = base_usd, instruments
         self._parts = parts
+        self._members = None if instruments is None else frozenset(instruments)
         self._bound_usd = bound * unit_usd
         self._sign = -1 if rule in LOWER_BOUNDS else 1
         self._sum_usd: Decimal | None = None
         self._excess: Decimal | None = None
         self._largest: _Largest | None = None
         self._rising: _Rising | None = None
-        parts.proposal.watch(self._left_out, instruments)
+        self._removals = Removals(parts.proposal)
 
     @property
     def limit(self) -> float:
         return float(self.bound)
 
     def excess(self) -> Decimal:
+        self._follow()
         if self._excess is None:
             self._excess = self._sign * (self._total_usd() - self._bound_usd)
         return self._excess
@@ -239,13 +292,14 @@ class Exposure:
         return float(self._total_usd() / self.unit_usd)
 
     def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
+        self._follow()
         if self._rising is None:
             self._rising = _Rising(reducing)
             self._rising.add(self._marginals_of(self.instruments))
         return self._rising.choice(excess, self._marginals_of)
 
     def alone(self, order: PlannedOrder) -> Decimal:
-        if self.instruments is not None and order.instrument not in self.instruments:
+        if self._members is not None and order.instrument not in self._members:
             return Decimal(0)
         return self._sign * self._parts.added_alone(order)
 
@@ -253,22 +307,30 @@ class Exposure:
         return float(self._sign * added / self.unit_usd)
 
     def contributors(self) -> tuple[Contribution, ...]:
+        self._follow()
         parts = self._parts.values()
         if self._largest is None:
             self._largest = _Largest(self._names(), parts)
         return tuple((name, float(parts[name] / self.unit_usd)) for name in self._largest.first(parts))
 
-    def _left_out(self, order: PlannedOrder) -> None:
-        self._sum_usd = self._excess = None
-        if self._largest is not None:
-            self._largest.changed.add(order.instrument)
-        if self._rising is not None:
-            self._rising.left_out(order)
+    def _follow(self) -> None:
+        """Forget what orders that were left out have changed."""
+        if not self._removals:
+            return
+        for order in self._removals.news():
+            if self._members is not None and order.instrument not in self._members:
+                continue
+            self._sum_usd = self._excess = None
+            if self._largest is not None:
+                self._largest.changed.add(order.instrument)
+            if self._rising is not None:
+                self._rising.left_out(order)
 
     def _names(self) -> Collection[str]:
         return self._parts.proposal.lots if self.instruments is None else self.instruments
 
     def _total_usd(self) -> Decimal:
+        self._follow()
         if self._sum_usd is None:
             # Summed anew and not corrected by what changed, so that no rounding builds up.
             parts = self._parts.values()
@@ -357,6 +419,31 @@ class _Rising:
         return self._last if order.intent_id in self._reducing else self._eager
 
 
+class Positions:
+    """A rule with one ceiling for each position; of the hundreds, only those that are asked for become constraints.
+
+    Args:
+        what: a subject without the instrument's name. names: ascending, one at least.
+    """
+
+    def __init__(
+        self, rule: str, what: str, parts: Parts, bound: Decimal, unit_usd: Decimal, names: Sequence[str]
+    ) -> None:
+        self.name, self._what, self._parts = rule, what, parts
+        self._bound, self._unit_usd, self._names = bound, unit_usd, names
+
+    def beyond(self) -> Iterator[Constraint]:
+        bound_usd = self._bound * self._unit_usd
+        return (self._constraint(name) for name in self._names if self._parts.values()[name] > bound_usd)
+
+    def tightest(self) -> Constraint:
+        return self._constraint(max(self._names, key=self._parts.values().__getitem__))
+
+    def _constraint(self, name: str) -> Exposure:
+        subject = f"{self._what} {name}"
+        return Exposure(self.name, subject, self._parts, self._bound, self._unit_usd, instruments=(name,))
+
+
 class Messages:
     """Messages sent lately and the batch's own: each order is one."""
 
@@ -396,8 +483,10 @@ class Scenario:
     """The returns that the portfolio would have had, if one part of the orders fills.
 
     Args:
-        figure: the shares held then. returns: the window, shape (instruments, sessions), rows as ``names``.
+        figure: the shares held then; linear in the lot, so that what one order adds does not hang on the others.
+        returns: the window, shape (instruments, sessions), rows as ``names``.
         weight: of shares of an instrument, a fraction of equity.
+        products: to work in, shape of ``returns``; scenarios may share it.
     """
 
     def __init__(
@@ -407,31 +496,30 @@ class Scenario:
         names: Sequence[str],
         returns: FloatArray,
         weight: Callable[[str, Decimal], float],
+        products: FloatArray,
     ) -> None:
         self.proposal, self.names, self.returns = proposal, names, returns
-        self._figure, self._weight = figure, weight
+        self._figure, self._weight, self._products = figure, weight, products
         self._rows = {name: row for row, name in enumerate(names)}
         lots = proposal.lots
         self._weights = np.array([weight(name, figure(lots[name])) if name in lots else 0.0 for name in names])
         self._portfolio: FloatArray | None = None
-        self._changed: set[str] = set()
+        self._removals = Removals(proposal)
         self._orders: list[PlannedOrder] = []
+        self._places: dict[str, int] = {}
         self._added: FloatArray | None = None
-        self._stale: set[str] = set()
-        proposal.watch(self._left_out)
 
     @property
     def weights(self) -> FloatArray:
         """Fractions of equity, shape (instruments,)."""
-        for name in self._changed:
-            self._weights[self._rows[name]] = self._weight(name, self._figure(self.proposal.lots[name]))
-        self._changed.clear()
+        self._follow()
         return self._weights
 
     def portfolio(self) -> FloatArray:
         """Shape (sessions,)."""
+        self._follow()
         if self._portfolio is None:
-            self._portfolio = self._of(self.weights)
+            self._portfolio = self._of(self._weights)
         return self._portfolio
 
     def opening(self) -> FloatArray:
@@ -440,43 +528,40 @@ class Scenario:
         return self._of(np.array([self._weight(n, self._figure(book.opening.get(n, Lot()))) for n in self.names]))
 
     def each(self) -> tuple[list[PlannedOrder], FloatArray]:
-        """Orders, and what each adds to the portfolio's returns, given all the others: shape (orders, sessions).
+        """Orders, and what each adds to the portfolio's returns: shape (orders, sessions).
 
         They are those that were in when it was first asked; what was left out since adds nothing.
         """
+        self._follow()
         if self._added is None:
             self._orders = self.proposal.orders
             self._places = {order.intent_id: place for place, order in enumerate(self._orders)}
-            self._added = np.empty((len(self._orders), self.returns.shape[1]))
-            self._stale.update(order.instrument for order in self._orders)
-        for order in self.proposal.of(self._stale):
-            self._added[self._places[order.intent_id]] = self._change(order)
-        self._stale.clear()
+            weights = np.array([self._change(order) for order in self._orders])
+            self._added = weights[:, None] * self.returns[[self._rows[order.instrument] for order in self._orders]]
         return self._orders, self._added
 
     def with_alone(self, order: PlannedOrder) -> FloatArray:
         """As `opening`, with the one order."""
-        before = self.proposal.book.opening.get(order.instrument, Lot())
-        shares = self._figure(before.plus(order.side, order.quantity)) - self._figure(before)
-        change = self._weight(order.instrument, shares)
-        return np.asarray(self.opening() + change * self.returns[self._rows[order.instrument]])
+        return np.asarray(self.opening() + self._change(order) * self.returns[self._rows[order.instrument]])
 
-    def _left_out(self, order: PlannedOrder) -> None:
+    def _follow(self) -> None:
+        """Take in what was left out."""
+        if not self._removals:
+            return
+        for order in self._removals.news():
+            name = order.instrument
+            self._weights[self._rows[name]] = self._weight(name, self._figure(self.proposal.lots[name]))
+            if self._added is not None:
+                self._added[self._places[order.intent_id]] = 0.0
         self._portfolio = None
-        self._changed.add(order.instrument)
-        if self._added is not None:
-            self._added[self._places[order.intent_id]] = 0.0
-            self._stale.add(order.instrument)
 
     def _of(self, weights: FloatArray) -> FloatArray:
         # Not a product of matrices: the same weights give the same bits on every machine.
-        return np.asarray((weights[:, None] * self.returns).sum(axis=0))
+        return np.asarray(np.multiply(weights[:, None], self.returns, out=self._products).sum(axis=0))
 
-    def _change(self, order: PlannedOrder) -> FloatArray:
-        """What the order adds to the portfolio's returns, given all the others."""
-        lots = self.proposal.lots
-        shares = self._figure(lots[order.instrument]) - self._figure(self.proposal.without(order))
-        return np.asarray(self._weight(order.instrument, shares) * self.returns[self._rows[order.instrument]])
+    def _change(self, order: PlannedOrder) -> float:
+        """What the order adds to the weight of its instrument."""
+        return self._weight(order.instrument, self._figure(Lot().plus(order.side, order.quantity)))
 
 
 class Statistic(NamedTuple):
@@ -508,7 +593,7 @@ class LossMeasure:
         self._scenario, self._statistic = scenario, statistic
         self._decompositions = _decompositions(sessions_per_year)
         self._value: float | None = None
-        scenario.proposal.watch(self._left_out)
+        self._removals = Removals(scenario.proposal)
 
     def excess(self) -> Decimal:
         return Decimal(self.value()) - Decimal(self.limit)
@@ -517,7 +602,8 @@ class LossMeasure:
         return Decimal(self._of(self._scenario.opening())) - Decimal(self.limit)
 
     def value(self) -> float:
-        if self._value is None:
+        if self._value is None or self._removals:
+            self._removals.news()
             self._value = self._of(self._scenario.portfolio())
         return self._value
 
@@ -536,11 +622,8 @@ class LossMeasure:
     def contributors(self) -> tuple[Contribution, ...]:
         scenario, decompose = self._scenario, self._decompositions[self.rule.removesuffix(PART_FILLED)]
         parts = decompose(scenario.weights, scenario.returns.T, portfolio=scenario.portfolio()).component
-        largest = nlargest(_NAMED, zip(scenario.names, parts.tolist(), strict=True), key=lambda part: abs(part[1]))
-        return tuple(part for part in largest if part[1])
-
-    def _left_out(self, _order: PlannedOrder) -> None:
-        self._value = None
+        largest = np.argsort(-np.abs(parts), kind="stable")[:_NAMED].tolist()
+        return tuple((scenario.names[row], float(parts[row])) for row in largest if parts[row])
 
     def _of(self, returns: FloatArray) -> float:
         return float(self._statistic.of(returns[None, :])[0])
@@ -554,9 +637,9 @@ def _decompositions(sessions_per_year: float) -> dict[str, Callable[..., Decompo
     return {"volatility": volatility, "var_95": var_components, "cvar_95": cvar_components}
 
 
-def exposure_constraints(
+def exposure_rules(
     proposal: Proposal, limits: RiskLimits, sectors: Mapping[str, str], rules: frozenset[str]
-) -> list[Constraint]:
+) -> list[Rule]:
     """Those of ``rules`` that limit positions, in the order in which they are judged; then their part-filled forms."""
     book = proposal.book
     turnover_max = limits.turnover_max_initial if book.is_uninvested else limits.turnover_max
@@ -581,8 +664,7 @@ def exposure_constraints(
         parts = figure if isinstance(figure, Parts) else Parts(proposal, figure)
         return [Exposure(rule, subject, parts, bound, unit_usd, base_usd=base_usd)]
 
-    return [
-        *_positions(farthest, limits, rules),
+    constraints = [
         *_by_sector(size, farthest, limits, sectors, rules),
         *exposure("gross", "gross exposure", size, gross_max),
         *exposure("net_max", "net exposure", after, net_max),
@@ -606,9 +688,17 @@ def exposure_constraints(
         ),
         *exposure("cash_part_filled", "cash if only the buys fill", lambda lot: -lot.bought, cash_min - slack, cash),
     ]  # fmt: skip
+    return [*_positions(farthest, limits, rules), *_by_rule(constraints)]
 
 
-def _positions(farthest: Parts, limits: RiskLimits, rules: frozenset[str]) -> list[Constraint]:
+def _by_rule(constraints: Iterable[Constraint]) -> list[Rule]:
+    groups: dict[str, list[Constraint]] = {}
+    for constraint in constraints:
+        groups.setdefault(constraint.rule, []).append(constraint)
+    return [FewConstraints(group) for group in groups.values()]
+
+
+def _positions(farthest: Parts, limits: RiskLimits, rules: frozenset[str]) -> list[Rule]:
     """One position: as a fraction, and in money; whatever part fills."""
     equity, names = farthest.proposal.book.equity, sorted(farthest.proposal.lots)
     forms = (
@@ -616,10 +706,9 @@ def _positions(farthest: Parts, limits: RiskLimits, rules: frozenset[str]) -> li
         ("position_notional_usd", "position in", limits.position_notional_max_usd, _ONE),
     )
     return [
-        Exposure(rule, f"{what} {name}", farthest, bound, unit_usd, instruments=(name,))
+        Positions(rule, what, farthest, bound, unit_usd, names)
         for rule, what, bound, unit_usd in forms
-        if rule in rules
-        for name in names
+        if names and rule in rules
     ]
 
 
@@ -651,9 +740,7 @@ def _by_sector(
     ]
 
 
-def loss_constraints(
-    proposal: Proposal, limits: RiskLimits, history: Window, rules: frozenset[str]
-) -> list[Constraint]:
+def loss_rules(proposal: Proposal, limits: RiskLimits, history: Window, rules: frozenset[str]) -> list[Rule]:
     """Those of ``rules`` on volatility, VaR and CVaR with every order filled, and with only the buys or only the sells.
 
     Args:
@@ -670,7 +757,8 @@ def loss_constraints(
         (PART_FILLED, " if only the sells fill", _lowest, more),
     )
     weight = _weights(proposal.book)
-    scenarios = [Scenario(proposal, figure, names, rows, weight) for _, _, figure, _ in forms]
+    products = np.empty_like(rows)
+    scenarios = [Scenario(proposal, figure, names, rows, weight, products) for _, _, figure, _ in forms]
     volatility = partial(volatility_annual_each, sessions_per_year=year)
     statistics = (
         ("volatility", "annual volatility", limits.volatility_max_annual, _plainly(volatility)),
@@ -680,12 +768,12 @@ def loss_constraints(
         ),
         ("cvar_95", "one-day CVaR 95 %", limits.cvar_95_max, _plainly(historical_cvar_each)),
     )  # fmt: skip
-    return [
+    return _by_rule(
         LossMeasure(rule + suffix, subject + when, scenario, statistic, limit * factor, year)
         for rule, subject, limit, statistic in statistics
         for (suffix, when, _, factor), scenario in zip(forms, scenarios, strict=True)
         if rule + suffix in rules
-    ]
+    )
 
 
 def _plainly(statistic: Callable[[FloatArray], FloatArray]) -> Statistic:

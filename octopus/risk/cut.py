@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from octopus.core.orders import PlannedOrder
-from octopus.risk.constraints import Constraint, Contribution, Proposal, ranked
+from octopus.risk.constraints import Constraint, Contribution, Proposal, Rule, ranked
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Removal:
     contributors: tuple[Contribution, ...]
 
 
-def cut(proposal: Proposal, constraints: Sequence[Constraint], reducing: frozenset[str]) -> list[Removal]:
+def cut(proposal: Proposal, rules: Sequence[Rule], reducing: frozenset[str]) -> list[Removal]:
     """Leave orders out of ``proposal`` until every constraint holds, or is no worse than without the batch.
 
     Only orders that raise a breach are left out, and orders that reduce a position last of all. Among them the choice
@@ -44,7 +44,7 @@ def cut(proposal: Proposal, constraints: Sequence[Constraint], reducing: frozens
     settled = False
     while not settled:
         settled = True
-        for constraint in constraints:
+        for constraint in (each for rule in rules for each in rule.beyond()):
             while constraint.excess() > 0 and (removal := _next_removal(proposal, constraint, reducing)):
                 proposal.leave_out(removal.order)
                 removals.append(removal)

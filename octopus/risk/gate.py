@@ -16,7 +16,7 @@ collar stays on, for it is a ratio of two prices on the same basis, and so does 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
 from octopus.risk import account_rules, order_rules
 from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
-from octopus.risk.constraints import Constraint, Messages, Proposal, exposure_constraints, loss_constraints
+from octopus.risk.constraints import FewConstraints, Messages, Proposal, Rule, exposure_rules, loss_rules
 from octopus.risk.cut import Removal, cut
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits, amount
 from octopus.risk.market import MarketContext, SentMessage
@@ -182,11 +182,12 @@ def _judge_whole(
         reason = f"cannot be judged: {case.book}"
         return [], [], [v for rule in wanted for v in deny_all(case, rule, reason)]
     proposal = Proposal(case.book, survivors)
-    constraints = exposure_constraints(proposal, case.limits, case.market.sectors, rules)
+    judged = exposure_rules(proposal, case.limits, case.market.sectors, rules)
     unjudged: list[Verdict] = []
     if "message_rate" in rules:
         if case.market.sent is not None:
-            constraints.append(Messages(proposal, _recent_messages(case, case.market.sent), case.limits))
+            messages = Messages(proposal, _recent_messages(case, case.market.sent), case.limits)
+            judged.append(FewConstraints([messages]))
         else:
             missing = "cannot be judged: what the account has sent lately is missing: read its order events"
             unjudged += deny_all(case, "message_rate", missing)
@@ -196,27 +197,23 @@ def _judge_whole(
             reason = f"cannot be judged: {no_history}"
             unjudged += [v for rule in losses for v in deny_all(case, rule, reason)]
         else:
-            constraints += loss_constraints(proposal, case.limits, case.history, rules)
-    groups: dict[str, list[Constraint]] = {}
-    for constraint in constraints:
-        groups.setdefault(constraint.rule, []).append(constraint)
-    with_all = {rule: _worst_of(rule, group) for rule, group in groups.items()}
-    removals = cut(proposal, constraints, case.reducing)
+            judged += loss_rules(proposal, case.limits, case.history, rules)
+    with_all = {rule.name: _worst_of(rule) for rule in judged}
+    removals = cut(proposal, judged, case.reducing)
     counts = Counter(removal.constraint.rule for removal in removals)
     verdicts = [_removal_verdict(removal) for removal in removals]
-    for rule, group in groups.items():
-        cost = (
-            f"; {counts[rule]} of {len(survivors)} orders left out, {with_all[rule]} with all" if counts[rule] else ""
-        )
-        verdicts.append(_batch_verdict(rule, group, cost))
-    silent = _of_nothing(case, groups, rules)
+    for rule in judged:
+        count, before = counts[rule.name], with_all[rule.name]
+        cost = f"; {count} of {len(survivors)} orders left out, {before} with all" if count else ""
+        verdicts.append(_batch_verdict(rule, cost))
+    silent = _of_nothing(case, {rule.name for rule in judged}, rules)
     return proposal.orders, removals, [*verdicts, *silent, *unjudged]
 
 
-def _worst_of(rule: str, group: Sequence[Constraint]) -> str:
+def _worst_of(rule: Rule) -> str:
     """The tightest of the rule's constraints, and its value, as they are now."""
-    worst = max(group, key=lambda constraint: constraint.excess())
-    return f"{worst.subject} {amount(rule, worst.value())}"
+    worst = rule.tightest()
+    return f"{worst.subject} {amount(rule.name, worst.value())}"
 
 
 def _recent_messages(case: Case, sent: Sequence[SentMessage]) -> int:
@@ -224,7 +221,7 @@ def _recent_messages(case: Case, sent: Sequence[SentMessage]) -> int:
     return sum(since < message.at <= case.now for message in sent)
 
 
-def _of_nothing(case: Case, judged: Mapping[str, Sequence[Constraint]], rules: frozenset[str]) -> list[Verdict]:
+def _of_nothing(case: Case, judged: Collection[str], rules: frozenset[str]) -> list[Verdict]:
     """The rules on names and sectors where there is no position and no order, or no such rule."""
     limits = {
         "name_weight": case.limits.name_weight_max,
@@ -257,14 +254,14 @@ def _removal_verdict(removal: Removal) -> Verdict:
     return denial._replace(marginal=removal.marginal, contributors=removal.contributors)
 
 
-def _batch_verdict(rule: str, group: Sequence[Constraint], left_out: str) -> Verdict:
+def _batch_verdict(rule: Rule, left_out: str) -> Verdict:
     """On the rule's tightest constraint: the value that the approved orders leave; ``left_out`` says what that cost."""
-    tightest = max(group, key=lambda constraint: constraint.excess())
+    tightest = rule.tightest()
     value, beyond = tightest.value(), tightest.excess() > 0
-    reason = f"{tightest.subject} {amount(rule, value)}, limit {amount(rule, tightest.limit)}"
+    reason = f"{tightest.subject} {amount(rule.name, value)}, limit {amount(rule.name, tightest.limit)}"
     reason += left_out
     if beyond:
         reason += "; it was beyond the limit before the batch, and no approved order adds to that"
     outcome = Outcome.WARN if left_out or beyond else Outcome.PASS
-    found = verdict(rule, None, outcome, reason, value, tightest.limit)
+    found = verdict(rule.name, None, outcome, reason, value, tightest.limit)
     return found._replace(contributors=tightest.contributors()) if outcome is Outcome.WARN else found

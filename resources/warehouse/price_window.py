@@ -1,6 +1,6 @@
 """The last sessions of some instruments, as the pre-trade gates need them: the same numbers as a panel's, read sooner.
 
-Belongs here: reading them in one statement that sends numbers in arrays. Does not: whole histories (store.py), what the
+Belongs here: reading them in statements that send numbers in arrays. Does not: whole histories (store.py), what the
 gates make of them (resources/gates.py).
 
 An instrument that changed its ticker or keeps another calendar than the clock is read through `Warehouse.panel`, which
@@ -9,12 +9,13 @@ knows how; the others need neither, and 500 of them over two years arrive in a q
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+from psycopg import IsolationLevel
 from psycopg.adapt import Buffer, Loader
 from psycopg.pq import Format
 from psycopg.rows import dict_row
@@ -29,8 +30,8 @@ from resources.warehouse.store import Warehouse
 
 _EPOCH = np.datetime64("2000-01-01", "D")
 """PostgreSQL's dates count from here."""
-_ARRAY_HEAD = 20
-"""Bytes of a binary array of one dimension before its elements (dimensions, nulls, type, length, lower bound)."""
+_ARRAY_HEAD, _DIMENSION_HEAD = 12, 8
+"""Bytes of a binary array before its elements (dimensions, nulls, type), and of each dimension (length, bound)."""
 _FLOAT8_ARRAY, _DATE_ARRAY = 1022, 1182
 _FEW = 4
 """Instruments are named in the query where they are fewer than one in so many of the source's."""
@@ -172,49 +173,51 @@ def _side_by_side(parts: Sequence[PriceWindow], clock: Sessions, source: str) ->
 # -- instruments with one ticker and the clock's calendar --------------------------------------------------------------
 
 
-class _Numbers(Loader):
-    """A binary array without nulls, as its numbers: each element is its length and its bytes."""
+class _Elements(Loader):
+    """A binary array without nulls: each of its elements, as its length and its bytes."""
 
     format = Format.BINARY
-    kind = ""
 
-    def load(self, data: Buffer) -> np.ndarray[Any, Any]:
-        if len(data) <= _ARRAY_HEAD:
-            return np.empty(0, dtype=self.kind[1:])
-        elements = np.frombuffer(data, dtype=[("length", ">i4"), ("value", self.kind)], offset=_ARRAY_HEAD)
-        return elements["value"].astype(self.kind[1:])
+    def load(self, data: Buffer) -> bytes:
+        dimensions = int.from_bytes(data[:4], "big")
+        return bytes(data[_ARRAY_HEAD + _DIMENSION_HEAD * dimensions :])
 
 
-class _Floats(_Numbers):
-    kind = ">f8"
+_FLOATS = np.dtype([("length", ">i4"), ("value", ">f8")])
+_DAYS = np.dtype([("length", ">i4"), ("value", ">i4")])
+"""Days since `_EPOCH`."""
 
 
-class _Days(_Numbers):
-    """Days since `_EPOCH`."""
+def _numbers(arrays: Iterable[bytes], kind: np.dtype[np.void]) -> np.ndarray[Any, Any]:
+    """The numbers of all arrays, one after the other."""
+    return np.frombuffer(b"".join(arrays), dtype=kind)["value"].astype(kind["value"].newbyteorder("="))
 
-    kind = ">i4"
 
-
-_STATEMENT = """
+_VERSION = """source = %(source)s and known_from <= %(as_of)s and (known_to is null or known_to > %(as_of)s)"""
+_CLOSES = f"""
     select instrument,
         array_agg(session) as days,
         array_agg(coalesce(close, 'NaN')) as close,
-        array_agg(session) filter (where session >= %(details)s) as detailed,
-        array_agg(coalesce(volume, 'NaN')) filter (where session >= %(details)s) as volume,
-        array_agg(coalesce(low, 'NaN')) filter (where session >= %(details)s) as low,
-        array_agg(session) filter (where split_ratio <> 1 or dividend <> 0 or spin_off is distinct from 0) as acted,
-        array_agg(split_ratio) filter (where split_ratio <> 1 or dividend <> 0 or spin_off is distinct from 0)
-            as split,
-        array_agg(dividend + coalesce(spin_off, 'NaN'))
-            filter (where split_ratio <> 1 or dividend <> 0 or spin_off is distinct from 0) as paid,
-        bool_and(price_basis = 'raw') as only_raw,
-        bool_or(price_basis = 'raw') as any_raw
+        array_agg(array[session - date '2000-01-01', split_ratio, dividend + coalesce(spin_off, 'NaN')])
+            filter (where split_ratio <> 1 or dividend <> 0 or spin_off is distinct from 0) as actions,
+        count(*) filter (where price_basis = 'raw') as raw
     from marts.prices
-    where source = %(source)s and known_from <= %(as_of)s and (known_to is null or known_to > %(as_of)s)
-        and session >= %(since)s {named}
+    where {_VERSION} and session >= %(since)s {{named}}
     group by instrument
-"""
+"""  # noqa: S608  # constants
+_DETAILS = f"""
+    select instrument,
+        array_agg(session) as days,
+        array_agg(coalesce(volume, 'NaN')) as volume,
+        array_agg(coalesce(low, 'NaN')) as low
+    from marts.prices
+    where {_VERSION} and session >= %(details)s {{named}}
+    group by instrument
+"""  # noqa: S608  # constants
+"""On its own: few sessions, which the index finds, and each filtered aggregate is asked of every row."""
 _NAMED = "and instrument = any(%(names)s)"
+_WORK_MEM = "set local work_mem = '64MB'"
+"""So that hundreds of arrays grow side by side in memory; PostgreSQL's own 4 MB sort all rows on disk before."""
 
 
 def _plain(
@@ -230,55 +233,79 @@ def _plain(
 ) -> PriceWindow | None:
     if not names:
         return None
-    with warehouse.connect(autocommit=True) as connection:
-        connection.adapters.register_loader(_FLOAT8_ARRAY, _Floats)
-        connection.adapters.register_loader(_DATE_ARRAY, _Days)
-        cursor = connection.cursor(row_factory=dict_row, binary=True)
-        wanted = {"source": source, "as_of": as_of, "since": since, "details": details_since, "names": list(names)}
-        statement = _STATEMENT.replace("{named}", _NAMED if named else "")
-        rows = cursor.execute(statement, wanted).fetchall()
+    wanted = {"source": source, "as_of": as_of, "since": since, "details": details_since, "names": list(names)}
     asked = set(names)
-    rows = sorted((row for row in rows if row["instrument"] in asked), key=lambda row: row["instrument"])
-    if not rows:
+    with warehouse.connect() as connection:
+        # Both statements see one state.
+        connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
+        connection.execute(_WORK_MEM)
+        cursor = connection.cursor(row_factory=dict_row, binary=True)
+        for kind in (_FLOAT8_ARRAY, _DATE_ARRAY):
+            cursor.adapters.register_loader(kind, _Elements)
+        closes, details = (
+            [
+                row
+                for row in cursor.execute(statement.format(named=_NAMED if named else ""), wanted).fetchall()
+                if row["instrument"] in asked
+            ]
+            for statement in (_CLOSES, _DETAILS)
+        )
+    if not closes:
         return None
-    if any(row["any_raw"] for row in rows) and not all(row["only_raw"] for row in rows):
+    closes.sort(key=lambda row: str(row["instrument"]))
+    days = _numbers((row["days"] for row in closes), _DAYS)
+    raw = sum(row["raw"] for row in closes)
+    if raw not in (0, len(days)):
         raise _mixed(source)
-    last = (_EPOCH + int(max(row["days"].max() for row in rows))).item()
-    first = (_EPOCH + int(min(row["days"].min() for row in rows))).item()
-    grid = _Grid(clock.between(first, last), rows)
-    close = grid.scattered("days", "close", np.nan)
-    split = grid.scattered("acted", "split", 1.0)
+    symbols = tuple(row["instrument"] for row in closes)
+    grid = _Grid(clock.between((_EPOCH + int(days.min())).item(), (_EPOCH + int(days.max())).item()), symbols)
+    close = grid.scattered(closes, days, _numbers((row["close"] for row in closes), _FLOATS), np.nan)
+    acted = [row for row in closes if row["actions"]]
+    day, split, paid = _numbers((row["actions"] for row in acted), _FLOATS).reshape(-1, 3).T
+    splits = grid.scattered(acted, day, split, 1.0, "actions")
+    lately = _numbers((row["days"] for row in details), _DAYS)
     return PriceWindow(
         sessions=grid.days,
-        symbols=tuple(row["instrument"] for row in rows),
+        symbols=symbols,
         close=close,
-        total_return=total_returns(close, split, grid.scattered("acted", "paid", 0.0)),
-        split=split,
-        volume=grid.scattered("detailed", "volume", np.nan),
-        low=grid.scattered("detailed", "low", np.nan),
-        price_basis="raw" if rows[0]["any_raw"] else "total_return",
+        total_return=total_returns(close, splits, grid.scattered(acted, day, paid, 0.0, "actions")),
+        split=splits,
+        volume=grid.scattered(details, lately, _numbers((row["volume"] for row in details), _FLOATS), np.nan),
+        low=grid.scattered(details, lately, _numbers((row["low"] for row in details), _FLOATS), np.nan),
+        price_basis="raw" if raw else "total_return",
     )
 
 
 class _Grid:
     """Dense arrays, sessions × instruments, of the numbers that each row holds for its days."""
 
-    def __init__(self, days: DateArray, rows: Sequence[dict[str, Any]]) -> None:
-        self.days, self._rows = days, rows
+    def __init__(self, days: DateArray, symbols: Sequence[str]) -> None:
+        self.days, self._columns = days, {name: column for column, name in enumerate(symbols)}
         numbers = (days - _EPOCH).astype(np.int64)
         self._first = int(numbers[0])
         self._place = np.full(int(numbers[-1]) - self._first + 1, -1)
         self._place[numbers - self._first] = np.arange(len(days))
 
-    def scattered(self, days: str, values: str, empty: float) -> FloatArray:
-        """Values at their session; ``empty`` elsewhere. Days that are no session are left out."""
-        whole = np.full((len(self.days), len(self._rows)), empty)
-        given = [(column, row) for column, row in enumerate(self._rows) if row[days] is not None]
-        if not given:
-            return whole
-        columns: IntArray = np.repeat([column for column, _ in given], [len(row[days]) for _, row in given])
-        places = self._place[np.concatenate([row[days] for _, row in given]).astype(np.int64) - self._first]
-        numbers = np.concatenate([row[values] for _, row in given])
+    def scattered(
+        self,
+        rows: Sequence[dict[str, Any]],
+        days: np.ndarray[Any, Any],
+        numbers: FloatArray,
+        empty: float,
+        counted: str = "days",
+    ) -> FloatArray:
+        """Values at their session; ``empty`` elsewhere. Days that are no session are left out.
+
+        Args:
+            days, numbers: of all rows, one after the other, each as many as its field ``counted`` has.
+        """
+        whole = np.full((len(self.days), len(self._columns)), empty)
+        size = _DAYS.itemsize if counted == "days" else 3 * _FLOATS.itemsize
+        columns: IntArray = np.repeat(
+            np.array([self._columns[row["instrument"]] for row in rows], dtype=np.int64),
+            [len(row[counted]) // size for row in rows],
+        )
+        places = self._place[days.astype(np.int64) - self._first]
         held = places >= 0
         whole[places[held], columns[held]] = numbers[held]
         return whole
