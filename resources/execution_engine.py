@@ -480,6 +480,11 @@ class ExecutionEngine:
             self._resolve(order)
         self.store.drain_outbox(self.audit)
 
+    def _resolve_all(self, account: str) -> None:
+        for order in self.store.working(account):
+            if order.status.state in UNRESOLVED:
+                self._resolve(order)
+
     def _resolve(self, order: StoredOrder) -> None:
         now, order_id = self.clock.now(), order.client_order_id
         if order.exit_of is not None and self._shares_fate(order):
@@ -772,6 +777,9 @@ class ExecutionEngine:
     def _poll(self, account: str) -> int:
         """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
         booked = 0
+        if self._swaps_at_once:
+            # What the venue took of a replacement is known before its fills are: they may be all of it.
+            self._resolve_all(account)
         since = self._since(account)
         known = {fill.fill_id for fill in self.store.fills(account, since)}
         for fill in self.broker.fills(since):

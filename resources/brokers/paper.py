@@ -71,6 +71,7 @@ from octopus.execution.book import (
     plain,
 )
 from octopus.execution.states import OrderState
+from resources.brokers.answers import require_in_time
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -199,6 +200,7 @@ class PaperBroker:
         with self._ledger() as ledger:
             known = ledger.order(client_order_id)
             if known is None:
+                require_in_time(self.name, ledger.now, expires_at)
                 known = self._receive(ledger, wanted)
         if known.state is OrderState.REJECTED:
             raise OrderRejectedError(
@@ -244,6 +246,7 @@ class PaperBroker:
         with self._ledger() as ledger:
             known = ledger.order(new_client_order_id)
             if known is None:
+                require_in_time(self.name, ledger.now, expires_at)
                 terms = ledger.terms(client_order_id)
                 if terms is None:
                     raise OrderRejectedError(f"paper: there is no order {client_order_id} to replace; look its id up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 from power import Power, powered
 
 from octopus.core.costs import CostModel
@@ -177,7 +179,7 @@ def store_plan(
         PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price, bracket)
         for instrument, side, quantity in trades
     )
-    with connect(url, Role.RESEARCH) as connection:
+    with kept(url, Role.RESEARCH) as connection:
         connection.execute(
             "insert into portfolio.batches values (%s, %s, %s, 'decision', 'snapshot', %s, %s, null, %s)",
             [batch_id, account, session, window.not_before, window.expires_at, created_at],
@@ -238,7 +240,7 @@ class Desk:
             yield engine if power is None else powered(engine, power)
 
     def open(self) -> None:
-        with OrderStore.opened(self.url) as store:
+        with opened(self.url) as store:
             store.open_account(self.account, "test", "opened for a test", self.clock.now())
 
     def execute(self, batch: Batch, run_id: str = "run", power: Power | None = None, **changes: object):  # type: ignore[no-untyped-def]
@@ -247,13 +249,49 @@ class Desk:
 
     def states(self, batch: Batch) -> dict[str, str]:
         """State of each order by instrument."""
-        with OrderStore.opened(self.url) as store:
+        with opened(self.url) as store:
             orders = store.orders(self.account, batch_id=batch.batch_id)
             return {order.order.instrument: order.status.state.value for order in orders}
 
 
+_IDLE: defaultdict[tuple[str, Role, bool], list[psycopg.Connection]] = defaultdict(list)
+
+
+@contextmanager
+def kept(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+    """As `connect`, over a session that is kept for the next one who asks, unless it was ended meanwhile.
+
+    For the test's own questions and for a venue's ledger: new sessions were half of the time of a crash's seed. A
+    worker opens its own.
+    """
+    idle = _IDLE[url, role, autocommit]
+    connection = None
+    while idle and connection is None:
+        connection = idle.pop()
+        try:
+            connection.execute("select 1")
+        except psycopg.OperationalError:
+            connection.close()
+            connection = None
+    connection = connection or connect(url, role, autocommit=autocommit)
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.commit()
+    idle.append(connection)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[OrderStore]:
+    """The store as a person's command opens it, over a session that is kept."""
+    with kept(url, Role.TRADER, autocommit=True) as connection:
+        yield OrderStore(url, connection)
+
+
 def rows(url: str, query: str, *parameters: object) -> list[tuple]:  # type: ignore[type-arg]
-    with connect(url) as connection:
+    with kept(url) as connection:
         return connection.execute(query, parameters).fetchall()
 
 

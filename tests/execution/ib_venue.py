@@ -155,12 +155,14 @@ class IbVenue:
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
         plain = [one for one in self.orders if not one.parent]
-        return [(one.ref, one.symbol, one.quantity) for one in plain if one.stands and not one.filled]
+        return [(one.ref, one.symbol, one.quantity - one.filled) for one in plain if one.stands]
 
     def end(self, ref: str, status: str) -> None:
-        """``status`` is TWS's, or as of `served_venue.Auctioned`."""
+        """``status`` is TWS's, or as of `served_venue.Auctioned`; what filled in part is cancelled, never rejected."""
         with self.lock:
-            self.order(ref).status = {"rejected": "Inactive", "expired": "Cancelled"}.get(status, status)
+            order = self.order(ref)
+            rejected = "Cancelled" if order.filled else "Inactive"
+            order.status = {"rejected": rejected, "expired": "Cancelled"}.get(status, status)
 
     # -- frames ------------------------------------------------------------------------------------------------------
 

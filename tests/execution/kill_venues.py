@@ -27,7 +27,7 @@ from resources.brokers.base import Guarantee
 
 
 class Standing(NamedTuple):
-    """An order as the venue has it; ``client_order_id`` and ``state`` are None where it keeps none of ours."""
+    """An order as the venue has it; ``client_order_id`` and ``state`` are None where nothing says which is ours."""
 
     client_order_id: str | None
     instrument: str
@@ -171,7 +171,8 @@ class SchwabHouse(House):
 
     resendable = keeps_ids = False
 
-    def __init__(self, _url: str, folder: Path, account: str, clock: FileClock, rng: random.Random) -> None:
+    def __init__(self, url: str, folder: Path, account: str, clock: FileClock, rng: random.Random) -> None:
+        self.url, self.account = url, account
         auction: Callable[[Any], None] = auction_of(drawn_fates(rng), lambda: clock.now() >= CLOSE)
         self.venue = SchwabVenue(now=clock.now, cash=D(0), auction=auction).__enter__()
         self.venue.script = drawn_script(rng)
@@ -181,9 +182,11 @@ class SchwabHouse(House):
 
     def orders(self) -> list[Standing]:
         assert len(self.venue.orders) <= len(self.venue.posts)
+        asked = "select broker_order_id, client_order_id from execution.orders where account = %s"
+        ours = dict(rows(self.url, asked, self.account))
         return [
-            Standing(None, symbol, side, D(str(one["quantity"])), D(str(one["filledQuantity"])), None)
-            for one in self.venue.orders.values()
+            Standing(ours.get(name), symbol, side, D(str(one["quantity"])), D(str(one["filledQuantity"])), None)
+            for name, one in self.venue.orders.items()
             for symbol, side in [self._leg(one)]
         ]
 

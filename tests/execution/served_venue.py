@@ -80,7 +80,7 @@ class Auctioned(Protocol):
     """A venue whose waiting orders something becomes of."""
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
-        """Name, symbol and size of each order that stands and has not begun to fill."""
+        """Name, symbol and what is left of each order that stands."""
         ...
 
     def fill(self, client_order_id: str, quantity: Decimal | None = None) -> None: ...

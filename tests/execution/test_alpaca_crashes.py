@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from alpaca_venue import AlpacaVenue
 from crash_proof import NAMES, Stand, noon, prove, set_up
 from execution_support import CLOSE, SESSIONS, D
@@ -62,13 +60,3 @@ def test_no_order_is_lost_or_doubled_at_alpaca(database_url: str, tmp_path: Path
     counts = prove(database_url, tmp_path / "anchor", alpaca_stand, "alpaca", range(10_000, 10_005))
     assert counts.events.total()
     assert counts.fills
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(0, 2000, 250))
-def test_2000_seeds_at_alpaca(
-    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], first: int
-) -> None:
-    counts = prove(database_url, tmp_path / "anchor", alpaca_stand, "alpaca", range(first, first + 250))
-    record_property("proof", {"alpaca": counts.rows()})

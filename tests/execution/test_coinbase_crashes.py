@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from coinbase_venue import KEY, CoinbaseVenue, secret
 from crash_proof import NAMES, Stand, prove, set_up
 from execution_support import CLOSE, D, ManualClock
@@ -51,13 +49,3 @@ def test_no_order_is_lost_or_doubled_at_coinbase(database_url: str, tmp_path: Pa
     counts = prove(database_url, tmp_path / "anchor", coinbase_stand, "coinbase", range(10_000, 10_004))
     assert counts.events.total()
     assert counts.fills
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(0, 2000, 250))
-def test_2000_seeds_at_coinbase(
-    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], first: int
-) -> None:
-    counts = prove(database_url, tmp_path / "anchor", coinbase_stand, "coinbase", range(first, first + 250))
-    record_property("proof", {"coinbase": counts.rows()})

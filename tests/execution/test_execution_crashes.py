@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_proof import Build, Counts, Stand, count_points, noon, prove, run_seed, set_up
+from crash_proof import Build, Counts, Stand, count_points, live_through, noon, prove, run_seed, set_up
 from execution_support import CLOSE, D, VenueBroker, auction_feed, paper, rows
 
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
@@ -84,8 +84,6 @@ def cancels(venue: VenueBroker, rng: random.Random) -> Callable[[str], None]:
     return at
 
 
-Record = Callable[[str, object], None]
-
 STANDS: dict[str, Build] = {"paper": paper_stand, "scheduled": scheduled_stand} | {
     g.value: venue_stand(g) for g in Guarantee
 }
@@ -100,6 +98,17 @@ def test_no_order_is_lost_or_doubled_whatever_happens_to_a_worker(
     assert counts.fills
 
 
+@pytest.mark.parametrize(
+    ("seed", "points"),
+    [
+        pytest.param(181, 116, id="a worker that was overtaken sends after the close"),
+        pytest.param(228, 114, id="what a replacement filled is told before what the venue took of it"),
+    ],
+)
+def test_seeds_that_once_broke_an_invariant(database_url: str, tmp_path: Path, seed: int, points: int) -> None:
+    live_through(STANDS["paper"], database_url, "paper", tmp_path / "anchor", seed, points, Counts())
+
+
 @pytest.mark.parametrize("point", ["begin_send: before commit", "begin_send: committed", "submit: before asking",
                                    "submit: answered", "record: before commit", "record: committed"])  # fmt: skip
 def test_a_worker_that_ends_around_a_send(database_url: str, point: str) -> None:
@@ -110,22 +119,3 @@ def test_a_worker_that_ends_around_a_send(database_url: str, point: str) -> None
     stand = build(database_url, "around", None, rng)
     run_seed(stand, rng, len(passed), Counts(), cut=passed.index(point))
     assert all(count == 1 for count in stand.line.arrived.values())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(0, 2000, 250))
-def test_2000_seeds_at_the_paper_broker(database_url: str, tmp_path: Path, record_property: Record, first: int) -> None:
-    counts = prove(database_url, tmp_path / "anchor", STANDS["paper"], "paper", range(first, first + 250))
-    record_property("proof", {"paper": counts.rows()})
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["scheduled", "searchable_tag", "nothing"])
-@pytest.mark.parametrize("first", range(0, 500, 250))
-def test_500_seeds_of_scheduled_orders_and_at_venues_that_give_less(
-    database_url: str, tmp_path: Path, record_property: Record, name: str, first: int
-) -> None:
-    counts = prove(database_url, tmp_path / "anchor", STANDS[name], name, range(first, first + 250))
-    record_property("proof", {name: counts.rows()})

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from crash_proof import NAMES, Stand, noon, prove, set_up
 from execution_support import CLOSE, SESSIONS
 from flex_venue import QUERY, TOKEN, FlexVenue
@@ -64,13 +63,3 @@ def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) ->
 def test_no_order_is_lost_or_doubled_at_ib(database_url: str, tmp_path: Path) -> None:
     counts = prove(database_url, tmp_path / "anchor", ib_stand, "ib", range(20_000, 20_002))
     assert counts.events.total()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(0, 1000, 125))
-def test_1000_seeds_at_ib(
-    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], first: int
-) -> None:
-    counts = prove(database_url, tmp_path / "anchor", ib_stand, "ib", range(first, first + 125))
-    record_property("proof", {"ib": counts.rows()})

@@ -133,11 +133,13 @@ def test_what_is_refused_and_stays_refused(database_url, clock, feed, name, side
 
 
 def test_no_order_is_taken_after_its_auction(broker: PaperBroker, clock: ManualClock) -> None:
-    clock.at = CLOSE
-    with pytest.raises(OrderRejectedError, match="no market_on_close auction"):
-        broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
+    clock.at = OPEN + timedelta(hours=1)
     with pytest.raises(OrderRejectedError, match="no market_on_open auction"):
-        broker.submit("p", "AAA", Side.BUY, D(1), MOO, SESSIONS.close_utc(NEXT) - timedelta(days=1))
+        broker.submit("p", "AAA", Side.BUY, D(1), MOO, CLOSE)
+    clock.at = CLOSE
+    with pytest.raises(OrderRejectedError, match="would live on in the next session"):
+        broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
+    assert broker.order("o") is None
 
 
 def test_two_sales_of_the_same_shares_are_one_too_many(broker: PaperBroker, clock: ManualClock) -> None:
@@ -442,7 +444,7 @@ def test_where_trading_never_ends_a_close_is_booked_and_the_open_of_that_instant
     (fill,) = broker.fills()
     assert (fill.price, fill.at) == (D(110), midnight)
     assert broker.snapshot().positions == {"BTC": D(10)}
-    with pytest.raises(OrderRejectedError, match="no market_on_open auction"):
+    with pytest.raises(OrderRejectedError, match="is not sent"):
         broker.submit("o", "BTC", Side.BUY, D(1), MOO, midnight)
     feed.bars["BTC", saturday] = Bar(D(55), D(56))
     clock.wait_until(coins.decision_utc(saturday))

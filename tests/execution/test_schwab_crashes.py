@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from crash_proof import NAMES, Stand, noon, prove, set_up
-from execution_support import CLOSE, SESSIONS, D, order_ids
+from execution_support import CLOSE, SESSIONS, D, opened, order_ids
 from schwab_venue import ACCOUNT, SchwabVenue
 from served_venue import ENDS, auction_of
 
 from resources.brokers.schwab import SchwabBroker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
-from resources.warehouse.order_store import OrderStore
 
 FAULTS = (
     "accept_504", "accept_504", "accept_drop", "accept_drop", "drop", "drop", "busy", "html", "refuse", "accept_slow",
@@ -44,7 +41,7 @@ def schwab_stand(url: str, account: str, anchor: Path | None, rng: random.Random
     token = venue.write_token(Path(folder.name) / "token.json", expired=rng.random() < 0.2)
 
     def known() -> dict[str, str]:
-        with OrderStore.opened(url) as store:
+        with opened(url) as store:
             return store.client_ids(account)
 
     access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK, sleep=lambda _s: None)
@@ -74,13 +71,3 @@ def test_no_order_is_lost_or_doubled_at_schwab(database_url: str, tmp_path: Path
     counts = prove(database_url, tmp_path / "anchor", schwab_stand, "schwab", range(10_000, 10_003))
     assert counts.events.total()
     assert counts.fills
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("first", range(0, 2000, 250))
-def test_2000_seeds_at_schwab(
-    database_url: str, tmp_path: Path, record_property: Callable[[str, object], None], first: int
-) -> None:
-    counts = prove(database_url, tmp_path / "anchor", schwab_stand, "schwab", range(first, first + 250))
-    record_property("proof", {"schwab": counts.rows()})

@@ -1,0 +1,77 @@
+"""Counts of long proofs, one line of a file for each chunk of seeds that held, so that a run can stop and be resumed.
+
+``OCTOPUS_PROOF_COUNTS`` names the file. A chunk that stands in it, of the same code, is not run again. Run as a script
+with the file's path, this adds the chunks of the code at hand up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+CHUNK = 100
+ROOT = Path(__file__).parents[2]
+PROVED = (
+    "octopus/core", "octopus/execution", "resources/brokers", "resources/execution_engine.py",
+    "resources/warehouse/order_store.py", "resources/warehouse/audit_log.py",
+)  # fmt: skip
+"""What a count is a count of: the order path's code."""
+
+Record = Callable[[str, object], None]
+
+
+def chunks(seeds: int) -> list[range]:
+    return [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
+
+
+@lru_cache(maxsize=1)
+def code() -> str:
+    """Fingerprint of the code that is proved."""
+    paths = [ROOT / name for name in PROVED]
+    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def counted(proof: str, seeds: range, run: Callable[[], Mapping[str, int]], record: Record) -> None:
+    """Run the chunk unless its counts are known, and write them down."""
+    file = os.environ.get("OCTOPUS_PROOF_COUNTS")
+    if file and [proof, seeds.start, seeds.stop] in [[one["proof"], *one["seeds"]] for one in lines(Path(file))]:
+        pytest.skip(f"{proof}, seeds {seeds.start} to {seeds.stop - 1}: held before, see {file}")
+    counts = dict(run())
+    record("proof", {proof: counts})
+    if file:
+        line = {"proof": proof, "seeds": [seeds.start, seeds.stop], "code": code(), "counts": counts}
+        with Path(file).open("a") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    """The file's chunks, of the code at hand."""
+    told = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return [one for one in told if one["code"] == code()]
+
+
+def main(file: Path) -> None:
+    """Print the sum of each proof's chunks."""
+    tables: dict[str, Counter[str]] = {}
+    for one in lines(file):
+        tables.setdefault(str(one["proof"]), Counter()).update(one["counts"])  # type: ignore[call-overload]
+    for proof, counts in tables.items():
+        print(f"{proof} (code {code()})")
+        for name, count in counts.items():
+            print(f"{count:>9,}  {name}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

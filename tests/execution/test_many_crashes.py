@@ -1,0 +1,38 @@
+"""The crash proof at length: thousands of seeds at each adapter, a chunk of them at a time (proof_counts.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from crash_proof import prove
+from proof_counts import Record, chunks, counted
+from test_alpaca_crashes import alpaca_stand
+from test_coinbase_crashes import coinbase_stand
+from test_execution_crashes import STANDS
+from test_ib_crashes import ib_stand
+from test_schwab_crashes import schwab_stand
+
+ADAPTERS = {
+    "paper": STANDS["paper"],
+    "alpaca": alpaca_stand,
+    "ib": ib_stand,
+    "coinbase": coinbase_stand,
+    "schwab": schwab_stand,
+}
+OTHERS = ("scheduled", "searchable_tag", "nothing")
+LONG = {name: (build, 2000) for name, build in ADAPTERS.items()} | {name: (STANDS[name], 500) for name in OTHERS}
+"""How a stand is built, and how many seeds it goes through."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    [pytest.param(name, chunk, id=f"{name}-{chunk.start:04}") for name in LONG for chunk in chunks(LONG[name][1])],
+)
+def test_no_order_is_lost_or_doubled_in_many_seeds(
+    database_url: str, tmp_path: Path, record_property: Record, name: str, seeds: range
+) -> None:
+    build, _ = LONG[name]
+    counted(name, seeds, lambda: prove(database_url, tmp_path / "anchor", build, name, seeds).rows(), record_property)
