@@ -15,7 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "Octopus needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV) from requirements.lock ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib octopus octopus_pipelines assets resources > /dev/null || true
 	@touch $@
@@ -32,11 +32,22 @@ lint: setup  ## style, types and the arrows between the floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint  ## all tests but the slow proof
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST)
+# mypy takes a minute of one processor: it runs beside the tests, and what it says comes after theirs.
+define tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@said=$$(mktemp); $(BIN)/mypy > $$said 2>&1 & types=$$!; \
+	trap 'kill $$types; exit 130' INT; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(1) $(PYTEST); tests=$$?; \
+	wait $$types; typed=$$?; cat $$said; rm $$said; test $$tests -eq 0 -a $$typed -eq 0
+endef
 
-test-all: setup lint  ## all tests, the slow proof included
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+test: setup  ## style, types, imports and all tests but the slow proof
+	$(call tested,-m "not slow")
+
+test-all: setup  ## the same and the slow proof
+	$(call tested)
 
 bench: setup  ## every measurement beside named peers (half an hour); the first part writes benchmarks/out/results.json
 	$(BIN)/python -m benchmarks

@@ -25,6 +25,9 @@ from resources.warehouse.migrate import migrate
 
 ROOT = Path(__file__).parent.parent
 
+# Read once, when a model's library is loaded: two workers on two processors would spin against each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from octopus_pipelines.overview import champion, reconciliation
+from octopus_pipelines.overview import SCHEMAS, champion, reconciliation
 from resources.settings import Settings
 from resources.trading import anchor_file
 from resources.warehouse.audit_log import verify
@@ -237,10 +237,18 @@ def _times(console: Console, outcome: Outcome) -> None:
 
 
 def _changes(console: Console, outcome: Outcome) -> None:
-    if outcome.changed:
-        console.print(f"[bold]Changed[/bold] {len(outcome.changed)} tables: {', '.join(outcome.changed)}")
-    else:
+    """The changed tables in the order of the pipeline, a line for each schema."""
+    if not outcome.changed:
         console.print("[bold]Changed[/bold] nothing: everything was there already (no row, no model version, no order)")
+    else:
+        count = len(outcome.changed)
+        console.print(f"[bold]Changed[/bold] rows of {count} table{'s' if count > 1 else ''}")
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for schema in SCHEMAS:
+            names = [name.partition(".")[2] for name in outcome.changed if name.startswith(f"{schema}.")]
+            if names:
+                table.add_row(schema, ", ".join(names))
+        console.print(table)
     for reason in outcome.skipped:
         console.print(f"  [dim]no orders now: {reason}[/dim]")
 

@@ -41,6 +41,9 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_TRACKING_URI": sqlalchemy_url(settings.mlflow_url),
         "PYTHONUNBUFFERED": "1",
+        # Threads of OpenMP that wait for each other let go of the processor: on a machine that does something else,
+        # too, training takes up to a hundred times longer where they spin.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),  # noqa: PTH120
     }
 
