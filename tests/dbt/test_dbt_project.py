@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
+from resources.warehouse import identifiers
 from resources.warehouse.connection import Role
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
@@ -323,6 +324,42 @@ def _random_bar(
     raw.bar(name, day, close, batch, known, "g", **found)
 
 
+PASSED_ON = DAYS[5]
+"""When source ``n`` calls Google's class A, until then GOOG, GOOGL; and its class C, until then GOOCV, GOOG."""
+REUSED = DAYS[30:33]
+"""Days of another OLD, and another LATE, than those that were delisted on the fourth day."""
+
+
+def lent_tickers(chapter: int) -> Raw:
+    """Bars of source ``n`` by the tickers of their days.
+
+    The later chapter has the second OLD, and tells that there are two LATEs, whose bars have long been built.
+    """
+    raw, batch = Raw(), 2 + 30 * chapter
+    told = (
+        (("GOOG", DAYS[:5], 1100.0), ("GOOCV", DAYS[2:5], 550.0), ("GOOG", DAYS[5:9], 552.0),
+         ("GOOGL", DAYS[5:9], 1110.0), ("OLD", DAYS[:4], 3.0), ("LATE", DAYS[:4] + REUSED, 3.0)),
+        (("OLD", REUSED, 90.0),),
+    )[chapter]  # fmt: skip
+    for name, days, first in told:
+        for place, day in enumerate(days):
+            raw.bar(name, day, first + place, batch, source="n")
+    if chapter:
+        raw.action("LATE", DAYS[3], "delisting", 0.0, batch, source="n")
+    else:
+        for name in ("GOOG", "GOOCV", "GOOGL", "OLD", "LATE"):
+            raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="n")
+        raw.action("GOOG", PASSED_ON, "symbol_change", 1.0, 3, source="n", detail="GOOGL")
+        raw.action("GOOCV", PASSED_ON, "symbol_change", 1.0, 3, source="n", detail="GOOG")
+        raw.action("OLD", DAYS[3], "delisting", 0.0, 3, source="n")
+    return raw
+
+
+def tell_lent_tickers(url: str, chapter: int) -> None:
+    lent_tickers(chapter).store(url)
+    identifiers.refresh(Warehouse(url, Role.OWNER), "n")
+
+
 def random_history(seed: int = 7) -> tuple[Raw, Raw]:
     """Bars and actions of source ``r`` that come late, twice and out of order, in two parts; some bars are held."""
     dice = random.Random(seed)
@@ -410,6 +447,7 @@ def tell(dbt: Dbt) -> Story:
     part_one().store(dbt.url)
     random_one.store(dbt.url)
     growing(0).store(dbt.url)
+    tell_lent_tickers(dbt.url, 0)
     statuses = dbt.run("build")
     first = dbt.marts()
     dbt.build()
@@ -417,6 +455,7 @@ def tell(dbt: Dbt) -> Story:
     part_two().store(dbt.url)
     random_two.store(dbt.url)
     growing(1).store(dbt.url)
+    tell_lent_tickers(dbt.url, 1)
     dbt.build()
     an_ordinary_day().store(dbt.url)
     growing(2).store(dbt.url)
@@ -447,7 +486,7 @@ def fed_closes(url: str) -> dict[tuple[str, str, date], float | None]:
     """What the order path is told of every stored bar, None where it is told of none."""
     warehouse = Warehouse(url, Role.OWNER)
     stored = warehouse.rows(
-        "select distinct source, instrument, session from raw.bars where source in ('v', 'w', 'r', 'g')"
+        "select distinct source, instrument, session from raw.bars where source in ('v', 'w', 'r', 'g', 'n')"
     )
     told = {
         (row["source"], row["instrument"], row["session"]): WarehousePrices(warehouse, row["source"], XNYS).bar(
@@ -841,3 +880,23 @@ def test_payment_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -
         }
         assert seen == pytest.approx(expected, abs=1e-12), instant
     assert min(compared.values()) > 50
+
+
+# -- tickers that others had ---------------------------------------------------------------------------------------
+
+
+def test_nothing_returns_from_one_bearer_of_a_ticker_to_the_next(story: Story) -> None:
+    returns = {(row["instrument"], row["session"]) for row in story.later["returns"] if row["source"] == "n"}
+    assert (
+        returns
+        == {
+            *(("GOOG", day) for day in DAYS[1:9] if day != PASSED_ON),  # class A to the fifth day, then class C
+            *(("GOOCV", day) for day in DAYS[3:5]),
+            *(("GOOGL", day) for day in DAYS[6:9]),
+            *((name, day) for name in ("OLD", "LATE") for day in (*DAYS[1:4], *REUSED[1:])),
+        }
+    )
+    assert ("LATE", REUSED[0]) in {(row["instrument"], row["session"]) for row in story.first["returns"]}
+    names = {row["session"]: row["close"] for row in story.later["prices"]
+             if (row["source"], row["instrument"]) == ("n", "GOOG")}  # fmt: skip
+    assert [names[day] for day in DAYS[4:6]] == [1104.0, 552.0], "prices bear the ticker of their day"

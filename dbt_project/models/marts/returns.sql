@@ -3,7 +3,11 @@
     incremental_strategy='replace_keys',
     unique_key=['source', 'instrument', 'session'],
     on_schema_change='fail',
-    pre_hook=["{{ drop_rows_kept_out('session') }}", "{{ drop_rows_kept_out('previous_session') }}"],
+    pre_hook=[
+        "{{ drop_rows_kept_out('session') }}",
+        "{{ drop_rows_kept_out('previous_session') }}",
+        "{{ drop_returns_across() }}",
+    ],
     indexes=[
         {'columns': ['source', 'instrument', 'session'], 'unique': true},
         {'columns': ['source', 'session']},
@@ -53,6 +57,10 @@ bars as (
         lag(batch_id) over bar as previous_batch_id
     from current_prices
     window bar as (partition by source, instrument order by session)
+),
+
+passed_on as (
+    {{- passed_on() }}
 )
 
 select
@@ -65,4 +73,5 @@ select
     greatest(batch_id, previous_batch_id) as batch_id
 from bars
 where previous_close is not null
+    and not exists (select from passed_on p where {{ returns_across('bars', 'p') }})
 {%- if is_incremental() %} and session >= from_session {%- endif %}
