@@ -93,7 +93,7 @@ UNSEEN: LiteralString = """
 
 @dataclass(frozen=True)
 class Looked:
-    """Vendor's rows that were looked at whole, those of peers included, and the findings on them.
+    """Vendor's rows that were looked at whole, with the bars and splits of peers, and the findings on them.
 
     Attributes:
         names: whose findings these are; None: of everyone.
