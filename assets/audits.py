@@ -93,7 +93,7 @@ UNSEEN: LiteralString = """
 
 @dataclass(frozen=True)
 class Looked:
-    """Vendor's rows that were looked at whole, those of peers included, and the findings on them.
+    """Vendor's rows that were looked at whole, with the bars and splits of peers, and the findings on them.
 
     Attributes:
         names: whose findings these are; None: of everyone.
@@ -197,8 +197,11 @@ class DayAudit:
         read = None if names is None else suspects.beside(names, self.everyone)
         bars = vendor_bars(self.warehouse, self.source, self.as_of, read)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, read)
-        found = audited(bars, actions, self.calendars)
-        return Looked(bars, actions, found if names is None else suspects.of_instruments(found, names), names)
+        if names is None:
+            return Looked(bars, actions, audited(bars, actions, self.calendars), names)
+        # What its peers paid says nothing about an instrument, and takes longest to judge.
+        told = actions.filter((pl.col("kind") == "split") | pl.col("instrument").is_in(names))
+        return Looked(bars, told, suspects.of_instruments(audited(bars, told, self.calendars), names), names)
 
     def rows(self) -> tuple[dict[str, pl.DataFrame], frozenset[str] | None]:
         """All findings as of the session, by label, and who was looked at whole (None: everyone); after the marts."""

@@ -20,8 +20,9 @@
             )
 
             select r.* from arrived r
-            where exists (
-                select from (
+            join (
+                select source, instrument, max(session) as last_session
+                from (
                     {%- for table in ('corporate_actions', 'action_verdicts') %}
                     select source, instrument, session from {{ source('raw', table) }}
                     -- By ts too, which chunks go by: a session opens no earlier than its own day begins anywhere.
@@ -31,9 +32,9 @@
                     union all
                     {%- endif %}
                     {%- endfor %}
-                ) a
-                where a.source = r.source and a.instrument = r.instrument and a.session > r.session
-            )
+                ) actions
+                group by source, instrument
+            ) a on a.source = r.source and a.instrument = r.instrument and a.last_session > r.session
         ) before_actions
         union all
         {{- spin_offs_of("select * from " ~ ref('prices') ~ " r where " ~ new) }}

@@ -63,8 +63,8 @@ def mended(record: pl.DataFrame, source: str) -> frozenset[str]:
 
 
 def beside(names: Collection[str], everyone: Sequence[str]) -> list[str]:
-    """``names`` and the peers to read with them, in order; the same peers on every day."""
-    return sorted({*names, *everyone[:: max(len(everyone) // PEERS, 1)]})
+    """``names`` and the peers to read with them, in order; the same peers on every day. Of nobody: nobody."""
+    return [] if not names else sorted({*names, *everyone[:: max(len(everyone) // PEERS, 1)]})
 
 
 def of_instruments(findings: Iterable[Finding], names: Collection[str]) -> list[Finding]:

@@ -77,11 +77,13 @@ measured as materialized (
             where q.source = a.source and q.instrument = a.instrument
                 and q.session < a.ex_session and q.known_from <= a.effective_utc
                 and (q.known_to is null or q.known_to > q.known_from)
-                and not exists (
-                    select from {{ ref('prices') }} x
+                -- Counted, so that it is looked up bar by bar from the last one on: as an anti-join of hashes all of the
+                -- instrument's bars would be read for each payment.
+                and (
+                    select count(*) from {{ ref('prices') }} x
                     where x.source = q.source and x.instrument = q.instrument and x.session = q.session
                         and x.known_to = x.known_from
-                )
+                ) = 0
             order by q.session desc
             limit 1
         ), '-infinity'::date) as punctual_session
@@ -96,12 +98,16 @@ events as materialized (
     where known_to is null or known_to > measured_from
 ),
 
+-- Looked up for each payment, likewise.
 candidates as materialized (
     select e.key, p.session, p.close, p.known_from as seen_from, p.known_to as seen_to, p.batch_id
     from events e
-    join {{ ref('prices') }} p
-        on p.source = e.source and p.instrument = e.instrument
-        and p.session between e.punctual_session and e.ex_session - 1
+    cross join lateral (
+        select * from {{ ref('prices') }} p
+        where p.source = e.source and p.instrument = e.instrument
+            and p.session between e.punctual_session and e.ex_session - 1
+        offset 0
+    ) p
 ),
 
 last_closes as (

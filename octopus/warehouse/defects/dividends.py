@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite, log, log1p
 
 import numpy as np
 import polars as pl
@@ -153,9 +154,18 @@ def _payments(tape: Tape, low: int, high: int, part: pl.DataFrame) -> list[Payme
 def _likelihood(tape: Tape, row: int, share: float) -> float:
     """Log likelihood of the row's gap and move if a dividend of ``share`` of the price was paid; up to a constant.
 
-    A price that did not trade says nothing.
+    A price that did not trade says nothing. As `_likelihoods` of one row, which takes many times as long.
     """
-    return float(_likelihoods(tape, np.array([row]), share)[0])
+    gap, move = float(tape.gap[row]), float(tape.move[row])
+    if not tape.volume[row] > 0 and move == 0.0:
+        return 0.0
+    drop = log(max(1 - share, 0.02))
+    values = (
+        (gap - drop - float(tape.market_gap[row])) / float(tape.gap_scale[row]),
+        (move - drop - float(tape.market[row])) / float(tape.move_scale[row]),
+    )
+    parts = [-(TAIL_FREEDOM + 1) / 2 * log1p(value**2 / TAIL_FREEDOM) for value in values if isfinite(value)]
+    return sum(parts) / max(len(parts), 1) * 1.5
 
 
 def _likelihoods(tape: Tape, rows: IntArray, share: float) -> FloatArray:
