@@ -359,8 +359,10 @@ class ExecutionEngine:
         return replace(planned, batch=replace(batch, orders=tuple(orders)))
 
     def _is_scheduled(self, batch: Batch) -> bool:
-        """Whether the batch was planned to be worked over its session: one for an auction is sent as it is."""
-        return self.settings.schedule.is_scheduled and all(o.order_type is OrderType.MARKET for o in batch.orders)
+        """Whether the batch was planned to be worked over its session: one for an auction, or with exits, is sent as it
+        is."""
+        whole = any(o.order_type is not OrderType.MARKET or o.bracket is not None for o in batch.orders)
+        return self.settings.schedule.is_scheduled and not whole
 
     def _cut(
         self,

@@ -65,7 +65,7 @@ def client_order_id(intent: str) -> str:
     """
     entry, mark, leg = intent.rpartition(_EXIT_MARK)
     if mark and leg in _EXITS:
-        return f"{client_order_id(entry)}-{leg[0]}"
+        return exit_order_id(client_order_id(entry), leg)
     return f"{CLIENT_ORDER_PREFIX}{fingerprint('client-order', intent)[:24]}"
 
 

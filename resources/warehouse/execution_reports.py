@@ -61,7 +61,8 @@ class ExecutionReports:
         """Measure each order of ``session`` that has ended; how many there are.
 
         An order in an instrument that split since its decision is left out: its shares are counted in two units. Of
-        one that was replaced counts what it filled: the rest is its replacement's.
+        one that was replaced counts what it filled: the rest is its replacement's. So it is of an exit, measured from
+        its own price: one that was not executed has missed nothing.
         Before the bars of the session are in, nothing is measured.
         """
         last_bar = self.feed.last_session()
@@ -110,14 +111,16 @@ class ExecutionReports:
         orders = self.store.orders(account, TERMINAL)
         denied = set(self.store.denied(account))
         replaced, unused = self.store.swapped(account)
-        return [
-            _own_part(order, is_replaced=order.client_order_id in replaced)
-            for order in orders
-            if self.sessions.trade_date(order.expires_at) == session
-            and order.order.intent_id not in denied
-            and order.client_order_id not in unused
-            and not (order.client_order_id in replaced and not order.status.filled)
-        ]
+        found = []
+        for order in orders:
+            in_session = self.sessions.trade_date(order.expires_at) == session
+            if not in_session or order.order.intent_id in denied or order.client_order_id in unused:
+                continue
+            only_filled = order.client_order_id in replaced or order.exit_of is not None
+            quantity = order.status.filled if only_filled else order.status.quantity
+            if quantity:
+                found.append(replace(order, order=replace(order.order, quantity=quantity)))
+        return found
 
     def _cost(self, stored: StoredOrder, session: date) -> CostedOrder | None:
         order, before = stored.order, self.sessions.previous(session)
@@ -135,12 +138,13 @@ class ExecutionReports:
         """The market's price when the order could first be sent, and whence we know it.
 
         An order for the close leaves at the open, whose price is the first of the day; one for the open leaves before.
+        An exit is there from its own price on.
         """
         order = stored.order
         bar = self.feed.bar(order.instrument, session)
         if order.order_type is OrderType.MARKET_ON_CLOSE and bar is not None and bar.open is not None:
             return bar.open * bar.conversion.rate, "open"
-        mark = self.store.mark_when_judged(stored.batch_id, order.instrument)
+        mark = None if stored.exit_of is not None else self.store.mark_when_judged(stored.batch_id, order.instrument)
         return (order.reference_price, "decision") if mark is None else (mark, "mark")
 
     def _ratio(self, entry: Entry) -> Decimal | None:
@@ -152,12 +156,6 @@ class ExecutionReports:
     def _dates(self, at: datetime) -> tuple[date, date]:
         traded = self.sessions.trade_date(at)
         return traded, settlement_date(self.sessions, traded)
-
-
-def _own_part(stored: StoredOrder, *, is_replaced: bool) -> StoredOrder:
-    """The order with the quantity that it was to trade itself."""
-    quantity = stored.status.filled if is_replaced else stored.status.quantity
-    return replace(stored, order=replace(stored.order, quantity=quantity))
 
 
 def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from psycopg.types.json import Jsonb
 
 from octopus.compliance.replay import seal_of
 from octopus.core.errors import OctopusError
-from octopus.core.ids import canonical_json, client_order_id
+from octopus.core.ids import canonical_json, client_order_id, entry_order_id
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -945,6 +945,8 @@ class OrderStore:
 
     def _by_other_exit(self, order_id: str) -> Decimal:
         """Shares that the other exit of the order's entry executed; zero where there is none."""
+        if entry_order_id(order_id) is None:
+            return Decimal(0)
         other: Decimal = _scalar(
             self.connection,
             """

@@ -33,6 +33,7 @@ from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.price_feed import Bar
 from resources.warehouse.connection import Role
+from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import BatchRefusedError, OrderActionError, OrderStore
 from resources.warehouse.order_story import OrderStories
 from resources.warehouse.store import Warehouse
@@ -298,3 +299,17 @@ def test_the_story_of_an_exit_is_its_entrys_until_it_was_sent(database_url: str)
     assert (told["order"]["side"], told["order"]["exit_of"]) == ("sell", batch.orders[0].intent_id)
     assert [D(fill["quantity"]) for fill in told["fills"]] == [D(10)]
     assert [event["to_state"] for event in told["events"]][-1] == "filled"
+
+
+def test_an_exit_costs_what_it_brought_less_than_its_own_price(database_url: str) -> None:
+    costs = CostModel(commission_bps=0, half_spread_bps=10, slippage_bps=0)
+    desk = desk_of(database_url, market(100, 101, 94), costs=costs)
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
+    desk.execute(batch)
+    with desk.engine() as engine:
+        warehouse = Warehouse(desk.url, Role.TRADER)
+        reports = ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions)
+        # The target was not executed, and has missed nothing.
+        assert reports.save_order_costs(desk.account, EXECUTED) == 2
+    measured = "select side, shortfall_usd, opportunity_usd from execution.order_costs where account = %s order by side"
+    assert rows(desk.url, measured, desk.account) == [("buy", D(1), 0), ("sell", D("0.95"), 0)]
