@@ -136,7 +136,8 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     told = compare(fast, slow.result)
     assert told.agree, str(told)
     assert told.trades > 10 or limit is not None
-    assert sum(slow.ends.values()) >= told.trades
+    # What is left of a worked order fills a second time, in the close.
+    assert sum(slow.ends.values()) >= len({*zip(fast.trades.session, fast.trades.instrument, strict=True)})
 
 
 @pytest.mark.slow
