@@ -14,8 +14,8 @@ Between the close of t and the close of t + 1::
     close t    decide, size, both gates judge the plan
     open       interest and fees accrue; rates are new; splits and dividends change the account; a split cancels orders
     window     both gates judge again; what they approve is sent and accepted
-    auction    fills, sells before buys, within cash, of worked orders over the session and in its close; exits of entries;
-               what is left expires or is cancelled
+    auction    fills, sells before buys, within cash; worked orders fill over the session and in its close; then exits
+               of entries; what is left expires or is cancelled
     close      spun-off and delisted shares become cash, the rest is marked, the NAV is struck
 """
 

@@ -260,18 +260,19 @@ def without_gaps(panel):
     tight=st.sampled_from(TIGHT),
     rule=st.sampled_from(RULES),
     execution=st.sampled_from(["open", "close"]),
+    schedule=st.sampled_from([NONE, NONE, SCHEDULES[2], SCHEDULES[-1]]),
     basis=st.sampled_from(["raw", "total_return"]),
     holes=st.booleans(),
     exchange=st.sampled_from(["XNYS", "24/7"]),
 )
 def test_what_the_screen_passes_the_gates_pass_and_the_engines_agree_on_the_rest(
-    seed, tight, rule, execution, basis, holes, exchange
+    seed, tight, rule, execution, schedule, basis, holes, exchange
 ):
     panel, delisting = eventful_panel(seed, length=80, exchange=exchange)
     panel = replace(panel if holes else without_gaps(panel), price_basis=basis)
     gating = Gating(limits(**tight), policy(**rule), SECTORS)
-    quick, told = gated(panel, delisting, gating, seed, execution=execution)
-    whole, _ = gated(panel, delisting, replace(gating, screened=False), seed, execution=execution)
+    quick, told = gated(panel, delisting, gating, seed, execution=execution, schedule=schedule)
+    whole, _ = gated(panel, delisting, replace(gating, screened=False), seed, execution=execution, schedule=schedule)
     assert quick.denials == whole.denials
     assert np.array_equal(quick.denied, whole.denied)
     assert np.array_equal(quick.result.equity, whole.result.equity)
