@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import numpy as np
 
-from octopus.backtest.sweeps import SweepConfig
+from octopus.backtest.named_sweeps import SweepConfig
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
 from resources.settings import configured_exchange, configured_sweeps
 

@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 
 from assets import keys, partitions, reporting, studies
+from octopus.backtest.named_sweeps import SweepConfig
 from octopus.backtest.sweep import Range, draws, grid
-from octopus.backtest.sweeps import SweepConfig
 from octopus.core.errors import ConfigError
 from octopus.core.trials import Trial
 from resources.clock import Clock

@@ -29,7 +29,7 @@ from pydantic import (
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
 from octopus.backtest.config import BacktestConfig
-from octopus.backtest.sweeps import SweepConfig
+from octopus.backtest.named_sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.costs import CostModel
 from octopus.core.currency import BASE, MINOR_UNITS

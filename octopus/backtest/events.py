@@ -14,7 +14,8 @@ Between the close of t and the close of t + 1::
     close t    decide, size, both gates judge the plan
     open       interest and fees accrue; rates are new; splits and dividends change the account; a split cancels orders
     window     both gates judge again; what they approve is sent and accepted
-    auction    fills, sells before buys, within cash; what is left expires or is cancelled
+    auction    fills, sells before buys, within cash; worked orders fill over the session and in its close; then exits
+               of entries; what is left expires or is cancelled
     close      spun-off and delisted shares become cash, the rest is marked, the NAV is struck
 """
 
@@ -260,9 +261,9 @@ class _Run:
         self.delisting = None if delisting is None else in_steps(delisting, config)
         self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
         self.order_type = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
+        if self.bracket is not None:
+            exit_prices(self.panel, self.bracket)
         bracketed = self.bracket is not None
-        if bracketed:
-            exit_prices(self.panel, config.schedule.bracket)
         if self.work.slices or bracketed:
             self.order_type = OrderType.MARKET
         self.judges = Judges(gating, panel, self.order_type, from_open=bracketed) if gating else None

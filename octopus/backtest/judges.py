@@ -5,8 +5,9 @@ not: their rules (octopus/risk, octopus/compliance), the account (events.py).
 
 The stages are those of the daily run (assets/risk.py, assets/compliance.py, resources/gates.py): a denial of the plan
 is final; before sending, compliance judges, then risk what compliance lets through, and `octopus.execution.approval`
-joins all of it. The orders of a batch are sent at one instant here, so what is left is not judged once more between two
-of them: the batch that was approved as a whole, and within the part-filled limits, is the same batch then.
+joins all of it. An order that is worked over the session is judged as one, not child by child. The orders of a batch
+are sent at one instant here, so what is left is not judged once more between two of them: the batch that was approved
+as a whole, and within the part-filled limits, is the same batch then.
 
 What only the wall clock or a venue could tell is what production tells the gates of a paper account that was never
 halted: no signatures are asked for, trading was never resumed, and no tax lots are told, for what they are for
@@ -408,7 +409,8 @@ class Judges:
             recent_intents=self._intents(now),
             price_basis=self.panel.price_basis,
             sending=sending,
-            # An instrument has one order at most in a session, and it meets one auction: no day trade is ever made.
+            # An instrument has one order at most in a session, and all of its children are on one side: no day trade is
+            # ever made but by an entry's exit, which is not counted here (docs/backtests.md).
             day_trades=0 if self.gating.policy.account.margin else None,
             opened_today={} if self.gating.policy.account.margin else None,
             locates=self.gating.reference.located(window.session),

@@ -497,6 +497,8 @@ class _Run:
 def fill_prices(panel: Panel, config: BacktestConfig, execution: Execution, trades: Trades) -> dict[str, int]:
     """As `BacktestResult.fill_prices`."""
     asked: PriceOfFill = execution if config.limit_bps is None else "limit"
+    if asked != "vwap" and config.schedule.bracket is None:
+        return {asked: len(trades)} if len(trades) else {}
     return prices_of_fills(panel, asked, trades.session, trades.instrument, trades.kind)
 
 

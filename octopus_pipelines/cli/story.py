@@ -71,7 +71,9 @@ def _course(console: Console, story: Mapping[str, Any]) -> None:
     for event in story["events"]:
         console.print(f"  {event['at']}  {event['from_state'] or ''} → {event['to_state']}, fence {event['fence']}")
     for fill in story["fills"]:
-        console.print(f"  {fill['at']}  fill {fill['fill_id']}: {fill['quantity']} at {fill['price']}")
+        rate = float(fill["rate"])
+        converted = "" if rate == 1.0 else f" in the account's currency, converted at {rate:g}"
+        console.print(f"  {fill['at']}  fill {fill['fill_id']}: {fill['quantity']} at {fill['price']}{converted}")
     entries = ", ".join(f"{entry['seq']} {entry['kind']}" for entry in story["audit"])
     console.print(f"  audit log: {entries or 'nothing'}")
 

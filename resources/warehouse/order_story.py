@@ -244,7 +244,7 @@ class OrderStories:
 
     def _fills(self, client_order_id: str | None) -> list[dict[str, Any]]:
         return self.warehouse.rows(
-            "select fill_id, at, session, quantity, price, fees from execution.fills "
+            "select fill_id, at, session, quantity, price, fees, rate from execution.fills "
             "where client_order_id = %s order by at, fill_id",
             [client_order_id],
         )

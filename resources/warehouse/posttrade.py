@@ -162,6 +162,8 @@ _BLOTTER = """
     select i.client_order_id as order_id, i.side, i.instrument, i.quantity::float8 as ordered, i.order_type, i.status,
            o.state, coalesce(o.filled_quantity, 0)::float8 as filled,
            (f.value / nullif(f.quantity, 0))::float8 as price, coalesce(f.fees, 0)::float8 as fees,
+           (select sum(quantity * rate) / nullif(sum(quantity), 0) from execution.fills
+            where client_order_id = i.client_order_id)::float8 as rate,
            to_char(o.submitted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as sent_utc, o.broker_order_id
     from execution.order_intents i
     left join execution.orders o using (intent_id)

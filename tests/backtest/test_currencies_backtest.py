@@ -144,10 +144,13 @@ def test_the_decision_and_the_benchmark_count_in_the_base_currency():
     panel = in_base(joined, "USD", PAIRS, units)
     # The same instruments told in dollars to begin with: what is decided is the same.
     dollars = replace(panel, rate=None, currency=(), base="", close=panel.worth, open=panel.open * panel.rate)
-    config = DecisionConfig()
+    config = DecisionConfig(costs=CostModel(fx_spread_bps=0))
     for row in (280, 299):
         made, other = (decide(prepare(one, config), row, None, np.zeros(6), config) for one in (panel, dollars))
         assert made.target_weights == pytest.approx(other.target_weights, abs=1e-9)
+        dear = DecisionConfig(costs=CostModel(fx_spread_bps=200))
+        told = decide(prepare(panel, dear), row, None, np.zeros(6), dear).target_weights
+        assert np.abs(told[panel.foreign]).sum() < np.abs(made.target_weights[panel.foreign]).sum() - 0.01
     free = BacktestConfig(start=START, costs=CostModel(**FREE, fx_spread_bps=0))
     for name, own in run_benchmarks(panel, free, config).items():
         same = run_benchmarks(dollars, free, config)[name]

@@ -6,7 +6,7 @@ import pytest
 
 from assets.partitions import sweep_chunk, sweep_partitions
 from assets.sweeps import sets_of
-from octopus.backtest.sweeps import SweepConfig
+from octopus.backtest.named_sweeps import SweepConfig
 
 
 def test_every_set_is_in_one_chunk() -> None:

@@ -102,7 +102,7 @@ def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: D
     assert story["answer"]["because"].startswith("none of its")
     assert [check for check in story["checks"] if not check["ok"]] == []
     assert [event["to_state"] for event in story["events"]] == ["approved", "submitting", "accepted", "filled"]
-    assert [fill["quantity"] for fill in story["fills"]] == ["10"]
+    assert [(fill["quantity"], float(fill["rate"])) for fill in story["fills"]] == [("10", 1.0)]
     assert {entry["kind"] for entry in story["audit"]} >= {"batch.claimed", "order.submitting", "order.fill"}
     assert story["lineage"] == {"decision": None}
     denied = stories(desk).story(batch.orders[2].intent_id)

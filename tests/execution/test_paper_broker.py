@@ -166,6 +166,25 @@ def test_nothing_later_than_the_clock_is_seen(broker: PaperBroker, clock: Manual
     assert broker.snapshot().taken_at == CLOSE
 
 
+@pytest.mark.parametrize(
+    ("low", "sent", "price"),
+    [
+        (D(97), timedelta(0), D("101.000000")),
+        (None, timedelta(0), D(103)),
+        # What stands before the open meets it.
+        (D(97), timedelta(minutes=-1), D(98)),
+    ],
+)
+def test_what_is_sent_while_the_session_trades_has_its_average_price(
+    broker: PaperBroker, clock: ManualClock, feed: TableFeed, low: Decimal | None, sent: timedelta, price: Decimal
+) -> None:
+    feed.bars["AAA", EXECUTED] = Bar(D(98), D(103), high=D(103), low=low)
+    clock.at = SESSIONS.open_utc(EXECUTED) + sent
+    broker.submit("m", "AAA", Side.BUY, D(2), OrderType.MARKET, CLOSE)
+    clock.at = CLOSE
+    assert [fill.price for fill in broker.fills()] == [price]
+
+
 def test_without_a_bar_an_order_expires(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
     del feed.bars["AAA", EXECUTED]
     closing = buy(broker, "AAA", "1")

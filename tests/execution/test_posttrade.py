@@ -84,8 +84,8 @@ def test_the_reports_say_what_was_done_and_at_what_price(desk: Desk) -> None:
     warehouse = Warehouse(desk.url, Role.TRADER)
     reports = posttrade.reports(warehouse, "s", "acct", DECIDED, EXECUTED)
     blotter = reports["blotter"]
-    assert blotter.select("instrument", "ordered", "filled", "price", "state").rows() == [
-        ("AAA", 100, 100, 100, "filled"), ("BBB", 10, 10, 100, "filled"),
+    assert blotter.select("instrument", "ordered", "filled", "price", "rate", "state").rows() == [
+        ("AAA", 100, 100, 100, 1, "filled"), ("BBB", 10, 10, 100, 1, "filled"),
     ]  # fmt: skip
     best = reports["best_execution"]
     assert best["shortfall_bps"].to_list() == [0, 0]

@@ -17,7 +17,7 @@ from assets import inputs, studies
 from assets.backtest import backtest_runs
 from assets.sweeps import SweepRun
 from assets.sweeps import sweep as sweep_chunks
-from octopus.backtest.sweeps import SweepConfig
+from octopus.backtest.named_sweeps import SweepConfig
 from octopus.core.errors import ConfigError
 from octopus.strategy.probe import LookAheadError
 from octopus_pipelines.cli.backtest import backtest
