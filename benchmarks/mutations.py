@@ -27,6 +27,7 @@ STATES = "octopus/execution/states.py"
 ALPACA = "resources/brokers/alpaca.py"
 PAPER = "resources/brokers/paper.py"
 REPLACEMENTS = "octopus/execution/replacements.py"
+STANDING = "octopus/execution/standing.py"
 _ENGINE_TESTS = "tests/execution/test_execution_engine.py::"
 _STATE_TESTS = "tests/execution/test_order_states.py::"
 _REPLACE_TESTS = "tests/execution/test_replacements.py::"
@@ -37,6 +38,10 @@ _RISK_TESTS = "tests/risk/test_risk_gate.py::"
 _COMPLIANCE_TESTS = "tests/compliance/test_compliance_gate.py::"
 _GATES_FUZZ = "tests/risk/test_gates_fuzz.py::test_what_both_gates_approve_is_inside_every_limit"
 _SETTINGS_FUZZ = "tests/house/test_settings_fuzz.py::test_what_could_be_read_in_two_ways_is_refused"
+_STANDING_TESTS = "tests/execution/test_standing.py::"
+_REVISION_TEST = (
+    "tests/execution/test_fill_revisions.py::test_fills_and_revisions_in_any_order_and_any_number_give_one_book"
+)
 _CHAIN_TESTS = "tests/compliance/test_audit_chain.py::"
 
 _TOO_OLD = """        if age > self.settings.max_snapshot_age:
@@ -538,8 +543,8 @@ MUTATIONS = (
     Mutation(
         "risk: an order's largest value is off by one",
         "octopus/risk",
-        "Finding(notional <= limit,",
-        "Finding(notional < limit,",
+        "return notional <= limit,",
+        "return notional < limit,",
         _RISK_TESTS + "test_order_notional_takes_the_dearer_price",
     ),
     Mutation(
@@ -604,6 +609,106 @@ MUTATIONS = (
         "asked[name] = asked.get(name, Decimal(0)) + order.quantity",
         "asked[name] = order.quantity",
         "tests/risk/test_gates_fuzz.py::test_slices_of_one_instrument_count_together_for_its_volume",
+    ),
+    Mutation(
+        "risk: a position beyond its limit is passed over",
+        "octopus/risk/constraints.py",
+        "if values[name] > bound_usd:",
+        "if values[name] > 2 * bound_usd:",
+        "tests/risk/test_each_limit.py::test_at_the_limit_passes_and_one_step_beyond_is_denied",
+    ),
+    Mutation(
+        "risk: what was left out weighs on in the exposures",
+        "octopus/risk/constraints.py",
+        "        elif self._removals:",
+        "        elif False:",
+        _RISK_TESTS + "test_gross_leaves_out_the_smallest_order_that_cures_the_breach",
+    ),
+    Mutation(
+        "risk: what was left out weighs on in the losses",
+        "octopus/risk/constraints.py",
+        "] = 0.0\n        self._portfolio = None",
+        "] = 0.0",
+        _RISK_TESTS + "test_loss_limits_leave_out_what_adds_the_loss",
+    ),
+    Mutation(
+        "risk: an order that just cures a breach is not chosen",
+        "octopus/risk/constraints.py",
+        "amounts >= _least_float(excess)",
+        "amounts > _least_float(excess)",
+        "tests/risk/test_choice.py::test_the_smallest_that_cures_or_else_the_largest_is_chosen",
+    ),
+    Mutation(
+        "compliance: a denial of the batch denies no order",
+        "octopus/compliance/gate.py",
+        "if order is None and broken is Outcome.DENY:",
+        "if False:",
+        _COMPLIANCE_TESTS + "test_too_many_orders_are_an_error_and_none_passes",
+    ),
+    # Approvals that stand.
+    Mutation(
+        "an approval stands for ever",
+        STANDING,
+        "if not self.since <= now < self.until:",
+        "if now < self.since:",
+        _STANDING_TESTS + "test_it_stands_for_nothing_else",
+    ),
+    Mutation(
+        "an approval stands though an order of it was refused",
+        STANDING,
+        "return found == expected and len(found) == len(snapshot.open_orders)",
+        "return found.items() <= expected.items() and len(found) == len(snapshot.open_orders)",
+        _STANDING_TESTS + "test_it_stands_for_nothing_else",
+    ),
+    Mutation(
+        "a batch with a denial stands",
+        "resources/gates.py",
+        "return lasting and approved and not beyond",
+        "return lasting and not beyond",
+        _STANDING_TESTS + "test_no_batch_with_a_denial_stands",
+    ),
+    # What is told of an account besides the fills of our orders.
+    Mutation(
+        "holdings are adopted after orders of ours have filled",
+        "octopus/execution/adoption.py",
+        "    if ours.fills:",
+        "    if False:",
+        "tests/execution/test_adoption.py::test_holdings_are_the_opening_of_the_book_once",
+    ),
+    Mutation(
+        "what is adopted has cost nothing",
+        "octopus/execution/adoption.py",
+        "(quantity * theirs.costs[name]).quantize(_STEP)",
+        "Decimal(0)",
+        "tests/execution/test_adoption.py::test_after_adoption_our_book_is_the_brokers",
+    ),
+    Mutation(
+        "a trade that Interactive Brokers' report cancels counts",
+        "resources/brokers/flex.py",
+        'if row.get("transactionType") in ("TradeCancel", "FracShareCancel"):',
+        'if row.get("transactionType") == "FracShareCancel":',
+        "tests/execution/test_flex_reports.py::test_trades_count_in_their_last_version_and_a_cancelled_one_does_not",
+    ),
+    Mutation(
+        "a revision that was overtaken counts",
+        STORE,
+        'overtaken = before is not None and before["number"] > revision.number',
+        "overtaken = False",
+        _REVISION_TEST,
+    ),
+    Mutation(
+        "a revision that was told before its fill is lost",
+        STORE,
+        "            if counting is not None:\n",
+        "            if False:\n",
+        _REVISION_TEST,
+    ),
+    Mutation(
+        "the paper broker trades at a bar that a verdict keeps out",
+        "resources/warehouse/prices.py",
+        "            excluded or close is null, decision, finding_id, decided_by",
+        "            false, decision, finding_id, decided_by",
+        "tests/execution/test_account_actions.py::test_no_verdict_is_traded_against",
     ),
     Mutation(
         "settings: of two values of a limit the last one counts",

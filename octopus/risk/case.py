@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,13 +25,8 @@ from octopus.risk.signatures import Authority
 GATE = "risk"
 
 
-class Finding(NamedTuple):
-    """What a rule says of one order; a tuple, like a `Verdict`."""
-
-    ok: bool
-    reason: str
-    value: float | None = None
-    limit: float | None = None
+Finding = tuple[bool, str, float | None, float | None]
+"""What a rule says of one order: whether it passes, why, the value and the limit. Bare, for a batch has thousands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,21 +169,20 @@ def reduces(
     """Whether the order only makes a position smaller; ``why`` says what asks for that."""
     held = case.snapshot.positions.get(order.instrument, Decimal(0))
     if order.intent_id in case.reducing:
-        return Finding(True, f"{order.side} {order.quantity} reduces the {held} held of {order.instrument}")
+        return True, f"{order.side} {order.quantity} reduces the {held} held of {order.instrument}", None, None
     reason = f"{order.side} {order.quantity} does not reduce the {held} held of {order.instrument}: {why}"
-    return Finding(False, reason, value, limit)
+    return False, reason, value, limit
 
 
 def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> list[Verdict]:
     """One verdict for each sound order; a missing datum denies with its name."""
-    verdicts = []
+    verdicts, passed, denied = [], Outcome.PASS, Outcome.DENY
     for order in case.orders:
         try:
             ok, reason, value, limit = check(order)
         except MissingDataError as missing:
-            ok, reason, value, limit = Finding(False, str(missing))
-        outcome = Outcome.PASS if ok else Outcome.DENY
-        verdicts.append(Verdict(GATE, rule, order.intent_id, outcome, reason, value, limit))
+            ok, reason, value, limit = False, str(missing), None, None
+        verdicts.append(Verdict(GATE, rule, order.intent_id, passed if ok else denied, reason, value, limit))
     return verdicts
 
 

@@ -8,8 +8,8 @@ orders that may fill before the rest (only the buys, only the sells, any other p
 `RiskLimits.partial_fill_allowance`. The second needs no enumeration: exposures are convex in what has filled and add
 up over instruments, so the worst part is found for each instrument alone.
 
-A constraint holds what it has worked out; told that an order was left out, it works out anew what that changed when it
-is asked next: a batch of hundreds of orders is judged in milliseconds.
+A constraint holds what it has worked out; asked again, it reads which orders were left out since, and works out anew
+what that changed: a batch of hundreds of orders is judged in milliseconds.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ Choice = tuple[Decimal, PlannedOrder]
 
 Amount = TypeVar("Amount", Decimal, float)
 
+_BLOCK = 24
+"""So many instruments are summed at once: about the root of the hundreds that a batch has."""
 _NAMED = 3
 """So many contributing instruments are named in a denial."""
 
@@ -212,17 +214,36 @@ class Parts:
         self.proposal, self._figure = proposal, figure
         self._values: dict[str, Decimal] = {}
         self._removals = Removals(proposal)
+        names = list(proposal.lots)
+        self._blocks = [names[first : first + _BLOCK] for first in range(0, len(names), _BLOCK)]
+        self._places = {name: place for place, block in enumerate(self._blocks) for name in block}
+        self._sums: list[Decimal] = []
 
     def values(self) -> dict[str, Decimal]:
-        """With the orders that are still in; in the order of the lots, which is then that of every sum."""
+        """With the orders that are still in; in the order of the lots."""
         marks, lots, figure = self.proposal.book.marks, self.proposal.lots, self._figure
         if not self._values:
             self._removals.news()
             self._values = {name: marks[name] * figure(lot) for name, lot in lots.items()}
         elif self._removals:
-            for name in {order.instrument for order in self._removals.news()}:
+            changed = {order.instrument for order in self._removals.news()}
+            for name in changed:
                 self._values[name] = marks[name] * figure(lots[name])
+            if self._sums:
+                for place in {self._places[name] for name in changed}:
+                    self._sums[place] = self._sum(self._blocks[place])
         return self._values
+
+    def total(self) -> Decimal:
+        """Sum of all values. Each block is summed anew and not corrected by what changed: no rounding builds up."""
+        self.values()
+        if not self._sums:
+            self._sums = [self._sum(block) for block in self._blocks]
+        return sum(self._sums, Decimal(0))
+
+    def _sum(self, names: Iterable[str]) -> Decimal:
+        values = self._values
+        return sum([values[name] for name in names], Decimal(0))
 
     def opening(self, instrument: str) -> Decimal:
         """Without any order of the batch."""
@@ -332,10 +353,11 @@ class Exposure:
     def _total_usd(self) -> Decimal:
         self._follow()
         if self._sum_usd is None:
-            # Summed anew and not corrected by what changed, so that no rounding builds up.
-            parts = self._parts.values()
-            values = parts.values() if self.instruments is None else [parts[name] for name in self.instruments]
-            self._sum_usd = sum(values, self.base_usd)
+            if self.instruments is None:
+                self._sum_usd = self.base_usd + self._parts.total()
+            else:
+                parts = self._parts.values()
+                self._sum_usd = sum([parts[name] for name in self.instruments], self.base_usd)
         return self._sum_usd
 
     def _marginals_of(self, instruments: Iterable[str] | None) -> Iterator[Choice]:
@@ -433,8 +455,11 @@ class Positions:
         self._bound, self._unit_usd, self._names = bound, unit_usd, names
 
     def beyond(self) -> Iterator[Constraint]:
-        bound_usd = self._bound * self._unit_usd
-        return (self._constraint(name) for name in self._names if self._parts.values()[name] > bound_usd)
+        bound_usd, values = self._bound * self._unit_usd, self._parts.values()
+        for name in self._names:
+            if values[name] > bound_usd:
+                yield self._constraint(name)
+                values = self._parts.values()
 
     def tightest(self) -> Constraint:
         return self._constraint(max(self._names, key=self._parts.values().__getitem__))
@@ -537,7 +562,8 @@ class Scenario:
             self._orders = self.proposal.orders
             self._places = {order.intent_id: place for place, order in enumerate(self._orders)}
             weights = np.array([self._change(order) for order in self._orders])
-            self._added = weights[:, None] * self.returns[[self._rows[order.instrument] for order in self._orders]]
+            self._added = self.returns[[self._rows[order.instrument] for order in self._orders]]
+            self._added *= weights[:, None]
         return self._orders, self._added
 
     def with_alone(self, order: PlannedOrder) -> FloatArray:
@@ -748,7 +774,7 @@ def loss_rules(proposal: Proposal, limits: RiskLimits, history: Window, rules: f
     """
     names = sorted(proposal.lots)
     # Only what may be held: the hole of another instrument, times a weight of zero, would still be NaN.
-    rows = np.ascontiguousarray(history.returns[:, [history.columns[name] for name in names]].T)
+    rows = np.ascontiguousarray(history.returns.T[[history.columns[name] for name in names]])
     year = history.sessions_per_year
     more = 1 + limits.partial_fill_allowance
     forms: tuple[tuple[str, str, Figure, float], ...] = (

@@ -126,8 +126,8 @@ class Judged:
 
 def judge_by(rules: frozenset[str], case: Case) -> Judged:
     """`judge` by some rules alone, for who is sure that the others have nothing to deny."""
-    verdicts = [found for rule, check in ALONE.items() if rule in rules for found in check(case)]
-    denied = frozenset(v.intent_id for v in verdicts if v.outcome is Outcome.DENY and v.intent_id is not None)
+    verdicts, deny = [found for rule, check in ALONE.items() if rule in rules for found in check(case)], Outcome.DENY
+    denied = frozenset(v.intent_id for v in verdicts if v.outcome is deny and v.intent_id is not None)
     survivors = [order for order in case.orders if order.intent_id not in denied]
     kept, removals, batch_verdicts = _judge_whole(rules, case, survivors)
     approved = {order.intent_id for order in kept}

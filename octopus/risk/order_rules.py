@@ -37,7 +37,7 @@ def stale_data(case: Case) -> list[Verdict]:
     def check(order: PlannedOrder) -> Finding:
         case.last_price(order.instrument)
         age = (case.now - case.market.last_prices[order.instrument].at).total_seconds()
-        return Finding(True, f"the last price of {order.instrument} is {age:.0f} s old", age, limit)
+        return True, f"the last price of {order.instrument} is {age:.0f} s old", age, limit
 
     return each(case, "stale_data", check)
 
@@ -50,7 +50,7 @@ def price_collar(case: Case) -> list[Verdict]:
         last = case.last_price(order.instrument)
         distance = abs(order.reference_price / last - 1)
         reason = f"reference price {order.reference_price} is {distance:.2%} from the last price {last}"
-        return Finding(distance <= most, reason, float(distance), limit)
+        return distance <= most, reason, float(distance), limit
 
     return each(case, "price_collar", check)
 
@@ -62,7 +62,7 @@ def order_notional_usd(case: Case) -> list[Verdict]:
     def check(order: PlannedOrder) -> Finding:
         notional = _notional_usd(case, order)
         reason = f"{order.side} {order.instrument} is worth {notional:,.2f}, {told}"
-        return Finding(notional <= limit, reason, float(notional), bound)
+        return notional <= limit, reason, float(notional), bound
 
     return each(case, "order_notional_usd", check)
 
@@ -74,7 +74,7 @@ def order_notional_fraction(case: Case) -> list[Verdict]:
     def check(order: PlannedOrder) -> Finding:
         fraction = _notional_usd(case, order) / case.marked().equity
         reason = f"{order.side} {order.instrument} is {fraction:.2%} of equity, {told}"
-        return Finding(fraction <= most, reason, float(fraction), limit)
+        return fraction <= most, reason, float(fraction), limit
 
     return each(case, "order_notional_fraction", check)
 
@@ -100,7 +100,7 @@ def adv_participation(case: Case) -> list[Verdict]:
             raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
         share = asked[name] / volume
         reason = f"{asked[name]} shares of {name} ordered and working are {share:.2%} of its average daily volume"
-        return Finding(share <= most, reason, float(share), limit)
+        return share <= most, reason, float(share), limit
 
     return each(case, rule, check)
 
@@ -122,7 +122,7 @@ def repeated_execution(case: Case) -> list[Verdict]:
         counts[order.instrument, order.side] += 1
         count = counts[order.instrument, order.side]
         reason = f"order {count} to {order.side} {order.instrument} {told}"
-        return Finding(count <= limit, reason, float(count), float(limit))
+        return count <= limit, reason, float(count), float(limit)
 
     return each(case, rule, check)
 
@@ -140,7 +140,7 @@ def sector_known(case: Case) -> list[Verdict]:
                 f"the sector of {order.instrument} is missing: name it in universe.yaml (universe.sectors), or set "
                 "sector_weight_max to null"
             )
-        return Finding(True, f"{order.instrument}: sector {sector or 'unknown, and the order reduces it'}")
+        return True, f"{order.instrument}: sector {sector or 'unknown, and the order reduces it'}", None, None
 
     return each(case, rule, check)
 
@@ -156,7 +156,7 @@ def return_history(case: Case) -> list[Verdict]:
 
     def check(order: PlannedOrder) -> Finding:
         hole = case.hole(order.instrument)
-        return Finding(hole is None, hole or f"returns of {order.instrument} fill the window")
+        return hole is None, hole or f"returns of {order.instrument} fill the window", None, None
 
     return each(case, rule, check)
 
