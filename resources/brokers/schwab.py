@@ -754,8 +754,9 @@ def _said(response: Any) -> str | None:
     except (ValueError, RecursionError):
         return None
     told = told if isinstance(told, dict) else {}
-    several = told.get("errors") if isinstance(told.get("errors"), list) else []
-    parts = [told.get("message"), told.get("error"), *(_words(one) for one in several)]
+    several = told.get("errors")
+    errors = [_words(one) for one in several] if isinstance(several, list) else []
+    parts = [told.get("message"), told.get("error"), *errors]
     return ": ".join(part for part in parts if isinstance(part, str) and part)[:300] or None
 
 
