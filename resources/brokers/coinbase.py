@@ -55,6 +55,7 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
+from resources.brokers.unreadable import readable
 from resources.sources.http import Access
 
 NAME = "coinbase"
@@ -128,11 +129,13 @@ class CoinbaseBroker:
                 remedy=f"it is {twice[0]}-{self.quote} too: keep one of the two names",
             )  # fmt: skip
 
+    @readable(NAME)
     def account(self) -> BrokerAccount:
         """As `Broker.account`; the number is the portfolio's id, and no account is a paper one."""
         told = self._permissions()
         return BrokerAccount(self.account_name, _text(told, "portfolio_uuid"), self.quote, is_paper=False)
 
+    @readable(NAME)
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
@@ -149,6 +152,7 @@ class CoinbaseBroker:
         prices = {name: price for name in {*positions, *quoted} if (price := listed.get(self._listed_as(name)))}
         return AccountSnapshot(self.account_name, taken, cash, positions, prices, still_open(orders))
 
+    @readable(NAME, UncertainOutcomeError)
     def submit(
         self,
         client_order_id: str,
@@ -180,6 +184,7 @@ class CoinbaseBroker:
                 raise _not_accepted(error.failure) from error
         return self._accepted(told, client_order_id, instrument, side, quantity)
 
+    @readable(NAME)
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`: by Coinbase's id where we have it, else through the list of orders, from the newest."""
         if broker_order_id is not None:
@@ -187,7 +192,7 @@ class CoinbaseBroker:
                 try:
                     return self._order(_part(_asked(lambda: client.get_order(broker_order_id)), "order"))
                 except RequestFailedError as error:
-                    if error.failure.status == 404:
+                    if error.failure.status == 404 and error.failure.own:
                         return None
                     raise not_told(NAME, error.failure) from error
         for told in self._orders():
@@ -195,6 +200,7 @@ class CoinbaseBroker:
                 return self._order(told)
         return None
 
+    @readable(NAME)
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
         found = self.order(client_order_id)
@@ -214,12 +220,14 @@ class CoinbaseBroker:
             if after is not None and after.state not in TERMINAL:
                 raise BrokerError(f"coinbase: {client_order_id} is not cancelled: {reason}; try again")
 
+    @readable(NAME)
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`; a fill that Coinbase tells twice is one."""
         told = [one for one in self._executions(since) if self._is_fill(one)]
         ids = self._client_ids({_text(one, "order_id") for one in told})
         return in_order((self._fill(one, ids) for one in told), since)
 
+    @readable(NAME)
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`. What was traded against another currency than the account's, and a fill that Coinbase
         took back or corrected, are entries."""
@@ -401,11 +409,28 @@ class CoinbaseBroker:
             raise UncertainOutcomeError(str(error)) from error
         there = (answer.get("client_order_id"), answer.get("product_id"), answer.get("side"))
         if there != (client_order_id, self.product(instrument), side.name) or (size is not None and size != quantity):
+            self._require_ours(client_order_id, (instrument, side, quantity))
+        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, Decimal(0))
+
+    def _require_ours(self, client_order_id: str, terms: tuple[str, Side, Decimal]) -> None:
+        """Where the answer to a send tells of another order: whether the list does, too.
+
+        Raises:
+            OrderRejectedError: Coinbase has another order under the id.
+            UncertainOutcomeError: it has none yet, or does not say.
+        """
+        try:
+            found = self.order(client_order_id)
+        except BrokerError as error:
+            raise UncertainOutcomeError(str(error)) from error
+        if found is None:
+            raise UncertainOutcomeError(f"coinbase: the answer to {client_order_id} is of another order; look it up")
+        there = (found.instrument, found.side, found.quantity)
+        if there != terms:
             raise OrderRejectedError(
-                f"coinbase: {client_order_id} is another order there ({there[2]} {size} {there[1]}, {there[0]}); find "
+                f"coinbase: {client_order_id} is another order there ({there[1].value} {there[2]} {there[0]}); find "
                 "out who sent it"
             )
-        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, Decimal(0))
 
     def _order(self, told: Mapping[str, Any]) -> BrokerOrder:
         """An order of Coinbase's.
@@ -414,6 +439,8 @@ class CoinbaseBroker:
             BrokerError: a field is missing or unreadable, or its size is not known yet.
         """
         filled = _FIELDS.number_or_zero(told, "filled_size")
+        if filled < 0:
+            raise BrokerError(f"coinbase: filled_size = {filled} is negative; look the order up again")
         state = order_state(_text(told, "status"), filled)
         reasons = (told.get(part) for part in ("reject_message", "reject_reason", "cancel_message", "status"))
         spoken = (str(reason) for reason in reasons if reason and reason != "REJECT_REASON_UNSPECIFIED")
@@ -429,7 +456,8 @@ class CoinbaseBroker:
         return plain and _text(told, "product_id").endswith(f"-{self.quote}")
 
     def _fill(self, told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:
-        price = _number(told, "price")
+        price = _FIELDS.positive(told, "price")
+        _FIELDS.positive(told, "size")
         return Fill(
             _text(told, "entry_id"), client_ids[_text(told, "order_id")], self._name_of(_text(told, "product_id")),
             Side(_text(told, "side").lower()), _base_size(told, price), price,
@@ -534,7 +562,7 @@ def _terms(told: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _size(told: Mapping[str, Any]) -> Decimal | None:
     terms = _terms(told)
-    return _number(terms, "base_size") if terms.get("base_size") else None
+    return _FIELDS.positive(terms, "base_size") if terms.get("base_size") else None
 
 
 def _ordered(told: Mapping[str, Any], state: OrderState, filled: Decimal) -> Decimal:
@@ -580,9 +608,9 @@ def _refused(told: Mapping[str, Any]) -> BrokerError:
 
 def _not_accepted(failure: Failure) -> BrokerError:
     """What a send that brought no answer of an order came to."""
-    if not failure.sent or failure.status in (401, 403, 429):
+    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
         return BrokerUnavailableError(f"coinbase: not sent: {failure.message}")
-    if failure.status in (400, 404, 422):
+    if failure.status in (400, 404, 422) and failure.own:
         return OrderRejectedError(f"coinbase: refused: {failure.message}")
     return UncertainOutcomeError(f"coinbase: {failure.message}")
 
@@ -615,20 +643,22 @@ def _plain(told: Any) -> Any:
 
 def _refusal(error: Any) -> Failure:
     response = error.response
-    message = f"HTTP {response.status_code}: {_said(response)}"
+    said = _said(response)
+    words = said or "an answer that is not Coinbase's (a gateway's page?)"
+    message = f"HTTP {response.status_code}: {words}"
     if response.status_code == 401:
         message += f"; check {KEY_VARIABLE} and {SECRET_VARIABLE}{_skew(response.headers.get('Date'))}"
-    return Failure(response.status_code, message, sent=True)
+    return Failure(response.status_code, message, sent=True, own=said is not None)
 
 
-def _said(response: Any) -> str:
-    """Coinbase's own words in an error's body."""
+def _said(response: Any) -> str | None:
+    """Coinbase's own words in an error's body; None where it is not Coinbase's."""
     try:
         told = response.json()
-    except ValueError:
-        return "an answer that is no JSON (a gateway's page?)"
-    parts = (told.get(part) for part in ("error", "message", "error_details")) if isinstance(told, dict) else ()
-    return ": ".join(str(part) for part in parts if part)[:300] or "no reason given"
+    except (ValueError, RecursionError):
+        return None
+    parts = [told.get(part) for part in ("error", "message", "error_details")] if isinstance(told, dict) else []
+    return ": ".join(part for part in parts if isinstance(part, str) and part)[:300] or None
 
 
 def _skew(date: str | None) -> str:

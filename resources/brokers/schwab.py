@@ -60,6 +60,7 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
+from resources.brokers.unreadable import readable
 from resources.sources.base import rebased
 from resources.sources.http import Access
 
@@ -144,11 +145,13 @@ class SchwabBroker:
     keeps: timedelta | None = TOLD
     _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @readable(NAME)
     def account(self) -> BrokerAccount:
         """As `Broker.account`; no account here is a paper one."""
         told = self._account()
         return BrokerAccount(self.account_name, _text(told, "accountNumber"), "USD", is_paper=False)
 
+    @readable(NAME)
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
@@ -168,6 +171,7 @@ class SchwabBroker:
         standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
         return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
 
+    @readable(NAME, UncertainOutcomeError)
     def submit(
         self,
         client_order_id: str,
@@ -193,6 +197,7 @@ class SchwabBroker:
         order_id = self._sent(_request(symbol, instruction, quantity, order_type, price), before)
         return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, _NIL)
 
+    @readable(NAME)
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`, by Schwab's id: as given, or as our records have it.
 
@@ -208,11 +213,15 @@ class SchwabBroker:
         try:
             told = self._json(lambda client, account: client.get_order(order_id, account))
         except RequestFailedError as error:
-            if error.failure.status == 404:
+            if error.failure.status == 404 and error.failure.own:
                 return None
             raise not_told(NAME, error.failure) from error
-        return next(_legs(told, {order_id: client_order_id}), None)
+        legs = list(_legs(told, {order_id: client_order_id}))
+        if not legs or _text(told, "orderId") != order_id:
+            raise BrokerError(f"schwab: the answer about order {order_id} is of another, or of none; ask again")
+        return legs[0]
 
+    @readable(NAME)
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`. Nothing happens, either, for a send that is not settled: nobody knows its order's id."""
         order_id = self._id_of(client_order_id)
@@ -224,13 +233,14 @@ class SchwabBroker:
         try:
             self._answer(lambda client, account: client.cancel_order(order_id, account))
         except RequestFailedError as error:
-            if error.failure.status not in (400, 404, 422):
+            if error.failure.status not in (400, 404, 422) or not error.failure.own:
                 raise not_told(NAME, error.failure) from error
             # It ended meanwhile, or is about to.
             after = self.order(client_order_id, order_id)
             if after is not None and after.state not in TERMINAL:
                 raise not_told(NAME, error.failure) from error
 
+    @readable(NAME)
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`, of the last 60 days; a fill that Schwab tells twice is one."""
         ids = self.known()
@@ -238,6 +248,7 @@ class SchwabBroker:
         told = [_fills(order, ids, fees.get(_text(order, "orderId"), ())) for order in self._orders(TOLD)]
         return in_order((fill for some in told for fill in some), since)
 
+    @readable(NAME)
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`, of the last 60 days."""
         snapshot = self.snapshot()
@@ -540,9 +551,9 @@ def _request(symbol: str, instruction: str, quantity: Decimal, order_type: Order
 
 def _not_accepted(failure: Failure, login: str) -> BrokerError | None:
     """What a send without an order came to; None where the order may stand."""
-    if not failure.sent or failure.status in (401, 403, 429):
+    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
         return BrokerUnavailableError(f"schwab: not sent: {failure.message}{login}")
-    if failure.status in (400, 404, 422):
+    if failure.status in (400, 404, 422) and failure.own:
         return OrderRejectedError(f"schwab: refused: {failure.message}")
     return None
 
@@ -592,12 +603,14 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
     """
     order_id, done = _text(told, "orderId"), _FIELDS.number_or_zero(told, "filledQuantity")
     state = order_state(_text(told, "status"), done)
-    whole = _number(told, "quantity")
+    whole = _FIELDS.positive(told, "quantity")
+    if done < 0:
+        raise BrokerError(f"schwab: filledQuantity = {done} is negative; look the order up again")
     quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
     reason = "" if quiet else str(told.get("statusDescription") or told["status"])
     for leg in told.get("orderLegCollection") or ():
-        size = _number(leg, "quantity")
-        filled = done * size / whole if whole else done
+        size = _FIELDS.positive(leg, "quantity")
+        filled = done * size / whole
         yield BrokerOrder(
             client_ids.get(order_id, ""), order_id, _instrument_of(leg), _side(leg), size, state, filled, reason
         )
@@ -615,8 +628,9 @@ def _fills(told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Itera
             leg = legs.get(part.get("legId")) or told["orderLegCollection"][0]
             fill_id = f"{order_id}:{left:f}:{number}"
             found[fill_id] = Fill(
-                fill_id, client_ids.get(order_id, ""), _instrument_of(leg), _side(leg), _number(part, "quantity"),
-                _number(part, "price") * _multiplier(leg), _NIL, _instant(_text(part, "time")),
+                fill_id, client_ids.get(order_id, ""), _instrument_of(leg), _side(leg),
+                _FIELDS.positive(part, "quantity"), _FIELDS.positive(part, "price") * _multiplier(leg), _NIL,
+                _instant(_text(part, "time")),
             )  # fmt: skip
     yield from _charged(sorted(found.values(), key=lambda fill: (fill.at, fill.fill_id)), booked)
 
@@ -727,20 +741,28 @@ def _answered(ask: Callable[[], Any]) -> Any:
         failure = Failure(None, f"no answer ({type(error).__name__}); check the network", sent=True)
         raise RequestFailedError(failure) from error
     if response.is_error:
-        status = response.status_code
-        raise RequestFailedError(Failure(status, f"HTTP {status}: {_said(response)}", sent=True))
+        status, said = response.status_code, _said(response)
+        words = said or "an answer that is not Schwab's (a gateway's page?)"
+        raise RequestFailedError(Failure(status, f"HTTP {status}: {words}", sent=True, own=said is not None))
     return response
 
 
-def _said(response: Any) -> str:
-    """Schwab's own words in an error's body."""
+def _said(response: Any) -> str | None:
+    """Schwab's own words in an error's body; None where it is not Schwab's."""
     try:
         told = response.json()
-    except ValueError:
-        return "an answer that is no JSON (a gateway's page?)"
+    except (ValueError, RecursionError):
+        return None
     told = told if isinstance(told, dict) else {}
-    parts = [told.get("message"), told.get("error"), *(told.get("errors") or ())]
-    return ": ".join(str(part) for part in parts if part)[:300] or "no reason given"
+    several = told.get("errors")
+    errors = [_words(one) for one in several] if isinstance(several, list) else []
+    parts = [told.get("message"), told.get("error"), *errors]
+    return ": ".join(part for part in parts if isinstance(part, str) and part)[:300] or None
+
+
+def _words(error: Any) -> Any:
+    """One of several errors: its text, or an object's detail or title."""
+    return error.get("detail") or error.get("title") if isinstance(error, dict) else error
 
 
 def _http() -> Any:

@@ -107,6 +107,10 @@ class IbVenue:
     def port(self) -> int:
         return int(self._server.server_address[1])
 
+    def garbled(self, status: int, frame: bytes) -> tuple[int, bytes]:
+        """What leaves in place of a frame; as of `served_venue.ServedVenue`."""
+        return status, frame
+
     def order(self, ref: str) -> Order:
         return next(order for order in self.orders if order.ref == ref)
 
@@ -398,7 +402,7 @@ class _Session(socketserver.BaseRequestHandler):
         return str(wire.read(struct.unpack(">I", head)[0]).decode()).split("\0")
 
     def _send(self, fields: list[Any]) -> None:
-        body = "".join(f"{one}\0" for one in fields).encode()
+        _, body = self.house.garbled(0, "".join(f"{one}\0" for one in fields).encode())
         try:
             self.request.sendall(struct.pack(">I", len(body)) + body)
         except OSError:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,12 @@ import pytest
 CHUNK = 100
 ROOT = Path(__file__).parents[2]
 PROVED = (
-    "octopus/core", "octopus/execution", "resources/brokers", "resources/execution_engine.py",
-    "resources/warehouse/order_store.py", "resources/warehouse/audit_log.py",
+    "octopus/core", "octopus/execution", "resources/execution_engine.py", "resources/warehouse/order_store.py",
+    "resources/warehouse/audit_log.py", "resources/brokers/base.py", "resources/brokers/answers.py",
 )  # fmt: skip
-"""What a count is a count of: the order path's code."""
+"""What a count is a count of: the order path's code, and of the brokers' that of the adapter."""
+ADAPTERS = {"paper": ("paper", "paper_ledger"), "scheduled": ("paper", "paper_ledger"), "alpaca": ("alpaca",),
+    "ib": ("ib", "flex"), "coinbase": ("coinbase", "unreadable"), "schwab": ("schwab", "unreadable")}  # fmt: skip
 
 Record = Callable[[str, object], None]
 
@@ -32,10 +34,11 @@ def chunks(seeds: int) -> list[range]:
     return [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
 
 
-@lru_cache(maxsize=1)
-def code() -> str:
+@cache
+def code(proof: str) -> str:
     """Fingerprint of the code that is proved."""
-    paths = [ROOT / name for name in PROVED]
+    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof, ()))]
+    paths = [ROOT / name for name in names]
     files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
     digest = hashlib.sha256()
     for file in files:
@@ -51,7 +54,7 @@ def counted(proof: str, seeds: range, run: Callable[[], Mapping[str, int]], reco
     counts = dict(run())
     record("proof", {proof: counts})
     if file:
-        line = {"proof": proof, "seeds": [seeds.start, seeds.stop], "code": code(), "counts": counts}
+        line = {"proof": proof, "seeds": [seeds.start, seeds.stop], "code": code(proof), "counts": counts}
         with Path(file).open("a") as out:
             out.write(json.dumps(line) + "\n")
 
@@ -59,7 +62,7 @@ def counted(proof: str, seeds: range, run: Callable[[], Mapping[str, int]], reco
 def lines(file: Path) -> list[dict[str, object]]:
     """The file's chunks, of the code at hand."""
     told = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return [one for one in told if one["code"] == code()]
+    return [one for one in told if one["code"] == code(one["proof"])]
 
 
 def main(file: Path) -> None:
@@ -68,7 +71,7 @@ def main(file: Path) -> None:
     for one in lines(file):
         tables.setdefault(str(one["proof"]), Counter()).update(one["counts"])  # type: ignore[call-overload]
     for proof, counts in tables.items():
-        print(f"{proof} (code {code()})")
+        print(f"{proof} (code {code(proof)})")
         for name, count in counts.items():
             print(f"{count:>9,}  {name}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from crash_proof import prove
-from proof_counts import Record, chunks, counted
+from proof_counts import Record, chunks, counted, main
 from test_alpaca_crashes import alpaca_stand
 from test_coinbase_crashes import coinbase_stand
 from test_execution_crashes import STANDS
@@ -36,3 +36,18 @@ def test_no_order_is_lost_or_doubled_in_many_seeds(
 ) -> None:
     build, _ = LONG[name]
     counted(name, seeds, lambda: prove(database_url, tmp_path / "anchor", build, name, seeds).rows(), record_property)
+
+
+def test_a_chunk_that_held_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "counts"
+    monkeypatch.setenv("OCTOPUS_PROOF_COUNTS", str(file))
+    told: list[object] = []
+    for seeds in chunks(150):
+        counted("paper", seeds, lambda seeds=seeds: {"seeds": len(seeds)}, lambda _, counts: told.append(counts))
+    with pytest.raises(pytest.skip.Exception, match="held before"):
+        counted("paper", range(100), lambda: pytest.fail("run again"), lambda *_: None)
+    assert told == [{"paper": {"seeds": 100}}, {"paper": {"seeds": 50}}]
+    main(file)
+    assert "150  seeds" in capsys.readouterr().out
