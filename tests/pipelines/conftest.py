@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,10 @@ class House:
     def warehouse(self) -> Warehouse:
         return Warehouse(self.settings.database_url, Role.OWNER)
 
-    def call(self, assets: dg.AssetsDefinition | Sequence[dg.AssetsDefinition], session: str) -> None:
-        """Materialise an asset, or several in one run, for a session; an error of theirs is raised."""
-        assets = [assets] if isinstance(assets, dg.AssetsDefinition) else list(assets)
-        keys = {key for asset in assets for key in asset.required_resource_keys}
-        needed = {name: self.resources[name] for name in keys if name in self.resources}
-        assert dg.materialize(assets, partition_key=session, resources=needed, instance=self.instance).success
+    def call(self, asset: dg.AssetsDefinition, session: str) -> None:
+        """Materialise one asset for a session; its own error is raised."""
+        needed = {name: self.resources[name] for name in asset.required_resource_keys if name in self.resources}
+        assert dg.materialize([asset], partition_key=session, resources=needed, instance=self.instance).success
 
     def dbt(self) -> None:
         """Build the marts as the daily job does."""
