@@ -125,7 +125,9 @@ def build_dbt_assets() -> dg.AssetsDefinition:
         checks = builds.next_checks(warehouse, builds.project_fingerprint(PROJECT), fingerprint(*asked))
         context.log.info(f"data tests read {f'sessions since {checks.since}' if checks.since else 'everything'}")
         os.environ.update(dbt_environment(settings.database_url), OCTOPUS_CHECKED_SINCE=checks.variable)
-        invocation = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context)
+        # A folder of the house, because dbt keeps there what it parsed: for this database, from run to run.
+        folder = settings.home / "dbt"
+        invocation = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context, target_path=folder)
         yield from invocation.stream()
         builds.passed(warehouse, checks)
 

@@ -11,6 +11,7 @@ import re
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -31,11 +32,16 @@ PROCESS_TAG = "octopus/process"
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did, as its events told it."""
+    """What one step did, as its events told it.
+
+    Attributes:
+        assets: how many assets it made. metadata: theirs; counts of several assets are added up.
+    """
 
     name: str
     status: str
     seconds: float
+    assets: int = 0
     metadata: Mapping[str, object] = field(default_factory=dict)
     error: str | None = None
 
@@ -66,6 +72,7 @@ class _Steps:
         self._on_start, self._on_end = on_start, on_end
         self._started: dict[str, float] = {}
         self._metadata: dict[str, dict[str, object]] = {}
+        self._assets: Counter[str] = Counter()
         self.reports: list[StepReport] = []
         self.run_error: str | None = None
 
@@ -87,13 +94,16 @@ class _Steps:
             self._finish(step, kind, _failure_text(event) if kind is DagsterEventType.STEP_FAILURE else None)
 
     def _note(self, step: str, event: dg.DagsterEvent) -> None:
-        values = {name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()}
-        self._metadata.setdefault(step, {}).update(values)
+        self._assets[step] += 1
+        known = self._metadata.setdefault(step, {})
+        for name, told in event.step_materialization_data.materialization.metadata.items():
+            before, value = known.get(name), told.value
+            known[name] = value + before if type(value) is int and type(before) is int else value
 
     def _finish(self, step: str, kind: DagsterEventType, error: str | None) -> None:
         seconds = time.monotonic() - self._started.get(step, time.monotonic())
         status = {DagsterEventType.STEP_SUCCESS: "done", DagsterEventType.STEP_SKIPPED: "skipped"}.get(kind, "failed")
-        report = StepReport(step, status, seconds, self._metadata.get(step, {}), error)
+        report = StepReport(step, status, seconds, self._assets[step], self._metadata.get(step, {}), error)
         self.reports.append(report)
         self._on_end(report)
 

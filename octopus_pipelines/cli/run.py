@@ -238,7 +238,7 @@ def _headline(report: StepReport) -> str:
     """The few figures of a step that a person wants to see while it runs."""
     if report.error:
         return report.error
-    shown: list[str] = []
+    shown = [f"{report.assets} tables"] if report.assets > 1 else []
     for name in _HEADLINES:
         value: Any = report.metadata.get(name)
         if value not in (None, 0, "none"):

@@ -8,11 +8,7 @@ after `CUT` is deleted and built anew: up to then nothing may differ.
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +18,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
@@ -30,6 +26,7 @@ from resources.warehouse import identifiers
 from resources.warehouse.connection import Role
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
+from tests.dbt_server import DATABASE, run_dbt
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 XNYS = Sessions("XNYS")
@@ -60,34 +57,14 @@ def january(day: int, hour: int = 0, minute: int = 0) -> datetime:
 
 @dataclass(frozen=True)
 class Dbt:
-    """dbt on one database, run the way an operator runs it."""
+    """dbt on one database."""
 
     url: str
     target: Path
 
     def run(self, *arguments: str) -> dict[str, str]:
         """Status of each node by name; a failing node fails the test with dbt's own words."""
-        parts = conninfo_to_dict(self.url)
-        environment = os.environ | {
-            "OCTOPUS_DBT_HOST": str(parts.get("host") or "localhost"),
-            "OCTOPUS_DBT_PORT": str(parts.get("port") or 5432),
-            "OCTOPUS_DBT_USER": str(parts.get("user") or "postgres"),
-            "OCTOPUS_DBT_PASSWORD": str(parts.get("password") or ""),
-            "OCTOPUS_DBT_DBNAME": str(parts["dbname"]),
-        }
-        result = subprocess.run(
-            [
-                *(str(Path(sys.executable).parent / "dbt"), "--no-use-colors", *arguments),
-                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(self.target), "--log-path", str(self.target / "logs")),
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout[-4000:]
+        run_dbt(self.url, self.target, *arguments)
         results = json.loads((self.target / "run_results.json").read_text())["results"]
         return {item["unique_id"]: item["status"] for item in results}
 
@@ -432,13 +409,12 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(server_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    name = f"octopus_dbt_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'create database "{name}" template "{template_database}"')
+        connection.execute(f'create database "{DATABASE}" template "{template_database}"')
         try:
-            yield tell(Dbt(make_conninfo(server_url, dbname=name), tmp_path_factory.mktemp("dbt")))
+            yield tell(Dbt(make_conninfo(server_url, dbname=DATABASE), tmp_path_factory.mktemp("dbt")))
         finally:
-            connection.execute(f'drop database if exists "{name}" with (force)')
+            connection.execute(f'drop database if exists "{DATABASE}" with (force)')
 
 
 def tell(dbt: Dbt) -> Story:

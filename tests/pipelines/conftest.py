@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from resources.trading import Trading, open_paper_account, paper_broker
 from resources.warehouse.connection import Role
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
+from tests.dbt_server import DATABASE, run_dbt
 
 HISTORY_START = "2018-01-02"
 
@@ -67,6 +65,7 @@ class House:
     settings: Settings
     environment: dict[str, str]
     resources: dict[str, Any]
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
 
     @property
     def warehouse(self) -> Warehouse:
@@ -75,21 +74,11 @@ class House:
     def call(self, asset: dg.AssetsDefinition, session: str) -> None:
         """Materialise one asset for a session; its own error is raised."""
         needed = {name: self.resources[name] for name in asset.required_resource_keys if name in self.resources}
-        instance = dg.DagsterInstance.ephemeral()
-        assert dg.materialize([asset], partition_key=session, resources=needed, instance=instance).success
+        assert dg.materialize([asset], partition_key=session, resources=needed, instance=self.instance).success
 
     def dbt(self) -> None:
         """Build the marts as the daily job does."""
-        from assets.warehouse import dbt_environment
-
-        project = str(ROOT / "dbt_project")
-        command = [
-            str(Path(sys.executable).parent / "dbt"), "build", "--exclude-resource-type", "unit_test",
-            "--project-dir", project, "--profiles-dir", project, "--target-path", str(self.settings.home / "dbt"),
-        ]  # fmt: skip
-        environment = {**os.environ, **dbt_environment(self.settings.database_url)}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout[-3000:]
+        run_dbt(self.settings.database_url, self.settings.home / "dbt", "build", "--exclude-resource-type", "unit_test")
 
 
 def make_house(server: str, folder: Path, **changes: Any) -> Iterator[House]:
@@ -97,6 +86,8 @@ def make_house(server: str, folder: Path, **changes: Any) -> Iterator[House]:
     config = edited_config(folder / "config", **changes)
     names = {name: f"octopus_{name}_{uuid.uuid4().hex[:10]}" for name in ("warehouse", "dagster", "mlflow")}
     with psycopg.connect(server, autocommit=True) as connection:
+        if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
+            names["warehouse"] = DATABASE
         for name in names.values():
             connection.execute(f'create database "{name}"')
         environment = {
