@@ -37,7 +37,7 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     z, share = 1.959964, hits / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return float(middle - half), float(middle + half)
+    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
 
 
 def poisson(count: int) -> tuple[float, float]:
