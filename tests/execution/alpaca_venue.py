@@ -153,7 +153,7 @@ class AlpacaVenue(ServedVenue):
         with self._lock:
             self.orders[client_order_id]["status"] = status
             for leg in self.orders[client_order_id]["legs"] or ():
-                leg["status"] = "canceled"
+                leg["status"] = "rejected" if status == "rejected" else "canceled"
 
     def book(self, kind: str, **fields: Any) -> None:
         """An activity that is no fill."""
