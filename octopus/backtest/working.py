@@ -53,7 +53,7 @@ class Work:
 
     @property
     def slices(self) -> int:
-        return self.due.shape[1]
+        return int(self.due.shape[1])
 
 
 def work_of(panel: Panel, schedule: ScheduleConfig) -> Work:
