@@ -495,12 +495,13 @@ MUTATIONS = (
         ALPACA,
         "failure.status in (400, 403, 404, 422) and failure.own:",
         "failure.status in (400, 403, 404, 422):",
-        "tests/execution/test_alpaca_fuzz.py::test_a_gateways_page_refuses_no_order_and_loses_none",
+        "tests/execution/test_spoiled_answers.py::test_a_gateways_page_refuses_no_order_and_loses_none",
     ),
     Mutation(
         "the paper broker books a repetition",
         PAPER,
-        "            if known is None:\n                known = self._receive(ledger, wanted)",
+        "            if known is None:\n                require_in_time(self.name, ledger.now, expires_at)\n"
+        "                known = self._receive(ledger, wanted)",
         "            known = self._receive(ledger, wanted)",
         _PAPER_TESTS + "test_the_same_client_order_id_is_the_same_order",
     ),

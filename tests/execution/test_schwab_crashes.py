@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from crash_proof import NAMES, Stand, noon, prove, set_up
-from execution_support import CLOSE, SESSIONS, D, opened, order_ids
+from execution_support import CLOSE, SESSIONS, D, opened, order_ids, rows
 from schwab_venue import ACCOUNT, SchwabVenue
 from served_venue import ENDS, auction_of
 
@@ -52,8 +52,14 @@ def schwab_stand(url: str, account: str, anchor: Path | None, rng: random.Random
         twins = venue.faults["twin"]
         symbols = [order["orderLegCollection"][0]["instrument"]["symbol"] for order in venue.orders.values()]
         assert len(symbols) <= len(venue.posts) + twins
-        # Somebody else's order is like ours, and stands once more than ours does.
-        return [(mine[symbol], symbol) for symbol in (dict.fromkeys(symbols) if twins else symbols)]
+        if twins:
+            # Somebody else's order is like ours, and stands once more than ours does.
+            return [(mine[symbol], symbol) for symbol in dict.fromkeys(symbols)]
+        ours, nameless = known(), sent_without_a_name(url, account)
+        return [
+            (ours.get(theirs) or nameless.get(symbol, mine[symbol]), symbol)
+            for theirs, symbol in zip(venue.orders, symbols, strict=True)
+        ]
 
     stand = set_up(url, account, anchor, rng, broker, clock, at_venue)
     stand.script, stand.faults = venue.script, FAULTS
@@ -65,6 +71,15 @@ def schwab_stand(url: str, account: str, anchor: Path | None, rng: random.Random
 
     stand.close = close
     return stand
+
+
+def sent_without_a_name(url: str, account: str) -> dict[str, str]:
+    """By instrument: the order of ours that may stand under an id that Schwab did not tell; one at a time is sent."""
+    asked = (
+        "select i.instrument, o.client_order_id from execution.orders o join execution.order_intents i "
+        "using (intent_id) where o.account = %s and o.broker_order_id is null and o.state in ('submitting', 'unknown')"
+    )
+    return dict(rows(url, asked, account))
 
 
 def test_no_order_is_lost_or_doubled_at_schwab(database_url: str, tmp_path: Path) -> None:
