@@ -90,12 +90,16 @@ MUTATIONS = (
     Mutation(
         "sends before `submitting` is committed",
         ENGINE,
-        """        quantity = self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
+        """        quantity = self.store.begin_send(
+            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
+        )
         self.store.drain_outbox(self.audit)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 """,
         """        answer = self._ask(order_id, order, stored)
-        self.store.begin_send(claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once)
+        self.store.begin_send(
+            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
+        )
         self.store.drain_outbox(self.audit)
         return answer
 """,
