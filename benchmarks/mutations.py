@@ -108,7 +108,7 @@ MUTATIONS = (
     Mutation(
         "`submitting` is not committed",
         STORE,
-        """            sent = self._apply(order_id, event, now, {"attempt": claim.attempt, "fence": claim.fence})
+        """            sent = self._apply(order_id, event, now, detail)
 """,
         """            sent = self._status(order_id)
 """,
@@ -259,7 +259,7 @@ MUTATIONS = (
     Mutation(
         "an unknown order does not count as filled",
         ENGINE,
-        "seen = with_open_orders(snapshot, (_open_order(order) for order in unresolved))",
+        "seen = with_open_orders(snapshot, _open_orders(unresolved))",
         "seen = snapshot",
         _ENGINE_TESTS + "test_an_unknown_order_freezes_its_instrument_and_counts_as_filled",
     ),
