@@ -39,7 +39,7 @@ define tested
 	$(BIN)/lint-imports
 	@said=$$(mktemp); $(BIN)/mypy > $$said 2>&1 & types=$$!; \
 	trap 'kill $$types; exit 130' INT; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(1) $(PYTEST); tests=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(1) $(PYTEST); tests=$$?; \
 	wait $$types; typed=$$?; cat $$said; rm $$said; test $$tests -eq 0 -a $$typed -eq 0
 endef
 
