@@ -165,6 +165,13 @@ def floor_to_lot(shares: float, lot: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _whole(lots: float) -> float:
+    """Cut to a whole number, unless no more than rounding is missing to the next one."""
+    nearest = np.rint(lots)
+    return float(nearest if abs(lots - nearest) <= 1.0 / _ROUNDING + 1e-15 * lots else np.floor(lots))
+
+
+@njit(cache=True, nogil=True)
 def _to_millionth(price: float) -> float:
     millionths = price * 1e6
     whole = np.floor(millionths)
@@ -379,13 +386,17 @@ def _commission(size: float, price: float, paid: float, rules: Rules) -> float:
 @njit(cache=True, nogil=True)
 def _commissions(row: int, i: int, size: float, price: float, paid: float, market: Market, rules: Rules) -> float:
     """Of the children that a worked order is cut into, see `octopus.execution.schedules.quantities`."""
+    # Counted in lots: what is left of two sums of fractions is a hair above or below a lot.
+    lot = rules.lot if rules.lot > 0.0 else 1.0
     fees, ordered = 0.0, 0.0
     for k in range(market.due.shape[1]):
         wanted = market.due[row, k] * (market.expected[row - 1, i] if market.follows else size)
-        child = floor_to_lot(min(wanted, size) - ordered, rules.lot)
-        if child > 0.0:
-            fees += _commission(child, price, paid, rules)
-            ordered += child
+        reached = min(wanted, size) / lot
+        if rules.lot > 0.0:
+            reached = _whole(reached)
+        if reached > ordered:
+            fees += _commission((reached - ordered) * lot, price, paid, rules)
+            ordered = reached
     return fees
 
 
