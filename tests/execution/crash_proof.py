@@ -514,8 +514,8 @@ def check_orders(
     venue = stand.line.inner
     at_venue = {order_id for order_id, _ in standing}
     for order_id, (instrument, state, filled, status, broker_order_id) in ours.items():
-        # A venue that keeps no id of ours can only be asked for an order whose id it told us.
-        may_ask = venue.guarantee is not Guarantee.NOTHING or broker_order_id is not None
+        # A venue that keeps no id of ours can only be asked for an order whose id it told us, if only with a fill.
+        may_ask = venue.guarantee is not Guarantee.NOTHING or broker_order_id is not None or filled
         found: BrokerOrder | None = venue.order(order_id, broker_order_id) if may_ask else None
         if venue.guarantee is Guarantee.NOTHING and state == "unknown":
             continue
