@@ -114,20 +114,25 @@ def prices_of_fills(
     Args:
         asked: what the settings say. session, instrument, kind: of each fill, shape (fills,).
     """
-    found = np.full(len(session), asked, dtype=object)
-    rows = np.searchsorted(panel.sessions, session)
+    names = (asked, "close", "vwap", "typical", "stop", "target")
+    code = np.zeros(len(session), dtype=np.int8)
+    if asked in ("open", "vwap"):
+        rows = np.searchsorted(panel.sessions, session)
     if asked == "open":
         # Orders with exits meet the close where there is no open.
-        found[~np.isfinite(panel.open[rows, instrument])] = "close"
+        code[~np.isfinite(panel.open[rows, instrument])] = names.index("close")
     if asked == "vwap":
         vwap, high, low = (
             np.zeros(len(rows), dtype=bool) if values is None else np.isfinite(values[rows, instrument])
             for values in (panel.vwap, panel.high, panel.low)
         )
-        found[:] = np.select([vwap, high & low], ["vwap", "typical"], "close")
+        code[:] = np.select([vwap, high & low], [names.index("vwap"), names.index("typical")], names.index("close"))
     for which, name in ((REST, "close"), (STOPPED, "stop"), (TARGETED, "target")):
-        found[kind == which] = name
-    return dict(Counter(found.tolist()).most_common())
+        code[kind == which] = names.index(name)
+    counted: Counter[str] = Counter()
+    for name, count in zip(names, np.bincount(code, minlength=len(names)).tolist(), strict=True):
+        counted[name] += count
+    return {name: count for name, count in counted.most_common() if count}
 
 
 def _elapsed(panel: Panel, schedule: ScheduleConfig) -> FloatArray:
