@@ -130,7 +130,8 @@ def test_both_engines_agree_to_the_cent_with_exits_on_any_panel(
         panel, bracket, wanted, portfolio=portfolio, costs=CostModel(commission_min=least), impact=impact,
         round_as_venue=rounds, start=panel.sessions[70].item(),
     )  # fmt: skip
-    assert (result.trades.kind != ORDERED).any()
+    # Exits as far away as those of BOTH may never be hit.
+    assert bracket == BOTH or (result.trades.kind != ORDERED).any()
 
 
 @settings(max_examples=200, deadline=None)
