@@ -88,7 +88,6 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     ("calendar_gap", "EEM", "2003-08-15"): "the record has no bar, the exchange was open",
     ("volume_seam", "BRK-A", "2013-07-29"): "from 25,000 to 300 a day overnight: another unit",
     ("volume_seam", "BRK-B", "2010-02-01"): "a billion a day for nine sessions, a hundred times those before and after",
-    ("missing_dividend", "SYT", "2011-04-25"): "seven francs for 2010 were paid in April 2011",
     ("frozen_bar", "BNO", "2010-09-22"): "five bars without a trade carry the price on",
     ("price_spike", "GOOGL", "2008-09-30"): "a low of 0.01 and a close of 294.57; another vendor's close is 400.52",
 }
