@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.octopus-installed
 
-.PHONY: help setup run up test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio bench-order-path peers
+.PHONY: help setup run up style test test-all bench bench-quality bench-texts bench-warehouse bench-features bench-backtests mutations lint format nlp timescaledb clean bench-gates bench-portfolio bench-order-path peers
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,27 +26,26 @@ run: setup  ## the main job on the embedded database: from raw data to reconcile
 up: setup  ## Dagster and MLflow in the browser, until Ctrl-C
 	@$(BIN)/octopus up
 
-lint: setup  ## style, types and the arrows between the floors
+lint: style  ## style, the arrows between the floors and types
+	$(BIN)/mypy
+
+style: setup  ## style and the arrows between the floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # mypy takes a minute of one processor: it runs beside the tests, and what it says comes after theirs.
 define tested
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
 	@said=$$(mktemp); $(BIN)/mypy > $$said 2>&1 & types=$$!; \
 	trap 'kill $$types; exit 130' INT; \
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(1) $(PYTEST); tests=$$?; \
 	wait $$types; typed=$$?; cat $$said; rm $$said; test $$tests -eq 0 -a $$typed -eq 0
 endef
 
-test: setup  ## style, types, imports and all tests but the slow proof
+test: style  ## style, types, imports and all tests but the slow proof
 	$(call tested,-m "not slow")
 
-test-all: setup  ## the same and the slow proof
+test-all: style  ## the same and the slow proof
 	$(call tested)
 
 bench: setup  ## every measurement beside named peers (half an hour); the first part writes benchmarks/out/results.json
