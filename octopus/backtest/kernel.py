@@ -3,8 +3,10 @@
 Belongs here: arithmetic over the instruments of a session, and the loop over sessions where all targets are known
 beforehand. Does not: preparing arrays (market.py), what a decision is (simulator.py).
 
-Every function changes the account's arrays in place. Marks and money are in the account's currency; prices of fills and
-limits are in the instrument's own, each fill with the rate at which it was converted.
+Every function changes the account's arrays in place. Loops over instruments choose between values rather than branch,
+so that the compiler does several at a time and no guess about an order's side is wrong; sums keep the order of the
+instruments, so that they are the same on every machine. Marks and money are in the account's currency; prices of fills
+and limits are in the instrument's own, each fill with the rate at which it was converted.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ FILL = 8
 `KINDS_OF_FILL`."""
 ORDERED, REST, STOPPED, TARGETED = KINDS_OF_FILL = range(4)
 """Fills of an order, of what was left of a worked one for the close, and of an entry's exits."""
-_exits_hit = njit(cache=True, nogil=True)(exits_hit)
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
+_inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
+"""For what allocates nothing: counting references to the arrays of `Market` and `Account` in each call costs more than
+the arithmetic of a hundred instruments."""
+_exits_hit = _compiled(exits_hit)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
@@ -131,8 +137,9 @@ class Account(NamedTuple):
         held, pending: shares, the latter as planned, or what of worked orders is left for the close. mark: last price,
             account currency. money: cash and equity.
         change, price, fee, reference: of the last session's fills; zero change for none. move: fraction by which each
-            fill is worse than its reference. rate: at which it was converted. kind: of `KINDS_OF_FILL`. worth: scratch,
-            account currency.
+            fill is worse than its reference. rate: at which it was converted; spot: before what a conversion costs.
+            kind: of `KINDS_OF_FILL`. worth: of a share of each order, account currency. terms: scratch for what is
+            summed, shape (2, N).
     """
 
     held: FloatArray
@@ -145,18 +152,21 @@ class Account(NamedTuple):
     reference: FloatArray
     move: FloatArray
     rate: FloatArray
+    spot: FloatArray
     worth: FloatArray
     kind: FloatArray
+    terms: FloatArray
 
 
 def new_account(count: int, cash: float) -> Account:
     """An account with nothing but cash."""
     held, pending, change, price, fee, reference, move, worth, kind = (np.zeros(count) for _ in range(9))
     mark, money = np.full(count, np.nan), np.array([cash, cash], dtype=np.float64)
-    return Account(held, pending, mark, money, change, price, fee, reference, move, np.ones(count), worth, kind)
+    rate, spot, terms = np.ones(count), np.ones(count), np.zeros((2, count))
+    return Account(held, pending, mark, money, change, price, fee, reference, move, rate, spot, worth, kind, terms)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def floor_to_lot(shares: float, lot: float) -> float:
     """Cut towards zero to a multiple of ``lot``."""
     if lot <= 0.0:
@@ -164,14 +174,14 @@ def floor_to_lot(shares: float, lot: float) -> float:
     return float(np.trunc(np.rint(shares / lot * _ROUNDING) / _ROUNDING) * lot)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _whole(lots: float) -> float:
     """Cut to a whole number, unless no more than rounding is missing to the next one."""
     nearest = np.rint(lots)
     return float(nearest if abs(lots - nearest) <= 1.0 / _ROUNDING + 1e-15 * lots else np.floor(lots))
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _to_millionth(price: float) -> float:
     millionths = price * 1e6
     whole = np.floor(millionths)
@@ -180,41 +190,55 @@ def _to_millionth(price: float) -> float:
     return float(np.rint(millionths) / 1e6)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _to_cent(fee: float) -> float:
     return float(np.floor(fee * 100.0 * (1.0 + _HALVES) + 0.5) / 100.0)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def afford(
-    change: FloatArray, price: FloatArray, move: FloatArray, cash: float, rules: Rules, children: int = 1
+    change: FloatArray,
+    price: FloatArray,
+    move: FloatArray,
+    terms: FloatArray,
+    cash: float,
+    rules: Rules,
+    children: int = 1,
 ) -> None:
     """All purchases of ``change`` scaled down by one factor to what ``cash`` and the sales pay, costs included.
 
     Args:
+        terms: scratch, shape (2, N).
         children: into how many an order may be cut, each of which pays the least commission.
     """
-    power, cost, value, buys, rate, least = cash, 0.0, 0.0, 0, rules.rate, rules.least_fee * children
-    for i in range(len(change)):
+    count, rate, least = len(change), rules.rate, rules.least_fee * children
+    for i in range(count):
         wanted = change[i]
-        if wanted > 0.0:
-            signed = wanted * price[i] * (1.0 + move[i])
-            cost += signed + max(signed * rate, least)
-            value += signed
+        signed = wanted * price[i] * (1.0 + move[i] if wanted > 0.0 else 1.0 - move[i])
+        paid = signed + max(abs(signed) * rate, least)
+        terms[0, i] = paid if wanted > 0.0 else 0.0
+        terms[1, i] = paid if wanted < 0.0 else 0.0
+    power, cost = cash, 0.0
+    for i in range(count):
+        cost += terms[0, i]
+        power -= terms[1, i]
+    if cost <= power:
+        return
+    value, buys = 0.0, 0
+    for i in range(count):
+        if change[i] > 0.0:
+            value += change[i] * price[i] * (1.0 + move[i])
             buys += 1
-        elif wanted < 0.0:
-            signed = wanted * price[i] * (1.0 - move[i])
-            power -= signed + max(-signed * rate, least)
-    if buys == 0 or cost <= power:
+    if buys == 0:
         return
     # The least commissions do not shrink with the orders: they are set aside first.
     part = max(power - least * buys, 0.0) / (value * (1.0 + rules.rate))
-    for i in range(len(change)):
-        if change[i] > 0:
+    for i in range(count):
+        if change[i] > 0.0:
             change[i] = np.trunc(change[i] * part / rules.lot) * rules.lot if rules.lot > 0.0 else change[i] * part
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def begin(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> None:
     """What a session brings before anything trades: interest on the last close's cash, new rates, corporate actions."""
     _accrue(at, rules, account, record)
@@ -226,7 +250,7 @@ def begin(row: int, at: int, market: Market, rules: Rules, account: Account, rec
         record[at, SPIN_OFFS] = _spun_off(row, market, account)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _accrue(at: int, rules: Rules, account: Account, record: FloatArray) -> None:
     cash, short = account.money[0], 0.0
     if rules.borrow > 0.0:
@@ -238,7 +262,7 @@ def _accrue(at: int, rules: Rules, account: Account, record: FloatArray) -> None
     account.money[0] = cash + record[at, INTEREST] - record[at, FINANCING] - record[at, BORROW]
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _revalue(row: int, market: Market, account: Account) -> float:
     """Marks at the session's rates; what that earned on what is held."""
     earned = 0.0
@@ -251,7 +275,7 @@ def _revalue(row: int, market: Market, account: Account) -> float:
     return earned
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _act(row: int, market: Market, rules: Rules, account: Account) -> float:
     """Splits and dividends of the session; the dividends received."""
     fractions, dividends = 0.0, 0.0
@@ -274,7 +298,7 @@ def _act(row: int, market: Market, rules: Rules, account: Account) -> float:
     return dividends
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _spun_off(row: int, market: Market, account: Account) -> float:
     """What the session's spin-offs bring to the shares held at its open; `finish` pays it, at the first close."""
     worth = 0.0
@@ -284,22 +308,22 @@ def _spun_off(row: int, market: Market, account: Account) -> float:
     return worth
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _at_any_price(row: int, market: Market, account: Account) -> int:
     """What of the pending orders executes at the session's price; the number of orders."""
     fill, pending, change, reference = market.fill[row], account.pending, account.change, account.reference
     orders = 0
     for i in range(len(pending)):
         wanted, price = pending[i], fill[i]
-        pending[i] = 0.0
-        taken = wanted != 0.0 and np.isfinite(price)
+        taken = (wanted != 0.0) & np.isfinite(price)
         change[i] = wanted if taken else 0.0
         reference[i] = price if taken else 0.0
         orders += taken
+    pending[:] = 0.0
     return orders
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _at_a_limit(row: int, market: Market, rules: Rules, account: Account) -> int:
     """What of the pending orders executes at the limit or, where the market opens beyond it, at the open."""
     opening, high, low = market.opening[row], market.high[row], market.low[row]
@@ -318,7 +342,7 @@ def _at_a_limit(row: int, market: Market, rules: Rules, account: Account) -> int
     return orders
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _curb(row: int, market: Market, rules: Rules, account: Account) -> None:
     """Orders of non-members that would enlarge a position, and what is beyond the cap on volume, expire."""
     capped = np.isfinite(rules.participation)
@@ -333,7 +357,7 @@ def _curb(row: int, market: Market, rules: Rules, account: Account) -> None:
         account.change[i] = wanted
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _follow(row: int, market: Market, rules: Rules, account: Account) -> None:
     """Of orders that follow the volume, what is never due is left for the close, or expires."""
     share = market.due[row, -1]
@@ -345,7 +369,7 @@ def _follow(row: int, market: Market, rules: Rules, account: Account) -> None:
             account.pending[i] = wanted - account.change[i]
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _spread_and_impact(row: int, market: Market, rules: Rules, account: Account) -> None:
     """How much worse than its reference each fill of an order is, by all of it that trades in the session."""
     account.move[:] = rules.move
@@ -356,34 +380,34 @@ def _spread_and_impact(row: int, market: Market, rules: Rules, account: Account)
                 account.move[i] += rules.impact * sigma * math.sqrt(abs(size) / adv)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _conversion_rate(rate: float, worse: float, rules: Rules) -> float:
     """The session's rate, moved against the trader."""
     moved = rate * (1.0 + worse)
     return float(np.rint(moved * _RATE_UNIT) / _RATE_UNIT) if rules.rounds and worse != 0.0 else moved
 
 
-@njit(cache=True, nogil=True)
-def _worth(row: int, market: Market, rules: Rules, account: Account) -> FloatArray:
-    """What a share of each order's costs or brings at its reference, converted, the conversion's costs included; an
-    order without a rate expires."""
+@_inlined
+def _convert(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """Of each order its session's rates, and what one of its shares costs or brings at its reference; an order without
+    a rate expires."""
     for i in range(len(account.change)):
         wanted, rate = account.change[i], market.rate[row, i]
         if wanted != 0.0 and not np.isfinite(rate):
             account.change[i] = wanted = 0.0
         worse = market.conversion[i] if wanted > 0.0 else -market.conversion[i]
-        account.worth[i] = account.reference[i] * _conversion_rate(rate, worse, rules)
-    return account.worth
+        account.spot[i], account.rate[i] = rate, _conversion_rate(rate, worse, rules)
+        account.worth[i] = account.reference[i] * account.rate[i]
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _commission(size: float, price: float, paid: float, rules: Rules) -> float:
     """Of one order of ``size`` shares at ``price``, converted at ``paid``."""
     fee = max(size * price * paid * rules.rate, rules.least_fee)
     return _to_cent(fee) if rules.rounds else fee
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _commissions(row: int, i: int, size: float, price: float, paid: float, market: Market, rules: Rules) -> float:
     """Of the children that a worked order is cut into, see `octopus.execution.schedules.quantities`."""
     # Counted in lots: what is left of two sums of fractions is a hair above or below a lot.
@@ -400,7 +424,7 @@ def _commissions(row: int, i: int, size: float, price: float, paid: float, marke
     return fees
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
     limited = np.isfinite(rules.limit)
@@ -416,7 +440,7 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     return _book(row, at, market, rules, account, record, market.due.shape[1])
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what follows the orders in their session: what worked ones left for the close, or the exits of entries; the
     number of fills."""
@@ -430,7 +454,7 @@ def execute_later(row: int, at: int, market: Market, rules: Rules, account: Acco
     return _book(row, at, market, rules, account, record, 0)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _exit(row: int, market: Market, rules: Rules, account: Account) -> None:
     """The exits that the session hits of what was bought at its open, see `octopus.core.brackets.exits_hit`."""
     change, opening = account.change, market.opening[row]
@@ -453,7 +477,7 @@ def _exit(row: int, market: Market, rules: Rules, account: Account) -> None:
                 account.move[i] += rules.impact * sigma * math.sqrt(abs(change[i]) / adv)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _book(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray, children: int) -> int:
     """What of the orders is paid for, each fill and what it does to the account; the number of fills.
 
@@ -463,41 +487,36 @@ def _book(row: int, at: int, market: Market, rules: Rules, account: Account, rec
     change, reference, moves, held, mark = (
         account.change, account.reference, account.move, account.held, account.mark,
     )  # fmt: skip
-    converts = market.converts
-    worth = _worth(row, market, rules, account) if converts else reference
-    afford(change, worth, moves, account.money[0], rules, max(children, 1))
+    if market.converts:
+        _convert(row, market, rules, account)
+    else:
+        for i in range(len(change)):
+            account.worth[i] = reference[i]
+    afford(change, account.worth, moves, account.terms, account.money[0], rules, max(children, 1))
+    _price(row, market, rules, account, children)
     spent, spread, impact, fees, traded, moved, converted, fills = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
-    rate = paid = 1.0
     for i in range(len(change)):
-        quantity = change[i]
-        if quantity == 0.0:
-            continue
-        at_auction = reference[i]
-        price = at_auction * (1.0 + moves[i]) if quantity > 0 else at_auction * (1.0 - moves[i])
-        if rules.rounds:
-            price = _to_millionth(price)
-        if converts:
-            rate, worse = market.rate[row, i], market.conversion[i]
-            paid = _conversion_rate(rate, worse if quantity > 0.0 else -worse, rules)
-            account.rate[i] = paid
-            converted += quantity * price * (paid - rate)
-        if children > 0:
-            fee = _commissions(row, i, abs(quantity), price, paid, market, rules)
-        else:
-            fee = _commission(abs(quantity), price, paid, rules)
-        account.price[i], account.fee[i] = price, fee
-        spent += quantity * price * paid + fee
-        fees += fee
-        part = abs(quantity) * at_auction * rate
+        quantity, printed, price, fee = change[i], reference[i], account.price[i], account.fee[i]
+        spot, rate = account.spot[i], account.rate[i]
+        part = abs(quantity) * printed * spot
         # A target is a limit: nothing is paid for immediacy.
         pushed = part * max(moves[i] - rules.move, 0.0)
-        impact += pushed
-        spread += quantity * (price - at_auction) * rate - pushed
-        traded += part
+        apart = quantity * (price - printed) * spot - pushed
         # What was traded in the session earns from its execution to the close only.
-        moved += quantity * (at_auction * rate - mark[i])
-        held[i] += quantity
-        fills += 1
+        missed = quantity * (printed * spot - mark[i])
+        paid = quantity * price * rate + fee
+        worse = quantity * price * (rate - spot)
+        is_fill = quantity != 0.0
+        fees += fee if is_fill else 0.0
+        spent += paid if is_fill else 0.0
+        impact += pushed if is_fill else 0.0
+        spread += apart if is_fill else 0.0
+        traded += part if is_fill else 0.0
+        moved += missed if is_fill else 0.0
+        converted += worse if is_fill else 0.0
+        fills += is_fill
+    for i in range(len(change)):
+        held[i] += change[i]
     account.money[0] -= spent
     record[at, SPREAD] += spread
     record[at, IMPACT] += impact
@@ -508,7 +527,26 @@ def _book(row: int, at: int, market: Market, rules: Rules, account: Account, rec
     return fills
 
 
-@njit(cache=True, nogil=True)
+@_inlined
+def _price(row: int, market: Market, rules: Rules, account: Account, children: int) -> None:
+    """At what price each order fills, and its commission."""
+    change, reference, moves, price, fee = (
+        account.change, account.reference, account.move, account.price, account.fee,
+    )  # fmt: skip
+    for i in range(len(change)):
+        moved = reference[i] * (1.0 + moves[i] if change[i] > 0.0 else 1.0 - moves[i])
+        price[i] = _to_millionth(moved) if rules.rounds else moved
+    if children == 0:
+        for i in range(len(change)):
+            fee[i] = _commission(abs(change[i]), price[i], account.rate[i], rules)
+        return
+    for i in range(len(change)):
+        fee[i] = 0.0
+        if change[i] != 0.0:
+            fee[i] = _commissions(row, i, abs(change[i]), price[i], account.rate[i], market, rules)
+
+
+@_inlined
 def finish(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
     """Mark at the close, redeem what was delisted, sell what was spun off, record; the equity."""
     redeemed = 0.0
@@ -516,12 +554,16 @@ def finish(row: int, at: int, market: Market, account: Account, record: FloatArr
         redeemed = _redeem(row, at, market, account, record)
     close, held, marks = market.close[row], account.held, account.mark
     moved, value = 0.0, 0.0
+    earned, worth = account.terms[0], account.terms[1]
     for i in range(len(held)):
         mark = close[i] if np.isfinite(close[i]) else marks[i]
-        if held[i] != 0.0:
-            moved += held[i] * (mark - marks[i])
-            value += held[i] * mark
+        gain, amount = held[i] * (mark - marks[i]), held[i] * mark
+        earned[i] = gain if held[i] != 0.0 else 0.0
+        worth[i] = amount if held[i] != 0.0 else 0.0
         marks[i] = mark
+    for i in range(len(held)):
+        moved += earned[i]
+        value += worth[i]
     account.money[0] += redeemed + record[at, SPIN_OFFS]
     account.money[1] = account.money[0] + value
     record[at, PRICE_PNL] += moved
@@ -529,7 +571,7 @@ def finish(row: int, at: int, market: Market, account: Account, record: FloatArr
     return float(account.money[1])
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _redeem(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
     """Shares of what was delisted become cash."""
     redeemed = 0.0
@@ -545,7 +587,7 @@ def _redeem(row: int, at: int, market: Market, account: Account, record: FloatAr
     return redeemed
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: Account) -> None:
     """Orders from target weights at the close; NaN leaves a position. See `octopus.portfolio.rebalance.plan_orders`."""
     close, held, pending, reference = market.close[row], account.held, account.pending, account.reference
@@ -553,27 +595,24 @@ def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: A
     least = max(rules.band * equity, rules.least)
     for i in range(len(held)):
         price, target = close[i], targets[i]
-        if not (np.isfinite(target) and price > 0.0):
-            pending[i], reference[i] = 0.0, 1.0
-            continue
-        if target == 0.0:
-            change = -held[i] if rules.fractional else floor_to_lot(-held[i], lot)
-        else:
-            change = target * equity / price - held[i]
-            if lot > 0.0:
-                change = floor_to_lot(change, lot)
-            if abs(change) * price < least:
-                change = 0.0
-        if rules.long_only:
-            change = max(change, -max(held[i], 0.0))
-        pending[i] = change
+        change = target * equity / price - held[i]
+        if lot > 0.0:
+            change = floor_to_lot(change, lot)
+        change = change if abs(change) * price >= least else 0.0
+        left = -held[i] if rules.fractional else floor_to_lot(-held[i], lot)
+        change = left if target == 0.0 else change
+        bounded = max(change, -max(held[i], 0.0))
+        change = bounded if rules.long_only else change
+        can = np.isfinite(target) & (price > 0.0)
+        pending[i] = change if can else 0.0
         worse = market.conversion[i]
-        reference[i] = price * (1.0 + (worse if change > 0.0 else -worse))
+        worse = worse if change > 0.0 else -worse
+        reference[i] = price * (1.0 + worse) if can else 1.0
     account.move[:] = rules.move
-    afford(pending, reference, account.move, cash - rules.buffer * equity, rules)
+    afford(pending, reference, account.move, account.terms, cash - rules.buffer * equity, rules)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _grown(ledger: FloatArray, wanted: int) -> FloatArray:
     if wanted <= len(ledger):
         return ledger
@@ -582,7 +621,7 @@ def _grown(ledger: FloatArray, wanted: int) -> FloatArray:
     return larger
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def run(
     first: int,
     stop: int,
@@ -628,7 +667,7 @@ def run(
     return -1, ledger[:size]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _write(ledger: FloatArray, size: int, row: int, account: Account) -> int:
     """The last fills at the end of ``ledger``, sells first; its new size."""
     for sign in (-1.0, 1.0):

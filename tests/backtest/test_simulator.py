@@ -292,7 +292,7 @@ def test_sizing_is_the_plan_of_the_daily_run(
     # And the rule after an overnight gap.
     gapped = np.round(prices * generator.uniform(0.8, 1.3, count), 3)
     left = ours.copy()
-    kernel.afford(left, gapped, np.full(count, costs.price_move), cash, rules)
+    kernel.afford(left, gapped, np.full(count, costs.price_move), np.empty((2, count)), cash, rules)
     right = rebalance.affordable(
         {n: Decimal(repr(float(c))) for n, c in zip(names, ours, strict=True) if c},
         {n: Decimal(repr(float(p))) for n, p in zip(names, gapped, strict=True)},
