@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from octopus.core.brackets import NO_EXIT, TARGET, exits_hit
+from octopus.core.brackets import NO_EXIT, TARGET, exit_at
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.types import BoolArray, FloatArray
 
@@ -36,7 +36,7 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy")
 _inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
 """For what allocates nothing: counting references to the arrays of `Market` and `Account` in each call costs more than
 the arithmetic of a hundred instruments."""
-_exits_hit = _compiled(exits_hit)
+_exit_at = _inlined(exit_at)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
@@ -440,7 +440,7 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     return _book(row, at, market, rules, account, record, market.due.shape[1])
 
 
-@_compiled
+@_inlined
 def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what follows the orders in their session: what worked ones left for the close, or the exits of entries; the
     number of fills."""
@@ -454,20 +454,21 @@ def execute_later(row: int, at: int, market: Market, rules: Rules, account: Acco
     return _book(row, at, market, rules, account, record, 0)
 
 
-@_compiled
+@_inlined
 def _exit(row: int, market: Market, rules: Rules, account: Account) -> None:
-    """The exits that the session hits of what was bought at its open, see `octopus.core.brackets.exits_hit`."""
-    change, opening = account.change, market.opening[row]
-    codes, prices = _exits_hit(
-        np.ones(len(change)), market.stops[row - 1], market.targets[row - 1], opening, market.high[row], market.low[row]
-    )
+    """The exits that the session hits of what was bought at its open, see `octopus.core.brackets.exit_at`."""
+    change = account.change
     for i in range(len(change)):
-        bought = change[i]
+        bought, opening = change[i], market.opening[row, i]
         change[i] = 0.0
-        if not (bought > 0.0 and np.isfinite(opening[i]) and codes[i] != NO_EXIT):
+        if not (bought > 0.0 and np.isfinite(opening)):
             continue
-        change[i], account.reference[i] = -min(bought, account.held[i]), prices[i]
-        if codes[i] == TARGET:
+        stop, target = market.stops[row - 1, i], market.targets[row - 1, i]
+        code, price = _exit_at(1.0, stop, target, opening, market.high[row, i], market.low[row, i])
+        if code == NO_EXIT:
+            continue
+        change[i], account.reference[i] = -min(bought, account.held[i]), price
+        if code == TARGET:
             account.kind[i], account.move[i] = TARGETED, 0.0
             continue
         account.kind[i], account.move[i] = STOPPED, rules.move

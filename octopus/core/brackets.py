@@ -11,18 +11,16 @@ off a stop, which is a market order by then, and not off a target, which is a li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-import numpy as np
-
 from octopus.core.errors import ConfigError
 from octopus.core.orders import Bracket, Exit, PlannedOrder, Side
-from octopus.core.types import FloatArray
 
-NO_EXIT, STOP, TARGET = 0, 1, 2
-"""Codes of `exits_hit`."""
+NO_EXIT, STOP, TARGET = 0.0, 1.0, 2.0
+"""Codes of `exit_at`."""
 
 
 @dataclass(frozen=True)
@@ -122,47 +120,43 @@ def _towards(reference: Decimal, price: Decimal) -> Decimal:
     return (price / tick).to_integral_value(ROUND_CEILING if price < reference else ROUND_FLOOR) * tick
 
 
-def exits_hit(
-    signs: FloatArray, stops: FloatArray, targets: FloatArray, opens: FloatArray, highs: FloatArray, lows: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Which exit of each entry that stood at its session's open the session hits, and at what price before costs.
+def exit_at(sign: float, stop: float, target: float, opening: float, high: float, low: float) -> tuple[float, float]:
+    """Which exit of an entry that stood at its session's open the session hits, and at what price before costs.
 
-    All arguments have one shape.
+    Plain arithmetic, so that the simulator compiles it.
 
     Args:
-        signs: of the entries: 1 of purchases, -1 of short sales.
-        stops, targets: NaN where there is none.
-        highs, lows: NaN where the bar has none: then only the open is known of the session.
+        sign: of the entry: 1 of a purchase, -1 of a short sale.
+        stop, target: NaN where there is none.
+        high, low: NaN where the bar has none: then only the open is known of the session.
 
     Returns:
-        Codes (`NO_EXIT`, `STOP`, `TARGET`) and prices (NaN without an exit).
+        Code (`NO_EXIT`, `STOP`, `TARGET`) and price (NaN without an exit).
     """
-    lowest, highest = np.fmin(lows, opens), np.fmax(highs, opens)
-    long = signs > 0
-    adverse, favourable = np.where(long, lowest, highest), np.where(long, highest, lowest)
-    # Signed, both questions are those of a purchase; a comparison with NaN is false.
-    stopped = signs * adverse <= signs * stops
-    reached = ~stopped & (signs * favourable >= signs * targets)
-    gapped = signs * opens <= signs * stops
-    codes = np.where(stopped, STOP, np.where(reached, TARGET, NO_EXIT)).astype(np.float64)
-    prices = np.where(stopped, np.where(gapped, opens, stops), np.where(reached, targets, np.nan))
-    return codes, prices
+    # A comparison with NaN is false.
+    lowest, highest = low if low < opening else opening, high if high > opening else opening
+    adverse, favourable = (lowest, highest) if sign > 0 else (highest, lowest)
+    # Signed, both questions are those of a purchase.
+    if sign * adverse <= sign * stop:
+        return STOP, opening if sign * opening <= sign * stop else stop
+    if sign * favourable >= sign * target:
+        return TARGET, target
+    return NO_EXIT, math.nan
 
 
 def exit_hit(
     side: Side, bracket: Bracket, opening: Decimal, high: Decimal | None, low: Decimal | None
 ) -> ExitHit | None:
-    """As `exits_hit`, of one entry of ``side``, with exact prices; None where neither exit is hit."""
+    """As `exit_at`, of an entry of ``side``, with exact prices; None where neither exit is hit."""
 
-    def known(price: Decimal | None) -> FloatArray:
-        return np.array([np.nan if price is None else float(price)])
+    def known(price: Decimal | None) -> float:
+        return math.nan if price is None else float(price)
 
-    codes, prices = exits_hit(
-        np.array([float(side.sign)]), known(bracket.stop), known(bracket.target), known(opening), known(high),
-        known(low),
-    )  # fmt: skip
-    if codes[0] == NO_EXIT:
+    code, price = exit_at(
+        side.sign, known(bracket.stop), known(bracket.target), known(opening), known(high), known(low)
+    )
+    if code == NO_EXIT:
         return None
-    exit_ = Exit.STOP if codes[0] == STOP else Exit.TARGET
+    exit_ = Exit.STOP if code == STOP else Exit.TARGET
     own = bracket.exits[exit_]
-    return ExitHit(exit_, own if prices[0] == float(own) else opening)
+    return ExitHit(exit_, own if price == float(own) else opening)

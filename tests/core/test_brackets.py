@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octopus.core.brackets import ExitHit, bracket_at, exit_hit, exits_hit, tick_size, why_invalid, with_brackets
+from octopus.core.brackets import ExitHit, bracket_at, exit_hit, tick_size, why_invalid, with_brackets
 from octopus.core.errors import ConfigError
 from octopus.core.ids import client_order_id, entry_order_id, exit_intent_id, exit_order_id
 from octopus.core.orders import Bracket, Exit, OrderType, PlannedOrder, Side
@@ -82,20 +81,6 @@ def test_a_short_sale_is_a_purchase_in_the_mirror(reference: D, a: D, b: D, c: D
     mirrored = Bracket(-(bought.stop or D(0)), -(bought.target or D(0)))
     hit, seen = exit_hit(Side.BUY, bought, opening, high, low), exit_hit(Side.SELL, mirrored, -opening, -low, -high)
     assert (hit and (hit.exit, hit.price)) == (seen and (seen.exit, -seen.price))
-
-
-@given(st.lists(st.tuples(st.sampled_from(Side), PRICES, PRICES, PRICES, PRICES, FRACTIONS), min_size=1, max_size=20))
-def test_many_at_once_are_each_one_alone(entries: list[tuple[Side, D, D, D, D, D]]) -> None:
-    rows, alone = [], []
-    for side, reference, *bar, fraction in entries:
-        low, opening, high = sorted(bar)
-        bracket = Bracket(reference * (1 - side.sign * fraction), reference * (1 + side.sign * fraction))
-        rows.append([side.sign, bracket.stop, bracket.target, opening, high, low])
-        alone.append(exit_hit(side, bracket, opening, high, low))
-    codes, prices = exits_hit(*np.array(rows, dtype=np.float64).T)
-    for code, price, hit in zip(codes, prices, alone, strict=True):
-        assert (code, price) == ((0, pytest.approx(np.nan, nan_ok=True)) if hit is None else
-                                 (1 if hit.exit is Exit.STOP else 2, float(hit.price)))  # fmt: skip
 
 
 def planned(side: Side, quantity: int, name: str = "AAA") -> PlannedOrder:
