@@ -12,7 +12,8 @@ and limits are in the instrument's own, each fill with the rate at which it was 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -32,10 +33,20 @@ FILL = 8
 `KINDS_OF_FILL`."""
 ORDERED, REST, STOPPED, TARGETED = KINDS_OF_FILL = range(4)
 """Fills of an order, of what was left of a worked one for the close, and of an entry's exits."""
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
-_inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False)
-"""For what allocates nothing: counting references to the arrays of `Market` and `Account` in each call costs more than
-the arithmetic of a hundred instruments."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function, **options: Any) -> _Function:
+    compiled: Any = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+    return cast("_Function", compiled)
+
+
+def _inlined(function: _Function) -> _Function:
+    """As `_compiled`, for what allocates nothing: counting references to the arrays of `Market` and `Account` in each
+    call costs more than the arithmetic of a hundred instruments."""
+    return _compiled(function, forceinline=True, _nrt=False)
+
+
 _exit_at = _inlined(exit_at)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
