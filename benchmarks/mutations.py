@@ -93,14 +93,14 @@ MUTATIONS = (
         """        quantity = self.store.begin_send(
             claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
         )
-        self.store.drain_outbox(self.audit)
+        self.store.drain_outbox(self.audit, waits=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 """,
         """        answer = self._ask(order_id, order, stored)
         self.store.begin_send(
             claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
         )
-        self.store.drain_outbox(self.audit)
+        self.store.drain_outbox(self.audit, waits=True)
         return answer
 """,
         _CUT_TEST,
@@ -249,8 +249,8 @@ MUTATIONS = (
     Mutation(
         "what was sent does not count against limits",
         ENGINE,
-        "if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id",
-        "if o.status.state in UNRESOLVED",
+        "if (o.state in UNRESOLVED or o.batch_id == claim.batch_id) and",
+        "if o.state in UNRESOLVED and",
         _ENGINE_TESTS + "test_limits_are_judged_again_before_each_order",
     ),
     Mutation(

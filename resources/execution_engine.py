@@ -50,7 +50,7 @@ from octopus.execution.reconcile import reconcile as compare_books
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
-from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
+from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
 from resources.brokers.base import (
     BracketBroker,
@@ -410,14 +410,13 @@ class ExecutionEngine:
         decision = Decision((), ())
         if fresh:
             seen = with_open_orders(snapshot, _open_orders(unresolved))
-            decision = self._decide(stored, replace(batch, orders=fresh), seen, unresolved)
+            frozen = {order.order.instrument for order in unresolved}
+            decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen)
         claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
         self.store.drain_outbox(self.audit)
         return claim
 
-    def _decide(
-        self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, unresolved: Iterable[StoredOrder]
-    ) -> Decision:
+    def _decide(self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str]) -> Decision:
         """What the gates and the order path's own rules say of ``judged`` now.
 
         Raises:
@@ -436,7 +435,7 @@ class ExecutionEngine:
             reports,
             state=status.state,
             research_denials=stored.research_denials,
-            frozen={order.order.instrument for order in unresolved},
+            frozen=frozen,
             changed=self._changed(judged),
         )
 
@@ -591,7 +590,7 @@ class ExecutionEngine:
         quantity = self.store.begin_send(
             claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
         )
-        self.store.drain_outbox(self.audit)
+        self.store.drain_outbox(self.audit, waits=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
@@ -659,15 +658,16 @@ class ExecutionEngine:
     def _within_remaining_limits(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> bool:
         """Judge what is left once more, with what was sent counted as filled; a denial is committed."""
         now = self.clock.now()
-        orders = self.store.orders(claim.account, WORKING | {OrderState.APPROVED})
-        left = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
+        orders = self.store.live(claim.account)
+        left = {o.intent_id for o in orders if o.state is OrderState.APPROVED}
         judged = replace(stored.batch, orders=tuple(o for o in stored.batch.orders if o.intent_id in left))
         # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
         seen = with_open_orders(
             claim.snapshot,
-            _open_orders(o for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
+            (o.open for o in orders if (o.state in UNRESOLVED or o.batch_id == claim.batch_id) and o.exit_of is None),
         )
-        decision = self._decide(stored, judged, seen, (o for o in orders if o.status.state in UNRESOLVED))
+        frozen = {o.open.instrument for o in orders if o.state in UNRESOLVED}
+        decision = self._decide(stored, judged, seen, frozen)
         if order.intent_id in decision.approved:
             return True
         denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]

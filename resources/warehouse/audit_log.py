@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg.types.json import Json
 
 from octopus.compliance import checkpoints
 from octopus.compliance.audit import (
@@ -111,11 +112,11 @@ class AuditLog:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
             entries.append(entry)
             head = AuditHead(entry.seq, entry.hash)
-        columns = zip(*((e.seq, e.at, e.kind, e.subject, e.payload, e.prev_hash, e.hash) for e in entries), strict=True)
         connection.execute(
-            "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) select * from unnest("
-            "%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])",
-            [list(column) for column in columns] or [[]] * 7,
+            "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
+            "select seq, at, kind, subject, payload, prev_hash, hash from json_to_recordset(%s) as entry "
+            "(seq bigint, at timestamptz, kind text, subject text, payload text, prev_hash text, hash text)",
+            [Json([vars(entry) for entry in entries], dumps=canonical_json)],
         )
         return Extension(head, entries)
 

@@ -57,6 +57,7 @@ from resources.warehouse.connection import Role, connect
 
 _LOCK_POLL_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIVE = WORKING | {OrderState.APPROVED}
 
 
 class BatchRefusedError(OctopusError):
@@ -125,6 +126,21 @@ class StoredOrder:
     status: OrderStatus
     expires_at: datetime
     exit_of: str | None = None
+
+
+@dataclass(frozen=True)
+class LiveOrder:
+    """An order that waits to be sent or may still fill, as far as the limits need to know it.
+
+    Attributes:
+        exit_of: intent id of the entry that it protects; None of any other order.
+    """
+
+    intent_id: str
+    batch_id: str
+    state: OrderState
+    open: OpenOrder
+    exit_of: str | None
 
 
 @dataclass(frozen=True)
@@ -376,6 +392,22 @@ class OrderStore:
     def working(self, account: str) -> tuple[StoredOrder, ...]:
         """Orders that may still fill."""
         return self.orders(account, WORKING)
+
+    def live(self, account: str) -> tuple[LiveOrder, ...]:
+        """Orders of the account that wait to be sent or may still fill, oldest batch first.
+
+        Asked before each order: it has its own short statement.
+        """
+        rows = self.connection.execute(
+            """
+            select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
+                coalesce(o.quantity, i.quantity), o.filled_quantity, o.revised_quantity
+            from execution.orders o join execution.order_intents i using (intent_id)
+            where o.account = %s and o.state = any(%s) order by i.session, i.instrument
+            """,
+            [account, [state.value for state in _LIVE]],
+        ).fetchall()
+        return tuple(_live_order(*row) for row in rows)
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -834,16 +866,8 @@ class OrderStore:
             taken: the quantity that the venue has of it; of a replacement it is what the order before it left.
         """
         with self.connection.transaction():
-            if taken is not None or broker_order_id:
-                self.connection.execute(
-                    """
-                    update execution.orders o set broker_order_id = coalesce(o.broker_order_id, %s),
-                        quantity = coalesce(o.quantity, case when i.replaces is not null then %s::numeric end)
-                    from execution.order_intents i where o.client_order_id = %s and i.intent_id = o.intent_id
-                    """,
-                    [broker_order_id or None, taken, order_id],
-                )
-            return self._apply(order_id, event, now, {"reason": reason} if reason else {})
+            held = self._hold(order_id, broker_order_id or None, taken)
+            return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
 
     def record_fill(self, account: str, fill: Fill, session: date, now: datetime) -> bool:
         """Book a fill of one of our orders, once; False when we have it, or when the order is not ours.
@@ -1180,9 +1204,13 @@ class OrderStore:
 
     # -- the audit log -----------------------------------------------------------------------------------------------
 
-    def drain_outbox(self, audit: AuditLog) -> int:
-        """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries."""
-        if not _scalar(self.connection, "select exists (select from execution.outbox)"):
+    def drain_outbox(self, audit: AuditLog, *, waits: bool = False) -> int:
+        """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries.
+
+        Args:
+            waits: the caller has just left something, so that need not be asked.
+        """
+        if not waits and not _scalar(self.connection, "select exists (select from execution.outbox)"):
             return 0
         with self.connection.transaction():
             audit.lock(self.connection)
@@ -1350,7 +1378,12 @@ class OrderStore:
         Args:
             sent_under: the fence under which it is sent by this event.
         """
-        held = self._hold(order_id)
+        return self._advance(order_id, self._hold(order_id), event, now, detail, sent_under)
+
+    def _advance(
+        self, order_id: str, held: _HeldOrder, event: Event, now: datetime, detail: Mapping[str, object],
+        sent_under: int | None = None,
+    ) -> OrderStatus:  # fmt: skip
         after = advance(held.status, event)
         # A second send changes no state and must be seen all the same.
         if after != held.status or event is Event.RESEND:
@@ -1365,22 +1398,19 @@ class OrderStore:
     def _status(self, order_id: str) -> OrderStatus:
         return self._hold(order_id).status
 
-    def _hold(self, order_id: str) -> _HeldOrder:
+    def _hold(self, order_id: str, broker_order_id: str | None = None, taken: Decimal | None = None) -> _HeldOrder:
         """The order as it stands, its row locked to the end of the transaction.
 
         Fills that another transaction books while this one waits for the row are in the quantity; whoever asks for
         their ids locks the row in a statement before.
+
+        Args:
+            broker_order_id, taken: what the broker told, kept with it if it is the first that is told of it; of
+                ``taken``, its quantity there, only if it is a replacement.
         """
         row = self._row(
-            """
-            select o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
-                array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
-                array(select x.client_order_id from execution.order_intents x
-                      where x.exit_of = i.intent_id order by x.client_order_id) as exits
-            from execution.orders o join execution.order_intents i using (intent_id)
-            where o.client_order_id = %s for update of o
-            """,
-            [order_id],
+            _HOLD if broker_order_id is None and taken is None else _HOLD_TOLD,
+            {"order": order_id, "id": broker_order_id, "taken": taken},
         )
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
@@ -1443,6 +1473,25 @@ class OrderStore:
         rows = self._rows(query, parameters)
         return rows[0] if rows else None
 
+
+_HELD: LiteralString = """
+    o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
+    array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
+    array(select x.client_order_id from execution.order_intents x
+          where x.exit_of = i.intent_id order by x.client_order_id) as exits
+"""
+_HOLD: LiteralString = (
+    "select" + _HELD + "from execution.orders o join execution.order_intents i using (intent_id) "
+    "where o.client_order_id = %(order)s for update of o"
+)
+_HOLD_TOLD: LiteralString = (
+    """
+    update execution.orders o set broker_order_id = coalesce(o.broker_order_id, %(id)s),
+        quantity = coalesce(o.quantity, case when i.replaces is not null then %(taken)s::numeric end)
+    from execution.order_intents i where o.client_order_id = %(order)s and i.intent_id = o.intent_id
+    returning"""  # noqa: S608  # a constant
+    + _HELD
+)
 
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (
@@ -1510,6 +1559,16 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
         status=_order_status(row),
         expires_at=row["expires_at"],
         exit_of=row["exit_of"],
+    )
+
+
+def _live_order(
+    intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
+    quantity: Decimal, filled: Decimal, revised: Decimal,
+) -> LiveOrder:  # fmt: skip
+    status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
+    return LiveOrder(
+        intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
     )
 
 
