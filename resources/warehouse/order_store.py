@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, LiteralString
 
 import psycopg
@@ -1562,10 +1563,12 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
     )
 
 
+@lru_cache(maxsize=4096)
 def _live_order(
     intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
     quantity: Decimal, filled: Decimal, revised: Decimal,
 ) -> LiveOrder:  # fmt: skip
+    # From one order to the next, most of what is read is as it was.
     status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
     return LiveOrder(
         intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
