@@ -1266,10 +1266,7 @@ class OrderStore:
         Returns:
             Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
         """
-        row = self._row(
-            _CURRENT,
-            {"account": account, "batch": batch_id, "order": order_id},
-        )
+        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id})
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
