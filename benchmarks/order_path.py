@@ -4,9 +4,9 @@ Belongs here: one order and a batch through the engine on a server that waits fo
 in as many commits on the same server, and the ratio. Does not: the gates' own time (gates.py), a venue's.
 
 An order's way to the broker has two commits: ``submitting`` under the fence, and the audit log's entry of it, whose
-checkpoint is a file that is on the disk, too. The answer to the order before has two more. They are counted by the
-transaction ids that the server gave out, and made again bare: the same rows, one statement each, in a transaction, and
-the same bytes appended to a file.
+checkpoint is a file that is on the disk, too. Before the first order the log is told of the claim, and between two
+orders the answer to the one before is committed. They are counted by the transaction ids that the server gave out, and
+made again bare: the same rows, one statement each, in a transaction, and the same bytes appended to a file.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, Self
 
 import psycopg
 from rich.console import Console
@@ -56,20 +57,37 @@ class Stopwatch:
 
     Attributes:
         counter: a connection that is asked for the next transaction id, while the watch stands.
+        statements: of the store, those that begin and end transactions not counted.
     """
 
     counter: psycopg.Connection
     seconds: float = 0.0
     commits: int = 0
+    statements: int = 0
     _since: float = 0.0
     _next_id: int = 0
+    _executed: int = 0
+    _had: int = 0
+
+    def watch(self, connection: psycopg.Connection) -> None:
+        """Count the statements of ``connection``."""
+        watch = self
+
+        class Counting(psycopg.Cursor[Any]):
+            def execute(self, *arguments: Any, **named: Any) -> Self:
+                watch._executed += 1
+                return super().execute(*arguments, **named)
+
+        connection.cursor_factory = Counting
 
     def start(self) -> None:
         self._next_id = self._asked()
+        self._had = self._executed
         self._since = time.perf_counter()
 
     def stop(self) -> None:
         self.seconds += time.perf_counter() - self._since
+        self.statements += self._executed - self._had
         self.commits += self._asked() - self._next_id
 
     def _asked(self) -> int:
@@ -201,6 +219,7 @@ def run(url: str, anchor: Path, number: int, count: int) -> Stopwatch:
     batch_id = store_plan(url, number, count)
     with connect(url, autocommit=True) as counter, TimedStore.opened(url) as store:
         watch = Stopwatch(counter)
+        watch.watch(store.connection)
         assert isinstance(store, TimedStore)
         store.watch.append(watch)
         engine = ExecutionEngine(store, Venue(watch), Clock(), approve, AuditLog(url, anchor), NoPrices(), SESSIONS)
@@ -282,11 +301,11 @@ class Bare:
             handle.flush()
             os.fsync(handle.fileno())
 
-    def seconds(self, commits: int) -> float:
-        """So many commits, as the engine makes them: a change, and the log told of it."""
+    def seconds(self, commits: int, orders: int) -> float:
+        """So many commits, as the engine makes them: the log is told of the claim, and once for each of the orders."""
         started = time.perf_counter()
         for number in range(commits):
-            if number % 2:
+            if number <= orders:
                 self.tell()
             else:
                 self.change(self.orders[number % len(self.orders)])
@@ -317,23 +336,24 @@ def served() -> Iterator[tuple[str, Path]]:
 
 def main() -> None:
     """Measure and print."""
-    table = Table("orders", "commits", "intent to broker call, ms", "bare commits, ms", "ratio")
+    table = Table("orders", "statements", "commits", "intent to broker call, ms", "bare commits, ms", "ratio")
     with served() as (url, anchor):
         run(url, anchor, 0, 2)
         number = 0
         for size, times in ((1, SINGLES), (BATCH, BATCHES)):
-            ours, bare, commits = [], [], []
+            ours, bare, commits, statements = [], [], [], []
             for _ in range(times):
                 number += 1
                 watch = run(url, anchor, number, size)
                 floor = Bare(url, anchor)
                 commits.append(watch.commits)
+                statements.append(watch.statements)
                 ours.append(1000 * watch.seconds)
-                bare.append(1000 * floor.seconds(watch.commits))
+                bare.append(1000 * floor.seconds(watch.commits, size))
                 floor.connection.close()
             mine, theirs = statistics.median(ours), statistics.median(bare)
-            figures = (f"{mine:.2f}", f"{theirs:.2f}", f"{mine / theirs:.2f}")
-            table.add_row(str(size), f"{statistics.median(commits):.0f}", *figures)
+            counts = (f"{statistics.median(statements):.0f}", f"{statistics.median(commits):.0f}")
+            table.add_row(str(size), *counts, f"{mine:.2f}", f"{theirs:.2f}", f"{mine / theirs:.2f}")
     console = Console()
     console.print(
         f"an order's way to the broker, fsync on; medians of {SINGLES} single orders and {BATCHES} batches of {BATCH}"

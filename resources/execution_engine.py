@@ -8,8 +8,9 @@ The steps are functions of their own, because each is an asset: `prepare` (order
 time, by another process, after a crash at any point: what is done is not done again.
 
 Sending one order is: commit ``submitting`` under the fence → tell the audit log → ask the broker, with no transaction
-open → commit the answer. A crash anywhere in between leaves ``submitting``, and what the next worker does about it
-depends on what the venue guarantees:
+open → commit the answer. That commit also holds what the log is to be told of it, which it is before the next order
+leaves, or at the end. A crash anywhere in between leaves ``submitting``, and what the next worker does about it depends
+on what the venue guarantees:
 
 - an idempotent key: look the order up; if the venue does not have it, send it again under the same id;
 - a searchable tag: look it up; if the venue does not have it (yet), the order is ``unknown``;
@@ -49,7 +50,7 @@ from octopus.execution.reconcile import reconcile as compare_books
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
-from octopus.execution.states import UNRESOLVED, WORKING, Event, OrderState, OrderStatus
+from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
 from resources.brokers.base import (
     BracketBroker,
@@ -190,8 +191,9 @@ class ExecutionEngine:
         """
         batch = self.store.batch(batch_id).batch
         with self._account(batch.account):
-            claim = self._prepare(batch_id, run_id)
-            placement = self._send_slices(batch, run_id, claim)
+            planned = self.store.batch(batch_id)
+            claim = self._prepare(planned, run_id)
+            placement = self._send_slices(planned, run_id, claim)
             collection = self._collect(batch, run_id)
             navs = self._update_positions(batch.account)
             breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
@@ -200,13 +202,12 @@ class ExecutionEngine:
     def prepare(self, batch_id: str, run_id: str) -> Claim | None:
         """Settle what earlier attempts left, judge from a fresh snapshot, claim; None when nothing is left to send."""
         with self._account(self.store.batch(batch_id).batch.account):
-            return self._prepare(batch_id, run_id)
+            return self._prepare(self.store.batch(batch_id), run_id)
 
     def send(self, batch_id: str, run_id: str) -> Placement:
         """Send what ``run_id`` claimed; of scheduled orders every slice as it falls due, to the window's end."""
-        batch = self.store.batch(batch_id).batch
-        with self._account(batch.account):
-            return self._send_slices(batch, run_id, self.store.claim_of(batch_id, run_id))
+        with self._account(self.store.batch(batch_id).batch.account):
+            return self._send_slices(self.store.batch(batch_id), run_id, self.store.claim_of(batch_id, run_id))
 
     def collect_fills(self, batch_id: str, run_id: str = "") -> Collection:
         """Wait for the batch's auction and follow the account's orders until they are terminal.
@@ -306,10 +307,10 @@ class ExecutionEngine:
             finally:
                 self.store.drain_outbox(self.audit)
 
-    def _prepare(self, batch_id: str, run_id: str) -> Claim | None:
-        planned = self.store.batch(batch_id)
-        self._recover(planned.batch.account)
-        self.store.void_unsent(planned.batch.account, self.clock.now())
+    def _prepare(self, planned: StoredBatch, run_id: str) -> Claim | None:
+        batch_id, account = planned.batch.batch_id, planned.batch.account
+        self._recover(account)
+        self.store.void_unsent(account, self.clock.now())
         try:
             return self._take_up(planned, run_id)
         except BatchRefusedError as refusal:
@@ -378,9 +379,10 @@ class ExecutionEngine:
             return next_child(parent, schedule, statuses, now, lot=self.settings.lot, market_volume=traded)
         return closing_child(parent, children) if self.settings.schedule.remainder is Remainder.CLOSE else None
 
-    def _send_slices(self, batch: Batch, run_id: str, claim: Claim | None) -> Placement:
+    def _send_slices(self, planned: StoredBatch, run_id: str, claim: Claim | None) -> Placement:
         """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due."""
-        placement = self._send(claim) if claim else Placement(None)
+        batch = planned.batch
+        placement = self._send(claim, planned) if claim else Placement(None)
         if not self._is_scheduled(batch):
             return placement
         schedule = self.settings.schedule.over(batch.not_before, batch.expires_at)
@@ -389,9 +391,10 @@ class ExecutionEngine:
                 continue
             self.clock.wait_until(look)
             self._poll(batch.account)
-            later = self._prepare(batch.batch_id, run_id)
+            planned = self.store.batch(batch.batch_id)
+            later = self._prepare(planned, run_id)
             if later is not None:
-                sent = self._send(later)
+                sent = self._send(later, planned)
                 placement = Placement(later, placement.sent + sent.sent, sent.stopped)
         return placement
 
@@ -407,24 +410,32 @@ class ExecutionEngine:
         decision = Decision((), ())
         if fresh:
             seen = with_open_orders(snapshot, _open_orders(unresolved))
-            decision = self._decide(stored, replace(batch, orders=fresh), seen, unresolved)
+            frozen = {order.order.instrument for order in unresolved}
+            decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen)
         claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
         self.store.drain_outbox(self.audit)
         return claim
 
-    def _decide(
-        self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, unresolved: Iterable[StoredOrder]
-    ) -> Decision:
-        """What the gates and the order path's own rules say of ``judged`` now."""
+    def _decide(self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str]) -> Decision:
+        """What the gates and the order path's own rules say of ``judged`` now.
+
+        Raises:
+            TradingHaltedError: the kill switch was turned, which denies no order: it waits.
+        """
         orders, seen = in_judgement(judged.orders, seen, stored.swaps.values())
         judged = replace(judged, orders=orders)
+        reports = self.judge(judged, seen, self.clock.now())
+        # Read after the gates took their time.
+        status = self.store.trading_status(judged.account)
+        if status.state is TradingState.HALTED:
+            raise TradingHaltedError(f"trading in account {judged.account} is halted: {status.reason}")
         return decide(
             judged,
             seen,
-            self.judge(judged, seen, self.clock.now()),
-            state=self.store.trading_status(judged.account).state,
+            reports,
+            state=status.state,
             research_denials=stored.research_denials,
-            frozen={order.order.instrument for order in unresolved},
+            frozen=frozen,
             changed=self._changed(judged),
         )
 
@@ -536,8 +547,8 @@ class ExecutionEngine:
 
     # -- inside: sending ---------------------------------------------------------------------------------------------
 
-    def _send(self, claim: Claim) -> Placement:
-        stored = self._worked(self.store.batch(claim.batch_id))
+    def _send(self, claim: Claim, planned: StoredBatch) -> Placement:
+        stored = self._worked(planned)
         orders = self.store.orders(claim.account, batch_id=claim.batch_id)
         again = {o.order.intent_id for o in orders if o.status.state in UNRESOLVED and self._may_resend}
         waiting = {name for name, swap in stored.swaps.items() if not (self._swaps_at_once or swap.has_way)}
@@ -567,9 +578,7 @@ class ExecutionEngine:
             if not (isinstance(answer, UncertainOutcomeError) and self._may_resend):
                 break
             resend = True
-        stopped = self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
-        self.store.drain_outbox(self.audit)
-        return stopped
+        return self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
 
     def _submit(
         self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool
@@ -581,7 +590,7 @@ class ExecutionEngine:
         quantity = self.store.begin_send(
             claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
         )
-        self.store.drain_outbox(self.audit)
+        self.store.drain_outbox(self.audit, waits=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
@@ -635,14 +644,11 @@ class ExecutionEngine:
             self.store.record(order_id, Event.UNCERTAIN, self.clock.now(), str(uncertain))
 
     def _require_sendable(self, claim: Claim, batch: Batch, order: PlannedOrder) -> None:
-        status = self.store.trading_status(claim.account)
-        if status.state is TradingState.HALTED:
-            raise TradingHaltedError(f"trading in account {claim.account} is halted: {status.reason}")
         now = self.clock.now()
         closes = send_by(batch.expires_at, order.order_type)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(f"the window of batch {batch.batch_id} closed at {closes}; plan a new batch")
-        age = now - self.store.claimed_snapshot(claim).taken_at
+        age = now - claim.snapshot.taken_at
         if age > self.settings.max_snapshot_age:
             raise BatchRefusedError(
                 f"the snapshot that batch {batch.batch_id} was judged with is {age} old, more than "
@@ -652,15 +658,16 @@ class ExecutionEngine:
     def _within_remaining_limits(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> bool:
         """Judge what is left once more, with what was sent counted as filled; a denial is committed."""
         now = self.clock.now()
-        orders = self.store.orders(claim.account, WORKING | {OrderState.APPROVED})
-        left = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED}
+        orders = self.store.live(claim.account)
+        left = {o.intent_id for o in orders if o.state is OrderState.APPROVED}
         judged = replace(stored.batch, orders=tuple(o for o in stored.batch.orders if o.intent_id in left))
         # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
         seen = with_open_orders(
-            self.store.claimed_snapshot(claim),
-            _open_orders(o for o in orders if o.status.state in UNRESOLVED or o.batch_id == claim.batch_id),
+            claim.snapshot,
+            (o.open for o in orders if (o.state in UNRESOLVED or o.batch_id == claim.batch_id) and o.exit_of is None),
         )
-        decision = self._decide(stored, judged, seen, (o for o in orders if o.status.state in UNRESOLVED))
+        frozen = {o.open.instrument for o in orders if o.state in UNRESOLVED}
+        decision = self._decide(stored, judged, seen, frozen)
         if order.intent_id in decision.approved:
             return True
         denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]
@@ -668,7 +675,6 @@ class ExecutionEngine:
         self.store.deny(
             claim, order, denials or [Verdict(GATE, "remaining_limits", order.intent_id, Outcome.DENY, reason)], now
         )
-        self.store.drain_outbox(self.audit)
         return False
 
     # -- inside: after sending ---------------------------------------------------------------------------------------
@@ -730,7 +736,7 @@ class ExecutionEngine:
             ready = [s for s in self.store.swaps(account, batch_id) if s.new is not None and s.is_fresh and s.has_way]
             claim = self._take_up(planned, run_id) if ready else None
         if claim is not None:
-            self._send(claim)
+            self._send(claim, planned)
 
     def _make_way(self, swap: Swap) -> None:
         """Cancel the old order; asked twice, it is asked once."""

@@ -12,6 +12,7 @@ signed checkpoints keep elsewhere (checkpoints.py).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,6 +111,9 @@ class AuditResult:
     covered: int = 0
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
 def seal(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, payload: str) -> AuditEntry:
     """Make the entry that follows the one whose hash is ``prev_hash`` (`GENESIS_HASH` for the first).
 
@@ -122,7 +126,7 @@ def seal(prev_hash: str, seq: int, at: datetime, kind: str, subject: str, payloa
     if seq < 1:
         raise InvalidEntryError(f"audit entry: seq = {seq}: the first entry is 1")
     for name, text in (("kind", kind), ("subject", subject), ("payload", payload)):
-        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+        if _UNSTORABLE.search(text):
             raise InvalidEntryError(
                 f"audit entry {seq}: {name} = {text!r} holds a character no database stores: drop it"
             )

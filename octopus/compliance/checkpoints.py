@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Checkpoint:
     @property
     def line(self) -> str:
         """The one text that this checkpoint is written as, without the line's end."""
-        return canonical_json(asdict(self))
+        return canonical_json(vars(self))
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def sign(
         key=key.public_key().public_bytes_raw().hex(),
         signature="",
     )
-    signed = asdict(unsigned) | {"signature": key.sign(_signed_text(unsigned)).hex()}
-    return Checkpoint(**signed)
+    return replace(unsigned, signature=key.sign(_signed_text(unsigned)).hex())
 
 
 def parse(text: str, number: int) -> Checkpoint:
@@ -181,8 +180,7 @@ def is_signed(checkpoint: Checkpoint) -> bool:
 
 
 def _signed_text(checkpoint: Checkpoint) -> bytes:
-    fields = asdict(checkpoint)
-    del fields["signature"]
+    fields = {name: value for name, value in vars(checkpoint).items() if name != "signature"}
     return canonical_json([_ENCODING, fields]).encode(errors="surrogatepass")
 
 

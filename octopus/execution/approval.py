@@ -111,6 +111,8 @@ def _own_verdicts(
 
 
 def _state_verdicts(batch: Batch, snapshot: AccountSnapshot, state: TradingState) -> Iterable[Verdict]:
+    if state is TradingState.ACTIVE:
+        return
     reducing = reducing_orders(batch.orders, snapshot)
     for order in batch.orders:
         if state is TradingState.HALTED or (state is TradingState.REDUCING and order.intent_id not in reducing):

@@ -17,10 +17,12 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg.types.json import Json
 
 from octopus.compliance import checkpoints
 from octopus.compliance.audit import (
@@ -97,20 +99,25 @@ class AuditLog:
 
     def extend(self, connection: psycopg.Connection, records: Iterable[Record]) -> Extension:
         """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in."""
-        last = connection.execute("select seq, hash from audit.log order by seq desc limit 1").fetchone()
-        head = AuditHead(*last) if last else GENESIS
-        now: datetime = _scalar(connection, "select clock_timestamp()")
+        found = connection.execute(
+            "select clock_timestamp(), seq, hash from (values (1)) as clock "
+            "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
+        ).fetchone()
+        if found is None:
+            raise LookupError("the database did not tell the time")
+        now, *last = found
+        head = GENESIS if last[0] is None else AuditHead(*last)
         entries = []
         for record in records:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
             entries.append(entry)
             head = AuditHead(entry.seq, entry.hash)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
-                "values (%s, %s, %s, %s, %s, %s, %s)",
-                [(e.seq, e.at, e.kind, e.subject, e.payload, e.prev_hash, e.hash) for e in entries],
-            )
+        connection.execute(
+            "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
+            "select seq, at, kind, subject, payload, prev_hash, hash from json_to_recordset(%s) as entry "
+            "(seq bigint, at timestamptz, kind text, subject text, payload text, prev_hash text, hash text)",
+            [Json([vars(entry) for entry in entries], dumps=canonical_json)],
+        )
         return Extension(head, entries)
 
     def remember(self, added: Extension) -> None:
@@ -179,7 +186,7 @@ class AuditLog:
             if tail and not tail.startswith(b'{"at":'):
                 raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}")
             return None, 0
-        text = tail[:whole].split(b"\n")[-2].decode(errors="surrogateescape") if whole else ""
+        text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
         try:
             return checkpoints.parse(text, -1), size - len(tail) + whole
         except checkpoints.InvalidCheckpointError:
@@ -199,11 +206,11 @@ _NO_CHECKPOINT = (
 
 def _signing_key(anchor: Path) -> Ed25519PrivateKey:
     """The key that signs; made on first use, readable by its owner alone."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     path = anchor.with_suffix(".key")
     if not path.exists():
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         made = Ed25519PrivateKey.generate()
         pem = made.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -217,8 +224,17 @@ def _signing_key(anchor: Path) -> Ed25519PrivateKey:
             handle.flush()
             os.fsync(handle.fileno())
         draft.replace(path)
+    return _parsed(path, path.read_bytes())
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, pem: bytes) -> Ed25519PrivateKey:
+    """The key that ``path`` holds. Reading the file again is quick, understanding it is not."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
         raise AnchorError(f"{path}: no private key in PEM ({error}); restore it from a backup") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -270,11 +286,3 @@ def _parts(url: str) -> Iterator[tuple[list[AuditEntry], bool]]:
             if not following:
                 return
             part = following
-
-
-def _scalar(connection: psycopg.Connection, query: str) -> datetime:
-    row = connection.execute(query).fetchone()
-    if row is None:
-        raise LookupError("the database did not tell the time")
-    value: datetime = row[0]
-    return value

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, LiteralString
 
 import psycopg
@@ -57,6 +58,7 @@ from resources.warehouse.connection import Role, connect
 
 _LOCK_POLL_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIVE = WORKING | {OrderState.APPROVED}
 
 
 class BatchRefusedError(OctopusError):
@@ -128,13 +130,45 @@ class StoredOrder:
 
 
 @dataclass(frozen=True)
+class LiveOrder:
+    """An order that waits to be sent or may still fill, as far as the limits need to know it.
+
+    Attributes:
+        exit_of: intent id of the entry that it protects; None of any other order.
+    """
+
+    intent_id: str
+    batch_id: str
+    state: OrderState
+    open: OpenOrder
+    exit_of: str | None
+
+
+@dataclass(frozen=True)
 class Claim:
-    """The right to send a batch's orders, until a higher fence ends it."""
+    """The right to send a batch's orders, until a higher fence ends it.
+
+    Attributes:
+        snapshot: the stored snapshot that the claim was judged with.
+    """
 
     batch_id: str
     account: str
     attempt: int
     fence: int
+    snapshot: AccountSnapshot
+
+
+@dataclass(frozen=True)
+class _HeldOrder:
+    """An order whose row a transaction holds to its end.
+
+    Attributes:
+        exits: client order ids of the exits that went, or go, with it.
+    """
+
+    status: OrderStatus
+    exits: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -240,18 +274,23 @@ class OrderStore:
 
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
-        stored = self._stored_status(account)
-        halt = self.halts and self.halts.read()
-        if not halt or stored.state is TradingState.HALTED:
-            return stored
-        return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
-
-    def _stored_status(self, account: str) -> TradingStatus:
         row = self._row(
             "select state, reason, database_id = execution.database_id() as here "
             "from execution.trading_state where account = %s",
             [account],
         )
+        return self._as_it_counts(account, row)
+
+    def _as_it_counts(self, account: str, row: DictRow | None) -> TradingStatus:
+        """``row`` of the account's state, together with the halt file."""
+        stored = self._stored_status(account, row)
+        halt = self.halts and self.halts.read()
+        if not halt or stored.state is TradingState.HALTED:
+            return stored
+        return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    @staticmethod
+    def _stored_status(account: str, row: DictRow | None) -> TradingStatus:
         if row is None:
             return TradingStatus(TradingState.HALTED, f"account {account} was never opened for trading")
         if not row["here"]:
@@ -294,18 +333,7 @@ class OrderStore:
 
     def successor(self, batch_id: str) -> str | None:
         """The batch that replaces this one: named as such, or decided later for the same account."""
-        successor: str | None = _scalar(
-            self.connection,
-            """
-            select coalesce(b.superseded_by, (
-                select n.batch_id from portfolio.batches n
-                where n.account = b.account
-                  and (n.session, n.created_at, n.batch_id) > (b.session, b.created_at, b.batch_id)
-                order by n.session desc, n.created_at desc limit 1))
-            from portfolio.batches b where b.batch_id = %s
-            """,
-            [batch_id],
-        )
+        successor: str | None = _scalar(self.connection, _SUCCESSOR, {"batch": batch_id})
         return successor
 
     def _research_denials(self, batch: Batch) -> dict[str, str]:
@@ -365,6 +393,22 @@ class OrderStore:
     def working(self, account: str) -> tuple[StoredOrder, ...]:
         """Orders that may still fill."""
         return self.orders(account, WORKING)
+
+    def live(self, account: str) -> tuple[LiveOrder, ...]:
+        """Orders of the account that wait to be sent or may still fill, oldest batch first.
+
+        Asked before each order: it has its own short statement.
+        """
+        rows = self.connection.execute(
+            """
+            select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
+                coalesce(o.quantity, i.quantity), o.filled_quantity, o.revised_quantity
+            from execution.orders o join execution.order_intents i using (intent_id)
+            where o.account = %s and o.state = any(%s) order by i.session, i.instrument
+            """,
+            [account, [state.value for state in _LIVE]],
+        ).fetchall()
+        return tuple(_live_order(*row) for row in rows)
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -466,7 +510,7 @@ class OrderStore:
             fence = self._take_lease(batch.account, run_id)
             self._require_current(batch.batch_id, batch.account)
             attempt = self._begin_attempt(batch, fence, run_id, now)
-            claim = Claim(batch.batch_id, batch.account, attempt, fence)
+            claim = Claim(batch.batch_id, batch.account, attempt, fence, snapshot)
             self.connection.execute(
                 "insert into execution.snapshots values (%s, %s, %s, %s, %s)",
                 [batch.batch_id, attempt, batch.account, snapshot.taken_at, _json(_snapshot_record(snapshot))],
@@ -510,16 +554,14 @@ class OrderStore:
             "order by attempt desc limit 1",
             [batch_id, run_id],
         )
-        return None if row is None else Claim(batch_id, row["account"], row["attempt"], row["fence"])
-
-    def claimed_snapshot(self, claim: Claim) -> AccountSnapshot:
-        """The stored snapshot that the claim was judged with."""
-        row = self._row(
-            "select * from execution.snapshots where batch_id = %s and attempt = %s", [claim.batch_id, claim.attempt]
-        )
         if row is None:
-            raise BatchRefusedError(f"attempt {claim.attempt} of batch {claim.batch_id} has no snapshot; start another")
-        return _snapshot(row)
+            return None
+        judged_with = self._row(
+            "select * from execution.snapshots where batch_id = %s and attempt = %s", [batch_id, row["attempt"]]
+        )
+        if judged_with is None:
+            raise BatchRefusedError(f"attempt {row['attempt']} of batch {batch_id} has no snapshot; start another")
+        return Claim(batch_id, row["account"], row["attempt"], row["fence"], _snapshot(judged_with))
 
     def begin_send(
         self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
@@ -542,24 +584,13 @@ class OrderStore:
             IllegalTransitionError: the order was sent before.
         """
         with self.connection.transaction():
-            self._require_fence(claim)
-            self._require_current(claim.batch_id, claim.account)
-            self._require_unfrozen(claim.account, order_id)
-            self.connection.execute(
-                "update execution.leases set expires_at = clock_timestamp() + make_interval(secs => %s) "
-                "where account = %s",
-                [self.lease_seconds, claim.account],
-            )
-            together = self._take_place(order_id, swaps=swaps)
-            self.connection.execute(
-                "update execution.orders set fence = %s, submitted_at = coalesce(submitted_at, %s) "
-                "where client_order_id = any(%s)",
-                [claim.fence, now, [order_id, *self._exits(order_id)]],
-            )
+            self._renew_lease(claim)
+            replaces = self._require_current(claim.batch_id, claim.account, order_id)
+            together = None if replaces is None else self._take_place(order_id, replaces, swaps=swaps)
             detail = {"attempt": claim.attempt, "fence": claim.fence}
             if exits_are_messages:
                 detail["exits_are_messages"] = True
-            sent = self._apply(order_id, event, now, detail)
+            sent = self._apply(order_id, event, now, detail, sent_under=claim.fence)
         return sent.quantity if together is None else together
 
     def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
@@ -569,7 +600,7 @@ class OrderStore:
             FencedOutError: a later claim took the account, which may have sent it.
         """
         with self.connection.transaction():
-            self._require_fence(claim)
+            self._renew_lease(claim)
             self._add_verdicts(claim, verdicts)
             self._deny_intent(order.intent_id)
             reasons = "; ".join(verdict.reason for verdict in verdicts)
@@ -679,7 +710,8 @@ class OrderStore:
             OrderActionError: the order cannot be replaced so, or is being replaced already.
         """
         with self.connection.transaction():
-            status = self._status(order_id)
+            held = self._hold(order_id)
+            status = held.status
             row = self._rows(
                 "select i.*, o.account from execution.orders o join execution.order_intents i using (intent_id) "
                 "where o.client_order_id = %s",
@@ -687,7 +719,7 @@ class OrderStore:
             )[0]
             order, together = _planned(row), status.quantity if quantity is None else quantity
             sliced = row["parent_id"] is not None and row["replaces"] is None
-            protects = row["exit_of"] is not None or bool(self._exits(order_id))
+            protects = row["exit_of"] is not None or bool(held.exits)
             problem = why_not(order, status, together, price, lot=lot, sliced=sliced, bracketed=protects)
             origin = parent_of(order.intent_id) or order.intent_id
             open_id = _scalar(
@@ -793,17 +825,12 @@ class OrderStore:
         intents = {row["client_order_id"]: _planned(row) for row in decided}
         return tuple(_swap(row, orders, intents) for row in rows)
 
-    def _take_place(self, order_id: str, *, swaps: bool) -> Decimal | None:
+    def _take_place(self, order_id: str, replaces: str, *, swaps: bool) -> Decimal | None:
         """Inside the transaction that sends: of a replacement, that its place is free; and what is left of it to send.
 
         Returns:
             None, but for a venue that swaps what both orders may fill together.
         """
-        replaces = _scalar(
-            self.connection, "select replaces from execution.replacements where client_order_id = %s", [order_id]
-        )
-        if replaces is None:
-            return None
         # The old order's row comes first everywhere, then the request's, then the new order's.
         old = self._status(replaces)
         row = self._rows(
@@ -840,19 +867,8 @@ class OrderStore:
             taken: the quantity that the venue has of it; of a replacement it is what the order before it left.
         """
         with self.connection.transaction():
-            if taken is not None:
-                self.connection.execute(
-                    "update execution.orders o set quantity = coalesce(o.quantity, %s) from execution.order_intents i "
-                    "where o.client_order_id = %s and i.intent_id = o.intent_id and i.replaces is not null",
-                    [taken, order_id],
-                )
-            if broker_order_id:
-                self.connection.execute(
-                    "update execution.orders set broker_order_id = coalesce(broker_order_id, %s) "
-                    "where client_order_id = %s",
-                    [broker_order_id, order_id],
-                )
-            return self._apply(order_id, event, now, {"reason": reason} if reason else {})
+            held = self._hold(order_id, broker_order_id or None, taken)
+            return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
 
     def record_fill(self, account: str, fill: Fill, session: date, now: datetime) -> bool:
         """Book a fill of one of our orders, once; False when we have it, or when the order is not ours.
@@ -1189,9 +1205,13 @@ class OrderStore:
 
     # -- the audit log -----------------------------------------------------------------------------------------------
 
-    def drain_outbox(self, audit: AuditLog) -> int:
-        """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries."""
-        if not _scalar(self.connection, "select exists (select from execution.outbox)"):
+    def drain_outbox(self, audit: AuditLog, *, waits: bool = False) -> int:
+        """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries.
+
+        Args:
+            waits: the caller has just left something, so that need not be asked.
+        """
+        if not waits and not _scalar(self.connection, "select exists (select from execution.outbox)"):
             return 0
         with self.connection.transaction():
             audit.lock(self.connection)
@@ -1219,44 +1239,44 @@ class OrderStore:
         )
         return fence
 
-    def _require_fence(self, claim: Claim) -> None:
-        """Inside a transaction, to its end: no later claim took the account, and the lease has not run out."""
-        lease = self._row(
-            "select fence, expires_at > clock_timestamp() as valid from execution.leases where account = %s for update",
-            [claim.account],
+    def _renew_lease(self, claim: Claim) -> None:
+        """Inside a transaction, to its end: no later claim took the account, and the lease had not run out.
+
+        Raises:
+            FencedOutError: one of both happened.
+        """
+        renewed = self.connection.execute(
+            "update execution.leases set expires_at = clock_timestamp() + make_interval(secs => %s) "
+            "where account = %s and fence = %s and expires_at > clock_timestamp()",
+            [self.lease_seconds, claim.account, claim.fence],
         )
-        if lease is None or lease["fence"] != claim.fence or not lease["valid"]:
+        if not renewed.rowcount:
+            fence = _scalar(self.connection, "select fence from execution.leases where account = %s", [claim.account])
             raise FencedOutError(
                 f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                f"(fence {claim.fence}, now {lease and lease['fence']}); the later attempt finishes the batch"
+                f"(fence {claim.fence}, now {fence}); the later attempt finishes the batch"
             )
 
-    def _require_current(self, batch_id: str, account: str) -> None:
-        """Inside a transaction: trading is not halted (and stays so to its end) and no newer batch is there."""
-        self.connection.execute("select from execution.trading_state where account = %s for share", [account])
-        status = self.trading_status(account)
-        if status.state is TradingState.HALTED:
+    def _require_current(self, batch_id: str, account: str, order_id: str | None = None) -> str | None:
+        """Inside a transaction: trading is not halted (and stays so to its end), no newer batch is there, and no other
+        order in the instrument of ``order_id`` has an unknown outcome.
+
+        Whoever sends holds the lease's row before: no order of the account is begun between this look and the commit.
+
+        Returns:
+            Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
+        """
+        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id})
+        status = self._as_it_counts(account, row)
+        if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
-        successor = self.successor(batch_id)
-        if successor:
-            raise BatchRefusedError(f"batch {batch_id} was superseded by {successor}; execute that one")
-
-    def _require_unfrozen(self, account: str, order_id: str) -> None:
-        row = self._row(
-            """
-            select u.client_order_id, ui.instrument from execution.orders u
-            join execution.order_intents ui using (intent_id)
-            where u.account = %(account)s and u.state in ('submitting', 'unknown') and u.client_order_id <> %(order)s
-              and (select o.instrument = ui.instrument and o.intent_id is distinct from ui.exit_of
-                   from execution.order_intents o where o.client_order_id = %(order)s)
-            limit 1
-            """,
-            {"account": account, "order": order_id},
-        )
-        if row is not None:
-            raise BatchRefusedError(
-                f"{row['instrument']} is frozen: order {row['client_order_id']} has an unknown outcome; settle it first"
-            )
+        if row["successor"]:
+            raise BatchRefusedError(f"batch {batch_id} was superseded by {row['successor']}; execute that one")
+        if row["freezing"]:
+            instrument, other = row["freezing"]
+            raise BatchRefusedError(f"{instrument} is frozen: order {other} has an unknown outcome; settle it first")
+        replaces: str | None = row["replaces"]
+        return replaces
 
     def _begin_attempt(self, batch: Batch, fence: int, run_id: str, now: datetime) -> int:
         self.connection.execute(
@@ -1348,55 +1368,77 @@ class OrderStore:
              "instrument": order.instrument, "side": order.side.value, "quantity": order.quantity},
         )  # fmt: skip
 
-    def _apply(self, order_id: str, event: Event, now: datetime, detail: Mapping[str, object]) -> OrderStatus:
-        """The order's status after ``event``, which its exits go through with it where they share it."""
-        before = self._status(order_id)
-        after = advance(before, event)
+    def _apply(
+        self, order_id: str, event: Event, now: datetime, detail: Mapping[str, object], sent_under: int | None = None
+    ) -> OrderStatus:
+        """The order's status after ``event``, which its exits go through with it where they share it.
+
+        Args:
+            sent_under: the fence under which it is sent by this event.
+        """
+        return self._advance(order_id, self._hold(order_id), event, now, detail, sent_under)
+
+    def _advance(
+        self, order_id: str, held: _HeldOrder, event: Event, now: datetime, detail: Mapping[str, object],
+        sent_under: int | None = None,
+    ) -> OrderStatus:  # fmt: skip
+        after = advance(held.status, event)
         # A second send changes no state and must be seen all the same.
-        if after != before or event is Event.RESEND:
-            self._write_status(order_id, before, after, now, {"event": event.value, **detail})
-        for exit_id in self._exits(order_id):
+        if after != held.status or event is Event.RESEND:
+            self._write_status(
+                order_id, held.status, after, now, {"event": event.value, **detail}, sent_under=sent_under
+            )
+        for exit_id in held.exits:
             if follows(event, after, self._status(exit_id)):
-                self._apply(exit_id, event, now, {**detail, "with": order_id})
+                self._apply(exit_id, event, now, {**detail, "with": order_id}, sent_under)
         return after
 
-    def _exits(self, order_id: str) -> list[str]:
-        """Client order ids of the exits that went, or go, with an order."""
-        rows = self._rows(
-            "select x.client_order_id from execution.order_intents e "
-            "join execution.order_intents x on x.exit_of = e.intent_id "
-            "join execution.orders o on o.client_order_id = x.client_order_id "
-            "where e.client_order_id = %s order by x.client_order_id",
-            [order_id],
-        )
-        return [row["client_order_id"] for row in rows]
-
     def _status(self, order_id: str) -> OrderStatus:
-        """The order's status, its row locked to the end of the transaction."""
+        return self._hold(order_id).status
+
+    def _hold(self, order_id: str, broker_order_id: str | None = None, taken: Decimal | None = None) -> _HeldOrder:
+        """The order as it stands, its row locked to the end of the transaction.
+
+        Fills that another transaction books while this one waits for the row are in the quantity; whoever asks for
+        their ids locks the row in a statement before.
+
+        Args:
+            broker_order_id, taken: what the broker told, kept with it if it is the first that is told of it; of
+                ``taken``, its quantity there, only if it is a replacement.
+        """
         row = self._row(
-            "select o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity "
-            "from execution.orders o "
-            "join execution.order_intents i using (intent_id) where o.client_order_id = %s for update of o",
-            [order_id],
+            _HOLD if broker_order_id is None and taken is None else _HOLD_TOLD,
+            {"order": order_id, "id": broker_order_id, "taken": taken},
         )
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
-        ids = self._rows("select fill_id from execution.fills where client_order_id = %s", [order_id])
-        return _order_status({**row, "fill_ids": [one["fill_id"] for one in ids]})
+        return _HeldOrder(_order_status(row), row["exits"])
 
     def _write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
-        kind: str | None = None,
+        kind: str | None = None, sent_under: int | None = None,
     ) -> None:  # fmt: skip
-        row = self._row(
-            "update execution.orders set state = %s, filled_quantity = %s, revised_quantity = %s, "
-            "reason = coalesce(%s, reason), updated_at = %s where client_order_id = %s returning fence",
-            [after.state.value, after.net_filled, after.revised, detail.get("reason"), now, order_id],
-        )
-        fence = row["fence"] if row else 0
-        self._add_event(order_id, before.state, after.state, now, fence, detail)
+        """The order's new status, the event that it came by and what the audit log is to be told, in one statement."""
         record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
-        self._note(kind or f"order.{after.state.value}", order_id, record)
+        self.connection.execute(
+            """
+            with changed as (
+                update execution.orders set state = %(after)s, filled_quantity = %(filled)s,
+                    revised_quantity = %(revised)s, reason = coalesce(%(reason)s, reason), updated_at = %(now)s,
+                    fence = coalesce(%(fence)s, fence),
+                    submitted_at = coalesce(submitted_at, case when %(fence)s is not null then %(now)s end)
+                where client_order_id = %(order)s returning fence
+            ), told as (insert into execution.outbox (kind, subject, payload) values (%(kind)s, %(order)s, %(record)s))
+            insert into execution.order_events (client_order_id, from_state, to_state, at, fence, detail)
+            select %(order)s, %(before)s, %(after)s, %(now)s, fence, %(detail)s from changed
+            """,
+            {
+                "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
+                "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
+                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": _json(record),
+                "detail": _json(detail),
+            },
+        )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
             self._note("alert.unknown_order", order_id, {"remedy": "settle it from the broker's records", **detail})
 
@@ -1428,6 +1470,53 @@ class OrderStore:
     def _row(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
         rows = self._rows(query, parameters)
         return rows[0] if rows else None
+
+
+_HELD: LiteralString = """
+    o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
+    array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
+    array(select x.client_order_id from execution.order_intents x
+          where x.exit_of = i.intent_id order by x.client_order_id) as exits
+"""
+_HOLD: LiteralString = (
+    "select" + _HELD + "from execution.orders o join execution.order_intents i using (intent_id) "
+    "where o.client_order_id = %(order)s for update of o"
+)
+_HOLD_TOLD: LiteralString = (
+    """
+    update execution.orders o set broker_order_id = coalesce(o.broker_order_id, %(id)s),
+        quantity = coalesce(o.quantity, case when i.replaces is not null then %(taken)s::numeric end)
+    from execution.order_intents i where o.client_order_id = %(order)s and i.intent_id = o.intent_id
+    returning"""  # noqa: S608  # a constant
+    + _HELD
+)
+
+_SUCCESSOR: LiteralString = """
+    select coalesce(b.superseded_by, (
+        select n.batch_id from portfolio.batches n
+        where n.account = b.account and (n.session, n.created_at, n.batch_id) > (b.session, b.created_at, b.batch_id)
+        order by n.session desc, n.created_at desc limit 1))
+    from portfolio.batches b where b.batch_id = %(batch)s
+"""
+
+_CURRENT: LiteralString = (
+    """
+    select t.state, t.reason, t.database_id = execution.database_id() as here,
+        (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
+        (select array[ui.instrument, u.client_order_id] from execution.orders u
+         join execution.order_intents ui using (intent_id)
+         where u.account = %(account)s and u.state in ('submitting', 'unknown') and u.client_order_id <> %(order)s
+           and (select o.instrument = ui.instrument and o.intent_id is distinct from ui.exit_of
+                from execution.order_intents o where o.client_order_id = %(order)s)
+         limit 1) as freezing,
+        ("""  # noqa: S608  # a constant
+    + _SUCCESSOR
+    + """) as successor
+    from execution.trading_state t where t.account = %(account)s for share of t
+    """
+)
+"""What decides whether an order may leave; ``freezing`` is another order in its instrument that may or may not stand at
+the broker, never an exit of its own."""
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedOrder:
@@ -1468,6 +1557,18 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
         status=_order_status(row),
         expires_at=row["expires_at"],
         exit_of=row["exit_of"],
+    )
+
+
+@lru_cache(maxsize=4096)
+def _live_order(
+    intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
+    quantity: Decimal, filled: Decimal, revised: Decimal,
+) -> LiveOrder:  # fmt: skip
+    # From one order to the next, most of what is read is as it was.
+    status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
+    return LiveOrder(
+        intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
     )
 
 
