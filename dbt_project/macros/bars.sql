@@ -10,10 +10,11 @@ with versions as (
     select
         source, instrument, session, ts, open, high, low, close, volume, known_at, known_at_imputed, ingested_at,
         batch_id, {{ 'false as excluded' if table == 'bars' else 'excluded' }}
-    from {{ source('raw', table) if declared else api.Relation.create(schema='raw', identifier=table) }}
+    from {{ source('raw', table) if declared else api.Relation.create(schema='raw', identifier=table) }} as sent
+    where {{ judged('sent', in_view=not since) }}
     {%- if since %}
     -- By ts too, which chunks and keys go by: a session closes no earlier than its own day begins anywhere.
-    where session >= {{ since }} and ts >= ({{ since }} - 1)::timestamp at time zone 'UTC'
+        and session >= {{ since }} and ts >= ({{ since }} - 1)::timestamp at time zone 'UTC'
     {%- endif %}
     {%- if not loop.last %}
     union all

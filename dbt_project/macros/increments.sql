@@ -12,7 +12,7 @@
     ) -%}
     {%- for row in found.rows %}
     {{ "(" if loop.first else "or " }}({{ alias }}.source = '{{ row[0] }}' and {{ alias }}.batch_id > {{ row[1] }})
-    {%- if loop.last %}){% endif -%}
+    {%- if loop.last %}) and {{ judged(alias) }}{% endif -%}
     {%- else -%}
     false
     {%- endfor -%}

@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
-from resources.warehouse import identifiers
+from resources.warehouse import identifiers, verdicts
 from resources.warehouse.connection import Role
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
@@ -342,6 +342,17 @@ def tell_lent_tickers(url: str, chapter: int) -> None:
     identifiers.refresh(Warehouse(url, Role.OWNER), "n")
 
 
+def store_unjudged(url: str) -> None:
+    """A bar of source ``n`` that is stored and not judged yet, and a dividend in it."""
+    raw = Raw()
+    raw.bar("GOOGL", DAYS[9], 1114.0, 31, source="n")
+    raw.action("GOOGL", DAYS[9], "dividend", 5.0, 31, source="n")
+    raw.store(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into ops.batches values (31, 'raw.bars', 'n', now(), null, null, 1, 0, 0, 0)")
+    verdicts.judged(Warehouse(url, Role.OWNER), "n", 30)
+
+
 def random_history(seed: int = 7) -> tuple[Raw, Raw]:
     """Bars and actions of source ``r`` that come late, twice and out of order, in two parts; some bars are held."""
     dice = random.Random(seed)
@@ -429,10 +440,12 @@ def tell(dbt: Dbt) -> Story:
     random_one.store(dbt.url)
     growing(0).store(dbt.url)
     tell_lent_tickers(dbt.url, 0)
+    store_unjudged(dbt.url)
     statuses = dbt.run("build")
     first = dbt.marts()
     dbt.build()
     again = dbt.marts()
+    verdicts.judged(Warehouse(dbt.url, Role.OWNER), "n", 31)
     part_two().store(dbt.url)
     random_two.store(dbt.url)
     growing(1).store(dbt.url)
@@ -863,6 +876,16 @@ def test_payment_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -
     assert min(compared.values()) > 50
 
 
+def test_a_row_that_is_not_judged_yet_is_in_no_mart_and_is_not_lost(story: Story) -> None:
+    def told(marts: dict[str, list[Row]]) -> tuple[list[float], list[float]]:
+        prices = [row for row in marts["prices"] if row["source"] == "n" and row["session"] == DAYS[9]]
+        factors = [row["value"] for row in marts["adjustment_factors"] if row["instrument"] == "GOOGL"]
+        return [row["dividend"] for row in prices if row["instrument"] == "GOOGL"], factors
+
+    assert told(story.first) == told(story.again) == ([], []), "neither built anew nor built on"
+    assert told(story.later) == told(story.rebuilt) == ([5.0], [5.0])
+
+
 # -- tickers that others had ---------------------------------------------------------------------------------------
 
 
@@ -873,7 +896,7 @@ def test_nothing_returns_from_one_bearer_of_a_ticker_to_the_next(story: Story) -
         == {
             *(("GOOG", day) for day in DAYS[1:9] if day != PASSED_ON),  # class A to the fifth day, then class C
             *(("GOOCV", day) for day in DAYS[3:5]),
-            *(("GOOGL", day) for day in DAYS[6:9]),
+            *(("GOOGL", day) for day in DAYS[6:10]),
             *((name, day) for name in ("OLD", "LATE") for day in (*DAYS[1:4], *REUSED[1:])),
             *(("SWAP", day) for day in DAYS[10:12]),
         }

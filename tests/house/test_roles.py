@@ -42,6 +42,8 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.quality_findings": (SET, READ, ""),
     "ops.quality_audits": (SET, READ, ""),
     "ops.checked_builds": (SET, READ, ""),
+    "ops.judged": ("rawd", READ, ""),
+    "ops.unjudged": (READ, READ, ""),
     "ops.identifiers": (SET, READ, ""),
     "ops.text_source_reports": (SET, READ, ""),
     "ops.source_budgets": (STATE, STATE, ""),
@@ -116,6 +118,7 @@ SEQUENCES = (
 )  # fmt: skip
 FUNCTIONS = {
     "ops.refuse_change": set[str](),
+    "ops.first_unjudged": {"octopus_research", "octopus_trader"},
     "backtest.trials_are_kept": set(),
     "execution.database_id": {"octopus_trader"},
     "audit.refuse_change": set[str](),

@@ -1,4 +1,5 @@
-"""Bars of weeks and months by who bore the ticker."""
+"""How far a source's rows were judged, so that nothing uses a row before its verdict; bars of weeks and months by who
+bore the ticker."""
 
 from alembic import op
 
@@ -12,10 +13,36 @@ _MARTS = ("bars_weekly", "bars_monthly")
 
 
 def upgrade() -> None:
+    op.execute(
+        """
+        create table ops.judged (
+            source text primary key,        -- the one whose rows are judged before they are used
+            batch_id bigint not null,       -- every row up to this batch has been looked at
+            judged_at timestamptz not null
+        );
+        create view ops.unjudged as
+        select j.source, min(b.batch_id) as batch_id
+        from ops.judged j
+        join ops.batches b on b.source = j.source and b.batch_id > j.batch_id
+        where b.table_name in ('raw.bars', 'raw.corporate_actions')
+        group by j.source;
+        -- Compared with a vendor's batches; above all of them where nobody judges the source, or nothing waits.
+        create function ops.first_unjudged(text) returns bigint language sql stable as $$
+            select coalesce((select u.batch_id from ops.unjudged u where u.source = $1), 9223372036854775807)
+        $$;
+        revoke execute on function ops.first_unjudged(text) from public;
+        grant execute on function ops.first_unjudged(text) to octopus_research, octopus_trader;
+        grant select on ops.judged, ops.unjudged to octopus_research, octopus_trader;
+        grant insert, update, delete on ops.judged to octopus_research;
+        """
+    )
     _drop_marts()
 
 
 def downgrade() -> None:
+    op.execute("drop function ops.first_unjudged(text)")
+    op.execute("drop view ops.unjudged")
+    op.execute("drop table ops.judged")
     _drop_marts()
 
 
