@@ -1,3 +1,28 @@
+{#- Versions of actions, all of them or of the ex-sessions from ``since`` on (a date in SQL, or none). -#}
+{% macro action_versions(since=none, declared=true) %}
+with versions as (
+    {{- sent_and_judged(
+        'corporate_actions', 'action_verdicts', 'source, instrument, session, ts, kind, value, detail', since, declared
+    ) }}
+)
+
+select
+    source,
+    instrument,
+    session as ex_session,
+    ts as effective_utc,
+    kind,
+    value,
+    detail,
+    known_at as known_from,
+    {{ superseded_at(['source', 'instrument', 'session', 'kind']) }} as known_to,
+    known_at_imputed,
+    ingested_at,
+    batch_id,
+    excluded
+from versions
+{% endmacro %}
+
 {#- Which actions a bar carries, and when that was known; int_session_actions is the whole of it.
 
     An action counts at the first bar on or after its ex-session. A bar that arrives late takes the action over from the
@@ -18,10 +43,12 @@ with told as materialized (
     select
         source, instrument, ex_session, effective_utc, case when excluded then 'kept out' else kind end as kind, value,
         detail, known_from, known_to, batch_id
-    from {{ ref('stg_corporate_actions') }}
+    from {% if since -%}
+    ({{ action_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) stg_corporate_actions
+    {%- else %}{{ ref('stg_corporate_actions') }}{% endif %}
     where {{ was_ever_seen() }} and kind in ('split', 'dividend', 'spin_off')
     {%- if since %}
-        and ex_session >= {{ since }} - {{ carried_days() }} and ex_session >= {{ begins }} - {{ carried_days() }}
+        and ex_session >= {{ begins }} - {{ carried_days() }}
         and (ex_session >= {{ begins }} or not {{ is_settled() }})
     {%- endif %}
 ),

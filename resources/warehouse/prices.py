@@ -48,7 +48,7 @@ IN_FORCE: LiteralString = """
             null as decision, null as finding_id, null as decided_by
         from raw.bars
         where source = %(source)s and instrument = %(instrument)s and session between %(first)s and %(last)s
-            and batch_id < ops.first_unjudged(%(source)s)
+            and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
         union all
         select session, ts, open, high, low, close, volume, batch_id, ingested_at,
             excluded or close is null, decision, finding_id, decided_by
@@ -198,7 +198,8 @@ class WarehousePrices:
         latest: date | None = self.warehouse.scalar(
             """
             select max(session) from raw.bars
-            where source = %(source)s and not instrument = any(%(apart)s) and batch_id < ops.first_unjudged(%(source)s)
+            where source = %(source)s and not instrument = any(%(apart)s)
+                and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
             """,
             {"source": self.source, "apart": list(elsewhere)},
         )
@@ -207,7 +208,9 @@ class WarehousePrices:
         rows = self.warehouse.rows(
             """
             select instrument, max(session) as session from raw.bars
-            where source = %(source)s and batch_id < ops.first_unjudged(%(source)s) group by instrument
+            where source = %(source)s
+                and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
+            group by instrument
             """,
             {"source": self.source},
         )
@@ -300,7 +303,7 @@ class WarehousePrices:
             from (
                 select instrument, ts, session, kind, value, detail, batch_id, ingested_at, false as excluded
                 from raw.corporate_actions where source = %(source)s and instrument = any(%(names)s)
-                    and batch_id < ops.first_unjudged(%(source)s)
+                    and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
                 union all
                 select instrument, ts, session, kind, value, detail, batch_id, ingested_at, excluded
                 from raw.action_verdicts where source = %(source)s and instrument = any(%(names)s)

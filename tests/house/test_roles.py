@@ -118,7 +118,6 @@ SEQUENCES = (
 )  # fmt: skip
 FUNCTIONS = {
     "ops.refuse_change": set[str](),
-    "ops.first_unjudged": {"octopus_research", "octopus_trader"},
     "backtest.trials_are_kept": set(),
     "execution.database_id": {"octopus_trader"},
     "audit.refuse_change": set[str](),

@@ -26,12 +26,6 @@ def upgrade() -> None:
         join ops.batches b on b.source = j.source and b.batch_id > j.batch_id
         where b.table_name in ('raw.bars', 'raw.corporate_actions')
         group by j.source;
-        -- Compared with a vendor's batches; above all of them where nobody judges the source, or nothing waits.
-        create function ops.first_unjudged(text) returns bigint language sql stable as $$
-            select coalesce((select u.batch_id from ops.unjudged u where u.source = $1), 9223372036854775807)
-        $$;
-        revoke execute on function ops.first_unjudged(text) from public;
-        grant execute on function ops.first_unjudged(text) to octopus_research, octopus_trader;
         grant select on ops.judged, ops.unjudged to octopus_research, octopus_trader;
         grant insert, update, delete on ops.judged to octopus_research;
         """
@@ -40,7 +34,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("drop function ops.first_unjudged(text)")
     op.execute("drop view ops.unjudged")
     op.execute("drop table ops.judged")
     _drop_marts()
