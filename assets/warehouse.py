@@ -161,6 +161,7 @@ def verdicts(
     source = settings.universe.market_data
     counts, kept_out = (0, 0), pl.DataFrame()
     with warehouse.held() as connected:
+        stored = verdict_store.last_batch(connected)
         audit = DayAudit(settings, connected, session)
         if audit.is_raw:
             looked = audit.look()
@@ -171,6 +172,7 @@ def verdicts(
             )  # fmt: skip
             counts = verdict_store.store(connected, decided, source, context.run.run_id)
             kept_out = decided.bars.select("instrument", "session", "close", "decision", "finding_id")
+        verdict_store.judged(connected, source, stored)
     for key, count in zip((keys.BAR_VERDICTS, keys.ACTION_VERDICTS), counts, strict=True):
         metadata: dict[str, Any] = {"rows_decided": count, "policy": settings.quality.severe}
         if key == keys.BAR_VERDICTS and not kept_out.is_empty():

@@ -1,24 +1,11 @@
-{#- Versions of bars, all of them or of the sessions from ``since`` on (a date in SQL, or none): what is built of a day
-    reads a day. -#}
-
-{#- The key is the session, not ts: a calendar that corrects a closing time must not make two bars of one day.
-    A verdict is a version as any other: it holds until the vendor sends other content, or until a later verdict.
-    Not ``declared``: in a test of the view, which depends on the view alone. -#}
+{#- Versions of bars, all of them or of the sessions from ``since`` on (a date in SQL, or none). The key is the session, not
+    ts: a calendar that corrects a closing time must not make two bars of one day. A verdict is a version as any other: it
+    holds until the vendor sends other content, or until a later verdict. -#}
 {% macro bar_versions(since=none, declared=true) %}
 with versions as (
-    {%- for table in ('bars', 'bar_verdicts') %}
-    select
-        source, instrument, session, ts, open, high, low, close, volume, known_at, known_at_imputed, ingested_at,
-        batch_id, {{ 'false as excluded' if table == 'bars' else 'excluded' }}
-    from {{ source('raw', table) if declared else api.Relation.create(schema='raw', identifier=table) }}
-    {%- if since %}
-    -- By ts too, which chunks and keys go by: a session closes no earlier than its own day begins anywhere.
-    where session >= {{ since }} and ts >= ({{ since }} - 1)::timestamp at time zone 'UTC'
-    {%- endif %}
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-    {%- endfor %}
+    {{- sent_and_judged(
+        'bars', 'bar_verdicts', 'source, instrument, session, ts, open, high, low, close, volume', since, declared
+    ) }}
 )
 
 select

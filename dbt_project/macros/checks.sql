@@ -12,7 +12,7 @@
 {% macro checked(relation, period=none) -%}
     {%- set days = {
         'prices': 'session', 'returns': 'session', 'daily_sentiment': 'session', 'bars_weekly': 'week',
-        'bars_monthly': 'month', 'adjustment_factors': 'ex_session', 'stg_corporate_actions': 'ex_session',
+        'bars_monthly': 'month', 'adjustment_factors': 'ex_session',
     } -%}
     {%- set since = "'" ~ checked_since() ~ "'::date" -%}
     {%- set day = days.get(relation.identifier) -%}
@@ -21,6 +21,8 @@
     {{ relation }}
     {%- elif relation.identifier == 'stg_bars' -%}
     ({{ bar_versions(since, declared=false) }})
+    {%- elif relation.identifier == 'stg_corporate_actions' -%}
+    ({{ action_versions(since, declared=false) }})
     {%- elif relation.identifier == 'panel' -%}
     {#- A view over all of history, which holds nothing of its own: it is checked when everything is. -#}
     (select * from {{ relation }} where false)

@@ -13,10 +13,22 @@
             with arrived as materialized (
                 select r.source, r.instrument, r.session, r.batch_id from {{ ref('prices') }} r
                 where {{ new }} and r.source = any(array(
-                    select source from {{ source('raw', 'corporate_actions') }}
-                    union
-                    select source from {{ source('raw', 'action_verdicts') }}
+                    select i.source
+                    from (select distinct source from {{ source('raw', 'instruments') }}) i
+                    where exists (select from {{ source('raw', 'corporate_actions') }} a where a.source = i.source)
+                        or exists (select from {{ source('raw', 'action_verdicts') }} v where v.source = i.source)
                 ))
+            ),
+
+            begun as materialized (
+                select source, instrument, min(session) as session from arrived group by source, instrument
+            ),
+
+            -- Of most, so that some prices of long ago do not have everyone's actions read; a few have theirs looked up.
+            most as materialized (
+                select case when count(*) <= 500 then 'infinity' else percentile_disc(0.25) within group (order by session) end
+                    as session
+                from begun
             )
 
             select r.* from arrived r
@@ -26,8 +38,17 @@
                     {%- for table in ('corporate_actions', 'action_verdicts') %}
                     select source, instrument, session from {{ source('raw', table) }}
                     -- By ts too, which chunks go by: a session opens no earlier than its own day begins anywhere.
-                    where session > (select min(session) from arrived)
-                        and ts >= (select (min(session) - 1)::timestamp at time zone 'UTC' from arrived)
+                    where session > (select session from most)
+                        and ts >= (select (session - 1)::timestamp at time zone 'UTC' from most)
+                    union all
+                    select a.source, a.instrument, a.session
+                    from begun
+                    cross join lateral (
+                        select * from {{ source('raw', table) }} a
+                        where a.source = begun.source and a.instrument = begun.instrument
+                        offset 0
+                    ) a
+                    where begun.session < (select session from most)
                     {%- if not loop.last %}
                     union all
                     {%- endif %}

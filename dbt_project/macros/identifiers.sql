@@ -10,6 +10,19 @@
     )
 {%- endmacro %}
 
+{#- Who bore each ticker from which day on until before which. A ticker's first bearer had it since ever, and its last one
+    has it for good, as octopus/market_data/identifiers.py takes the days that no span holds. -#}
+{% macro bearers() %}
+    select
+        source,
+        ticker,
+        permanent_id,
+        case when lag(permanent_id) over spans is null then '-infinity' else valid_from end as from_day,
+        coalesce(lead(valid_from) over spans, 'infinity') as until_day
+    from ops.identifiers
+    window spans as (partition by source, ticker order by valid_from nulls first)
+{%- endmacro %}
+
 {#- Between a bar and the one before it the ticker was passed on. -#}
 {% macro returns_across(bar, passed) -%}
     {{ passed }}.source = {{ bar }}.source and {{ passed }}.ticker = {{ bar }}.instrument

@@ -12,7 +12,7 @@
     ) -%}
     {%- for row in found.rows %}
     {{ "(" if loop.first else "or " }}({{ alias }}.source = '{{ row[0] }}' and {{ alias }}.batch_id > {{ row[1] }})
-    {%- if loop.last %}){% endif -%}
+    {%- if loop.last %}) and {{ judged(alias) }}{% endif -%}
     {%- else -%}
     false
     {%- endfor -%}
@@ -51,9 +51,13 @@
     set local enable_nestloop = off; set local enable_mergejoin = off
 {%- endmacro %}
 
-{#- The same where years of everyone arrived at once, as the batches count them: a day is looked up key by key. -#}
+{#- The same where years of everyone arrived at once: all of history when it is built first, or as the batches count them.
+    A day is looked up key by key. -#}
 {% macro join_much_by_hashing() -%}
-    {%- if execute and is_incremental() -%}
+    {%- if execute and not is_incremental() -%}
+    {#- In memory: spilled, a hash would hand the rows on in no order, and each instrument's would lie all over the mart. #}
+    {{ join_by_hashing() }}; set local work_mem = '64MB'
+    {%- elif execute -%}
     {%- set found = run_query(
         "select coalesce(sum(b.rows_new + b.rows_restated), 0) >= 100000 from ops.batches b"
         ~ " where b.table_name = 'raw.bars' and " ~ since_last_build('b')
@@ -71,3 +75,17 @@
     set local random_page_cost = 1.1;
     {{ get_incremental_delete_insert_sql(arg_dict) }}
 {% endmacro %}
+
+{#- What the planner is told of a mart that was just built: without statistics the next model would be planned blindly.
+    Of one that has some a small sample, which costs the same however much there is: it tells how far sessions and batches
+    go by now, and the server gathers all the rest by itself when a tenth has changed. -#}
+{% macro tell_the_planner() -%}
+    {%- if execute -%}
+    {%- set found = run_query(
+        "select exists (select from pg_stats where schemaname = '" ~ this.schema ~ "' and tablename = '"
+        ~ this.identifier ~ "')"
+    ) -%}
+    {%- if found.rows[0][0] %}set local default_statistics_target = 10; {% endif -%}
+    {%- endif -%}
+    analyze {{ this }}
+{%- endmacro %}

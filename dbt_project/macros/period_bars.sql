@@ -1,7 +1,11 @@
-{#- Bars of a longer period (`week`, `month`) from marts.prices, in all versions known from the period's end on. -#}
+{#- Bars of a longer period (`week`, `month`) from marts.prices, in all versions known from the period's end on: of each
+    instrument that bore the ticker in it one. -#}
 {% macro period_bars(period) %}
 {%- set first_day -%} date_trunc('{{ period }}', session::timestamp)::date {%- endset %}
-with
+with bearers as materialized (
+    {{- bearers() }}
+),
+
 {% if is_incremental() -%}
 arrived as materialized (
     select *, {{ first_day }} as {{ period }} from {{ ref('prices') }} p where {{ since_last_build('p') }}
@@ -21,6 +25,20 @@ changed as materialized (
     group by source, instrument
 ),
 
+-- Built before it was told who bore the ticker: under another's name, or of both together.
+misnamed as materialized (
+    select b.source, b.instrument, min(b.{{ period }}) as from_{{ period }}
+    from (select * from bearers where permanent_id <> ticker) named
+    cross join lateral (
+        select * from {{ this }} t
+        where t.source = named.source and t.instrument = named.ticker
+            and t.last_session >= named.from_day and t.first_session < named.until_day
+        offset 0
+    ) b
+    where b.permanent_id <> named.permanent_id or b.first_session < named.from_day
+    group by b.source, b.instrument
+),
+
 {% endif -%}
 -- A period is over when its last session decides; until then its bar may still change with any session.
 calendar as {% if is_incremental() %}materialized {% endif %}(
@@ -31,7 +49,10 @@ calendar as {% if is_incremental() %}materialized {% endif %}(
         max(decision_utc) as ends_utc
     from {{ source('ops', 'sessions') }}
     {%- if is_incremental() %}
-    where session >= (select min(from_{{ period }}) from changed)
+    where session >= (
+        select min(from_{{ period }})
+        from (select from_{{ period }} from changed union all select from_{{ period }} from misnamed) begun
+    )
     {%- endif %}
     group by exchange, {{ first_day }}
 ),
@@ -44,6 +65,13 @@ due as materialized (
     join {{ ref('int_instruments') }} i on i.source = c.source and i.instrument = c.instrument
     join calendar on calendar.exchange = i.exchange and calendar.{{ period }} = c.from_{{ period }}
     where c.goes_on and c.known_from <= calendar.ends_utc
+        and (c.source, c.instrument) not in (select source, instrument from misnamed)
+        -- Nor does a bar go on where another instrument takes the ticker over.
+        and not exists (
+            select from bearers b
+            where b.source = c.source and b.ticker = c.instrument
+                and b.from_day > c.from_{{ period }} and b.from_day <= c.to_session
+        )
 ),
 
 -- Bars that only grow: nothing of them is built again but what follows them, and that was known by the period's end.
@@ -65,6 +93,7 @@ grown as (
         source,
         instrument,
         {{ period }},
+        max(permanent_id) as permanent_id,
         min(first_session) as first_session,
         max(last_session) as last_session,
         sum(sessions)::bigint as sessions,
@@ -83,13 +112,13 @@ grown as (
         max(batch_id) as batch_id
     from (
         select
-            source, instrument, {{ period }}, first_session, last_session, sessions, sessions_due, open, high, low,
-            close, volume, split_ratio, dividend, spin_off, price_basis, known_from, batch_id,
+            source, instrument, {{ period }}, permanent_id, first_session, last_session, sessions, sessions_due, open,
+            high, low, close, volume, split_ratio, dividend, spin_off, price_basis, known_from, batch_id,
             true as is_first, false as is_last
         from growing
         union all
         select
-            a.source, a.instrument, a.{{ period }}, a.session, a.session, 1, null, a.open, a.high, a.low,
+            a.source, a.instrument, a.{{ period }}, null, a.session, a.session, 1, null, a.open, a.high, a.low,
             a.close, a.volume, a.split_ratio, a.dividend, a.spin_off, a.price_basis, null, a.batch_id,
             false, a.session = g.to_session
         from arrived a
@@ -101,10 +130,16 @@ grown as (
 -- All others are built in whole periods, from the first that changed on. Materialised, so that only the lookup is done
 -- instrument by instrument, and no join that follows.
 others as materialized (
-    select c.source, c.instrument, c.from_{{ period }}
-    from changed c
-    left join growing g on g.source = c.source and g.instrument = c.instrument
-    where g.instrument is null
+    select source, instrument, min(from_{{ period }}) as from_{{ period }}
+    from (
+        select c.source, c.instrument, c.from_{{ period }}
+        from changed c
+        left join growing g on g.source = c.source and g.instrument = c.instrument
+        where g.instrument is null
+        union all
+        select * from misnamed
+    ) all_others
+    group by source, instrument
 ),
 
 daily as materialized (
@@ -127,17 +162,20 @@ daily as (
 versions as (
     select
         p.*,
+        coalesce(b.permanent_id, p.instrument) as permanent_id,
         c.sessions_due,
         -- An exchange without a calendar: its period is over when the next one begins.
         coalesce(c.ends_utc, (p.{{ period }} + interval '1 {{ period }}') at time zone 'UTC') as ends_utc
     from daily p
     left join {{ ref('int_instruments') }} i using (source, instrument)
     left join calendar c on c.exchange = i.exchange and c.{{ period }} = p.{{ period }}
+    left join bearers b
+        on b.source = p.source and b.ticker = p.instrument and p.session >= b.from_day and p.session < b.until_day
     where p.known_to is null or p.known_to > p.known_from
 ),
 
 instants as (
-    select distinct v.source, v.instrument, v.{{ period }}, greatest(edge.instant, v.ends_utc) as instant
+    select distinct v.source, v.instrument, v.permanent_id, v.{{ period }}, greatest(edge.instant, v.ends_utc) as instant
     from versions v
     cross join lateral (values (v.known_from), (v.known_to)) as edge (instant)
     where edge.instant is not null
@@ -146,7 +184,9 @@ instants as (
 states as (
     select
         *,
-        lead(instant) over (partition by source, instrument, {{ period }} order by instant) as next_instant
+        lead(instant) over (
+            partition by source, instrument, permanent_id, {{ period }} order by instant
+        ) as next_instant
     from instants
 ),
 
@@ -165,10 +205,12 @@ seen as (
         end::double precision as later_splits
     from states s
     join versions v
-        on v.source = s.source and v.instrument = s.instrument and v.{{ period }} = s.{{ period }}
-        and {{ seen_at('v', 's.instant') }}
+        on v.source = s.source and v.instrument = s.instrument and v.permanent_id = s.permanent_id
+        and v.{{ period }} = s.{{ period }} and {{ seen_at('v', 's.instant') }}
     window
-        backwards as (partition by v.source, v.instrument, v.{{ period }}, s.instant order by v.session desc),
+        backwards as (
+            partition by v.source, v.instrument, v.permanent_id, v.{{ period }}, s.instant order by v.session desc
+        ),
         later as (backwards rows between unbounded preceding and 1 preceding)
 )
 
@@ -176,6 +218,7 @@ select
     source,
     instrument,
     {{ period }},
+    permanent_id,
     min(session) as first_session,
     max(session) as last_session,
     count(*) as sessions,
@@ -198,7 +241,7 @@ select
     next_instant as known_to,
     max(batch_id) as batch_id
 from seen
-group by source, instrument, {{ period }}, instant, next_instant
+group by source, instrument, permanent_id, {{ period }}, instant, next_instant
 {%- if is_incremental() %}
 union all
 select * from grown

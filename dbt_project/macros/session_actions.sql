@@ -1,3 +1,28 @@
+{#- Versions of actions, all of them or of the ex-sessions from ``since`` on (a date in SQL, or none). -#}
+{% macro action_versions(since=none, declared=true) %}
+with versions as (
+    {{- sent_and_judged(
+        'corporate_actions', 'action_verdicts', 'source, instrument, session, ts, kind, value, detail', since, declared
+    ) }}
+)
+
+select
+    source,
+    instrument,
+    session as ex_session,
+    ts as effective_utc,
+    kind,
+    value,
+    detail,
+    known_at as known_from,
+    {{ superseded_at(['source', 'instrument', 'session', 'kind']) }} as known_to,
+    known_at_imputed,
+    ingested_at,
+    batch_id,
+    excluded
+from versions
+{% endmacro %}
+
 {#- Which actions a bar carries, and when that was known; int_session_actions is the whole of it.
 
     An action counts at the first bar on or after its ex-session. A bar that arrives late takes the action over from the
@@ -18,10 +43,12 @@ with told as materialized (
     select
         source, instrument, ex_session, effective_utc, case when excluded then 'kept out' else kind end as kind, value,
         detail, known_from, known_to, batch_id
-    from {{ ref('stg_corporate_actions') }}
+    from {% if since -%}
+    ({{ action_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) stg_corporate_actions
+    {%- else %}{{ ref('stg_corporate_actions') }}{% endif %}
     where {{ was_ever_seen() }} and kind in ('split', 'dividend', 'spin_off')
     {%- if since %}
-        and ex_session >= {{ since }} - {{ carried_days() }} and ex_session >= {{ begins }} - {{ carried_days() }}
+        and ex_session >= {{ begins }} - {{ carried_days() }}
         and (ex_session >= {{ begins }} or not {{ is_settled() }})
     {%- endif %}
 ),
@@ -55,6 +82,21 @@ actions as materialized (
     ) all_kinds
 ),
 
+{% if not since -%}
+-- What the bar of its own ex-session carries for good: the usual case, in which no other bar need be looked at.
+punctual as materialized (
+    select a.key, a.ex_session as session, min(b.known_from) as seen_from
+    from actions a
+    join {{ ref('stg_bars') }} b on b.source = a.source and b.instrument = a.instrument and b.session = a.ex_session
+    group by a.key, a.ex_session
+    having min(b.known_from) < {{ evening_of('a.ex_session') }} and bool_or(b.excluded) is not true
+),
+
+{% endif -%}
+waiting as materialized (
+    select * from actions {% if not since %}where key not in (select key from punctual){% endif %}
+),
+
 -- From when on a bar was seen; by verdict it may have been kept out from one time on, until another.
 bars as (
     select
@@ -66,13 +108,8 @@ bars as (
         case when bool_or(excluded and known_to is null) is not true
             then max(known_to) filter (where excluded and {{ was_ever_seen() }})
         end as released_from
-    {%- if since %}
-    from ({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b
-    where source = any(array(select source from actions)) and instrument = any(array(select instrument from actions))
-    {%- else %}
-    from {{ ref('stg_bars') }}
-    where (source, instrument) in (select source, instrument from actions)
-    {%- endif %}
+    from {% if since %}({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b{% else %}{{ ref('stg_bars') }}{% endif %}
+    where source = any(array(select source from waiting)) and instrument = any(array(select instrument from waiting))
     group by source, instrument, session
     having bool_or(excluded is not true)
 ),
@@ -97,7 +134,7 @@ timeline as (
     select distinct
         source, instrument, ex_session, null::date, null::timestamptz, null::timestamptz, null::timestamptz,
         null::boolean
-    from actions
+    from waiting
 ),
 
 -- Beyond the first bar that was not late, and never kept out, nothing can carry an action of this day. Descending, so
@@ -116,7 +153,7 @@ candidates as materialized (
     select
         a.key, bar.bar_session as session, null::double precision as close, seen.seen_from, seen.seen_to,
         null::bigint as batch_id
-    from actions a
+    from waiting a
     join settled ex_day
         on ex_day.source = a.source and ex_day.instrument = a.instrument
         and ex_day.session = a.ex_session and ex_day.bar_session is null
@@ -128,6 +165,10 @@ candidates as materialized (
         values (bar.first_known, bar.held_from), (bar.released_from, null)
     ) as seen (seen_from, seen_to)
     where seen.seen_from < coalesce(seen.seen_to, 'infinity')
+    {%- if not since %}
+    union all
+    select key, session, null, seen_from, null, null from punctual
+    {%- endif %}
 ),
 
 attached as (
@@ -204,6 +245,9 @@ group by source, instrument, session, instant, next_instant
 
 {%- macro carried_days() -%} 366 {%- endmacro %}
 
+{#- Until when a bar of ``session`` was known before every later one. -#}
+{%- macro evening_of(session) -%} ({{ session }} + 1)::timestamp at time zone 'UTC' + interval '1 hour' {%- endmacro %}
+
 {#- The bar of its ex-session carries the action of stg_corporate_actions for good, unless it is built again: it was known
     on its own evening, so before every later one, and no verdict ever kept it out. Of marts.prices, which that bar is in. -#}
 {%- macro is_settled() -%}
@@ -211,7 +255,7 @@ group by source, instrument, session, instant, next_instant
         select from {{ this }} p
         where p.source = stg_corporate_actions.source and p.instrument = stg_corporate_actions.instrument
             and p.session = stg_corporate_actions.ex_session
-            and p.known_from < (p.session + 1)::timestamp at time zone 'UTC' + interval '1 hour'
+            and p.known_from < {{ evening_of('p.session') }}
             and not exists (
                 select from {{ source('raw', 'bar_verdicts') }} v
                 where v.source = p.source and v.instrument = p.instrument and v.session = p.session and v.excluded

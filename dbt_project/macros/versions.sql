@@ -29,3 +29,23 @@
 {% macro product(value, condition) -%}
     round(exp(sum(ln({{ value }}::numeric(40, 20))) filter (where {{ condition }} and {{ value }} > 0)), 12)::double precision
 {%- endmacro %}
+
+{#- A vendor's rows and the verdicts on them, as far as they were judged: each is a version of its key. All of them, or of the
+    sessions from ``since`` on (a date in SQL): what is built of a day reads a day. Not ``declared``: in a test of the view,
+    which depends on the view alone. -#}
+{% macro sent_and_judged(table, verdicts, columns, since=none, declared=true) %}
+    {%- for name in (table, verdicts) %}
+    select
+        {{ columns }}, known_at, known_at_imputed, ingested_at, batch_id,
+        {{ 'false as excluded' if name == table else 'excluded' }}
+    from {{ source('raw', name) if declared else api.Relation.create(schema='raw', identifier=name) }} as sent
+    where {{ judged('sent', in_view=not since) }}
+    {%- if since %}
+    -- By ts too, which chunks and keys go by: a session opens no earlier than its own day begins anywhere.
+        and session >= {{ since }} and ts >= ({{ since }} - 1)::timestamp at time zone 'UTC'
+    {%- endif %}
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {%- endfor %}
+{% endmacro %}

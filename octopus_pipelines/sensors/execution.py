@@ -15,6 +15,7 @@ from resources.settings import Settings
 from resources.warehouse import launches
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
+from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
 
 
@@ -60,18 +61,19 @@ def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | Non
     """A run for an executed batch some of whose orders are still open, once bars have come in that can end them."""
     rows = warehouse.rows(
         """
-        select b.batch_id, b.session, (select max(session) from raw.bars where source = %s) as last_bar
+        select b.batch_id, b.session
         from portfolio.batches b
         where b.account = %s and exists (
             select from execution.orders o join execution.order_intents i using (intent_id)
             where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled', 'pending_cancel'))
         order by b.session limit 1
         """,
-        [settings.universe.market_data, settings.account],
+        [settings.account],
     )
     if not rows or not _is_reconciled(warehouse, settings, rows[0]["session"]):
         return None
-    name, decided, last_bar = rows[0]["batch_id"], rows[0]["session"], rows[0]["last_bar"]
+    name, decided = rows[0]["batch_id"], rows[0]["session"]
+    last_bar = recorded_prices(settings, warehouse).last_session()
     launched = launches.of(warehouse, name)
     if last_bar is None or last_bar < settings.sessions.next(decided) or launched.is_active:
         return None

@@ -64,7 +64,10 @@ def project_fingerprint(project: Path) -> str:
 
 def next_checks(warehouse: Warehouse, project: str, selection: str) -> BuildChecks:
     """What to test of the build that comes next; ask before it begins."""
-    batch: int = warehouse.scalar("select last_batch from ops.batch_counter") or 0
+    # What was not judged yet is left to the build after (ops.unjudged), and so are its tests.
+    batch: int = warehouse.scalar(
+        "select coalesce((select min(batch_id) - 1 from ops.unjudged), (select last_batch from ops.batch_counter), 0)"
+    )
     found = warehouse.rows(
         "select batch_id, whole_on from ops.checked_builds where project = %s and selection = %s", [project, selection]
     )

@@ -4,7 +4,8 @@ Belongs here: the answer to `PriceFeed` from bars, actions, the verdicts on both
 panels (store.py).
 
 A verdict counts here as it does in marts.prices: what it keeps out prices no fill and values no position, what it
-repairs is read as repaired, so that the simulator and the paper account trade at the same prices.
+repairs is read as repaired, so that the simulator and the paper account trade at the same prices. A row of which no
+verdict could be made yet (ops.unjudged) does not count before it has been judged.
 
 Sessions are the clock's. An instrument with a calendar of its own is at each of them what the panel says it is
 (octopus/market_data/clock.py), so that orders fill at the prices that the simulator takes. Money of another currency
@@ -47,6 +48,7 @@ IN_FORCE: LiteralString = """
             null as decision, null as finding_id, null as decided_by
         from raw.bars
         where source = %(source)s and instrument = %(instrument)s and session between %(first)s and %(last)s
+            and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
         union all
         select session, ts, open, high, low, close, volume, batch_id, ingested_at,
             excluded or close is null, decision, finding_id, decided_by
@@ -187,21 +189,30 @@ class WarehousePrices:
         return self.warehouse.calendars(self.source, self.clock)
 
     def last_session(self) -> date | None:
-        """The latest session of which any bar is stored; None before the first.
+        """The latest session of which any bar is stored and judged; None before the first.
 
         Of instruments that keep the clock, where any does: a coin's Sunday says nothing of Monday's shares.
         """
         calendars = self._calendars()
         elsewhere = calendars.elsewhere()
         latest: date | None = self.warehouse.scalar(
-            "select max(session) from raw.bars where source = %s and not instrument = any(%s)",
-            [self.source, list(elsewhere)],
+            """
+            select max(session) from raw.bars
+            where source = %(source)s and not instrument = any(%(apart)s)
+                and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
+            """,
+            {"source": self.source, "apart": list(elsewhere)},
         )
         if latest is not None or not elsewhere:
             return latest
         rows = self.warehouse.rows(
-            "select instrument, max(session) as session from raw.bars where source = %s group by instrument",
-            [self.source],
+            """
+            select instrument, max(session) as session from raw.bars
+            where source = %(source)s
+                and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
+            group by instrument
+            """,
+            {"source": self.source},
         )
         return max((self._complete(row["session"], elsewhere[row["instrument"]]) for row in rows), default=None)
 
@@ -292,6 +303,7 @@ class WarehousePrices:
             from (
                 select instrument, ts, session, kind, value, detail, batch_id, ingested_at, false as excluded
                 from raw.corporate_actions where source = %(source)s and instrument = any(%(names)s)
+                    and (batch_id >= (select batch_id from ops.unjudged where source = %(source)s)) is not true
                 union all
                 select instrument, ts, session, kind, value, detail, batch_id, ingested_at, excluded
                 from raw.action_verdicts where source = %(source)s and instrument = any(%(names)s)

@@ -1,7 +1,7 @@
 """Verdicts on vendors' rows in the warehouse: what is undecided, what was decided, and storing a decision.
 
-Belongs here: reading the rows that verdicts are about, and appending verdicts. Does not: which rows a decision changes
-(octopus/warehouse/verdicts.py).
+Belongs here: reading the rows that verdicts are about, appending verdicts, and how far they go. Does not: which rows a
+decision changes (octopus/warehouse/verdicts.py).
 """
 
 from __future__ import annotations
@@ -175,6 +175,31 @@ def store(warehouse: Warehouse, verdicts: Verdicts, source: str, run_id: str | N
         for table, frame in (("bar_verdicts", verdicts.bars), ("action_verdicts", verdicts.actions))
     ]
     return counts[0].new + counts[0].restated, counts[1].new + counts[1].restated
+
+
+def last_batch(warehouse: Warehouse) -> int:
+    """The batch up to which everything is stored; ask before reading what is judged."""
+    found: int | None = warehouse.scalar("select last_batch from ops.batch_counter")
+    return found or 0
+
+
+def judged(warehouse: Warehouse, source: str, batch_id: int) -> None:
+    """Put on record that the rows of ``source`` up to ``batch_id`` were looked at, and what was decided is stored.
+
+    Until then no later batch of bars or actions is used (ops.unjudged). One source is judged: another that once was is
+    not waited for.
+    """
+    with warehouse.connect() as connection:
+        connection.execute("delete from ops.judged where source <> %s", [source])
+        connection.execute(
+            """
+            insert into ops.judged (source, batch_id, judged_at) values (%s, %s, %s)
+            on conflict (source) do update
+            set batch_id = excluded.batch_id, judged_at = excluded.judged_at
+            where judged.batch_id < excluded.batch_id
+            """,
+            [source, batch_id, datetime.now(UTC)],
+        )
 
 
 def decide(

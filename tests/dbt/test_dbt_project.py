@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.returns import total_returns
-from resources.warehouse import identifiers
+from resources.warehouse import identifiers, verdicts
 from resources.warehouse.connection import Role
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
@@ -36,8 +36,8 @@ CUT = datetime(2024, 1, 16, 23, 0, tzinfo=UTC)
 MARTS: Mapping[str, str] = {
     "prices": "source, instrument, session, known_from",
     "returns": "source, instrument, session",
-    "bars_weekly": "source, instrument, week, known_from",
-    "bars_monthly": "source, instrument, month, known_from",
+    "bars_weekly": "source, instrument, week, permanent_id, known_from",
+    "bars_monthly": "source, instrument, month, permanent_id, known_from",
     "adjustment_factors": "source, instrument, ex_session, kind, known_at",
     "universe": "source, instrument, valid_from, known_from",
     "daily_sentiment": "model, instrument, session",
@@ -305,17 +305,20 @@ PASSED_ON = DAYS[5]
 """When source ``n`` calls Google's class A, until then GOOG, GOOGL; and its class C, until then GOOCV, GOOG."""
 REUSED = DAYS[30:33]
 """Days of another OLD, and another LATE, than those that were delisted on the fourth day."""
+SWAPPED = DAYS[12]
+"""When what was NEXT until then is called SWAP, in the week of which the former SWAP has three bars."""
 
 
 def lent_tickers(chapter: int) -> Raw:
     """Bars of source ``n`` by the tickers of their days.
 
-    The later chapter has the second OLD, and tells that there are two LATEs, whose bars have long been built.
+    The later chapter has the second OLD, and tells that there are two LATEs and SWAPs, whose bars have long been built.
     """
     raw, batch = Raw(), 2 + 30 * chapter
     told = (
         (("GOOG", DAYS[:5], 1100.0), ("GOOCV", DAYS[2:5], 550.0), ("GOOG", DAYS[5:9], 552.0),
-         ("GOOGL", DAYS[5:9], 1110.0), ("OLD", DAYS[:4], 3.0), ("LATE", DAYS[:4] + REUSED, 3.0)),
+         ("GOOGL", DAYS[5:9], 1110.0), ("OLD", DAYS[:4], 3.0), ("LATE", DAYS[:4] + REUSED, 3.0),
+         ("SWAP", DAYS[9:13], 20.0)),
         (("OLD", REUSED, 90.0),),
     )[chapter]  # fmt: skip
     for name, days, first in told:
@@ -323,8 +326,10 @@ def lent_tickers(chapter: int) -> Raw:
             raw.bar(name, day, first + place, batch, source="n")
     if chapter:
         raw.action("LATE", DAYS[3], "delisting", 0.0, batch, source="n")
+        raw.action("SWAP", SWAPPED, "symbol_change", 1.0, batch, source="n", detail="GONE")
+        raw.action("NEXT", SWAPPED, "symbol_change", 1.0, batch, source="n", detail="SWAP")
     else:
-        for name in ("GOOG", "GOOCV", "GOOGL", "OLD", "LATE"):
+        for name in ("GOOG", "GOOCV", "GOOGL", "OLD", "LATE", "SWAP"):
             raw.instrument(name, 1, XNYS.open_utc(FIRST), FIRST, source="n")
         raw.action("GOOG", PASSED_ON, "symbol_change", 1.0, 3, source="n", detail="GOOGL")
         raw.action("GOOCV", PASSED_ON, "symbol_change", 1.0, 3, source="n", detail="GOOG")
@@ -335,6 +340,17 @@ def lent_tickers(chapter: int) -> Raw:
 def tell_lent_tickers(url: str, chapter: int) -> None:
     lent_tickers(chapter).store(url)
     identifiers.refresh(Warehouse(url, Role.OWNER), "n")
+
+
+def store_unjudged(url: str) -> None:
+    """A bar of source ``n`` that is stored and not judged yet, and a dividend in it."""
+    raw = Raw()
+    raw.bar("GOOGL", DAYS[9], 1114.0, 31, source="n")
+    raw.action("GOOGL", DAYS[9], "dividend", 5.0, 31, source="n")
+    raw.store(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into ops.batches values (31, 'raw.bars', 'n', now(), null, null, 1, 0, 0, 0)")
+    verdicts.judged(Warehouse(url, Role.OWNER), "n", 30)
 
 
 def random_history(seed: int = 7) -> tuple[Raw, Raw]:
@@ -424,10 +440,12 @@ def tell(dbt: Dbt) -> Story:
     random_one.store(dbt.url)
     growing(0).store(dbt.url)
     tell_lent_tickers(dbt.url, 0)
+    store_unjudged(dbt.url)
     statuses = dbt.run("build")
     first = dbt.marts()
     dbt.build()
     again = dbt.marts()
+    verdicts.judged(Warehouse(dbt.url, Role.OWNER), "n", 31)
     part_two().store(dbt.url)
     random_two.store(dbt.url)
     growing(1).store(dbt.url)
@@ -858,6 +876,16 @@ def test_payment_factors_as_of_any_time_follow_from_the_raw_rows(story: Story) -
     assert min(compared.values()) > 50
 
 
+def test_a_row_that_is_not_judged_yet_is_in_no_mart_and_is_not_lost(story: Story) -> None:
+    def told(marts: dict[str, list[Row]]) -> tuple[list[float], list[float]]:
+        prices = [row for row in marts["prices"] if row["source"] == "n" and row["session"] == DAYS[9]]
+        factors = [row["value"] for row in marts["adjustment_factors"] if row["instrument"] == "GOOGL"]
+        return [row["dividend"] for row in prices if row["instrument"] == "GOOGL"], factors
+
+    assert told(story.first) == told(story.again) == ([], []), "neither built anew nor built on"
+    assert told(story.later) == told(story.rebuilt) == ([5.0], [5.0])
+
+
 # -- tickers that others had ---------------------------------------------------------------------------------------
 
 
@@ -868,11 +896,26 @@ def test_nothing_returns_from_one_bearer_of_a_ticker_to_the_next(story: Story) -
         == {
             *(("GOOG", day) for day in DAYS[1:9] if day != PASSED_ON),  # class A to the fifth day, then class C
             *(("GOOCV", day) for day in DAYS[3:5]),
-            *(("GOOGL", day) for day in DAYS[6:9]),
+            *(("GOOGL", day) for day in DAYS[6:10]),
             *((name, day) for name in ("OLD", "LATE") for day in (*DAYS[1:4], *REUSED[1:])),
+            *(("SWAP", day) for day in DAYS[10:12]),
         }
     )
     assert ("LATE", REUSED[0]) in {(row["instrument"], row["session"]) for row in story.first["returns"]}
     names = {row["session"]: row["close"] for row in story.later["prices"]
              if (row["source"], row["instrument"]) == ("n", "GOOG")}  # fmt: skip
     assert [names[day] for day in DAYS[4:6]] == [1104.0, 552.0], "prices bear the ticker of their day"
+
+
+@pytest.mark.parametrize("period", ["week", "month"])
+def test_no_bar_of_a_period_is_of_two_bearers_of_a_ticker(story: Story, period: str) -> None:
+    def bars(rows: list[Row], name: str, day: date) -> list[tuple[Any, ...]]:
+        of_period = [row for row in rows if row[period] == first_day(day, period) and row["source"] == "n"]
+        return of(of_period, name, "permanent_id", "sessions", "first_session", "close")
+
+    mart = f"bars_{period}ly"
+    first = DAYS[4] if period == "week" else DAYS[0]
+    class_a = ("GOOG", DAYS.index(PASSED_ON) - DAYS.index(first), first, 1104.0)
+    assert bars(story.first[mart], "GOOG", PASSED_ON) == [("GOOCV", 4, PASSED_ON, 555.0), class_a]
+    assert bars(story.first[mart], "SWAP", SWAPPED) == [("SWAP", 4, DAYS[9], 23.0)], "nobody has told of the other yet"
+    assert bars(story.later[mart], "SWAP", SWAPPED) == [("NEXT", 1, SWAPPED, 23.0), ("SWAP", 3, DAYS[9], 22.0)]

@@ -42,6 +42,8 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.quality_findings": (SET, READ, ""),
     "ops.quality_audits": (SET, READ, ""),
     "ops.checked_builds": (SET, READ, ""),
+    "ops.judged": ("rawd", READ, ""),
+    "ops.unjudged": (READ, READ, ""),
     "ops.identifiers": (SET, READ, ""),
     "ops.text_source_reports": (SET, READ, ""),
     "ops.source_budgets": (STATE, STATE, ""),

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from octopus.core.sessions import Sessions
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
-from resources.warehouse.verdicts import vendor_bars
+from resources.warehouse.verdicts import judged, last_batch, vendor_bars
 
 EXCHANGES = {"A": Sessions("XNYS"), "B": Sessions("XTKS")}
 DAYS = [date(2020, 1, 6), date(2020, 1, 7)]
@@ -69,3 +70,33 @@ def test_an_adjusted_close_is_told_from_the_session_of_its_own_exchange(warehous
     warehouse.append("adjusted_closes", rows(adj_close=9.0, known_at=FETCHED), source="s")
     found = vendor_bars(warehouse, "s", FETCHED + timedelta(hours=1)).unique("instrument").sort("instrument")
     assert dict(found.select("instrument", "adj_as_of").iter_rows()) == {"A": DAYS[1], "B": date(2020, 1, 8)}
+
+
+def test_nobody_trades_at_a_row_between_its_commit_and_its_verdict(warehouse: Warehouse) -> None:
+    prices = WarehousePrices(warehouse, "s", EXCHANGES["A"])
+    judged(warehouse, "s", last_batch(warehouse))
+    assert prices.last_session() == DAYS[1]
+    day, opened = date(2020, 1, 8), EXCHANGES["A"].open_utc(date(2020, 1, 8))
+    closed = {"session": day, "ts": EXCHANGES["A"].close_utc(day), "known_at": EXCHANGES["A"].close_utc(day)}
+    arrived = bars(1_000.0, timedelta()).head(1).with_columns(*(pl.lit(at).alias(name) for name, at in closed.items()))
+    restated = bars(20.0, timedelta()).filter(pl.col("instrument") == "A", pl.col("session") == DAYS[1])
+    warehouse.append("bars", pl.concat([arrived.cast(restated.schema), restated]), source="s")
+    split = pl.DataFrame(
+        {"source": "s", "instrument": "A", "ts": opened, "session": day, "kind": "split", "value": 2.0, "detail": None,
+         "known_at": opened, "known_at_imputed": False}
+    ).with_columns(pl.col("ts", "known_at").dt.cast_time_unit("us"), pl.col("detail").cast(pl.String))  # fmt: skip
+    warehouse.append("corporate_actions", split, source="s")
+
+    def told() -> tuple[object, ...]:
+        bar, old = prices.bar("A", day), prices.bar("A", DAYS[1])
+        actions = prices.actions(["A"], opened - timedelta(hours=1), opened)
+        return bar and bar.close, old and old.close, prices.last_session(), prices.last_close("A", day), len(actions)
+
+    assert told() == (None, 10, DAYS[1], 10, 0), "as before they came"
+    judged(warehouse, "another", last_batch(warehouse))
+    judged(warehouse, "s", last_batch(warehouse) - 1)
+    assert told() == (1_000, 20, day, 1_000, 0), "the bars have been judged, the split after them has not"
+    judged(warehouse, "s", last_batch(warehouse))
+    assert told() == (1_000, 20, day, 1_000, 1)
+    judged(warehouse, "s", 1)
+    assert told() == (1_000, 20, day, 1_000, 1), "what was judged stays judged"

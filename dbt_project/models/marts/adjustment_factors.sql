@@ -25,7 +25,11 @@ told as materialized (
     join changed c on c.source = a.source and c.instrument = a.instrument and a.ex_session >= c.from_session
     {%- endif %}
     where {{ was_ever_seen() }} and a.excluded is not true and a.kind in ('split', 'dividend', 'spin_off')
-    {%- if is_incremental() %} and a.ex_session >= (select min(from_session) from changed){% endif %}
+    {%- if is_incremental() %}
+        -- As arrays, the names reach the key of the raw table; as a join they would not.
+        and a.source = any(array(select source from changed))
+        and a.instrument = any(array(select instrument from changed))
+    {%- endif %}
 ),
 
 closes as materialized (

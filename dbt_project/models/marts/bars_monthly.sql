@@ -5,7 +5,7 @@
     on_schema_change='fail',
     pre_hook=["{{ drop_rows_kept_out('month', 'month') }}", "{{ join_by_hashing() }}"],
     indexes=[
-        {'columns': ['source', 'instrument', 'month', 'known_from'], 'unique': true},
+        {'columns': ['source', 'instrument', 'month', 'permanent_id', 'known_from'], 'unique': true},
         {'columns': ['source', 'month']},
         {'columns': ['source', 'batch_id']},
     ],

@@ -5,7 +5,7 @@
     on_schema_change='fail',
     pre_hook=["{{ drop_rows_kept_out('week', 'week') }}", "{{ join_by_hashing() }}"],
     indexes=[
-        {'columns': ['source', 'instrument', 'week', 'known_from'], 'unique': true},
+        {'columns': ['source', 'instrument', 'week', 'permanent_id', 'known_from'], 'unique': true},
         {'columns': ['source', 'week']},
         {'columns': ['source', 'batch_id']},
     ],

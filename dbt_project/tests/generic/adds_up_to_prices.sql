@@ -1,4 +1,5 @@
-{#- Each current price is in exactly one current bar of its period, and the period closes where its last price does. -#}
+{#- Each current price is in exactly one current bar of its period, and the period closes where its last price does. A ticker
+    that passed from one instrument to another in it has a bar of each. -#}
 {% test adds_up_to_prices(model, period) %}
 with expected as (
     select
@@ -13,9 +14,16 @@ with expected as (
 ),
 
 found as (
-    select source, instrument, {{ period }}, sessions, last_session, close
+    select
+        source,
+        instrument,
+        {{ period }},
+        sum(sessions) as sessions,
+        max(last_session) as last_session,
+        (array_agg(close order by last_session desc))[1] as close
     from {{ model }}
     where known_to is null
+    group by 1, 2, 3
 )
 
 select e.*, f.sessions as sessions_found, f.close
