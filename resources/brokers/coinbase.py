@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from octopus.core.errors import ConfigError
@@ -674,9 +674,12 @@ def _skew(date: str | None) -> str:
     return f", and set this computer's clock: it is {abs(ahead).total_seconds():.0f} s {way} Coinbase's"
 
 
+@lru_cache(maxsize=4)
 def _require_key(secret: str) -> None:
-    """Raises:
-    ConfigError: no request can be signed with it; nothing of it is told.
+    """Once for each key, because signing takes longer than the rest of a request.
+
+    Raises:
+        ConfigError: no request can be signed with it; nothing of it is told.
     """
     from coinbase.jwt_generator import build_rest_jwt
 

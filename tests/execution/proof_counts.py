@@ -37,7 +37,7 @@ def chunks(seeds: int) -> list[range]:
 @cache
 def code(proof: str) -> str:
     """Fingerprint of the code that is proved."""
-    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof, ()))]
+    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof.removeprefix("bracket-"), ()))]
     paths = [ROOT / name for name in names]
     files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
     digest = hashlib.sha256()
