@@ -237,6 +237,22 @@ class CoinbaseBroker:
         ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
 
+    @readable(NAME)
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`: the ``average_entry_price`` of a spot position in the portfolio's breakdown
+        (Advanced Trade API, "Get Portfolio Breakdown"; of its costs the client's types name ``cost_basis`` alone).
+
+        Coins without one, or with one in another currency or of zero (that were sent in), are left out.
+        """
+        portfolio = _text(self._permissions(), "portfolio_uuid")
+        told = self._read(lambda client: client.get_portfolio_breakdown(portfolio, currency=self.quote))
+        costs = {}
+        for one in _part(told, "breakdown").get("spot_positions") or ():
+            price = one.get("average_entry_price") or {}
+            if price.get("currency") == self.quote and (paid := _FIELDS.number_or_zero(price, "value")):
+                costs[self._instrument(_text(one, "asset"))] = paid
+        return {name: paid for name, paid in costs.items() if name != self.quote}
+
     def product(self, instrument: str) -> str:
         """Coinbase's name of what ``instrument`` is in the account's currency: ``BTC-USD`` of ``BTC``.
 

@@ -258,6 +258,16 @@ class SchwabBroker:
         ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
 
+    @readable(NAME)
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`: ``averagePrice`` of a position (Trader API, "Accounts and Trading", schema
+        Position). Whether fees are in it is not documented; a position where it is zero or absent is left out."""
+        costs = {}
+        for told in self._account().get("positions") or ():
+            if price := _FIELDS.number_or_zero(told, "averagePrice"):
+                costs[_instrument_of(told)] = price * _multiplier(told)
+        return costs
+
     def login_ends(self) -> datetime:
         """When Schwab will ask for another login in a browser.
 
