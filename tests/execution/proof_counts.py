@@ -25,7 +25,7 @@ PROVED = (
 )  # fmt: skip
 """What a count is a count of: the order path's code, and of the brokers' that of the adapter."""
 ADAPTERS = {"paper": ("paper", "paper_ledger"), "scheduled": ("paper", "paper_ledger"), "alpaca": ("alpaca",),
-    "ib": ("ib", "flex"), "coinbase": ("coinbase", "unreadable"), "schwab": ("schwab", "unreadable")}  # fmt: skip
+    "ib": ("ib", "flex"), "coinbase": ("coinbase",), "schwab": ("schwab",)}  # fmt: skip
 
 Record = Callable[[str, object], None]
 
