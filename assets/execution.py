@@ -304,10 +304,10 @@ def _reports(engine: ExecutionEngine, warehouse: Warehouse, trading: Trading) ->
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:
     return warehouse.read(
         """
-        select i.instrument, i.side, i.quantity::float8 as quantity, o.filled_quantity::float8 as filled, o.state,
-               o.broker_order_id, o.reason
+        select i.instrument, i.side, i.quantity::float8 as quantity, i.order_type, i.price::float8 as price,
+               o.filled_quantity::float8 as filled, o.state, o.broker_order_id, o.reason
         from execution.orders o join execution.order_intents i using (intent_id)
-        where i.batch_id = $1 order by i.instrument
+        where i.batch_id = $1 order by i.instrument, i.exit_of nulls first, i.order_type
         """,
         [batch],
     )

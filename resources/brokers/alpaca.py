@@ -8,7 +8,10 @@ guarantee is an idempotent key. Orders for an auction are market orders in whole
 open) or ``cls`` (the close); they lapse by themselves. A trade that is broken or corrected is an activity of its own:
 execution types ``trade_bust`` and ``trade_correct``, with the id of what it changes. Sources: Alpaca's documentation,
 "Placing Orders", "Account Activities" and "Trade updates" (the events of these names), and the changelog of its
-activity events of 2026-11-06; the field names of its recorded answers.
+activity events of 2026-11-06 (their schema of a trade, ``execution_type``: fill, partial_fill, trade_correct,
+trade_bust); the field names of its recorded answers. Of the list of activities that is read here only the types fill
+and partial_fill are documented; a revision that came in another form (the changelog of the same day has a type CORR
+that cannot be asked for) is an entry that our book lacks, and reconciliation halts for a person.
 
 A bracket is one request: order class ``bracket`` (both exits) or ``oto`` (one), for day orders alone. Its exits come
 back as ``legs`` with ids and client order ids of Alpaca's own making (alpacahq/Alpaca-API issue 115: it ignores ours),

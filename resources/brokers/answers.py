@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 
 from octopus.core.errors import SourceUnavailableError
-from octopus.core.orders import Fill, OpenOrder, OrderType
+from octopus.core.orders import Fill, OpenOrder, OrderType, Side
 from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableError, OrderRejectedError
 
 READS = 4
@@ -199,6 +199,33 @@ class Fields:
         if not isinstance(told, list):
             self._unreadable(f"an answer of type {type(told).__name__} stands where a list should")
         return [self.object(one) for one in told]
+
+    def part(self, told: Any, name: str) -> Mapping[str, Any]:
+        """An object within an object."""
+        if self.object(told).get(name) is None:
+            self._unreadable(f"an answer lacks {name}")
+        return self.object(told[name])
+
+    def part_or_nothing(self, told: Any, name: str) -> Mapping[str, Any]:
+        """An empty object where the field is absent or empty."""
+        return self.object(self.object(told).get(name) or {})
+
+    def parts(self, told: Any, name: str) -> list[Mapping[str, Any]]:
+        """The objects of a list within an object; none where the field is absent or empty."""
+        return self.objects(self.object(told).get(name) or [])
+
+    def side(self, text: str) -> Side:
+        try:
+            return Side(text.lower())
+        except ValueError:
+            self._unreadable(f"the side {text[:40]!r} is not known")
+
+    def steps(self, number: Decimal, step: Decimal) -> Decimal:
+        """``number`` in whole steps."""
+        try:
+            return number.quantize(step)
+        except InvalidOperation:
+            self._unreadable(f"{number} is no amount")
 
     def instant(self, text: str) -> datetime:
         """An instant with up to nanoseconds, cut to microseconds; without a zone it is UTC."""

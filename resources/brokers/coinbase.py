@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from octopus.core.errors import ConfigError
@@ -55,7 +55,6 @@ from resources.brokers.base import (
     OrderRejectedError,
     UncertainOutcomeError,
 )
-from resources.brokers.unreadable import readable
 from resources.sources.http import Access
 
 NAME = "coinbase"
@@ -83,7 +82,7 @@ _OF_FILLS = frozenset({"advanced_trade_fill", "trade_fill"})
 """Transactions that are the other face of a fill."""
 
 _FIELDS = Fields(NAME)
-_text, _number, _instant = _FIELDS.text, _FIELDS.number, _FIELDS.instant
+_text, _number, _part, _instant = _FIELDS.text, _FIELDS.number, _FIELDS.part, _FIELDS.instant
 
 
 @dataclass(frozen=True)
@@ -129,13 +128,11 @@ class CoinbaseBroker:
                 remedy=f"it is {twice[0]}-{self.quote} too: keep one of the two names",
             )  # fmt: skip
 
-    @readable(NAME)
     def account(self) -> BrokerAccount:
         """As `Broker.account`; the number is the portfolio's id, and no account is a paper one."""
         told = self._permissions()
         return BrokerAccount(self.account_name, _text(told, "portfolio_uuid"), self.quote, is_paper=False)
 
-    @readable(NAME)
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
@@ -152,7 +149,6 @@ class CoinbaseBroker:
         prices = {name: price for name in {*positions, *quoted} if (price := listed.get(self._listed_as(name)))}
         return AccountSnapshot(self.account_name, taken, cash, positions, prices, still_open(orders))
 
-    @readable(NAME, UncertainOutcomeError)
     def submit(
         self,
         client_order_id: str,
@@ -182,9 +178,14 @@ class CoinbaseBroker:
                     told = _asked(lambda: client.limit_order_gtd(*terms, **size, limit_price=limit, end_time=until))
             except RequestFailedError as error:
                 raise _not_accepted(error.failure) from error
-        return self._accepted(told, client_order_id, instrument, side, quantity)
+        try:
+            return self._accepted(told, client_order_id, instrument, side, quantity)
+        except (OrderRejectedError, UncertainOutcomeError):
+            raise
+        except BrokerError as error:
+            # It was answered, and may have been accepted, whatever else the answer says.
+            raise UncertainOutcomeError(str(error)) from error
 
-    @readable(NAME)
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`: by Coinbase's id where we have it, else through the list of orders, from the newest."""
         if broker_order_id is not None:
@@ -200,7 +201,6 @@ class CoinbaseBroker:
                 return self._order(told)
         return None
 
-    @readable(NAME)
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
         found = self.order(client_order_id)
@@ -211,7 +211,7 @@ class CoinbaseBroker:
                 told = _asked(lambda: client.cancel_orders([found.broker_order_id]))
             except RequestFailedError as error:
                 raise not_told(NAME, error.failure) from error
-        for result in told.get("results", ()):
+        for result in _FIELDS.parts(told, "results"):
             reason = str(result.get("failure_reason") or "no reason given")
             if result.get("success") or reason == "DUPLICATE_CANCEL_REQUEST":
                 continue
@@ -220,14 +220,12 @@ class CoinbaseBroker:
             if after is not None and after.state not in TERMINAL:
                 raise BrokerError(f"coinbase: {client_order_id} is not cancelled: {reason}; try again")
 
-    @readable(NAME)
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`; a fill that Coinbase tells twice is one."""
         told = [one for one in self._executions(since) if self._is_fill(one)]
         ids = self._client_ids({_text(one, "order_id") for one in told})
         return in_order((self._fill(one, ids) for one in told), since)
 
-    @readable(NAME)
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`. What was traded against another currency than the account's, and a fill that Coinbase
         took back or corrected, are entries."""
@@ -236,6 +234,21 @@ class CoinbaseBroker:
         kept = (entry for entry in entries.values() if since is None or entry.at >= since)
         ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`: the ``average_entry_price`` of a spot position in the portfolio's breakdown
+        (Advanced Trade API, "Get Portfolio Breakdown"; of its costs the client's types name ``cost_basis`` alone).
+
+        Coins without one, or with one in another currency or of zero (that were sent in), are left out.
+        """
+        portfolio = _text(self._permissions(), "portfolio_uuid")
+        told = self._read(lambda client: client.get_portfolio_breakdown(portfolio, currency=self.quote))
+        costs = {}
+        for one in _FIELDS.parts(_part(told, "breakdown"), "spot_positions"):
+            price = _FIELDS.part_or_nothing(one, "average_entry_price")
+            if price.get("currency") == self.quote and (paid := _FIELDS.number_or_zero(price, "value")):
+                costs[self._instrument(_text(one, "asset"))] = paid
+        return {name: paid for name, paid in costs.items() if name != self.quote}
 
     def product(self, instrument: str) -> str:
         """Coinbase's name of what ``instrument`` is in the account's currency: ``BTC-USD`` of ``BTC``.
@@ -277,9 +290,10 @@ class CoinbaseBroker:
         cursor: str | None = None
         while True:
             page = self._read(partial(ask, at=cursor))
-            yield from page.get(name) or ()
+            told = _FIELDS.parts(page, name)
+            yield from told
             before, cursor = cursor, page.get("cursor") or None
-            if cursor in (None, before) or not page.get(name) or page.get("has_next") is False:
+            if cursor in (None, before) or not told or page.get("has_next") is False:
                 return
 
     def _permissions(self) -> dict[str, Any]:
@@ -329,7 +343,7 @@ class CoinbaseBroker:
     def _prices(self) -> dict[str, Decimal]:
         """The last price of each product; what was not traded yet has none."""
         prices = {}
-        for told in self._read(lambda client: client.get_products(product_type=_SPOT)).get("products") or ():
+        for told in _FIELDS.parts(self._read(lambda client: client.get_products(product_type=_SPOT)), "products"):
             name = _text(told, "product_id")
             self._known[name] = _increments(told)
             if told.get("price"):
@@ -397,16 +411,12 @@ class CoinbaseBroker:
 
         Raises:
             OrderRejectedError: Coinbase refused it, or has another order under the id.
-            UncertainOutcomeError: the answer does not say.
+            BrokerError: the answer does not say.
         """
-        answer = told.get("success_response") or {}
         if not told.get("success"):
-            raise _refused(told.get("error_response") or {})
-        try:
-            order_id, size = _text(answer, "order_id"), _size(told)
-        except BrokerError as error:
-            # It was accepted, whatever else the answer says.
-            raise UncertainOutcomeError(str(error)) from error
+            raise _refused(_FIELDS.part_or_nothing(told, "error_response"))
+        answer = _FIELDS.part_or_nothing(told, "success_response")
+        order_id, size = _text(answer, "order_id"), _size(told)
         there = (answer.get("client_order_id"), answer.get("product_id"), answer.get("side"))
         if there != (client_order_id, self.product(instrument), side.name) or (size is not None and size != quantity):
             self._require_ours(client_order_id, (instrument, side, quantity))
@@ -447,7 +457,7 @@ class CoinbaseBroker:
         quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
         return BrokerOrder(
             str(told.get("client_order_id") or ""), _text(told, "order_id"), self._name_of(_text(told, "product_id")),
-            Side(_text(told, "side").lower()), _ordered(told, state, filled), state, filled,
+            _FIELDS.side(_text(told, "side")), _ordered(told, state, filled), state, filled,
             "" if quiet else next(spoken),
         )  # fmt: skip
 
@@ -460,7 +470,7 @@ class CoinbaseBroker:
         _FIELDS.positive(told, "size")
         return Fill(
             _text(told, "entry_id"), client_ids[_text(told, "order_id")], self._name_of(_text(told, "product_id")),
-            Side(_text(told, "side").lower()), _base_size(told, price), price,
+            _FIELDS.side(_text(told, "side")), _base_size(told, price), price,
             _FIELDS.number_or_zero(told, "commission"), _instant(_text(told, "trade_time")),
         )  # fmt: skip
 
@@ -470,7 +480,7 @@ class CoinbaseBroker:
                 yield from self._legs(told)
         for wallet in self._accounts():
             for told in self._transactions(_text(wallet, "uuid"), since):
-                if told.get("status") == "completed" and told.get("type") not in _OF_FILLS:
+                if told.get("status") == "completed" and str(told.get("type")) not in _OF_FILLS:
                     yield self._moved(told)
 
     def _legs(self, told: Mapping[str, Any]) -> Iterator[Entry]:
@@ -480,8 +490,8 @@ class CoinbaseBroker:
         what was told before on the same side.
         """
         base, _, quote = _text(told, "product_id").partition("-")
-        price, kind = _number(told, "price"), str(told.get("trade_type"))
-        sign = Side(_text(told, "side").lower()).sign * (-1 if kind == "REVERSAL" else 1)
+        price, kind = _FIELDS.positive(told, "price"), str(told.get("trade_type"))
+        sign = _FIELDS.side(_text(told, "side")).sign * (-1 if kind == "REVERSAL" else 1)
         size, fee = _base_size(told, price), _FIELDS.number_or_zero(told, "commission")
         at, entry_id = _instant(_text(told, "trade_time")), _text(told, "entry_id")
         note = f"{kind.lower()} of {told['product_id']} at {price}"
@@ -511,9 +521,9 @@ class CoinbaseBroker:
         path = f"/v2/accounts/{wallet}/transactions"
         while True:
             page = self._read(lambda client: client.get(path, dict(wanted)))
-            told = page.get("data") or []
+            told = _FIELDS.parts(page, "data")
             yield from told
-            more = (page.get("pagination") or {}).get("next_uri")
+            more = _FIELDS.part_or_nothing(page, "pagination").get("next_uri")
             if not told or not more or (since is not None and _instant(_text(told[-1], "created_at")) < since):
                 return
             wanted["starting_after"] = _text(told[-1], "id")
@@ -547,16 +557,9 @@ def order_state(status: str, filled: Decimal) -> OrderState:
     return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
 
 
-def _part(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = told.get(name)
-    if not isinstance(part, Mapping):
-        raise BrokerError(f"coinbase: an answer lacks {name}; the API may have changed, update the adapter")
-    return part
-
-
 def _terms(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """An order's own configuration, whatever its type."""
-    configuration = told.get("order_configuration") or {}
+    configuration = _FIELDS.part_or_nothing(told, "order_configuration")
     return next((terms for terms in configuration.values() if isinstance(terms, Mapping)), {})
 
 
@@ -573,7 +576,7 @@ def _ordered(told: Mapping[str, Any], state: OrderState, filled: Decimal) -> Dec
     if state in TERMINAL:
         return filled
     if terms.get("quote_size") and terms.get("limit_price"):
-        return _in_steps(_number(terms, "quote_size") / _number(terms, "limit_price"))
+        return _in_steps(_number(terms, "quote_size") / _FIELDS.positive(terms, "limit_price"))
     raise BrokerError(
         f"coinbase: order {told.get('order_id')} is for an amount of money and has not ended; try again when it has"
     )
@@ -585,13 +588,13 @@ def _base_size(told: Mapping[str, Any], price: Decimal) -> Decimal:
 
 
 def _in_steps(size: Decimal) -> Decimal:
-    return size.quantize(QUANTITY_STEP)
+    return _FIELDS.steps(size, QUANTITY_STEP)
 
 
 def _increments(told: Mapping[str, Any]) -> Increments:
     tick = "price_increment" if told.get("price_increment") else "quote_increment"
     return Increments(
-        _number(told, "base_increment"), _number(told, tick), _number(told, "base_min_size"),
+        _FIELDS.positive(told, "base_increment"), _FIELDS.positive(told, tick), _number(told, "base_min_size"),
         _number(told, "base_max_size"),
     )  # fmt: skip
 
@@ -674,9 +677,12 @@ def _skew(date: str | None) -> str:
     return f", and set this computer's clock: it is {abs(ahead).total_seconds():.0f} s {way} Coinbase's"
 
 
+@lru_cache(maxsize=4)
 def _require_key(secret: str) -> None:
-    """Raises:
-    ConfigError: no request can be signed with it; nothing of it is told.
+    """Once for each key, because signing takes longer than the rest of a request.
+
+    Raises:
+        ConfigError: no request can be signed with it; nothing of it is told.
     """
     from coinbase.jwt_generator import build_rest_jwt
 

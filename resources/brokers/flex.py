@@ -10,7 +10,10 @@ for a token; the codes that say "try again shortly"), "Trades", "Cash Transactio
 and "Cash Report" of the Activity Flex Query (starting and ending cash are as of the trade date).
 
 The account's owner makes the query, so that its sections, its period and the form of its dates are what it says; each
-that is needed and absent is an error, as its records would be missing in silence. Dates and times are New York's.
+that is needed and absent is an error, as its records would be missing in silence: one that was asked for and is empty
+stands there all the same, as an element without children. Dates and times are New York's. The attributes read here are
+among those that csingley/ibflex, which is kept against real reports, lists in its module `Types` (Trade,
+CashTransaction, CorporateAction, Transfer, CashReportCurrency, AccountInformation).
 """
 
 from __future__ import annotations
@@ -274,8 +277,12 @@ def _ending_cash(statement: ElementTree.Element) -> Decimal:
 def _fills(rows: Iterable[Mapping[str, str]], named: Naming) -> tuple[dict[str, ReportedFill], list[Entry]]:
     """Fills by id, and cancellations of trades that the report does not have.
 
-    A trade that IB breaks is told again as a cancellation of the other sign, which names the trade's id and no
-    execution; one that it corrects is then told anew, as the next correction of the execution or under the same id.
+    A trade that IB breaks is told again as a cancellation of the other sign, which names the trade's id
+    (``origTradeID``) and has neither an execution nor a trade id of its own; one that it corrects is then told anew
+    under the same trade id, as the next correction of the execution. Of commissions each record tells what is added:
+    a cancellation may give it back or leave that to the correction. So it stands in real reports: one of 2015 in
+    csingley/capgains (tests of its Flex reader), where a cancellation returns the commission, and published ones of
+    2026, where ``…01.01`` of two is cancelled without and ``…01.02`` of one returns a part.
     """
     versions: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     charges: dict[str, Decimal] = defaultdict(Decimal)

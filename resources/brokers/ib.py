@@ -464,7 +464,12 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Execution:
-    """An execution; ``fill_id`` is the part of its id that corrections share."""
+    """An execution; ``fill_id`` is the part of its id that corrections share.
+
+    How corrections are numbered is documented (reference of the class Execution: only the digits after the last period
+    differ); that one replaces what it corrects, and that a broken trade is one of zero shares, is not. If TWS tells
+    nothing of a broken trade, positions differ, reconciliation halts, and the report of the next day names it.
+    """
 
     fill_id: str
     correction: int

@@ -463,18 +463,10 @@ def _fill(row: dict[str, Any]) -> Fill:
 def locked_ledger(url: str, terms: AccountTerms, now: datetime) -> Iterator[Ledger]:
     """The account's ledger in one transaction, committed at the end; the account is opened if it does not exist."""
     with connect(url, Role.TRADER) as connection:
-        number = f"PAPER-{fingerprint('paper-account', terms.account)[:10].upper()}"
-        opened = connection.execute(
-            """
-            insert into paper.accounts (account, account_number, currency, opened_at, fractional, settled_until)
-            values (%s, %s, %s, %s, %s, %s) on conflict (account) do nothing
-            """,
-            [terms.account, number, terms.currency, now, terms.fractional, now],
-        )
-        with connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(
-                "select * from paper.accounts where account = %s for update", [terms.account]
-            ).fetchone()
+        row, is_new = _locked_account(connection, terms.account), False
+        if row is None:
+            is_new = _opened_account(connection, terms, now)
+            row = _locked_account(connection, terms.account)
         if row is None:
             raise LookupError(f"paper account {terms.account} vanished while it was being opened")
         ledger = Ledger(
@@ -486,7 +478,25 @@ def locked_ledger(url: str, terms: AccountTerms, now: datetime) -> Iterator[Ledg
             settled_until=row["settled_until"],
             now=max(now, row["settled_until"]),
         )
-        if opened.rowcount:
+        if is_new:
             opening = Entry("opening", EntryKind.DEPOSIT, None, Decimal(0), terms.deposit, now, "opening deposit")
             ledger.add_entry(opening)
         yield ledger
+
+
+def _locked_account(connection: psycopg.Connection, account: str) -> dict[str, Any] | None:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("select * from paper.accounts where account = %s for update", [account]).fetchone()
+
+
+def _opened_account(connection: psycopg.Connection, terms: AccountTerms, now: datetime) -> bool:
+    """Open the account; False where somebody else just did."""
+    number = f"PAPER-{fingerprint('paper-account', terms.account)[:10].upper()}"
+    opened = connection.execute(
+        """
+        insert into paper.accounts (account, account_number, currency, opened_at, fractional, settled_until)
+        values (%s, %s, %s, %s, %s, %s) on conflict (account) do nothing
+        """,
+        [terms.account, number, terms.currency, now, terms.fractional, now],
+    )
+    return bool(opened.rowcount)

@@ -60,7 +60,6 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
-from resources.brokers.unreadable import readable
 from resources.sources.base import rebased
 from resources.sources.http import Access
 
@@ -145,13 +144,11 @@ class SchwabBroker:
     keeps: timedelta | None = TOLD
     _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @readable(NAME)
     def account(self) -> BrokerAccount:
         """As `Broker.account`; no account here is a paper one."""
         told = self._account()
         return BrokerAccount(self.account_name, _text(told, "accountNumber"), "USD", is_paper=False)
 
-    @readable(NAME)
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
@@ -171,7 +168,6 @@ class SchwabBroker:
         standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
         return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
 
-    @readable(NAME, UncertainOutcomeError)
     def submit(
         self,
         client_order_id: str,
@@ -197,7 +193,6 @@ class SchwabBroker:
         order_id = self._sent(_request(symbol, instruction, quantity, order_type, price), before)
         return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, _NIL)
 
-    @readable(NAME)
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`, by Schwab's id: as given, or as our records have it.
 
@@ -221,7 +216,6 @@ class SchwabBroker:
             raise BrokerError(f"schwab: the answer about order {order_id} is of another, or of none; ask again")
         return legs[0]
 
-    @readable(NAME)
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`. Nothing happens, either, for a send that is not settled: nobody knows its order's id."""
         order_id = self._id_of(client_order_id)
@@ -240,7 +234,6 @@ class SchwabBroker:
             if after is not None and after.state not in TERMINAL:
                 raise not_told(NAME, error.failure) from error
 
-    @readable(NAME)
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`, of the last 60 days; a fill that Schwab tells twice is one."""
         ids = self.known()
@@ -248,7 +241,6 @@ class SchwabBroker:
         told = [_fills(order, ids, fees.get(_text(order, "orderId"), ())) for order in self._orders(TOLD)]
         return in_order((fill for some in told for fill in some), since)
 
-    @readable(NAME)
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`, of the last 60 days."""
         snapshot = self.snapshot()
@@ -257,6 +249,15 @@ class SchwabBroker:
         kept = (entry for entry in entries.values() if since is None or entry.at >= since)
         ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
         return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+
+    def average_costs(self) -> Mapping[str, Decimal]:
+        """As `TellingCosts.average_costs`: ``averagePrice`` of a position (Trader API, "Accounts and Trading", schema
+        Position). Whether fees are in it is not documented; a position where it is zero or absent is left out."""
+        costs = {}
+        for told in _FIELDS.parts(self._account(), "positions"):
+            if price := _FIELDS.number_or_zero(told, "averagePrice"):
+                costs[_instrument_of(told)] = price * _multiplier(told)
+        return costs
 
     def login_ends(self) -> datetime:
         """When Schwab will ask for another login in a browser.
@@ -327,7 +328,7 @@ class SchwabBroker:
         """schwab-py's client on a session of ours, which alone decides what is sent again; and the account's hash."""
         with self._login() as client:
             if self.number not in self._hashes:
-                told = _read(_answered(client.get_account_numbers))
+                told = _FIELDS.objects(_read(_answered(client.get_account_numbers)))
                 self._hashes.update((_text(one, "accountNumber"), _text(one, "hashValue")) for one in told)
             if self.number not in self._hashes:
                 raise BrokerError(
@@ -403,16 +404,12 @@ class SchwabBroker:
         def ask(client: Any, account: str) -> Any:
             return client.get_account(account, fields=[client.Account.Fields.POSITIONS])
 
-        told = self._asked(ask)
-        found = told.get("securitiesAccount") if isinstance(told, dict) else None
-        if not isinstance(found, dict):
-            raise BrokerError("schwab: an answer lacks securitiesAccount; the API may have changed, update the adapter")
-        return found
+        return _FIELDS.part(self._asked(ask), "securitiesAccount")
 
     def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
         """Signed shares and mark by instrument."""
         found = {}
-        for told in self._account().get("positions") or ():
+        for told in _FIELDS.parts(self._account(), "positions"):
             longs, shorts = (_FIELDS.number_or_zero(told, name) for name in ("longQuantity", "shortQuantity"))
             shares, worth = longs - shorts, _FIELDS.number_or_zero(told, "marketValue")
             if shares:
@@ -427,7 +424,9 @@ class SchwabBroker:
             terms = {
                 "max_results": _PAGE, "from_entered_datetime": now - back, "to_entered_datetime": until,
             }  # fmt: skip
-            page = self._asked(lambda client, account: client.get_orders_for_account(account, **terms))  # noqa: B023  # asked at once
+            page = _FIELDS.objects(
+                self._asked(lambda client, account: client.get_orders_for_account(account, **terms))  # noqa: B023  # asked at once
+            )
             fresh = [one for one in page if _text(one, "orderId") not in seen]
             for one in fresh:
                 seen.add(_text(one, "orderId"))
@@ -444,8 +443,7 @@ class SchwabBroker:
             begins, ends = (now - TOLD).astimezone(UTC), (now + timedelta(days=1)).astimezone(UTC)
             return client.get_transactions(account, start_date=begins, end_date=ends, transaction_types=types)
 
-        told: list[Mapping[str, Any]] = self._asked(ask)
-        return [one for one in told if one.get("status", "VALID") == "VALID"]
+        return [one for one in _FIELDS.objects(self._asked(ask)) if one.get("status", "VALID") == "VALID"]
 
     def _quotes(self, instruments: Collection[str]) -> dict[str, Decimal]:
         """Latest prices of what Schwab quotes."""
@@ -455,27 +453,23 @@ class SchwabBroker:
         told = self._asked(
             lambda client, _account: client.get_quotes(list(symbols), fields=[client.Quote.Fields.QUOTE])
         )
-        prices = {symbol: (told.get(symbol) or {}).get("quote") or {} for symbol in symbols}
+        prices = {symbol: _FIELDS.part_or_nothing(_FIELDS.part_or_nothing(told, symbol), "quote") for symbol in symbols}
         return {symbols[one]: _number(quote, "lastPrice") for one, quote in prices.items() if quote.get("lastPrice")}
-
-    def _quoted(self, symbols: Collection[str], part: str) -> Mapping[str, Any]:
-        def ask(client: Any, _account: str) -> Any:
-            return client.get_quotes(symbols, fields=[client.Quote.Fields[part]])
-
-        told = self._asked(ask)
-        return told if isinstance(told, dict) else {}
 
     def _ex_session(self, symbol: str, paid: date) -> date:
         """The ex-date of the dividend that was paid on a day, as Schwab's quotes tell it; else that day."""
-        told = (self._quoted([symbol], "FUNDAMENTAL").get(symbol) or {}).get("fundamental") or {}
+        asked = self._asked(
+            lambda client, _account: client.get_quotes([symbol], fields=[client.Quote.Fields.FUNDAMENTAL])
+        )
+        told = _FIELDS.part_or_nothing(_FIELDS.part_or_nothing(asked, symbol), "fundamental")
         if str(told.get("divPayDate", ""))[:10] == paid.isoformat() and told.get("divExDate"):
-            return date.fromisoformat(str(told["divExDate"])[:10])
+            return _FIELDS.day(_text(told, "divExDate"))
         return paid
 
     def _entry(self, told: Mapping[str, Any]) -> Entry | None:
         """A movement that is no trade; None where nothing moved."""
         kind, cash = _text(told, "type"), _FIELDS.number_or_zero(told, "netAmount")
-        items = [item for item in told.get("transferItems") or () if not _is_money(item)]
+        items = [item for item in _FIELDS.parts(told, "transferItems") if not _is_money(item)]
         instrument = _instrument_of(items[0]) if items else None
         shares = _FIELDS.number_or_zero(items[0], "amount") if items else _NIL
         at, entry_id = _instant(_text(told, "time")), _text(told, "activityId")
@@ -560,11 +554,11 @@ def _not_accepted(failure: Failure, login: str) -> BrokerError | None:
 
 def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
     """Whether an order of Schwab's is for the instrument, instruction and quantity that were sent."""
-    (ours,), theirs = request["orderLegCollection"], list(told.get("orderLegCollection") or ())
+    (ours,), theirs = request["orderLegCollection"], _FIELDS.parts(told, "orderLegCollection")
     if len(theirs) != 1:
         return False
     leg = theirs[0]
-    same = _text(leg.get("instrument") or {}, "symbol"), leg.get("instruction")
+    same = _text(_part(leg), "symbol"), leg.get("instruction")
     return same == (ours["instrument"]["symbol"], ours["instruction"]) and (
         _number(leg, "quantity") == ours["quantity"] and told.get("orderType") == request["orderType"]
     )
@@ -590,9 +584,8 @@ def _family(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """An order and those that it triggers or that cancel one another; a mere bracket of orders is none itself."""
     if told.get("orderLegCollection"):
         yield told
-    for child in told.get("childOrderStrategies") or ():
-        if isinstance(child, dict):
-            yield from _family(child)
+    for child in _FIELDS.parts(told, "childOrderStrategies"):
+        yield from _family(child)
 
 
 def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[BrokerOrder]:
@@ -608,7 +601,7 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
         raise BrokerError(f"schwab: filledQuantity = {done} is negative; look the order up again")
     quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
     reason = "" if quiet else str(told.get("statusDescription") or told["status"])
-    for leg in told.get("orderLegCollection") or ():
+    for leg in _FIELDS.parts(told, "orderLegCollection"):
         size = _FIELDS.positive(leg, "quantity")
         filled = done * size / whole
         yield BrokerOrder(
@@ -618,14 +611,15 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
 
 def _fills(told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Iterable[_Charge]) -> Iterator[Fill]:
     """An order's executions, which bear no id: what was left of the order after each tells them apart."""
-    order_id, legs = _text(told, "orderId"), {leg.get("legId"): leg for leg in told["orderLegCollection"]}
+    order_id, legs = _text(told, "orderId"), _FIELDS.parts(told, "orderLegCollection")
+    by_id = {str(leg.get("legId")): leg for leg in legs}
     found: dict[str, Fill] = {}
-    for activity in told.get("orderActivityCollection") or ():
+    for activity in _FIELDS.parts(told, "orderActivityCollection"):
         if activity.get("activityType") != "EXECUTION":
             continue
         left = _number(activity, "orderRemainingQuantity").normalize()
-        for number, part in enumerate(activity.get("executionLegs") or ()):
-            leg = legs.get(part.get("legId")) or told["orderLegCollection"][0]
+        for number, part in enumerate(_FIELDS.parts(activity, "executionLegs")):
+            leg = by_id.get(str(part.get("legId")), legs[0])
             fill_id = f"{order_id}:{left:f}:{number}"
             found[fill_id] = Fill(
                 fill_id, client_ids.get(order_id, ""), _instrument_of(leg), _side(leg),
@@ -664,7 +658,7 @@ def _charged(fills: list[Fill], booked: Iterable[_Charge]) -> list[Fill]:
 def _fees_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]]:
     found: dict[str, list[_Charge]] = {}
     for one in told:
-        items = one.get("transferItems") or ()
+        items = _FIELDS.parts(one, "transferItems")
         fees = -sum((_FIELDS.number_or_zero(item, "cost") for item in items if item.get("feeType")), _NIL)
         traded: Mapping[str, Any] = next(
             (item for item in items if not item.get("feeType") and not _is_money(item)), {}
@@ -677,14 +671,13 @@ def _fees_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]
 
 
 def _cash(told: Mapping[str, Any]) -> Decimal:
-    balances = told.get("currentBalances") or {}
+    balances = _FIELDS.part_or_nothing(told, "currentBalances")
     # A margin account's cash and a cash account's go by two names.
     return _number(balances, "cashBalance" if balances.get("cashBalance") is not None else "totalCash")
 
 
 def _part(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = told.get("instrument")
-    return found if isinstance(found, dict) else {}
+    return _FIELDS.part_or_nothing(told, "instrument")
 
 
 def _instrument_of(told: Mapping[str, Any]) -> str:
@@ -710,7 +703,7 @@ def _side(leg: Mapping[str, Any]) -> Side:
 def _read(response: Any) -> Any:
     try:
         return response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestFailedError(Failure(None, "the answer is no JSON", sent=True)) from error
 
 
@@ -740,6 +733,9 @@ def _answered(ask: Callable[[], Any]) -> Any:
     except http.HTTPError as error:
         failure = Failure(None, f"no answer ({type(error).__name__}); check the network", sent=True)
         raise RequestFailedError(failure) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        # The client takes some answers apart before it hands them over.
+        raise RequestFailedError(Failure(None, "an answer that its client cannot read", sent=True)) from error
     if response.is_error:
         status, said = response.status_code, _said(response)
         words = said or "an answer that is not Schwab's (a gateway's page?)"

@@ -53,6 +53,7 @@ class CoinbaseVenue(ServedVenue):
     Attributes:
         script: faults to come. posts: client order ids of every POST of an order that was read.
         coins: the currencies that have a product in dollars. amounts: what each wallet holds, dollars included.
+        costs: average price of entry, by coin.
         fee: commission of each fill as a fraction of its value.
         repeat_fills, reverse_fills: tell each fill twice, or the newest last. page: the longest page.
         moving: how often a wallet changes between two reads. refuse_busy: questions answered 429.
@@ -66,6 +67,7 @@ class CoinbaseVenue(ServedVenue):
     executions: list[dict[str, Any]] = field(default_factory=list)
     transactions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     amounts: dict[str, Decimal] = field(default_factory=lambda: {"USD": Decimal(100_000)})
+    costs: dict[str, Decimal] = field(default_factory=dict)
     coins: tuple[str, ...] = ("AAA", "BBB", "CCC", "DDD", "BTC", "ETH")
     price: Decimal = Decimal(100)
     fee: Decimal = Decimal(0)
@@ -236,11 +238,22 @@ class CoinbaseVenue(ServedVenue):
         resource = path.removeprefix(PREFIX)
         if resource in lists:
             return lists[resource]()
+        if resource == "/portfolios/P-1":
+            return {"breakdown": {"spot_positions": [self._position(*one) for one in self.amounts.items()]}}
         if resource.startswith("/orders/historical/"):
             found = self._by_id(resource.rsplit("/", 1)[1])
             return found and {"order": found}
         coin, _, quote = resource.removeprefix("/products/").partition("-")
         return self._product(coin) if coin in self.coins and quote == "USD" else None
+
+    def _position(self, coin: str, amount: Decimal) -> dict[str, Any]:
+        """As in "Get Portfolio Breakdown"; what was sent in has no price of entry."""
+        cost = self.costs.get(coin, Decimal(0))
+        return {
+            "asset": coin, "is_cash": coin == "USD", "total_balance_crypto": float(amount),
+            "average_entry_price": {"value": str(cost), "currency": "USD"},
+            "cost_basis": {"value": str(cost * amount), "currency": "USD"},
+        }  # fmt: skip
 
     def _paged(self, name: str, told: list[dict[str, Any]], query: Any) -> dict[str, Any]:
         first = int(query.get("cursor", ["0"])[0])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from select import select
 
 import psycopg
 from power import Power, powered
@@ -261,16 +262,14 @@ _IDLE: defaultdict[tuple[str, Role, bool], list[psycopg.Connection]] = defaultdi
 def kept(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
     """As `connect`, over a session that is kept for the next one who asks, unless it was ended meanwhile.
 
-    For the test's own questions and for a venue's ledger: new sessions were half of the time of a crash's seed. A
-    worker opens its own.
+    For the test's own questions and for a venue's ledger: new sessions were half of the time of a crash's seed.
     """
     idle = _IDLE[url, role, autocommit]
     connection = None
     while idle and connection is None:
         connection = idle.pop()
-        try:
-            connection.execute("select 1")
-        except psycopg.OperationalError:
+        # A session that waits is told nothing but its end.
+        if select([connection], [], [], 0)[0]:
             connection.close()
             connection = None
     connection = connection or connect(url, role, autocommit=autocommit)
@@ -279,8 +278,20 @@ def kept(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> Iter
     except BaseException:
         connection.close()
         raise
-    connection.commit()
-    idle.append(connection)
+    if not autocommit:
+        connection.commit()
+    if not connection.closed:
+        idle.append(connection)
+
+
+@contextmanager
+def handed_on(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+    """As `kept`, for a worker: what a session holds is released as its end would; one that fails ends with it."""
+    with kept(url, role, autocommit=autocommit) as connection:
+        yield connection
+        # One that was ended meanwhile, unnoticed, holds nothing any more.
+        with suppress(psycopg.OperationalError):
+            connection.execute("select pg_advisory_unlock_all()")
 
 
 @contextmanager
@@ -291,7 +302,7 @@ def opened(url: str) -> Iterator[OrderStore]:
 
 
 def rows(url: str, query: str, *parameters: object) -> list[tuple]:  # type: ignore[type-arg]
-    with kept(url) as connection:
+    with kept(url, autocommit=True) as connection:
         return connection.execute(query, parameters).fetchall()
 
 

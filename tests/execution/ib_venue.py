@@ -166,6 +166,7 @@ class IbVenue:
         with self.lock:
             order = self.order(ref)
             rejected = "Cancelled" if order.filled else "Inactive"
+            self._cancel(order)
             order.status = {"rejected": rejected, "expired": "Cancelled"}.get(status, status)
 
     # -- frames ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ PROVED = (
 )  # fmt: skip
 """What a count is a count of: the order path's code, and of the brokers' that of the adapter."""
 ADAPTERS = {"paper": ("paper", "paper_ledger"), "scheduled": ("paper", "paper_ledger"), "alpaca": ("alpaca",),
-    "ib": ("ib", "flex"), "coinbase": ("coinbase", "unreadable"), "schwab": ("schwab", "unreadable")}  # fmt: skip
+    "ib": ("ib", "flex"), "coinbase": ("coinbase",), "schwab": ("schwab",)}  # fmt: skip
 
 Record = Callable[[str, object], None]
 
@@ -37,7 +37,7 @@ def chunks(seeds: int) -> list[range]:
 @cache
 def code(proof: str) -> str:
     """Fingerprint of the code that is proved."""
-    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof, ()))]
+    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof.removeprefix("bracket-"), ()))]
     paths = [ROOT / name for name in names]
     files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
     digest = hashlib.sha256()

@@ -39,6 +39,7 @@ class SchwabVenue(ServedVenue):
     Attributes:
         now: the venue's clock for orders. script: faults to come. posts: orders that were read.
         hidden: ids of orders that no list tells yet. positions: signed shares by symbol.
+        costs: of a share, by symbol.
         trade_fees: what is booked for each execution. repeat_fills, reverse_fills: executions twice, or newest first.
         moving: how often a position changes between two reads. refuse_busy: questions answered 429.
         told: answers by path instead of its own. auction: called before each question.
@@ -53,6 +54,7 @@ class SchwabVenue(ServedVenue):
     hidden: set[str] = field(default_factory=set)
     transactions: list[dict[str, Any]] = field(default_factory=list)
     positions: dict[str, Decimal] = field(default_factory=dict)
+    costs: dict[str, Decimal] = field(default_factory=dict)
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
     cash: Decimal = Decimal(100_000)
     price: Decimal = Decimal(100)
@@ -253,7 +255,8 @@ class SchwabVenue(ServedVenue):
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
         positions = [
             {"longQuantity": float(max(held, Decimal(0))), "shortQuantity": float(max(-held, Decimal(0))),
-             "instrument": {"assetType": "EQUITY", "symbol": name}, "marketValue": float(held * self.price)}
+             "instrument": {"assetType": "EQUITY", "symbol": name}, "marketValue": float(held * self.price),
+             "averagePrice": float(self.costs.get(name, Decimal(0)))}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
         return {

@@ -21,6 +21,7 @@ from resources.brokers.base import (
     BrokerError,
     BrokerUnavailableError,
     OrderRejectedError,
+    TellingCosts,
     UncertainOutcomeError,
 )
 from resources.brokers.coinbase import CoinbaseBroker, order_state
@@ -226,6 +227,13 @@ def test_the_snapshot_holds_wallets_prices_and_open_orders(venue):
     assert dict(seen.positions) == {"BTC": D("0.2"), "EUR": D(7)}
     assert dict(seen.prices) == {"BTC": D(100), "ETH": D(100)}
     assert [(o.client_order_id, o.instrument, o.remaining) for o in seen.open_orders] == [("o-1", "BTC", D("0.3"))]
+
+
+def test_what_coins_cost_is_told_where_coinbase_knows_it(venue):
+    venue.amounts, venue.costs = {"USD": D(5), "BTC": D(1), "ETH": D(2)}, {"USD": D(1), "BTC": D("30000.5")}
+    broker = broker_at(venue, universe=("BTC-USD",))
+    assert isinstance(broker, TellingCosts)
+    assert broker.average_costs() == {"BTC-USD": D("30000.5")}
 
 
 def test_coins_are_named_as_the_universe_names_them(venue):

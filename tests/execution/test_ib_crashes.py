@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crash_proof import NAMES, Stand, noon, prove, set_up
-from execution_support import CLOSE, SESSIONS
+from execution_support import CLOSE, SESSIONS, ManualClock
 from flex_venue import QUERY, TOKEN, FlexVenue
 from ib_venue import IbVenue
 from served_venue import ENDS, Answer, Request, auction_of
@@ -34,12 +34,11 @@ class Strained(FlexVenue):
         return super().answer(request)
 
 
-def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
-    clock = noon()
-    fates = {name: rng.choice(ENDS) for name in NAMES}
-    venue = IbVenue(
-        repeat=rng.random() < 0.3, reverse=rng.random() < 0.3, auction=auction_of(fates, lambda: clock.now() >= CLOSE)
-    ).__enter__()
+def ib_house(
+    account: str, clock: ManualClock, rng: random.Random, auction: Callable[[IbVenue], None]
+) -> tuple[IbVenue, FlexVenue, IbBroker]:
+    """TWS and the reports, both served, and the adapter that asks them."""
+    venue = IbVenue(repeat=rng.random() < 0.3, reverse=rng.random() < 0.3, auction=auction).__enter__()
     # The deposit was yesterday: TWS does not tell it, and the report does.
     flex = Strained(troubled=lambda: FLEX_FAULTS if venue.script and rng.random() < 0.3 else ())
     flex.move("Deposits/Withdrawals", "100000")
@@ -49,13 +48,21 @@ def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) ->
         TOKEN, QUERY, SESSIONS, flex.url, access, patience_s=rng.choice((8, 600)), sleep=lambda _s: None, now=clock.now
     )
     broker = IbBroker(account, port=venue.port, connect_s=1.0, answer_s=0.3, reports=reports, now=clock.now)
+    flex.happened = venue.faults
+    return venue, flex, broker
+
+
+def ib_stand(url: str, account: str, anchor: Path | None, rng: random.Random) -> Stand:
+    clock = noon()
+    fates = {name: rng.choice(ENDS) for name in NAMES}
+    venue, flex, broker = ib_house(account, clock, rng, auction_of(fates, lambda: clock.now() >= CLOSE))
 
     def at_venue() -> list[tuple[str, str]]:
         return [(order.ref, order.symbol) for order in venue.orders]
 
     stand = set_up(url, account, anchor, rng, broker, clock, at_venue)
     stand.script, stand.faults = venue.script, FAULTS
-    stand.line.happened = flex.happened = venue.faults
+    stand.line.happened = venue.faults
     stand.close = lambda: (venue.__exit__(), flex.__exit__())
     return stand
 

@@ -8,6 +8,7 @@ import pytest
 from crash_proof import prove
 from proof_counts import Record, chunks, counted, main
 from test_alpaca_crashes import alpaca_stand
+from test_bracket_crashes import STANDS as BRACKETS
 from test_coinbase_crashes import coinbase_stand
 from test_execution_crashes import STANDS
 from test_ib_crashes import ib_stand
@@ -21,7 +22,11 @@ ADAPTERS = {
     "schwab": schwab_stand,
 }
 OTHERS = ("scheduled", "searchable_tag", "nothing")
-LONG = {name: (build, 2000) for name, build in ADAPTERS.items()} | {name: (STANDS[name], 500) for name in OTHERS}
+LONG = (
+    {name: (build, 2000) for name, build in ADAPTERS.items()}
+    | {f"bracket-{name}": (build, 1000) for name, build in BRACKETS.items()}
+    | {name: (STANDS[name], 500) for name in OTHERS}
+)
 """How a stand is built, and how many seeds it goes through."""
 
 

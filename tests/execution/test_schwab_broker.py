@@ -23,6 +23,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    TellingCosts,
     UncertainOutcomeError,
 )
 from resources.brokers.schwab import SchwabBroker, order_state, our_symbol, venue_symbol
@@ -300,6 +301,12 @@ def test_the_snapshot_holds_shares_cash_prices_and_open_orders(venue, broker):
     assert dict(seen.positions) == {"AAA": D(4), "BRK-B": D(-3)}
     assert dict(seen.prices) == {"AAA": D(100), "BRK-B": D(100), "CCC": D("7.25")}
     assert [(o.client_order_id, o.remaining) for o in seen.open_orders] == [("o-1", D(6))]
+
+
+def test_what_shares_cost_is_told_where_schwab_knows_it(venue, broker):
+    venue.positions, venue.costs = {"AAA": D(10), "BRK/B": D(-2), "CCC": D(1)}, {"AAA": D("12.5"), "BRK/B": D(400)}
+    assert isinstance(broker, TellingCosts)
+    assert broker.average_costs() == {"AAA": D("12.5"), "BRK-B": D(400)}
 
 
 def test_a_snapshot_is_never_made_of_two_moments(venue, broker):

@@ -16,6 +16,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from alpaca_venue import AlpacaVenue
@@ -238,6 +239,17 @@ def test_a_gateways_page_refuses_no_order_and_loses_none(tmp_path: Path, adapter
                 garble(spoilable.venue, 0, status, page)
                 with pytest.raises(BrokerError):
                     spoilable.calls["order"]()
+
+
+@pytest.mark.parametrize("adapter", ["coinbase", "schwab"])
+def test_an_error_of_our_own_code_is_not_taken_for_an_answer_of_the_venue(tmp_path: Path, adapter: str) -> None:
+    """It is told as what it is, where it is; of a send, nothing has left yet."""
+    with ADAPTERS[adapter](tmp_path) as spoilable:
+        for name, function in (("submit", "require_in_time"), ("fills", "in_order")):
+            broken = f"resources.brokers.{adapter}.{function}"
+            with patch(broken, side_effect=TypeError("a bug")), pytest.raises(TypeError, match="a bug"):
+                spoilable.calls[name]()
+        assert not spoilable.stands()
 
 
 def garble(venue: Any, first: int, status: int, page: bytes) -> None:

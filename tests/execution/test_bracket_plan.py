@@ -1,0 +1,123 @@
+"""Configured exits through the assets: from ``execution.bracket`` by the plan to orders that stand at the broker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    D,
+    Desk,
+    ManualClock,
+    flat_feed,
+    kept,
+    paper,
+    rows,
+)
+from test_broker_choice import settings_of
+from test_execution_reports import DeskTrading
+
+import octopus_pipelines.cli.orders as command
+from assets import execution, portfolio
+from octopus.core.orders import AccountSnapshot
+from resources.price_feed import Bar
+from resources.settings import Settings
+from resources.warehouse.connection import Role
+from resources.warehouse.plans import Plans
+from resources.warehouse.store import Warehouse
+
+NAMES = ("AAA", "BBB")
+
+
+@dataclass(frozen=True)
+class House:
+    """A paper account whose settings give every entry exits, and what the assets talk to."""
+
+    settings: Settings
+    desk: Desk
+    warehouse: Warehouse
+
+    def show(self, *assets: dg.AssetsDefinition) -> list[dict[str, Any]]:
+        """Materialise the assets in one run; the metadata of each."""
+        trading = DeskTrading(self.desk, self.settings.account, self.settings)
+        every = {"settings": self.settings, "warehouse": self.warehouse, "trading": trading}
+        needed = {name for asset in assets for name in asset.required_resource_keys}
+        done = dg.materialize(
+            assets, partition_key=DECIDED.isoformat(), instance=dg.DagsterInstance.ephemeral(),
+            resources={name: one for name, one in every.items() if name in needed},
+        )  # fmt: skip
+        told = [done.asset_materializations_for_node(asset.op.name)[0].metadata for asset in assets]
+        return [{name: value.value for name, value in one.items()} for one in told]
+
+
+def cells(table: str, *columns: str) -> list[tuple[str, ...]]:
+    """Columns of a table in Markdown."""
+    head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [tuple(row[head.index(column)] for column in columns) for row in body]
+
+
+@pytest.fixture
+def house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    changes = {"strategies.execution.bracket": {"stop_loss": 0.05, "take_profit": 0.1}}
+    settings = settings_of(tmp_path, changes)
+    clock, feed = ManualClock(OPEN - timedelta(minutes=30)), flat_feed(NAMES)
+    # AAA reaches its target, BBB neither of its exits.
+    feed.bars["AAA", EXECUTED] = Bar(D(100), D(105), high=D(111), low=D(99))
+    feed.bars["BBB", EXECUTED] = Bar(D(100), D(101), high=D(103), low=D(98))
+    desk = Desk(database_url, settings.account, clock, feed, paper(database_url, settings.account, clock, feed))
+    desk.open()
+    warehouse = Warehouse(database_url, Role.OWNER)
+    opening = AccountSnapshot(
+        settings.account, SESSIONS.decision_utc(DECIDED), D(100_000), {}, dict.fromkeys(NAMES, D(100))
+    )
+    Plans(warehouse).save_snapshot(DECIDED, opening)
+    weights = {"session": [DECIDED] * 2, "instrument": NAMES, "weight": [0.3, 0.2], "decision_id": ["decision"] * 2}
+    warehouse.insert_new("portfolio.target_weights", pl.DataFrame(weights))
+    there = SimpleNamespace(database_url=database_url, account=settings.account)
+    monkeypatch.setattr(command, "open_database", lambda: there)
+    return House(settings, desk, warehouse)
+
+
+def test_exits_go_from_the_settings_to_the_broker_and_end_there(house: House) -> None:
+    (planned,) = house.show(portfolio.rebalance_plan)
+    url, batch = house.desk.url, planned["batch_id"]
+    assert rows(
+        url, "select instrument, order_type, stop_price, target_price from portfolio.rebalance_plan order by 1"
+    ) == [(name, "market", D(95), D(110)) for name in NAMES]
+    with kept(url, Role.RESEARCH) as connection:
+        approval = [batch, planned["orders"], SESSIONS.decision_utc(DECIDED)]
+        connection.execute("insert into compliance.approvals values (%s, %s, 0, 'r', 'c', %s)", approval)
+    intents, sent = house.show(execution.order_intents, execution.orders)
+    assert intents["approved"] == 3 * len(NAMES)
+    assert sent["sent"] == 2
+    assert cells(sent["table"], "instrument", "side", "order_type", "price") == [
+        (name, *term) for name in NAMES
+        for term in (("buy", "market", "null"), ("sell", "limit", "110.0000"), ("sell", "stop", "95.0000"))
+    ]  # fmt: skip
+    listed = json.loads(CliRunner().invoke(command.list_orders, ["--json"]).stdout)
+    assert sorted((one["instrument"], one["type"]) for one in listed) == [
+        (name, kind) for name in NAMES for kind in ("limit", "market", "stop")
+    ]
+    assert set(rows(url, "select order_type, state from paper.orders")) == {
+        (kind, "accepted") for kind in ("market", "limit", "stop")
+    }
+    filled, held, compared = house.show(execution.fills, execution.positions, execution.reconciliation)
+    assert house.desk.clock.now() >= CLOSE
+    assert filled["still_open"] == 0
+    assert cells(filled["table"], "instrument", "side", "price") == [
+        ("AAA", "buy", "100.0000"), ("AAA", "sell", "110.0000"), ("BBB", "buy", "100.0000")
+    ]  # fmt: skip
+    assert (held["positions"], compared["breaks"]) == (1, 0)
