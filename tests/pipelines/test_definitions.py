@@ -64,6 +64,16 @@ def test_the_joined_graph_has_no_cycle(locations: dict[str, dg.Definitions]) -> 
     assert places == sorted(places)
 
 
+def test_dbt_builds_once_a_day_and_its_tests_of_models_stop_what_follows(locations: dict[str, dg.Definitions]) -> None:
+    daily = locations["research"].resolve_job_def("daily")
+    assert [node.name for node in daily.nodes if "dbt" in node.name] == ["dbt_models"]
+    dbt = locations["research"].resolve_asset_graph().assets_def_for_key(dg.AssetKey(["marts", "prices"]))
+    blocking = {check.name: check.blocking for check in dbt.check_specs}
+    assert blocking["prices_known_times_disjoint"]
+    assert blocking["returns_one_row_per_session"]
+    assert not blocking["raw_instruments_one_price_basis_per_source"]
+
+
 def test_nothing_starts_by_itself_and_nothing_that_trades_is_retried(locations: dict[str, dg.Definitions]) -> None:
     for defs in locations.values():
         for sensor in defs.sensors or ():
