@@ -13,7 +13,8 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from dagster_shared.record import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from assets import keys, partitions, reporting
@@ -74,10 +75,22 @@ def session_rows(calendar: Sessions, exchange: str | None = None) -> pl.DataFram
 
 
 class _Translator(DagsterDbtTranslator):
-    """Keys are [schema, table], everything belongs to the warehouse's team, source tests are checks."""
+    """Keys are [schema, table], everything belongs to the warehouse's team, source tests are checks.
+
+    A source's failed test ends dbt's own build of what is made of it, and with the build all that waits for it. As a
+    blocking check it would hold back the calendar, too, which the build itself waits for: Dagster would cut the build
+    into two, each with dbt's start and a list of everything to build.
+    """
 
     def __init__(self) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        check = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        sources = {self.get_asset_key(source) for source in manifest["sources"].values()}
+        return replace(check, blocking=False) if check is not None and check.asset_key in sources else check
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])

@@ -5,6 +5,7 @@ Belongs here: knowing whether the manifest is current, and making it. Does not: 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -30,9 +31,17 @@ def is_current() -> bool:
 
 
 def ensure() -> None:
-    """Make the manifest unless it is current; needs no database."""
+    """Make the manifest unless it is current; needs no database. Of several processes one makes it for all."""
     if is_current():
         return
+    MANIFEST.parent.mkdir(exist_ok=True)
+    with (MANIFEST.parent / "parse.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not is_current():
+            _parse()
+
+
+def _parse() -> None:
     dbt = str(Path(sys.executable).parent / "dbt")
     command = [dbt, "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
     environment = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from octopus.core.errors import ConfigError, OctopusError
-from octopus_pipelines.cli.house import new_console, open_house
+from octopus_pipelines.cli import house
 from resources.settings import Settings
 from resources.sources.sample import RECORDED_TO
 
@@ -57,11 +57,11 @@ class Progress:
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last of several sessions.")
 def run(as_of: datetime | None, first: datetime | None, last: datetime | None) -> None:
     """Run the daily pipeline: data, research, risk, compliance, paper orders, reconciliation."""
-    console = new_console()
+    sessions = wanted_sessions(house.settings(), as_of, first, last)
+    console = house.new_console()
     console.print("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ...")
     opened = time.monotonic()
-    settings = open_house()
-    sessions = wanted_sessions(settings, as_of, first, last)
+    settings = house.open_house()
     console.print(f"  ready in {time.monotonic() - opened:.1f} s · {settings.universe.market_data} · {settings.home}")
     from octopus_pipelines.cli.summary import print_summary
 

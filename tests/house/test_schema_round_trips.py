@@ -113,14 +113,13 @@ def _rows(connection: psycopg.Connection[Any], query: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("lower", "upper"), list(pairwise(REVISIONS)))
-def test_a_revision_goes_back_to_what_was_before_it(new_database: Callable[[], str], lower: str, upper: str) -> None:
-    url = new_database()
-    migrate(url, lower)
-    before = schema(url)
-    migrate(url, upper)
-    assert schema(url) != before
-    downgrade(url, lower)
-    assert schema(url) == before
+def test_a_revision_goes_back_to_what_was_before_it(climbed: str, lower: str, upper: str) -> None:
+    migrate(climbed, lower)
+    before = schema(climbed)
+    migrate(climbed, upper)
+    assert schema(climbed) != before
+    downgrade(climbed, lower)
+    assert schema(climbed) == before
 
 
 def test_down_to_nothing_and_up_again_is_a_fresh_schema(new_database: Callable[[], str]) -> None:

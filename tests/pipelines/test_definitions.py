@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from octopus_pipelines import dbt_manifest
 from resources.runtime.dagster_home import BROKER_POOL, SOURCE_POOLS
 
 GROUPS = {
@@ -62,6 +65,32 @@ def test_the_joined_graph_has_no_cycle(locations: dict[str, dg.Definitions]) -> 
             ("compliance", "pretrade_report"), ("execution", "orders"), ("execution", "reconciliation")]  # fmt: skip
     places = [place[dg.AssetKey(list(key))] for key in path]
     assert places == sorted(places)
+
+
+def test_dbt_builds_once_a_day_and_its_tests_of_models_stop_what_follows(locations: dict[str, dg.Definitions]) -> None:
+    daily = locations["research"].resolve_job_def("daily")
+    assert [node.name for node in daily.nodes if "dbt" in node.name] == ["dbt_models"]
+    dbt = locations["research"].resolve_asset_graph().assets_def_for_key(dg.AssetKey(["marts", "prices"]))
+    blocking = {check.name: check.blocking for check in dbt.check_specs}
+    assert blocking["prices_known_times_disjoint"]
+    assert blocking["returns_one_row_per_session"]
+    assert not blocking["raw_instruments_one_price_basis_per_source"]
+
+
+def test_of_several_that_start_at_once_one_makes_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def parse() -> None:
+        made.append(time.sleep(0.1))
+        dbt_manifest.MANIFEST.write_text("{}")
+
+    (tmp_path / "dbt_project.yml").touch()
+    monkeypatch.setattr(dbt_manifest, "PROJECT", tmp_path)
+    monkeypatch.setattr(dbt_manifest, "MANIFEST", tmp_path / "target" / "manifest.json")
+    monkeypatch.setattr(dbt_manifest, "_parse", parse)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: dbt_manifest.ensure(), range(4)))
+    assert len(made) == 1
 
 
 def test_nothing_starts_by_itself_and_nothing_that_trades_is_retried(locations: dict[str, dg.Definitions]) -> None:

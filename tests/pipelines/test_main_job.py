@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +67,21 @@ def first_run(home: Path) -> subprocess.CompletedProcess[str]:
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if _batches(home):
-            break
-        time.sleep(0.05)
+    while time.monotonic() < deadline and process.poll() is None and not _stores_a_batch(home, process, deadline):
+        time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return octopus(home, "run")
 
 
-def _batches(home: Path) -> int:
-    """Batches that ingestion has committed; 0 while there is no database yet."""
-    try:
-        with psycopg.connect(EmbeddedPostgres(home).url(), connect_timeout=1) as connection:
-            row = connection.execute("select count(*) from ops.batches").fetchone()
-            return row[0] if row else 0
-    except psycopg.Error:
-        return 0
+def _stores_a_batch(home: Path, process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait until ingestion has committed a batch; False at once while there is no database or no table yet."""
+    with suppress(psycopg.Error), psycopg.connect(EmbeddedPostgres(home).url(), autocommit=True) as connection:
+        while time.monotonic() < deadline and process.poll() is None:
+            if connection.execute("select from ops.batches").fetchone() is not None:
+                return True
+            time.sleep(0.05)
+    return False
 
 
 @pytest.mark.timeout(600)

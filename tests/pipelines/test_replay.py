@@ -45,8 +45,8 @@ def test_sixty_days_through_the_daily_path_equal_the_backtest(house) -> None:  #
             held, prices,
         )  # fmt: skip
         Plans(warehouse).save_snapshot(session, snapshot)
-        house.call(predictions, session.isoformat())
-        house.call(target_weights, session.isoformat())
+        house.call_body(predictions, session.isoformat())
+        house.call_body(target_weights, session.isoformat())
         stored = {
             r["instrument"]: r["weight"]
             for r in warehouse.rows("select * from portfolio.target_weights where session = %s", [session])
