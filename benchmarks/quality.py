@@ -172,15 +172,23 @@ class Bench:
 
     @cached_property
     def clean(self) -> list[Finding]:
-        return audit(*frames(self.histories.series), calendar=self.histories.calendar)
+        return self._audit(self.histories.series)
+
+    @cached_property
+    def clean_there(self) -> list[Finding]:
+        """The same of the series that defects are planted into."""
+        return self.clean if self.histories.into is None else self._audit(self.histories.planted_into)
 
     @cached_property
     def known(self) -> Known:
-        return Known(self.histories.series)
+        return Known(self.histories.planted_into)
 
     @cached_property
     def originals(self) -> dict[str, Series]:
-        return {one.symbol: one for one in self.histories.series}
+        return {one.symbol: one for one in self.histories.planted_into}
+
+    def _audit(self, series: Sequence[Series]) -> list[Finding]:
+        return audit(*frames(series), self.histories.basis, self.histories.calendar)
 
     def untouched(self) -> Untouched:
         """False alarms where nothing was planted."""
@@ -204,22 +212,21 @@ class Bench:
         keys: set[tuple[str, str, str]] = set()
         for end in ends:
             until = pl.col("session") <= end.astype(object)
-            found = audit(bars.filter(until), actions.filter(until), calendar=calendar[calendar <= end])
+            found = audit(bars.filter(until), actions.filter(until), self.histories.basis, calendar[calendar <= end])
             keys |= {_key(one) for one in self._counted(found)}
         return keys
 
     def new(self, planted: Sequence[Series]) -> list[Finding]:
         """Findings that the untouched bars do not have."""
-        known = {(one.instrument, one.kind, one.session_from) for one in self.clean}
-        found = audit(*frames(planted), calendar=self.histories.calendar)
-        return [one for one in found if (one.instrument, one.kind, one.session_from) not in known]
+        known = {(one.instrument, one.kind, one.session_from) for one in self.clean_there}
+        return [one for one in self._audit(planted) if (one.instrument, one.kind, one.session_from) not in known]
 
     def measure(self, cell: Cell) -> tuple[Recall, Counter[tuple[Kind, str]]]:
         """Recall of one kind at one magnitude, and its findings by kind: ``right``, ``beside`` or ``wrong``."""
         counts: Counter[str] = Counter()
         judged: Counter[tuple[Kind, str]] = Counter()
         for seed in self.histories.seeds:
-            planted, labels = plant(cell, self.histories.series, seed)
+            planted, labels = plant(cell, self.histories.planted_into, seed)
             by_name: dict[str, list[Finding]] = defaultdict(list)
             for one in self.new(planted):
                 by_name[str(one.instrument)].append(one)
