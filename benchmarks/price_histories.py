@@ -45,7 +45,7 @@ import polars as pl
 
 from benchmarks.defect_injector import DIVIDEND_STEP, PRICES, Series, clean_series
 from octopus.core.sessions import Sessions
-from octopus.core.types import DateArray, FloatArray
+from octopus.core.types import BoolArray, DateArray, FloatArray
 from octopus.warehouse.defects.tape import Basis
 
 SPLIT = "2026-11-29"
@@ -198,12 +198,12 @@ def _spun_off(symbol: str, day: np.datetime64) -> bool:
     return (symbol, day.astype(date)) in SPIN_OFFS
 
 
-def _of_shares(ratio: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _of_shares(ratio: FloatArray) -> BoolArray:
     """Whether each is so many whole new shares for so few old ones, or the reverse."""
     old = np.arange(1, RATIO_OLD_MOST + 1)
     larger = np.maximum(ratio, 1 / ratio)[:, None] * old
     whole = (np.abs(larger / np.round(larger) - 1) < RATIO_ROUNDING) & (np.round(larger) <= RATIO_NEW_MOST)
-    result: np.ndarray[tuple[int], np.dtype[np.bool_]] = whole.any(axis=1)
+    result: BoolArray = np.any(whole, axis=1)
     return result
 
 
