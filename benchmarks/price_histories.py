@@ -93,8 +93,11 @@ class Histories:
 
     @cached_property
     def planted_into(self) -> list[Series]:
-        """The series that defects are planted into: drawn like the halves, where they are not all."""
-        drawn = {one.symbol for one in sorted(self.series, key=lambda one: _drawn(f"into/{one.symbol}"))[: self.into]}
+        """The series that defects are planted into: drawn like the halves, where they are not all; two years at least."""
+        if self.into is None:
+            return list(self.series)
+        long = [one for one in self.series if len(one) >= 2 * self.sessions_a_year]
+        drawn = {one.symbol for one in sorted(long, key=lambda one: _drawn(f"into/{one.symbol}"))[: self.into]}
         return [one for one in self.series if one.symbol in drawn]
 
     @cached_property
