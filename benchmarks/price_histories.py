@@ -93,7 +93,7 @@ class Histories:
 
     @cached_property
     def planted_into(self) -> list[Series]:
-        """The series that defects are planted into: drawn like the halves, where they are not all; two years at least."""
+        """Those of two years and more that defects are planted into: drawn like the halves, where they are not all."""
         if self.into is None:
             return list(self.series)
         long = [one for one in self.series if len(one) >= 2 * self.sessions_a_year]

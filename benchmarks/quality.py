@@ -30,6 +30,7 @@ import polars as pl
 
 from benchmarks.attainable import Known, bound
 from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, frames, plant
+from benchmarks.genuine import GENUINE, WITHOUT_TRADES
 from benchmarks.price_histories import Histories, histories
 from benchmarks.yahoo_defects import SLACK, Sound, Witness, yahoo
 from octopus.core.errors import MissingDataError
@@ -65,102 +66,6 @@ RIGHT: Mapping[str, frozenset[Kind]] = {
     "calendar gap": frozenset({Kind.CALENDAR_GAP}),
 }
 """Which kinds of finding name the planted kind; a finding of another kind at the place is found, but not named."""
-
-
-GENUINE: Mapping[tuple[str, str, str], str] = {
-    ("calendar_gap", "PTR", "2016-06-29"): "the record has no price",
-    ("calendar_gap", "REX", "2016-06-29"): "the record has no price",
-    ("calendar_gap", "SNP", "2016-06-29"): "the record has no price",
-    ("phantom_dividend", "SLB", "2015-08-31"): "the quarter's 0.50 is recorded on two days running",
-    ("phantom_dividend", "V", "2016-02-10"): "the quarter's 0.14 is recorded twice within a week",
-    ("phantom_dividend", "PM", "2012-12-20"): "0.039, of an instrument that paid 0.85 that quarter",
-    ("phantom_dividend", "PM", "2012-12-24"): "0.085, of an instrument that paid 0.85 that quarter",
-    ("scrape_seam", "CHTR", "2016-05-18"): "0.9042 new shares for one old at the merger; no action is recorded",
-    ("phantom_split", "NGG", "2017-05-22"): "11 new shares for 12 beside a special dividend that is not recorded",
-    ("wrong_dividend", "NGG", "2012-11-28"): "follows from the one before",
-    (
-        "scrape_seam",
-        "BCH",
-        "2016-07-06",
-    ): "2.246 % of new shares are left in the older prices: undone, they are cents",
-    ("scrape_seam", "IEP", "2012-11-13"): "a distribution in units is left in the older prices",
-    ("missing_dividend", "TM", "2017-03-16"): "paid at the end of every March and September but this March",
-    ("calendar_gap", "EEM", "2003-08-15"): "the record has no bar, the exchange was open",
-    ("volume_seam", "BRK-A", "2013-07-29"): "from 25,000 to 300 a day overnight: another unit",
-    ("volume_seam", "BRK-B", "2010-02-01"): "a billion a day for nine sessions, a hundred times those before and after",
-    ("frozen_bar", "BNO", "2010-09-22"): "five bars without a trade carry the price on",
-    ("price_spike", "GOOGL", "2008-09-30"): "a low of 0.01 and a close of 294.57; another vendor's close is 400.52",
-    **{
-        (
-            "missing_dividend",
-            symbol,
-            day,
-        ): "pays every quarter or month on these days, as much before and after, but once"
-        for symbol, day in (
-            ("AON", "2011-04-18"),
-            ("CBOE", "2013-08-16"),
-            ("XLNX", "2014-04-30"),
-            ("ZTS", "2016-07-28"),
-            ("AMLP", "2015-10-26"),
-            ("BAB", "2020-09-09"),
-            ("CWB", "2011-01-19"),
-            ("DIA", "2010-01-04"),
-        )
-    },
-    **{
-        (
-            "missing_dividend",
-            symbol,
-            day,
-        ): "monthly; five funds of three houses lack the same payment of 1 November 2012"
-        for symbol, day in (
-            ("BLV", "2012-10-18"),
-            ("BND", "2012-10-18"),
-            ("BSV", "2012-10-18"),
-            ("CORP", "2012-10-17"),
-            ("CWB", "2012-10-18"),
-        )
-    },
-    **{
-        ("missing_dividend", symbol, day): "monthly, with one at the end of December in the years around"
-        for symbol, day in (("BND", "2012-12-19"), ("BSV", "2012-12-19"))
-    },
-    **{
-        ("phantom_dividend", symbol, day): "one payment is recorded on two days, in two currencies or the same"
-        for symbol, day in (
-            ("CM", "2012-12-24"),
-            ("CM", "2013-12-23"),
-            ("CM", "2014-12-23"),
-            ("CM", "2015-12-23"),
-            ("CM", "2019-12-24"),
-            ("MFC", "2008-05-19"),
-            ("MFC", "2009-05-18"),
-            ("TD", "2010-07-01"),
-            ("TD", "2011-07-01"),
-            ("WBK", "2016-11-17"),
-            ("CWB", "2016-05-03"),
-            ("CHRW", "2010-12-10"),
-            ("CINF", "2015-12-14"),
-            ("CINF", "2015-12-01"),
-            ("APD", "2016-10-06"),
-        )
-    },
-    ("scrape_seam", "EVHC", "2016-12-02"): "0.334 new shares for one old at the merger; no action is recorded",
-    ("phantom_split", "EXPE", "2011-12-21"): "the adjusted close takes off a third that the price does not show",
-    ("missing_split", "VTR", "2015-08-18"): "an eighth of the company was handed out; no action is recorded",
-    ("frozen_bar", "WBK", "2015-10-14"): "three bars without a trade carry the price on",
-    ("frozen_bar", "BIB", "2010-11-22"): "five bars without a trade carry the price on",
-    ("frozen_bar", "EUFN", "2010-02-04"): "three bars without a trade carry the price on",
-    ("frozen_bar", "EUFN", "2010-03-04"): "eleven bars without a trade carry the price on",
-    **{
-        ("impossible_bar", symbol, "2021-01-27"): "the last bar was fetched before its range was final"
-        for symbol in ("EDZ", "EWC", "EWX", "EWY")
-    },
-}
-"""Findings on the untouched bars that are real defects of the record, looked at one by one."""
-WITHOUT_TRADES: frozenset[tuple[str, str]] = frozenset({("calendar_gap", "AAA"), ("zero_volume", "BOIL")})
-"""Instruments that were not traded on many a session: the record has no bar then, or a quote for a price, which is what
-the finding says."""
 
 
 def in_whole_cents(cell: Cell) -> Cell:
