@@ -9,7 +9,9 @@ sessions. Noise is Student's t at the scale that was known then, as the detector
 leaves one false alarm per 100 untouched symbol-years of the same half to this one kind. Dates are evidence beside the
 price: a season that another year of the record has can be missed or be a stranger, one that no other year has cannot.
 So far as noise is t, this is what any detector reaches with bars, actions and an adjusted close made of the actions.
-Seams of levels have no bound here: what was known of the day beside its gap, that it traded calmly, tells more.
+A level that was rounded to cents afterwards, and a missing split of 1.1, are a known jump at the open of one morning,
+with the volume of that day and the next; that the day's range stays small as well is not counted, so that detection may
+come out above.
 """
 
 from __future__ import annotations
@@ -216,9 +218,25 @@ def _there_and_back(tape: Tape, rows: IntArray, shift: float) -> FloatArray:
     return away + _shift(tape.after(gap)[rows], tape.gap_scale[rows], -shift)
 
 
+def _jump(tape: Tape, rows: IntArray, shift: float) -> FloatArray:
+    """The price stands elsewhere in the morning, for good."""
+    paid = tape.log_yield[rows]
+    return _shift((tape.gap - tape.market_gap)[rows] - paid, tape.gap_scale[rows], shift)
+
+
+def _downward(tape: Tape, rows: IntArray, shift: float) -> FloatArray:
+    return _jump(tape, rows, -abs(shift))
+
+
 _MEASURES: dict[tuple[str, str], Callable[[Known, Drawn], Bound]] = {
     ("missing dividend", "one"): _missing,
     **{("phantom dividend", f"{share:.1%}"): _phantom for share in (0.002, 0.01, 0.05)},
     **{("misdated dividend", f"{late} late"): _late(late) for late in (1, 5, 20)},
-    **{("spike", f"5%, {which}"): _either_way(_there_and_back, 0.05) for which in ("whole bar", "close")},
+    **{
+        ("spike", f"{share:.0%}, {which}"): _either_way(_there_and_back, share)
+        for share in (0.05, 0.1)
+        for which in ("whole bar", "close")
+    },
+    ("missing split", "1.1"): _either_way(_downward, 0.1),
+    **{("level seam", f"{share:.0%}, in whole cents"): _either_way(_jump, share) for share in (0.03, 0.1)},
 }

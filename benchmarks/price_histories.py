@@ -1,17 +1,32 @@
-"""Recorded daily prices of three vendors beside StockNet's, and which half of the symbols detectors are tuned on.
+"""Recorded daily prices of other vendors beside StockNet's, and which half of the symbols detectors are tuned on.
 
 Belongs here: reading those histories as the injector's `Series`, the split of symbols into halves, and which sessions
 were looked at before the split was drawn. Does not: planting (defect_injector.py), scoring (quality.py).
 
+Spent, for their reported figures have been looked at and detectors were changed for them since:
+
+- ``stocknet``: the 88 stocks that all detectors were written against.
 - ``kdd17``: 50 US stocks, 2007 to 2016, Yahoo's bars of that time: prices as printed, the adjusted close with splits
   and dividends. The folder of the data set "KDD17" (Zhang, Aggarwal and Qi 2017) as Feng et al. (2019) publish it:
   ``data/kdd17/price_long_50`` of github.com/fulifeng/Adv-ALSTM, copied to ``kdd17`` beside the other recorded data.
 - ``lean``: stocks and funds of QuantConnect's sample, up to 23 years of printed prices and factor files.
+
+New, audited by nobody before the split was drawn; nothing in them is an instrument of those above:
+
+- ``sp500``: the stocks that were in the S&P 500 in March 2017, 2010 to 2016, Yahoo's bars of that time: prices as
+  printed. Folder ``stocks`` of github.com/KahunaCode/sp500, copied to ``sp500``.
+- ``banks``: banks and insurers, most of them foreign, 2006 to 2020, Yahoo's bars: prices adjusted for splits. Folder
+  ``Data`` of github.com/EeriestSnake67/RStudio, copied to ``banks``.
+- ``funds``: exchange traded funds, 2004 to January 2021, of Yahoo as well. Folder ``etfs`` of
+  github.com/atxarib99/stonks, copied to ``funds``.
+
+A folder that is absent is left out. Of the last two those count that have eight years and a usual turnover of two
+million dollars a day; preferred shares do not. All of them but Lean's read dividends off the steps of the adjusted
+close: on untouched bars these two never contradict each other, prices and habits may.
+
 - ``coins``: 23 coins, quoted every day, without actions; nothing is planted there.
 
-The 88 stocks of StockNet are the base that all detectors were written against: none of them is unseen. Their halves
-are drawn anew, and what is planted is planted elsewhere than before; the other histories were audited by nobody before
-the split was drawn. A company keeps its half in every history.
+A company keeps its half in every history.
 """
 
 from __future__ import annotations
@@ -30,11 +45,15 @@ import polars as pl
 
 from benchmarks.defect_injector import DIVIDEND_STEP, PRICES, Series, clean_series
 from octopus.core.sessions import Sessions
-from octopus.core.types import DateArray, FloatArray
+from octopus.core.types import BoolArray, DateArray, FloatArray
+from octopus.warehouse.defects.tape import Basis
 
 SPLIT = "2026-11-29"
 """Salt of the split; drawn once, before any detector was changed for it."""
-SAME_COMPANY = {"GOOGL": "GOOG", "BRK-A": "BRK-B", "BBL": "BHP"}
+SAME_COMPANY = {
+    "GOOGL": "GOOG", "BRK-A": "BRK-B", "BBL": "BHP", "DISCK": "DISCA", "FOXA": "FOX", "NWSA": "NWS", "UA": "UAA",
+}  # fmt: skip
+NEW = ("sp500", "banks", "funds")
 SEEN_FROM, SEEN_TO = np.datetime64("2012-09-04"), np.datetime64("2017-09-01")
 """StockNet's sessions: of its 88 stocks they were looked at, whoever recorded them."""
 SPLIT_STEP = 0.1
@@ -43,7 +62,15 @@ RATIO_DIGITS, RATIO_ROUNDING = 4, 1e-5
 """Factors are published to seven digits: a ratio of two that is this near to one of few digits is that one."""
 SPIN_OFFS = (("MO", date(2007, 4, 2)), ("MO", date(2008, 3, 31)))
 """Steps of the size of a split that changed no number of shares."""
+RATIO_OLD_MOST, RATIO_NEW_MOST = 5, 50
+"""A split of sp500 gives at most so many new shares for at most so many old ones (or the reverse); any other large step
+is a payment: a special dividend, or what a part of the company that was spun off was worth."""
 LEAN_UNIT = 1e-4
+FUNDS_FROM, YEARS_LEAST, TURNOVER_LEAST = date(2004, 1, 1), 8, 2e6
+EXACT_STEP = 1e-5
+"""The adjusted closes of banks and funds are exact to 1e-7; money funds pay less than `DIVIDEND_STEP` of the price."""
+INTO = 80
+"""Symbols of the half of sp500 that defects are planted into: as many as of the spent histories together."""
 TUNED_SEEDS, REPORTED_SEEDS = (21,), (31,)
 
 
@@ -53,7 +80,7 @@ class Histories:
 
     Attributes:
         seen: whether every session of the symbols of StockNet was looked at before the split. seeds: of what is
-            planted; empty: nothing is.
+            planted; empty: nothing is. basis: of the prices. into: how many of the series defects are planted into.
     """
 
     name: str
@@ -61,6 +88,17 @@ class Histories:
     exchange: str
     seeds: tuple[int, ...]
     seen: frozenset[str]
+    basis: Basis = "printed"
+    into: int | None = None
+
+    @cached_property
+    def planted_into(self) -> list[Series]:
+        """Those of two years and more that defects are planted into: drawn like the halves, where they are not all."""
+        if self.into is None:
+            return list(self.series)
+        long = [one for one in self.series if len(one) >= 2 * self.sessions_a_year]
+        drawn = {one.symbol for one in sorted(long, key=lambda one: _drawn(f"into/{one.symbol}"))[: self.into]}
+        return [one for one in self.series if one.symbol in drawn]
 
     @cached_property
     def calendar(self) -> DateArray:
@@ -87,23 +125,35 @@ class Histories:
 
 def is_reported(symbol: str) -> bool:
     """Whether the symbol is of the half that figures are reported on; detectors are tuned on the others."""
-    return crc32(f"{SPLIT}/{SAME_COMPANY.get(symbol, symbol)}".encode()) % 2 == 1
+    return _drawn(SAME_COMPANY.get(symbol, symbol)) % 2 == 1
+
+
+def _drawn(name: str) -> int:
+    return crc32(f"{SPLIT}/{name}".encode())
 
 
 def histories(folder: Path, *, reported: bool) -> list[Histories]:
-    """One half of everything there is: StockNet first; the data set KDD17 only where it was copied."""
-    stocknet = clean_series(folder)
+    """One half of everything there is: StockNet first; of the others those whose folder is there."""
+    stocknet, sampled = clean_series(folder), lean(folder)
     seen = frozenset(one.symbol for one in stocknet)
     seeds = REPORTED_SEEDS if reported else TUNED_SEEDS
 
-    def half(series: Sequence[Series]) -> list[Series]:
-        return [one for one in series if is_reported(one.symbol) == reported]
+    def half(series: Sequence[Series], without: frozenset[str] = frozenset()) -> list[Series]:
+        return [one for one in series if is_reported(one.symbol) == reported and one.symbol not in without]
 
-    found = [Histories("stocknet", half(stocknet), "XNYS", seeds, frozenset())]
-    if (folder / "kdd17").is_dir():
-        found.append(Histories("kdd17", half(kdd17(folder)), "XNYS", seeds, seen))
-    found.append(Histories("lean", half(lean(folder)), "XNYS", seeds, seen))
-    return [*found, Histories("coins", half(coins(folder)), "24/7", (), frozenset())]
+    known, constituents = kdd17(folder), sp500(folder)
+    spent = seen | {one.symbol for one in (*known, *sampled)}
+    newer = spent | {one.symbol for one in constituents}
+    found = [
+        Histories("stocknet", half(stocknet), "XNYS", seeds, frozenset()),
+        Histories("kdd17", half(known), "XNYS", seeds, seen),
+        Histories("lean", half(sampled), "XNYS", seeds, seen),
+        Histories("sp500", half(constituents, spent), "XNYS", seeds, frozenset(), into=INTO),
+        Histories("banks", half(_traded(folder / "banks"), newer), "XNYS", (), frozenset(), "split_adjusted"),
+        Histories("funds", half(_traded(folder / "funds"), newer), "XNYS", (), frozenset(), "split_adjusted"),
+        Histories("coins", half(coins(folder)), "24/7", (), frozenset()),
+    ]
+    return [one for one in found if one.series]
 
 
 def kdd17(folder: Path) -> list[Series]:
@@ -111,7 +161,17 @@ def kdd17(folder: Path) -> list[Series]:
     return [_kdd17(path) for path in sorted((folder / "kdd17").glob("*.csv"))]
 
 
-def _kdd17(path: Path) -> Series:
+def sp500(folder: Path) -> list[Series]:
+    """The constituents of March 2017, read like KDD17."""
+    return [_kdd17(path, splits_only=True) for path in sorted((folder / "sp500").glob("*.csv"))]
+
+
+def _kdd17(path: Path, *, splits_only: bool = False) -> Series:
+    """One stock of Yahoo's printed prices.
+
+    Args:
+        splits_only: of the large steps only the ratios of whole numbers of shares are splits; else all are.
+    """
     frame = pl.read_csv(path, infer_schema=False)
     opened = "Original_Open" if "Original_Open" in frame.columns else "Open"
     told = pl.col("Date").str
@@ -127,7 +187,8 @@ def _kdd17(path: Path) -> Series:
     step[1:] = (values["adj_close"][:-1] / close[:-1]) / (values["adj_close"][1:] / close[1:])
     splits = np.ones(len(days))
     rows = np.flatnonzero(np.abs(np.log(step)) > SPLIT_STEP)
-    splits[rows] = _ratio(1 / step[rows])
+    ratios = _ratio(1 / step[rows])
+    splits[rows] = np.where(_of_shares(ratios) | (ratios < 1), ratios, 1.0) if splits_only else ratios
     actions = _actions(days, close, step * splits, splits)
     # Volumes come in today's shares, prices as printed.
     issued = [(day, kind, ratio) for day, kind, ratio in actions if kind == "split" and not _spun_off(path.stem, day)]
@@ -140,6 +201,15 @@ def _spun_off(symbol: str, day: np.datetime64) -> bool:
     return (symbol, day.astype(date)) in SPIN_OFFS
 
 
+def _of_shares(ratio: FloatArray) -> BoolArray:
+    """Whether each is so many whole new shares for so few old ones, or the reverse."""
+    old = np.arange(1, RATIO_OLD_MOST + 1)
+    larger = np.maximum(ratio, 1 / ratio)[:, None] * old
+    whole = (np.abs(larger / np.round(larger) - 1) < RATIO_ROUNDING) & (np.round(larger) <= RATIO_NEW_MOST)
+    result: BoolArray = np.any(whole, axis=1)
+    return result
+
+
 def _ratio(factor: FloatArray) -> FloatArray:
     short = np.round(factor, RATIO_DIGITS)
     result: FloatArray = np.where(np.abs(short / factor - 1) < RATIO_ROUNDING, short, np.round(factor, 6))
@@ -147,14 +217,39 @@ def _ratio(factor: FloatArray) -> FloatArray:
 
 
 def _actions(
-    days: DateArray, close: FloatArray, paid: FloatArray, splits: FloatArray
+    days: DateArray, close: FloatArray, paid: FloatArray, splits: FloatArray, least: float = DIVIDEND_STEP
 ) -> tuple[tuple[np.datetime64, str, float], ...]:
     """Actions behind factors: dividends take ``paid`` of the previous close, in shares after the split."""
-    rows = np.flatnonzero(paid < 1 - DIVIDEND_STEP)
+    rows = np.flatnonzero(paid < 1 - least)
     cash = (1 - paid[rows]) * close[rows - 1] / splits[rows]
     dividends = [(days[row], "dividend", round(float(one), 6)) for row, one in zip(rows, cash, strict=True)]
     ratios = [(days[row], "split", float(splits[row])) for row in np.flatnonzero(splits != 1.0)]
     return tuple(sorted([*dividends, *ratios]))
+
+
+def _traded(folder: Path) -> list[Series]:
+    """Yahoo's bars adjusted for splits, of what was traded for long enough; every step is a payment."""
+    found = [_adjusted(path) for path in sorted(folder.glob("*.csv")) if "-P" not in path.stem]
+    return [one for one in found if one is not None]
+
+
+def _adjusted(path: Path) -> Series | None:
+    frame = pl.read_csv(path, infer_schema=False).select(
+        session=pl.col("Date").str.to_date("%Y-%m-%d"),
+        adj_close=pl.col("Adj Close").cast(pl.Float64, strict=False),
+        **{name: pl.col(name.title()).cast(pl.Float64, strict=False) for name in (*PRICES, "volume")},
+    )
+    # A row without any price is no bar, as in the injector's base.
+    frame = frame.filter(pl.col("session") >= FUNDS_FROM).drop_nulls("close").unique("session").sort("session")
+    turnover = frame.select((pl.col("close") * pl.col("volume")).median()).item()
+    if len(frame) < YEARS_LEAST * Sessions("XNYS").per_year or turnover < TURNOVER_LEAST:
+        return None
+    values = {name: frame[name].to_numpy().astype(np.float64) for name in (*PRICES, "volume", "adj_close")}
+    days, close = frame["session"].to_numpy().astype("datetime64[D]"), values["close"]
+    paid = np.ones(len(days))
+    paid[1:] = (values["adj_close"][:-1] / close[:-1]) / (values["adj_close"][1:] / close[1:])
+    actions = _actions(days, close, paid, np.ones(len(days)), EXACT_STEP)
+    return Series(symbol=path.stem, session=days, actions=actions, **values)
 
 
 def lean(folder: Path) -> list[Series]:

@@ -30,6 +30,7 @@ import polars as pl
 
 from benchmarks.attainable import Known, bound
 from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, frames, plant
+from benchmarks.genuine import GENUINE, WITHOUT_TRADES
 from benchmarks.price_histories import Histories, histories
 from benchmarks.yahoo_defects import SLACK, Sound, Witness, yahoo
 from octopus.core.errors import MissingDataError
@@ -65,35 +66,6 @@ RIGHT: Mapping[str, frozenset[Kind]] = {
     "calendar gap": frozenset({Kind.CALENDAR_GAP}),
 }
 """Which kinds of finding name the planted kind; a finding of another kind at the place is found, but not named."""
-
-
-GENUINE: Mapping[tuple[str, str, str], str] = {
-    ("calendar_gap", "PTR", "2016-06-29"): "the record has no price",
-    ("calendar_gap", "REX", "2016-06-29"): "the record has no price",
-    ("calendar_gap", "SNP", "2016-06-29"): "the record has no price",
-    ("phantom_dividend", "SLB", "2015-09-01"): "the quarter's 0.50 is recorded on two days running",
-    ("phantom_dividend", "V", "2016-02-10"): "the quarter's 0.14 is recorded twice within a week",
-    ("phantom_dividend", "PM", "2012-12-20"): "0.039, of an instrument that paid 0.85 that quarter",
-    ("phantom_dividend", "PM", "2012-12-24"): "0.085, of an instrument that paid 0.85 that quarter",
-    ("scrape_seam", "CHTR", "2016-05-18"): "0.9042 new shares for one old at the merger; no action is recorded",
-    ("phantom_split", "NGG", "2017-05-22"): "11 new shares for 12 beside a special dividend that is not recorded",
-    ("wrong_dividend", "NGG", "2012-11-28"): "follows from the one before",
-    (
-        "scrape_seam",
-        "BCH",
-        "2016-07-06",
-    ): "2.246 % of new shares are left in the older prices: undone, they are cents",
-    ("scrape_seam", "IEP", "2012-11-13"): "a distribution in units is left in the older prices",
-    ("missing_dividend", "TM", "2017-03-16"): "paid at the end of every March and September but this March",
-    ("calendar_gap", "EEM", "2003-08-15"): "the record has no bar, the exchange was open",
-    ("volume_seam", "BRK-A", "2013-07-29"): "from 25,000 to 300 a day overnight: another unit",
-    ("volume_seam", "BRK-B", "2010-02-01"): "a billion a day for nine sessions, a hundred times those before and after",
-    ("frozen_bar", "BNO", "2010-09-22"): "five bars without a trade carry the price on",
-    ("price_spike", "GOOGL", "2008-09-30"): "a low of 0.01 and a close of 294.57; another vendor's close is 400.52",
-}
-"""Findings on the untouched bars that are real defects of the record, looked at one by one."""
-WITHOUT_TRADES: frozenset[tuple[str, str]] = frozenset({("calendar_gap", "AAA")})
-"""Instruments that were not traded on many a session: the record has no bar then, which is what the finding says."""
 
 
 def in_whole_cents(cell: Cell) -> Cell:
@@ -172,15 +144,23 @@ class Bench:
 
     @cached_property
     def clean(self) -> list[Finding]:
-        return audit(*frames(self.histories.series), calendar=self.histories.calendar)
+        return self._audit(self.histories.series)
+
+    @cached_property
+    def clean_there(self) -> list[Finding]:
+        """The same of the series that defects are planted into."""
+        return self.clean if self.histories.into is None else self._audit(self.histories.planted_into)
 
     @cached_property
     def known(self) -> Known:
-        return Known(self.histories.series)
+        return Known(self.histories.planted_into)
 
     @cached_property
     def originals(self) -> dict[str, Series]:
-        return {one.symbol: one for one in self.histories.series}
+        return {one.symbol: one for one in self.histories.planted_into}
+
+    def _audit(self, series: Sequence[Series]) -> list[Finding]:
+        return audit(*frames(series), self.histories.basis, self.histories.calendar)
 
     def untouched(self) -> Untouched:
         """False alarms where nothing was planted."""
@@ -204,22 +184,21 @@ class Bench:
         keys: set[tuple[str, str, str]] = set()
         for end in ends:
             until = pl.col("session") <= end.astype(object)
-            found = audit(bars.filter(until), actions.filter(until), calendar=calendar[calendar <= end])
+            found = audit(bars.filter(until), actions.filter(until), self.histories.basis, calendar[calendar <= end])
             keys |= {_key(one) for one in self._counted(found)}
         return keys
 
     def new(self, planted: Sequence[Series]) -> list[Finding]:
         """Findings that the untouched bars do not have."""
-        known = {(one.instrument, one.kind, one.session_from) for one in self.clean}
-        found = audit(*frames(planted), calendar=self.histories.calendar)
-        return [one for one in found if (one.instrument, one.kind, one.session_from) not in known]
+        known = {(one.instrument, one.kind, one.session_from) for one in self.clean_there}
+        return [one for one in self._audit(planted) if (one.instrument, one.kind, one.session_from) not in known]
 
     def measure(self, cell: Cell) -> tuple[Recall, Counter[tuple[Kind, str]]]:
         """Recall of one kind at one magnitude, and its findings by kind: ``right``, ``beside`` or ``wrong``."""
         counts: Counter[str] = Counter()
         judged: Counter[tuple[Kind, str]] = Counter()
         for seed in self.histories.seeds:
-            planted, labels = plant(cell, self.histories.series, seed)
+            planted, labels = plant(cell, self.histories.planted_into, seed)
             by_name: dict[str, list[Finding]] = defaultdict(list)
             for one in self.new(planted):
                 by_name[str(one.instrument)].append(one)

@@ -13,12 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.price_histories import SPLIT
+from benchmarks.price_histories import NEW, SPLIT
 from benchmarks.quality import Recall, Result, Untouched
 from octopus.warehouse.quality import Kind
 
 AIM = 0.95
-FIRST_BASE, COINS = "stocknet", "coins"
+COINS = "coins"
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _interval(low: float, high: float, form: str = ".0%") -> str:
 
 def _untouched(parts: Sequence[Untouched]) -> Table:
     stocks = [one for one in parts if one.base != COINS]
-    unseen = [one for one in stocks if one.base != FIRST_BASE]
-    sums = [("stocks and funds", stocks), ("of these never looked at before", unseen)]
+    sides = [("spent, together", False), ("new, together", True)]
+    sums = [(name, [one for one in stocks if (one.base in NEW) is new]) for name, new in sides]
     rows = [_false_alarms(one.base, [one]) for one in parts]
     return Table(
         "Untouched bars",
@@ -103,7 +103,7 @@ def _untouched(parts: Sequence[Untouched]) -> Table:
             "95 %",
             "withdrawn",
         ],
-        [*rows, *(_false_alarms(name, some) for name, some in sums)],
+        [*rows, *(_false_alarms(name, some) for name, some in sums if some)],
     )
 
 
@@ -127,14 +127,14 @@ def _cells(recalls: Sequence[Recall]) -> dict[tuple[str, str], list[Recall]]:
 def _recalls(title: str, recalls: Sequence[Recall], *, below: bool) -> Table:
     rows = []
     for (kind, magnitude), parts in _cells(recalls).items():
-        sides = [[one for one in parts if (one.base == FIRST_BASE) is first] for first in (True, False)]
+        sides = [[one for one in parts if (one.base in NEW) is new] for new in (False, True)]
         if below and all(_found(side) >= AIM for side in sides):
             continue
         planted = sum(one.planted for one in parts)
         named, restored = (sum(getattr(one, name) for one in parts) for name in ("named", "restored"))
         rows.append([kind, magnitude, *_side(sides[0]), *_side(sides[1]), _share(named, planted),
                      _share(restored, planted)])  # fmt: skip
-    sides_told = [f"{name} {what}".strip() for name in ("StockNet:", "others:")
+    sides_told = [f"{name} {what}".strip() for name in ("spent:", "new:")
                   for what in ("planted", "recall", "95 %", "attainable")]  # fmt: skip
     return Table(title, ["kind", "magnitude", *sides_told, "named", "restored"], rows)
 

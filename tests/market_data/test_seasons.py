@@ -68,6 +68,12 @@ def test_years_in_which_nothing_was_paid_do_not_speak_against_a_payment():
     assert seasons_of(paid).strangers() == []
 
 
+def test_a_hole_is_one_only_where_another_year_has_a_payment():
+    seasons = seasons_of(days_of())
+    day = [float(np.datetime64(one).astype(np.int64)) for one in (date(2015, 8, 14), date(2015, 1, 20))]
+    assert [seasons.has_near(one) for one in day] == [True, False]
+
+
 def test_a_payment_that_no_other_year_has_is_a_stranger():
     days = days_of()
     assert seasons_of(days).strangers() == []

@@ -28,7 +28,7 @@ SPIKE_LEAST, SPIKE_REMAINDER, SPIKE_LOUDNESS, SPIKE_QUIET = 0.02, 0.35, 1.1, 0.5
 """A price that truly leaves and comes back does so on more than three times the volume; on less, less will do."""
 NIGHTS_DEVIATIONS, CLOSE_DEVIATIONS, CLOSE_QUIET_DEVIATIONS = 3.5, 5.0, 4.0
 """Two opposite opening gaps, or a move and the opposite gap: no more than 2.3 and 4.3 (quiet: 2.8) in tuning."""
-BACK_LEAST, BACK_DEVIATIONS, BACK_AWAY, BACK_REMAINDER, BACK_LOUDNESS = 0.025, 4.0, 1.8, 0.6, 0.1
+BACK_LEAST, BACK_DEVIATIONS, BACK_AWAY, BACK_REMAINDER, BACK_LOUDNESS = 0.031, 4.0, 1.8, 0.6, 0.1
 """An opening gap that undoes the move before it: one this far beyond the instrument's gaps has news behind it, and news
 have volume; without that it is the tick that goes back."""
 SPIKE_OWN = 0.5

@@ -43,8 +43,13 @@ ALIKE, SIMILAR = np.log(1.6), np.log(3.0)
 BEFORE, AFTER = 6, 2
 """Payments before and after one that make its habit."""
 MISDATED_ROWS, DUPLICATE_ROWS = 30, 10
+DUPLICATE_SPACING, DUPLICATE_CASH = 0.4, np.log(1.1)
+"""A duplicate stands nearer than this share of the usual spacing to its like, and is the same within ten percent."""
 DECISIVE = 8.0
 """Log likelihood ratio (about 3000 to 1) at which the price alone may contradict an action."""
+DENIED, DENIED_YIELD = 5.8, 0.015
+"""The same for the payment alone, where the adjusted close has it too: of 13,000 of the tuning half none of more than
+this share of the price reached 5.7."""
 LARGE_YIELD = 0.1
 POOLED_PAYMENTS, POOLED_DECISIVE = 4, 12.0
 SAME_CASH = 0.05
@@ -54,23 +59,30 @@ STEP_NONE = 1e-5
 """Raw and adjusted close are the same."""
 RESTATED, SAME_RATIO = 2, 0.02
 CADENCE_SPACINGS, CADENCE_BAND = 3, 0.12
-PAID = 0.3
-"""Log likelihood ratio above which the price shows a payment that the cadence does not expect."""
 SEASON_PAYMENTS, SEASON_DAYS, WEEK_DAYS, SEASON_HISTORY = 4, 14, 7, 756
 """Three years of sessions: in shorter records two years agree by chance, and small extra payments are real (Yahoo's
 sound histories have them)."""
-LATE_ROWS, LATE_DECISIVE = 25, 5.6
+LATE_ROWS, LATE_DECISIVE = 25, 6.45
 """Log likelihood ratio, of the date and the price together, above which a payment is recorded too late. Only later days
 are looked at: a vendor that misdates takes the day of record or of payment, companies bring forward (all of December
 2012)."""
-PAID_AHEAD = np.log(1.45)
-STRANGER_PAID = 0.6
-"""Like `PAID`, where nothing but the price speaks for the payment. The only payment of who pays nothing else is left
-alone: that is what a special dividend looks like."""
+PAID_AHEAD, AHEAD_SPACING = np.log(1.45), 0.6
+"""A payment this much larger than usual, or this soon (in spacings) after the one before, holds the next one."""
+BEGUN_SPACING = 1.4
+"""Spacings before a gap within which a payment says that the record had begun to tell of payments."""
+SURPRISES, SURPRISES_OF = 0.5, 50.0
+"""Of so many payments so many come in weeks in which no other year has one, and were truly made (about one in a
+hundred): what is thought of an instrument before its own payments are counted."""
+INVENTED = 5.0
+"""Log likelihood ratio above which a payment is taken as invented: how rarely the instrument truly pays off its beat
+(4.6 for one payment in a hundred), and how much better the price likes none. The only payment of who pays nothing else
+is left alone: that is what a special dividend looks like."""
 SELDOM_ROWS = 160
 """Sessions between payments beyond which a payment in between may be the first of a new rhythm."""
 YEAR_END_DAY, UNEVEN_REPEATS = 15, 0.25
 """Funds must hand out the year's income by the end of December, often in one more payment then."""
+SMALL_ONES = np.log(8.0)
+"""Whose other payments differ by this much pays small amounts now and then: no unit is wrong."""
 CENTS_LIKE = np.log(2.5)
 """Amounts that are one but for the unit; cuts of dividends to a penny were by a factor of 32 at most."""
 
@@ -287,7 +299,8 @@ class _Case:
 
     def _beside_its_like(self, payment: Payment, factor: float) -> bool:
         """Whether the unit alone keeps the payment from those before, after, and of the same season."""
-        if not self._has_history:
+        others = np.array([one.unit for one in self.payments if one is not payment])
+        if not self._has_history or (len(others) and np.median(others) - others.min() > SMALL_ONES):
             return False
         index = self.payments.index(payment)
         near = [one for one in (index - 2, index - 1, index + 1) if 0 <= one < len(self.payments)]
@@ -297,9 +310,13 @@ class _Case:
         off = [
             abs(payment.unit + np.log(factor) - float(np.median([self.payments[one].unit for one in some])))
             for some in (near, of_season)
-            if len(some) > 1 or (some is of_season and some)
+            if (len(some) > 1 or (some is of_season and some)) and self._alike(some)
         ]
         return len(self.payments) > 2 and bool(off) and min(off) < CENTS_LIKE
+
+    def _alike(self, some: list[int]) -> bool:
+        units = [self.payments[one].unit for one in some]
+        return bool(max(units) - min(units) < SIMILAR)
 
     def _fills_hole(self, payment: Payment) -> bool:
         usual = [one for one in self.payments if abs(one.unit - payment.habit) < SIMILAR]
@@ -349,8 +366,12 @@ class _Case:
         """Two alike payments within two weeks: the one that the price shows less is a duplicate."""
         tape = self.tape
         for other in self.payments:
-            near = 0 < abs(other.row - payment.row) <= DUPLICATE_ROWS and abs(other.unit - payment.unit) < np.log(1.4)
-            if not near or other.row in self.done:
+            apart = abs(tape.session[other.row] - tape.session[payment.row]).astype(np.float64)
+            near = 0 < abs(other.row - payment.row) <= DUPLICATE_ROWS and apart < DUPLICATE_SPACING * self._spacing
+            if not near or abs(other.unit - payment.unit) > DUPLICATE_CASH or other.row in self.done:
+                continue
+            later = max(payment, other, key=lambda one: one.row)
+            if self._is_year_end_of_fund(later, self.high):
                 continue
             weaker = min(
                 payment, other, key=lambda one: _likelihood(tape, one.row, one.share) - _likelihood(tape, one.row, 0.0)
@@ -362,9 +383,11 @@ class _Case:
         """Payments that the adjusted close does not follow, or the price does not show."""
         tape, row = self.tape, payment.row
         nothing = _likelihood(tape, row, 0.0) - _likelihood(tape, row, payment.share)
-        absent = nothing > DECISIVE and self._untouched(payment)
+        untouched = self._untouched(payment)
+        absent = nothing > DECISIVE and untouched
         if row not in self.off:
-            return self._phantom(payment, row, "the price does not fall") if absent and payment.share > 0.015 else None
+            denied = nothing > DENIED and untouched and payment.share > DENIED_YIELD
+            return self._phantom(payment, row, "the price does not fall") if denied else None
         if self._unapplied(payment) and (absent or self._off_beat(payment) or nothing > DECISIVE / 2):
             return self._phantom(payment, payment.known, "neither the adjusted close nor the habit knows it")
         return self._unfollowed(payment)
@@ -542,6 +565,11 @@ class _Case:
         """When a judgement by seasons that needs ``row`` could first be made."""
         return max(row, self.low + SEASON_HISTORY - 1)
 
+    @property
+    def _spacing(self) -> float:
+        """Median days between payments."""
+        return self._seasons.spacing
+
     @cached_property
     def _seasons(self) -> Seasons:
         days = self.tape.session[[payment.row for payment in self.payments]].astype(np.float64)
@@ -554,7 +582,7 @@ class _Case:
             return []
         found = [self._missed(gap) for gap in self._seasons.gaps()]
         found += [self._late(index) for index in range(len(self.payments))]
-        found += [self._stranger(index) for index in self._seasons.strangers()]
+        found += [self._stranger(index) for index in self._surprises]
         return [one for one in found if one is not None]
 
     def _row_on(self, day: float) -> int:
@@ -566,7 +594,7 @@ class _Case:
         tape, others = self.tape, [self.payments[index] for index in gap.supports]
         first, middle, last = (self._row_on(gap.day + days) for days in (-SEASON_DAYS, 0, SEASON_DAYS))
         passed = self._row_on(gap.day + self._seasons.width + WEEK_DAYS)
-        if any(first <= row <= last for row in self.done) or self._paid_ahead(first):
+        if any(first <= row <= last for row in self.done) or self._paid_ahead(first) or not self._had_begun(gap.day):
             return None
         self.done.add(middle)
         return tape.finding(
@@ -579,11 +607,20 @@ class _Case:
         )  # fmt: skip
 
     def _paid_ahead(self, row: int) -> bool:
-        """Whether the last payment before ``row`` is larger than those of its own season: that of ``row`` is in it."""
+        """Whether the last payment before ``row`` is larger than those of its own season, or an extra one: that of
+        ``row`` is in it."""
         index = sum(one.row < row for one in self.payments) - 1
+        days = self._seasons.days
+        if index > 0 and days[index] - days[index - 1] < AHEAD_SPACING * self._spacing:
+            return True
         of_season = [self.payments[one].unit for one in self._seasons.partner[index].tolist() if one >= 0]
         excess = self.payments[index].unit - float(np.median(of_season)) if index >= 0 and of_season else 0.0
         return bool(excess > PAID_AHEAD)
+
+    def _had_begun(self, day: float) -> bool:
+        """Whether a payment before ``day`` shows that the instrument paid by then."""
+        ago = day - self._seasons.days[self._seasons.days < day]
+        return bool(len(ago) and ago.min() < BEGUN_SPACING * self._spacing)
 
     def _late(self, index: int) -> Finding | None:
         """A payment that comes later than in other years, on a day on which the price shows less than before."""
@@ -609,13 +646,22 @@ class _Case:
             "look up the ex-date: vendors take the day of record or of payment for it",
         )  # fmt: skip
 
+    @cached_property
+    def _surprises(self) -> list[int]:
+        return [index for index in self._seasons.strangers() if self.payments[index].row not in self.done]
+
+    def _surprise(self, index: int) -> float:
+        """Minus the log probability that a payment of the instrument comes off its beat, judged by all but this one."""
+        others = sum(one != index for one in self._surprises)
+        return log((len(self.payments) - 1 + SURPRISES_OF) / (others + SURPRISES))
+
     def _stranger(self, index: int) -> Finding | None:
         """A payment in weeks in which no other year has one, and of which the price shows nothing."""
         payment, day = self.payments[index], self._seasons.days[index]
         if payment.row in self.done or any(abs(gap - day) < self._seasons.spacing for gap in self._seasons.missed):
             return None
         paid = _likelihood(self.tape, payment.row, payment.share) - _likelihood(self.tape, payment.row, 0.0)
-        if paid > STRANGER_PAID:
+        if self._surprise(index) - paid < INVENTED:
             return None
         # Judged by the years before; where there are none, by the one after.
         judged = self._seasons.days[0] + YEAR_DAYS <= day + self._seasons.width and not self._seasons.waits(index)
@@ -666,6 +712,8 @@ class _Case:
         if not (alike and not busy and spread < CADENCE_BAND and 1.7 < (now.row - last.row) / middle < 2.3):
             return None
         tape, half = self.tape, round((last.row + now.row) / 2)
+        if self._paid_ahead(half) or not self._seasons.has_near(float(tape.session[half].astype(np.int64))):
+            return None
         near = range(max(last.row + 1, half - 8), min(now.row, half + 9))
         return tape.finding(
             Kind.MISSING_DIVIDEND, Severity.WARN, (near[0], near[-1]), max(known, now.row),
@@ -690,5 +738,7 @@ class _Case:
         if self._is_year_end_of_fund(now, max(known, later.row)):
             return None
         return (
-            self._phantom(now, max(known, later.row), "it falls between two of a steady beat") if paid < PAID else None
+            self._phantom(now, max(known, later.row), "it falls between two of a steady beat")
+            if self._surprise(self.payments.index(now)) - paid > INVENTED
+            else None
         )

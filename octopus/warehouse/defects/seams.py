@@ -24,13 +24,16 @@ CENT, CENT_SLACK = 0.01, 0.05
 CENT_ROWS, CENTS_KEPT, CENTS_LOST = 20, 0.03, 0.2
 """Mean distance from whole cents over these bars on one side of a seam, and on the other: a quarter where they are no
 cents at all, less where somebody rounded a ratio when undoing an action."""
-SCALE_REACH, SCALE_STEP, SCALE_ROWS = 4.0, 2e-5, 40
-"""Scales that are tried for the older part: deviations of the opening gap, relative steps, and bars they must fit."""
+SCALE_REACH, SCALE_STEP, SCALE_ROWS, SCALES_FITTED = 4.0, 2e-5, 40, 40
+"""Scales that are tried for the older part: deviations of the opening gap, relative steps, bars they must fit, and how
+many of them are fitted."""
 VOLUME_BEFORE, VOLUME_AFTER, VOLUME_WEEK = 60, 20, 5
 VOLUME_AT_ONCE, VOLUME_IN_A_WEEK = 0.4, 0.65
 """Shares of the change that two days and two weeks show at a seam."""
-VOLUME_LEAST = np.log(5.0)
-VOLUME_DEVIATIONS, VOLUME_CERTAIN, NEWS_DEVIATIONS = 3.5, 7.0, 3.5
+VOLUME_LEAST = np.log(6.5)
+VOLUME_DEVIATIONS, VOLUME_YOUNG, VOLUME_CERTAIN, NEWS_DEVIATIONS = 4.5, 6.0, 8.5, 3.5
+YOUNG_ROWS = 120
+"""In its first half-year an instrument still finds its buyers: more must change."""
 STIRRED = 2.3
 """By this factor daily moves grow where an instrument is in the news for a month; one month of fifty without."""
 VOLUME_FACTORS = np.log(np.array([10.0, 100.0, 1000.0]))
@@ -124,14 +127,22 @@ def _scale_in_cents(tape: Tape, row: int) -> float | None:
     prices = np.concatenate([getattr(tape, name)[rows] for name in PRICES])
     prices = prices[np.isfinite(prices)] / CENT
     reach = SCALE_REACH * float(tape.gap_scale_at(np.array([row]))[0])
-    jump = -float(tape.gap[row] - tape.log_yield[row] - tape.market_gap[row])
+    jump = -float(tape.gap[row] - tape.log_yield[row])
     scales = np.exp(np.arange(jump - reach, jump + reach, min(SCALE_STEP, 0.3 / float(prices.max()))))
     off = np.concatenate([_off_cents(prices, part) for part in np.array_split(scales, max(1, len(scales) // 500))])
-    best = float(scales[off.argmin()])
-    if off.min() > CENT_SLACK or abs(np.log(best)) < 2 * SCALE_STEP:
-        return None
-    cents = np.round(prices / best)
-    return float((prices * cents).sum() / (cents * cents).sum())
+    # Beside the true scale others come near: those that shift all prices by a cent. Each is fitted before they are told
+    # apart, because the steps tried fall nearer to one than to another by chance.
+    fitted = _fitted(prices, scales[np.argsort(off)[:SCALES_FITTED]])
+    off = _off_cents(prices, fitted)
+    best = float(fitted[off.argmin()])
+    return None if off.min() > CENT_SLACK or abs(np.log(best)) < 2 * SCALE_STEP else best
+
+
+def _fitted(prices: FloatArray, scales: FloatArray) -> FloatArray:
+    """Each of ``scales`` moved to where it fits the whole cents that it makes best, by least squares."""
+    cents = np.round(prices[:, None] / scales)
+    result: FloatArray = (prices[:, None] * cents).sum(axis=0) / (cents * cents).sum(axis=0)
+    return result
 
 
 def _off_cents(prices: FloatArray, scales: FloatArray) -> FloatArray:
@@ -162,7 +173,8 @@ def volume_seams(tape: Tape) -> list[Finding]:
         moves = np.abs(tape.move - tape.market)
         calm = moves[rows] < NEWS_DEVIATIONS * tape.move_scale_at(rows)
         calm &= tape.leading_median(moves, VOLUME_AFTER, rows) < STIRRED * _median_before(tape, moves, rows)
-    chosen = (ratio > VOLUME_DEVIATIONS) & (calm | (ratio > VOLUME_CERTAIN))
+    least = np.where(rows - tape.begin(rows) < YOUNG_ROWS, VOLUME_YOUNG, VOLUME_DEVIATIONS)
+    chosen = (ratio > least) & (calm | (ratio > VOLUME_CERTAIN))
     rows, change, week = rows[chosen], change[chosen], week[chosen]
     near = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) >= VOLUME_AFTER) + 1) if len(rows) else []
     best = [int(group[np.abs(week[group]).argmax()]) for group in near]

@@ -111,6 +111,12 @@ class Seasons:
         least = DEVIATION_SELDOM if self.spacing > SELDOM_DAYS else DEVIATION_LEAST
         return float(max(least, 1.4826 * np.median(others), np.quantile(others, 0.9) / 1.645))
 
+    def has_near(self, day: float) -> bool:
+        """Whether another year near ``day`` has a payment in those weeks; so has every record too short to tell."""
+        others = day + YEAR_DAYS * YEARS[np.abs(YEARS) <= NEAR_YEARS]
+        others = others[(others >= self.days[0]) & (others <= self.days[-1])]
+        return not len(others) or bool((np.abs(self.days[self._nearest(others)] - others) <= self.width).any())
+
     def waits(self, index: int) -> bool:
         """Whether the payment is judged only when it should have come again: of who paid once a year until then."""
         until = self.days[self.days <= self.days[index] - YEAR_DAYS + self.width]

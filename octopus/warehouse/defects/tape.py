@@ -31,6 +31,8 @@ MOVE_UNKNOWN, MOVE_FLOOR = 0.03, 0.004
 """Daily scale where there is no history yet, and the least one."""
 GAP_UNKNOWN, GAP_FLOOR = 0.02, 0.0025
 PEERS_LEAST = 5
+BETA_SESSIONS, BETA_MOST, MARKET_MOST = 126, 4.0, 0.15
+"""Half a year tells how an instrument follows the market; single moves beyond a limit may be defects themselves."""
 STEP_EXACT = 3e-5
 """Adjusted closes are stored to six digits or so: smaller steps between adjusted and raw close are rounding."""
 STEP_NOISE, STEP_NOISE_MOST = 4.0, 1e-3
@@ -209,19 +211,42 @@ class Tape:
 
     @cached_property
     def market(self) -> FloatArray:
-        """Median move of the session over all instruments; zero where fewer than `PEERS_LEAST` are there."""
-        return self._median_of_session(self.move)
+        """The part of each move that the market made: the session's median move times what the instrument makes of it.
+
+        0 where fewer than `PEERS_LEAST` instruments have a bar. A fund of bonds follows the shares around it little,
+        one that sells them short the other way round.
+        """
+        return self._made_by_market(self.move)
 
     @cached_property
     def market_gap(self) -> FloatArray:
         """Like ``market``, of gaps."""
-        return self._median_of_session(self.gap)
+        return self._made_by_market(self.gap)
 
     @cached_property
     def alone(self) -> BoolArray:
         """Rows of sessions with fewer than `PEERS_LEAST` instruments: a move may be the market's."""
         frame = pl.DataFrame({"session": self.session})
         return frame.select(pl.len().over("session") < PEERS_LEAST).to_series().to_numpy()
+
+    def _made_by_market(self, values: FloatArray) -> FloatArray:
+        """The session's median of ``values`` times the instrument's slope on it, by least squares over the half-year
+        before, drawn to one as by a month of sessions with that slope."""
+        middle = self._median_of_session(values)
+        size = np.clip(values, -MARKET_MOST, MARKET_MOST)
+        frame = pl.DataFrame(
+            {"code": self.code, "both": size * middle, "own": np.where(np.isnan(size), np.nan, middle)}
+        )
+        products, squares = (
+            value.fill_nan(None).rolling_mean(BETA_SESSIONS, min_samples=RECENT_SESSIONS).shift(1).over("code")
+            for value in (pl.col("both"), pl.col("own") ** 2)
+        )
+        known = frame.select(both=products, own=squares)
+        weight = BETA_SESSIONS / (BETA_SESSIONS + RECENT_SESSIONS)
+        slope = pl.when(pl.col("own") > 0).then(weight * pl.col("both") / pl.col("own") + 1 - weight)
+        beta = known.select(slope.otherwise(1.0).clip(-BETA_MOST, BETA_MOST)).to_series().to_numpy()
+        result: FloatArray = beta * middle
+        return result
 
     def _median_of_session(self, values: FloatArray) -> FloatArray:
         frame = pl.DataFrame({"session": self.session, "value": values}).with_columns(pl.col("value").fill_nan(None))
