@@ -115,7 +115,7 @@ def _state_verdicts(batch: Batch, snapshot: AccountSnapshot, state: TradingState
         return
     reducing = reducing_orders(batch.orders, snapshot)
     for order in batch.orders:
-        if state is TradingState.HALTED or (state is TradingState.REDUCING and order.intent_id not in reducing):
+        if state is TradingState.HALTED or order.intent_id not in reducing:
             yield _denial("trading_state", order, f"trading is {state.value}")
 
 
