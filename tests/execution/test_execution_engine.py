@@ -401,6 +401,27 @@ def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it
     assert len(rows(desk.url, "select 1 from paper.orders")) == 3
 
 
+def test_a_halt_that_comes_while_the_gates_judge_denies_nothing(desk: Desk) -> None:
+    judged = []
+
+    def judge(batch, snapshot, now):  # type: ignore[no-untyped-def]
+        judged.append(batch.batch_id)
+        if len(judged) == 3:
+            with OrderStore.opened(desk.url) as other:
+                other.set_trading_state("acct", TradingState.HALTED, "tester", "stop", NOON)
+            return (GateReport("risk", ()),)
+        return approve_all(batch, snapshot, now)
+
+    batch = store_plan(desk.url, "acct", BUYS)
+    placed = desk.execute(batch, judge=judge).placement
+    assert len(placed.sent) == 1
+    assert "halted: stop" in placed.stopped
+    assert rows(desk.url, "select distinct status from execution.order_intents where instrument <> 'AAA'") == [
+        ("void",)
+    ]
+    assert sorted(desk.states(batch).values()) == ["expired", "expired", "filled"]
+
+
 def test_a_halted_batch_is_void_when_its_window_has_passed(desk: Desk) -> None:
     batch = store_plan(desk.url, "acct", BUYS)
     with desk.engine() as engine:
