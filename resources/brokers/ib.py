@@ -39,7 +39,7 @@ from octopus.core.ids import entry_order_id, exit_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
-from resources.brokers.answers import in_order
+from resources.brokers.answers import in_order, require_in_time
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -199,7 +199,7 @@ class IbBroker:
         price: Decimal | None = None,
     ) -> BrokerOrder:
         """As `Broker.submit`. Nothing is sent until the instrument names one security; then it is sent once."""
-        return self._send(client_order_id, instrument, side, quantity, order_type, price, None)
+        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, None)
 
     @property
     def exits_are_messages(self) -> bool:
@@ -220,7 +220,7 @@ class IbBroker:
         """As `BracketBroker.submit_bracket`, of an order for the day."""
         if _TERMS[order_type][1] != "DAY" or order_type is OrderType.MARKET_ON_CLOSE:
             raise OrderRejectedError(f"ib: {client_order_id}: a {order_type.value} order cannot have exits here")
-        return self._send(client_order_id, instrument, side, quantity, order_type, price, bracket)
+        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, bracket)
 
     def _send(
         self,
@@ -229,6 +229,7 @@ class IbBroker:
         side: Side,
         quantity: Decimal,
         order_type: OrderType,
+        expires_at: datetime,
         price: Decimal | None,
         bracket: Bracket | None,
     ) -> BrokerOrder:
@@ -245,6 +246,8 @@ class IbBroker:
             desk.require_link()
             contract = await desk.contract(symbol, given)
             order = _order_of(desk.number, client_order_id, side, quantity, order_type, price)
+            # Only now: the security may have been found after the close, and TWS keeps a day order for the next one.
+            require_in_time(NAME, self.now(), expires_at)
             return await desk.place(contract, order, instrument, _exits_of(order, bracket))
 
         return self._with(ask)

@@ -13,7 +13,7 @@ import yaml
 from execution_support import CLOSE, OPEN, D
 from ib_venue import NUMBER, IbVenue
 
-from octopus.core.orders import OrderType, Side
+from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
     BrokerError,
@@ -41,6 +41,16 @@ def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
 
 def send(broker: IbBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA") -> Any:
     return broker.submit(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+
+
+def test_nothing_is_sent_after_the_close_for_which_it_is_meant(venue):
+    """TWS would keep a day order for the next session."""
+    broker = broker_at(venue, now=lambda: CLOSE)
+    with pytest.raises(OrderRejectedError, match="is not sent at"):
+        send(broker)
+    with pytest.raises(OrderRejectedError, match="is not sent at"):
+        broker.submit_bracket("o-1", "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, Bracket(D(95), None))
+    assert venue.posts == []
 
 
 @pytest.mark.parametrize(
