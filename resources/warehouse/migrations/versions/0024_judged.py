@@ -3,7 +3,7 @@ bore the ticker."""
 
 from alembic import op
 
-revision = "0025"
+revision = "0024"
 down_revision = "0023"
 branch_labels = None
 depends_on = None
