@@ -402,7 +402,7 @@ def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it
 
 
 def test_a_halt_that_comes_while_the_gates_judge_denies_nothing(desk: Desk) -> None:
-    judged = []
+    judged: list[str] = []
 
     def judge(batch, snapshot, now):  # type: ignore[no-untyped-def]
         judged.append(batch.batch_id)
