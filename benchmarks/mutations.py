@@ -685,6 +685,13 @@ MUTATIONS = (
         "tests/execution/test_adoption.py::test_after_adoption_our_book_is_the_brokers",
     ),
     Mutation(
+        "an order leaves for Interactive Brokers after the close",
+        "resources/brokers/ib.py",
+        "            require_in_time(NAME, self.now(), expires_at)\n",
+        "",
+        "tests/execution/test_ib_broker.py::test_nothing_is_sent_after_the_close_for_which_it_is_meant",
+    ),
+    Mutation(
         "a trade that Interactive Brokers' report cancels counts",
         "resources/brokers/flex.py",
         'if row.get("transactionType") in ("TradeCancel", "FracShareCancel"):',

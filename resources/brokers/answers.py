@@ -127,8 +127,18 @@ def still_open(orders: Iterable[BrokerOrder]) -> tuple[OpenOrder, ...]:
 
 
 def in_order(fills: Iterable[Fill], since: datetime | None) -> tuple[Fill, ...]:
-    """Fills from ``since`` on, oldest first; one that was told twice is one."""
+    """Fills from ``since`` on, oldest first; one that was told twice is one.
+
+    Raises:
+        BrokerError: one moved more money than there is in anybody's account.
+    """
     kept = {fill.fill_id: fill for fill in fills if since is None or fill.at >= since}
+    for fill in kept.values():
+        if fill.quantity * fill.price > _LARGEST:
+            raise BrokerError(
+                f"fill {fill.fill_id} of {fill.quantity} {fill.instrument} at {fill.price} is no amount; ask again, "
+                "and look at it at the broker if it stays so"
+            )
     return tuple(sorted(kept.values(), key=lambda fill: (fill.at, fill.fill_id)))
 
 

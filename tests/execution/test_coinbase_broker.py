@@ -280,6 +280,15 @@ def test_fills_come_once_in_order_with_our_ids_and_fees_whatever_the_order_they_
     assert broker.fills(datetime(2022, 12, 29, tzinfo=UTC)) == ()
 
 
+def test_a_fill_of_more_money_than_there_is_is_an_error(venue):
+    broker = broker_at(venue)
+    send(broker)
+    venue.fill("o-1")
+    venue.executions[0]["size"] = "1e15"
+    with pytest.raises(BrokerError, match="is no amount"):
+        broker.fills()
+
+
 def test_the_statement_tells_flows_coins_and_what_was_corrected(venue):
     broker = broker_at(venue)
     venue.book("USD", "fiat_deposit", D(500), created_at="2022-12-20T10:00:00Z")
