@@ -103,17 +103,16 @@ def settings_of(changes: Sequence[str]) -> dict[str, Any]:
 
 def _published(current: Settings, session: date) -> None:
     """The asset, materialised alone."""
-    import dagster as dg
-
     from assets import keys
     from octopus_pipelines import research
     from octopus_pipelines.jobs import DAILY
     from octopus_pipelines.launch import execute
+    from resources.runtime import dagster_home
 
     console = new_console()
     open_house()
     progress = Progress(console)
-    with dg.DagsterInstance.get() as instance:
+    with dagster_home.opened() as instance:
         report = execute(
             research.defs.resolve_job_def(DAILY), instance, partition_key=session.isoformat(),
             selection=[keys.BACKTEST_RUNS], on_start=progress.started, on_end=progress.ended,

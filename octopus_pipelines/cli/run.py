@@ -139,13 +139,12 @@ class Outcome:
 
 def run_sessions(settings: Settings, sessions: Sequence[date], console: Console) -> Outcome:
     """Run each session's research, then let the sensor decide about its orders."""
-    import dagster as dg
-
     from octopus_pipelines import execution, research
     from octopus_pipelines.diary import finish_run, start_run
     from octopus_pipelines.jobs import DAILY
     from octopus_pipelines.launch import execute
     from octopus_pipelines.overview import changed, checksums
+    from resources.runtime import dagster_home
     from resources.trading import open_paper_account
     from resources.warehouse.connection import Role
     from resources.warehouse.store import Warehouse
@@ -159,7 +158,7 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
     log = settings.home / "logs" / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     daily = research.defs.resolve_job_def(DAILY)
-    with dg.DagsterInstance.get() as instance:
+    with dagster_home.opened() as instance:
         for number, session in enumerate(sessions, start=1):
             console.print(f"\n[bold]{session}[/bold] ({number} of {len(sessions)})")
             current = begin(settings, session)

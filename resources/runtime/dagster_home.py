@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import yaml
 
 from resources.settings import Settings
 from resources.warehouse.connection import sqlalchemy_url
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 BROKER_POOL = "broker"
 """Pool of everything that speaks to a broker: one run at a time."""
@@ -20,6 +25,8 @@ SOURCE_POOLS = ("market_data", "news", "social", "alpaca", "alphavantage", "coin
 """Pools of the sources: each vendor is asked by one run at a time, and raw tables have one writer per source."""
 
 MAX_RUNTIME_SECONDS = 4 * 3600
+_CONNECTIONS = 20
+"""Of one storage at once, above the one that is kept: as many as Dagster's webserver allows itself."""
 
 EXECUTION_SENSOR = "OCTOPUS_EXECUTION_SENSOR"
 """Set to ``on`` by `octopus up` where the settings or its user say that approved batches are executed by themselves."""
@@ -82,10 +89,24 @@ def prepare(settings: Settings) -> None:
     os.environ.update(variables)
 
 
-def set_pools() -> None:
-    """Give the pools of the broker and of the sources their single slot: they are unlimited unless told otherwise."""
+@contextmanager
+def opened() -> Iterator[DagsterInstance]:
+    """Dagster's instance for what runs in this process: it keeps its connections.
+
+    Of itself Dagster opens one for each statement, a thousand in a run: the server spends more on opening them than on
+    the statements.
+    """
     from dagster import DagsterInstance
 
     with DagsterInstance.get() as instance:
+        instance.optimize_for_webserver(
+            statement_timeout=1000 * MAX_RUNTIME_SECONDS, pool_recycle=MAX_RUNTIME_SECONDS, max_overflow=_CONNECTIONS
+        )
+        yield instance
+
+
+def set_pools() -> None:
+    """Give the pools of the broker and of the sources their single slot: they are unlimited unless told otherwise."""
+    with opened() as instance:
         for pool in (BROKER_POOL, *SOURCE_POOLS):
             instance.event_log_storage.set_concurrency_slots(pool, 1)
