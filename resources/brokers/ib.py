@@ -246,8 +246,10 @@ class IbBroker:
             desk.require_link()
             contract = await desk.contract(symbol, given)
             order = _order_of(desk.number, client_order_id, side, quantity, order_type, price)
-            # Only now: the security may have been found after the close, and TWS keeps a day order for the next one.
+            # Only now: the security may have been found after the close, and TWS keeps a day order for the next one;
+            # and the link may have been lost meanwhile.
             require_in_time(NAME, self.now(), expires_at)
+            desk.require_link()
             return await desk.place(contract, order, instrument, _exits_of(order, bracket))
 
         return self._with(ask)

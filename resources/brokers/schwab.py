@@ -584,7 +584,11 @@ def _family(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """An order and those that it triggers or that cancel one another; a mere bracket of orders is none itself."""
     if told.get("orderLegCollection"):
         yield told
-    for child in _FIELDS.parts(told, "childOrderStrategies"):
+    children = told.get("childOrderStrategies") or []
+    if isinstance(children, list):
+        # Schwab's own example has a word where a child may stand.
+        children = [child for child in children if not isinstance(child, str)]
+    for child in _FIELDS.objects(children):
         yield from _family(child)
 
 

@@ -187,7 +187,7 @@ def judged(warehouse: Warehouse, source: str, batch_id: int) -> None:
     """Put on record that the rows of ``source`` up to ``batch_id`` were looked at, and what was decided is stored.
 
     Until then no later batch of bars or actions is used (ops.unjudged). One source is judged: another that once was is
-    not waited for.
+    not waited for. Where nothing of the source has arrived, nothing changes.
     """
     with warehouse.connect() as connection:
         connection.execute("delete from ops.judged where source <> %s", [source])
@@ -196,7 +196,8 @@ def judged(warehouse: Warehouse, source: str, batch_id: int) -> None:
             insert into ops.judged (source, batch_id, judged_at) values (%s, %s, %s)
             on conflict (source) do update
             set batch_id = excluded.batch_id, judged_at = excluded.judged_at
-            where judged.batch_id < excluded.batch_id
+            where exists (
+                select from ops.unjudged u where u.source = excluded.source and u.batch_id <= excluded.batch_id)
             """,
             [source, batch_id, datetime.now(UTC)],
         )
