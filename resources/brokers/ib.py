@@ -265,6 +265,11 @@ class IbBroker:
             if not found:
                 if executed:
                     raise BrokerUnavailableError(f"ib: {client_order_id} was executed and is not told yet; ask again")
+                if other := desk.elsewhere.get(client_order_id):
+                    raise BrokerError(
+                        f"ib: {client_order_id} is an order of account {other!r}, not of {desk.number!r}; see which of "
+                        "them TWS is logged in to"
+                    )
                 return None
             return found[-1].told(sum((one.quantity for one in executed), Decimal(0)))
 
@@ -526,6 +531,8 @@ class _Desk:
         self._completed: list[_Order] = []
         self._executed: dict[str, _Execution] = {}
         self._statuses: dict[tuple[int, int], tuple[str, Decimal]] = {}
+        self.elsewhere: dict[str, str] = {}
+        """Accounts of orders that are not of ours, by reference."""
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -761,8 +768,13 @@ class _Desk:
         self._ends.add(("details", request))
 
     def openOrder(self, order_id: int, contract: Any, order: Any, state: Any) -> None:
-        if order.account == self.number:
+        if self._is_of_the_account(order):
             self._open[order.clientId, order_id] = _order(self.names.of(contract), order, state.status, order_id)
+
+    def _is_of_the_account(self, order: Any) -> bool:
+        if order.account != self.number:
+            self.elsewhere[order.orderRef] = order.account
+        return bool(order.account == self.number)
 
     def openOrderEnd(self) -> None:
         self._ends.add(("open", 0))
@@ -774,7 +786,7 @@ class _Desk:
         self._statuses[client_id, order_id] = (status, Decimal(str(filled)))
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
-        if order.account == self.number:
+        if self._is_of_the_account(order):
             instrument = self.names.of(contract)
             self._completed.append(_order(instrument, order, state.status, 0, state.completedStatus))
 

@@ -154,10 +154,12 @@ class Spoilable:
     searched: bool = False
 
     def answers(self, name: str) -> int:
-        """How many answers the call takes, unspoiled."""
-        counting = Spoiler(-1, random.Random(0))
-        require_an_outcome(self, name, counting)
-        return counting.seen
+        """How many answers the call takes, unspoiled; asked again where a busy machine was too slow for the adapter."""
+        for _ in range(20):
+            counting = Spoiler(-1, random.Random(0))
+            if require_an_outcome(self, name, counting).endswith("answered"):
+                return counting.seen
+        raise AssertionError(f"{name} is not answered, though nothing is spoiled")
 
 
 def require_an_outcome(spoilable: Spoilable, name: str, spoiler: Spoiler) -> str:

@@ -122,6 +122,15 @@ def test_classes_of_shares_are_spelled_both_ways():
         assert (venue_symbol(ours), our_symbol(theirs)) == (theirs, ours)
 
 
+def test_an_order_of_ours_in_another_account_is_not_taken_for_absent(venue):
+    send(broker_at(venue))
+    venue.garbled = lambda status, frame: (status, frame.replace(b"15\x001\x00DU1234567", b"15\x001\x00DU9999999"))
+    broker = broker_at(venue)
+    with pytest.raises(BrokerError, match="is an order of account 'DU1234567', not of 'DU9999999'"):
+        broker.order("o-1")
+    assert broker.order("o-2") is None
+
+
 def test_an_order_is_followed_to_its_end_and_cancelled_once(venue):
     broker = broker_at(venue)
     assert broker.order("o-1") is None
