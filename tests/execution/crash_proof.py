@@ -445,7 +445,8 @@ def ask_replacement(stand: Stand, rng: random.Random) -> None:
             return
         order_id = rng.choice(open_orders).client_order_id
         quantity, now = D(rng.randint(1, 60)), stand.desk.clock.now()
-        with suppress(OrderActionError):
+        # What goes wrong on the person's line is no answer to the worker.
+        with suppress(OrderActionError, BrokerError):
             if rng.random() < 0.1:
                 if store.ask_cancel(order_id, "ann", "by hand", now):
                     stand.line.inner.cancel(order_id)
