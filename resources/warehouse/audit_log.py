@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import psycopg
 from psycopg.types.json import Json
@@ -129,9 +129,10 @@ class AuditLog:
         if self.anchor is None or added.head.seq == 0:
             return
         self.anchor.parent.mkdir(parents=True, exist_ok=True)
-        with self.anchor.with_suffix(".lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            last, size = self._last_checkpoint()
+        with self.anchor.open("a+b") as file:
+            # To the file's closing nobody else appends.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            last, size = _last_checkpoint(file, self.anchor)
             first = last.seq + 1 if last else 1
             if added.head.seq < first:
                 return
@@ -144,7 +145,7 @@ class AuditLog:
                 part = entries[start : start + _LINE_ENTRIES]
                 last = checkpoints.sign(last, [digest for _, digest, _ in part], part[0][0], part[-1][2], key)
                 lines.append(last.line + "\n")
-            _append(self.anchor, size, "".join(lines))
+            _append(file, size, "".join(lines))
 
     def anchored(self) -> AuditHead | None:
         """The end that the last checkpoint names; None without an anchor, or before the first entry.
@@ -152,7 +153,10 @@ class AuditLog:
         Raises:
             AnchorError: the file's end is no checkpoint.
         """
-        last = None if self.anchor is None else self._last_checkpoint()[0]
+        if self.anchor is None or not self.anchor.exists():
+            return None
+        with self.anchor.open("rb") as file:
+            last, _ = _last_checkpoint(file, self.anchor)
         return None if last is None else AuditHead(last.seq, last.hash)
 
     def public_keys(self) -> tuple[str, ...]:
@@ -171,26 +175,6 @@ class AuditLog:
         text = self.anchor.read_bytes().decode(errors="surrogateescape")
         # What follows the last line's end was being written when its writer died; `remember` writes it again.
         return checkpoints.check(text.split("\n")[:-1], trusted)
-
-    def _last_checkpoint(self) -> tuple[checkpoints.Checkpoint | None, int]:
-        """The last whole line, and how many bytes of the file are whole lines."""
-        if self.anchor is None or not self.anchor.exists():
-            return None, 0
-        with self.anchor.open("rb") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            tail = handle.read()
-        whole = tail.rfind(b"\n") + 1
-        if whole == 0 and size <= _TAIL_BYTES:
-            # A first line that was not written to its end, or a file that is none of ours.
-            if tail and not tail.startswith(b'{"at":'):
-                raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}")
-            return None, 0
-        text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
-        try:
-            return checkpoints.parse(text, -1), size - len(tail) + whole
-        except checkpoints.InvalidCheckpointError:
-            raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}") from None
 
     def _stored(self, first: int, last: int) -> list[tuple[int, str, datetime]]:
         with connect(self.url) as connection:
@@ -242,14 +226,31 @@ def _parsed(path: Path, pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def _append(path: Path, size: int, text: str) -> None:
+def _last_checkpoint(file: BinaryIO, path: Path) -> tuple[checkpoints.Checkpoint | None, int]:
+    """The last whole line, and how many bytes of the file are whole lines."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read()
+    whole = tail.rfind(b"\n") + 1
+    if whole == 0 and size <= _TAIL_BYTES:
+        # A first line that was not written to its end, or a file that is none of ours.
+        if tail and not tail.startswith(b'{"at":'):
+            raise AnchorError(f"{path}: {_NO_CHECKPOINT}")
+        return None, 0
+    text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
+    try:
+        return checkpoints.parse(text, -1), size - len(tail) + whole
+    except checkpoints.InvalidCheckpointError:
+        raise AnchorError(f"{path}: {_NO_CHECKPOINT}") from None
+
+
+def _append(file: BinaryIO, size: int, text: str) -> None:
     """Write ``text`` after the first ``size`` bytes, and see it on the disk."""
-    with path.open("ab") as handle:
-        if handle.tell() > size:
-            handle.truncate(size)
-        handle.write(text.encode())
-        handle.flush()
-        os.fsync(handle.fileno())
+    if file.seek(0, os.SEEK_END) > size:
+        file.truncate(size)
+    file.write(text.encode())
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def verify(url: str, anchor: Path | None = None, trusted: Collection[str] = ()) -> AuditResult:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, LiteralString
 
 import psycopg
@@ -275,9 +275,8 @@ class OrderStore:
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
         row = self._row(
-            "select state, reason, database_id = execution.database_id() as here "
-            "from execution.trading_state where account = %s",
-            [account],
+            "select state, reason, database_id = %s as here from execution.trading_state where account = %s",
+            [self._database_id, account],
         )
         return self._as_it_counts(account, row)
 
@@ -288,6 +287,12 @@ class OrderStore:
         if not halt or stored.state is TradingState.HALTED:
             return stored
         return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    @cached_property
+    def _database_id(self) -> str:
+        """Which database this is: the same for as long as the connection lasts, and the server reads a file for it."""
+        found: str = _scalar(self.connection, "select execution.database_id()")
+        return found
 
     @staticmethod
     def _stored_status(account: str, row: DictRow | None) -> TradingStatus:
@@ -402,7 +407,7 @@ class OrderStore:
         rows = self.connection.execute(
             """
             select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
-                coalesce(o.quantity, i.quantity), o.filled_quantity, o.revised_quantity
+                coalesce(o.quantity, i.quantity)::text, o.filled_quantity::text, o.revised_quantity::text
             from execution.orders o join execution.order_intents i using (intent_id)
             where o.account = %s and o.state = any(%s) order by i.session, i.instrument
             """,
@@ -1251,11 +1256,20 @@ class OrderStore:
             [self.lease_seconds, claim.account, claim.fence],
         )
         if not renewed.rowcount:
-            fence = _scalar(self.connection, "select fence from execution.leases where account = %s", [claim.account])
-            raise FencedOutError(
-                f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                f"(fence {claim.fence}, now {fence}); the later attempt finishes the batch"
-            )
+            raise FencedOutError(self._why_fenced_out(claim))
+
+    def _why_fenced_out(self, claim: Claim) -> str:
+        fence, expired_at = self.connection.execute(
+            "select fence, expires_at from execution.leases where account = %s", [claim.account]
+        ).fetchall()[0]
+        lost = f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account}"
+        if fence != claim.fence:
+            return f"{lost} (fence {claim.fence}, now {fence}); the later attempt finishes the batch"
+        return (
+            f"{lost}: its lease ran out at {expired_at:%Y-%m-%d %H:%M:%S} UTC, {self.lease_seconds:.0f} s after its "
+            "last send; it sends nothing more, and no other attempt has taken the account: run the batch again, which "
+            "settles what was sent and judges the rest anew"
+        )
 
     def _require_current(self, batch_id: str, account: str, order_id: str | None = None) -> str | None:
         """Inside a transaction: trading is not halted (and stays so to its end), no newer batch is there, and no other
@@ -1266,7 +1280,8 @@ class OrderStore:
         Returns:
             Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
         """
-        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id})
+        look = {"account": account, "batch": batch_id, "order": order_id, "database": self._database_id}
+        row = self._row(_CURRENT, look)
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
@@ -1501,7 +1516,7 @@ _SUCCESSOR: LiteralString = """
 
 _CURRENT: LiteralString = (
     """
-    select t.state, t.reason, t.database_id = execution.database_id() as here,
+    select t.state, t.reason, t.database_id = %(database)s as here,
         (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
         (select array[ui.instrument, u.client_order_id] from execution.orders u
          join execution.order_intents ui using (intent_id)
@@ -1563,10 +1578,11 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 @lru_cache(maxsize=4096)
 def _live_order(
     intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
-    quantity: Decimal, filled: Decimal, revised: Decimal,
+    quantity: str, filled: str, revised: str,
 ) -> LiveOrder:  # fmt: skip
-    # From one order to the next, most of what is read is as it was.
-    status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
+    # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
+    taken_back = Decimal(revised)
+    status = OrderStatus(Decimal(quantity), OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
     return LiveOrder(
         intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
     )
