@@ -556,15 +556,16 @@ class ExecutionEngine:
         queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
         sent: list[str] = []
         stopped = ""
-        for order in sorted(queue, key=lambda o: o.intent_id not in again):
-            try:
-                stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
-            except BatchRefusedError as refusal:
-                stopped = str(refusal)
-            if stopped:
-                self.store.refuse(claim.batch_id, stopped, self.clock.now())
-                break
-            sent.append(client_order_id(order.intent_id))
+        with self.store.planned_once():
+            for order in sorted(queue, key=lambda o: o.intent_id not in again):
+                try:
+                    stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
+                except BatchRefusedError as refusal:
+                    stopped = str(refusal)
+                if stopped:
+                    self.store.refuse(claim.batch_id, stopped, self.clock.now())
+                    break
+                sent.append(client_order_id(order.intent_id))
         self.store.drain_outbox(self.audit)
         return Placement(claim, tuple(sent), stopped)
 

@@ -200,6 +200,8 @@ class OrderStore:
     def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
+            # What is asked twice is asked for each order of a batch.
+            connection.prepare_threshold = 1
             yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
@@ -567,6 +569,18 @@ class OrderStore:
         if judged_with is None:
             raise BatchRefusedError(f"attempt {row['attempt']} of batch {batch_id} has no snapshot; start another")
         return Claim(batch_id, row["account"], row["attempt"], row["fence"], _snapshot(judged_with))
+
+    @contextmanager
+    def planned_once(self) -> Iterator[None]:
+        """While a batch's orders are sent: the server plans each statement once, whatever its parameters.
+
+        All of them look rows up by their keys, so that no parameter asks for a plan of its own.
+        """
+        self.connection.execute("set plan_cache_mode = force_generic_plan")
+        try:
+            yield
+        finally:
+            self.connection.execute("reset plan_cache_mode")
 
     def begin_send(
         self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
