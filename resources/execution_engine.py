@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from octopus.core.ids import client_order_id
@@ -442,8 +443,7 @@ class ExecutionEngine:
     def _changed(self, batch: Batch) -> dict[str, str]:
         """What the next session's open does to shares that were planned before it, by instrument."""
         names = sorted({order.instrument for order in batch.orders})
-        opens = self.sessions.open_utc(self.sessions.next(batch.session))
-        actions = self.feed.actions(names, self.sessions.close_utc(batch.session), opens)
+        actions = self.feed.actions(names, *_overnight(self.sessions, batch.session))
         return {action.instrument: reason for action in actions if (reason := ends_orders(action))}
 
     def _require_executable(self, stored: StoredBatch, orders: Sequence[PlannedOrder]) -> None:
@@ -963,6 +963,12 @@ _HALTING = frozenset(
     }
 )
 """Breaks after which our book may not be what we hold."""
+
+
+@lru_cache(maxsize=16)
+def _overnight(sessions: Sessions, session: date) -> tuple[datetime, datetime]:
+    """From the close of ``session`` to the next one's open; asked again before each order of a batch."""
+    return sessions.close_utc(session), sessions.open_utc(sessions.next(session))
 
 
 def _why(swap: Swap) -> str:

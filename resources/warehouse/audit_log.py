@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, LiteralString
 
 import psycopg
 from psycopg.types.json import Json
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 
 _LOCK_KEY = 0x0C709_0002
 """Advisory lock: one writer extends the chain at a time."""
+CHAIN_END: LiteralString = (
+    "select clock_timestamp() as now, seq, hash from (values (1)) as clock "
+    "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
+)
+"""One row, the fields of `ChainEnd`."""
 _PART = 10_000
 _LINE_ENTRIES = 1_000
 """So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
@@ -61,6 +66,24 @@ class Record:
     kind: str
     subject: str
     payload: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ChainEnd:
+    """Where the chain ends, and the database's time: `CHAIN_END` asks for it.
+
+    Attributes:
+        seq, hash: of the last entry; None before the first.
+    """
+
+    now: datetime
+    seq: int | None
+    hash: str | None
+
+    @property
+    def head(self) -> AuditHead:
+        """The last entry, or where a chain begins."""
+        return GENESIS if self.seq is None or self.hash is None else AuditHead(self.seq, self.hash)
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,7 @@ class AuditLog:
         """Append entries in one transaction of their own; returns the chain's new end."""
         with connect(self.url, role) as connection:
             self.lock(connection)
-            added = self.extend(connection, records)
+            added = self.extend(connection, ChainEnd(*connection.execute(CHAIN_END).fetchall()[0]), records)
         self.remember(added)
         return added.head
 
@@ -97,17 +120,13 @@ class AuditLog:
         """Keep other writers off the chain to the end of ``connection``'s transaction."""
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK_KEY])
 
-    def extend(self, connection: psycopg.Connection, records: Iterable[Record]) -> Extension:
-        """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in."""
-        found = connection.execute(
-            "select clock_timestamp(), seq, hash from (values (1)) as clock "
-            "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
-        ).fetchone()
-        if found is None:
-            raise LookupError("the database did not tell the time")
-        now, *last = found
-        head = GENESIS if last[0] is None else AuditHead(*last)
-        entries = []
+    def extend(self, connection: psycopg.Connection, end: ChainEnd, records: Iterable[Record]) -> Extension:
+        """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in.
+
+        Args:
+            end: as a statement after the one that locks found it.
+        """
+        now, head, entries = end.now, end.head, []
         for record in records:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
             entries.append(entry)
@@ -128,7 +147,8 @@ class AuditLog:
         """
         if self.anchor is None or added.head.seq == 0:
             return
-        self.anchor.parent.mkdir(parents=True, exist_ok=True)
+        if not self.anchor.exists():
+            self.anchor.parent.mkdir(parents=True, exist_ok=True)
         with self.anchor.open("a+b") as file:
             # To the file's closing nobody else appends.
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from itertools import starmap
 from typing import Any, LiteralString
 
 import psycopg
@@ -53,7 +54,7 @@ from octopus.execution.replacements import Request, Swap, replacement_id, why_no
 from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
 from resources.halt_file import Halt, HaltFile
-from resources.warehouse.audit_log import AuditLog, Record
+from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
 
 _LOCK_POLL_SECONDS = 0.05
@@ -415,7 +416,7 @@ class OrderStore:
             """,
             [account, [state.value for state in _LIVE]],
         ).fetchall()
-        return tuple(_live_order(*row) for row in rows)
+        return tuple(starmap(_live_order, rows))
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -1234,13 +1235,11 @@ class OrderStore:
             return 0
         with self.connection.transaction():
             audit.lock(self.connection)
-            rows = self._rows(
-                "with gone as (delete from execution.outbox returning *) "
-                "select outbox_id, kind, subject, payload from gone order by outbox_id"
-            )
-            head = audit.extend(self.connection, [Record(row["kind"], row["subject"], row["payload"]) for row in rows])
-        audit.remember(head)
-        return len(rows)
+            rows = self.connection.execute(_TAKE_OUT).fetchall()
+            told = [Record(*row[3:]) for row in rows if row[3] is not None]
+            added = audit.extend(self.connection, ChainEnd(*rows[0][:3]), told)
+        audit.remember(added)
+        return len(told)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -1519,6 +1518,14 @@ _HOLD_TOLD: LiteralString = (
     returning"""  # noqa: S608  # a constant
     + _HELD
 )
+
+_TAKE_OUT: LiteralString = (
+    "with gone as (delete from execution.outbox returning *), chain as ("  # noqa: S608  # a constant
+    + CHAIN_END
+    + ") select chain.*, gone.kind, gone.subject, gone.payload from chain left join gone on true order by outbox_id"
+)
+"""Of each record that waits to be told, in their order, where the audit log ends and what it is; the end alone if none
+waits."""
 
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (
