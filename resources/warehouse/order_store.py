@@ -293,7 +293,10 @@ class OrderStore:
 
     @cached_property
     def _database_id(self) -> str:
-        """Which database this is: the same for as long as the connection lasts, and the server reads a file for it."""
+        """Which database this is, asked once: none is restored under a connection, and the server reads files for it.
+
+        A standby can be promoted under a connection, and is another database from then on: a claim asks anew.
+        """
         found: str = _scalar(self.connection, "select execution.database_id()")
         return found
 
@@ -1293,8 +1296,9 @@ class OrderStore:
         Returns:
             Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
         """
-        look = {"account": account, "batch": batch_id, "order": order_id, "database": self._database_id}
-        row = self._row(_CURRENT, look)
+        # A claim asks the server anew which database this is; no order under it leaves from another.
+        known = None if order_id is None else self._database_id
+        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id, "database": known})
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
@@ -1537,7 +1541,7 @@ _SUCCESSOR: LiteralString = """
 
 _CURRENT: LiteralString = (
     """
-    select t.state, t.reason, t.database_id = %(database)s as here,
+    select t.state, t.reason, t.database_id = coalesce(%(database)s::text, execution.database_id()) as here,
         (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
         (select array[ui.instrument, u.client_order_id] from execution.orders u
          join execution.order_intents ui using (intent_id)
