@@ -23,8 +23,7 @@ from functools import lru_cache
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
+from psycopg.rows import DictRow
 
 from octopus.compliance.replay import seal_of
 from octopus.core.errors import OctopusError
@@ -55,6 +54,7 @@ from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, Execu
 from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import AuditLog, Record
 from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_records import OrderRecords, as_json
 
 _LOCK_POLL_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -181,7 +181,7 @@ class NavRecord:
 
 
 @dataclass(frozen=True)
-class OrderStore:
+class OrderStore(OrderRecords):
     """The order path's tables over one connection that commits each transaction at its end.
 
     Attributes:
@@ -513,7 +513,7 @@ class OrderStore:
             claim = Claim(batch.batch_id, batch.account, attempt, fence, snapshot)
             self.connection.execute(
                 "insert into execution.snapshots values (%s, %s, %s, %s, %s)",
-                [batch.batch_id, attempt, batch.account, snapshot.taken_at, _json(_snapshot_record(snapshot))],
+                [batch.batch_id, attempt, batch.account, snapshot.taken_at, as_json(_snapshot_record(snapshot))],
             )
             self._add_verdicts(claim, decision.verdicts)
             evidence = {gate: canonical_json(item.record()) for gate, item in decision.evidence.items()}
@@ -1435,8 +1435,8 @@ class OrderStore:
             {
                 "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
                 "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": _json(record),
-                "detail": _json(detail),
+                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": as_json(record),
+                "detail": as_json(detail),
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
@@ -1449,27 +1449,13 @@ class OrderStore:
         self.connection.execute(
             "insert into execution.order_events (client_order_id, from_state, to_state, at, fence, detail) "
             "values (%s, %s, %s, %s, %s, %s)",
-            [order_id, before and before.value, after.value, at, fence, _json(detail)],
+            [order_id, before and before.value, after.value, at, fence, as_json(detail)],
         )
 
     def _booking_session(self, account: str, session: date) -> date:
         """``session``, or the first day after the latest struck NAV if that is later."""
         struck = _scalar(self.connection, "select max(session) from execution.nav where account = %s", [account])
         return session if struck is None else max(session, struck + timedelta(days=1))
-
-    def _note(self, kind: str, subject: str, payload: Mapping[str, object]) -> None:
-        """Leave an entry for the audit log in the transaction of what it reports."""
-        self.connection.execute(
-            "insert into execution.outbox (kind, subject, payload) values (%s, %s, %s)", [kind, subject, _json(payload)]
-        )
-
-    def _rows(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
-        with self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, parameters).fetchall()
-
-    def _row(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
-        rows = self._rows(query, parameters)
-        return rows[0] if rows else None
 
 
 _HELD: LiteralString = """
@@ -1638,10 +1624,6 @@ def _snapshot(row: Mapping[str, Any]) -> AccountSnapshot:
             for item in record["open_orders"]
         ),
     )
-
-
-def _json(value: object) -> Jsonb:
-    return Jsonb(value, dumps=canonical_json)
 
 
 def _stored(value: Decimal | None) -> Decimal | None:
