@@ -1,4 +1,4 @@
-"""Keeping an account's books: what its brokers and our own data tell of it, booked, valued and compared.
+"""Keeping an account's books: what the broker and our own data tell of it, booked, valued and compared.
 
 Belongs here: which fills, revisions, flows and corporate actions are booked, in which session, when a NAV is struck,
 and the comparison with the broker's book. Does not: an order's way to the broker and what became of it

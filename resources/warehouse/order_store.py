@@ -871,9 +871,9 @@ class OrderStore(OrderRecords):
             return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
 
     def lock_status(self, order_id: str, account: str) -> OrderStatus | None:
-        """Inside a transaction: the status of an order of the account, its row locked to the end; None if it is none.
+        """Inside a transaction: the order's status, its row locked to the end; None if it is no order of the account.
 
-        The fills that it counts are all that were booked before.
+        Every fill that was booked before is in it, also by a transaction that this one waited for.
         """
         ours = self._row(
             "select from execution.orders where client_order_id = %s and account = %s for update", [order_id, account]
