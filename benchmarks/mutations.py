@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 TREES = ("octopus", "octopus_pipelines", "assets", "resources", "config", "tests", "dbt_project")
 ENGINE = "resources/execution_engine.py"
 STORE = "resources/warehouse/order_store.py"
+BOOKS = "resources/warehouse/account_books.py"
 APPROVAL = "octopus/execution/approval.py"
 STATES = "octopus/execution/states.py"
 ALPACA = "resources/brokers/alpaca.py"
@@ -436,14 +437,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a fill of a struck session goes into it",
-        STORE,
+        BOOKS,
         "return session if struck is None else max(session, struck + timedelta(days=1))",
         "return session",
         _ENGINE_TESTS + "test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next",
     ),
     Mutation(
         "a break in cash does not halt",
-        ENGINE,
+        "resources/bookkeeping.py",
         "        BreakKind.CASH,\n",
         "",
         _ENGINE_TESTS + "test_a_planted_break_is_found_classified_and_halts_what_it_must",
@@ -700,14 +701,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a revision that was overtaken counts",
-        STORE,
+        BOOKS,
         'overtaken = before is not None and before["number"] > revision.number',
         "overtaken = False",
         _REVISION_TEST,
     ),
     Mutation(
         "a revision that was told before its fill is lost",
-        STORE,
+        BOOKS,
         "            if counting is not None:\n",
         "            if False:\n",
         _REVISION_TEST,

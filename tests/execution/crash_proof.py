@@ -74,6 +74,7 @@ from resources.brokers.base import (
 )
 from resources.execution_engine import EngineSettings
 from resources.warehouse import order_store
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.audit_log import AnchorError, verify
 from resources.warehouse.connection import WarehouseUnreachableError, connect
 from resources.warehouse.order_store import (
@@ -587,7 +588,7 @@ def check_books(stand: Stand) -> int:
     theirs = stand.line.inner.statement(None)
     hand = [fill for fill in theirs.fills if not fill.client_order_id]
     with opened(stand.desk.url) as store:
-        book = store.book(stand.desk.account)
+        book = AccountBooks(store).book(stand.desk.account)
     assert set(book.fills) == set(theirs.fills) - set(hand), "our fills are not the venue's"
     if not hand:
         assert (book.cash, dict(book.positions)) == (theirs.cash, dict(theirs.positions)), "our book is not the venue's"

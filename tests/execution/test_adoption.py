@@ -87,7 +87,7 @@ def test_holdings_are_the_opening_of_the_book_once(database_url: str, venue: Alp
     nav = done.navs[EXECUTED]
     assert (nav.opening, nav.flows, nav.price_pnl) == (D(0), D(5000) + 1100 - 400, 4 * (D(100) - 110))
     with desk.engine() as engine:
-        book = engine.store.book("acct")
+        book = engine.bookkeeper.books.book("acct")
         assert (book.cash, dict(book.positions)) == (D(5400), {"AAA": D(6), "BBB": D(-4)})
         lots = lot_book(book.fills, book.entries, dates=lambda at: (at.date(), at.date()))
     assert {(lot.instrument, lot.quantity, lot.cost, lot.acquired) for lot in lots.lots} == {

@@ -20,6 +20,7 @@ from resources.brokers.base import BracketBroker, OrderRejectedError
 from resources.halt_file import cancel_at_broker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.order_store import OrderStore
 
 D = Decimal
@@ -142,7 +143,7 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     done = desk.execute(batch)
     with OrderStore.opened(database_url) as store:
         found = {one.client_order_id: one.status.state for one in store.orders(account)}
-        assert store.positions(account) == {}
+        assert AccountBooks(store).positions(account) == {}
     entry = client_order_id(batch.orders[0].intent_id)
     ended = {"stop": f"{entry}-s", "limit": f"{entry}-t"}
     assert found.pop(entry) is OrderState.FILLED

@@ -395,7 +395,7 @@ def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenu
     with desk.engine() as engine:
         engine.update_positions("acct")
         assert engine.reconcile("acct", EXECUTED) == ()
-        assert dict(engine.store.book("acct").positions) == {"BBB": D(4)}
+        assert dict(engine.bookkeeper.books.book("acct").positions) == {"BBB": D(4)}
     assert rows(database_url, "select kind from audit.log where kind like 'order.fill\\_%%'") == [
         ("order.fill_broken",)
     ]

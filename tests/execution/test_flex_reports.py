@@ -352,7 +352,7 @@ def test_an_order_lost_overnight_is_settled_by_the_report(
         engine.collect_fills(batch.batch_id)
         engine.update_positions("acct")
         assert engine.reconcile("acct", NEXT) == ()
-        assert engine.store.book("acct").cash == D(99_000)
+        assert engine.bookkeeper.books.book("acct").cash == D(99_000)
     assert desk.states(batch) == {"AAA": "filled", "BBB": "expired"}
     assert venue.posts == [ids["AAA"], ids["BBB"]]
 
@@ -378,7 +378,7 @@ def test_a_movement_of_today_is_no_break_until_the_report_tells_of_the_day(
         (found,) = engine.reconcile("acct", NEXT)
         assert (found.kind, found.cash_effect) == (BreakKind.CASH, D(-7))
         assert "cash of 2022-12-29 04:59 UTC" in found.detail
-        assert engine.store.book("acct").cash == D(99_500)
+        assert engine.bookkeeper.books.book("acct").cash == D(99_500)
 
 
 def test_shares_that_moved_unseen_are_a_break_at_once(

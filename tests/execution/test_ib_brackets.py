@@ -20,6 +20,7 @@ from resources.brokers.base import BracketBroker, OrderRejectedError, UncertainO
 from resources.brokers.ib import IbBroker
 from resources.execution_engine import EngineSettings
 from resources.halt_file import cancel_at_broker
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.order_store import OrderStore
 
 D = Decimal
@@ -128,13 +129,13 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     batch = store_plan(database_url, account, [("AAA", Side.BUY, TEN)], order_type=OrderType.MARKET, bracket=BOTH)
     with OrderStore.opened(database_url) as store:
         deposit = Entry("deposit", EntryKind.DEPOSIT, None, D(0), D(100_000), BEFORE, "")
-        store.recognise(account, deposit, batch.session, clock.now())
+        AccountBooks(store).recognise(account, deposit, batch.session, clock.now())
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
         engine.send(batch.batch_id, "run")
         engine.collect_fills(batch.batch_id)
         found = {one.client_order_id: one.status for one in engine.store.orders(account)}
-        assert engine.store.positions(account) == {}
+        assert engine.bookkeeper.books.positions(account) == {}
     entry = client_order_id(batch.orders[0].intent_id)
     stands = fault in ("ok", "accept_drop", "silent")
     expected = {
