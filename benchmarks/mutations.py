@@ -394,7 +394,7 @@ MUTATIONS = (
     Mutation(
         "the paper broker lets a replaced order stand",
         PAPER,
-        "ledger.end_working(old_id, OrderState.REPLACED,",
+        "ledger.end_working(replaced, OrderState.REPLACED,",
         "ledger.end_working(changed.instrument, OrderState.REPLACED,",
         _REPLACE_TESTS + "test_a_limit_is_moved_and_the_replacement_fills_at_the_close",
     ),
@@ -487,7 +487,7 @@ MUTATIONS = (
     Mutation(
         "an order of another's under our id is taken for ours",
         ALPACA,
-        "if _terms(found) == (client_order_id, our_symbol(symbol), side, quantity):",
+        "            if found.is_of(request):",
         "if found is not None:",
         _ALPACA_TESTS + "test_a_second_send_under_one_id_gives_the_first_order",
     ),
@@ -501,9 +501,9 @@ MUTATIONS = (
     Mutation(
         "the paper broker books a repetition",
         PAPER,
-        "            if known is None:\n                require_in_time(self.name, ledger.now, expires_at)\n"
-        "                known = self._receive(ledger, wanted)",
-        "            known = self._receive(ledger, wanted)",
+        "            if known is None:\n                request.require_in_time(self.name, ledger.now)\n"
+        "                known = self._receive(ledger, request)",
+        "            known = self._receive(ledger, request)",
         _PAPER_TESTS + "test_the_same_client_order_id_is_the_same_order",
     ),
     Mutation(
@@ -687,7 +687,7 @@ MUTATIONS = (
     Mutation(
         "an order leaves for Interactive Brokers after the close",
         "resources/brokers/ib.py",
-        "            require_in_time(NAME, self.now(), expires_at)\n",
+        "            request.require_in_time(NAME, self.now())\n",
         "",
         "tests/execution/test_ib_broker.py::test_nothing_is_sent_after_the_close_for_which_it_is_meant",
     ),

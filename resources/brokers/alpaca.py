@@ -48,8 +48,6 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_told,
-    require_in_time,
-    require_own_price,
     still_open,
 )
 from resources.brokers.base import (
@@ -59,6 +57,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
@@ -154,70 +153,38 @@ class AlpacaBroker:
         prices |= self.quotes(wanted) if wanted else {}
         return AccountSnapshot(self.account_name, taken, _number(told, "cash"), held, prices, orders)
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, None)
+        return self._send(request, None)
 
     @property
     def exits_are_messages(self) -> bool:
         """As `BracketBroker.exits_are_messages`: all go in one request."""
         return False
 
-    def submit_bracket(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        bracket: Bracket,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
         """As `BracketBroker.submit_bracket`, of a market or limit order for the day."""
-        if order_type not in (OrderType.MARKET, OrderType.LIMIT):
-            raise OrderRejectedError(f"alpaca: {client_order_id}: a {order_type.value} order cannot have exits here")
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, bracket)
+        entry.require_entry_type(NAME, (OrderType.MARKET, OrderType.LIMIT))
+        return self._send(entry, bracket)
 
-    def _send(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None,
-        bracket: Bracket | None,
-    ) -> BrokerOrder:
-        if quantity != quantity.to_integral_value():
-            raise OrderRejectedError(
-                f"alpaca: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
-            )
-        require_in_time(NAME, self.now(), expires_at)
-        symbol = venue_symbol(instrument)
-        request = _request(client_order_id, symbol, side, quantity, order_type, price, bracket)
+    def _send(self, request: OrderRequest, bracket: Bracket | None) -> BrokerOrder:
+        request.require_whole_shares(NAME)
+        request.require_in_time(NAME, self.now())
+        message = _message(request, bracket)
         try:
             with self._client() as client:
-                told = _asked(lambda: client.submit_order(request))
+                told = _asked(lambda: client.submit_order(message))
         except RequestFailedError as error:
-            return self._not_accepted(error.failure, client_order_id, symbol, side, quantity)
+            return self._not_accepted(error.failure, request)
         try:
             stands = _order(told)
         except BrokerError as error:
             # It was accepted, whatever else the answer says.
             raise UncertainOutcomeError(str(error)) from error
-        if _terms(stands) != (client_order_id, our_symbol(symbol), side, quantity):
-            raise UncertainOutcomeError(f"alpaca: the answer to {client_order_id} is of another order; look it up")
+        if not stands.is_of(request):
+            raise UncertainOutcomeError(
+                f"alpaca: the answer to {request.client_order_id} is of another order; look it up"
+            )
         return stands
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -299,7 +266,7 @@ class AlpacaBroker:
         """Fills as they were first told, and what was changed of them since, oldest first."""
         told = {_text(one, "id"): one for one in self._activities("FILL", since)}
         ids = self._client_ids({_text(one, "order_id") for one in told.values()}, since)
-        first = {key: one for key, one in told.items() if one.get("type") not in _REVISED}
+        first = {key: one for key, one in told.items() if str(one.get("type")) not in _REVISED}
         root, revisions, counts = {key: key for key in first}, [], Counter[str]()
         for key in sorted(told.keys() - first.keys()):
             one = told[key]
@@ -331,18 +298,16 @@ class AlpacaBroker:
             except RequestFailedError as error:
                 raise not_told(NAME, error.failure) from error
 
-    def _not_accepted(
-        self, failure: Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
-    ) -> BrokerOrder:
+    def _not_accepted(self, failure: Failure, request: OrderRequest) -> BrokerOrder:
         """What a send that brought no order came to."""
         if not failure.sent or failure.status == 429 or (failure.status == 401 and failure.own):
             raise BrokerUnavailableError(f"alpaca: not sent: {failure.message}")
         if failure.status == 422 and "client_order_id" in failure.message and "unique" in failure.message:
-            found = self._found(client_order_id)
-            if _terms(found) == (client_order_id, our_symbol(symbol), side, quantity):
+            found = self._found(request.client_order_id)
+            if found.is_of(request):
                 return found
             raise OrderRejectedError(
-                f"alpaca: {client_order_id} is another order there ({found.side.value} {found.quantity} "
+                f"alpaca: {request.client_order_id} is another order there ({found.side.value} {found.quantity} "
                 f"{found.instrument}); find out who sent it"
             )
         if failure.status in (400, 403, 404, 422) and failure.own:
@@ -465,34 +430,22 @@ class AlpacaBroker:
         return None
 
 
-def _request(
-    client_order_id: str,
-    symbol: str,
-    side: Side,
-    quantity: Decimal,
-    order_type: OrderType,
-    price: Decimal | None,
-    bracket: Bracket | None,
-) -> Any:
-    """alpaca-py's request for an order, with its exits if it has a bracket.
-
-    Raises:
-        OrderRejectedError: a limit or stop order without a price, or another one with one.
-    """
+def _message(request: OrderRequest, bracket: Bracket | None) -> Any:
+    """alpaca-py's request for an order, with its exits if it has a bracket."""
     from alpaca.trading.enums import OrderSide, TimeInForce
     from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, StopOrderRequest
 
-    require_own_price(NAME, order_type, price)
     terms: dict[str, Any] = {
-        "symbol": symbol, "qty": float(quantity), "side": OrderSide(side.value), "client_order_id": client_order_id,
-        "time_in_force": TimeInForce(_TIME_IN_FORCE.get(order_type, _DAY)),
+        "symbol": venue_symbol(request.instrument), "qty": float(request.quantity),
+        "side": OrderSide(request.side.value), "client_order_id": request.client_order_id,
+        "time_in_force": TimeInForce(_TIME_IN_FORCE.get(request.order_type, _DAY)),
     }  # fmt: skip
     if bracket is not None:
         terms |= _exit_terms(bracket)
-    if order_type is OrderType.LIMIT:
-        return LimitOrderRequest(**terms, limit_price=float(price or 0))
-    if order_type is OrderType.STOP:
-        return StopOrderRequest(**terms, stop_price=float(price or 0))
+    if request.order_type is OrderType.LIMIT:
+        return LimitOrderRequest(**terms, limit_price=float(request.price or 0))
+    if request.order_type is OrderType.STOP:
+        return StopOrderRequest(**terms, stop_price=float(request.price or 0))
     return MarketOrderRequest(**terms)
 
 
@@ -578,10 +531,6 @@ def _order(told: Any) -> BrokerOrder:
         _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), _side(told), quantity,
         state, filled, reason,
     )  # fmt: skip
-
-
-def _terms(order: BrokerOrder) -> tuple[str, str, Side, Decimal]:
-    return order.client_order_id, order.instrument, order.side, order.quantity
 
 
 def _side(told: Mapping[str, Any]) -> Side:

@@ -15,8 +15,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 
 from octopus.core.errors import SourceUnavailableError
-from octopus.core.orders import Fill, OpenOrder, OrderType, Side
-from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableError, OrderRejectedError
+from octopus.core.orders import Fill, OpenOrder, Side
+from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableError
 
 READS = 4
 """How often positions and cash are read until nothing moved in between."""
@@ -140,29 +140,6 @@ def in_order(fills: Iterable[Fill], since: datetime | None) -> tuple[Fill, ...]:
                 "and look at it at the broker if it stays so"
             )
     return tuple(sorted(kept.values(), key=lambda fill: (fill.at, fill.fill_id)))
-
-
-def require_own_price(venue: str, order_type: OrderType, price: Decimal | None) -> None:
-    """A limit or stop order has a price and another has none.
-
-    Raises:
-        OrderRejectedError: it is not so.
-    """
-    if order_type.has_price is not (price is not None and price > 0):
-        raise OrderRejectedError(f"{venue}: a {order_type.value} order cannot have the price {price}; plan it again")
-
-
-def require_in_time(venue: str, now: datetime, expires_at: datetime) -> None:
-    """An order is not sent after it should have lapsed: a worker that slept would send it into the next session.
-
-    Raises:
-        OrderRejectedError: it is late.
-    """
-    if now >= expires_at:
-        raise OrderRejectedError(
-            f"{venue}: an order until {expires_at:%Y-%m-%d %H:%M} UTC is not sent at {now:%Y-%m-%d %H:%M} UTC: it "
-            "would live on in the next session; plan it again"
-        )
 
 
 @dataclass(frozen=True)

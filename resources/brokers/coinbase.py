@@ -30,7 +30,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from octopus.core.errors import ConfigError
-from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, OrderType
 from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind
 from octopus.execution.states import TERMINAL, OrderState
 from octopus.execution.window import LEAD
@@ -42,8 +42,6 @@ from resources.brokers.answers import (
     belonging_together,
     in_order,
     not_told,
-    require_in_time,
-    require_own_price,
     still_open,
 )
 from resources.brokers.base import (
@@ -53,6 +51,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.sources.http import Access
@@ -149,37 +148,28 @@ class CoinbaseBroker:
         prices = {name: price for name in {*positions, *quoted} if (price := listed.get(self._listed_as(name)))}
         return AccountSnapshot(self.account_name, taken, cash, positions, prices, still_open(orders))
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
-        product = self.product(instrument)
-        require_in_time(NAME, self.now(), expires_at)
-        self._require_type(order_type, expires_at, price)
+        product = self.product(request.instrument)
+        request.require_in_time(NAME, self.now())
+        self._require_type(request)
         try:
-            self._require_steps(product, quantity, price)
+            self._require_steps(product, request.quantity, request.price)
         except ConfigError as error:
             raise BrokerUnavailableError(f"coinbase: not sent: {error}") from error
-        terms = (client_order_id, product, side.name)
-        size = {"base_size": f"{quantity.normalize():f}"}
+        terms = (request.client_order_id, product, request.side.name)
+        size = {"base_size": f"{request.quantity.normalize():f}"}
         with self._client() as client:
             try:
-                if price is None:
+                if request.price is None:
                     told = _asked(lambda: client.market_order(*terms, **size))
                 else:
-                    limit, until = f"{price.normalize():f}", expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                    limit, until = f"{request.price.normalize():f}", _stamp(request.expires_at)
                     told = _asked(lambda: client.limit_order_gtd(*terms, **size, limit_price=limit, end_time=until))
             except RequestFailedError as error:
                 raise _not_accepted(error.failure) from error
         try:
-            return self._accepted(told, client_order_id, instrument, side, quantity)
+            return self._accepted(told, request)
         except (OrderRejectedError, UncertainOutcomeError):
             raise
         except BrokerError as error:
@@ -323,7 +313,7 @@ class CoinbaseBroker:
         return [self._order(told) for told in self._orders(order_status=list(_STANDING))]
 
     def _executions(self, since: datetime | None) -> Iterator[Mapping[str, Any]]:
-        begins = None if since is None else since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        begins = None if since is None else _stamp(since)
         return self._pages(
             lambda client, at: client.get_fills(start_sequence_timestamp=begins, limit=_PAGE, cursor=at), "fills"
         )
@@ -352,11 +342,11 @@ class CoinbaseBroker:
 
     # -- inside: what may be sent ------------------------------------------------------------------------------------
 
-    def _require_type(self, order_type: OrderType, expires_at: datetime, price: Decimal | None) -> None:
+    def _require_type(self, request: OrderRequest) -> None:
         """Raises:
         OrderRejectedError: Coinbase has no such order, or has it only later in the day.
         """
-        require_own_price(NAME, order_type, price)
+        order_type, expires_at = request.order_type, request.expires_at
         if order_type in (OrderType.MARKET_ON_OPEN, OrderType.STOP):
             why = "there is no opening auction" if order_type is OrderType.MARKET_ON_OPEN else "its stops become limits"
             raise OrderRejectedError(
@@ -404,9 +394,7 @@ class CoinbaseBroker:
 
     # -- inside: what was told ---------------------------------------------------------------------------------------
 
-    def _accepted(
-        self, told: Mapping[str, Any], client_order_id: str, instrument: str, side: Side, quantity: Decimal
-    ) -> BrokerOrder:
+    def _accepted(self, told: Mapping[str, Any], request: OrderRequest) -> BrokerOrder:
         """The order that a send brought, which is that of an earlier send where there was one.
 
         Raises:
@@ -418,11 +406,15 @@ class CoinbaseBroker:
         answer = _FIELDS.part_or_nothing(told, "success_response")
         order_id, size = _text(answer, "order_id"), _size(told)
         there = (answer.get("client_order_id"), answer.get("product_id"), answer.get("side"))
-        if there != (client_order_id, self.product(instrument), side.name) or (size is not None and size != quantity):
-            self._require_ours(client_order_id, (instrument, side, quantity))
-        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, Decimal(0))
+        sent = (request.client_order_id, self.product(request.instrument), request.side.name)
+        if there != sent or (size is not None and size != request.quantity):
+            self._require_ours(request)
+        return BrokerOrder(
+            request.client_order_id, order_id, request.instrument, request.side, request.quantity,
+            OrderState.ACCEPTED, _NIL,
+        )  # fmt: skip
 
-    def _require_ours(self, client_order_id: str, terms: tuple[str, Side, Decimal]) -> None:
+    def _require_ours(self, request: OrderRequest) -> None:
         """Where the answer to a send tells of another order: whether the list does, too.
 
         Raises:
@@ -430,16 +422,17 @@ class CoinbaseBroker:
             UncertainOutcomeError: it has none yet, or does not say.
         """
         try:
-            found = self.order(client_order_id)
+            found = self.order(request.client_order_id)
         except BrokerError as error:
             raise UncertainOutcomeError(str(error)) from error
         if found is None:
-            raise UncertainOutcomeError(f"coinbase: the answer to {client_order_id} is of another order; look it up")
-        there = (found.instrument, found.side, found.quantity)
-        if there != terms:
+            raise UncertainOutcomeError(
+                f"coinbase: the answer to {request.client_order_id} is of another order; look it up"
+            )
+        if not found.is_of(request):
             raise OrderRejectedError(
-                f"coinbase: {client_order_id} is another order there ({there[1].value} {there[2]} {there[0]}); find "
-                "out who sent it"
+                f"coinbase: {request.client_order_id} is another order there ({found.side.value} {found.quantity} "
+                f"{found.instrument}); find out who sent it"
             )
 
     def _order(self, told: Mapping[str, Any]) -> BrokerOrder:
@@ -662,6 +655,10 @@ def _said(response: Any) -> str | None:
         return None
     parts = [told.get(part) for part in ("error", "message", "error_details")] if isinstance(told, dict) else []
     return ": ".join(part for part in parts if isinstance(part, str) and part)[:300] or None
+
+
+def _stamp(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _skew(date: str | None) -> str:

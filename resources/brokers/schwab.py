@@ -46,8 +46,6 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_told,
-    require_in_time,
-    require_own_price,
     still_open,
 )
 from resources.brokers.base import (
@@ -57,6 +55,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
@@ -168,30 +167,24 @@ class SchwabBroker:
         standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
         return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second call is a second order."""
-        symbol = venue_symbol(instrument)
-        _require_sendable(symbol, quantity, order_type, price)
-        require_in_time(NAME, self.now(), expires_at)
+        symbol = venue_symbol(request.instrument)
+        _require_sendable(request)
+        request.require_in_time(NAME, self.now())
         try:
-            held, _ = self._positions().get(instrument, (_NIL, None))
-            instruction = _instruction(instrument, side, quantity, held)
+            held, _ = self._positions().get(request.instrument, (_NIL, None))
+            instruction = _instruction(request, held)
             before = {_text(told, "orderId") for told in self._orders(timedelta(days=1))}
         except OrderRejectedError:
             raise
         except OctopusError as error:
             raise BrokerUnavailableError(f"schwab: not sent: {error}") from error
-        order_id = self._sent(_request(symbol, instruction, quantity, order_type, price), before)
-        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, _NIL)
+        order_id = self._sent(_message(request, symbol, instruction), before)
+        return BrokerOrder(
+            request.client_order_id, order_id, request.instrument, request.side, request.quantity,
+            OrderState.ACCEPTED, _NIL,
+        )  # fmt: skip
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`, by Schwab's id: as given, or as our records have it.
@@ -494,23 +487,23 @@ class SchwabBroker:
 # -- what may be sent --------------------------------------------------------------------------------------------------
 
 
-def _require_sendable(symbol: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> None:
-    require_own_price(NAME, order_type, price)
-    if quantity != quantity.to_integral_value() or quantity <= 0:
-        raise OrderRejectedError(
-            f"schwab: {quantity} {symbol}: orders here are in whole shares; set portfolio.fractional to false"
-        )
+def _require_sendable(request: OrderRequest) -> None:
+    request.require_whole_shares(NAME)
+    price = request.price
     places = 2 if price is None or price >= 1 else 4
     if price is not None and price != round(price, places):
-        raise OrderRejectedError(f"schwab: {price} of {symbol}: prices have {places} decimal places; plan it again")
+        raise OrderRejectedError(
+            f"schwab: {price} of {request.instrument}: prices have {places} decimal places; plan it again"
+        )
 
 
-def _instruction(instrument: str, side: Side, quantity: Decimal, held: Decimal) -> str:
+def _instruction(request: OrderRequest, held: Decimal) -> str:
     """Schwab's word for the order, which depends on the position.
 
     Raises:
         OrderRejectedError: it would turn a long position into a short one, or the other way round.
     """
+    side, quantity = request.side, request.quantity
     if side is Side.BUY:
         opens, closes, plain, other = held >= 0, held <= -quantity, "BUY", "BUY_TO_COVER"
     else:
@@ -518,28 +511,28 @@ def _instruction(instrument: str, side: Side, quantity: Decimal, held: Decimal) 
     if opens or closes:
         return plain if opens else other
     raise OrderRejectedError(
-        f"schwab: {side.value} {quantity} {instrument} with {held} held goes through zero, which is two orders here; "
-        "close the position first"
+        f"schwab: {side.value} {quantity} {request.instrument} with {held} held goes through zero, which is two orders "
+        "here; close the position first"
     )
 
 
-def _request(symbol: str, instruction: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> Any:
+def _message(request: OrderRequest, symbol: str, instruction: str) -> Any:
     """schwab-py's builder of the order."""
     from schwab.orders import common
     from schwab.orders.generic import OrderBuilder
 
     built = (
         OrderBuilder()
-        .set_order_type(common.OrderType(_ORDER_TYPES[order_type]))
+        .set_order_type(common.OrderType(_ORDER_TYPES[request.order_type]))
         .set_session(common.Session.NORMAL)
         .set_duration(common.Duration.DAY)
         .set_order_strategy_type(common.OrderStrategyType.SINGLE)
-        .add_equity_leg(common.EquityInstruction(instruction), symbol, int(quantity))
+        .add_equity_leg(common.EquityInstruction(instruction), symbol, int(request.quantity))
     )
-    if order_type is OrderType.LIMIT:
-        built.set_price(f"{price:f}")
-    if order_type is OrderType.STOP:
-        built.set_stop_price(f"{price:f}")
+    if request.order_type is OrderType.LIMIT:
+        built.set_price(f"{request.price:f}")
+    if request.order_type is OrderType.STOP:
+        built.set_stop_price(f"{request.price:f}")
     return built
 
 
