@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from octopus.core.ids import CLIENT_ORDER_PREFIX, entry_order_id, exit_order_id
@@ -45,18 +46,20 @@ from resources.brokers.answers import (
     RequestFailedError,
     asked,
     belonging_together,
+    first_sent,
     in_order,
     noon,
+    not_accepted,
     not_told,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
     BrokerOrder,
-    BrokerUnavailableError,
     Guarantee,
-    OrderRejectedError,
     OrderRequest,
     UncertainOutcomeError,
 )
@@ -90,6 +93,7 @@ _STANDING = frozenset(
         "pending_cancel", "pending_replace", "pending_review", "partially_filled",
     }
 )  # fmt: skip
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
 _CHARGES = frozenset(
     {"FEE", "CFEE", "INT", "INTNRA", "INTTW", "DIVFEE", "DIVFT", "DIVNRA", "DIVTW", "PTC", "PTR"}
@@ -251,9 +255,8 @@ class AlpacaBroker:
         where its corporate actions tell it."""
         snapshot = self.snapshot()
         told = [one for one in self._activities(None, since) if one.get("activity_type") != "FILL"]
-        entries = {_text(one, "id"): entry for one in told if (entry := self._entry(one)) is not None}
-        ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = [entry for one in told if (entry := self._entry(one)) is not None]
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`."""
@@ -300,28 +303,9 @@ class AlpacaBroker:
 
     def _not_accepted(self, failure: Failure, request: OrderRequest) -> BrokerOrder:
         """What a send that brought no order came to."""
-        if not failure.sent or failure.status == 429 or (failure.status == 401 and failure.own):
-            raise BrokerUnavailableError(f"alpaca: not sent: {failure.message}")
         if failure.status == 422 and "client_order_id" in failure.message and "unique" in failure.message:
-            found = self._found(request.client_order_id)
-            if found.is_of(request):
-                return found
-            raise OrderRejectedError(
-                f"alpaca: {request.client_order_id} is another order there ({found.side.value} {found.quantity} "
-                f"{found.instrument}); find out who sent it"
-            )
-        if failure.status in (400, 403, 404, 422) and failure.own:
-            raise OrderRejectedError(f"alpaca: refused: {failure.message}")
-        raise UncertainOutcomeError(f"alpaca: {failure.message}")
-
-    def _found(self, client_order_id: str) -> BrokerOrder:
-        try:
-            found = self.order(client_order_id)
-        except BrokerError as error:
-            raise UncertainOutcomeError(str(error)) from error
-        if found is None:
-            raise UncertainOutcomeError(f"alpaca: {client_order_id} is taken and not found; look it up again")
-        return found
+            return first_sent(NAME, request, self.order, f"{request.client_order_id} is taken and not found")
+        raise not_accepted(NAME, failure, barred=(401,), refused=(400, 403, 404, 422))
 
     def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
         """Signed shares and mark by instrument."""
@@ -514,16 +498,9 @@ def _order(told: Any) -> BrokerOrder:
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    status = _text(told, "status")
-    quantity, filled = _FIELDS.positive(told, "qty"), _FIELDS.number_or_zero(told, "filled_qty")
-    if filled < 0:
-        raise BrokerError(f"alpaca: filled_qty = {filled} is negative; look the order up again")
-    if status in _ENDED:
-        state = _ENDED[status]
-    elif status in _STANDING:
-        state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-    else:
-        raise BrokerError(f"alpaca: order status {status!r} is not known; update the adapter")
+    status, quantity = _text(told, "status"), _FIELDS.positive(told, "qty")
+    filled = _FIELDS.filled(told, "filled_qty")
+    state = order_state(status, filled)
     reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else status
     if told.get("replaced_by"):
         reason = f"replaced by {told['replaced_by']}"

@@ -40,8 +40,12 @@ from resources.brokers.answers import (
     RequestFailedError,
     asked,
     belonging_together,
+    first_sent,
     in_order,
+    not_accepted,
     not_told,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
@@ -70,6 +74,7 @@ _ENDED = {
     "FAILED": OrderState.REJECTED,
 }
 _STANDING = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _UNKNOWN_FAILURES = frozenset({"", "UNKNOWN_FAILURE_REASON", "UNKNOWN"})
 _CASH_FLOWS = frozenset(
     {
@@ -167,7 +172,7 @@ class CoinbaseBroker:
                     limit, until = f"{request.price.normalize():f}", _stamp(request.expires_at)
                     told = _asked(lambda: client.limit_order_gtd(*terms, **size, limit_price=limit, end_time=until))
             except RequestFailedError as error:
-                raise _not_accepted(error.failure) from error
+                raise not_accepted(NAME, error.failure) from error
         try:
             return self._accepted(told, request)
         except (OrderRejectedError, UncertainOutcomeError):
@@ -181,11 +186,16 @@ class CoinbaseBroker:
         if broker_order_id is not None:
             with self._client() as client:
                 try:
-                    return self._order(_part(_asked(lambda: client.get_order(broker_order_id)), "order"))
+                    found = self._order(_part(_asked(lambda: client.get_order(broker_order_id)), "order"))
                 except RequestFailedError as error:
                     if error.failure.status == 404 and error.failure.own:
                         return None
                     raise not_told(NAME, error.failure) from error
+            if found.broker_order_id != broker_order_id:
+                raise BrokerError(
+                    f"coinbase: asked for order {broker_order_id} it told of {found.broker_order_id}; ask again"
+                )
+            return found
         for told in self._orders():
             if told.get("client_order_id") == client_order_id:
                 return self._order(told)
@@ -220,10 +230,8 @@ class CoinbaseBroker:
         """As `Broker.statement`. What was traded against another currency than the account's, and a fill that Coinbase
         took back or corrected, are entries."""
         snapshot = self.snapshot()
-        entries = {entry.entry_id: entry for entry in self._entries(since)}
-        kept = (entry for entry in entries.values() if since is None or entry.at >= since)
-        ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = list(self._entries(since))
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`: the ``average_entry_price`` of a spot position in the portfolio's breakdown
@@ -408,32 +416,11 @@ class CoinbaseBroker:
         there = (answer.get("client_order_id"), answer.get("product_id"), answer.get("side"))
         sent = (request.client_order_id, self.product(request.instrument), request.side.name)
         if there != sent or (size is not None and size != request.quantity):
-            self._require_ours(request)
+            return first_sent(NAME, request, self.order, f"the answer to {request.client_order_id} is of another order")
         return BrokerOrder(
             request.client_order_id, order_id, request.instrument, request.side, request.quantity,
             OrderState.ACCEPTED, _NIL,
         )  # fmt: skip
-
-    def _require_ours(self, request: OrderRequest) -> None:
-        """Where the answer to a send tells of another order: whether the list does, too.
-
-        Raises:
-            OrderRejectedError: Coinbase has another order under the id.
-            UncertainOutcomeError: it has none yet, or does not say.
-        """
-        try:
-            found = self.order(request.client_order_id)
-        except BrokerError as error:
-            raise UncertainOutcomeError(str(error)) from error
-        if found is None:
-            raise UncertainOutcomeError(
-                f"coinbase: the answer to {request.client_order_id} is of another order; look it up"
-            )
-        if not found.is_of(request):
-            raise OrderRejectedError(
-                f"coinbase: {request.client_order_id} is another order there ({found.side.value} {found.quantity} "
-                f"{found.instrument}); find out who sent it"
-            )
 
     def _order(self, told: Mapping[str, Any]) -> BrokerOrder:
         """An order of Coinbase's.
@@ -441,9 +428,7 @@ class CoinbaseBroker:
         Raises:
             BrokerError: a field is missing or unreadable, or its size is not known yet.
         """
-        filled = _FIELDS.number_or_zero(told, "filled_size")
-        if filled < 0:
-            raise BrokerError(f"coinbase: filled_size = {filled} is negative; look the order up again")
+        filled = _FIELDS.filled(told, "filled_size")
         state = order_state(_text(told, "status"), filled)
         reasons = (told.get(part) for part in ("reject_message", "reject_reason", "cancel_message", "status"))
         spoken = (str(reason) for reason in reasons if reason and reason != "REJECT_REASON_UNSPECIFIED")
@@ -537,19 +522,6 @@ class CoinbaseBroker:
 _NIL = Decimal(0)
 
 
-def order_state(status: str, filled: Decimal) -> OrderState:
-    """Our state of an order that Coinbase reports as ``status``.
-
-    Raises:
-        BrokerError: nobody knows that status.
-    """
-    if status in _ENDED:
-        return _ENDED[status]
-    if status not in _STANDING:
-        raise BrokerError(f"coinbase: order status {status!r} is not known; update the adapter")
-    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-
-
 def _terms(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """An order's own configuration, whatever its type."""
     configuration = _FIELDS.part_or_nothing(told, "order_configuration")
@@ -600,15 +572,6 @@ def _refused(told: Mapping[str, Any]) -> BrokerError:
     if str(told.get("error") or "") in _UNKNOWN_FAILURES and not codes:
         return UncertainOutcomeError(f"coinbase: it failed for a reason that it does not know: {said or 'none given'}")
     return OrderRejectedError(f"coinbase: refused: {said}")
-
-
-def _not_accepted(failure: Failure) -> BrokerError:
-    """What a send that brought no answer of an order came to."""
-    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
-        return BrokerUnavailableError(f"coinbase: not sent: {failure.message}")
-    if failure.status in (400, 404, 422) and failure.own:
-        return OrderRejectedError(f"coinbase: refused: {failure.message}")
-    return UncertainOutcomeError(f"coinbase: {failure.message}")
 
 
 def _asked(ask: Callable[[], Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -39,7 +40,7 @@ from octopus.core.ids import entry_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
-from resources.brokers.answers import in_order
+from resources.brokers.answers import in_order, state_of
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -78,6 +79,7 @@ _ENDED = {
     "ApiCancelled": OrderState.CANCELLED,
     "Inactive": OrderState.REJECTED,
 }
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _REFUSALS = frozenset(
     {103, 106, 107, 109, 110, 111, 113, 114, 116, 117, 118, 119, 120, 121, 122, 125, 126, 131, 132, 133, 134, 157, 158,
      160, 200, 201, 203, 321, 322, 328, 336, 337, 355, 387, 388, 391, 392, 393, 395, 396, 434, 436, 460, 10052}
@@ -435,12 +437,7 @@ class _Order:
 
     def told(self, executed: Decimal = Decimal(0)) -> BrokerOrder:
         filled = max(self.filled, executed)
-        if self.status in _ENDED:
-            state = _ENDED[self.status]
-        elif self.status in _STANDING:
-            state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-        else:
-            raise BrokerError(f"ib: order status {self.status!r} is not known; update the adapter")
+        state = order_state(self.status, filled)
         if 0 < self.quantity <= filled:
             state = OrderState.FILLED
         reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else self.status

@@ -517,7 +517,7 @@ class PaperBroker:
         """Put ``changed``, less what the old order filled, in its place; where that is refused, the old one stands.
 
         Raises:
-            OrderRejectedError: there is no such order, or it is another one's place.
+            OrderRejectedError: there is no such order, or ``changed`` is of another instrument, side or type.
         """
         if ledger.order(replaced) is None:
             raise OrderRejectedError(f"paper: there is no order {replaced} to replace; look its id up")

@@ -26,10 +26,10 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,10 @@ from resources.brokers.answers import (
     belonging_together,
     in_order,
     noon,
+    not_accepted,
     not_told,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
@@ -101,6 +104,7 @@ _STANDING = frozenset(
         "AWAITING_MANUAL_REVIEW", "AWAITING_UR_OUT", "AWAITING_RELEASE_TIME",
     }
 )  # fmt: skip
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _CASH_FLOWS = frozenset(
     {
         "ACH_RECEIPT", "ACH_DISBURSEMENT", "CASH_RECEIPT", "CASH_DISBURSEMENT", "ELECTRONIC_FUND", "WIRE_IN",
@@ -238,10 +242,8 @@ class SchwabBroker:
         """As `Broker.statement`, of the last 60 days."""
         snapshot = self.snapshot()
         told = (one for one in self._transactions(None) if one.get("type") != "TRADE")
-        entries = {entry.entry_id: entry for one in told if (entry := self._entry(one)) is not None}
-        kept = (entry for entry in entries.values() if since is None or entry.at >= since)
-        ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = [entry for one in told if (entry := self._entry(one)) is not None]
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`: ``averagePrice`` of a position (Trader API, "Accounts and Trading", schema
@@ -281,11 +283,11 @@ class SchwabBroker:
             # Of schwab-py: the order is in another account.
             raise UncertainOutcomeError(f"schwab: {error}; look for the order in your accounts") from error
         except RequestFailedError as error:
-            login = self._login_told() if error.failure.status == 401 else ""
-            refusal = _not_accepted(error.failure, login)
-            if refusal is not None:
-                raise refusal from error
             lost = error.failure.message
+            login = self._login_told() if error.failure.status == 401 else ""
+            refusal = not_accepted(NAME, replace(error.failure, message=f"{lost}{login}"))
+            if not isinstance(refusal, UncertainOutcomeError):
+                raise refusal from error
         return self._found(request.build(), before, lost)
 
     def _found(self, request: Mapping[str, Any], before: Collection[str], lost: str) -> str:
@@ -536,15 +538,6 @@ def _message(request: OrderRequest, symbol: str, instruction: str) -> Any:
     return built
 
 
-def _not_accepted(failure: Failure, login: str) -> BrokerError | None:
-    """What a send without an order came to; None where the order may stand."""
-    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
-        return BrokerUnavailableError(f"schwab: not sent: {failure.message}{login}")
-    if failure.status in (400, 404, 422) and failure.own:
-        return OrderRejectedError(f"schwab: refused: {failure.message}")
-    return None
-
-
 def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
     """Whether an order of Schwab's is for the instrument, instruction and quantity that were sent."""
     (ours,), theirs = request["orderLegCollection"], _FIELDS.parts(told, "orderLegCollection")
@@ -558,19 +551,6 @@ def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
 
 
 # -- what was told -----------------------------------------------------------------------------------------------------
-
-
-def order_state(status: str, filled: Decimal) -> OrderState:
-    """Our state of an order that Schwab reports as ``status``.
-
-    Raises:
-        BrokerError: nobody knows that status.
-    """
-    if status in _ENDED:
-        return _ENDED[status]
-    if status not in _STANDING:
-        raise BrokerError(f"schwab: order status {status!r} is not known; look at the order in the account")
-    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
 
 
 def _family(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -591,11 +571,9 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    order_id, done = _text(told, "orderId"), _FIELDS.number_or_zero(told, "filledQuantity")
+    order_id, done = _text(told, "orderId"), _FIELDS.filled(told, "filledQuantity")
     state = order_state(_text(told, "status"), done)
     whole = _FIELDS.positive(told, "quantity")
-    if done < 0:
-        raise BrokerError(f"schwab: filledQuantity = {done} is negative; look the order up again")
     quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
     reason = "" if quiet else str(told.get("statusDescription") or told["status"])
     for leg in _FIELDS.parts(told, "orderLegCollection"):

@@ -240,6 +240,9 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue)
         (EntryKind.CHARGE, None, D(0), D("-0.02"), date(2022, 12, 28)),
         (EntryKind.SPLIT, "KO", D(10), D(0), date(2022, 12, 28)),
     ]
+    # A dividend that took effect before is no movement of the time asked for, though it was paid in it.
+    since = datetime(2022, 12, 21, tzinfo=UTC)
+    assert [entry.kind for entry in broker_at(venue).statement(since).entries] == [e[0] for e in told[3:]]
 
 
 def test_a_change_of_symbol_is_one_in_both_books_and_shares_of_a_new_company_are_for_a_person(venue):
@@ -346,6 +349,13 @@ def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(databas
 
 
 # -- trades that are broken or corrected -------------------------------------------------------------------------------
+
+
+def test_a_trade_whose_type_is_no_word_changes_none(venue):
+    send(broker_at(venue))
+    venue.fill("o-1")
+    venue.activities[-1]["type"] = ["fill"]
+    assert [fill.quantity for fill in broker_at(venue).fills()] == [TEN]
 
 
 @pytest.mark.parametrize("repeat", [False, True])

@@ -86,6 +86,26 @@ def test_orders_that_the_venue_has_not_are_refused_before_they_are_sent(venue, t
     assert venue.posts == []
 
 
+def test_an_order_is_known_by_its_own_id_though_its_answer_named_another(venue):
+    def of_another(status, content):
+        if b"success_response" in content:
+            content = content.replace(venue.orders["o-1"]["order_id"].encode(), b"x" * 36).replace(b"o-1", b"o-9")
+        return status, content
+
+    venue.garbled = of_another
+    sent = send(broker_at(venue))
+    assert (sent.client_order_id, sent.broker_order_id) == ("o-1", venue.orders["o-1"]["order_id"])
+
+
+def test_an_answer_about_another_order_is_none(venue):
+    sent = send(broker_at(venue))
+    assert broker_at(venue).order("o-1", sent.broker_order_id).client_order_id == "o-1"
+    theirs = sent.broker_order_id.encode()
+    venue.garbled = lambda status, content: (status, content.replace(theirs, theirs[::-1]))
+    with pytest.raises(BrokerError, match=r"asked for order .* it told of"):
+        broker_at(venue).order("o-1", sent.broker_order_id)
+
+
 @pytest.mark.parametrize(
     ("instrument", "quantity", "why"),
     [

@@ -248,6 +248,22 @@ def test_market_limit_and_stop_orders_take_the_first_auction_whose_price_they_ta
     assert state(broker, "o")[0] == ("filled" if filled_at else "expired")
 
 
+def test_an_order_is_replaced_by_one_of_its_own_kind_alone(broker: PaperBroker) -> None:
+    old = OrderRequest("old", "AAA", Side.BUY, D(1), OrderType.LIMIT, CLOSE, D(50))
+    broker.submit(old)
+    new = replace(old, client_order_id="new", quantity=D(2))
+    for other in (
+        replace(new, instrument="BBB"), replace(new, side=Side.SELL), replace(new, order_type=OrderType.STOP)
+    ):  # fmt: skip
+        with pytest.raises(OrderRejectedError, match="cannot take the place of old, a limit order to buy AAA"):
+            broker.replace("old", other)
+    with pytest.raises(OrderRejectedError, match="there is no order other to replace"):
+        broker.replace("other", new)
+    assert broker.order("new") is None
+    assert broker.replace("old", new).quantity == D(2)
+    assert state(broker, "old")[0] == "replaced"
+
+
 def test_buying_power_reckons_with_a_limit_above_the_market(broker: PaperBroker) -> None:
     with pytest.raises(OrderRejectedError, match="does not cover 110000"):
         broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1000), OrderType.LIMIT, CLOSE, D(110)))
