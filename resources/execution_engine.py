@@ -64,8 +64,8 @@ from resources.brokers.base import (
     LateTellingBroker,
     NotToldYetError,
     OrderRejectedError,
+    OrderRequest,
     ReplacingBroker,
-    SentOrder,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -516,12 +516,9 @@ class ExecutionEngine:
         found = self.broker.order(order.client_order_id, order.broker_order_id)
         if found is not None or not isinstance(self.broker, LateTellingBroker):
             return found
-        planned = order.order
-        sent = SentOrder(
-            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, order.status.quantity,
-            order.expires_at,
-        )  # fmt: skip
-        return self.broker.past_order(sent)
+        planned = replace(order.order, quantity=order.status.quantity)
+        sent = OrderRequest.of(planned, order.client_order_id, order.expires_at)
+        return self.broker.past_order(sent, order.broker_order_id)
 
     @property
     def _may_search(self) -> bool:
@@ -584,18 +581,14 @@ class ExecutionEngine:
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
-        swap, expires_at = stored.swaps.get(order.intent_id), stored.batch.expires_at
+        swap = stored.swaps.get(order.intent_id)
         try:
+            request = OrderRequest.of(order, order_id, stored.batch.expires_at)
             if swap is not None and isinstance(self.broker, ReplacingBroker):
-                return self.broker.replace(swap.replaces, order_id, order.quantity, expires_at, order.price)
+                return self.broker.replace(swap.replaces, request)
             if order.bracket is not None and isinstance(self.broker, BracketBroker):
-                return self.broker.submit_bracket(
-                    order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at,
-                    order.bracket, order.price,
-                )  # fmt: skip
-            return self.broker.submit(
-                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
-            )
+                return self.broker.submit_bracket(request, order.bracket)
+            return self.broker.submit(request)
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error
 
