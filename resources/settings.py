@@ -278,16 +278,50 @@ class AlertsConfig(_Section):
         )
 
 
+class AlpacaPlan(_Section):
+    """What the user's plan at Alpaca serves.
+
+    Attributes:
+        feed: ``iex`` is one venue's few per cent of the volume, on every plan; ``sip`` the whole market's, on a paid
+            one, or ``delayed_sip``; ``otc`` is over the counter.
+    """
+
+    feed: Literal["iex", "sip", "delayed_sip", "otc"] = "iex"
+
+
+class CoinGeckoPlan(_Section):
+    """What the user's plan at CoinGecko serves.
+
+    Attributes:
+        plan: ``demo``, with or without a key: the past year; ``pro``: a paid key, all of history.
+        quote: currency of prices, as CoinGecko writes it.
+        coins: CoinGecko's id of an instrument whose symbol is not well known, e.g. {PEPE: pepe}.
+    """
+
+    plan: Literal["demo", "pro"] = "demo"
+    quote: Annotated[str, Field(pattern=r"^[a-z]{3,5}$")] = "usd"
+    coins: dict[str, str] = Field(default_factory=dict)
+
+
+class PlansConfig(_Section):
+    """What vendors serve on the user's plans, where that differs by plan (config/universe.yaml, section plans)."""
+
+    alpaca: AlpacaPlan = AlpacaPlan()
+    coingecko: CoinGeckoPlan = CoinGeckoPlan()
+
+
 class UniverseFile(_Section):
     """config/universe.yaml.
 
     Attributes:
+        plans: what vendors serve on the user's plans.
         request_limits: requests that a source may be sent, where the user's plan differs from the vendor's free one.
     """
 
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
     quality: QualityConfig = QualityConfig()
+    plans: PlansConfig = PlansConfig()
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
@@ -374,6 +408,7 @@ class Settings:
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
     quality: QualityConfig
+    plans: PlansConfig
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
@@ -489,6 +524,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         universe=universe,
         alternative_data=file.alternative_data,
         quality=file.quality,
+        plans=file.plans,
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,
