@@ -13,12 +13,15 @@ the last instant that they cover; positions are compared as they are now, so tha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill
 from octopus.execution.book import Book, Entry, EntryKind, Told, cash_of, plain
 
@@ -62,6 +65,12 @@ REMEDIES = {
 """What to do next about each kind."""
 
 
+_OPENINGS = (BreakKind.SPLIT, BreakKind.SYMBOL_CHANGE, BreakKind.DIVIDEND)
+"""What a session's open does to what is held."""
+_OF_AN_ORDER = (BreakKind.MANUAL_TRADE, BreakKind.MISSING_FILL, BreakKind.QUANTITY)
+"""How the fill of an order shows that the broker does not tell as ours."""
+
+
 @dataclass(frozen=True)
 class Break:
     """One difference between the books.
@@ -71,6 +80,7 @@ class Break:
         ours, brokers: the differing figure, shares or account currency according to ``kind``; None where one side has
             none.
         quantity_effect, cash_effect: how much of (broker's minus ours) this break explains.
+        at: of that record; None without one.
     """
 
     kind: BreakKind
@@ -81,14 +91,70 @@ class Break:
     detail: str
     quantity_effect: Decimal = Decimal(0)
     cash_effect: Decimal = Decimal(0)
+    at: datetime | None = None
+
+    @property
+    def break_id(self) -> str:
+        """The same difference has the same id in every comparison, whatever else changed; another one another."""
+        same = (
+            self.kind.value, self.instrument, self.reference, plain(self.quantity_effect), plain(self.cash_effect),
+        )  # fmt: skip
+        return f"{_ID}{fingerprint(same)[:8]}"
 
     @property
     def remedy(self) -> str:
-        return REMEDIES[self.kind]
+        """What to do next, by the commands that do it."""
+        return f"{REMEDIES[self.kind]} (`octopus breaks book {self.break_id}`)"
+
+
+_ID = "brk-"
+_IN_TEXT = re.compile(rf"`octopus breaks book ({_ID}[0-9a-f]+)`\)$")
+
+
+def break_id_in(told: str) -> str | None:
+    """The id of a break whose detail and remedy are ``told``."""
+    found = _IN_TEXT.search(told)
+    return found.group(1) if found else None
+
+
+def standing_breaks(
+    breaks: Iterable[Break], opened: datetime, frozen: Collection[str], known: Collection[str] = ()
+) -> tuple[Break, ...]:
+    """Breaks that stand while a session runs: all but those that time or another alarm will settle.
+
+    A broker may book what the session's open did to shares hours later: what our own book has of it alone is no break
+    yet, and as little are its shares where the broker's positions have them already. A difference in an instrument with
+    an order whose outcome is unknown may be that order's: it was told, and counts as filled.
+
+    Args:
+        opened: when the running session opened. frozen: instruments of orders whose outcome is unknown.
+        known: ids of breaks that stand in any case.
+    """
+    found = tuple(breaks)
+    on_the_way = {item for item in found if _is_of_opening(item, opened)}
+    early: dict[str | None, Decimal] = defaultdict(Decimal)
+    for item in on_the_way:
+        early[item.instrument] += item.quantity_effect
+    on_the_way |= {
+        item
+        for item in found
+        if item.reference is None and item.instrument in early and item.quantity_effect == -early[item.instrument]
+    }
+    of_an_order = {item for item in found if item.kind in _OF_AN_ORDER and item.instrument in frozen}
+    return tuple(item for item in found if item.break_id in known or item not in on_the_way | of_an_order)
+
+
+def _is_of_opening(item: Break, opened: datetime) -> bool:
+    """Whether it is what our own book alone has of the session's open."""
+    return item.kind in _OPENINGS and item.brokers is None and item.at is not None and item.at >= opened
 
 
 def reconcile(
-    ours: Book, brokers: Book, our_orders: Collection[str], cash_tolerance: Decimal = CENT
+    ours: Book,
+    brokers: Book,
+    our_orders: Collection[str],
+    cash_tolerance: Decimal = CENT,
+    share_tolerance: Decimal = Decimal(0),
 ) -> tuple[Break, ...]:
     """Every break between the books, in a stable order.
 
@@ -96,12 +162,13 @@ def reconcile(
         ours, brokers: books of one account, their fills and entries cut at the same instant.
         our_orders: client order ids that we sent, to tell a fill we missed from a trade by hand.
         cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
+        share_tolerance: shares that differ by less than this without a record are not.
     """
     mine, theirs = _told_by(ours, brokers.told), _told_by(brokers, brokers.told)
     recorded = [*_fill_breaks(mine, theirs, our_orders), *_entry_breaks(mine, theirs, cash_tolerance)]
     later = list(_later_breaks(ours, brokers, our_orders))
     breaks = [*recorded, *later]
-    breaks += _position_breaks(ours, brokers, breaks)
+    breaks += _position_breaks(ours, brokers, breaks, share_tolerance)
     breaks += _cash_breaks(mine, theirs, recorded, cash_tolerance)
     order = list(BreakKind)
     return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
@@ -159,6 +226,7 @@ def _one_sided(fill: Fill, kind: BreakKind, why: str) -> Break:
         f"at {plain(fill.price)}) {why}",
         quantity_effect=sign * _signed(fill),
         cash_effect=sign * fill.cash_flow,
+        at=fill.at,
     )
 
 
@@ -186,7 +254,7 @@ def _differences(mine: Fill, theirs: Fill) -> Iterator[Break]:
 def _of_fill(
     kind: BreakKind, fill: Fill, ours: Decimal, brokers: Decimal, detail: str, quantity: Decimal, cash: Decimal
 ) -> Break:
-    return Break(kind, fill.instrument, fill.fill_id, ours, brokers, detail, quantity, cash)
+    return Break(kind, fill.instrument, fill.fill_id, ours, brokers, detail, quantity, cash, fill.at)
 
 
 def _signed(fill: Fill) -> Decimal:
@@ -215,6 +283,7 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
             f"{plain(their_cash)} cash",
             quantity_effect=quantity,
             cash_effect=cash,
+            at=sample.at,
         )
 
 
@@ -249,7 +318,7 @@ def _totals(entries: Iterable[Entry]) -> tuple[Decimal, Decimal]:
     return quantity, cash
 
 
-def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Iterator[Break]:
+def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
     explained: dict[str, Decimal] = defaultdict(Decimal)
     for item in found:
         if item.instrument is not None:
@@ -257,7 +326,7 @@ def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Itera
     for name in sorted({*ours.positions, *brokers.positions, *explained}):
         mine, theirs = ours.positions.get(name, Decimal(0)), brokers.positions.get(name, Decimal(0))
         rest = theirs - mine - explained[name]
-        if rest:
+        if rest and abs(rest) >= tolerance:
             detail = (
                 f"position in {name}: {plain(mine)} in our book, {plain(theirs)} at the broker, "
                 f"{plain(rest, '+')} shares without a record"

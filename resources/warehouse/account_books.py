@@ -19,10 +19,10 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-from octopus.core.orders import Fill, FillRevision, Side
+from octopus.core.orders import Fill, FillRevision, Side, TradingState
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
-from octopus.execution.reconcile import Break
+from octopus.execution.reconcile import Break, break_id_in
 from octopus.execution.states import Execution, OrderState, advance
 from resources.warehouse.order_records import OrderRecords
 from resources.warehouse.order_store import OrderStore
@@ -275,12 +275,14 @@ class AccountBooks(OrderRecords):
             self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
 
     def save_reconciliation(
-        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None
-    ) -> bool:
-        """Store what reconciliation found; False when it found the same before.
+        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None,
+        *, halts: str = "",
+    ) -> None:  # fmt: skip
+        """Store what the latest comparison after ``session`` found, in the place of what one before it did.
 
         Args:
             told_until: how far the broker's records reach; None: to now.
+            halts: why it halts trading; empty: it does not.
         """
         summary = f"{len(breaks)} breaks" if breaks else "books agree"
         if told_until is not None:
@@ -297,8 +299,6 @@ class AccountBooks(OrderRecords):
                 "where account = %s and session = %s order by seq",
                 [account, session],
             ).fetchall()
-            if known == rows:
-                return False
             self.connection.execute(
                 "delete from execution.reconciliation where account = %s and session = %s", [account, session]
             )
@@ -307,12 +307,27 @@ class AccountBooks(OrderRecords):
                     "insert into execution.reconciliation values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     [(account, session, *row, now) for row in rows],
                 )
-            self._note(
-                "reconciliation.breaks" if breaks else "reconciliation.ok",
-                account,
-                {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
-            )
-        return True
+            if known != rows:
+                self._note(
+                    "reconciliation.breaks" if breaks else "reconciliation.ok",
+                    account,
+                    {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
+                )
+            if halts:
+                self.orders.set_trading_state(account, TradingState.HALTED, "reconciliation", halts, now)
+
+    def known_breaks(self, account: str) -> frozenset[str]:
+        """Ids of the breaks that the latest comparison found."""
+        rows = self._rows(
+            """
+            select detail from execution.reconciliation r
+            where account = %(account)s and seq > 0 and (at, session) = (
+                select at, session from execution.reconciliation
+                where account = %(account)s order by at desc, session desc limit 1)
+            """,
+            {"account": account},
+        )
+        return frozenset(found for row in rows if (found := break_id_in(row["detail"])))
 
     def last_reconciled(self, account: str) -> datetime | None:
         """When the books were last compared, whatever that found."""
