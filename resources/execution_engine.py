@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from octopus.core.ids import client_order_id
@@ -454,8 +455,7 @@ class ExecutionEngine:
     def _changed(self, batch: Batch) -> dict[str, str]:
         """What the next session's open does to shares that were planned before it, by instrument."""
         names = sorted({order.instrument for order in batch.orders})
-        opens = self.sessions.open_utc(self.sessions.next(batch.session))
-        actions = self.feed.actions(names, self.sessions.close_utc(batch.session), opens)
+        actions = self.feed.actions(names, *_overnight(self.sessions, batch.session))
         return {action.instrument: reason for action in actions if (reason := ends_orders(action))}
 
     def _require_executable(self, stored: StoredBatch, orders: Sequence[PlannedOrder]) -> None:
@@ -568,15 +568,16 @@ class ExecutionEngine:
         queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
         sent: list[str] = []
         stopped = ""
-        for order in sorted(queue, key=lambda o: o.intent_id not in again):
-            try:
-                stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
-            except BatchRefusedError as refusal:
-                stopped = str(refusal)
-            if stopped:
-                self.store.refuse(claim.batch_id, stopped, self.clock.now())
-                break
-            sent.append(client_order_id(order.intent_id))
+        with self.store.planned_once():
+            for order in sorted(queue, key=lambda o: o.intent_id not in again):
+                try:
+                    stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
+                except BatchRefusedError as refusal:
+                    stopped = str(refusal)
+                if stopped:
+                    self.store.refuse(claim.batch_id, stopped, self.clock.now())
+                    break
+                sent.append(client_order_id(order.intent_id))
         self.store.drain_outbox(self.audit)
         return Placement(claim, tuple(sent), stopped)
 
@@ -839,6 +840,12 @@ _ENDS = {
     OrderState.EXPIRED: Event.EXPIRE,
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""
+
+
+@lru_cache(maxsize=16)
+def _overnight(sessions: Sessions, session: date) -> tuple[datetime, datetime]:
+    """From the close of ``session`` to the next one's open; asked again before each order of a batch."""
+    return sessions.close_utc(session), sessions.open_utc(sessions.next(session))
 
 
 def _why(swap: Swap) -> str:

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import starmap
 from typing import Any, LiteralString
 
 import psycopg
@@ -48,7 +49,7 @@ from octopus.execution.replacements import Request, Swap, replacement_id, why_no
 from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
 from resources.halt_file import Halt, HaltFile
-from resources.warehouse.audit_log import AuditLog, Record
+from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
 
@@ -186,6 +187,8 @@ class OrderStore(OrderRecords):
     def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
+            # What is asked twice is asked for each order of a batch.
+            connection.prepare_threshold = 1
             yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
@@ -261,9 +264,8 @@ class OrderStore(OrderRecords):
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
         row = self._row(
-            "select state, reason, database_id = execution.database_id() as here "
-            "from execution.trading_state where account = %s",
-            [account],
+            "select state, reason, database_id = %s as here from execution.trading_state where account = %s",
+            [self._database_id, account],
         )
         return self._as_it_counts(account, row)
 
@@ -274,6 +276,15 @@ class OrderStore(OrderRecords):
         if not halt or stored.state is TradingState.HALTED:
             return stored
         return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    @cached_property
+    def _database_id(self) -> str:
+        """Which database this is, asked once: none is restored under a connection, and the server reads files for it.
+
+        A standby can be promoted under a connection, and is another database from then on: a claim asks anew.
+        """
+        found: str = _scalar(self.connection, "select execution.database_id()")
+        return found
 
     @staticmethod
     def _stored_status(account: str, row: DictRow | None) -> TradingStatus:
@@ -388,13 +399,13 @@ class OrderStore(OrderRecords):
         rows = self.connection.execute(
             """
             select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
-                coalesce(o.quantity, i.quantity), o.filled_quantity, o.revised_quantity
+                coalesce(o.quantity, i.quantity)::text, o.filled_quantity::text, o.revised_quantity::text
             from execution.orders o join execution.order_intents i using (intent_id)
             where o.account = %s and o.state = any(%s) order by i.session, i.instrument
             """,
             [account, [state.value for state in _LIVE]],
         ).fetchall()
-        return tuple(_live_order(*row) for row in rows)
+        return tuple(starmap(_live_order, rows))
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -562,6 +573,18 @@ class OrderStore(OrderRecords):
         if judged_with is None:
             raise BatchRefusedError(f"attempt {row['attempt']} of batch {batch_id} has no snapshot; start another")
         return Claim(batch_id, row["account"], row["attempt"], row["fence"], _snapshot(judged_with))
+
+    @contextmanager
+    def planned_once(self) -> Iterator[None]:
+        """While a batch's orders are sent: the server plans each statement once, whatever its parameters.
+
+        All of them look rows up by their keys, so that no parameter asks for a plan of its own.
+        """
+        self.connection.execute("set plan_cache_mode = force_generic_plan")
+        try:
+            yield
+        finally:
+            self.connection.execute("reset plan_cache_mode")
 
     def begin_send(
         self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
@@ -907,13 +930,11 @@ class OrderStore(OrderRecords):
             return 0
         with self.connection.transaction():
             audit.lock(self.connection)
-            rows = self._rows(
-                "with gone as (delete from execution.outbox returning *) "
-                "select outbox_id, kind, subject, payload from gone order by outbox_id"
-            )
-            head = audit.extend(self.connection, [Record(row["kind"], row["subject"], row["payload"]) for row in rows])
-        audit.remember(head)
-        return len(rows)
+            rows = self.connection.execute(_TAKE_OUT).fetchall()
+            told = [Record(*row[3:]) for row in rows if row[3] is not None]
+            added = audit.extend(self.connection, ChainEnd(*rows[0][:3]), told)
+        audit.remember(added)
+        return len(told)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -943,11 +964,20 @@ class OrderStore(OrderRecords):
             [self.lease_seconds, claim.account, claim.fence],
         )
         if not renewed.rowcount:
-            fence = _scalar(self.connection, "select fence from execution.leases where account = %s", [claim.account])
-            raise FencedOutError(
-                f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                f"(fence {claim.fence}, now {fence}); the later attempt finishes the batch"
-            )
+            raise FencedOutError(self._why_fenced_out(claim))
+
+    def _why_fenced_out(self, claim: Claim) -> str:
+        fence, expired_at = self.connection.execute(
+            "select fence, expires_at from execution.leases where account = %s", [claim.account]
+        ).fetchall()[0]
+        lost = f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account}"
+        if fence != claim.fence:
+            return f"{lost} (fence {claim.fence}, now {fence}); the later attempt finishes the batch"
+        return (
+            f"{lost}: its lease ran out at {expired_at:%Y-%m-%d %H:%M:%S} UTC, {self.lease_seconds:.0f} s after its "
+            "last send; it sends nothing more, and no other attempt has taken the account: run the batch again, which "
+            "settles what was sent and judges the rest anew"
+        )
 
     def _require_current(self, batch_id: str, account: str, order_id: str | None = None) -> str | None:
         """Inside a transaction: trading is not halted (and stays so to its end), no newer batch is there, and no other
@@ -958,7 +988,9 @@ class OrderStore(OrderRecords):
         Returns:
             Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
         """
-        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id})
+        # A claim asks the server anew which database this is; no order under it leaves from another.
+        known = None if order_id is None else self._database_id
+        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id, "database": known})
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
@@ -1170,6 +1202,14 @@ _HOLD_TOLD: LiteralString = (
     + _HELD
 )
 
+_TAKE_OUT: LiteralString = (
+    "with gone as (delete from execution.outbox returning *), chain as ("  # noqa: S608  # a constant
+    + CHAIN_END
+    + ") select chain.*, gone.kind, gone.subject, gone.payload from chain left join gone on true order by outbox_id"
+)
+"""Of each record that waits to be told, in their order, where the audit log ends and what it is; the end alone if none
+waits."""
+
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (
         select n.batch_id from portfolio.batches n
@@ -1180,7 +1220,7 @@ _SUCCESSOR: LiteralString = """
 
 _CURRENT: LiteralString = (
     """
-    select t.state, t.reason, t.database_id = execution.database_id() as here,
+    select t.state, t.reason, t.database_id = coalesce(%(database)s::text, execution.database_id()) as here,
         (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
         (select array[ui.instrument, u.client_order_id] from execution.orders u
          join execution.order_intents ui using (intent_id)
@@ -1242,10 +1282,11 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 @lru_cache(maxsize=4096)
 def _live_order(
     intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
-    quantity: Decimal, filled: Decimal, revised: Decimal,
+    quantity: str, filled: str, revised: str,
 ) -> LiveOrder:  # fmt: skip
-    # From one order to the next, most of what is read is as it was.
-    status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
+    # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
+    taken_back = Decimal(revised)
+    status = OrderStatus(Decimal(quantity), OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
     return LiveOrder(
         intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
     )

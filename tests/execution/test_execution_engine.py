@@ -556,13 +556,13 @@ def test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send(desk: Desk) 
         claim = old.prepare(batch.batch_id, "old")
         newer = new.prepare(batch.batch_id, "new")
         assert newer.fence > claim.fence
-        with pytest.raises(FencedOutError, match="no longer holds"):
+        with pytest.raises(FencedOutError, match=r"\(fence 1, now 2\); the later attempt finishes the batch"):
             old.store.begin_send(claim, ids[0], Event.SEND, NOON)
         assert old.store.claim_of(batch.batch_id, "old") is None
         rows_before = desk.states(batch)
         with connect(desk.url) as connection:
-            connection.execute("update execution.leases set expires_at = now() - interval '1 second'")
-        with pytest.raises(FencedOutError):
+            connection.execute("update execution.leases set expires_at = '2026-03-04 10:05:06 UTC'")
+        with pytest.raises(FencedOutError, match=r"ran out at 2026-03-04 10:05:06 UTC, .* run the batch again"):
             new.store.begin_send(newer, ids[0], Event.SEND, NOON)
     assert desk.states(batch) == rows_before == dict.fromkeys(NAMES, "approved")
 
