@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from octopus.execution.book import QUANTITY_STEP, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.book import QUANTITY_STEP, Book, closing_entries, held_at, opening_entries, positions_of
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
 from octopus.execution.reconcile import CENT, Break, BreakKind, standing_breaks
 from octopus.execution.reconcile import reconcile as compare_books
@@ -111,9 +111,10 @@ class Bookkeeper:
         return booked
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
-        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
+        yet."""
+        self.take_fills(account)
         self._recognise_flows(account)
-        self._take_revisions(account)
         struck: dict[date, NavStatement] = {}
         for session in self._recognised_sessions(account, self.clock.now()):
             struck[session] = self._strike(account, session)
@@ -145,12 +146,17 @@ class Bookkeeper:
 
     def compare(self, account: str) -> Comparison:
         """Our book against the broker's as both are."""
-        since, unseen = self._since(account), self._unseen(account)
-        ours, theirs = self.books.book(account, since), self.broker.statement(since)
+        unseen = self._unseen(account)
+        ours, theirs = self.both_books(account)
         breaks = compare_books(
             ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance, self.settings.share_tolerance
         )
         return Comparison(breaks, theirs.told.until if theirs.told else None, unseen)
+
+    def both_books(self, account: str) -> tuple[Book, Book]:
+        """Our book and the broker's, their fills and entries cut at the same instant."""
+        since = self._since(account)
+        return self.books.book(account, since), self.broker.statement(since)
 
     def conclude(self, account: str, session: date, compared: Comparison, what: str) -> None:
         """Store a comparison, and halt trading for a break that nobody knew of.

@@ -232,12 +232,15 @@ class ExecutionEngine:
             self._replace_orders(batch, run_id)
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
-        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
+        yet."""
+        self.permit()
         with self._account(account):
             return self.bookkeeper.update_positions(account)
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
-        """Compare our book with the broker's and store what differs."""
+        """Compare our book with the broker's, store what differs, and halt trading where it must."""
+        self.permit()
         with self._account(account):
             return self.bookkeeper.reconcile(account, session)
 

@@ -23,7 +23,17 @@ from enum import StrEnum
 
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill
-from octopus.execution.book import Book, Entry, EntryKind, Told, cash_of, plain
+from octopus.execution.book import (
+    AMENDS,
+    UNRECORDED,
+    Book,
+    Entry,
+    EntryKind,
+    Told,
+    cash_of,
+    fill_entry,
+    plain,
+)
 
 CENT = Decimal("0.01")
 
@@ -49,18 +59,22 @@ class BreakKind(StrEnum):
 
 
 REMEDIES = {
-    BreakKind.QUANTITY: "compare with the broker's confirmation; book a correction with the side that is wrong",
-    BreakKind.PRICE: "compare with the broker's confirmation; ask the broker, or book a correction",
-    BreakKind.FEE: "compare with the broker's fee schedule; ask the broker, or book a correction",
-    BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and adopt it",
-    BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or ask the broker",
-    BreakKind.DIVIDEND: "check the corporate action with a second source; ingest it, or ask the broker",
-    BreakKind.SYMBOL_CHANGE: "check the new symbol with a second source; ingest the change, or ask the broker",
-    BreakKind.SPIN_OFF: "compare what the shares brought with the broker's confirmation; ingest the new company's bars",
-    BreakKind.DELISTING: "check what was paid with a second source; ingest the delisting, or ask the broker",
-    BreakKind.MANUAL_TRADE: "find who traded at the broker; adopt the trade into our book or have it reversed",
-    BreakKind.MISSING_FILL: "collect fills again; if it stays, check the broker's adapter",
-    BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; book the reversal",
+    BreakKind.QUANTITY: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",
+    BreakKind.PRICE: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",
+    BreakKind.FEE: "compare with the broker's fee schedule; if the broker is right, book it, else have it mended",
+    BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and book it; if the account "
+    "was never taken over, `octopus adopt`",
+    BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or book what the broker has",
+    BreakKind.DIVIDEND: "check the corporate action with a second source; wait for the payment, or book what the "
+    "broker has",
+    BreakKind.SYMBOL_CHANGE: "check the new symbol with a second source; ingest it, or book what the broker has",
+    BreakKind.SPIN_OFF: "compare what the shares brought with the broker's confirmation; ingest the new company's "
+    "bars, or book what the broker has",
+    BreakKind.DELISTING: "check what was paid with a second source; ingest the delisting, or book what the broker has",
+    BreakKind.MANUAL_TRADE: "find who traded at the broker; book the trade, or have it reversed there",
+    BreakKind.MISSING_FILL: "the next comparison collects fills again; if it stays, check the broker's adapter and "
+    "book it",
+    BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; if it was, book that",
 }
 """What to do next about each kind."""
 
@@ -164,6 +178,7 @@ def reconcile(
         cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
         share_tolerance: shares that differ by less than this without a record are not.
     """
+    brokers = with_booked_fills(brokers, ours)
     mine, theirs = _told_by(ours, brokers.told), _told_by(brokers, brokers.told)
     recorded = [*_fill_breaks(mine, theirs, our_orders), *_entry_breaks(mine, theirs, cash_tolerance)]
     later = list(_later_breaks(ours, brokers, our_orders))
@@ -172,6 +187,17 @@ def reconcile(
     breaks += _cash_breaks(mine, theirs, recorded, cash_tolerance)
     order = list(BreakKind)
     return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
+
+
+def with_booked_fills(brokers: Book, ours: Book) -> Book:
+    """The broker's book, with the fills that a person booked into ours as the entries they are there."""
+    booked = {entry.entry_id for entry in ours.entries}
+    entries = {fill.fill_id: fill_entry(fill) for fill in brokers.fills}
+    known = {fill_id: entry for fill_id, entry in entries.items() if entry.entry_id in booked}
+    if not known:
+        return brokers
+    fills = [fill for fill in brokers.fills if fill.fill_id not in known]
+    return replace(brokers, fills=fills, entries=[*brokers.entries, *known.values()])
 
 
 def _told_by(book: Book, told: Told | None) -> Book:
@@ -302,10 +328,13 @@ _ENTRY_BREAKS = {
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
     """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are.
-    Adopted holdings are none: the broker has no record of them, and its positions and cash have them in."""
+    Adopted holdings, and what a person booked without a record, are none: the broker has no record of them, and its
+    positions and cash have them in."""
     grouped: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in (one for one in entries if one.kind is not EntryKind.ADOPTED):
-        identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id
+    for entry in entries:
+        if entry.kind is EntryKind.ADOPTED or entry.entry_id.startswith(UNRECORDED):
+            continue
+        identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id.partition(AMENDS)[0]
         grouped[entry.kind.value, entry.instrument or "", identity].append(entry)
     return grouped
 

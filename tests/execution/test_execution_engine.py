@@ -30,10 +30,12 @@ from power import Power, PowerCut, whenever
 from octopus.core.orders import Batch, Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
 from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.corrections import Told
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import Event, IllegalTransitionError, OrderState
 from resources.brokers.base import Guarantee, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour
+from resources.settling import Settler
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import (
@@ -990,6 +992,9 @@ def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
         )
     with desk.engine() as engine:
         assert [item.kind for item in engine.reconcile("acct", EXECUTED)] == [BreakKind.MANUAL_TRADE]
-        (entry,) = [e for e in desk.broker.statement().entries if e.kind == "manual"]
-        engine.bookkeeper.books.recognise("acct", entry, EXECUTED, CLOSE)
+        settler = Settler(engine, "acct")
+        (found,) = settler.open_breaks().breaks
+        for _ in range(2):
+            settler.book(found.break_id, Told("ann: the broker's fix"), NAMES, "ann", "the broker's fix")
         assert engine.reconcile("acct", EXECUTED) == ()
+    assert rows(desk.url, "select quantity, cash from execution.entries where kind = 'manual'") == [(D(2), D(-200))]
