@@ -33,6 +33,7 @@ import octopus_pipelines.cli.breaks as breaks_command
 import octopus_pipelines.cli.orders as orders_command
 import octopus_pipelines.cli.trading as trading_command
 from octopus.core.orders import Batch, Fill, OrderType, Side, TradingState
+from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.lots import lot_book
 from octopus.execution.settlement import settlement_date
 from resources.brokers.base import Broker, Guarantee
@@ -188,6 +189,25 @@ def test_an_expected_action_that_never_came_is_reversed_and_an_amendment_amended
     assert listed() == []
     cash = rows(desk.url, "select sum(cash) from execution.entries where kind = 'dividend'")
     assert cash == [(D(11),)]
+
+
+def test_a_split_that_a_person_booked_is_not_booked_again(desk: Desk) -> None:
+    """The broker knew of it first; our own data hears of it while the session runs."""
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    batch, opens = morning_of(desk, NEXT, "second"), SESSIONS.open_utc(NEXT)
+    desk.broker.snapshot()
+    with connect(desk.url) as connection:
+        connection.execute(
+            "insert into paper.entries select 'x', account, 'split', 'AAA', 10, 0, %s, '' "
+            "from paper.entries group by account",
+            [opens],
+        )
+    (found,) = listed()
+    booked(found["break"])
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "AAA", D(2), opens))
+    done = desk.execute(batch)
+    assert (desk.states(batch), done.breaks) == ({"CCC": "filled"}, ())
+    assert done.navs[NEXT].holdings.positions["AAA"] == D(20)
 
 
 def test_an_order_that_no_search_can_find_is_settled_by_a_person(
