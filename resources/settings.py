@@ -37,6 +37,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import MODEL, DecisionConfig
 from octopus.execution.config import ScheduleConfig
+from octopus.execution.reconcile import CENT
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
@@ -213,6 +214,21 @@ class PaperConfig(_Section):
     reject: tuple[str, ...] = ()
 
 
+class ReconciliationConfig(_Section):
+    """When our book and the broker's differ (config/universe.yaml, section trading.reconciliation).
+
+    Attributes:
+        cash_tolerance: a difference in cash from which on it is a break, in the account's currency.
+        share_tolerance: a difference in shares, without a record that explains it, from which on it is a break; zero:
+            any difference.
+        halt: whether a break in shares, cash or fills halts trading until a person resumes it.
+    """
+
+    cash_tolerance: Decimal = Field(default=CENT, gt=0, allow_inf_nan=False)
+    share_tolerance: Decimal = Field(default=Decimal(0), ge=0, allow_inf_nan=False)
+    halt: bool = True
+
+
 class TradingConfig(_Section):
     """Whether money may move (config/universe.yaml, section trading).
 
@@ -221,12 +237,14 @@ class TradingConfig(_Section):
         live_accounts: account numbers that may trade live, as the broker itself tells them.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
         release: which batches wait for a person (`octopus release`) before they are executed.
+        reconciliation: what a break is and does.
     """
 
     mode: Literal["paper", "live"] = "paper"
     live_accounts: tuple[str, ...] = ()
     execution_sensor: bool = False
     release: Literal["none", "live", "all"] = "none"
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
 
     @property
     def needs_release(self) -> bool:
