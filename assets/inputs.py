@@ -87,10 +87,13 @@ def delistings(warehouse: Warehouse, settings: Settings, of: Panel, session: dat
 
 def trial_parameters(file: StrategiesFile) -> dict[str, Any]:
     """Everything that makes a strategy what it is: what tells its trials from others'."""
-    backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
-    models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
     execution = file.execution
-    worked = execution.model_dump(mode="json") if execution.is_scheduled or execution.bracket else None
+    backtest = file.backtest.model_dump(mode="json", exclude={"trials", "trial_sharpe_spread"})
+    # It stands where the trials of before have it, or each of them would count as another.
+    backtest["limit_bps"] = execution.limit_bps
+    models = model_parameters(file.models) if file.strategy.weights()[MODEL] else None
+    is_worked = execution.is_scheduled or execution.bracket is not None
+    worked = execution.model_dump(mode="json", exclude={"limit_bps"}) if is_worked else None
     record = {"decision": decision_record(file.decision), "backtest": backtest, "models": models}
     return record if worked is None else record | {"execution": worked}
 

@@ -19,7 +19,8 @@ from assets import inputs, keys, partitions, reporting
 from octopus.core.brackets import with_brackets
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.ids import batch_id, canonical_json, fingerprint
-from octopus.core.orders import AccountSnapshot, Batch, OrderType
+from octopus.core.limits import with_limits
+from octopus.core.orders import AccountSnapshot, Batch
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.decision import Decision, decide
@@ -230,15 +231,12 @@ def rebalance_plan(
         return dg.MaterializeResult(metadata=_plan_metadata(batch, None, changed=False))
     snapshot_id, snapshot = _snapshot(warehouse, settings, session)
     targets, decision_id = _targets(warehouse, session)
-    worked, bracket = settings.strategies.execution, settings.strategies.execution.bracket
-    order_type = (
-        OrderType.MARKET
-        if worked.is_scheduled or bracket
-        else auction(settings.sessions, has_opens=not settings.recorded)
-    )
-    window = execution_window(settings.sessions, session, order_type, from_open=bracket is not None)
-    terms = [decision_id, snapshot_id, order_type.value, *([] if bracket is None else bracket.fractions)]
-    name = batch_id(account, session, fingerprint(*terms))
+    worked = settings.strategies.execution
+    bracket, offset = worked.bracket, worked.limit_offset
+    order_type = worked.order_type(auction(settings.sessions, has_opens=not settings.recorded))
+    window = execution_window(settings.sessions, session, order_type, from_open=worked.from_open)
+    prices = [*([] if bracket is None else bracket.fractions), *([] if offset is None else [offset])]
+    name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value, *prices))
     foreign = inputs.foreign(settings, warehouse, session)
     orders = plan_orders(
         name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type,
@@ -246,6 +244,8 @@ def rebalance_plan(
     )  # fmt: skip
     if bracket is not None:
         orders = with_brackets(orders, snapshot.positions, bracket.fractions, foreign)
+    if offset is not None:
+        orders = with_limits(orders, offset, foreign)
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
     changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
     return dg.MaterializeResult(
@@ -275,9 +275,11 @@ def _plan_metadata(batch: Batch | None, lost: Mapping[str, Any] | None, *, chang
         {
             "side": [order.side.value for order in orders], "instrument": [order.instrument for order in orders],
             "quantity": [float(order.quantity) for order in orders],
+            "limit": [None if order.price is None else float(order.price) for order in orders],
             "notional": [float(order.notional) for order in orders],
         },
-        schema={"side": pl.String, "instrument": pl.String, "quantity": pl.Float64, "notional": pl.Float64},
+        schema={"side": pl.String, "instrument": pl.String, "quantity": pl.Float64, "limit": pl.Float64,
+                "notional": pl.Float64},
     )  # fmt: skip
     return {
         "changed": changed, "batch_id": batch.batch_id if batch else "none", "orders": len(orders),

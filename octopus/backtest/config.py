@@ -6,8 +6,9 @@ strategy's own unless this section names others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,13 +30,10 @@ class BacktestConfig(BaseModel):
             fills at each (`octopus.backtest.simulator.BacktestResult.fill_prices`). Where the panel has no opening
             prices at all, open means the close; so it does where trading never ends (24/7), for a session opens there
             before the one before it is decided.
-        schedule: how orders are worked over the session (octopus/backtest/working.py); it takes the place of
-            ``execution``. From the files it is the section execution, whose orders the daily run works the same way,
-            and it is no part of what is written of this section.
+        schedule: how orders are worked over the session (octopus/backtest/working.py), their exits (exits.py) or their
+            limits (limits.py); each takes the place of ``execution``. From the files it is the section execution, whose
+            orders the daily run works the same way, and it is no part of what is written of this section.
         rebalance_sessions: a decision is made on every so many sessions; the daily run decides on every one.
-        limit_bps: orders become limit orders that far from the decision's close, to the trader's advantage, in basis
-            points: a buy fills at the limit, or at the open if that is lower, on a session whose low reaches it. None:
-            orders at any price. What does not fill expires.
         participation_max: of a session's volume that one order may be, as a fraction; the rest expires. None: no cap.
         impact: coefficient of the square-root law: a fill is worse by impact × daily volatility × √(shares / mean
             daily volume), both as known at the decision. Source: Almgren, Thum, Hauptmann and Li, Direct Estimation of
@@ -61,7 +59,6 @@ class BacktestConfig(BaseModel):
     initial_cash: float = Field(default=1_000_000, gt=0)
     execution: Execution = "open"
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, exclude=True)
-    limit_bps: float | None = Field(default=None, ge=0, le=5000)
     participation_max: float | None = Field(default=None, gt=0, le=1)
     impact: float = Field(default=0.0, ge=0, le=10)
     borrow_bps_year: float = Field(default=0.0, ge=0, le=100_000)
@@ -75,6 +72,15 @@ class BacktestConfig(BaseModel):
     benchmark_sessions: int = Field(default=21, ge=1, le=252)
     trials: int = Field(default=0, ge=0)
     trial_sharpe_spread: float = Field(default=0.5, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_are_of_orders(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "limit_bps" in given:
+            raise ValueError(
+                f"limit_bps = {given['limit_bps']} is of the daily run's orders, too: give it as execution.limit_bps"
+            )
+        return given
 
     @model_validator(mode="after")
     def _start_before_end(self) -> BacktestConfig:

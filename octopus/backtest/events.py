@@ -35,6 +35,7 @@ from octopus.backtest.config import BacktestConfig
 from octopus.backtest.exits import exit_prices
 from octopus.backtest.judges import Denial, Gating, Judges, Orders, State
 from octopus.backtest.kernel import ORDERED, REST, STOPPED, TARGETED
+from octopus.backtest.limits import limit_prices
 from octopus.backtest.market import (
     SIGMA_SESSIONS,
     after_the_decision,
@@ -60,6 +61,7 @@ from octopus.core.brackets import bracket_at, exit_hit
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.errors import MissingDataError
+from octopus.core.limits import is_reached, limit_price
 from octopus.core.orders import Exit, OrderType, Side
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import BoolArray, FloatArray
@@ -260,13 +262,16 @@ class _Run:
         self.panel, self.config, self.portfolio, self.costs = as_booked(panel, config), config, portfolio, costs
         self.delisting = None if delisting is None else in_steps(delisting, config)
         self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
-        self.order_type = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
+        self.offset = config.schedule.limit_offset
         if self.bracket is not None:
             exit_prices(self.panel, self.bracket)
-        bracketed = self.bracket is not None
-        if self.work.slices or bracketed:
-            self.order_type = OrderType.MARKET
-        self.judges = Judges(gating, panel, self.order_type, from_open=bracketed) if gating else None
+        if self.offset is not None:
+            limit_prices(self.panel, self.offset)
+        auction = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
+        order_type, from_open = config.schedule.order_type(auction), config.schedule.from_open
+        self.judges = (
+            Judges(gating, panel, order_type, from_open=from_open, limit_offset=self.offset) if gating else None
+        )
         self.rates = _Rates.of(costs, config, panel.clock.per_year)
         self.lot = QUANTITY_STEP if portfolio.fractional else portfolio.lot
         self.money = _Money(self.panel, costs, rounds=config.round_as_venue)
@@ -396,10 +401,14 @@ class _Run:
         states = lifecycle.approved(len(orders.change))
         lifecycle.happens(states, Event.SEND)
         lifecycle.happens(states, Event.ACCEPT)
-        wanted, references = self._executable(row, orders)
-        if self.work.slices:
-            filled = self._work(row, wanted, references)
+        if self.offset is not None:
+            filled = self._meet_limits(row, orders, self.offset)
+        elif self.work.slices:
+            references = self._prices(row, orders)
+            filled = self._work(row, self._executable(row, orders, references), references)
         else:
+            references = self._prices(row, orders)
+            wanted = self._executable(row, orders, references)
             moves = self._moves(row, wanted)
             filled = self._paid_for(wanted, references, moves)
             self._book(row, filled, references, moves)
@@ -413,9 +422,8 @@ class _Run:
         for state, count in lifecycle.ends(states).items():
             self._end(state, count)
 
-    def _executable(self, row: int, orders: Orders) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-        """What of the orders the market would take, signed shares, and its prices."""
-        references = self._limit_prices(row, orders) if self.config.limit_bps is not None else self._prices(row, orders)
+    def _executable(self, row: int, orders: Orders, references: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """What of the orders the market would take that it has prices for, signed shares."""
         knows = self.money.knows
         wanted = {name: change for name, change in orders.change.items() if name in references and knows(name)}
         outsiders = [name for name in wanted if not self.panel.member[row, self.places[name]]]
@@ -426,7 +434,7 @@ class _Run:
         if self.config.participation_max is not None:
             capped = {name: self._capped(row, name, change) for name, change in wanted.items()}
             wanted = {name: change for name, change in capped.items() if change}
-        return wanted, references
+        return wanted
 
     def _work(self, row: int, wanted: Mapping[str, Decimal], averages: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
         """Orders worked over the session: what is due at its average, and the rest in its close, if it is to go there.
@@ -506,19 +514,46 @@ class _Run:
             return _decimal(vwap)
         return _decimal(close) if typical is None else typical
 
-    def _limit_prices(self, row: int, orders: Orders) -> dict[str, Decimal]:
-        offset, panel = _decimal(float(self.config.limit_bps or 0.0)) / 10_000, self.panel
-        found: dict[str, Decimal] = {}
-        for name, change in orders.change.items():
-            place, is_buy = self.places[name], change > 0
-            bound = _decimal(float(panel.close[row - 1, place])) * (ONE - offset if is_buy else ONE + offset)
-            extreme = float((panel.low if is_buy else panel.high)[row, place])
-            if not math.isfinite(extreme) or (_decimal(extreme) > bound if is_buy else _decimal(extreme) < bound):
-                continue
-            opening = float(self.opening[row, place])
-            start = _decimal(opening) if math.isfinite(opening) else bound
-            found[name] = min(start, bound) if is_buy else max(start, bound)
-        return found
+    def _meet_limits(self, row: int, orders: Orders, offset: Decimal) -> Mapping[str, Decimal]:
+        """Limit orders: those that the open meets, then those that the rest of the session reaches.
+
+        Returns:
+            What filled of each, signed shares.
+        """
+        limits = {
+            name: limit_price(Side.BUY if change > 0 else Side.SELL, orders.reference[name], offset)
+            for name, change in orders.change.items()
+        }
+        opened = self._opens_within(row, orders, limits)
+        wanted = self._executable(row, orders, opened)
+        moves = self._moves(row, wanted)
+        moves = {name: min(moves.get(name, self.rates.move), abs(limits[name] / opened[name] - 1)) for name in wanted}
+        at_open = self._paid_for(wanted, opened, moves)
+        self._book(row, at_open, opened, moves)
+        reached = {
+            name: limit
+            for name, limit in limits.items()
+            if name not in opened and self._reaches(row, name, float(orders.change[name]), float(limit))
+        }
+        # They waited there: nothing is paid for immediacy.
+        free = dict.fromkeys(reached, ZERO)
+        later = self._paid_for(self._executable(row, orders, reached), reached, free)
+        self._book(row, later, reached, free)
+        return {**at_open, **later}
+
+    def _opens_within(self, row: int, orders: Orders, limits: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Opening prices of what opens at its limit or better."""
+        opens = {name: self._price(self.opening[row, self.places[name]]) for name in limits}
+        return {
+            name: opening
+            for name, opening in opens.items()
+            if opening is not None and (opening - limits[name]) * orders.change[name] <= 0
+        }
+
+    def _reaches(self, row: int, name: str, change: float, limit: float) -> bool:
+        place, panel = self.places[name], self.panel
+        high, low, close = (float(values[row, place]) for values in (panel.high, panel.low, panel.close))
+        return is_reached(math.copysign(1.0, change), limit, high, low, close)
 
     def _capped(self, row: int, name: str, change: Decimal) -> Decimal:
         volume = float(self.panel.volume[row, self.places[name]])

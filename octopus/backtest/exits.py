@@ -25,19 +25,18 @@ _ROUNDING = 1e8
 """Prices are rounded to this part of a tick before they are cut: 9499.9999999999 ticks are 9500."""
 
 
-def refuse_brackets(panel: Panel, *, long_only: bool, limited: bool) -> None:
+def refuse_brackets(panel: Panel, *, long_only: bool) -> None:
     """See that exits can be simulated here.
 
     Args:
-        long_only: whether no position is ever short. limited: whether orders have limits.
+        long_only: whether no position is ever short.
 
     Raises:
-        ConfigError: short sales, limits, or more than one currency. MissingDataError: no opening prices, highs or
+        ConfigError: short sales, or more than one currency. MissingDataError: no opening prices, highs or
             lows, or trading that never ends, whose sessions open before they are decided.
     """
     for problem, found in (
         ("are simulated for portfolios without short sales: set portfolio.constraints.long_only", not long_only),
-        ("are of orders at any price: leave backtest.limit_bps out", limited),
         ("are for instruments in the account's currency: no others", panel.rate is not None),
     ):
         if found:
@@ -63,15 +62,16 @@ def exit_prices(panel: Panel, bracket: BracketConfig) -> tuple[FloatArray, Float
         ConfigError: an exit would not stand beyond the close of a member.
     """
     close, nothing = panel.close, np.full(panel.close.shape, np.nan)
-    stops = nothing if bracket.stop_loss is None else _towards(close, close * (1.0 - bracket.stop_loss))
-    targets = nothing if bracket.take_profit is None else _towards(close, close * (1.0 + bracket.take_profit))
+    stops = nothing if bracket.stop_loss is None else to_tick(close * (1.0 - bracket.stop_loss), up=True)
+    targets = nothing if bracket.take_profit is None else to_tick(close * (1.0 + bracket.take_profit), up=False)
     beyond = (stops <= 0.0) | (stops >= close) | (targets <= close)
     for row, column in np.argwhere(beyond & panel.member)[:1].tolist():
         bracket_at(Side.BUY, Decimal(repr(float(close[row, column]))), *bracket.fractions)
     return stops, targets
 
 
-def _towards(reference: FloatArray, price: FloatArray) -> FloatArray:
+def to_tick(price: FloatArray, *, up: bool) -> FloatArray:
+    """Prices in whole ticks (`octopus.core.brackets.tick_size`), shape unchanged."""
     tick = np.where(price >= 1.0, 0.01, 0.0001)
     ticks = np.rint(price / tick * _ROUNDING) / _ROUNDING
-    return np.asarray(np.round(np.where(price < reference, np.ceil(ticks), np.floor(ticks)) * tick, 4))
+    return np.asarray(np.round((np.ceil(ticks) if up else np.floor(ticks)) * tick, 4))

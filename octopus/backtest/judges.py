@@ -34,6 +34,7 @@ from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import batch_id, intent_id
+from octopus.core.limits import with_limits
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -189,6 +190,7 @@ class Judges:
 
     Attributes:
         from_open: whether orders that stand to the close are sent before the open, as those with exits are.
+        limit_offset: of limit orders (`octopus.core.limits`); None: orders have none.
         denials: so far, in order of time.
     """
 
@@ -196,6 +198,7 @@ class Judges:
     panel: Panel
     order_type: OrderType
     from_open: bool = False
+    limit_offset: Decimal | None = None
     denials: list[Denial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -279,7 +282,8 @@ class Judges:
 
     def _asked(self, orders: Orders, state: State, now: datetime) -> _Asked:
         asked = _Asked(orders, state, self._window(orders), now)
-        if not self.gating.screened:
+        # The screen knows reference prices alone; a limit is another price to judge.
+        if not self.gating.screened or self.limit_offset is not None:
             return asked
         look, limits = self._look(asked), self.gating.limits
         doubted = screen.in_doubt(look, limits) | screen.in_doubt_on_the_whole(look, limits)
@@ -360,6 +364,8 @@ class Judges:
             for instrument, change in orders.change.items()
         ]  # fmt: skip
         ordered = tuple(sorted(planned, key=lambda order: (order.side is Side.BUY, order.instrument)))
+        if self.limit_offset is not None:
+            ordered = with_limits(ordered, self.limit_offset)
         return Batch(name, self.gating.account, session, window.not_before, window.expires_at, ordered)
 
     def _snapshot(self, asked: _Asked) -> AccountSnapshot:

@@ -20,6 +20,7 @@ from numba import njit
 
 from octopus.core.brackets import NO_EXIT, TARGET, exit_at
 from octopus.core.currency import RATE_DECIMALS
+from octopus.core.limits import is_reached
 from octopus.core.types import BoolArray, FloatArray
 
 (
@@ -47,7 +48,7 @@ def _inlined(function: _Function) -> _Function:
     return _compiled(function, forceinline=True, _nrt=False)
 
 
-_exit_at = _inlined(exit_at)
+_exit_at, _is_reached = _inlined(exit_at), _inlined(is_reached)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
@@ -78,6 +79,8 @@ class Market(NamedTuple):
         in_close: whether what is never due goes into the close.
         stops, targets: exits of a purchase planned at that close, for the session after it, as printed; NaN without
             one; (1, 1) where there are none at all. exits: whether there are.
+        purchases, sales: limits of orders planned at that close, for the session after it, as printed; (1, 1) where
+            orders have none. limited: whether they have.
     """
 
     fill: FloatArray
@@ -108,6 +111,9 @@ class Market(NamedTuple):
     stops: FloatArray
     targets: FloatArray
     exits: bool
+    purchases: FloatArray
+    sales: FloatArray
+    limited: bool
 
 
 class Rules(NamedTuple):
@@ -117,7 +123,6 @@ class Rules(NamedTuple):
         lot: 0.0 trades any fraction. move: fraction by which a fill is worse than its reference. rate, least_fee:
         commission. band, least: smallest change, fraction of equity and account currency. buffer: fraction of equity.
         impact: coefficient of the square root; 0.0 for none. participation: of a session's volume; inf for no cap.
-        limit: passive offset from the decision's close, fraction; NaN for orders at any price.
         borrow, financing, interest: of one session, fractions of short value, debt and cash.
         rounds: prices of fills to a millionth (half to even), commissions to the cent (half up), rates of conversions
             to `RATE_DECIMALS` places.
@@ -134,7 +139,6 @@ class Rules(NamedTuple):
     least_fee: float
     impact: float
     participation: float
-    limit: float
     borrow: float
     financing: float
     interest: float
@@ -335,22 +339,48 @@ def _at_any_price(row: int, market: Market, account: Account) -> int:
 
 
 @_inlined
-def _at_a_limit(row: int, market: Market, rules: Rules, account: Account) -> int:
-    """What of the pending orders executes at the limit or, where the market opens beyond it, at the open."""
-    opening, high, low = market.opening[row], market.high[row], market.low[row]
-    pending, change, reference = account.pending, account.change, account.reference
+def _limit_of(row: int, i: int, wanted: float, market: Market) -> float:
+    return float(market.purchases[row - 1, i] if wanted > 0.0 else market.sales[row - 1, i])
+
+
+@_inlined
+def _at_the_open(row: int, market: Market, account: Account) -> int:
+    """What of the pending limit orders executes at the open; the number of orders. The others stay pending."""
+    opening, pending, change, reference = market.opening[row], account.pending, account.change, account.reference
     orders = 0
     for i in range(len(pending)):
         wanted = pending[i]
-        pending[i] = change[i] = 0.0
-        if wanted == 0.0:
-            continue
-        bound = market.printed[row - 1, i] * (1.0 - rules.limit if wanted > 0 else 1.0 + rules.limit)
-        start = opening[i] if np.isfinite(opening[i]) else bound
-        if (wanted > 0 and low[i] <= bound) or (wanted < 0 and high[i] >= bound):
-            change[i], reference[i] = wanted, min(start, bound) if wanted > 0 else max(start, bound)
-            orders += 1
+        sign = 1.0 if wanted > 0.0 else -1.0
+        taken = (wanted != 0.0) & (sign * opening[i] <= sign * _limit_of(row, i, wanted, market))
+        change[i] = wanted if taken else 0.0
+        reference[i] = opening[i] if taken else 0.0
+        pending[i] = 0.0 if taken else wanted
+        orders += taken
     return orders
+
+
+@_inlined
+def _within_limits(row: int, market: Market, account: Account) -> None:
+    """No fill is worse than its limit."""
+    for i in range(len(account.change)):
+        wanted = account.change[i]
+        if wanted != 0.0:
+            account.move[i] = min(account.move[i], abs(_limit_of(row, i, wanted, market) / account.reference[i] - 1.0))
+
+
+@_inlined
+def _at_limits(row: int, market: Market, rules: Rules, account: Account) -> None:
+    """What of the limit orders still pending the session reaches, see `octopus.core.limits.is_reached`."""
+    pending, change = account.pending, account.change
+    for i in range(len(pending)):
+        wanted, limit = pending[i], _limit_of(row, i, pending[i], market)
+        pending[i] = change[i] = account.reference[i] = 0.0
+        sign = 1.0 if wanted > 0.0 else -1.0
+        if wanted != 0.0 and _is_reached(sign, limit, market.high[row, i], market.low[row, i], market.printed[row, i]):
+            change[i], account.reference[i] = wanted, limit
+    _curb(row, market, rules, account)
+    account.kind[:] = ORDERED
+    account.move[:] = 0.0
 
 
 @_inlined
@@ -438,8 +468,7 @@ def _commissions(row: int, i: int, size: float, price: float, paid: float, marke
 @_inlined
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
-    limited = np.isfinite(rules.limit)
-    orders = _at_a_limit(row, market, rules, account) if limited else _at_any_price(row, market, account)
+    orders = _at_the_open(row, market, account) if market.limited else _at_any_price(row, market, account)
     if orders == 0:
         return 0
     if market.outsiders[row] or np.isfinite(rules.participation):
@@ -447,19 +476,23 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     if market.follows:
         _follow(row, market, rules, account)
     _spread_and_impact(row, market, rules, account)
+    if market.limited:
+        _within_limits(row, market, account)
     account.kind[:] = ORDERED
     return _book(row, at, market, rules, account, record, market.due.shape[1])
 
 
 @_inlined
 def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
-    """Fill what follows the orders in their session: what worked ones left for the close, or the exits of entries; the
-    number of fills."""
+    """Fill what follows the open or the orders in their session: what worked ones left for the close, limit orders that
+    are reached, or the exits of entries; the number of fills."""
     if market.in_close:
         for i in range(len(account.change)):
             account.change[i], account.reference[i] = account.pending[i], market.printed[row, i]
             account.pending[i] = 0.0
         account.kind[:] = REST
+    elif market.limited:
+        _at_limits(row, market, rules, account)
     else:
         _exit(row, market, rules, account)
     return _book(row, at, market, rules, account, record, 0)
@@ -511,7 +544,7 @@ def _book(row: int, at: int, market: Market, rules: Rules, account: Account, rec
         quantity, printed, price, fee = change[i], reference[i], account.price[i], account.fee[i]
         spot, rate = account.spot[i], account.rate[i]
         part = abs(quantity) * printed * spot
-        # A target is a limit: nothing is paid for immediacy.
+        # A target is a limit, as are orders with one: nothing is paid for immediacy.
         pushed = part * max(moves[i] - rules.move, 0.0)
         apart = quantity * (price - printed) * spot - pushed
         # What was traded in the session earns from its execution to the close only.
@@ -665,7 +698,7 @@ def run(
             if keep and fills > 0:
                 ledger = _grown(ledger, size + fills)
                 size = _write(ledger, size, row, account)
-            if market.in_close or (market.exits and fills > 0):
+            if market.in_close or market.limited or (market.exits and fills > 0):
                 fills = execute_later(row, at, market, rules, account, record)
                 if keep and fills > 0:
                     ledger = _grown(ledger, size + fills)

@@ -13,10 +13,11 @@ import numpy as np
 from octopus.backtest.config import BacktestConfig, Execution
 from octopus.backtest.exits import exit_prices, refuse_brackets
 from octopus.backtest.kernel import Market, Rules
+from octopus.backtest.limits import limit_prices, refuse_limits
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.working import average, work_of
 from octopus.core.costs import CostModel
-from octopus.core.errors import ConfigError, MissingDataError
+from octopus.core.errors import MissingDataError
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
 from octopus.strategy import windows
@@ -31,7 +32,7 @@ def execution_of(panel: Panel, config: BacktestConfig, first: int, stop: int) ->
     (`octopus.core.sessions.Sessions.continuous`). What is worked over a session has its average price; where trading
     never ends, it is worked over the last hour before the close, and that is nearer to its price.
     """
-    if config.schedule.bracket is not None:
+    if config.schedule.from_open:
         return "open"
     if config.schedule.is_scheduled:
         return "close" if panel.clock.continuous else "vwap"
@@ -66,8 +67,9 @@ def market_of(
         close = np.where(ended, np.nan, close)
     work, bracket = work_of(panel, config.schedule), config.schedule.bracket
     stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket)
-    exits = bracket is not None
-    has_limit, has_volume = config.limit_bps is not None, config.participation_max is not None
+    offset = config.schedule.limit_offset
+    purchases, sales = (none, none) if offset is None else limit_prices(panel, offset)
+    exits, has_limit, has_volume = bracket is not None, offset is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
     spin_off = None if panel.spin_off is None else np.nan_to_num(panel.spin_off, nan=0.0)
@@ -101,6 +103,9 @@ def market_of(
         stops=_plain(stops),
         targets=_plain(targets),
         exits=exits,
+        purchases=_plain(purchases),
+        sales=_plain(sales),
+        limited=has_limit,
     )
 
 
@@ -119,7 +124,6 @@ def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_
         least_fee=costs.commission_min,
         impact=config.impact,
         participation=np.inf if config.participation_max is None else config.participation_max,
-        limit=np.nan if config.limit_bps is None else config.limit_bps * 1e-4,
         borrow=config.borrow_bps_year * a_session,
         financing=config.financing_bps_year * a_session,
         interest=config.interest_bps_year * a_session,
@@ -162,18 +166,14 @@ def require(panel: Panel, config: BacktestConfig, execution: Execution, *, long_
 
     Raises:
         MissingDataError: it has not; the setting is named.
-        ConfigError: a limit and a schedule, which no order has together, or exits where they are not simulated.
+        ConfigError: exits or limits where they are not simulated.
     """
     if config.schedule.bracket is not None:
-        refuse_brackets(panel, long_only=long_only, limited=config.limit_bps is not None)
-    if config.limit_bps is not None and config.schedule.is_scheduled:
-        raise ConfigError(
-            where="strategies.yaml", field="backtest.limit_bps", value=config.limit_bps,
-            remedy=f"execution.schedule = {config.schedule.schedule.value} works orders at any price; leave one out",
-        )  # fmt: skip
+        refuse_brackets(panel, long_only=long_only)
+    if config.schedule.limit_bps is not None:
+        refuse_limits(panel)
     asked = {
         "execution: typical": (execution == "typical", panel.high),
-        "limit_bps": (config.limit_bps is not None, panel.low),
         "participation_max": (config.participation_max is not None, panel.volume),
         "impact": (config.impact > 0, panel.volume),
     }

@@ -16,6 +16,9 @@ The rules of the house, the same as the daily run's and the paper account's (res
 - With exits (execution.bracket) orders meet the open. What was bought has its stop and its target from there to the
   close, by the rule of octopus/core/brackets.py: in doubt the stop, at its price or, beyond it, at the open, moved as
   any fill; a target at its own price, moved by nothing.
+- With limits (execution.limit_bps) an order meets the open where that is at its limit or better, moved as any fill but
+  never beyond the limit; otherwise it fills at its limit, moved by nothing, if the session reaches it
+  (octopus/core/limits.py). What fills at the open is paid for first.
 - Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
   a position in an instrument that is no member in t+1, a limit that is not reached, and what is more than the cap on
   volume. Who is no member at a decision is sold in the session after it.
@@ -421,7 +424,7 @@ class _Run:
             fills = kernel.execute(row, at, self.market, self.rules, self.account, self.record)
             if fills:
                 self.fills.append(kernel.fills_of(row, self.account))
-            follows = self.market.in_close or (self.market.exits and fills)
+            follows = self.market.in_close or self.market.limited or (self.market.exits and fills)
             if follows and kernel.execute_later(row, at, self.market, self.rules, self.account, self.record):
                 self.fills.append(kernel.fills_of(row, self.account))
         if not kernel.finish(row, at, self.market, self.account, self.record) > 0:
@@ -496,7 +499,7 @@ class _Run:
 
 def fill_prices(panel: Panel, config: BacktestConfig, execution: Execution, trades: Trades) -> dict[str, int]:
     """As `BacktestResult.fill_prices`."""
-    asked: PriceOfFill = execution if config.limit_bps is None else "limit"
+    asked: PriceOfFill = execution if config.schedule.limit_bps is None else "limit"
     if asked != "vwap" and config.schedule.bracket is None:
         return {asked: len(trades)} if len(trades) else {}
     return prices_of_fills(panel, asked, trades.session, trades.instrument, trades.kind)

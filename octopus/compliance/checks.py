@@ -269,9 +269,9 @@ def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Findi
 
 
 def dearer_price(order: PlannedOrder, snapshot: AccountSnapshot) -> Decimal:
-    """Of two prices the higher: the broker may not quote what is not held, and the plan's own price may be old."""
+    """The highest of the prices: the broker may not quote what is not held, and the plan's own price may be old."""
     quoted = snapshot.prices.get(order.instrument)
-    return order.reference_price if quoted is None or not is_price(quoted) else max(order.reference_price, quoted)
+    return order.dearer_price if quoted is None or not is_price(quoted) else max(order.dearer_price, quoted)
 
 
 def position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:

@@ -118,7 +118,8 @@ def _order_terms(batch: Batch) -> list[Verdict]:
 
 
 def _terms_problem(order: PlannedOrder, count: int) -> str | None:
-    for name, number in (("quantity", order.quantity), ("reference price", order.reference_price)):
+    own = () if order.price is None else ((f"{order.order_type.value} price", order.price),)
+    for name, number in (("quantity", order.quantity), ("reference price", order.reference_price), *own):
         if not (number.is_finite() and number > 0):
             return f"{name} {number} of {order.instrument} is not a positive number: plan the batch again"
     return f"the intent id {order.intent_id} stands {count} times in the batch" if count > 1 else None

@@ -99,8 +99,8 @@ class PlannedOrder:
         intent_id: deterministic (`octopus.core.ids.intent_id`).
         quantity: shares, always positive; the direction is ``side``.
         reference_price: the price the plan was made with (the decision session's close), account currency.
-        price: the limit of a limit order, the trigger of a stop order, in the instrument's own currency; None for the
-            others.
+        price: the limit of a limit order, the trigger of a stop order; None for the others. In the instrument's own
+            currency, which is the account's: no other instrument is planned with a price.
         bracket: the exits that go to the venue with it; None: it has none.
     """
 
@@ -115,8 +115,13 @@ class PlannedOrder:
 
     @property
     def notional(self) -> Decimal:
-        """Quantity × reference price, positive, account currency."""
-        return self.quantity * self.reference_price
+        """Quantity × `dearer_price`, positive, account currency."""
+        return self.quantity * self.dearer_price
+
+    @property
+    def dearer_price(self) -> Decimal:
+        """The reference price, or the order's own where that is higher, as the limit of a sale is."""
+        return self.reference_price if self.price is None else max(self.reference_price, self.price)
 
     @property
     def signed_quantity(self) -> Decimal:

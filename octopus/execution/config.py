@@ -1,7 +1,8 @@
 """What a user sets about how orders are worked (config/strategies.yaml, section execution).
 
-Belongs here: the schedule of parent orders, and the fractions of their brackets. Does not: which orders there are
-(octopus/portfolio), the arithmetic of schedules (schedules.py) and of brackets (octopus/core/brackets.py).
+Belongs here: the schedule of parent orders, the fractions of their brackets, and how far off their limits are. Does
+not: which orders there are (octopus/portfolio), the arithmetic of schedules (schedules.py), of brackets and of limits
+(octopus/core).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from enum import StrEnum
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from octopus.core.orders import OrderType
 from octopus.execution.schedules import Participation, Schedule, Window, twap, vwap
 
 
 class Kind(StrEnum):
     NONE = "none"
-    """Each order is sent once, for the session's auction."""
+    """Each order is sent once, for the session's auction; with a limit or exits, for the session from its open."""
     TWAP = "twap"
     VWAP = "vwap"
     PARTICIPATION = "participation"
@@ -65,7 +67,10 @@ class ScheduleConfig(BaseModel):
     """How every order of a plan is worked over its session.
 
     Attributes:
-        bracket: exits that go to the venue with each entry; None: there are none. Not with a schedule.
+        bracket: exits that go to the venue with each entry; None: there are none.
+        limit_bps: orders are limit orders for the day, that far from the decision's close to the trader's advantage, in
+            basis points (`octopus.core.limits`); what the session does not reach lapses. None: orders at any price.
+            Of bracket, limit_bps and a schedule there is one at most.
         slices: of the window, evenly long; at the beginning of each it is seen what is due.
         profile: for vwap what each slice trades of the day's volume, in any unit; as many as ``slices``.
         rate: for participation, of the market's volume since the window's start.
@@ -75,6 +80,7 @@ class ScheduleConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bracket: BracketConfig | None = None
+    limit_bps: float | None = Field(default=None, ge=0, le=5000)
     schedule: Kind = Kind.NONE
     slices: PositiveInt = 6
     profile: tuple[PositiveFloat, ...] | None = None
@@ -95,7 +101,29 @@ class ScheduleConfig(BaseModel):
                 f"execution.bracket with schedule {self.schedule.value}: a bracket protects one entry that is sent "
                 "whole; set schedule: none, or bracket: null"
             )
+        if self.limit_bps is not None and (self.bracket is not None or self.is_scheduled):
+            other = "a bracket" if self.bracket is not None else f"schedule {self.schedule.value}"
+            raise ValueError(
+                f"execution.limit_bps = {self.limit_bps} with {other}, whose orders are at any price: set limit_bps: "
+                "null, or leave the other out"
+            )
         return self
+
+    @property
+    def limit_offset(self) -> Decimal | None:
+        """``limit_bps`` as a fraction, exactly as written."""
+        return None if self.limit_bps is None else Decimal(repr(self.limit_bps)) / 10_000
+
+    @property
+    def from_open(self) -> bool:
+        """Whether orders are sent before the session's open, for all of the session."""
+        return self.bracket is not None or self.limit_bps is not None
+
+    def order_type(self, auction: OrderType) -> OrderType:
+        """Of a plan's orders; ``auction``: of those that are only sent once, at any price."""
+        if self.limit_bps is not None:
+            return OrderType.LIMIT
+        return OrderType.MARKET if self.is_scheduled or self.bracket is not None else auction
 
     @property
     def is_scheduled(self) -> bool:

@@ -7,8 +7,8 @@ A decision of session T is executed in an auction of session T+1:
 - at the open: from an hour before it, when the gates can judge with that morning's account; venues take on-open orders
   until two minutes before the auction;
 - at the close: from T+1's open, until ten minutes before the close, when the large venues stop taking on-close orders;
-- market, limit and stop orders: from T+1's open until a minute before its close; with exits, which need the session
-  after their entry's fill, from an hour before the open, so that they take part in it.
+- market, limit and stop orders: from T+1's open until a minute before its close; entries with exits, which need the
+  session after their fill, and a plan's limit orders from an hour before the open, so that they take part in it.
 
 Where trading never ends (24/7), T+1 opens at the instant at which T closes, before T is decided: only its close can
 execute the decision. The window is then the last hour before it, or the process that follows the orders would wait for
@@ -88,7 +88,7 @@ def execution_window(
     if opens <= known:
         raise MissingDataError(
             f"{sessions.exchange} opens {session} at {opens.isoformat()}, before {decided} is decided at "
-            f"{known.isoformat()}: use market_on_close, without brackets"
+            f"{known.isoformat()}: use market_on_close, with neither bracket nor limit_bps"
         )
     ends = sessions.close_utc(session) if from_open else opens
     return ExecutionWindow(session, not_before=max(opens - LEAD, known), expires_at=ends)

@@ -140,6 +140,10 @@ def terms_problem(order: PlannedOrder) -> str | None:
         return f"quantity {order.quantity} of {order.instrument} is not a positive number: plan the batch again"
     if not usable_price(order.reference_price):
         return f"reference price {order.reference_price} of {order.instrument} is not a positive number: plan again"
+    if order.price is not None and not usable_price(order.price):
+        return (
+            f"{order.order_type.value} price {order.price} of {order.instrument} is not a positive number: plan again"
+        )
     return None
 
 

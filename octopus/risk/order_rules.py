@@ -47,9 +47,11 @@ def price_collar(case: Case) -> list[Verdict]:
     most = Decimal(str(limit))
 
     def check(order: PlannedOrder) -> Finding:
-        last = case.last_price(order.instrument)
-        distance = abs(order.reference_price / last - 1)
-        reason = f"reference price {order.reference_price} is {distance:.2%} from the last price {last}"
+        last, name, price = case.last_price(order.instrument), "reference", order.reference_price
+        distance = abs(price / last - 1)
+        if order.price is not None and (own := abs(order.price / last - 1)) > distance:
+            name, price, distance = order.order_type.value, order.price, own
+        reason = f"{name} price {price} is {distance:.2%} from the last price {last}"
         return distance <= most, reason, float(distance), limit
 
     return each(case, "price_collar", check)
@@ -162,5 +164,5 @@ def return_history(case: Case) -> list[Verdict]:
 
 
 def _notional_usd(case: Case, order: PlannedOrder) -> Decimal:
-    """At the dearer of the reference and the last price."""
-    return order.quantity * max(order.reference_price, case.last_price(order.instrument))
+    """At the dearest of the reference, the order's own and the last price."""
+    return order.quantity * max(order.dearer_price, case.last_price(order.instrument))

@@ -11,7 +11,9 @@ The rules of the house:
   order takes part in the first close after its acceptance and at or before its expiry, at the closing price;
   market-on-open likewise at the open. Market, limit and stop orders take part in every open and close until then: a
   market order fills in the first; a limit order in the first whose price is its limit or better, and never at a worse
-  one; a stop order in the first whose price has reached its trigger. The price is moved against the trader by half the
+  one; a stop order in the first whose price has reached its trigger. A limit order that stood at its session's open
+  fills at its limit, too, where the session's bar reaches it (octopus/core/limits.py): that is booked with the close,
+  before the closing auction, for a daily bar tells no time. The price is moved against the trader by half the
   spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction, then what its close
@@ -46,6 +48,7 @@ The rules of the house:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -57,6 +60,7 @@ from octopus.core.brackets import exit_hit, why_invalid
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.ids import entry_order_id, exit_order_id
+from octopus.core.limits import is_reached
 from octopus.core.orders import AccountSnapshot, Bracket, Exit, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,
@@ -304,6 +308,7 @@ class PaperBroker:
                     self._open(ledger, session, at)
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._exit(ledger, session, at)
+                    self._reach(ledger, session, at)
                 self._auction(ledger, session, at, order_type)
                 if order_type is OrderType.MARKET_ON_CLOSE:
                     self._close(ledger, session, at)
@@ -388,6 +393,26 @@ class PaperBroker:
             and (price := self._auction_price(order, session, order_type)) is not None
             and not self._is_barred(ledger, order, session)
         ]
+        self._execute(ledger, priced, at)
+
+    def _reach(self, ledger: Ledger, session: date, at: datetime) -> None:
+        """Execute the limit orders that stood at the open of ``session`` and that its bar reaches."""
+        opened = self._opens(session)
+        priced = [
+            _Priced(order, *self._booked(order, order.price, bar))
+            for order in ledger.working()
+            if order.order_type is OrderType.LIMIT
+            and order.price is not None
+            and order.accepted_at < opened
+            and at <= order.expires_at
+            and (bar := self.feed.bar(order.instrument, session)) is not None
+            and _reaches(order.side, order.price, bar)
+            and not self._is_barred(ledger, order, session)
+        ]
+        self._execute(ledger, priced, at)
+
+    def _execute(self, ledger: Ledger, priced: Sequence[_Priced], at: datetime) -> None:
+        """Fill orders: sales first, then what cash pays for of the purchases."""
         for one in priced:
             if one.order.side is Side.SELL:
                 self._fill(ledger, one, self._deliverable(ledger, one.order), at)
@@ -669,6 +694,11 @@ def _executes_at(order: WorkingOrder, reference: Decimal) -> bool:
         return True
     above = order.side.sign * (reference - order.price)
     return above <= 0 if order.order_type is OrderType.LIMIT else above >= 0
+
+
+def _reaches(side: Side, limit: Decimal, bar: Bar) -> bool:
+    high, low = (math.nan if price is None else float(price) for price in (bar.high, bar.low))
+    return is_reached(side.sign, float(limit), high, low, float(bar.close))
 
 
 def _lot(ledger: Ledger) -> Decimal:

@@ -17,7 +17,9 @@ from octopus.backtest.reconcile import compare
 from octopus.backtest.simulator import run_benchmarks, simulate, simulate_targets
 from octopus.backtest.sizing import Sizing
 from octopus.core.costs import CostModel
+from octopus.core.errors import ConfigError
 from octopus.decision import DecisionConfig, decide, prepare
+from octopus.execution.config import ScheduleConfig
 from octopus.market_data.currencies import in_base
 from octopus.portfolio.config import PortfolioConfig
 
@@ -71,16 +73,10 @@ def test_nothing_is_converted_for_an_instrument_of_the_accounts_own_currency():
     assert not told.costs["conversion"].any()
 
 
-def test_a_limit_is_in_the_instruments_currency_whatever_the_rate_does():
-    # The euro falls by a third: in dollars the low is far below the limit, in euros it never comes near.
+def test_limits_are_for_instruments_in_the_accounts_currency():
     panel = dollars_and_euros([1.2, 0.8, 0.8])
-    low = np.tile([49.0, 99.5], (3, 1))
-    panel = replace(panel, low=low, high=panel.close, open=panel.close)
-    targets = np.tile([np.nan, 0.5], (3, 1))
-    waits = both(panel, targets, CostModel(**FREE), limit_bps=100, execution="open")
-    assert not len(waits.trades)
-    fills = both(panel, targets, CostModel(**FREE), limit_bps=50, execution="open")
-    assert fills.trades.price.tolist()[0] == pytest.approx(99.5)
+    with pytest.raises(ConfigError, match=r"execution\.limit_bps.*account's currency"):
+        both(panel, np.tile([np.nan, 0.5], (3, 1)), CostModel(**FREE), schedule=ScheduleConfig(limit_bps=100))
 
 
 def test_a_delisting_pays_at_its_sessions_rate_and_cash_of_a_split_too():

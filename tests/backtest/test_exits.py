@@ -12,6 +12,7 @@ import pytest
 from conftest import make_panel, on_clock, random_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import simulate_events
@@ -25,7 +26,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.orders import Side
 from octopus.core.panel import Panel
-from octopus.execution.config import BracketConfig
+from octopus.execution.config import BracketConfig, ScheduleConfig
 from octopus.portfolio.config import Constraints, PortfolioConfig
 
 COSTS = CostModel(commission_bps=0, half_spread_bps=10, slippage_bps=0)
@@ -154,8 +155,8 @@ def test_what_has_no_exits_in_a_backtest_is_refused_by_name() -> None:
     shorts = PLAIN.model_copy(update={"constraints": Constraints(long_only=False)})
     with pytest.raises(ConfigError, match=r"execution\.bracket.*without short sales.*bracket: null"):
         by_both(panel, BOTH, portfolio=shorts)
-    with pytest.raises(ConfigError, match=r"leave backtest\.limit_bps out"):
-        by_both(panel, BOTH, limit_bps=5)
+    with pytest.raises(ValidationError, match=r"execution\.limit_bps = 5\.0 with a bracket"):
+        ScheduleConfig.model_validate({"bracket": BOTH, "limit_bps": 5})
     rated = replace(panel, rate=np.ones(panel.close.shape), currency=("USD",), base="USD")
     with pytest.raises(ConfigError, match="account's currency"):
         by_both(rated, BOTH)

@@ -25,7 +25,9 @@ ANY = Sizing(lot=0.0, fractional=True, band=0.0, least_notional=0.0, cash_buffer
 WHOLE = replace(ANY, lot=1.0, fractional=False, long_only=True)
 
 
-def config(**changes: object) -> BacktestConfig:
+def config(*, limit: float | None = None, **changes: object) -> BacktestConfig:
+    if limit is not None:
+        changes["schedule"] = {"limit_bps": limit}
     return BacktestConfig.model_validate({"start": START, "execution": "close", "initial_cash": 1000, **changes})
 
 
@@ -68,7 +70,7 @@ def test_known_targets_give_the_bits_of_the_stepwise_run_and_every_cent_is_expla
     delisting = np.full(panel.close.shape, np.nan)
     delisting[100, 2] = 3.0
     chosen = config(
-        execution=execution, limit_bps=limit, participation_max=participation, impact=impact, rebalance_sessions=every,
+        execution=execution, limit=limit, participation_max=participation, impact=impact, rebalance_sessions=every,
         initial_cash=50_000, borrow_bps_year=300, financing_bps_year=500, interest_bps_year=200,
     )  # fmt: skip
     sizing = replace(WHOLE if seed % 2 else ANY, long_only=long_only)
@@ -114,12 +116,22 @@ def test_a_limit_fills_at_the_limit_at_a_better_open_or_not_at_all():
         make_panel(close), open=np.array([[100.0], [99.5], [98.0], [100.0]]),
         low=np.array([[100.0], [99.2], [97.0], [99.0]]), high=np.array([[100.0], [101.0], [101.0], [100.2]]),
     )  # fmt: skip
-    bought = simulate(panel, always(0.5), config(limit_bps=100, initial_cash=1000), ANY, FREE)
+    bought = simulate(panel, always(0.5), config(limit=100, initial_cash=1000), ANY, FREE)
     # 99 is not reached in the first session; in the second the market opens below it.
     assert bought.trades.session.tolist()[0] == panel.sessions[2].item()
     assert bought.trades.price[0] == 98.0
-    at_limit = simulate(panel, always(0.5), config(limit_bps=75, initial_cash=1000), ANY, FREE)
+    at_limit = simulate(panel, always(0.5), config(limit=75, initial_cash=1000), ANY, FREE)
     assert at_limit.trades.price[0] == 99.25
+    # Nothing is paid for immediacy at the limit; at the open what it allows.
+    dear = CostModel(commission_bps=0, half_spread_bps=40, slippage_bps=0)
+    waited = simulate(panel, always(0.5), config(limit=75, initial_cash=1000), ANY, dear)
+    assert waited.trades.price[0] == 99.25
+    opened = simulate(panel, always(0.5), config(limit=100, initial_cash=1000), ANY, dear)
+    assert opened.trades.price[0] == pytest.approx(98.0 * 1.004)
+    barely = replace(panel, open=np.array([[100.0], [99.5], [98.9], [100.0]]))
+    assert simulate(barely, always(0.5), config(limit=100, initial_cash=1000), ANY, dear).trades.price[0] == (
+        pytest.approx(99.0, abs=1e-12)
+    )
 
 
 def test_borrow_financing_and_interest_accrue_on_the_close_before():
@@ -140,9 +152,7 @@ def test_borrow_financing_and_interest_accrue_on_the_close_before():
     assert debt.costs["financing"].tolist() == pytest.approx([0, 0, 0, 0.04])
 
 
-@pytest.mark.parametrize(
-    "asked", [{"impact": 1.0}, {"participation_max": 0.1}, {"limit_bps": 5}, {"execution": "typical"}]
-)
+@pytest.mark.parametrize("asked", [{"impact": 1.0}, {"participation_max": 0.1}, {"limit": 5}, {"execution": "typical"}])
 def test_a_rule_without_its_data_is_refused_by_name(asked):
     with pytest.raises(MissingDataError, match=next(iter(asked)).split("_")[0]):
         simulate(make_panel(np.full((3, 1), 10.0)), always(0.5), config(**asked), ANY, FREE)
@@ -158,10 +168,8 @@ def test_where_trading_never_ends_orders_fill_at_the_close_although_there_are_op
     assert simulate(panel, always(0.5, 0.5), decided, ANY, FREE).execution == "open"
     rows = np.searchsorted(coins.sessions, ours.trades.session)
     assert np.array_equal(ours.trades.reference_price, coins.close[rows, ours.trades.instrument])
-    limited = simulate(coins, always(0.5, 0.5), config(execution="open", limit_bps=0), ANY, FREE)
-    later = replace(coins, open=coins.open * 0.5)
-    again = simulate(later, always(0.5, 0.5), config(execution="open", limit_bps=0), ANY, FREE)
-    assert np.array_equal(limited.equity, again.equity), "no limit order gains by an open before its decision"
+    with pytest.raises(MissingDataError, match="sessions that open after each decision"):
+        simulate(coins, always(0.5, 0.5), config(limit=0), ANY, FREE)
 
 
 def test_a_year_has_the_sessions_of_its_calendar():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import in_currencies, on_clock, random_panel
+from conftest import in_currencies, make_panel, on_clock, random_panel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +19,17 @@ from octopus.backtest import lifecycle, screen
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import run_gated_backtest, simulate_events
 from octopus.backtest.judges import Gating
+from octopus.backtest.limits import limit_prices
 from octopus.backtest.reconcile import compare
 from octopus.backtest.simulator import Decisions, Trades, run_backtest, simulate
 from octopus.backtest.sizing import Sizing
 from octopus.compliance.catalogue import CHECKS
 from octopus.compliance.rules import CompliancePolicy
+from octopus.core.brackets import tick_size
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import Fill, Side
+from octopus.core.limits import with_limits
+from octopus.core.orders import Fill, PlannedOrder, Side
 from octopus.decision import DecisionConfig
 from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
@@ -67,6 +70,23 @@ def eventful_panel(seed, length=120, count=6, exchange="XNYS"):
     delisting = np.full(panel.close.shape, np.nan)
     delisting[60, 2], delisting[75, 3] = 31.4159, 0.0
     return replace(panel, member=member), delisting
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    cents=st.integers(2, 5_000_000), bps=st.integers(0, 2000).map(lambda value: value / 4), sells=st.booleans(),
+    scale=st.sampled_from([100, 10_000]),
+)  # fmt: skip
+def test_the_limits_of_a_backtest_are_those_of_the_plan(cents, bps, sells, scale):
+    price, side = Decimal(cents) / scale, Side.SELL if sells else Side.BUY
+    offset = ScheduleConfig(limit_bps=bps).limit_offset
+    planned = PlannedOrder("i", "AAA", side, Decimal(1), price)
+    (limited,) = with_limits([planned], offset)
+    purchases, sales = limit_prices(make_panel(np.array([[float(price)]])), offset)
+    assert (sales if sells else purchases)[0, 0] == float(limited.price)
+    assert limited.price % tick_size(limited.price) == 0
+    assert side.sign * (limited.price - price) <= 0
+    assert abs(limited.price - price * (1 - side.sign * offset)) < tick_size(max(limited.price, price))
 
 
 NONE = ScheduleConfig()
@@ -111,6 +131,8 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     panel, delisting = eventful_panel(seed, exchange=exchange)
     if several_currencies:
         panel = in_currencies(panel, seed, late=seed % 7)
+    if limit is not None and not (several_currencies or schedule.is_scheduled or panel.clock.continuous):
+        schedule = ScheduleConfig(limit_bps=limit)
     generator = np.random.default_rng(seed)
     wanted = generator.dirichlet(np.ones(6), len(panel.sessions)) * 0.97
     wanted *= 1.0 if long_only else generator.choice([1.0, -0.3], wanted.shape)
@@ -120,9 +142,8 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     def decider(row, weights):
         return 0.8 * wanted[row] + 0.2 * np.round(weights, 9)
 
-    limit = None if schedule.is_scheduled else limit
     config = BacktestConfig(
-        start=START, execution=execution, schedule=schedule, limit_bps=limit, participation_max=participation,
+        start=START, execution=execution, schedule=schedule, participation_max=participation,
         impact=impact, rebalance_sessions=every, initial_cash=250_000, round_as_venue=rounds, borrow_bps_year=300,
         financing_bps_year=500, interest_bps_year=200,
     )  # fmt: skip
@@ -135,7 +156,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     slow = simulate_events(panel, decider, config, portfolio, costs, delisting=delisting)
     told = compare(fast, slow.result)
     assert told.agree, str(told)
-    assert told.trades > 10 or limit is not None
+    assert told.trades > 10 or schedule.limit_bps is not None
     # What is left of a worked order fills a second time, in the close.
     assert sum(slow.ends.values()) >= len({*zip(fast.trades.session, fast.trades.instrument, strict=True)})
 

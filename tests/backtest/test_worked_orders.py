@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_panel, on_clock
+from pydantic import ValidationError
 
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.events import simulate_events
@@ -18,7 +19,7 @@ from octopus.backtest.simulator import BacktestResult, simulate
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.working import expected_volume
 from octopus.core.costs import CostModel
-from octopus.core.errors import ConfigError, MissingDataError
+from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel, average_volume
 from octopus.execution.config import ScheduleConfig
 from octopus.execution.schedules import ScheduleError
@@ -122,8 +123,8 @@ def test_where_trading_never_ends_the_children_have_the_close() -> None:
 
 def test_what_cannot_be_worked_is_refused_by_name() -> None:
     panel = session_of_prices()
-    with pytest.raises(ConfigError, match=r"backtest.limit_bps = 5.0: execution.schedule = twap works orders at any"):
-        by_both(panel, limit_bps=5.0, schedule={"schedule": "twap"})
+    with pytest.raises(ValidationError, match=r"execution\.limit_bps = 5\.0 with schedule twap"):
+        by_both(panel, schedule={"schedule": "twap", "limit_bps": 5.0})
     silent = replace(panel, volume=np.full(panel.close.shape, np.nan))
     with pytest.raises(MissingDataError, match=r"execution.schedule = participation needs volumes"):
         by_both(silent, schedule=PARTICIPATION)

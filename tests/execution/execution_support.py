@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -171,13 +171,24 @@ def store_plan(
     created_at: datetime = datetime(2022, 12, 27, 22, tzinfo=UTC),
     price: Decimal = HUNDRED,
     own_price: Decimal | None = None,
+    limits: Mapping[str, Decimal] | None = None,
     bracket: Bracket | None = None,
 ) -> Batch:
-    """Store a plan as the research job leaves it."""
-    window = execution_window(SESSIONS, session, order_type, from_open=bracket is not None)
+    """Store a plan as the research job leaves it; with ``limits`` its orders have those, from the open."""
+    window = execution_window(SESSIONS, session, order_type, from_open=bracket is not None or limits is not None)
+    own = limits or {}
     batch_id = f"{account}-{name}"
     orders = tuple(
-        PlannedOrder(intent_id(batch_id, instrument), instrument, side, quantity, price, order_type, own_price, bracket)
+        PlannedOrder(
+            intent_id(batch_id, instrument),
+            instrument,
+            side,
+            quantity,
+            price,
+            order_type,
+            own.get(instrument, own_price),
+            bracket,
+        )
         for instrument, side, quantity in trades
     )
     with kept(url, Role.RESEARCH) as connection:

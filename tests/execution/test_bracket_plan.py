@@ -1,4 +1,4 @@
-"""Configured exits through the assets: from ``execution.bracket`` by the plan to orders that stand at the broker."""
+"""Configured exits and limits through the assets: from the section execution by the plan to orders at the broker."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NAMES = ("AAA", "BBB")
 
 @dataclass(frozen=True)
 class House:
-    """A paper account whose settings give every entry exits, and what the assets talk to."""
+    """A paper account that is to buy, and what the assets talk to."""
 
     settings: Settings
     desk: Desk
@@ -69,9 +69,7 @@ def cells(table: str, *columns: str) -> list[tuple[str, ...]]:
     return [tuple(row[head.index(column)] for column in columns) for row in body]
 
 
-@pytest.fixture
-def house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    changes = {"strategies.execution.bracket": {"stop_loss": 0.05, "take_profit": 0.1}}
+def open_house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> House:
     settings = settings_of(tmp_path, changes)
     clock, feed = ManualClock(OPEN - timedelta(minutes=30)), flat_feed(NAMES)
     # AAA reaches its target, BBB neither of its exits.
@@ -91,15 +89,47 @@ def house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return House(settings, desk, warehouse)
 
 
-def test_exits_go_from_the_settings_to_the_broker_and_end_there(house: House) -> None:
+def approve(house: House, planned: dict[str, Any]) -> None:
+    with kept(house.desk.url, Role.RESEARCH) as connection:
+        approval = [planned["batch_id"], planned["orders"], SESSIONS.decision_utc(DECIDED)]
+        connection.execute("insert into compliance.approvals values (%s, %s, 0, 'r', 'c', %s)", approval)
+
+
+def test_limits_go_from_the_settings_to_the_broker_and_lapse_there(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = open_house(database_url, tmp_path, monkeypatch, {"strategies.execution.limit_bps": 150})
+    # AAA comes down to its limit, BBB does not.
+    house.desk.feed.bars["AAA", EXECUTED] = Bar(D(100), D(99), high=D(101), low=D("98.4"))
+    house.desk.feed.bars["BBB", EXECUTED] = Bar(D(100), D(99), high=D(101), low=D("98.51"))
     (planned,) = house.show(portfolio.rebalance_plan)
-    url, batch = house.desk.url, planned["batch_id"]
+    url = house.desk.url
+    assert rows(url, "select instrument, side, order_type, price from portfolio.rebalance_plan order by 1") == [
+        (name, "buy", "limit", D("98.5")) for name in NAMES
+    ]
+    assert cells(planned["table"], "instrument", "limit") == [(name, "98.5000") for name in NAMES]
+    approve(house, planned)
+    house.show(execution.order_intents, execution.orders)
+    assert set(rows(url, "select order_type, price, state from paper.orders")) == {("limit", D("98.5"), "accepted")}
+    filled, held, compared = house.show(execution.fills, execution.positions, execution.reconciliation)
+    assert house.desk.clock.now() >= CLOSE
+    assert filled["still_open"] == 0
+    assert cells(filled["table"], "instrument", "side", "price") == [("AAA", "buy", "98.5000")]
+    assert (held["positions"], compared["breaks"]) == (1, 0)
+    assert rows(url, "select instrument, state from paper.orders order by 1") == [("AAA", "filled"), ("BBB", "expired")]
+
+
+def test_exits_go_from_the_settings_to_the_broker_and_end_there(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, object] = {"strategies.execution.bracket": {"stop_loss": 0.05, "take_profit": 0.1}}
+    house = open_house(database_url, tmp_path, monkeypatch, changes)
+    (planned,) = house.show(portfolio.rebalance_plan)
+    url = house.desk.url
     assert rows(
         url, "select instrument, order_type, stop_price, target_price from portfolio.rebalance_plan order by 1"
     ) == [(name, "market", D(95), D(110)) for name in NAMES]
-    with kept(url, Role.RESEARCH) as connection:
-        approval = [batch, planned["orders"], SESSIONS.decision_utc(DECIDED)]
-        connection.execute("insert into compliance.approvals values (%s, %s, 0, 'r', 'c', %s)", approval)
+    approve(house, planned)
     intents, sent = house.show(execution.order_intents, execution.orders)
     assert intents["approved"] == 3 * len(NAMES)
     assert sent["sent"] == 2

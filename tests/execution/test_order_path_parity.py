@@ -17,6 +17,7 @@ from octopus.backtest.simulator import simulate
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.working import expected_volume
 from octopus.core.costs import CostModel
+from octopus.core.limits import with_limits
 from octopus.core.orders import OrderType
 from octopus.core.panel import Panel
 from octopus.execution.book import CorporateAction, EntryKind
@@ -36,6 +37,7 @@ NONE = ScheduleConfig()
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
 
 
+LIMITS = ScheduleConfig(limit_bps=40.0)
 WORKED = [
     ScheduleConfig(schedule=Kind.TWAP, slices=3),
     ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CANCEL),
@@ -115,15 +117,18 @@ def _price(value: float) -> Decimal | None:
         (OrderType.MARKET_ON_OPEN, 12, NONE),
         (OrderType.MARKET_ON_CLOSE, 15, NONE),
         (OrderType.MARKET, 6, WORKED[2]),
+        (OrderType.LIMIT, 12, LIMITS),
+        pytest.param(OrderType.LIMIT, 250, LIMITS, marks=pytest.mark.slow),
         pytest.param(OrderType.MARKET_ON_OPEN, 250, NONE, marks=pytest.mark.slow),
         pytest.param(OrderType.MARKET_ON_CLOSE, 250, NONE, marks=pytest.mark.slow),
         *(pytest.param(OrderType.MARKET, 60, schedule, marks=pytest.mark.slow) for schedule in WORKED),
     ],
 )
 def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days, order_type, schedule):
-    panel = market(days, opens=order_type is not OrderType.MARKET_ON_CLOSE, ranges=schedule.is_scheduled)
-    # What follows the volume buys before all that pays for it is sold.
-    portfolio = PORTFOLIO.model_copy(update={"cash_buffer": 0.25}) if schedule.is_scheduled else PORTFOLIO
+    is_simple = schedule is NONE
+    panel = market(days, opens=order_type is not OrderType.MARKET_ON_CLOSE, ranges=not is_simple)
+    # What follows the volume, or waits at a limit, may buy before all that pays for it is sold.
+    portfolio = PORTFOLIO if is_simple else PORTFOLIO.model_copy(update={"cash_buffer": 0.25})
     wanted = np.random.default_rng(3).dirichlet(np.ones(len(NAMES)), len(panel.sessions)) * 0.95
 
     def decider(row, weights):
@@ -161,11 +166,14 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
         )
         if not orders:
             continue
+        if schedule.limit_offset is not None:
+            orders = with_limits(orders, schedule.limit_offset)
         batch = store_plan(
             database_url, "parity", [(o.instrument, o.side, o.quantity) for o in orders], name=str(session),
             session=session, order_type=order_type, created_at=clock.now(),
+            limits={o.instrument: o.price for o in orders} if schedule.limit_offset is not None else None,
         )  # fmt: skip
-        clock.wait_until(execution_window(SESSIONS, session, order_type).not_before)
+        clock.wait_until(execution_window(SESSIONS, session, order_type, from_open=schedule.from_open).not_before)
         following = SESSIONS.next(session)
         whole = SESSIONS.close_utc(following) - SESSIONS.open_utc(following)
         volumes = dict(zip(NAMES, map(repr, expected[row].tolist()), strict=True))

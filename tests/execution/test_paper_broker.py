@@ -248,6 +248,31 @@ def test_market_limit_and_stop_orders_take_the_first_auction_whose_price_they_ta
     assert state(broker, "o")[0] == ("filled" if filled_at else "expired")
 
 
+@pytest.mark.parametrize(
+    ("side", "limit", "filled_at", "at"),
+    [
+        (Side.BUY, D(99), D(99), "close"), (Side.BUY, D("98.5"), D("98.5"), "close"), (Side.BUY, D("98.49"), None, ""),
+        (Side.SELL, D(124), D(124), "close"), (Side.SELL, D(125), None, ""), (Side.SELL, D(98), D(99), "open"),
+    ],
+)  # fmt: skip
+def test_a_limit_order_that_stood_at_the_open_fills_at_its_limit_where_the_session_reaches_it(  # type: ignore[no-untyped-def]
+    database_url, clock, feed, side, limit, filled_at, at
+) -> None:
+    feed.bars["AAA", NEXT] = Bar(PRICED["open"], PRICED["close"], high=D(124), low=D("98.5"))
+    costs = CostModel(commission_bps=0, half_spread_bps=60, slippage_bps=40)
+    broker = paper(database_url, "acct", clock, feed, costs=costs, allow_short=True)
+    clock.wait_until(CLOSE)
+    until = SESSIONS.close_utc(NEXT)
+    broker.submit(OrderRequest("o", "AAA", side, D(5), OrderType.LIMIT, until, limit))
+    clock.wait_until(SESSIONS.open_utc(NEXT))
+    # What the session did before it was sent, it does not see.
+    broker.submit(OrderRequest("late", "AAA", Side.BUY, D(5), OrderType.LIMIT, until, D(99)))
+    clock.wait_until(until)
+    instants = {"open": SESSIONS.open_utc(NEXT), "close": until}
+    assert [(f.price, f.at) for f in broker.fills()] == ([(filled_at, instants[at])] if filled_at else [])
+    assert state(broker, "late")[0] == "expired"
+
+
 def test_an_order_is_replaced_by_one_of_its_own_kind_alone(broker: PaperBroker) -> None:
     old = OrderRequest("old", "AAA", Side.BUY, D(1), OrderType.LIMIT, CLOSE, D(50))
     broker.submit(old)

@@ -56,6 +56,7 @@ def test_what_ships_is_valid(config: Path) -> None:
         ),
         ("strategies.yaml", "horizon_sessions: 5", "horizon: 5", ["models.horizon", "not permitted"]),
         ("strategies.yaml", "net_max: 0.98", "net_max: -1", ["constraints", "net_min"]),
+        ("strategies.yaml", "gates: report ", "limit_bps: 5\n  gates: report ", ["backtest", "execution.limit_bps"]),
         ("risk.yaml", "gross_max: 1.02", "gross_max: lots", ["gross_max", "lots", "number"]),
         ("risk.yaml", "gross_max: 1.02", "# gone", ["gross_max", "required"]),
         ("compliance.yaml", "mode: enforce", "mode: perhaps", ["perhaps"]),

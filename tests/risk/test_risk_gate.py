@@ -21,6 +21,7 @@ from octopus.core.orders import (
     Batch,
     GateReport,
     OpenOrder,
+    OrderType,
     Outcome,
     PlannedOrder,
     Side,
@@ -215,6 +216,26 @@ def test_price_collar_is_inclusive_and_two_sided() -> None:
     report = run(*(order(name, "buy", 1, price=price) for name, price in prices.items()))
     assert report.approved == ("AAA-buy-0", "BBB-buy-0")
     assert "10.08% from the last price 12.5" in denied(report, "CCC-buy-0")[0].reason
+
+
+@pytest.mark.parametrize(("side", "near", "far"), [("buy", "90", "89.99"), ("sell", "110", "110.01")])
+def test_price_collar_judges_an_orders_own_price_too(side: str, near: str, far: str) -> None:
+    held = snapshot(positions={"AAA": 10})
+    plain = order("AAA", side, 1)
+    for limit, passes in ((near, True), (far, False)):
+        limited_order = replace(plain, order_type=OrderType.LIMIT, price=Decimal(limit))
+        assert bool(run(limited_order, account=held).approved) is passes
+    assert "limit price" in denied(run(limited_order, account=held), plain.intent_id)[0].reason
+    assert not run(replace(plain, order_type=OrderType.LIMIT, price=Decimal(0)), account=held).approved
+
+
+def test_a_limited_sale_is_worth_its_limit() -> None:
+    held, limits = snapshot(positions={"AAA": 100}), limited(order_notional_max_usd=Decimal(10_000))
+    sale = order("AAA", "sell", 100)
+    assert run(sale, account=held, limits=limits).approved
+    dearer = replace(sale, order_type=OrderType.LIMIT, price=Decimal("100.01"))
+    assert dearer.notional == Decimal(10_001)
+    assert [v.rule for v in denied(run(dearer, account=held, limits=limits), sale.intent_id)] == ["order_notional_usd"]
 
 
 def test_volume_is_off_on_total_return_and_judged_on_raw_prices() -> None:

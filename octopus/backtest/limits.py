@@ -1,0 +1,57 @@
+"""Limit orders of a backtest: at which prices they stand, and what a backtest with them is not made for.
+
+Belongs here: the limit of every possible order, and refusals. Does not: the rules of limit orders
+(octopus/core/limits.py, which the plan and the paper broker ask, too), executing them (the engines).
+
+As the daily run has it: orders are sent before the open. Those whose limit the open meets execute there, sells before
+buys, within cash; then those that the session reaches, likewise, at their limits.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+
+from octopus.backtest.exits import to_tick
+from octopus.core.errors import ConfigError, MissingDataError
+from octopus.core.limits import limit_price
+from octopus.core.orders import Side
+from octopus.core.panel import Panel
+from octopus.core.types import FloatArray
+
+
+def refuse_limits(panel: Panel) -> None:
+    """See that limit orders can be simulated here.
+
+    Raises:
+        ConfigError: more than one currency. MissingDataError: no highs or lows, or trading that never ends, whose
+            sessions open before they are decided.
+    """
+    if panel.rate is not None:
+        raise ConfigError(
+            where="config/strategies.yaml", field="execution.limit_bps", value="set",
+            remedy="limits are for instruments in the account's currency: no others; or set null",
+        )  # fmt: skip
+    known = (np.isfinite(values).any() for values in (panel.high, panel.low))
+    if panel.clock.continuous or not all(known):
+        raise MissingDataError(
+            "execution.limit_bps needs highs, lows and sessions that open after each decision, and the panel has none "
+            "of one of them; set limit_bps: null, or take a source that has them"
+        )
+
+
+def limit_prices(panel: Panel, offset: Decimal) -> tuple[FloatArray, FloatArray]:
+    """Limits of a purchase and of a sale planned at each close, as `octopus.core.limits.limit_price` has them.
+
+    Returns:
+        Both of shape (T, N) like the panel, NaN without a close.
+
+    Raises:
+        ConfigError: a purchase of a member would have no limit.
+    """
+    close, part = panel.close, float(offset)
+    purchases, sales = to_tick(close * (1.0 - part), up=False), to_tick(close * (1.0 + part), up=True)
+    for row, column in np.argwhere((purchases <= 0.0) & panel.member)[:1].tolist():
+        limit_price(Side.BUY, Decimal(repr(float(close[row, column]))), offset)
+    return purchases, sales
