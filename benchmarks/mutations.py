@@ -536,6 +536,20 @@ MUTATIONS = (
         "return Decimal(1)",
         _PAPER_TESTS + "test_a_gap_scales_all_buys_down_by_one_factor",
     ),
+    Mutation(
+        "the paper broker fills a limit order that was sent during the session by what the session did before",
+        PAPER,
+        "            and order.accepted_at < opened\n",
+        "",
+        _PAPER_TESTS + "test_a_limit_order_that_stood_at_the_open_fills_at_its_limit_where_the_session_reaches_it",
+    ),
+    Mutation(
+        "a limit is rounded against the trader",
+        "octopus/core/limits.py",
+        "ROUND_FLOOR if side is Side.BUY else ROUND_CEILING",
+        "ROUND_CEILING if side is Side.BUY else ROUND_FLOOR",
+        "tests/backtest/test_two_engines.py::test_the_limits_of_a_backtest_are_those_of_the_plan",
+    ),
     # The gates: wherever in their packages the text stands.
     Mutation(
         "risk: a halted account trades",

@@ -374,10 +374,10 @@ class StrategiesFile(_Section):
     @field_validator("backtest")
     @classmethod
     def _schedule_of_execution(cls, value: BacktestConfig) -> BacktestConfig:
-        if value.schedule.is_scheduled:
+        if value.schedule.is_scheduled or value.schedule.from_open:
+            told = value.schedule.model_dump(mode="json", exclude_defaults=True)
             raise ValueError(
-                f"schedule = {value.schedule.schedule.value}: a backtest works orders as the daily run does; set it in "
-                "the section execution"
+                f"schedule = {told}: a backtest works orders as the daily run does; set it in the section execution"
             )
         return value
 

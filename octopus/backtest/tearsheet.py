@@ -104,6 +104,22 @@ _PRICES = {
 }  # fmt: skip
 
 
+def _of_exits_and_limits(result: BacktestResult) -> list[str]:
+    """What daily bars do not tell of orders that wait for a price."""
+    warnings = []
+    if exits := result.fill_prices.get("stop", 0) + result.fill_prices.get("target", 0):
+        warnings.append(
+            f"{exits:,} entries were closed by their exits: a daily bar does not tell which of its prices came first, "
+            "and in doubt it was the stop."
+        )
+    if limited := result.fill_prices.get("limit", 0):
+        warnings.append(
+            f"{limited:,} orders filled at their limit or at a better open, each whole: a daily bar does not tell how "
+            "much traded there."
+        )
+    return warnings
+
+
 def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_only: bool) -> list[str]:
     """What a reader must know before believing the figures.
 
@@ -130,11 +146,7 @@ def standard_warnings(result: BacktestResult, metrics: Metrics, *, survivors_onl
             f"{guessed:,} of {count:,} fills are not at the session's volume-weighted average"
             f" price, which the data does not have, or were left for the close: {fills_told(result)}."
         )
-    if exits := result.fill_prices.get("stop", 0) + result.fill_prices.get("target", 0):
-        warnings.append(
-            f"{exits:,} entries were closed by their exits: a daily bar does not tell which of its prices came first, "
-            "and in doubt it was the stop."
-        )
+    warnings += _of_exits_and_limits(result)
     if result.schedule != "none":
         warnings.append(
             f"Orders are worked by {result.schedule}: all children of an order fill at one price of the session here, "

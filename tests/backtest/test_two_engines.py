@@ -349,6 +349,19 @@ def test_a_denied_order_is_never_sent_and_says_which_rule_denied_it(tight, rule,
     assert column not in slow.result.trades.instrument[after].tolist()
 
 
+def test_the_gates_judge_the_limits_of_a_backtests_orders():
+    panel = with_ranges(without_gaps(on_clock(random_panel(3, 60))), 3)
+    gating = Gating(limits(price_collar=0.02), policy(), SECTORS)
+    near, told = gated(panel, None, gating, schedule=ScheduleConfig(limit_bps=100))
+    assert told.agree, str(told)
+    assert not near.denials
+    assert len(near.result.trades)
+    far, told = gated(panel, None, gating, schedule=ScheduleConfig(limit_bps=300))
+    assert told.agree, str(told)
+    assert {denial.rule for denial in far.denials} == {"price_collar"}
+    assert not len(far.result.trades)
+
+
 def test_the_screen_knows_every_rule_of_both_gates():
     assert frozenset(risk_gate.RULES) == screen.RISK_RULES
     assert frozenset(RiskLimits.model_fields) == screen.RISK_LIMITS
