@@ -56,7 +56,7 @@ class RiskLimits(BaseModel):
         partial_fill_allowance: by how much gross, net, leverage, sectors and cash may pass their limit while only a
             part of the batch has filled; the volatility, VaR and CVaR limits grow by the factor 1 + allowance then.
         order_notional_max_usd, order_notional_max_fraction: of one order, in account currency and of equity.
-        price_collar: distance of an order's reference price from the last price, as a fraction of the last price.
+        price_collar: distance of an order's reference price, and of its limit, from the last price, a fraction of it.
         price_age_max_seconds: a last price older than this counts as missing.
         adv_participation_max: shares ordered and working in an instrument as a fraction of its average daily volume;
             off on a total-return basis.
