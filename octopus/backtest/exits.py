@@ -44,11 +44,22 @@ def refuse_brackets(panel: Panel, *, long_only: bool) -> None:
                 where="config/strategies.yaml", field="execution.bracket", value="set",
                 remedy=f"exits {problem}; or set bracket: null",
             )  # fmt: skip
-    known = (np.isfinite(values).any() for values in (panel.open, panel.high, panel.low))
-    if panel.clock.continuous or not all(known):
+    require_sessions(panel, "bracket", "opening prices", panel.open, panel.high, panel.low)
+
+
+def require_sessions(panel: Panel, setting: str, asked: str, *values: FloatArray) -> None:
+    """See that sessions open after each decision, and that each of ``values`` is known of some.
+
+    Args:
+        setting: of the section execution. asked: what it needs besides highs and lows.
+
+    Raises:
+        MissingDataError: they do not, or one is not.
+    """
+    if panel.clock.continuous or not all(np.isfinite(one).any() for one in values):
         raise MissingDataError(
-            "execution.bracket needs opening prices after each decision, highs and lows, and the panel has none of one "
-            "of them; set bracket: null, or take a source that has them"
+            f"execution.{setting} needs {asked} after each decision, highs and lows, and the panel has none of one of "
+            f"them; set {setting}: null, or take a source that has them"
         )
 
 

@@ -13,8 +13,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from octopus.backtest.exits import to_tick
-from octopus.core.errors import ConfigError, MissingDataError
+from octopus.backtest.exits import require_sessions, to_tick
+from octopus.core.errors import ConfigError
 from octopus.core.limits import limit_price
 from octopus.core.orders import Side
 from octopus.core.panel import Panel
@@ -33,12 +33,7 @@ def refuse_limits(panel: Panel) -> None:
             where="config/strategies.yaml", field="execution.limit_bps", value="set",
             remedy="limits are for instruments in the account's currency: no others; or set null",
         )  # fmt: skip
-    known = (np.isfinite(values).any() for values in (panel.high, panel.low))
-    if panel.clock.continuous or not all(known):
-        raise MissingDataError(
-            "execution.limit_bps needs highs, lows and sessions that open after each decision, and the panel has none "
-            "of one of them; set limit_bps: null, or take a source that has them"
-        )
+    require_sessions(panel, "limit_bps", "sessions that open", panel.high, panel.low)
 
 
 def limit_prices(panel: Panel, offset: Decimal) -> tuple[FloatArray, FloatArray]:

@@ -168,7 +168,7 @@ def test_where_trading_never_ends_orders_fill_at_the_close_although_there_are_op
     assert simulate(panel, always(0.5, 0.5), decided, ANY, FREE).execution == "open"
     rows = np.searchsorted(coins.sessions, ours.trades.session)
     assert np.array_equal(ours.trades.reference_price, coins.close[rows, ours.trades.instrument])
-    with pytest.raises(MissingDataError, match="sessions that open after each decision"):
+    with pytest.raises(MissingDataError, match="limit_bps needs sessions that open after each decision"):
         simulate(coins, always(0.5, 0.5), config(limit=0), ANY, FREE)
 
 
