@@ -19,7 +19,7 @@ from assets import inputs, keys, partitions, reporting
 from octopus.core.brackets import with_brackets
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.ids import batch_id, canonical_json, fingerprint
-from octopus.core.limits import with_limits
+from octopus.core.limit_orders import with_limits
 from octopus.core.orders import AccountSnapshot, Batch
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray

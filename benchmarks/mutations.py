@@ -545,7 +545,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a limit is rounded against the trader",
-        "octopus/core/limits.py",
+        "octopus/core/limit_orders.py",
         "ROUND_FLOOR if side is Side.BUY else ROUND_CEILING",
         "ROUND_CEILING if side is Side.BUY else ROUND_FLOOR",
         "tests/backtest/test_two_engines.py::test_the_limits_of_a_backtest_are_those_of_the_plan",

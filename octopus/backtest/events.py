@@ -61,7 +61,7 @@ from octopus.core.brackets import bracket_at, exit_hit
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.errors import MissingDataError
-from octopus.core.limits import is_reached, limit_price
+from octopus.core.limit_orders import is_reached, limit_price
 from octopus.core.orders import Exit, OrderType, Side
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import BoolArray, FloatArray

@@ -34,7 +34,7 @@ from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import batch_id, intent_id
-from octopus.core.limits import with_limits
+from octopus.core.limit_orders import with_limits
 from octopus.core.orders import (
     AccountSnapshot,
     Batch,
@@ -190,7 +190,7 @@ class Judges:
 
     Attributes:
         from_open: whether orders that stand to the close are sent before the open, as those with exits are.
-        limit_offset: of limit orders (`octopus.core.limits`); None: orders have none.
+        limit_offset: of limit orders (`octopus.core.limit_orders`); None: orders have none.
         denials: so far, in order of time.
     """
 

@@ -20,7 +20,7 @@ from numba import njit
 
 from octopus.core.brackets import NO_EXIT, TARGET, exit_at
 from octopus.core.currency import RATE_DECIMALS
-from octopus.core.limits import is_reached
+from octopus.core.limit_orders import is_reached
 from octopus.core.types import BoolArray, FloatArray
 
 (
@@ -370,7 +370,7 @@ def _within_limits(row: int, market: Market, account: Account) -> None:
 
 @_inlined
 def _at_limits(row: int, market: Market, rules: Rules, account: Account) -> None:
-    """What of the limit orders still pending the session reaches, see `octopus.core.limits.is_reached`."""
+    """What of the limit orders still pending the session reaches, see `octopus.core.limit_orders.is_reached`."""
     pending, change = account.pending, account.change
     for i in range(len(pending)):
         wanted, limit = pending[i], _limit_of(row, i, pending[i], market)

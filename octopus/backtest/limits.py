@@ -1,7 +1,7 @@
 """Limit orders of a backtest: at which prices they stand, and what a backtest with them is not made for.
 
 Belongs here: the limit of every possible order, and refusals. Does not: the rules of limit orders
-(octopus/core/limits.py, which the plan and the paper broker ask, too), executing them (the engines).
+(octopus/core/limit_orders.py, which the plan and the paper broker ask, too), executing them (the engines).
 
 As the daily run has it: orders are sent before the open. Those whose limit the open meets execute there, sells before
 buys, within cash; then those that the session reaches, likewise, at their limits.
@@ -15,7 +15,7 @@ import numpy as np
 
 from octopus.backtest.exits import require_sessions, to_tick
 from octopus.core.errors import ConfigError
-from octopus.core.limits import limit_price
+from octopus.core.limit_orders import limit_price
 from octopus.core.orders import Side
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
@@ -37,7 +37,7 @@ def refuse_limits(panel: Panel) -> None:
 
 
 def limit_prices(panel: Panel, offset: Decimal) -> tuple[FloatArray, FloatArray]:
-    """Limits of a purchase and of a sale planned at each close, as `octopus.core.limits.limit_price` has them.
+    """Limits of a purchase and of a sale planned at each close, as `octopus.core.limit_orders.limit_price` has them.
 
     Returns:
         Both of shape (T, N) like the panel, NaN without a close.

@@ -18,7 +18,7 @@ The rules of the house, the same as the daily run's and the paper account's (res
   any fill; a target at its own price, moved by nothing.
 - With limits (execution.limit_bps) an order meets the open where that is at its limit or better, moved as any fill but
   never beyond the limit; otherwise it fills at its limit, moved by nothing, if the session reaches it
-  (octopus/core/limits.py). What fills at the open is paid for first.
+  (octopus/core/limit_orders.py). What fills at the open is paid for first.
 - Without a bar in t+1, or when the instrument splits in t+1, the order expires. So does one that would open or enlarge
   a position in an instrument that is no member in t+1, a limit that is not reached, and what is more than the cap on
   volume. Who is no member at a decision is sold in the session after it.

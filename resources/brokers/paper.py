@@ -12,7 +12,7 @@ The rules of the house:
   market-on-open likewise at the open. Market, limit and stop orders take part in every open and close until then: a
   market order fills in the first; a limit order in the first whose price is its limit or better, and never at a worse
   one; a stop order in the first whose price has reached its trigger. A limit order that stood at its session's open
-  fills at its limit, too, where the session's bar reaches it (octopus/core/limits.py): that is booked with the close,
+  fills at its limit, too, where the session's bar reaches it (octopus/core/limit_orders.py): that is booked with the close,
   before the closing auction, for a daily bar tells no time. The price is moved against the trader by half the
   spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
@@ -60,7 +60,7 @@ from octopus.core.brackets import exit_hit, why_invalid
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
 from octopus.core.ids import entry_order_id, exit_order_id
-from octopus.core.limits import is_reached
+from octopus.core.limit_orders import is_reached
 from octopus.core.orders import AccountSnapshot, Bracket, Exit, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import (
     QUANTITY_STEP,

@@ -28,7 +28,7 @@ from octopus.compliance.rules import CompliancePolicy
 from octopus.core.brackets import tick_size
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
-from octopus.core.limits import with_limits
+from octopus.core.limit_orders import with_limits
 from octopus.core.orders import Fill, PlannedOrder, Side
 from octopus.decision import DecisionConfig
 from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries

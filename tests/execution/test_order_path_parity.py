@@ -17,7 +17,7 @@ from octopus.backtest.simulator import simulate
 from octopus.backtest.sizing import Sizing
 from octopus.backtest.working import expected_volume
 from octopus.core.costs import CostModel
-from octopus.core.limits import with_limits
+from octopus.core.limit_orders import with_limits
 from octopus.core.orders import OrderType
 from octopus.core.panel import Panel
 from octopus.execution.book import CorporateAction, EntryKind
