@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from octopus.core.sessions import Calendars, Sessions
+from octopus.market_data.settle import by_calendar
 
 RETRIES = (timedelta(days=7), timedelta(days=30))
 """After a gap was found: when it is asked for again. A vendor that mends one does so within weeks."""
@@ -152,8 +153,8 @@ def unanswered(
         "instrument", "answered", since=since,
         until=pl.min_horizontal(last, pl.max_horizontal("last_bar", "ended")),
     ).filter(pl.col("since") <= pl.col("until"))  # fmt: skip
-    found = [_holes(theirs, own, bars) for own, theirs in _by_calendar(spans, calendars)]
-    for own, theirs in _by_calendar(silent, calendars):
+    found = [_holes(theirs, own, bars) for own, (theirs,) in by_calendar([spans], calendars)]
+    for own, (theirs,) in by_calendar([silent], calendars):
         days = own.between(start, end)
         if len(days):
             found.append(theirs.select("instrument", session=pl.lit(days[0].item())))
@@ -181,16 +182,3 @@ def _holes(spans: pl.DataFrame, own: Sessions, bars: pl.DataFrame) -> pl.DataFra
         .join(bars.select("instrument", "session"), on=["instrument", "session"], how="anti")
         .select(HOLES_SCHEMA.names())
     )
-
-
-def _by_calendar(rows: pl.DataFrame, calendars: Calendars) -> list[tuple[Sessions, pl.DataFrame]]:
-    """``rows`` by the calendar of their instrument."""
-    elsewhere = calendars.elsewhere()
-    found = []
-    for own in dict.fromkeys((calendars.clock, *elsewhere.values())):
-        names = [name for name, calendar in elsewhere.items() if calendar == own]
-        mine = pl.col("instrument").is_in(names)
-        theirs = rows.filter(~pl.col("instrument").is_in(list(elsewhere)) if own == calendars.clock else mine)
-        if not theirs.is_empty():
-            found.append((own, theirs))
-    return found
