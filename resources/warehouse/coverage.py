@@ -102,15 +102,17 @@ class Asked:
 def read(warehouse: Warehouse, source: str, instruments: Collection[str], clock: Sessions, now: datetime) -> Asked:
     """What was asked of ``source`` for ``instruments``; of bars that came before that was recorded, their gaps too."""
     rows = _rows(warehouse, source)
-    new = sorted(set(instruments) - {row["instrument"] for row in rows})
+    wanted = set(instruments)
+    new = sorted(wanted - {row["instrument"] for row in rows})
     if new and _adopt(warehouse, source, new, clock, now):
         rows = _rows(warehouse, source)
     holes = warehouse.rows(_DUE, [source, list(RETRIES), now])
+    rows = [row for row in rows if row["instrument"] in wanted]
     described = sorted((row["described_at"], row["instrument"]) for row in rows if row["described_at"] is not None)
     old = [name for at, name in described[:1] if at < now - DESCRIBED_FOR]
     covered = pl.DataFrame(rows, schema={**COVERAGE_SCHEMA, "described_at": pl.Datetime("us", "UTC")})
     return Asked(
-        covered.drop("described_at").filter(pl.col("instrument").is_in(list(instruments))),
+        covered.drop("described_at"),
         pl.DataFrame(holes, schema=HOLES_SCHEMA),
         frozenset(name for _, name in described) - frozenset(old),
     )
@@ -136,8 +138,7 @@ def record(
         "instruments": held["instrument"].to_list(), "firsts": held["first"].to_list(), "lasts": held["last"].to_list(),
     }  # fmt: skip
     writing.cursor.execute(_ASKED, values)
-    empty = unanswered(instruments, start, end, bars, covered, calendars)
-    _leave(writing, empty)
+    _leave(writing, unanswered(instruments, start, end, bars, covered, calendars))
     writing.cursor.execute(_FILLED, values)
 
 

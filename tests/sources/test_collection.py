@@ -135,6 +135,10 @@ def test_a_universe_larger_than_a_days_allowance_is_there_within_days(
     )
     assert {row["changed"] for row in fetches[-universe:]} == {0}
     assert all(row["payload_hash"] for row in fetches)
+    with warehouse.connect() as connection:
+        connection.execute("update ops.coverage set described_at = '2022-06-01' where instrument <> 'S01'")
+    described = coverage.read(warehouse, "alphavantage", symbols, XNYS, LATER).described
+    assert set(symbols) - described == {"S00"}, "of the descriptions that are old, one with each run"
 
 
 # -- every source, its budget ending at every request ---------------------------------------------------------------
