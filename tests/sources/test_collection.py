@@ -170,7 +170,9 @@ def offer(vendor: ChaosVendor, stand: Stand) -> None:
     vendor.plays(stand.route, [], act)
 
 
-@pytest.mark.parametrize("name", ["alpaca", "alphavantage", pytest.param("coingecko", marks=pytest.mark.slow), "yahoo"])
+@pytest.mark.parametrize(
+    "name", ["alpaca", "yahoo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("alphavantage", "coingecko"))]
+)
 def test_wherever_a_budget_ends_what_came_is_kept_and_the_rest_comes_with_the_next_run(
     name: str, vendor: ChaosVendor, warehouse: Warehouse, tmp_path: Path, yfinance_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
