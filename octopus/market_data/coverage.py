@@ -72,9 +72,7 @@ def missing(
         so that whoever has waited longest comes first.
     """
     known = covered.select("asked_to").unique().sort("asked_to")
-    again = pl.Series(
-        [sessions.previous(day + timedelta(days=1), max(refetch, 1)) for day in known["asked_to"]], dtype=pl.Date
-    )
+    again = pl.Series([_last(sessions, day, max(refetch, 1)) for day in known["asked_to"]], dtype=pl.Date)
     gaps = holes.group_by("instrument").agg(hole=pl.col("session").min())
     asked = (
         pl.DataFrame({"instrument": sorted(set(instruments))}, schema={"instrument": pl.String})
@@ -98,6 +96,12 @@ def missing(
     # Gaps are all over history, and a batch for each day of one would be no batch: those of one year go together.
     year = pl.when("gap").then(pl.col("start").min().over(pl.col("start").dt.year(), "gap")).otherwise("start")
     return found.select("instrument", "start", "why", group=year).sort("group", "instrument").cast(WINDOWS_SCHEMA)
+
+
+def _last(sessions: Sessions, day: date, count: int) -> date:
+    """The first of the last ``count`` sessions up to ``day``, or of as many as there are."""
+    days = sessions.between(date.min, day)[-count:]
+    return date.fromisoformat(str(days[0])) if len(days) else day
 
 
 def together(instruments: Sequence[str], start: date, why: str) -> pl.DataFrame:

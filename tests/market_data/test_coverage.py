@@ -72,6 +72,15 @@ def test_a_session_of_the_past_is_never_left_out() -> None:
     assert found["start"].to_list() == [date(2014, 6, 2)] * 2
 
 
+def test_at_the_beginning_of_the_calendar_there_are_fewer_sessions_to_ask_for_again() -> None:
+    begin = date(1990, 1, 2)
+    found = missing(
+        ["A"], covered(("A", begin, date(1990, 1, 5), begin, date(1990, 1, 5))), HOLES_SCHEMA.to_frame(),
+        history_start=begin, session=date(1990, 1, 8), refetch=10, sessions=XNYS,
+    )  # fmt: skip
+    assert found["start"].to_list() == [begin]
+
+
 def test_a_gap_lies_between_bars_of_the_instruments_own_calendar() -> None:
     first, last = date(2022, 12, 1), date(2022, 12, 20)
     own = days(first, last)
