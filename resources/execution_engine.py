@@ -1,6 +1,7 @@
-"""Executing one approved batch: from the stored plan to terminal orders, our book and its reconciliation.
+"""Executing one approved batch: from the stored plan to terminal orders, booked and reconciled.
 
-Belongs here: the order of the steps, and what happens between a commit and a broker's answer. Does not: statements
+Belongs here: the order of the steps, the way of an order to the broker, and what happens between a commit and a
+broker's answer. Does not: keeping the account's books (resources/bookkeeping.py), statements
 (resources/warehouse/order_store.py), rules and states (octopus/execution), the gates (passed in as `judge`).
 
 The steps are functions of their own, because each is an asset: `prepare` (order_intents), `send` (orders),
@@ -27,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from octopus.core.ids import client_order_id
@@ -42,16 +44,16 @@ from octopus.core.orders import (
     Verdict,
 )
 from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
-from octopus.execution.book import QUANTITY_STEP, closing_entries, ends_orders, held_at, opening_entries, positions_of
+from octopus.execution.book import ends_orders
 from octopus.execution.config import Remainder, ScheduleConfig
-from octopus.execution.nav import Holdings, NavStatement, strike_nav
-from octopus.execution.reconcile import CENT, Break, BreakKind
-from octopus.execution.reconcile import reconcile as compare_books
+from octopus.execution.nav import NavStatement
+from octopus.execution.reconcile import Break
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
+from resources.bookkeeping import Bookkeeper, BookSettings
 from resources.brokers.base import (
     BracketBroker,
     Broker,
@@ -62,9 +64,8 @@ from resources.brokers.base import (
     LateTellingBroker,
     NotToldYetError,
     OrderRejectedError,
+    OrderRequest,
     ReplacingBroker,
-    RevisingBroker,
-    SentOrder,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -88,22 +89,18 @@ Judge = Callable[[Batch, AccountSnapshot, datetime], Sequence[GateReport]]
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """How patient the engine is.
+class EngineSettings(BookSettings):
+    """How patient the engine is, with what keeping its books needs.
 
     Attributes:
         max_snapshot_age: no order is sent on an older snapshot than this.
         max_sends: sends of one order, the first included, where the venue's key is idempotent.
         poll_interval, settle_timeout: how often and how long after the auction orders are asked for.
         absent_grace: how long after its expiry an order that the venue does not know is held to have never arrived.
-        lookback: how far back the books' fills and entries are compared, and late fills looked for.
-        data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
-        lot: smallest quantity the account may hold, for fractions that a split leaves over.
         require_release: a batch is executed only once a person has released it.
         watch_interval: how often, while orders wait for their auction, it is seen whether a person asked to replace
             one; None: once, for a clock that jumps.
         schedule: how orders are worked over their session.
-        halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
     max_snapshot_age: timedelta = timedelta(minutes=5)
@@ -111,11 +108,6 @@ class EngineSettings:
     poll_interval: timedelta = timedelta(seconds=5)
     settle_timeout: timedelta = timedelta(minutes=15)
     absent_grace: timedelta = timedelta(minutes=1)
-    lookback: timedelta = timedelta(days=30)
-    data_patience: timedelta = timedelta(0)
-    lot: Decimal = QUANTITY_STEP
-    cash_tolerance: Decimal = CENT
-    halt_on_breaks: bool = True
     require_release: bool = False
     watch_interval: timedelta | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -180,6 +172,11 @@ class ExecutionEngine:
     settings: EngineSettings = field(default_factory=EngineSettings)
     volume: Callable[[str, datetime, datetime], Decimal] = lambda _name, _since, _until: Decimal(0)
 
+    @property
+    def bookkeeper(self) -> Bookkeeper:
+        """Who keeps the account's books, over the engine's own store, broker and clock; needs the account's lock."""
+        return Bookkeeper(self.store, self.broker, self.clock, self.audit, self.feed, self.sessions, self.settings)
+
     def execute_batch(self, batch_id: str, run_id: str) -> BatchExecution:
         """All steps under one hold of the account's lock.
 
@@ -195,8 +192,8 @@ class ExecutionEngine:
             claim = self._prepare(planned, run_id)
             placement = self._send_slices(planned, run_id, claim)
             collection = self._collect(batch, run_id)
-            navs = self._update_positions(batch.account)
-            breaks = self._reconcile(batch.account, self.session_at(batch.expires_at))
+            navs = self.bookkeeper.update_positions(batch.account)
+            breaks = self.bookkeeper.reconcile(batch.account, self.bookkeeper.session_at(batch.expires_at))
         return BatchExecution(placement, collection, navs, breaks)
 
     def prepare(self, batch_id: str, run_id: str) -> Claim | None:
@@ -231,12 +228,12 @@ class ExecutionEngine:
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
         """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
         with self._account(account):
-            return self._update_positions(account)
+            return self.bookkeeper.update_positions(account)
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
         """Compare our book with the broker's and store what differs."""
         with self._account(account):
-            return self._reconcile(account, session)
+            return self.bookkeeper.reconcile(account, session)
 
     def cancel_open(self, account: str) -> tuple[str, ...]:
         """Ask the broker to cancel every working order, for the kill switch; whoever follows them records the end.
@@ -287,13 +284,6 @@ class ExecutionEngine:
                 self.cancel_open(account)
             self.store.drain_outbox(self.audit)
             self.store.halts.remove(halt)
-
-    def session_at(self, instant: datetime) -> date:
-        """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
-        session = self.sessions.previous(instant.date())
-        while self.sessions.close_utc(session) < instant:
-            session = self.sessions.next(session)
-        return session
 
     # -- inside: before sending --------------------------------------------------------------------------------------
 
@@ -442,8 +432,7 @@ class ExecutionEngine:
     def _changed(self, batch: Batch) -> dict[str, str]:
         """What the next session's open does to shares that were planned before it, by instrument."""
         names = sorted({order.instrument for order in batch.orders})
-        opens = self.sessions.open_utc(self.sessions.next(batch.session))
-        actions = self.feed.actions(names, self.sessions.close_utc(batch.session), opens)
+        actions = self.feed.actions(names, *_overnight(self.sessions, batch.session))
         return {action.instrument: reason for action in actions if (reason := ends_orders(action))}
 
     def _require_executable(self, stored: StoredBatch, orders: Sequence[PlannedOrder]) -> None:
@@ -527,12 +516,9 @@ class ExecutionEngine:
         found = self.broker.order(order.client_order_id, order.broker_order_id)
         if found is not None or not isinstance(self.broker, LateTellingBroker):
             return found
-        planned = order.order
-        sent = SentOrder(
-            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, order.status.quantity,
-            order.expires_at,
-        )  # fmt: skip
-        return self.broker.past_order(sent)
+        planned = replace(order.order, quantity=order.status.quantity)
+        sent = OrderRequest.of(planned, order.client_order_id, order.expires_at)
+        return self.broker.past_order(sent, order.broker_order_id)
 
     @property
     def _may_search(self) -> bool:
@@ -556,15 +542,16 @@ class ExecutionEngine:
         queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
         sent: list[str] = []
         stopped = ""
-        for order in sorted(queue, key=lambda o: o.intent_id not in again):
-            try:
-                stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
-            except BatchRefusedError as refusal:
-                stopped = str(refusal)
-            if stopped:
-                self.store.refuse(claim.batch_id, stopped, self.clock.now())
-                break
-            sent.append(client_order_id(order.intent_id))
+        with self.store.planned_once():
+            for order in sorted(queue, key=lambda o: o.intent_id not in again):
+                try:
+                    stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
+                except BatchRefusedError as refusal:
+                    stopped = str(refusal)
+                if stopped:
+                    self.store.refuse(claim.batch_id, stopped, self.clock.now())
+                    break
+                sent.append(client_order_id(order.intent_id))
         self.store.drain_outbox(self.audit)
         return Placement(claim, tuple(sent), stopped)
 
@@ -594,18 +581,14 @@ class ExecutionEngine:
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
-        swap, expires_at = stored.swaps.get(order.intent_id), stored.batch.expires_at
+        swap = stored.swaps.get(order.intent_id)
         try:
+            request = OrderRequest.of(order, order_id, stored.batch.expires_at)
             if swap is not None and isinstance(self.broker, ReplacingBroker):
-                return self.broker.replace(swap.replaces, order_id, order.quantity, expires_at, order.price)
+                return self.broker.replace(swap.replaces, request)
             if order.bracket is not None and isinstance(self.broker, BracketBroker):
-                return self.broker.submit_bracket(
-                    order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at,
-                    order.bracket, order.price,
-                )  # fmt: skip
-            return self.broker.submit(
-                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
-            )
+                return self.broker.submit_bracket(request, order.bracket)
+            return self.broker.submit(request)
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error
 
@@ -784,18 +767,10 @@ class ExecutionEngine:
 
     def _poll(self, account: str) -> int:
         """Book new fills, then what became of each order; fills first, so that a terminal order has all of them."""
-        booked = 0
         if self._swaps_at_once:
             # What the venue took of a replacement is known before its fills are: they may be all of it.
             self._resolve_all(account)
-        since = self._since(account)
-        known = {fill.fill_id for fill in self.store.fills(account, since)}
-        for fill in self.broker.fills(since):
-            if fill.fill_id not in known and self.store.record_fill(
-                account, fill, self.sessions.trade_date(fill.at), self.clock.now()
-            ):
-                booked += 1
-        self._take_revisions(account)
+        booked = self.bookkeeper.take_fills(account)
         for order in _entries_first(self.store.working(account)):
             if order.status.state in UNRESOLVED:
                 self._resolve(order)
@@ -811,13 +786,6 @@ class ExecutionEngine:
         self.store.drain_outbox(self.audit)
         return booked
 
-    def _take_revisions(self, account: str) -> None:
-        """Book what the broker broke or corrected of our fills, whenever the trades were."""
-        if isinstance(self.broker, RevisingBroker):
-            for revision in self.broker.revisions(self._since(account)):
-                session = self.sessions.trade_date(revision.at)
-                self.store.record_revision(account, revision, session, self.clock.now())
-
     def _record_report(self, status: OrderStatus, report: BrokerOrder) -> None:
         """Record what the broker's records say of an order."""
         now, order_id = self.clock.now(), report.client_order_id
@@ -830,112 +798,6 @@ class ExecutionEngine:
                 event, reason = Event.CANCEL, reason or "the other exit took the rest"
             self.store.record(order_id, event, now, reason, report.broker_order_id)
 
-    def _update_positions(self, account: str) -> Mapping[date, NavStatement]:
-        self._recognise_flows(account)
-        self._take_revisions(account)
-        struck: dict[date, NavStatement] = {}
-        now, last_bar = self.clock.now(), self.feed.last_session()
-        for session in self._sessions_without_nav(account, now):
-            self._recognise_actions(account, session)
-            has_bars = last_bar is not None and session <= last_bar
-            if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
-                break
-            self._recognise_closings(account, session)
-            struck[session] = self._strike(account, session)
-            self.store.drain_outbox(self.audit)
-        return struck
-
-    def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
-        """Sessions that have opened, from the one after the last NAV (or of the first movement), ascending."""
-        last = self.store.last_nav(account)
-        first = self.store.first_session(account) if last is None else self.sessions.next(last.session)
-        while first is not None and self.sessions.open_utc(first) <= now:
-            yield first
-            first = self.sessions.next(first)
-
-    def _recognise_flows(self, account: str) -> None:
-        """Deposits, withdrawals and charges: only the broker can tell us of them."""
-        began = self.store.last_nav(account) or self.store.adopted_at(account)
-        since = self._since(account) if began else None
-        for entry in self.broker.statement(since).entries:
-            if entry.kind.is_told:
-                self.store.recognise(account, entry, self.session_at(entry.at), self.clock.now())
-
-    def _recognise_actions(self, account: str, session: date) -> None:
-        """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""
-        # What was heard of late belongs to this session, and was held before it all the same.
-        positions = self.store.positions(account, session, self.sessions.open_utc(session))
-        if not positions:
-            return
-        before = self.sessions.previous(session)
-        actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), self.sessions.open_utc(session))
-        for entry in opening_entries(
-            actions, positions, lambda name: self.feed.last_close(name, before, session), self.settings.lot
-        ):
-            self.store.recognise(account, entry, session, self.clock.now())
-
-    def _recognise_closings(self, account: str, session: date) -> None:
-        """Worths of spun-off shares and delistings that our own data expects at the session's close."""
-        fills, entries = self.store.movements(account, None, session)
-        names = {fill.instrument for fill in fills} | {one.instrument for one in entries if one.instrument is not None}
-        if not names:
-            return
-        before = self.sessions.previous(session)
-        actions = self.feed.actions(sorted(names), self.sessions.close_utc(before), self.sessions.close_utc(session))
-        for entry in closing_entries(
-            actions,
-            positions_of(fills, entries),
-            lambda opened, name: held_at(fills, entries, opened).get(name, Decimal(0)),
-        ):
-            self.store.recognise(account, entry, session, self.clock.now())
-
-    def _strike(self, account: str, session: date) -> NavStatement:
-        last = self.store.last_nav(account)
-        opening = last.holdings if last else Holdings(Decimal(0), {}, {})
-        fills, entries = self.store.movements(account, last.session if last else None, session)
-        names = {*opening.positions, *(fill.instrument for fill in fills)}
-        names |= {entry.instrument for entry in entries if entry.instrument is not None}
-        closes = {name: self.feed.last_close(name, session) for name in sorted(names)}
-        nav = strike_nav(opening, fills, entries, {name: price for name, price in closes.items() if price is not None})
-        self.store.save_nav(account, session, nav, self.clock.now())
-        return nav
-
-    def _reconcile(self, account: str, session: date) -> tuple[Break, ...]:
-        since, unseen = self._since(account), self._unseen(account)
-        ours, theirs = self.store.book(account, since), self.broker.statement(since)
-        breaks = compare_books(ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance)
-        now, until = self.clock.now(), theirs.told.until if theirs.told else None
-        fresh = self.store.save_reconciliation(account, session, breaks, now, until)
-        reason = unseen
-        if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
-            reason = f"reconciliation of {session} found {len(breaks)} breaks"
-        if reason:
-            self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
-        self.store.drain_outbox(self.audit)
-        return breaks
-
-    def _since(self, account: str) -> datetime:
-        """Since when the broker is asked: back to the last comparison of the books, as far as its records reach."""
-        now, last = self.clock.now(), self.store.last_reconciled(account)
-        wanted = now - self.settings.lookback
-        if last is not None:
-            wanted = min(wanted, last - _OVERLAP)
-        adopted = self.store.adopted_at(account)
-        if adopted is not None:
-            wanted = max(wanted, adopted)
-        return wanted if self.broker.keeps is None else max(wanted, now - self.broker.keeps)
-
-    def _unseen(self, account: str) -> str:
-        """Why a person must look at what happened since the books were last compared; empty where the broker tells."""
-        last, keeps = self.store.last_reconciled(account), self.broker.keeps
-        if keeps is None or last is None or last >= self.clock.now() - keeps:
-            return ""
-        return (
-            f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
-            "days: go through its statements of the time between, settle what execution/reconciliation finds, then "
-            "`octopus resume`"
-        )
-
 
 _ENDS = {
     OrderState.FILLED: Event.ACCEPT,
@@ -946,22 +808,11 @@ _ENDS = {
 }
 """How a broker's terminal state is recorded. Fills make an order filled; the report itself adds nothing."""
 
-_OVERLAP = timedelta(days=1)
-"""How much of what was compared before is asked for again: some venues date by the day."""
 
-_HALTING = frozenset(
-    {
-        BreakKind.QUANTITY,
-        BreakKind.CASH,
-        BreakKind.SPLIT,
-        BreakKind.SYMBOL_CHANGE,
-        BreakKind.DELISTING,
-        BreakKind.MANUAL_TRADE,
-        BreakKind.MISSING_FILL,
-        BreakKind.UNKNOWN_FILL,
-    }
-)
-"""Breaks after which our book may not be what we hold."""
+@lru_cache(maxsize=16)
+def _overnight(sessions: Sessions, session: date) -> tuple[datetime, datetime]:
+    """From the close of ``session`` to the next one's open; asked again before each order of a batch."""
+    return sessions.close_utc(session), sessions.open_utc(sessions.next(session))
 
 
 def _why(swap: Swap) -> str:

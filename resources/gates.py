@@ -35,6 +35,7 @@ from octopus.risk.signatures import Authority
 from resources.limit_signatures import limits_authority
 from resources.reference_files import read_reference
 from resources.settings import Settings
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.price_window import PriceWindow, read_window_in_base
@@ -320,9 +321,10 @@ class Gates:
             first = self.settings.sessions.previous(first)
         sessions = self.settings.sessions
         with OrderStore.opened(self.warehouse.url) as store:
+            books = AccountBooks(store)
             # As they count now: what a bust takes back was no trade, nor is the bust one.
-            told = store.fills(account, sessions.close_utc(sessions.previous(first)))
-            held = store.positions(account)
+            told = books.fills(account, sessions.close_utc(sessions.previous(first)))
+            held = books.positions(account)
         dated = [(fill, day) for fill in told if (day := sessions.trade_date(fill.at)) >= first]
         for fill, _ in dated:
             held[fill.instrument] = held.get(fill.instrument, Decimal(0)) - fill.side.sign * fill.quantity

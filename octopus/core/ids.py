@@ -29,7 +29,7 @@ def fingerprint(*parts: object) -> str:
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces; dates and decimals as strings; NaN refused (it has no JSON form)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: object) -> object:
@@ -42,6 +42,9 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False, ensure_ascii=False)
 
 
 def batch_id(account: str, session: date, content: str) -> str:

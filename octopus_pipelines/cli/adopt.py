@@ -56,19 +56,20 @@ def adopt_holdings(
         BrokerError: the broker could not be asked.
     """
     store, broker, now = engine.store, engine.broker, engine.clock.now()
+    books, session = engine.bookkeeper.books, engine.bookkeeper.session_at(now)
     with store.account_lock(account):
         held = broker.snapshot()
         if held.open_orders or store.working(account):
             raise AdoptionError(f"account {account} has open orders; cancel them, or wait for their end")
         known = broker.average_costs() if isinstance(broker, TellingCosts) else {}
         theirs = HeldBefore(held.cash, held.positions, {**known, **costs})
-        entries = adoption_entries(store.book(account), theirs, tradable, now, f"adopted by {why}")
+        entries = adoption_entries(books.book(account), theirs, tradable, now, f"adopted by {why}")
         for entry in entries:
             click.echo(f"  {described(entry)}")
         if entries and ask:
             click.confirm(f"adopt these into account {account}, by {why}?", abort=True)
         # One that died in between is made whole by the next.
-        booked = sum(store.recognise(account, entry, engine.session_at(now), now) for entry in entries)
+        booked = sum(books.recognise(account, entry, session, now) for entry in entries)
         store.drain_outbox(engine.audit)
     return booked
 

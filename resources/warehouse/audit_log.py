@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, LiteralString
 
 import psycopg
 from psycopg.types.json import Json
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 
 _LOCK_KEY = 0x0C709_0002
 """Advisory lock: one writer extends the chain at a time."""
+CHAIN_END: LiteralString = (
+    "select clock_timestamp() as now, seq, hash from (values (1)) as clock "
+    "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
+)
+"""One row, the fields of `ChainEnd`."""
 _PART = 10_000
 _LINE_ENTRIES = 1_000
 """So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
@@ -61,6 +66,24 @@ class Record:
     kind: str
     subject: str
     payload: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ChainEnd:
+    """Where the chain ends, and the database's time: `CHAIN_END` asks for it.
+
+    Attributes:
+        seq, hash: of the last entry; None before the first.
+    """
+
+    now: datetime
+    seq: int | None
+    hash: str | None
+
+    @property
+    def head(self) -> AuditHead:
+        """The last entry, or where a chain begins."""
+        return GENESIS if self.seq is None or self.hash is None else AuditHead(self.seq, self.hash)
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,7 @@ class AuditLog:
         """Append entries in one transaction of their own; returns the chain's new end."""
         with connect(self.url, role) as connection:
             self.lock(connection)
-            added = self.extend(connection, records)
+            added = self.extend(connection, ChainEnd(*connection.execute(CHAIN_END).fetchall()[0]), records)
         self.remember(added)
         return added.head
 
@@ -97,17 +120,13 @@ class AuditLog:
         """Keep other writers off the chain to the end of ``connection``'s transaction."""
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK_KEY])
 
-    def extend(self, connection: psycopg.Connection, records: Iterable[Record]) -> Extension:
-        """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in."""
-        found = connection.execute(
-            "select clock_timestamp(), seq, hash from (values (1)) as clock "
-            "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
-        ).fetchone()
-        if found is None:
-            raise LookupError("the database did not tell the time")
-        now, *last = found
-        head = GENESIS if last[0] is None else AuditHead(*last)
-        entries = []
+    def extend(self, connection: psycopg.Connection, end: ChainEnd, records: Iterable[Record]) -> Extension:
+        """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in.
+
+        Args:
+            end: as a statement after the one that locks found it.
+        """
+        now, head, entries = end.now, end.head, []
         for record in records:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
             entries.append(entry)
@@ -128,10 +147,12 @@ class AuditLog:
         """
         if self.anchor is None or added.head.seq == 0:
             return
-        self.anchor.parent.mkdir(parents=True, exist_ok=True)
-        with self.anchor.with_suffix(".lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            last, size = self._last_checkpoint()
+        if not self.anchor.exists():
+            self.anchor.parent.mkdir(parents=True, exist_ok=True)
+        with self.anchor.open("a+b") as file:
+            # To the file's closing nobody else appends.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            last, size = _last_checkpoint(file, self.anchor)
             first = last.seq + 1 if last else 1
             if added.head.seq < first:
                 return
@@ -144,7 +165,7 @@ class AuditLog:
                 part = entries[start : start + _LINE_ENTRIES]
                 last = checkpoints.sign(last, [digest for _, digest, _ in part], part[0][0], part[-1][2], key)
                 lines.append(last.line + "\n")
-            _append(self.anchor, size, "".join(lines))
+            _append(file, size, "".join(lines))
 
     def anchored(self) -> AuditHead | None:
         """The end that the last checkpoint names; None without an anchor, or before the first entry.
@@ -152,7 +173,10 @@ class AuditLog:
         Raises:
             AnchorError: the file's end is no checkpoint.
         """
-        last = None if self.anchor is None else self._last_checkpoint()[0]
+        if self.anchor is None or not self.anchor.exists():
+            return None
+        with self.anchor.open("rb") as file:
+            last, _ = _last_checkpoint(file, self.anchor)
         return None if last is None else AuditHead(last.seq, last.hash)
 
     def public_keys(self) -> tuple[str, ...]:
@@ -171,26 +195,6 @@ class AuditLog:
         text = self.anchor.read_bytes().decode(errors="surrogateescape")
         # What follows the last line's end was being written when its writer died; `remember` writes it again.
         return checkpoints.check(text.split("\n")[:-1], trusted)
-
-    def _last_checkpoint(self) -> tuple[checkpoints.Checkpoint | None, int]:
-        """The last whole line, and how many bytes of the file are whole lines."""
-        if self.anchor is None or not self.anchor.exists():
-            return None, 0
-        with self.anchor.open("rb") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            tail = handle.read()
-        whole = tail.rfind(b"\n") + 1
-        if whole == 0 and size <= _TAIL_BYTES:
-            # A first line that was not written to its end, or a file that is none of ours.
-            if tail and not tail.startswith(b'{"at":'):
-                raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}")
-            return None, 0
-        text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
-        try:
-            return checkpoints.parse(text, -1), size - len(tail) + whole
-        except checkpoints.InvalidCheckpointError:
-            raise AnchorError(f"{self.anchor}: {_NO_CHECKPOINT}") from None
 
     def _stored(self, first: int, last: int) -> list[tuple[int, str, datetime]]:
         with connect(self.url) as connection:
@@ -242,14 +246,31 @@ def _parsed(path: Path, pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def _append(path: Path, size: int, text: str) -> None:
+def _last_checkpoint(file: BinaryIO, path: Path) -> tuple[checkpoints.Checkpoint | None, int]:
+    """The last whole line, and how many bytes of the file are whole lines."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read()
+    whole = tail.rfind(b"\n") + 1
+    if whole == 0 and size <= _TAIL_BYTES:
+        # A first line that was not written to its end, or a file that is none of ours.
+        if tail and not tail.startswith(b'{"at":'):
+            raise AnchorError(f"{path}: {_NO_CHECKPOINT}")
+        return None, 0
+    text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
+    try:
+        return checkpoints.parse(text, -1), size - len(tail) + whole
+    except checkpoints.InvalidCheckpointError:
+        raise AnchorError(f"{path}: {_NO_CHECKPOINT}") from None
+
+
+def _append(file: BinaryIO, size: int, text: str) -> None:
     """Write ``text`` after the first ``size`` bytes, and see it on the disk."""
-    with path.open("ab") as handle:
-        if handle.tell() > size:
-            handle.truncate(size)
-        handle.write(text.encode())
-        handle.flush()
-        os.fsync(handle.fileno())
+    if file.seek(0, os.SEEK_END) > size:
+        file.truncate(size)
+    file.write(text.encode())
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def verify(url: str, anchor: Path | None = None, trusted: Collection[str] = ()) -> AuditResult:

@@ -1,7 +1,7 @@
 """What is reckoned from the order path's records once orders have ended: their cost, tax lots and realised gains.
 
 Belongs here: reading those records with the prices they need, and storing what follows. Does not: the formulas
-(octopus/execution), the records themselves (order_store.py).
+(octopus/execution), the records themselves (order_store.py, account_books.py).
 
 Everything is reckoned anew from the records each time and stored only where it differs.
 """
@@ -26,6 +26,7 @@ from octopus.execution.lots import LotBook, lot_book
 from octopus.execution.settlement import settlement_date
 from octopus.execution.states import TERMINAL
 from resources.price_feed import PriceFeed
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.order_store import OrderStore, StoredOrder
 from resources.warehouse.store import Warehouse
 
@@ -92,7 +93,7 @@ class ExecutionReports:
 
     def lot_book(self, account: str) -> LotBook:
         """Lots and disposals from everything booked, first in, first out."""
-        book = self.store.book(account)
+        book = AccountBooks(self.store).book(account)
         splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
         return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios)
@@ -130,7 +131,7 @@ class ExecutionReports:
         if end is None or any(action.kind is EntryKind.SPLIT for action in actions):
             return None
         arrival, source = self._arrival(stored, session)
-        fills = self.store.fills_of(stored.client_order_id)
+        fills = AccountBooks(self.store).fills_of(stored.client_order_id)
         costs = order_costs(order, fills, decision_price=order.reference_price, arrival_price=arrival, end_price=end)
         return CostedOrder(stored, costs, arrival, source, end)
 

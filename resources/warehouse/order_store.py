@@ -1,8 +1,9 @@
-"""The order path's records: every statement on the schema ``execution``, each in one short transaction.
+"""An order's way to the broker and back, as our records have it, each step in one short transaction.
 
-Belongs here: claims, fences, the kill switch, orders, fills, our book and what reconciliation found. Does not: talking
-to a broker (no transaction is open while one is asked), deciding (octopus/execution) and the order of the steps
-(resources/execution_engine.py).
+Belongs here: the kill switch, plans and releases, claims and fences, an order's states from approved to terminal, and
+the queue of what the audit log must be told. Does not: what was executed and what the account holds for it
+(account_books.py), talking to a broker (no transaction is open while one is asked), deciding (octopus/execution) and
+the order of the steps (resources/execution_engine.py).
 
 Who may send: the account's advisory lock keeps two workers apart while both can reach the database. The fence keeps
 out a worker that lost the lock without noticing: each claim raises it, and `begin_send` refuses a lower one in the very
@@ -16,15 +17,15 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import starmap
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
+from psycopg.rows import DictRow
 
 from octopus.compliance.replay import seal_of
 from octopus.core.errors import OctopusError
@@ -33,8 +34,6 @@ from octopus.core.orders import (
     AccountSnapshot,
     Batch,
     Bracket,
-    Fill,
-    FillRevision,
     OpenOrder,
     OrderType,
     Outcome,
@@ -44,20 +43,17 @@ from octopus.core.orders import (
     Verdict,
 )
 from octopus.execution.approval import Decision, content_hash
-from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.exits import exit_orders, follows
-from octopus.execution.nav import Holdings, NavStatement
-from octopus.execution.reconcile import Break
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
-from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, Execution, OrderState, OrderStatus, advance
+from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
 from resources.halt_file import Halt, HaltFile
-from resources.warehouse.audit_log import AuditLog, Record
+from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
+from resources.warehouse.order_records import OrderRecords, as_json
 
 _LOCK_POLL_SECONDS = 0.05
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIVE = WORKING | {OrderState.APPROVED}
 
 
@@ -172,17 +168,8 @@ class _HeldOrder:
 
 
 @dataclass(frozen=True)
-class NavRecord:
-    """A struck NAV: final; what is heard of later belongs to the next."""
-
-    session: date
-    closing: Decimal
-    holdings: Holdings
-
-
-@dataclass(frozen=True)
-class OrderStore:
-    """The order path's tables over one connection that commits each transaction at its end.
+class OrderStore(OrderRecords):
+    """Orders, and who may send them, over one connection that commits each transaction at its end.
 
     Attributes:
         url: for the connections of their own that account locks need.
@@ -200,6 +187,8 @@ class OrderStore:
     def opened(cls, url: str, lease_seconds: float = 300.0, halts: HaltFile | None = None) -> Iterator[OrderStore]:
         """A store for the length of a ``with`` block, in the role of the trader."""
         with connect(url, Role.TRADER, autocommit=True) as connection:
+            # What is asked twice is asked for each order of a batch.
+            connection.prepare_threshold = 1
             yield cls(url, connection, lease_seconds, halts)
 
     # -- the account's lock and the kill switch ----------------------------------------------------------------------
@@ -275,9 +264,8 @@ class OrderStore:
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
         row = self._row(
-            "select state, reason, database_id = execution.database_id() as here "
-            "from execution.trading_state where account = %s",
-            [account],
+            "select state, reason, database_id = %s as here from execution.trading_state where account = %s",
+            [self._database_id, account],
         )
         return self._as_it_counts(account, row)
 
@@ -288,6 +276,15 @@ class OrderStore:
         if not halt or stored.state is TradingState.HALTED:
             return stored
         return TradingStatus(halt.state, f"{halt.reason} (by {halt.by}, in the halt file)")
+
+    @cached_property
+    def _database_id(self) -> str:
+        """Which database this is, asked once: none is restored under a connection, and the server reads files for it.
+
+        A standby can be promoted under a connection, and is another database from then on: a claim asks anew.
+        """
+        found: str = _scalar(self.connection, "select execution.database_id()")
+        return found
 
     @staticmethod
     def _stored_status(account: str, row: DictRow | None) -> TradingStatus:
@@ -402,13 +399,13 @@ class OrderStore:
         rows = self.connection.execute(
             """
             select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
-                coalesce(o.quantity, i.quantity), o.filled_quantity, o.revised_quantity
+                coalesce(o.quantity, i.quantity)::text, o.filled_quantity::text, o.revised_quantity::text
             from execution.orders o join execution.order_intents i using (intent_id)
             where o.account = %s and o.state = any(%s) order by i.session, i.instrument
             """,
             [account, [state.value for state in _LIVE]],
         ).fetchall()
-        return tuple(_live_order(*row) for row in rows)
+        return tuple(starmap(_live_order, rows))
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -453,6 +450,20 @@ class OrderStore:
         return frozenset(row["replaces"] for row in done), frozenset(
             row["client_order_id"] for row in rows if row not in done
         )
+
+    def sent_ids(self, account: str) -> frozenset[str]:
+        """Client order ids of every order of the account."""
+        rows = self._rows("select client_order_id from execution.orders where account = %s", [account])
+        return frozenset(row["client_order_id"] for row in rows)
+
+    def client_ids(self, account: str) -> dict[str, str]:
+        """Client order id by the broker's id, of every order of the account whose id the broker told us."""
+        rows = self._rows(
+            "select broker_order_id, client_order_id from execution.orders "
+            "where account = %s and broker_order_id is not null",
+            [account],
+        )
+        return {row["broker_order_id"]: row["client_order_id"] for row in rows}
 
     def mark_when_judged(self, batch_id: str, instrument: str) -> Decimal | None:
         """The broker's price of the instrument in the snapshot that the batch was last judged with."""
@@ -513,7 +524,7 @@ class OrderStore:
             claim = Claim(batch.batch_id, batch.account, attempt, fence, snapshot)
             self.connection.execute(
                 "insert into execution.snapshots values (%s, %s, %s, %s, %s)",
-                [batch.batch_id, attempt, batch.account, snapshot.taken_at, _json(_snapshot_record(snapshot))],
+                [batch.batch_id, attempt, batch.account, snapshot.taken_at, as_json(_snapshot_record(snapshot))],
             )
             self._add_verdicts(claim, decision.verdicts)
             evidence = {gate: canonical_json(item.record()) for gate, item in decision.evidence.items()}
@@ -562,6 +573,18 @@ class OrderStore:
         if judged_with is None:
             raise BatchRefusedError(f"attempt {row['attempt']} of batch {batch_id} has no snapshot; start another")
         return Claim(batch_id, row["account"], row["attempt"], row["fence"], _snapshot(judged_with))
+
+    @contextmanager
+    def planned_once(self) -> Iterator[None]:
+        """While a batch's orders are sent: the server plans each statement once, whatever its parameters.
+
+        All of them look rows up by their keys, so that no parameter asks for a plan of its own.
+        """
+        self.connection.execute("set plan_cache_mode = force_generic_plan")
+        try:
+            yield
+        finally:
+            self.connection.execute("reset plan_cache_mode")
 
     def begin_send(
         self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
@@ -870,96 +893,17 @@ class OrderStore:
             held = self._hold(order_id, broker_order_id or None, taken)
             return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
 
-    def record_fill(self, account: str, fill: Fill, session: date, now: datetime) -> bool:
-        """Book a fill of one of our orders, once; False when we have it, or when the order is not ours.
+    def lock_status(self, order_id: str, account: str) -> OrderStatus | None:
+        """Inside a transaction: the order's status, its row locked to the end; None if it is no order of the account.
 
-        Args:
-            session: the exchange's date of the fill; one that comes after that session's NAV is booked in the next.
+        Every fill that was booked before is in it, also by a transaction that this one waited for.
         """
-        with self.connection.transaction():
-            if (
-                self._row(
-                    "select from execution.orders where client_order_id = %s and account = %s for update",
-                    [fill.client_order_id, account],
-                )
-                is None
-            ):
-                return False
-            booked = self._booking_session(account, session)
-            status = self._status(fill.client_order_id)
-            added = self.connection.execute(
-                """
-                insert into execution.fills (account, fill_id, client_order_id, instrument, side, quantity, price, fees,
-                                             at, session, rate)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id) do nothing
-                """,
-                [account, fill.fill_id, fill.client_order_id, fill.instrument, fill.side.value, fill.quantity,
-                 fill.price, fill.fees, fill.at, booked, fill.rate],
-            )  # fmt: skip
-            if not added.rowcount:
-                return False
-            detail = {
-                "fill_id": fill.fill_id, "quantity": fill.quantity, "price": fill.price, "fees": fill.fees,
-                "instrument": fill.instrument, "side": fill.side.value, "at": fill.at,
-            }  # fmt: skip
-            after = advance(status, Execution(fill.fill_id, fill.quantity))
-            counting = self._counting(account, fill.fill_id)
-            if counting is not None:
-                # A revision may have been told before the fill itself.
-                after = replace(after, revised=after.revised + counting["quantity"] - fill.quantity)
-            self._write_status(fill.client_order_id, status, after, now, detail, kind="order.fill")
-            if status.state is OrderState.APPROVED:
-                self._note(
-                    "alert.unexpected_fill", fill.client_order_id, {"remedy": "the broker filled an unsent order"}
-                )
-            executed = after.filled + self._by_other_exit(fill.client_order_id)
-            if executed > after.quantity or after.overfilled:
-                self._note("alert.overfilled", fill.client_order_id, {"ordered": after.quantity, "filled": executed})
-        return True
+        ours = self._row(
+            "select from execution.orders where client_order_id = %s and account = %s for update", [order_id, account]
+        )
+        return None if ours is None else self._status(order_id)
 
-    def record_revision(self, account: str, revision: FillRevision, session: date, now: datetime) -> bool:
-        """Book what the broker changed of a fill, once; False when we have it, or when the order is not ours.
-
-        The fill stays as it was told. Of several revisions the highest number counts, in whatever order they and the
-        fill are told; one that comes after its session's NAV is booked in the next.
-        """
-        with self.connection.transaction():
-            if (
-                self._row(
-                    "select from execution.orders where client_order_id = %s and account = %s for update",
-                    [revision.client_order_id, account],
-                )
-                is None
-            ):
-                return False
-            before = self._counting(account, revision.fill_id)
-            overtaken = before is not None and before["number"] > revision.number
-            booked = self._booking_session(account, session if before is None else max(session, before["session"]))
-            added = self.connection.execute(
-                """
-                insert into execution.fill_revisions (account, fill_id, number, client_order_id, quantity, price, fees,
-                                                      at, session, replaces, reason)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, fill_id, number) do nothing
-                """,
-                [account, revision.fill_id, revision.number, revision.client_order_id, revision.quantity,
-                 revision.price, revision.fees, revision.at, booked,
-                 None if overtaken else 0 if before is None else before["number"], revision.reason],
-            )  # fmt: skip
-            if not added.rowcount:
-                return False
-            status = after = self._status(revision.client_order_id)
-            if before is not None and not overtaken and revision.fill_id in status.fill_ids:
-                after = replace(status, revised=status.revised + revision.quantity - before["quantity"])
-            detail = {
-                "fill_id": revision.fill_id, "number": revision.number, "quantity": revision.quantity,
-                "price": revision.price, "fees": revision.fees, "at": revision.at, "why": revision.reason,
-                "overtaken": overtaken,
-            }  # fmt: skip
-            kind = "order.fill_broken" if revision.is_bust else "order.fill_corrected"
-            self._write_status(revision.client_order_id, status, after, now, detail, kind=kind)
-        return True
-
-    def _by_other_exit(self, order_id: str) -> Decimal:
+    def executed_by_other_exit(self, order_id: str) -> Decimal:
         """Shares that the other exit of the order's entry executed; zero where there is none."""
         if entry_order_id(order_id) is None:
             return Decimal(0)
@@ -974,235 +918,6 @@ class OrderStore:
         )
         return other
 
-    def _counting(self, account: str, fill_id: str) -> DictRow | None:
-        """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
-        return self._row(
-            """
-            select number, quantity, session from execution.fill_revisions
-            where account = %(account)s and fill_id = %(fill)s
-            union all
-            select 0, quantity, session from execution.fills where account = %(account)s and fill_id = %(fill)s
-            order by number desc limit 1
-            """,
-            {"account": account, "fill": fill_id},
-        )
-
-    def recognise(self, account: str, entry: Entry, session: date, now: datetime) -> bool:
-        """Book a flow, an expected corporate action, or a correction that a person accepts, once; False if known."""
-        with self.connection.transaction():
-            added = self.connection.execute(
-                """
-                insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,
-                                               basis)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
-                """,
-                [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
-                 self._booking_session(account, session), entry.note, entry.basis],
-            )  # fmt: skip
-            if added.rowcount:
-                detail = {
-                    "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
-                    "cash": entry.cash, "note": entry.note, "trading_time": now,
-                }  # fmt: skip
-                if entry.basis is not None:
-                    detail["basis"] = entry.basis
-                self._note(f"book.{entry.kind.value}", account, detail)
-        return bool(added.rowcount)
-
-    # -- our book ----------------------------------------------------------------------------------------------------
-
-    def fills(self, account: str, since: datetime | None = None) -> tuple[Fill, ...]:
-        """Our fills with ``at >= since``, oldest first, as they count now: busts and corrections are in them."""
-        rows = self._rows(
-            "select * from execution.current_fills where account = %s and at >= %s order by at, fill_id",
-            [account, since or _EPOCH],
-        )
-        return tuple(_fill(row) for row in rows)
-
-    def fills_of(self, order_id: str) -> tuple[Fill, ...]:
-        """Fills of one order as they count now, oldest first."""
-        rows = self._rows(
-            "select * from execution.current_fills where client_order_id = %s order by at, fill_id", [order_id]
-        )
-        return tuple(_fill(row) for row in rows)
-
-    def movements(self, account: str, after: date | None, until: date) -> tuple[tuple[Fill, ...], tuple[Entry, ...]]:
-        """Fills and entries booked in sessions with ``after < session <= until``.
-
-        A bust or correction takes back what it replaces, as a fill of the other side in the session that books it.
-        """
-        parameters = {"account": account, "after": after or date.min, "until": until}
-        fills = self._rows(
-            "select * from execution.fill_movements where account = %(account)s and session > %(after)s "
-            "and session <= %(until)s order by at, fill_id, number",
-            parameters,
-        )
-        entries = self._rows(
-            "select * from execution.entries where account = %(account)s and session > %(after)s "
-            "and session <= %(until)s order by at, entry_id",
-            parameters,
-        )
-        return tuple(_fill(row) for row in fills), tuple(_entry(row) for row in entries)
-
-    def book(self, account: str, since: datetime | None = None) -> Book:
-        """Our book: cash and positions from everything booked, fills and entries with ``at >= since``."""
-        entries = self._rows(
-            "select * from execution.entries where account = %s and at >= %s order by at, entry_id",
-            [account, since or _EPOCH],
-        )
-        cash = _scalar(
-            self.connection,
-            """
-            select coalesce((select sum(cash) from execution.entries where account = %(account)s), 0)
-                + coalesce((select sum(case side when 'buy' then -quantity * price else quantity * price end - fees)
-                            from execution.current_fills where account = %(account)s), 0)
-            """,
-            {"account": account},
-        )
-        return Book(
-            account, cash, self.positions(account), self.fills(account, since), tuple(_entry(row) for row in entries)
-        )
-
-    def positions(self, account: str, before: date | None = None, opened: datetime | None = None) -> dict[str, Decimal]:
-        """Shares by instrument from everything booked; zero positions are absent.
-
-        Args:
-            before: only what is booked in sessions before it, and what was booked later and moved before ``opened``.
-        """
-        rows = self._rows(
-            """
-            select instrument, sum(quantity) as quantity from (
-                select instrument, session, at, case side when 'buy' then quantity else -quantity end as quantity
-                from execution.fill_movements where account = %(account)s
-                union all
-                select instrument, session, at, quantity from execution.entries
-                where account = %(account)s and instrument is not null
-            ) as movements
-            where %(before)s::date is null or session < %(before)s or at < %(opened)s::timestamptz
-            group by instrument having sum(quantity) <> 0 order by instrument
-            """,
-            {"account": account, "before": before, "opened": opened},
-        )
-        return {row["instrument"]: row["quantity"] for row in rows}
-
-    def first_session(self, account: str) -> date | None:
-        """The session of the account's first movement; None when nothing was booked."""
-        first: date | None = _scalar(
-            self.connection,
-            """
-            select min(session) from (
-                select session from execution.fills where account = %(account)s
-                union all select session from execution.entries where account = %(account)s) as movements
-            """,
-            {"account": account},
-        )
-        return first
-
-    def sent_ids(self, account: str) -> frozenset[str]:
-        """Client order ids of every order of the account."""
-        rows = self._rows("select client_order_id from execution.orders where account = %s", [account])
-        return frozenset(row["client_order_id"] for row in rows)
-
-    def client_ids(self, account: str) -> dict[str, str]:
-        """Client order id by the broker's id, of every order of the account whose id the broker told us."""
-        rows = self._rows(
-            "select broker_order_id, client_order_id from execution.orders "
-            "where account = %s and broker_order_id is not null",
-            [account],
-        )
-        return {row["broker_order_id"]: row["client_order_id"] for row in rows}
-
-    def last_nav(self, account: str) -> NavRecord | None:
-        """The latest struck NAV; None before the first."""
-        row = self._row("select * from execution.nav where account = %s order by session desc limit 1", [account])
-        if row is None:
-            return None
-        held = self._rows(
-            "select * from execution.positions where account = %s and session = %s order by instrument",
-            [account, row["session"]],
-        )
-        holdings = Holdings(
-            cash=row["cash"],
-            positions={item["instrument"]: item["quantity"] for item in held},
-            prices={item["instrument"]: item["price"] for item in held if item["price"] is not None},
-        )
-        return NavRecord(row["session"], row["closing"], holdings)
-
-    def save_nav(self, account: str, session: date, nav: NavStatement, now: datetime) -> None:
-        """Store a NAV with its positions, once."""
-        with self.connection.transaction():
-            struck = self.connection.execute(
-                "insert into execution.nav "
-                "(account, session, opening, price_pnl, fees, dividends, flows, closing, cash) "
-                "values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, session) do nothing",
-                [account, session, nav.opening, nav.price_pnl, nav.fees, nav.dividends, nav.flows, nav.closing,
-                 nav.holdings.cash],
-            )  # fmt: skip
-            if not struck.rowcount:
-                return
-            with self.connection.cursor() as cursor:
-                cursor.executemany(
-                    "insert into execution.positions (account, session, instrument, quantity, price) "
-                    "values (%s, %s, %s, %s, %s)",
-                    [
-                        (account, session, name, shares, nav.holdings.prices[name])
-                        for name, shares in nav.holdings.positions.items()
-                    ],
-                )
-            self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
-
-    def save_reconciliation(
-        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None
-    ) -> bool:
-        """Store what reconciliation found; False when it found the same before.
-
-        Args:
-            told_until: how far the broker's records reach; None: to now.
-        """
-        summary = f"{len(breaks)} breaks" if breaks else "books agree"
-        if told_until is not None:
-            summary += f"; the broker's records reach to {told_until:%Y-%m-%d %H:%M} UTC"
-        rows: list[tuple[object, ...]] = [(0, "breaks" if breaks else "ok", None, None, None, summary)]
-        rows += [
-            (seq, item.kind.value, item.instrument, _stored(item.ours), _stored(item.brokers),
-             f"{item.detail}; {item.remedy}")
-            for seq, item in enumerate(breaks, 1)
-        ]  # fmt: skip
-        with self.connection.transaction():
-            known = self.connection.execute(
-                "select seq, kind, instrument, ours, brokers, detail from execution.reconciliation "
-                "where account = %s and session = %s order by seq",
-                [account, session],
-            ).fetchall()
-            if known == rows:
-                return False
-            self.connection.execute(
-                "delete from execution.reconciliation where account = %s and session = %s", [account, session]
-            )
-            with self.connection.cursor() as cursor:
-                cursor.executemany(
-                    "insert into execution.reconciliation values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [(account, session, *row, now) for row in rows],
-                )
-            self._note(
-                "reconciliation.breaks" if breaks else "reconciliation.ok",
-                account,
-                {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
-            )
-        return True
-
-    def last_reconciled(self, account: str) -> datetime | None:
-        """When the books were last compared, whatever that found."""
-        query = "select max(at) as at from execution.reconciliation where account = %s"
-        found = self._row(query, [account])
-        return found["at"] if found else None
-
-    def adopted_at(self, account: str) -> datetime | None:
-        """When the account was taken over with what it held: the broker's records before are no part of our book."""
-        query = "select max(at) as at from execution.entries where account = %s and kind = 'adopted'"
-        found = self._row(query, [account])
-        return found["at"] if found else None
-
     # -- the audit log -----------------------------------------------------------------------------------------------
 
     def drain_outbox(self, audit: AuditLog, *, waits: bool = False) -> int:
@@ -1215,13 +930,11 @@ class OrderStore:
             return 0
         with self.connection.transaction():
             audit.lock(self.connection)
-            rows = self._rows(
-                "with gone as (delete from execution.outbox returning *) "
-                "select outbox_id, kind, subject, payload from gone order by outbox_id"
-            )
-            head = audit.extend(self.connection, [Record(row["kind"], row["subject"], row["payload"]) for row in rows])
-        audit.remember(head)
-        return len(rows)
+            rows = self.connection.execute(_TAKE_OUT).fetchall()
+            told = [Record(*row[3:]) for row in rows if row[3] is not None]
+            added = audit.extend(self.connection, ChainEnd(*rows[0][:3]), told)
+        audit.remember(added)
+        return len(told)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -1251,11 +964,20 @@ class OrderStore:
             [self.lease_seconds, claim.account, claim.fence],
         )
         if not renewed.rowcount:
-            fence = _scalar(self.connection, "select fence from execution.leases where account = %s", [claim.account])
-            raise FencedOutError(
-                f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account} "
-                f"(fence {claim.fence}, now {fence}); the later attempt finishes the batch"
-            )
+            raise FencedOutError(self._why_fenced_out(claim))
+
+    def _why_fenced_out(self, claim: Claim) -> str:
+        fence, expired_at = self.connection.execute(
+            "select fence, expires_at from execution.leases where account = %s", [claim.account]
+        ).fetchall()[0]
+        lost = f"batch {claim.batch_id}: attempt {claim.attempt} no longer holds account {claim.account}"
+        if fence != claim.fence:
+            return f"{lost} (fence {claim.fence}, now {fence}); the later attempt finishes the batch"
+        return (
+            f"{lost}: its lease ran out at {expired_at:%Y-%m-%d %H:%M:%S} UTC, {self.lease_seconds:.0f} s after its "
+            "last send; it sends nothing more, and no other attempt has taken the account: run the batch again, which "
+            "settles what was sent and judges the rest anew"
+        )
 
     def _require_current(self, batch_id: str, account: str, order_id: str | None = None) -> str | None:
         """Inside a transaction: trading is not halted (and stays so to its end), no newer batch is there, and no other
@@ -1266,7 +988,9 @@ class OrderStore:
         Returns:
             Client order id of the order whose place ``order_id`` is to take; None if it is no replacement.
         """
-        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id})
+        # A claim asks the server anew which database this is; no order under it leaves from another.
+        known = None if order_id is None else self._database_id
+        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id, "database": known})
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
             raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
@@ -1385,7 +1109,7 @@ class OrderStore:
         after = advance(held.status, event)
         # A second send changes no state and must be seen all the same.
         if after != held.status or event is Event.RESEND:
-            self._write_status(
+            self.write_status(
                 order_id, held.status, after, now, {"event": event.value, **detail}, sent_under=sent_under
             )
         for exit_id in held.exits:
@@ -1414,11 +1138,17 @@ class OrderStore:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
         return _HeldOrder(_order_status(row), row["exits"])
 
-    def _write_status(
+    def write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
         kind: str | None = None, sent_under: int | None = None,
     ) -> None:  # fmt: skip
-        """The order's new status, the event that it came by and what the audit log is to be told, in one statement."""
+        """Inside a transaction: the order's new status, the event that it came by and what the audit log is to be told,
+        in one statement.
+
+        Args:
+            before: its status under the lock of its row. kind: of the entry in the audit log; None: the state's.
+            sent_under: the fence under which it is sent by this event.
+        """
         record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
         self.connection.execute(
             """
@@ -1435,8 +1165,8 @@ class OrderStore:
             {
                 "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
                 "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": _json(record),
-                "detail": _json(detail),
+                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": as_json(record),
+                "detail": as_json(detail),
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
@@ -1449,27 +1179,8 @@ class OrderStore:
         self.connection.execute(
             "insert into execution.order_events (client_order_id, from_state, to_state, at, fence, detail) "
             "values (%s, %s, %s, %s, %s, %s)",
-            [order_id, before and before.value, after.value, at, fence, _json(detail)],
+            [order_id, before and before.value, after.value, at, fence, as_json(detail)],
         )
-
-    def _booking_session(self, account: str, session: date) -> date:
-        """``session``, or the first day after the latest struck NAV if that is later."""
-        struck = _scalar(self.connection, "select max(session) from execution.nav where account = %s", [account])
-        return session if struck is None else max(session, struck + timedelta(days=1))
-
-    def _note(self, kind: str, subject: str, payload: Mapping[str, object]) -> None:
-        """Leave an entry for the audit log in the transaction of what it reports."""
-        self.connection.execute(
-            "insert into execution.outbox (kind, subject, payload) values (%s, %s, %s)", [kind, subject, _json(payload)]
-        )
-
-    def _rows(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
-        with self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, parameters).fetchall()
-
-    def _row(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> DictRow | None:
-        rows = self._rows(query, parameters)
-        return rows[0] if rows else None
 
 
 _HELD: LiteralString = """
@@ -1491,6 +1202,14 @@ _HOLD_TOLD: LiteralString = (
     + _HELD
 )
 
+_TAKE_OUT: LiteralString = (
+    "with gone as (delete from execution.outbox returning *), chain as ("  # noqa: S608  # a constant
+    + CHAIN_END
+    + ") select chain.*, gone.kind, gone.subject, gone.payload from chain left join gone on true order by outbox_id"
+)
+"""Of each record that waits to be told, in their order, where the audit log ends and what it is; the end alone if none
+waits."""
+
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (
         select n.batch_id from portfolio.batches n
@@ -1501,7 +1220,7 @@ _SUCCESSOR: LiteralString = """
 
 _CURRENT: LiteralString = (
     """
-    select t.state, t.reason, t.database_id = execution.database_id() as here,
+    select t.state, t.reason, t.database_id = coalesce(%(database)s::text, execution.database_id()) as here,
         (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
         (select array[ui.instrument, u.client_order_id] from execution.orders u
          join execution.order_intents ui using (intent_id)
@@ -1563,10 +1282,11 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 @lru_cache(maxsize=4096)
 def _live_order(
     intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
-    quantity: Decimal, filled: Decimal, revised: Decimal,
+    quantity: str, filled: str, revised: str,
 ) -> LiveOrder:  # fmt: skip
-    # From one order to the next, most of what is read is as it was.
-    status = OrderStatus(quantity, OrderState(state), filled - revised, revised=revised)
+    # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
+    taken_back = Decimal(revised)
+    status = OrderStatus(Decimal(quantity), OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
     return LiveOrder(
         intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
     )
@@ -1579,32 +1299,6 @@ def _order_status(row: Mapping[str, Any]) -> OrderStatus:
         filled=row["filled_quantity"] - row["revised_quantity"],
         fill_ids=frozenset(row["fill_ids"]),
         revised=row["revised_quantity"],
-    )
-
-
-def _fill(row: Mapping[str, Any]) -> Fill:
-    return Fill(
-        fill_id=row["fill_id"],
-        client_order_id=row["client_order_id"],
-        instrument=row["instrument"],
-        side=Side(row["side"]),
-        quantity=row["quantity"],
-        price=row["price"],
-        fees=row["fees"],
-        at=row["at"],
-    )
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(
-        entry_id=row["entry_id"],
-        kind=EntryKind(row["kind"]),
-        instrument=row["instrument"],
-        quantity=row["quantity"],
-        cash=row["cash"],
-        at=row["at"],
-        note=row["note"],
-        basis=row["basis"],
     )
 
 
@@ -1638,15 +1332,6 @@ def _snapshot(row: Mapping[str, Any]) -> AccountSnapshot:
             for item in record["open_orders"]
         ),
     )
-
-
-def _json(value: object) -> Jsonb:
-    return Jsonb(value, dumps=canonical_json)
-
-
-def _stored(value: Decimal | None) -> Decimal | None:
-    """As the column keeps it, so that a second look compares equal."""
-    return None if value is None else value.quantize(Decimal("0.00000001"))
 
 
 def _scalar(

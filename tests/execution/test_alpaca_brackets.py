@@ -16,10 +16,11 @@ from octopus.core.ids import client_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.states import OrderState
 from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import BracketBroker, OrderRejectedError
+from resources.brokers.base import BracketBroker, OrderRejectedError, OrderRequest
 from resources.halt_file import cancel_at_broker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.order_store import OrderStore
 
 D = Decimal
@@ -43,7 +44,7 @@ def broker_at(venue: AlpacaVenue, **changes: Any) -> AlpacaBroker:
 
 
 def send(broker: AlpacaBroker, bracket: Bracket = BOTH, order_type: OrderType = OrderType.MARKET) -> None:
-    broker.submit_bracket(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE, bracket)
+    broker.submit_bracket(OrderRequest(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE), bracket)
 
 
 def states(broker: AlpacaBroker) -> list[tuple[str, Decimal] | None]:
@@ -103,7 +104,7 @@ def test_cancelling_any_of_them_ends_the_group(venue: AlpacaVenue) -> None:
     broker.cancel(ENTRY)
     assert states(broker) == [("cancelled", 0)] * 3
     other = client_order_id("other")
-    broker.submit_bracket(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE), BOTH)
     venue.fill(other)
     # The kill switch without our records: what stands is known by the entry that it is nested in.
     assert cancel_at_broker(broker).asked == (f"{other}-t",)
@@ -142,7 +143,7 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     done = desk.execute(batch)
     with OrderStore.opened(database_url) as store:
         found = {one.client_order_id: one.status.state for one in store.orders(account)}
-        assert store.positions(account) == {}
+        assert AccountBooks(store).positions(account) == {}
     entry = client_order_id(batch.orders[0].intent_id)
     ended = {"stop": f"{entry}-s", "limit": f"{entry}-t"}
     assert found.pop(entry) is OrderState.FILLED

@@ -29,9 +29,10 @@ from octopus.core.costs import CostModel
 from octopus.core.ids import client_order_id, exit_order_id
 from octopus.core.orders import Bracket, Fill, OrderType, Side
 from octopus.execution.states import Event, OrderState
-from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError
+from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError, OrderRequest
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.price_feed import Bar
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import BatchRefusedError, OrderActionError, OrderStore
@@ -95,7 +96,7 @@ def test_an_entry_and_its_exits_go_through_the_whole_path(
     fills = [(f.side, f.quantity, f.price) for f in desk.broker.fills()]
     assert fills == [(Side.BUY, D(10), D(bar[0]))] + ([] if price is None else [(Side.SELL, D(10), price)])
     with OrderStore.opened(desk.url) as store:
-        assert store.positions(desk.account) == ({"AAA": D(10)} if price is None else {})
+        assert AccountBooks(store).positions(desk.account) == ({"AAA": D(10)} if price is None else {})
 
 
 def test_a_stop_is_moved_against_the_trader_and_a_target_is_not(database_url: str) -> None:
@@ -103,7 +104,7 @@ def test_a_stop_is_moved_against_the_trader_and_a_target_is_not(database_url: st
     for bar, price in (((100, 101, 95), D("94.905")), ((100, 111, 99), D(110))):
         desk = desk_of(database_url, market(*bar), costs=costs)
         store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
-        desk.broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)  # type: ignore[attr-defined]
+        desk.broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)  # type: ignore[attr-defined]
         desk.clock.wait_until(CLOSE)
         assert [f.price for f in desk.broker.fills()] == [D("100.1"), price]
 
@@ -138,14 +139,14 @@ def test_exits_stand_as_one_open_order_once_there_is_something_to_protect(databa
     broker = desk.broker
     assert isinstance(broker, PaperBroker)
     assert isinstance(broker, BracketBroker)
-    broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)
     assert [(o.side, o.remaining) for o in broker.snapshot().open_orders] == [(Side.BUY, D(10))]
     desk.clock.wait_until(OPEN)
     assert [(o.side, o.remaining) for o in broker.snapshot().open_orders] == [(Side.SELL, D(10))]
     # Sending it again is the same order.
-    broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)
     # A sale of the whole position meanwhile: together they sell no more than is held.
-    broker.submit("s", "AAA", Side.SELL, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("s", "AAA", Side.SELL, D(10), OrderType.MARKET_ON_CLOSE, CLOSE))
     desk.feed.bars["AAA", EXECUTED] = Bar(D(100), D(100), high=D(101), low=D(90))
     desk.clock.wait_until(CLOSE)
     assert broker.snapshot().positions == {}
@@ -156,7 +157,7 @@ def test_exits_that_cannot_stand_take_their_entry_with_them(database_url: str) -
     desk = desk_of(database_url, market())
     bracket = Bracket(D(101), None)
     with pytest.raises(OrderRejectedError, match="stop 101 of a buy is not below"):
-        desk.broker.submit_bracket("e", "AAA", Side.BUY, D(1), OrderType.MARKET, CLOSE, bracket)  # type: ignore[attr-defined]
+        desk.broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(1), OrderType.MARKET, CLOSE), bracket)  # type: ignore[attr-defined]
     batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=bracket)
     desk.execute(batch)
     assert {state for state, _ in states_of(desk).values()} == {"rejected"}
@@ -244,7 +245,7 @@ def tell(store: OrderStore, account: str, entry: str, step: str) -> None:
     if step in FILLS:
         side, quantity = Side.BUY if name == "entry" else Side.SELL, D(FILLS[step][1])
         fill = Fill(f"{account} {step}", order_id, "AAA", side, quantity, HUNDRED, D(0), BEFORE)
-        store.record_fill(account, fill, EXECUTED, BEFORE)
+        AccountBooks(store).record_fill(account, fill, EXECUTED, BEFORE)
     else:
         store.record(order_id, EVENTS[step], BEFORE)
 
@@ -266,7 +267,8 @@ def test_reports_in_any_order_and_however_often_end_as_the_venue_has_it(database
         for name, (_, filled) in found.items():
             assert filled == sum(FILLS[step][1] for step in heard if FILLS[step][0] == name)
         bought = found["entry"][1]
-        assert store.positions(desk.account).get("AAA", D(0)) == bought - found["stop"][1] - found["target"][1]
+        held = AccountBooks(store).positions(desk.account).get("AAA", D(0))
+        assert held == bought - found["stop"][1] - found["target"][1]
         assert found["stop"][1] + found["target"][1] <= order.quantity
         # Exits are never among what is to be sent.
         assert [one.intent_id for one in engine._worked(store.batch(batch.batch_id)).batch.orders] == [order.intent_id]
@@ -282,7 +284,7 @@ def test_two_exits_that_sold_more_than_was_ordered_raise_an_alert(database_url: 
         engine.send(batch.batch_id, "run")
         for leg, quantity in (("s", 6), ("t", 6)):
             fill = Fill(leg, f"{entry}-{leg}", "AAA", Side.SELL, D(quantity), D(100), D(0), now)
-            engine.store.record_fill(desk.account, fill, EXECUTED, now)
+            engine.bookkeeper.books.record_fill(desk.account, fill, EXECUTED, now)
         engine.store.drain_outbox(engine.audit)
     alerts = rows(desk.url, "select subject from audit.log where kind = 'alert.overfilled'")
     assert (f"{entry}-t",) in alerts

@@ -552,13 +552,13 @@ def test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send(desk: Desk) 
         claim = old.prepare(batch.batch_id, "old")
         newer = new.prepare(batch.batch_id, "new")
         assert newer.fence > claim.fence
-        with pytest.raises(FencedOutError, match="no longer holds"):
+        with pytest.raises(FencedOutError, match=r"\(fence 1, now 2\); the later attempt finishes the batch"):
             old.store.begin_send(claim, ids[0], Event.SEND, NOON)
         assert old.store.claim_of(batch.batch_id, "old") is None
         rows_before = desk.states(batch)
         with connect(desk.url) as connection:
-            connection.execute("update execution.leases set expires_at = now() - interval '1 second'")
-        with pytest.raises(FencedOutError):
+            connection.execute("update execution.leases set expires_at = '2026-03-04 10:05:06 UTC'")
+        with pytest.raises(FencedOutError, match=r"ran out at 2026-03-04 10:05:06 UTC, .* run the batch again"):
             new.store.begin_send(newer, ids[0], Event.SEND, NOON)
     assert desk.states(batch) == rows_before == dict.fromkeys(NAMES, "approved")
 
@@ -756,14 +756,15 @@ def test_a_fill_is_booked_once_and_only_for_an_order_of_ours(desk: Desk) -> None
     order_id = order_ids(batch)[0]
     fill = Fill("f", order_id, "AAA", Side.BUY, D(4), D(100), D(1), CLOSE)
     with desk.engine() as engine:
+        books = engine.bookkeeper.books
         claim = engine.prepare(batch.batch_id, "run")
         engine.store.begin_send(claim, order_id, Event.SEND, NOON)
-        assert engine.store.record_fill("acct", fill, EXECUTED, CLOSE)
+        assert books.record_fill("acct", fill, EXECUTED, CLOSE)
         events = rows(desk.url, "select count(*) from execution.order_events")
-        assert not engine.store.record_fill("acct", fill, EXECUTED, CLOSE)
-        assert not engine.store.record_fill("acct", replace(fill, client_order_id="by-hand"), EXECUTED, CLOSE)
+        assert not books.record_fill("acct", fill, EXECUTED, CLOSE)
+        assert not books.record_fill("acct", replace(fill, client_order_id="by-hand"), EXECUTED, CLOSE)
         assert rows(desk.url, "select count(*) from execution.order_events") == events
-        assert engine.store.positions("acct") == {"AAA": D(4)}
+        assert books.positions("acct") == {"AAA": D(4)}
 
 
 def test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next(desk: Desk) -> None:
@@ -771,7 +772,7 @@ def test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next(desk: De
     desk.execute(batch)
     late = Fill("late", order_ids(batch)[0], "AAA", Side.BUY, D(1), D(100), D(0), CLOSE)
     with desk.engine() as engine:
-        engine.store.record_fill("acct", late, EXECUTED, CLOSE)
+        engine.bookkeeper.books.record_fill("acct", late, EXECUTED, CLOSE)
         assert engine.update_positions("acct") == {}
         later = SESSIONS.next(EXECUTED)
         desk.clock.wait_until(SESSIONS.close_utc(later))
@@ -892,5 +893,5 @@ def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
     with desk.engine() as engine:
         assert [item.kind for item in engine.reconcile("acct", EXECUTED)] == [BreakKind.MANUAL_TRADE]
         (entry,) = [e for e in desk.broker.statement().entries if e.kind == "manual"]
-        engine.store.recognise("acct", entry, EXECUTED, CLOSE)
+        engine.bookkeeper.books.recognise("acct", entry, EXECUTED, CLOSE)
         assert engine.reconcile("acct", EXECUTED) == ()

@@ -36,7 +36,6 @@ from resources.price_feed import Bar
 from resources.settings import load_settings
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
-from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 
 D = Decimal
@@ -72,9 +71,8 @@ def test_a_bust_after_the_nav_changes_the_next_and_the_books_agree(desk: Desk) -
     with desk.engine() as engine:
         navs = engine.update_positions("acct")
         assert engine.reconcile("acct", NEXT) == ()
-        assert [(f.fill_id, f.quantity, f.price) for f in engine.store.fills("acct") if f.instrument == "AAA"] == [
-            (second, D(5), D(98))
-        ]
+        fills = engine.bookkeeper.books.fills("acct")
+        assert [(f.fill_id, f.quantity, f.price) for f in fills if f.instrument == "AAA"] == [(second, D(5), D(98))]
         (aaa,) = [o for o in engine.store.orders("acct") if o.order.instrument == "AAA"]
     assert rows(desk.url, "select closing from execution.nav where session = %s", EXECUTED) == [(D(100_000),)]
     nav = navs[NEXT]
@@ -157,7 +155,7 @@ def test_fills_and_revisions_in_any_order_and_any_number_give_one_book(
     with desk.engine() as engine:
         claim = engine.prepare(batch.batch_id, "run")
         assert claim is not None
-        store: OrderStore = engine.store
+        store, books = engine.store, engine.bookkeeper.books
         store.begin_send(claim, order_id, Event.SEND, clock.now())
         store.record(order_id, Event.ACCEPT, clock.now())
         clock.wait_until(CLOSE)
@@ -167,12 +165,12 @@ def test_fills_and_revisions_in_any_order_and_any_number_give_one_book(
                 desk.feed.bars["AAA", NEXT] = Bar(D(100), D(100))
                 engine.update_positions(account)
             elif isinstance(one, Fill):
-                store.record_fill(account, replace(one, client_order_id=order_id), EXECUTED, clock.now())
+                books.record_fill(account, replace(one, client_order_id=order_id), EXECUTED, clock.now())
             else:
                 session = SESSIONS.trade_date(one.at)
-                store.record_revision(account, replace(one, client_order_id=order_id), session, clock.now())
+                books.record_revision(account, replace(one, client_order_id=order_id), session, clock.now())
         truth = in_truth(happened)
-        book = store.book(account)
+        book = books.book(account)
         assert {f.fill_id: (f.quantity, f.price, f.fees) for f in book.fills} == truth
         shares = sum((quantity for quantity, _, _ in truth.values()), D(0))
         paid = sum((quantity * price + fees for quantity, price, fees in truth.values()), D(0))

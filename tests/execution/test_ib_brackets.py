@@ -16,10 +16,11 @@ from octopus.core.ids import client_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.states import OrderState
-from resources.brokers.base import BracketBroker, OrderRejectedError, UncertainOutcomeError
+from resources.brokers.base import BracketBroker, OrderRejectedError, OrderRequest, UncertainOutcomeError
 from resources.brokers.ib import IbBroker
 from resources.execution_engine import EngineSettings
 from resources.halt_file import cancel_at_broker
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.order_store import OrderStore
 
 D = Decimal
@@ -41,7 +42,7 @@ def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
 
 
 def send(broker: IbBroker, bracket: Bracket = BOTH, order_type: OrderType = OrderType.MARKET) -> None:
-    broker.submit_bracket(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE, bracket)
+    broker.submit_bracket(OrderRequest(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE), bracket)
 
 
 def states(broker: IbBroker) -> list[tuple[str, Decimal] | None]:
@@ -98,7 +99,7 @@ def test_cancelling_any_of_them_ends_the_group(venue: IbVenue) -> None:
     broker.cancel(ENTRY)
     assert states(broker) == [("cancelled", 0)] * 3
     other = client_order_id("other")
-    broker.submit_bracket(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE), BOTH)
     venue.fill(other)
     assert len(cancel_at_broker(broker).asked) == 1
     assert {venue.order(f"{other}-{leg}").status for leg in "st"} == {"Cancelled"}
@@ -128,13 +129,13 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     batch = store_plan(database_url, account, [("AAA", Side.BUY, TEN)], order_type=OrderType.MARKET, bracket=BOTH)
     with OrderStore.opened(database_url) as store:
         deposit = Entry("deposit", EntryKind.DEPOSIT, None, D(0), D(100_000), BEFORE, "")
-        store.recognise(account, deposit, batch.session, clock.now())
+        AccountBooks(store).recognise(account, deposit, batch.session, clock.now())
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
         engine.send(batch.batch_id, "run")
         engine.collect_fills(batch.batch_id)
         found = {one.client_order_id: one.status for one in engine.store.orders(account)}
-        assert engine.store.positions(account) == {}
+        assert engine.bookkeeper.books.positions(account) == {}
     entry = client_order_id(batch.orders[0].intent_id)
     stands = fault in ("ok", "accept_drop", "silent")
     expected = {

@@ -41,6 +41,7 @@ from octopus.execution.states import (
     advance,
 )
 from resources.brokers.base import Guarantee
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.audit_log import verify
 from resources.warehouse.order_store import OrderStore
 
@@ -112,7 +113,7 @@ def send_and_report(desk: Desk, chance: random.Random, name: str) -> Counter[str
         stored = {order.client_order_id: order.status for order in engine.store.orders("acct", batch_id=batch.batch_id)}
         assert stored == expected
         for order_id, status in expected.items():
-            booked = engine.store.fills_of(order_id)
+            booked = engine.bookkeeper.books.fills_of(order_id)
             assert sum((fill.quantity for fill in booked), D(0)) == status.filled
             # What stands is ended, so that no batch hangs on another's orders.
             if status.state is not OrderState.APPROVED:
@@ -141,7 +142,7 @@ def _happens(
         after = None
     try:
         if isinstance(event, Fill):
-            is_new = store.record_fill("acct", event, EXECUTED, OPEN)
+            is_new = AccountBooks(store).record_fill("acct", event, EXECUTED, OPEN)
             assert is_new is (event.fill_id not in before.fill_ids)
         elif event in (Event.SEND, Event.RESEND):
             store.begin_send(claim, order_id, event, OPEN)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     TellingCosts,
     UncertainOutcomeError,
 )
@@ -59,7 +60,7 @@ def broker_at(venue: SchwabVenue, token: Path, **changes: Any) -> SchwabBroker:
 
 
 def send(broker: SchwabBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA", side=Side.BUY):
-    sent = broker.submit(order_id, instrument, side, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+    sent = broker.submit(OrderRequest(order_id, instrument, side, quantity, OrderType.MARKET_ON_CLOSE, CLOSE))
     broker.known()[sent.broker_order_id] = order_id  # type: ignore[index]
     return sent
 
@@ -93,11 +94,9 @@ def test_an_accepted_order_bears_the_id_of_the_header(venue, broker):
     ],
 )  # fmt: skip
 def test_other_orders_are_day_orders_with_their_price(venue, broker, order_type, price, told):
-    broker.submit("o-1", "AAA", Side.BUY, TEN, order_type, CLOSE, price)
+    broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, order_type, CLOSE, price))
     assert told.items() <= venue.posts[0].items()
     assert {"price", "stopPrice"} & venue.posts[0].keys() == {"price", "stopPrice"} & told.keys()
-    with pytest.raises(OrderRejectedError, match="cannot have the price"):
-        broker.submit("o-2", "AAA", Side.BUY, TEN, order_type, CLOSE, None if price else D(5))
 
 
 @pytest.mark.parametrize(
@@ -123,14 +122,16 @@ def test_the_word_for_an_order_follows_the_position_and_none_goes_through_zero(v
     [
         ("EUR/USD", TEN, None, NOON, "no symbol"), ("BTC-USD", TEN, None, NOON, "no symbol"),
         ("BRK/B", TEN, None, NOON, "no symbol"), ("AAA", D("1.5"), None, NOON, "whole shares"),
-        ("AAA", D(0), None, NOON, "whole shares"), ("AAA", TEN, D("10.001"), NOON, "2 decimal places"),
+        ("AAA", TEN, D("10.001"), NOON, "2 decimal places"),
         ("AAA", TEN, None, CLOSE, "live on in the next session"),
     ],
 )  # fmt: skip
 def test_what_schwab_cannot_trade_is_refused_before_it_is_sent(venue, broker, instrument, quantity, price, now, why):
     order_type = OrderType.LIMIT if price else OrderType.MARKET
     with pytest.raises(OrderRejectedError, match=why):
-        replace(broker, now=lambda: now).submit("o-1", instrument, Side.BUY, quantity, order_type, CLOSE, price)
+        replace(broker, now=lambda: now).submit(
+            OrderRequest("o-1", instrument, Side.BUY, quantity, order_type, CLOSE, price)
+        )
     assert venue.posts == []
 
 

@@ -1,0 +1,230 @@
+"""Keeping an account's books: what the broker and our own data tell of it, booked, valued and compared.
+
+Belongs here: which fills, revisions, flows and corporate actions are booked, in which session, when a NAV is struck,
+and the comparison with the broker's book. Does not: an order's way to the broker and what became of it
+(resources/execution_engine.py, which also holds the account's lock meanwhile), statements
+(resources/warehouse/account_books.py), the arithmetic of books, NAVs and breaks (octopus/execution).
+
+Each step can be run again at any time, by another process, after a crash at any point: what is booked is not booked
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from octopus.core.orders import TradingState
+from octopus.execution.book import QUANTITY_STEP, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.nav import Holdings, NavStatement, strike_nav
+from octopus.execution.reconcile import CENT, Break, BreakKind
+from octopus.execution.reconcile import reconcile as compare_books
+from resources.brokers.base import Broker, RevisingBroker
+from resources.price_feed import PriceFeed
+from resources.warehouse.account_books import AccountBooks
+from resources.warehouse.audit_log import AuditLog
+from resources.warehouse.order_store import OrderStore
+
+if TYPE_CHECKING:
+    from octopus.core.sessions import Sessions
+    from resources.clock import Clock
+
+
+@dataclass(frozen=True)
+class BookSettings:
+    """How the books are kept.
+
+    Attributes:
+        lookback: how far back the books' fills and entries are compared, and late fills looked for.
+        data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
+        lot: smallest quantity the account may hold, for fractions that a split leaves over.
+        cash_tolerance: a difference in cash from which on it is a break.
+        halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
+    """
+
+    lookback: timedelta = timedelta(days=30)
+    data_patience: timedelta = timedelta(0)
+    lot: Decimal = QUANTITY_STEP
+    cash_tolerance: Decimal = CENT
+    halt_on_breaks: bool = True
+
+
+@dataclass(frozen=True)
+class Bookkeeper:
+    """Keeps the books of accounts whose lock the caller holds.
+
+    Attributes:
+        store: the orders that fills are of, and the kill switch.
+        feed: closing prices and expected corporate actions, never the broker's word for them.
+        sessions: the exchange's calendar.
+    """
+
+    store: OrderStore
+    broker: Broker
+    clock: Clock
+    audit: AuditLog
+    feed: PriceFeed
+    sessions: Sessions
+    settings: BookSettings
+
+    @property
+    def books(self) -> AccountBooks:
+        """The books that are kept."""
+        return AccountBooks(self.store)
+
+    def session_at(self, instant: datetime) -> date:
+        """The session running at ``instant``, or the next one: money that comes after a close is not in its NAV."""
+        session = self.sessions.previous(instant.date())
+        while self.sessions.close_utc(session) < instant:
+            session = self.sessions.next(session)
+        return session
+
+    def take_fills(self, account: str) -> int:
+        """Book fills of ours that the broker tells and we do not have, and what it revised; how many are new."""
+        booked, since = 0, self._since(account)
+        known = {fill.fill_id for fill in self.books.fills(account, since)}
+        for fill in self.broker.fills(since):
+            if fill.fill_id not in known and self.books.record_fill(
+                account, fill, self.sessions.trade_date(fill.at), self.clock.now()
+            ):
+                booked += 1
+        self._take_revisions(account)
+        return booked
+
+    def update_positions(self, account: str) -> Mapping[date, NavStatement]:
+        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        self._recognise_flows(account)
+        self._take_revisions(account)
+        struck: dict[date, NavStatement] = {}
+        now, last_bar = self.clock.now(), self.feed.last_session()
+        for session in self._sessions_without_nav(account, now):
+            self._recognise_actions(account, session)
+            has_bars = last_bar is not None and session <= last_bar
+            if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
+                break
+            self._recognise_closings(account, session)
+            struck[session] = self._strike(account, session)
+            self.store.drain_outbox(self.audit)
+        return struck
+
+    def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
+        """Compare our book with the broker's, store what differs, and halt trading where it must."""
+        since, unseen = self._since(account), self._unseen(account)
+        ours, theirs = self.books.book(account, since), self.broker.statement(since)
+        breaks = compare_books(ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance)
+        now, until = self.clock.now(), theirs.told.until if theirs.told else None
+        fresh = self.books.save_reconciliation(account, session, breaks, now, until)
+        reason = unseen
+        if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
+            reason = f"reconciliation of {session} found {len(breaks)} breaks"
+        if reason:
+            self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
+        self.store.drain_outbox(self.audit)
+        return breaks
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _take_revisions(self, account: str) -> None:
+        """Book what the broker broke or corrected of our fills, whenever the trades were."""
+        if isinstance(self.broker, RevisingBroker):
+            for revision in self.broker.revisions(self._since(account)):
+                session = self.sessions.trade_date(revision.at)
+                self.books.record_revision(account, revision, session, self.clock.now())
+
+    def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
+        """Sessions that have opened, from the one after the last NAV (or of the first movement), ascending."""
+        last = self.books.last_nav(account)
+        first = self.books.first_session(account) if last is None else self.sessions.next(last.session)
+        while first is not None and self.sessions.open_utc(first) <= now:
+            yield first
+            first = self.sessions.next(first)
+
+    def _recognise_flows(self, account: str) -> None:
+        """Deposits, withdrawals and charges: only the broker can tell us of them."""
+        began = self.books.last_nav(account) or self.books.adopted_at(account)
+        since = self._since(account) if began else None
+        for entry in self.broker.statement(since).entries:
+            if entry.kind.is_told:
+                self.books.recognise(account, entry, self.session_at(entry.at), self.clock.now())
+
+    def _recognise_actions(self, account: str, session: date) -> None:
+        """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""
+        # What was heard of late belongs to this session, and was held before it all the same.
+        positions = self.books.positions(account, session, self.sessions.open_utc(session))
+        if not positions:
+            return
+        before = self.sessions.previous(session)
+        actions = self.feed.actions(sorted(positions), self.sessions.open_utc(before), self.sessions.open_utc(session))
+        for entry in opening_entries(
+            actions, positions, lambda name: self.feed.last_close(name, before, session), self.settings.lot
+        ):
+            self.books.recognise(account, entry, session, self.clock.now())
+
+    def _recognise_closings(self, account: str, session: date) -> None:
+        """Worths of spun-off shares and delistings that our own data expects at the session's close."""
+        fills, entries = self.books.movements(account, None, session)
+        names = {fill.instrument for fill in fills} | {one.instrument for one in entries if one.instrument is not None}
+        if not names:
+            return
+        before = self.sessions.previous(session)
+        actions = self.feed.actions(sorted(names), self.sessions.close_utc(before), self.sessions.close_utc(session))
+        for entry in closing_entries(
+            actions,
+            positions_of(fills, entries),
+            lambda opened, name: held_at(fills, entries, opened).get(name, Decimal(0)),
+        ):
+            self.books.recognise(account, entry, session, self.clock.now())
+
+    def _strike(self, account: str, session: date) -> NavStatement:
+        last = self.books.last_nav(account)
+        opening = last.holdings if last else Holdings(Decimal(0), {}, {})
+        fills, entries = self.books.movements(account, last.session if last else None, session)
+        names = {*opening.positions, *(fill.instrument for fill in fills)}
+        names |= {entry.instrument for entry in entries if entry.instrument is not None}
+        closes = {name: self.feed.last_close(name, session) for name in sorted(names)}
+        nav = strike_nav(opening, fills, entries, {name: price for name, price in closes.items() if price is not None})
+        self.books.save_nav(account, session, nav, self.clock.now())
+        return nav
+
+    def _since(self, account: str) -> datetime:
+        """Since when the broker is asked: back to the last comparison of the books, as far as its records reach."""
+        now, last = self.clock.now(), self.books.last_reconciled(account)
+        wanted = now - self.settings.lookback
+        if last is not None:
+            wanted = min(wanted, last - _OVERLAP)
+        adopted = self.books.adopted_at(account)
+        if adopted is not None:
+            wanted = max(wanted, adopted)
+        return wanted if self.broker.keeps is None else max(wanted, now - self.broker.keeps)
+
+    def _unseen(self, account: str) -> str:
+        """Why a person must look at what happened since the books were last compared; empty where the broker tells."""
+        last, keeps = self.books.last_reconciled(account), self.broker.keeps
+        if keeps is None or last is None or last >= self.clock.now() - keeps:
+            return ""
+        return (
+            f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
+            "days: go through its statements of the time between, settle what execution/reconciliation finds, then "
+            "`octopus resume`"
+        )
+
+
+_OVERLAP = timedelta(days=1)
+"""How much of what was compared before is asked for again: some venues date by the day."""
+
+_HALTING = frozenset(
+    {
+        BreakKind.QUANTITY,
+        BreakKind.CASH,
+        BreakKind.SPLIT,
+        BreakKind.SYMBOL_CHANGE,
+        BreakKind.DELISTING,
+        BreakKind.MANUAL_TRADE,
+        BreakKind.MISSING_FILL,
+        BreakKind.UNKNOWN_FILL,
+    }
+)
+"""Breaks after which our book may not be what we hold."""
