@@ -38,7 +38,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def _compiled(function: _Function, **options: Any) -> _Function:
     """For Python to call, with the types that it comes with first; none of C's."""
-    compiled: Any = njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    options["no_cfunc_wrapper"] = True  # which Numba's stubs do not know
+    compiled: Any = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     return cast("_Function", compiled)
 
 
