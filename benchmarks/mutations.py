@@ -451,6 +451,20 @@ MUTATIONS = (
         _ENGINE_TESTS + "test_a_planted_break_is_found_classified_and_halts_what_it_must",
     ),
     Mutation(
+        "the books are not compared before a batch",
+        "resources/execution_engine.py",
+        "        if compares:\n",
+        "        if False:\n",
+        _ENGINE_TESTS + "test_what_differs_before_a_batch_keeps_it_from_being_sent",
+    ),
+    Mutation(
+        "what a person booked is booked again when our data hears of it",
+        "octopus/execution/corrections.py",
+        "base = of_ours if sample.kind.is_action else sample.entry_id.partition(AMENDS)[0]",
+        "base = sample.entry_id.partition(AMENDS)[0]",
+        "tests/execution/test_breaks_command.py::test_a_split_that_a_person_booked_is_not_booked_again",
+    ),
+    Mutation(
         "a cent is no break",
         "octopus/execution/reconcile.py",
         "if abs(rest) >= tolerance:",

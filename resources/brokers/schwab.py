@@ -380,7 +380,11 @@ class SchwabBroker:
             raise
 
     def _login_told(self) -> str:
-        ends = self.login_ends()
+        try:
+            ends = self.login_ends()
+        except ConfigError as error:
+            # The token's file went away meanwhile: that explains the refusal, and must not hide it.
+            return f"; {error}"
         return (
             f"; a login lasts seven days, and this one is of {ends - LOGIN_LASTS:%Y-%m-%d %H:%M} UTC: log in again "
             f"with `{LOGIN_PROGRAM} --token_file {self.token_file} …`"
@@ -539,14 +543,17 @@ def _message(request: OrderRequest, symbol: str, instruction: str) -> Any:
 
 
 def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    """Whether an order of Schwab's is for the instrument, instruction and quantity that were sent."""
+    """Whether an order of Schwab's is of the instrument, instruction, quantity, type and prices that were sent."""
     (ours,), theirs = request["orderLegCollection"], _FIELDS.parts(told, "orderLegCollection")
     if len(theirs) != 1:
         return False
     leg = theirs[0]
-    same = _text(_part(leg), "symbol"), leg.get("instruction")
-    return same == (ours["instrument"]["symbol"], ours["instruction"]) and (
-        _number(leg, "quantity") == ours["quantity"] and told.get("orderType") == request["orderType"]
+    same = _text(_part(leg), "symbol"), leg.get("instruction"), told.get("orderType")
+    if same != (ours["instrument"]["symbol"], ours["instruction"], request["orderType"]):
+        return False
+    priced = [name for name in ("price", "stopPrice") if name in request]
+    return _number(leg, "quantity") == ours["quantity"] and all(
+        _FIELDS.number_or_zero(told, name) == Decimal(request[name]) for name in priced
     )
 
 

@@ -359,7 +359,8 @@ def _refused(status: int, message: str) -> Exception:
     if status in (401, 403):
         return ConfigError(
             where="environment", field=f"{KEY}, {SECRET}", value="(hidden)",
-            remedy=f"Alpaca refused them (HTTP {status}: {message}): set a valid pair whose plan includes the feed",
+            remedy=f"Alpaca refused them (HTTP {status}: {message}): set a valid pair, and in plans.alpaca.feed a feed "
+            "of its plan",
         )  # fmt: skip
     if status == 429:
         return SourceUnavailableError("alpaca: HTTP 429, too many requests; wait a minute and try again")

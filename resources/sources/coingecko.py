@@ -78,6 +78,10 @@ _KEY_ERRORS = (10002, 10010, 10011)
 _PLAN_ERRORS = (10005, 10012)
 
 
+class _NotThereError(SourceUnavailableError):
+    """CoinGecko has nothing at the address: of a coin's own, that it does not know the coin."""
+
+
 class CoinGeckoMarketData:
     """Daily bars of coins, averaged over exchanges; crypto has no corporate actions.
 
@@ -165,7 +169,10 @@ class CoinGeckoMarketData:
         oldest = today - timedelta(days=DEMO_DAYS - 1)
         if self._plan == "pro" or first >= oldest:
             return first, []
-        why = f"days from {first} to before {oldest} need a paid plan; import them with the source files"
+        why = (
+            f"days from {first} to before {oldest} need a paid plan: set plans.coingecko.plan: pro if you have one, or "
+            "import them with the source files"
+        )
         return oldest, [
             Reject("bars", symbol, why, json_payload({"symbol": symbol, "from": first, "before": oldest}))
             for symbol in symbols
@@ -206,15 +213,13 @@ class CoinGeckoMarketData:
         return names
 
     def _chart(self, client: Coingecko, symbol: str, coin: str, days: int) -> Mapping[str, Any] | Reject:
-        from coingecko_sdk import NotFoundError
-
         try:
             answer = _ask(
                 client.coins.market_chart.with_raw_response.get,
                 coin, days=str(days), vs_currency=self._quote, interval="daily", precision="full",
                 extra_headers=self._headers(),
             )  # fmt: skip
-        except NotFoundError:
+        except _NotThereError:
             return Reject(
                 "bars", symbol, f"CoinGecko does not know the coin {coin}; look up its API id on its page",
                 json_payload({"symbol": symbol, "id": coin}),
@@ -350,13 +355,15 @@ def _day_before(midnight_ms: pl.Expr) -> pl.Expr:
 
 
 def _ask(get: Callable[..., Any], *args: object, **options: object) -> Any:
-    """The JSON of one answer; `NotFoundError` passes, every other failure becomes one of ours."""
+    """The JSON of one answer; every failure becomes one of ours."""
     import coingecko_sdk
 
     try:
         body = get(*args, **options).http_response.content
-    except coingecko_sdk.NotFoundError:
-        raise
+    except coingecko_sdk.NotFoundError as error:
+        raise _NotThereError(
+            "coingecko: HTTP 404, nothing is there; check OCTOPUS_COINGECKO_URL, or the interface may have changed"
+        ) from error
     except coingecko_sdk.RateLimitError as error:
         raise SourceUnavailableError(
             "coingecko: HTTP 429, too many requests; wait a minute, or set COINGECKO_API_KEY for a higher rate"
@@ -385,7 +392,8 @@ def _refused(status: int, body: object) -> SourceUnavailableError | ConfigError:
     if code in _PLAN_ERRORS:
         return ConfigError(
             where="environment", field=VARIABLE, value="(hidden)",
-            remedy=f"CoinGecko says {code}: its plan does not include what is asked; use a larger one or fewer days",
+            remedy=f"CoinGecko says {code}: its plan does not include what is asked; name it in plans.coingecko, "
+            "or ask for fewer days",
         )  # fmt: skip
     if status in (401, 403) or code in _KEY_ERRORS:
         return ConfigError(

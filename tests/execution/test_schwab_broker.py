@@ -169,16 +169,42 @@ def test_every_other_send_comes_to_exactly_one_outcome(venue, broker, fault, err
     assert len(venue.orders) == stands
 
 
-@pytest.mark.parametrize("other", [{"quantity": D(9)}, {"side": Side.SELL}, {"instrument": "BBB"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"quantity": 9.0}, {"instruction": "SELL"}, {"instrument": {"symbol": "BBB", "assetType": "EQUITY"}},
+        {"orderType": "MARKET"}, {"price": "10.5"},
+    ],
+)  # fmt: skip
 def test_a_new_order_that_is_not_alike_is_not_taken_for_the_lost_one(venue, broker, other):
-    venue.script = ["accept_drop"]
-    lost = send(broker, **other)
-    seen = broker.known
-    venue.orders[lost.broker_order_id]["orderType"] = "LIMIT"
-    venue.script = ["drop"]
-    with pytest.raises(UncertainOutcomeError, match="no new order"):
-        send(replace(broker, known=dict), "o-2")
-    assert len(seen()) == 1
+    def differs(body: dict[str, Any]) -> dict[str, Any]:
+        (leg,) = body["orderLegCollection"]
+        return body | other | {"orderLegCollection": [{name: other.get(name, told) for name, told in leg.items()}]}
+
+    venue.script, venue.differs = ["twin"], differs
+    sent = broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.LIMIT, CLOSE, D("10.25")))
+    ours, theirs = venue.orders
+    assert sent.broker_order_id == ours, f"{theirs} is somebody else's"
+
+
+def test_a_new_stop_order_at_another_price_is_not_taken_for_the_lost_one(venue, broker):
+    venue.script, venue.differs = ["twin"], lambda body: body | {"stopPrice": "10.5"}
+    sent = broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.STOP, CLOSE, D("10.25")))
+    assert sent.broker_order_id == next(iter(venue.orders))
+
+
+def test_a_login_whose_file_went_away_hides_no_refusal(venue, broker, tmp_path):
+    token = tmp_path / "token.json"
+    venue.script = ["denied"]
+    place = venue._placed
+
+    def placed(body: dict[str, Any]) -> Any:
+        token.unlink()
+        return place(body)
+
+    venue._placed = placed
+    with pytest.raises(BrokerUnavailableError, match=r"not sent.*token"):
+        send(broker)
 
 
 def test_what_cannot_be_asked_before_a_send_is_definitely_not_sent(venue, broker, tmp_path):

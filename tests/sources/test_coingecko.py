@@ -264,12 +264,19 @@ def test_a_failing_service_is_one_clear_error(vendor, source, status, body, says
     assert "\n" not in str(caught.value)
 
 
+def test_an_address_where_nothing_is_fails_as_the_source(vendor, source):
+    """Of the list of coins 404 says nothing about a coin."""
+    vendor.answer(MARKETS, {"error": "nothing here"}, status=404)
+    with pytest.raises(SourceUnavailableError, match="OCTOPUS_COINGECKO_URL"):
+        source.fetch(["BTC"], START, END, XNYS)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
         (401, {"status": {"error_code": 10002, "error_message": "API Key Missing"}}, "refused it"),
         (400, {"error_code": 10010, "status": {"error_code": 10010}}, "refused it"),
-        (401, {"error": {"status": {"error_code": 10012, "error_message": "exceeds 365 days"}}}, "larger one"),
+        (401, {"error": {"status": {"error_code": 10012, "error_message": "exceeds 365 days"}}}, "plans.coingecko"),
     ],
 )
 def test_a_wrong_key_names_its_variable_and_not_its_value(vendor, source, status, body, says):

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from octopus.core.errors import SourceUnavailableError
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Sessions, canonical
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
-from resources.sources.yahoo import YahooMarketData
+from resources.sources.yahoo import EXCHANGES, YahooMarketData
 
 XNYS = Sessions()
 START, END = date(2021, 2, 1), date(2022, 1, 31)
@@ -254,6 +254,16 @@ def test_one_refusal_is_met_with_a_fresh_cookie(vendor, yahoo, recorded):
 def test_coins_and_pairs_keep_their_own_days(vendor, yahoo, symbol, kind, code, zone, exchange, weekend):
     """Friday to Monday of a winter, stamped as Yahoo does: the beginning of each day in its zone."""
     days = [datetime(2022, 12, day, tzinfo=UTC) for day in (9, 10, 11, 12) if weekend or day in (9, 12)]
+    vendor.answer(f"chart/{symbol.removesuffix('=X')}", charted(symbol, days, kind, code, zone))
+    data = yahoo.fetch([symbol], date(2022, 12, 1), date(2022, 12, 31), XNYS)
+    assert data.rejects == []
+    assert data.bars["session"].to_list() == [day.date() for day in days]
+    assert data.bars["ts"].to_list() == [day + timedelta(days=1) for day in days], "known at the end of its UTC day"
+    assert data.instruments["exchange"].to_list() == [exchange]
+
+
+def charted(symbol: str, days: list[datetime], kind: str, code: str, zone: str) -> dict[str, Any]:
+    """An answer of bars that rise by one a day."""
     stamps = [int(day.timestamp()) for day in days]
     prices = [100.0 + row for row in range(len(days))]
     meta = {
@@ -262,9 +272,36 @@ def test_coins_and_pairs_keep_their_own_days(vendor, yahoo, symbol, kind, code, 
     }  # fmt: skip
     quote = dict.fromkeys(("open", "high", "low", "close"), prices) | {"volume": [0] * len(days)}
     result = {"meta": meta, "timestamp": stamps, "indicators": {"quote": [quote]}}
-    vendor.answer(f"chart/{symbol.removesuffix('=X')}", {"chart": {"error": None, "result": [result]}})
-    data = yahoo.fetch([symbol], date(2022, 12, 1), date(2022, 12, 31), XNYS)
+    return {"chart": {"error": None, "result": [result]}}
+
+
+def test_a_share_abroad_keeps_its_exchanges_days(vendor, yahoo):
+    """On Thanksgiving 2022 Frankfurt traded and New York did not."""
+    days = [datetime(2022, 11, day, 8, tzinfo=UTC) for day in (23, 24, 25)]
+    vendor.answer("chart/SAP.DE", charted("SAP.DE", days, "EQUITY", "GER", "Europe/Berlin"))
+    data = yahoo.fetch(["SAP.DE"], date(2022, 11, 1), date(2022, 11, 30), XNYS)
     assert data.rejects == []
     assert data.bars["session"].to_list() == [day.date() for day in days]
-    assert data.bars["ts"].to_list() == [day + timedelta(days=1) for day in days], "known at the end of its UTC day"
-    assert data.instruments["exchange"].to_list() == [exchange]
+    assert data.bars["ts"].to_list() == [datetime(2022, 11, day, 16, 30, tzinfo=UTC) for day in (23, 24, 25)]
+    assert data.instruments["exchange"].to_list() == ["XETR"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "why"),
+    [
+        ("EQUITY", "DFM", "trades at 'DFM', whose sessions are not known here"),
+        ("INDEX", "NYQ", "asset_class index is none of equity, etf, crypto, fx"),
+        ("MUTUALFUND", "NMS", "asset_class mutualfund is none of"),
+    ],
+)
+def test_what_cannot_be_dated_or_held_is_told_and_costs_no_other(vendor, yahoo, recorded, kind, code, why):
+    vendor.answer("chart/ODD", charted("ODD", [datetime(2022, 12, 9, 14, 30, tzinfo=UTC)], kind, code, "UTC"))
+    vendor.answer("chart/MSFT", recorded(MSFT))
+    data = yahoo.fetch(["MSFT", "ODD"], START, END, XNYS)
+    assert [(one.instrument, why in one.reason) for one in data.rejects] == [("ODD", True)]
+    assert set(data.bars["instrument"]) == set(data.instruments["instrument"]) == {"MSFT"}
+
+
+@pytest.mark.parametrize("code", sorted(EXCHANGES))
+def test_each_code_of_an_exchange_has_a_calendar(code):
+    assert canonical(EXCHANGES[code]) is not None
