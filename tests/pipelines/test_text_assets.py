@@ -46,7 +46,7 @@ def test_a_mark_is_made_once_and_a_late_text_changes_none(house: House) -> None:
     new = {row["item_id"]: row["weight"] for row in after.iter_rows(named=True) if row["source"] == "wire"}
     assert new == {"first": 1.0, "late": 1.0, "copy": 0.0}
 
-    house.dbt()
+    house.dbt("daily_sentiment")
     (day,) = store.rows(
         """
         select n_items, volume from marts.daily_sentiment where instrument = 'KO' and session = '2022-12-20'
