@@ -20,6 +20,8 @@ from octopus.core.types import BoolArray, FloatArray
 
 PRICE_TEST_FALL = 0.10
 """Reg SHO 201(b)(1)(i): a fall of 10 % or more from the last close of the listing market."""
+_BINARY = 1e-12
+"""Fraction by which floats of decimal prices may miss each other: far less than the finest tick is of any price."""
 
 
 def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
@@ -37,7 +39,7 @@ def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
     Source: 17 CFR 242.201(b)(1): the remainder of the day of the fall, and the following day.
     """
     fell = np.zeros(closes.shape, dtype=bool)
-    fell[2:] = lows[1:-1] <= (1 - PRICE_TEST_FALL) * closes[:-2]
+    fell[2:] = lows[1:-1] <= (1 - PRICE_TEST_FALL) * closes[:-2] * (1 + _BINARY)
     return fell
 
 

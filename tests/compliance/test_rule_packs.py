@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_compliance_gate import CONTEXT, DOCUMENT, NOW, broken, order, policy, run, snapshot
 
@@ -129,6 +129,16 @@ def test_a_fall_of_ten_per_cent_restricts_the_next_session() -> None:
     assert not price_test_restricts(closes, np.full(4, np.nan)).any()
 
 
+@given(st.integers(1, 50_000), st.sampled_from([1, 100, 10_000]))
+@example(107, 100)  # 10.70, whose tenth below is 9.63
+def test_a_fall_of_exactly_ten_per_cent_is_one_in_every_price(tenths: int, parts: int) -> None:
+    """Closes of whole tenths of a dollar, a cent, ..., so that 90 % of each is a price; and one tick above that."""
+    close, tick = D(10 * tenths) / parts, D(1) / parts
+    fall = np.array([[float(close)] * 2, [0.0] * 2, [0.0] * 2]), np.array([[np.nan] * 2, [0.0] * 2, [np.nan] * 2])
+    fall[1][1] = [float(close - close / 10), float(close - close / 10 + tick)]
+    assert price_test_restricts(*fall)[2].tolist() == [True, False]
+
+
 def test_a_halted_name_waits() -> None:
     rules, context = in_force("trading_halt"), replace(CONTEXT, halted=frozenset({"AAA"}))
     report = run(order("AAA", "buy", 1), order("BBB", "buy", 1), context=context, rules=rules)
@@ -225,6 +235,20 @@ def test_a_cash_account_pays_in_full() -> None:
     assert broken(report) == {"AAA-buy-0": ["initial_margin"]}
     account = snapshot({"BBB": 10})
     assert len(run(order("AAA", "buy", 1001), order("BBB", "sell", 2), account=account, rules=rules).approved) == 2
+
+
+def test_a_cash_account_pays_for_what_works_too_and_an_unpriced_open_buy_is_no_gift() -> None:
+    rules = wide("initial_margin", {})
+    working = snapshot({}, (OpenOrder("w", "CCC", Side.BUY, D(50)),))
+    report = run(order("AAA", "buy", 10), account=working, rules=rules)
+    assert broken(report)["AAA-buy-0"] == ["initial_margin"]
+    assert "the broker's price of CCC is missing" in report.denials[0].reason
+    account = replace(working, prices={**working.prices, "CCC": D(20)})
+    assert run(order("AAA", "buy", 990), account=account, rules=rules).approved  # 99,000 and 1,000 that work
+    assert not run(order("AAA", "buy", 991), account=account, rules=rules).approved
+    priced = run(order("CCC", "buy", 950, price=100), account=working, rules=rules)
+    assert priced.approved, "the batch's own price of what works"
+    assert not run(order("CCC", "buy", 951, price=100), account=working, rules=rules).approved
 
 
 def test_the_old_form_counts_day_trades_below_25_000() -> None:
