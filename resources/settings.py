@@ -46,6 +46,7 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
+from resources.agreement import require_traded
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.reference_files import require_sources
@@ -479,6 +480,8 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     _settles(file, folder / "universe.yaml")
     policy = read_section(folder / "compliance.yaml", CompliancePolicy)
     require_sources(policy, str(folder / "compliance.yaml"))
+    strategies = read_section(folder / "strategies.yaml", StrategiesFile)
+    require_traded(strategies.portfolio, universe.symbols, folder / "strategies.yaml")
     return Settings(
         root=root,
         home=home,
@@ -496,7 +499,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         broker=file.broker,
         live_variable=environment.get(LIVE_VARIABLE, ""),
         broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
-        strategies=read_section(folder / "strategies.yaml", StrategiesFile),
+        strategies=strategies,
         risk=limits_of(limits),
         limits_document=limits,
         compliance=policy,

@@ -72,6 +72,11 @@ class Constraints(_Section):
         """Least weight of one position."""
         return max(self.name_weight_min, 0.0) if self.long_only else self.name_weight_min
 
+    @property
+    def needs_benchmark(self) -> bool:
+        """Whether a limit is measured against the benchmark."""
+        return any(limit is not None for limit in (self.beta_min, self.beta_max, self.tracking_error_max_annual))
+
     @model_validator(mode="after")
     def _ranges(self) -> Constraints:
         if self.net_min > self.net_max:
@@ -181,6 +186,8 @@ class PortfolioConfig(_Section):
                 f"covariance_sessions_min = {self.covariance_sessions_min} is above "
                 f"covariance_sessions = {self.covariance_sessions}: lower it"
             )
+        if self.benchmark is not None and not any(self.benchmark.values()):
+            raise ValueError("benchmark holds nothing: give weights by instrument, or null for equal weights of all")
         if self.method == "maximum_sharpe" and self.impact > 0 and self.impact_law == "quadratic":
             raise ValueError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
         if not self.fractional and self.lot_size is not None and self.lot_size % 1:

@@ -194,6 +194,23 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     assert free.target_weights.sum() > weights.sum()
 
 
+def test_a_limit_against_a_benchmark_without_returns_is_refused() -> None:
+    panel = random_panel(7, 320)
+    young = replace(panel, total_return=panel.total_return.copy())
+    young.total_return[:-20, 0] = np.nan
+    free, bound = Constraints(), Constraints(beta_max=0.9)
+
+    def decided(panel: Panel, name: str, limits: Constraints) -> float:
+        config = DecisionConfig(portfolio=PortfolioConfig(benchmark={name: 1.0}, constraints=limits))
+        return float(decide(prepare(panel, config), -1, None, np.zeros(6), config).target_weights.sum())
+
+    assert decided(panel, "S00", bound) > 0
+    assert decided(young, "S00", free) > 0
+    for market, name, limits in ((young, "S00", bound), (panel, "NOPE", free)):
+        with pytest.raises(MissingDataError, match=f"the returns of {name}, of portfolio.benchmark, are missing"):
+            decided(market, name, limits)
+
+
 def test_impact_makes_large_trades_dear() -> None:
     panel = random_panel(8, 320)
     panel = replace(panel, volume=np.where(np.isfinite(panel.close), 5000.0, np.nan))

@@ -154,6 +154,21 @@ def test_sectors_have_one_home_and_reach_the_optimiser_where_a_limit_asks(config
         load(config)
 
 
+@pytest.mark.parametrize("field", ["benchmark", "risk_budgets"])
+def test_a_benchmark_or_budget_of_an_unknown_instrument_is_refused(config: Path, field: str) -> None:
+    edit(config, "strategies.yaml", "\nportfolio:", f"\nportfolio:\n  {field}: {{AAPL: 1.0, KOO: 1.0}}\n  #")
+    with pytest.raises(ConfigError, match=rf"portfolio\.{field} = 'KOO': no instrument of universe.*: write KO"):
+        load(config)
+    edit(config, "strategies.yaml", "KOO", "KO")
+    load(config)
+
+
+def test_a_benchmark_of_nothing_is_refused(config: Path) -> None:
+    edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  benchmark: {KO: 0.0}\n  #")
+    with pytest.raises(ConfigError, match="benchmark holds nothing"):
+        load(config)
+
+
 def test_settings_have_one_record_in_every_process() -> None:
     code = (
         "import os; from octopus.core.ids import fingerprint; from resources.settings import load_settings;"
