@@ -284,8 +284,8 @@ def _extras(seen: View, problem: Problem, config: DecisionConfig, equity: float 
     panel, row, opinions = seen.panel, seen.row, seen.signals.get(MODEL)
     portfolio, symbols = config.portfolio, panel.symbols
     horizon = portfolio.horizon_sessions
-    if portfolio.constraints.sector_max is not None and not portfolio.sectors:
-        raise MissingDataError("constraints.sector_max limits sectors, and none is known: set universe.sectors")
+    if portfolio.constraints.sector_weight_max is not None and not portfolio.sectors:
+        raise MissingDataError("constraints.sector_weight_max limits sectors, and none is known: set universe.sectors")
     given: dict[str, Any] = {
         "net_target": portfolio.net_target,
         "cvar_level": portfolio.cvar_level,

@@ -103,7 +103,7 @@ class Gates:
                     return reports
             # The server reads prices while compliance, which seldom needs them, is judged here.
             with ThreadPoolExecutor(max_workers=1) as beside:
-                reading = beside.submit(gates.window, _concerned(batch, snapshot), now)
+                reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
                 reading.result()
             approved = set(compliance.approved)
@@ -137,7 +137,7 @@ class Gates:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
         names = _concerned(batch, snapshot)
         with self._one_connection() as gates:
-            window = gates.window(names, now)
+            window = gates.window(gates._priced(batch, snapshot), now)
             highest, previous = gates._nav(batch, snapshot)
             return MarketContext(
                 last_prices={} if window is None else gates._last_prices(window, names),
@@ -223,6 +223,10 @@ class Gates:
     def _one_connection(self) -> Iterator[Gates]:
         with self.warehouse.held() as held:
             yield replace(self, warehouse=held)
+
+    def _priced(self, batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
+        """Instruments whose prices the risk gate asks for: those that are concerned, and its benchmark's."""
+        return _concerned(batch, snapshot).union(self.settings.risk.benchmark or ())
 
     def window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
         """Prices of ``names`` as known at ``now``; None where there are none. Each order of a batch is judged on its

@@ -46,7 +46,7 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
-from resources.agreement import require_traded
+from resources.agreement import inside_limits, require_inside, require_traded
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.reference_files import require_sources
@@ -402,11 +402,11 @@ class Settings:
 
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs; sectors only where a limit asks for them."""
+        """What the one decision function needs: inside the risk gate's limits, with sectors where one asks for them."""
         chosen = self.strategies.decision
-        if chosen.portfolio.constraints.sector_max is None:
-            return chosen
-        portfolio = chosen.portfolio.model_copy(update={"sectors": self.universe.sectors})
+        portfolio = inside_limits(chosen.portfolio, self.risk, self.universe.sectors)
+        if portfolio.constraints.sector_weight_max is not None:
+            portfolio = portfolio.model_copy(update={"sectors": self.universe.sectors})
         return chosen.model_copy(update={"portfolio": portfolio})
 
     @property
@@ -481,7 +481,9 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     policy = read_section(folder / "compliance.yaml", CompliancePolicy)
     require_sources(policy, str(folder / "compliance.yaml"))
     strategies = read_section(folder / "strategies.yaml", StrategiesFile)
-    require_traded(strategies.portfolio, universe.symbols, folder / "strategies.yaml")
+    risk = limits_of(limits)
+    require_traded(strategies.portfolio, risk, universe.symbols, folder)
+    require_inside(strategies.portfolio, risk, universe.sectors, folder)
     return Settings(
         root=root,
         home=home,
@@ -500,7 +502,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         live_variable=environment.get(LIVE_VARIABLE, ""),
         broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
         strategies=strategies,
-        risk=limits_of(limits),
+        risk=risk,
         limits_document=limits,
         compliance=policy,
     )

@@ -175,7 +175,7 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     panel = random_panel(7, 320)
     panel = replace(panel, volume=np.where(np.isfinite(panel.close), 1000.0, np.nan))
     sectors = {"S00": "x", "S01": "x", "S02": "y"}
-    limits = Constraints(sector_max=0.2, adv_participation_max=0.1, name_weight_max=0.5)
+    limits = Constraints(sector_weight_max=0.2, adv_participation_max=0.1, name_weight_max=0.5)
     config = DecisionConfig(portfolio=PortfolioConfig(constraints=limits, sectors=sectors, method="equal_weight"))
     made = decide(prepare(panel, config), -1, None, np.zeros(6), config, 1e6)
     weights, price = made.target_weights, panel.close[-1]
@@ -186,7 +186,7 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     assert any(name.startswith("adv_participation_max:S") for name in made.certificate.active)
     with pytest.raises(MissingDataError, match="equity = None"):
         decide(prepare(panel, config), -1, None, np.zeros(6), config)
-    nameless = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(sector_max=0.2)))
+    nameless = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(sector_weight_max=0.2)))
     with pytest.raises(MissingDataError, match=r"universe\.sectors"):
         decide(prepare(panel, nameless), -1, None, np.zeros(6), nameless)
     pseudo = replace(panel, price_basis="total_return")

@@ -197,7 +197,7 @@ def limits(**changes):
         "order_notional_max_usd": 10_000_000, "order_notional_max_fraction": 1.0, "var_window_sessions": 20,
         "drawdown_stop": 1.0, "volatility_max_annual": 2.0, "var_95_max": 1.0, "loss_per_day_max": 1.0,
         "adv_participation_max": 1.0, "position_notional_max_usd": 10_000_000, "sector_weight_max": 10.0,
-        "leverage_max": 3.0, "cvar_95_max": 1.0,
+        "leverage_max": 3.0, "cvar_95_max": 1.0, "long_only": False,
     }  # fmt: skip
     return RiskLimits.model_validate(content | wide | changes)
 
