@@ -7,12 +7,13 @@ Belongs here: checks that need more than one of them. Does not: reading them (se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from octopus.compliance.rules import CompliancePolicy, Mode, RestrictedList, WatchList
 from octopus.core.errors import ConfigError
 from octopus.core.limits import SHARED, allows_more, taken
 from octopus.portfolio.config import Constraints, PortfolioConfig
@@ -44,6 +45,46 @@ def meant(name: str, symbols: Collection[str]) -> str:
     """The remedy for a name that is not in the universe."""
     near = get_close_matches(name.upper(), symbols, n=1, cutoff=0.6)
     return f"write {near[0]}, or add it to universe.yaml" if near else "correct it, or add it to universe.yaml"
+
+
+def require_listed(policy: CompliancePolicy, symbols: Collection[str], path: Path) -> None:
+    """That no list of the policy writes an instrument of the universe in another way: its orders would pass.
+
+    Raises:
+        ConfigError: naming the rule, what it lists, and what it means.
+    """
+    plain = {_plain(symbol): symbol for symbol in symbols}
+    for rule, entry in _strangers(policy, symbols):
+        if (same := plain.get(_plain(entry))) is not None:
+            raise ConfigError(
+                where=str(path), field=f"rules.{rule}.entries.symbol", value=entry,
+                remedy=f"the universe writes it {same}: write it so, or its orders pass",
+            )  # fmt: skip
+
+
+def likely_misspelt(policy: CompliancePolicy, symbols: Collection[str]) -> tuple[str, ...]:
+    """What the policy lists, the universe does not have, and is much like something that it has: one line for each.
+
+    Lists name what is not traded here, too: other names are no matter.
+    """
+    return tuple(
+        f"{rule} of compliance.yaml lists {entry}, which is no instrument of universe.yaml: is {near[0]} meant? "
+        f"Until then orders of {near[0]} pass the rule"
+        for rule, entry in _strangers(policy, symbols)
+        if (near := get_close_matches(_plain(entry), symbols, n=1, cutoff=0.75))
+    )
+
+
+def _strangers(policy: CompliancePolicy, symbols: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Rule and name of each entry of a list that is no instrument of the universe."""
+    for rule in policy.rules:
+        if isinstance(rule, RestrictedList | WatchList) and rule.mode is not Mode.OFF:
+            yield from ((rule.id, entry.symbol) for entry in rule.parameters.entries if entry.symbol not in symbols)
+
+
+def _plain(symbol: str) -> str:
+    """Without case, spaces and signs: BRK.B and brk-b are one."""
+    return "".join(letter for letter in symbol.upper() if letter.isalnum())
 
 
 def require_inside(portfolio: PortfolioConfig, limits: RiskLimits, sectors: Mapping[str, str], folder: Path) -> None:

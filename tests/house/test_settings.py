@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import ConfigError
 from octopus.core.limits import AGAINST_BENCHMARK, SHARED, allows_more
 from octopus.portfolio.config import Constraints, PortfolioConfig
 from octopus.risk.limits import RiskLimits
-from resources.agreement import inside_limits, require_inside
+from resources.agreement import inside_limits, likely_misspelt, require_inside, require_listed
 from resources.settings import ROOT, configured_exchange, load_settings, read_section
 
 
@@ -172,6 +173,37 @@ def test_a_benchmark_or_budget_of_an_unknown_instrument_is_refused(config: Path,
         load(config)
     edit(config, "strategies.yaml", "KOO", "KO")
     load(config)
+
+
+def listing(symbol: str, kind: str = "restricted_list") -> dict[str, object]:
+    content = yaml.safe_load((ROOT / "config" / "compliance.yaml").read_text())
+    for rule in content["rules"]:
+        if rule["kind"] == kind:
+            entry = {"symbol": symbol, "effective_from": "2022-01-01", "effective_to": None, "reason": "a mandate"}
+            rule["parameters"]["entries"] = [entry]
+    return content
+
+
+@pytest.mark.parametrize("kind", ["restricted_list", "watch_list"])
+def test_a_listed_name_that_the_universe_writes_otherwise_is_refused(config: Path, kind: str) -> None:
+    (config / "compliance.yaml").write_text(yaml.safe_dump(listing("aapl", kind)))
+    with pytest.raises(ConfigError, match=rf"rules\.{kind}\.entries\.symbol = 'aapl': the universe writes it AAPL"):
+        load(config)
+    policy = CompliancePolicy.model_validate(listing("BRK-B", kind))
+    with pytest.raises(ConfigError, match=r"the universe writes it BRK\.B"):
+        require_listed(policy, ["BRK.B"], Path())
+    require_listed(policy, ["BRK-B"], Path())
+
+
+def test_what_is_likely_misspelt_in_a_list_is_told_and_what_is_not_traded_is_not(config: Path) -> None:
+    symbols = load(config).universe.symbols
+    for entry, told in (("aapll", "is AAPL meant?"), ("TSLA", None), ("AAPL", None)):
+        policy = CompliancePolicy.model_validate(listing(entry))
+        require_listed(policy, symbols, Path())
+        found = likely_misspelt(policy, symbols)
+        assert len(found) == (told is not None)
+        assert all(f"restricted_list of compliance.yaml lists {entry}, which is no" in one for one in found)
+        assert all(told in one for one in found)
 
 
 def test_constraints_and_limits_have_one_vocabulary() -> None:
