@@ -137,6 +137,7 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
 def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
     require_price_basis(case)
     issued, limit, ends = case.context.shares_outstanding, rule.parameters.max_fraction_outstanding, position_ends(case)
+    most = Decimal(str(limit))
     if issued is None:
         raise MissingDataError("the shares outstanding are missing: load them for every instrument")
     found = []
@@ -146,7 +147,8 @@ def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
             reason = f"the shares outstanding of {order.instrument} are missing: load them"
             found.append(Finding(order, True, reason))
             continue
-        fraction = float(ends[order.instrument, order.side] / total)
+        fraction = ends[order.instrument, order.side] / total
         reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of all shares, threshold {limit:.2%}"
-        found.append(Finding(order, order.side is Side.BUY and fraction > limit, reason, fraction, limit))
+        broken = order.side is Side.BUY and fraction > most
+        found.append(Finding(order, broken, reason, float(fraction), limit))
     return found

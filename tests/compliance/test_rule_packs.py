@@ -182,6 +182,28 @@ def test_the_ownership_threshold_counts_what_is_held_and_open() -> None:
     assert "shares outstanding of BBB are missing" in report.denials[0].reason
 
 
+@settings(max_examples=12)
+@given(percent=st.integers(1, 99), shares=st.integers(1, 5_000), tick=st.sampled_from([D("0.01"), D("0.0001"), D(7)]))
+def test_a_position_of_exactly_its_limit_is_within_it(percent: int, shares: int, tick: Decimal) -> None:
+    """In decimals as people write them: of equity, and of all shares that there are."""
+    price, step = 3 * tick, D("1e-8")
+    account = snapshot(cash=0)
+    account = replace(account, cash=price * shares * 100, prices={"AAA": price})
+    quantity = D(shares * percent)
+    of_equity = in_force("position_limit_fraction", parameters={"max_fraction_of_equity": percent / 100})
+    of_issue = in_force("ownership_threshold", parameters={"max_fraction_outstanding": percent / 100})
+    context = replace(CONTEXT, shares_outstanding={"AAA": D(100 * shares)})
+    for rules, kind in ((of_equity, "position_limit_fraction"), (of_issue, "ownership_threshold")):
+        document = rules.model_dump(mode="json")
+        for rule in document["rules"]:
+            if rule["kind"] not in (kind, "restricted_list"):
+                rule["mode"] = "off"
+        alone = CompliancePolicy.model_validate(document)
+        good, bad = (order("AAA", "buy", size, price=price) for size in (quantity, quantity + step))
+        assert run(good, account=account, context=context, rules=alone).approved
+        assert broken(run(bad, account=account, context=context, rules=alone)) == {"AAA-buy-0": [kind]}
+
+
 # Margin -------------------------------------------------------------------------------------------------------------
 
 
