@@ -13,30 +13,30 @@ from enum import StrEnum
 from typing import Any
 
 
-class Side(StrEnum):
-    """On which side of a limit the values lie that it allows."""
+class Sense(StrEnum):
+    """On which side of a limit the values lie that it allows, as a message says to set a value: "at most 0.1"."""
 
     CEILING = "at most"
     FLOOR = "at least"
-    SWITCH = "if set"
+    SWITCH = "to"
     """True forbids something, false forbids nothing."""
 
 
-SHARED: Mapping[str, Side] = {
-    "long_only": Side.SWITCH,
-    "name_weight_max": Side.CEILING,
-    "name_weight_min": Side.FLOOR,
-    "gross_max": Side.CEILING,
-    "net_min": Side.FLOOR,
-    "net_max": Side.CEILING,
-    "turnover_max": Side.CEILING,
-    "turnover_max_initial": Side.CEILING,
-    "cash_min_fraction": Side.FLOOR,
-    "sector_weight_max": Side.CEILING,
-    "adv_participation_max": Side.CEILING,
-    "beta_min": Side.FLOOR,
-    "beta_max": Side.CEILING,
-    "tracking_error_max_annual": Side.CEILING,
+SHARED: Mapping[str, Sense] = {
+    "long_only": Sense.SWITCH,
+    "name_weight_max": Sense.CEILING,
+    "name_weight_min": Sense.FLOOR,
+    "gross_max": Sense.CEILING,
+    "net_min": Sense.FLOOR,
+    "net_max": Sense.CEILING,
+    "turnover_max": Sense.CEILING,
+    "turnover_max_initial": Sense.CEILING,
+    "cash_min_fraction": Sense.FLOOR,
+    "sector_weight_max": Sense.CEILING,
+    "adv_participation_max": Sense.CEILING,
+    "beta_min": Sense.FLOOR,
+    "beta_max": Sense.CEILING,
+    "tracking_error_max_annual": Sense.CEILING,
 }
 """By name.
 
@@ -54,11 +54,11 @@ AGAINST_BENCHMARK = ("beta_min", "beta_max", "tracking_error_max_annual")
 
 def allows_more(name: str, constraint: float | None, limit: float | None) -> bool:
     """Whether a constraint lets through what the limit of the same name denies; None is no limit at all."""
-    if limit is None or (SHARED[name] is Side.SWITCH and not limit):
+    if limit is None or (SHARED[name] is Sense.SWITCH and not limit):
         return False
     if constraint is None:
         return True
-    if SHARED[name] is Side.CEILING:
+    if SHARED[name] is Sense.CEILING:
         return constraint > limit
     return constraint < limit
 
