@@ -47,6 +47,7 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
+from resources.agreement import inside_limits, require_inside, require_listed, require_traded
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.reference_files import require_sources
@@ -414,7 +415,8 @@ class Settings:
         embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
         live_variable: what OCTOPUS_LIVE says; empty where it is not set.
         broker_url: where the chosen broker is instead of at its own address; None: at its own.
-        limits_document: what ``risk`` was read from, byte for byte, for its signatures.
+        limits_document, policy_document: what ``risk`` and ``compliance`` were read from, byte for byte, for their
+            signatures.
     """
 
     root: Path
@@ -438,6 +440,12 @@ class Settings:
     risk: RiskLimits
     limits_document: LimitsDocument
     compliance: CompliancePolicy
+    policy_document: LimitsDocument
+
+    @property
+    def limits_documents(self) -> tuple[LimitsDocument, ...]:
+        """What two people sign: all that can loosen what the account may do."""
+        return self.limits_document, self.policy_document
 
     @property
     def sessions(self) -> Sessions:
@@ -454,11 +462,11 @@ class Settings:
 
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs; sectors only where a limit asks for them."""
+        """What the one decision function needs: inside the risk gate's limits, with sectors where one asks for them."""
         chosen = self.strategies.decision
-        if chosen.portfolio.constraints.sector_max is None:
-            return chosen
-        portfolio = chosen.portfolio.model_copy(update={"sectors": self.universe.sectors})
+        portfolio = inside_limits(chosen.portfolio, self.risk, self.universe.sectors)
+        if portfolio.constraints.sector_weight_max is not None:
+            portfolio = portfolio.model_copy(update={"sectors": self.universe.sectors})
         return chosen.model_copy(update={"portfolio": portfolio})
 
     @property
@@ -528,10 +536,15 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         universe = universe.model_copy(update={"market_data": chosen})
     home = _home(environment, root)
     embedded, urls = _databases(environment, home)
-    limits = _limits_document(environment, folder)
+    limits, rules = (_limits_document(environment, folder, name) for name in ("risk.yaml", "compliance.yaml"))
     _settles(file, folder / "universe.yaml")
-    policy = read_section(folder / "compliance.yaml", CompliancePolicy)
-    require_sources(policy, str(folder / "compliance.yaml"))
+    policy = policy_of(rules)
+    require_sources(policy, str(rules.path))
+    require_listed(policy, universe.symbols, rules.path)
+    strategies = read_section(folder / "strategies.yaml", StrategiesFile)
+    risk = limits_of(limits)
+    require_traded(strategies.portfolio, risk, universe.symbols, folder)
+    require_inside(strategies.portfolio, risk, universe.sectors, folder)
     return Settings(
         root=root,
         home=home,
@@ -550,10 +563,11 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         broker=file.broker,
         live_variable=environment.get(LIVE_VARIABLE, ""),
         broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
-        strategies=read_section(folder / "strategies.yaml", StrategiesFile),
-        risk=limits_of(limits),
+        strategies=strategies,
+        risk=risk,
         limits_document=limits,
         compliance=policy,
+        policy_document=rules,
     )
 
 
@@ -584,8 +598,8 @@ def _home(environment: Mapping[str, str], root: Path) -> Path:
         ) from None  # fmt: skip
 
 
-def _limits_document(environment: Mapping[str, str], folder: Path) -> LimitsDocument:
-    path = folder / "risk.yaml"
+def _limits_document(environment: Mapping[str, str], folder: Path, name: str) -> LimitsDocument:
+    path = folder / name
     return LimitsDocument(path, _content(path), Path(environment.get(SIGNERS_VARIABLE) or folder / "limit_signers"))
 
 
@@ -596,6 +610,18 @@ def limits_of(document: LimitsDocument) -> RiskLimits:
         ConfigError: as `read_section`.
     """
     return _parse(document.path, document.content, RiskLimits)
+
+
+def policy_of(document: LimitsDocument) -> CompliancePolicy:
+    """The compliance policy that the document's bytes say. Raises `ConfigError` likewise."""
+    return _parse(document.path, document.content, CompliancePolicy)
+
+
+def says(document: LimitsDocument, settings: Settings) -> bool:
+    """Whether what is in force is what one of the settings' documents says."""
+    if document is settings.limits_document:
+        return limits_of(document) == settings.risk
+    return policy_of(document) == settings.compliance
 
 
 def _databases(environment: Mapping[str, str], home: Path) -> tuple[EmbeddedPostgres | None, dict[str, str]]:
