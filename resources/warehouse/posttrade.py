@@ -46,7 +46,7 @@ def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, se
         join execution.order_intents i using (intent_id)
         left join lateral (
             select min(e.at) as cancelled_at from execution.order_events e
-            where e.client_order_id = o.client_order_id and e.to_state = 'cancelled'
+            where e.client_order_id = o.client_order_id and e.to_state in ('cancelled', 'replaced')
         ) c on true
         where o.account = %(account)s and o.submitted_at is not null
           -- An exit that the venue ended was no order that somebody took back.
