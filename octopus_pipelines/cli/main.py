@@ -32,6 +32,7 @@ class _Commands(click.Group):
         "release": "octopus_pipelines.cli.release",
         "orders": "octopus_pipelines.cli.orders",
         "adopt": "octopus_pipelines.cli.adopt",
+        "lots": "octopus_pipelines.cli.lots",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",
         "doctor": "octopus_pipelines.cli.doctor",
