@@ -142,7 +142,8 @@ class _Keeper:
             if not 0 < chosen.quantity <= min(there, closing):
                 raise LotSelectionError(
                     f"fill {name} of {instrument} is to close {plain(chosen.quantity)} shares of lot {chosen.lot_id}: "
-                    f"{plain(there)} of it are open, with {plain(closing)} left to close; correct the identification"
+                    f"{plain(there)} of it are open, with {plain(closing)} left to close; identify "
+                    "others with `octopus lots identify`"
                 )
             parts.append((chosen.lot_id, chosen.quantity))
             open_shares[chosen.lot_id] -= chosen.quantity

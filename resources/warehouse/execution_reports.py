@@ -131,13 +131,13 @@ class ExecutionReports:
 
     def open_sales(self, account: str, now: datetime) -> list[OpenSale]:
         """Sales whose lots may still be identified, oldest first."""
-        identified = LotIdentifications(self.store).current(account)
+        identified, instants = LotIdentifications(self.store).current(account), self._instants(account)
         parts: dict[str, list[Disposal]] = {}
         for one in self.lot_book(account).disposals:
             parts.setdefault(one.fill_id, []).append(one)
         found = []
         for fill_id, of in parts.items():
-            until = self._identifiable_until(account, fill_id, of[0].instrument)
+            until = identifiable_until(self._keeps(of[0].instrument), instants[fill_id])
             if now <= until:
                 quantity = sum((one.quantity for one in of), Decimal(0))
                 found.append(OpenSale(fill_id, of[0].instrument, quantity, tuple(of), fill_id in identified, until))
@@ -154,25 +154,28 @@ class ExecutionReports:
 
         Raises:
             LotSelectionError: no such sale, it is too late, a lot is named twice, or its shares are not there: not open
-                at that time, or taken by what was identified for another sale.
+                at that time, or taken by what was identified for another sale. It is never too late to mend a word
+                whose shares the venue took away since, as it does by busting a fill.
         """
         if len({one.lot_id for one in chosen}) < len(chosen):
             raise LotSelectionError(f"a lot is named twice for sale {fill_id}: give each lot once, with all its shares")
         told = LotIdentifications(self.store)
         with self.store.connection.transaction():
             told.alone(account)
-            sold = [one for one in self.lot_book(account).disposals if one.fill_id == fill_id]
+            current = told.current(account)
+            others = {sale: shares for sale, shares in current.items() if sale != fill_id}
+            sold = [one for one in self._lot_book(account, others).disposals if one.fill_id == fill_id]
             if not sold:
                 raise LotSelectionError(
                     f"account {account} has no sale {fill_id} that closed a lot: see `octopus lots list`"
                 )
-            until = self._identifiable_until(account, fill_id, sold[0].instrument)
-            if now > until:
+            until = identifiable_until(self._keeps(sold[0].instrument), self._instants(account)[fill_id])
+            if now > until and self._stands(account, current):
                 raise LotSelectionError(
                     f"the lots of sale {fill_id} could be identified until {until:%Y-%m-%d %H:%M} UTC, when it settled "
                     "(26 CFR 1.1012-1(c)): they stay as they are"
                 )
-            self._lot_book(account, {**told.current(account), fill_id: chosen})
+            self._lot_book(account, {**others, fill_id: chosen})
             told.save(account, fill_id, chosen, by, reason, session, now)
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -183,10 +186,17 @@ class ExecutionReports:
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
         return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios, selections=selections)
 
-    def _identifiable_until(self, account: str, fill_id: str, instrument: str) -> datetime:
+    def _stands(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> bool:
+        try:
+            self._lot_book(account, selections)
+        except LotSelectionError:
+            return False
+        return True
+
+    def _instants(self, account: str) -> dict[str, datetime]:
+        """When each fill and entry happened."""
         book = AccountBooks(self.store).book(account)
-        at = {fill.fill_id: fill.at for fill in book.fills} | {entry.entry_id: entry.at for entry in book.entries}
-        return identifiable_until(self._keeps(instrument), at[fill_id])
+        return {fill.fill_id: fill.at for fill in book.fills} | {entry.entry_id: entry.at for entry in book.entries}
 
     def _keeps(self, instrument: str) -> Sessions:
         return (self.calendars or self.sessions).of(instrument)

@@ -16,7 +16,7 @@ from test_orders_command import OneDesk
 
 import octopus_pipelines.cli.lots as command
 from octopus.core.costs import CostModel
-from octopus.core.orders import Side
+from octopus.core.orders import FillRevision, Side
 from resources.settings import load_settings
 from resources.warehouse import posttrade
 from resources.warehouse.audit_log import verify
@@ -116,6 +116,19 @@ def test_what_cannot_be_identified_is_said_and_changes_nothing(desk: Desk) -> No
     desk.clock.wait_until(settled + timedelta(seconds=1))
     assert "when it settled (26 CFR 1.1012-1(c))" in refused(desk, sale, f"{second}=10")
     assert json.loads(say("list", "--json"))["sales"] == []
+
+
+def test_a_word_whose_shares_the_venue_took_away_may_be_mended_late(desk: Desk) -> None:
+    sale, first, second = listed()
+    say("identify", sale, f"{second}=10")
+    with desk.engine() as engine:
+        (sold,) = [fill for fill in engine.bookkeeper.books.fills("acct") if fill.fill_id == sale]
+        revision = FillRevision(sale, 1, sold.client_order_id, D(8), sold.price, sold.fees, sold.at, "corrected")
+        assert engine.bookkeeper.books.record_revision("acct", revision, SOLD, desk.clock.now())
+    desk.clock.wait_until(SESSIONS.close_utc(SESSIONS.next(SOLD, 3)))
+    assert "10 of it are open, with 8 left to close" in say("list")
+    assert "basis 480.00" in say("identify", sale, f"{second}=8")
+    assert "when it settled" in say("identify", sale, f"{first}=8")
 
 
 def test_shares_that_another_sale_closed_are_not_there_twice(desk: Desk) -> None:
