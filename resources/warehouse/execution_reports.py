@@ -1,6 +1,7 @@
 """What is reckoned from the order path's records once orders have ended: their cost, tax lots and realised gains.
 
-Belongs here: reading those records with the prices they need, and storing what follows. Does not: the formulas
+Belongs here: reading those records with the prices they need, storing what follows, and whether a person may still say
+which lots a sale closed. Does not: the formulas
 (octopus/execution), the records themselves (order_store.py, account_books.py).
 
 Everything is reckoned anew from the records each time and stored only where it differs.
