@@ -25,7 +25,7 @@ from octopus.compliance.rules import CompliancePolicy, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
-from octopus.execution.lots import LotBook, UnknownRatioError
+from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
 from octopus.execution.standing import Standing
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
@@ -376,12 +376,11 @@ class Gates:
         return self._books[0][2]
 
     def _lot_book(self, account: str) -> LotBook | None:
-        sessions = self.settings.sessions
+        feed = recorded_prices(self.settings, self.warehouse)
         with OrderStore.opened(self.warehouse.url) as store:
-            reports = ExecutionReports(store, self.warehouse, recorded_prices(self.settings, self.warehouse), sessions)
             try:
-                return reports.lot_book(account)
-            except UnknownRatioError:
+                return ExecutionReports.of(store, self.warehouse, feed, self.settings).lot_book(account)
+            except (UnknownRatioError, LotSelectionError):
                 # The rule says that lots are missing: a matter of tax stops no trade.
                 return None
 

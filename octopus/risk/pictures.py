@@ -113,7 +113,10 @@ def backtest_picture(report: RiskReport) -> bytes:
     days = report.sessions[-len(first.returns) :]
     axes.vlines(days, 0, 100 * first.returns, color="#c4c9cf", linewidth=0.8)
     for (name, test), colour in zip(report.backtests.items(), _LINES, strict=False):
-        p_values = f"p {test.coverage.p_value:.2f} coverage, {test.independence.p_value:.2f} independence"
+        p_values = (
+            f"p {test.coverage.p_value:.2f} coverage, {test.independence.p_value:.2f} independence, "
+            f"{test.tail.p_value:.2f} CVaR"
+        )
         label = f"{name}: {int(test.exceeded.sum())} exceedances of {test.expected:.0f} expected ({p_values})"
         axes.plot(days, -100 * test.var, color=colour, linewidth=1.3, label=label)
     hits = first.exceeded
@@ -176,7 +179,7 @@ def stress_picture(report: RiskReport) -> bytes:
 
 
 _BLUE, _LIGHT = "#31577d", "#9db8d2"
-_LINES = ("#31577d", "#d9a441", "#3b7a57")
+_LINES = ("#31577d", "#d9a441", "#8a5a9e", "#3b7a57", "#6f7b87", "#b3703a")
 _NAMES_SHOWN = 20
 
 

@@ -91,6 +91,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "execution.order_intents": (READ, STATE, ""),
     "execution.orders": (READ, STATE, ""),
     "execution.replacements": (READ, STATE, ""),
+    "execution.lot_identifications": (READ, RECORD, ""),
     "execution.order_events": (READ, RECORD, ""),
     "execution.fills": (READ, RECORD, ""),
     "execution.fill_revisions": (READ, RECORD, ""),
