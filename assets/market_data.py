@@ -49,7 +49,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_w
     ],
     partitions_def=partitions.SESSIONS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    pool="market_data",
+    pool=partitions.SOURCES.market_data,
 )  # fmt: skip
 def market_data(
     context: dg.AssetExecutionContext,

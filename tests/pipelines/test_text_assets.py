@@ -1,17 +1,113 @@
-"""Marks of texts and reports of their sources as assets: made once, and measured up to the session."""
+"""Texts as assets: a source that fails stops nothing, marks are made once, and reports measure up to the session."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 
+import dagster as dg
 import polars as pl
+import pytest
 
-from assets.alternative_data import sentiment_scores, text_marks, text_source_reports
-from octopus.alternative_data.schema import NEWS_SCHEMA
+from assets import keys
+from assets.alternative_data import build_assets, build_source, sentiment_scores, text_marks, text_source_reports
+from octopus.alternative_data.schema import NEWS_SCHEMA, ItemKind
 from octopus.alternative_data.texts import text_hash
+from octopus.core.errors import SourceUnavailableError
+from octopus.core.sessions import Sessions
+from resources.settings import Settings, load_settings
+from resources.sources.base import TextItems
+from resources.warehouse.connection import Role
+from resources.warehouse.store import Warehouse
+from resources.warehouse.text_fetches import TextFetches
 from tests.pipelines.conftest import House
 
 SESSION = "2022-12-27"
+XNYS = Sessions()
+
+
+@dataclass
+class Wire:
+    """A catalogue of one source that the test leads.
+
+    Attributes:
+        gives: rows of news that it has; an error is raised instead. asked: the windows it was asked for.
+    """
+
+    gives: list[dict[str, object]] | Exception = field(default_factory=list)
+    asked: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    def source(self, kind: ItemKind, name: str) -> Wire:
+        return self
+
+    def fetch(self, names: object, start: datetime, end: datetime) -> TextItems:
+        self.asked.append((start, end))
+        if isinstance(self.gives, Exception):
+            raise self.gives
+        return TextItems(pl.DataFrame(self.gives, schema=NEWS_SCHEMA), [], "hash")
+
+
+@pytest.fixture
+def live(database_url: str) -> Settings:
+    """Live, as far as the assets know: a recording is asked for whole."""
+    shipped = load_settings({})
+    return replace(
+        shipped, database_url=database_url, embedded=None,
+        universe=shipped.universe.model_copy(update={"market_data": "yahoo"}),
+    )  # fmt: skip
+
+
+def ask(settings: Settings, wire: Wire, session: date) -> bool:
+    """Materialise the asset of the wire's news for a session; whether its check passed."""
+    resources = {
+        "settings": settings, "warehouse": Warehouse(settings.database_url, Role.RESEARCH), "text_catalogue": wire,
+    }  # fmt: skip
+    result = dg.materialize(
+        [build_source("news", "newsapi")], partition_key=str(session), resources=resources,
+        instance=dg.DagsterInstance.ephemeral(),
+    )  # fmt: skip
+    (check,) = result.get_asset_check_evaluations()
+    return check.passed
+
+
+def test_a_source_that_fails_fails_its_own_check_and_nothing_else(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEWSAPI_API_KEY", raising=False)
+    assets = build_assets({"news": ["newsapi", "sample"], "post": ["sample"]})[:-1]
+    resources = {name: house.resources[name] for name in ("settings", "warehouse", "text_catalogue", "sentiment_model")}
+    result = dg.materialize(assets, partition_key=SESSION, resources=resources, instance=dg.DagsterInstance.ephemeral())
+    assert result.success
+    assert {event.asset_key for event in result.get_asset_materialization_events()} >= {
+        keys.NEWS, keys.SOCIAL_POSTS, keys.SENTIMENT_SCORES,
+    }  # fmt: skip
+    failed = {check.asset_key: check for check in result.get_asset_check_evaluations() if not check.passed}
+    assert set(failed) == {keys.texts_of("news", "newsapi"), keys.NEWS}
+    assert failed[keys.NEWS].severity is dg.AssetCheckSeverity.WARN
+    assert all("NEWSAPI_API_KEY" in str(check.description) for check in failed.values())
+
+
+def test_what_a_source_missed_is_asked_for_again_until_it_answers(live: Settings) -> None:
+    wire, days = Wire(), [XNYS.previous(date(2022, 12, 27), back) for back in (14, 13, 8, 0)]
+    decided = [XNYS.decision_utc(day) for day in days]
+    assert ask(live, wire, days[0])
+    wire.gives = SourceUnavailableError("newsapi: HTTP 503; try again later")
+    assert not ask(live, wire, days[1])
+    wire.gives = ZeroDivisionError("a bug of the vendor's client")
+    assert not ask(live, wire, days[2])
+    diary = TextFetches(Warehouse(live.database_url))
+    assert diary.holes(days[2])["caught_up_at"].to_list() == [None, None]
+    wire.gives = []
+    assert ask(live, wire, days[3])
+    usual = timedelta(days=live.alternative_data.lookback_days)
+    assert wire.asked == [
+        (decided[0] - usual, decided[0]),
+        (decided[1] - usual, decided[1]),
+        (decided[0], decided[2]),
+        (decided[0], decided[3]),
+    ]
+    assert diary.holes(days[3])["session"].to_list() == days[1:3]
+    assert diary.holes(days[3])["caught_up_at"].null_count() == 0
 
 
 def item(name: str, title: str, known: datetime) -> dict[str, object]:
