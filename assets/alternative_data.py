@@ -19,6 +19,7 @@ from octopus.alternative_data.marks import text_marks as find_marks
 from octopus.alternative_data.reports import REPORT_SCHEMA, report_picture, report_row, source_report
 from octopus.alternative_data.schema import TEXT_TABLES, ItemKind
 from octopus.alternative_data.scores import score_rows, texts_to_score
+from octopus.alternative_data.stamps import decided_live, known_when_seen, missed_a_decision
 from octopus.core.errors import OctopusError
 from resources.research_factories import TextCatalogue
 from resources.sentiment.base import SentimentModel
@@ -32,6 +33,7 @@ GROUP = "alternative_data"
 OWNERS = ["team:alternative_data"]
 ANSWERED = "every_source_answered"
 SOURCE_ANSWERED = "source_answered"
+WHOLE = "nothing_truncated"
 Ingested = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _WORDS: dict[ItemKind, str] = {"news": "news items", "post": "social posts"}
 
@@ -48,7 +50,10 @@ def build_source(kind: ItemKind, name: str) -> dg.AssetsDefinition:
         key=key, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"},
         description=f"What {name} has of {_WORDS[kind]}, by instrument, stored in raw.{table}.",
         partitions_def=partitions.SESSIONS, backfill_policy=dg.BackfillPolicy.single_run(), pool=name,
-        check_specs=[dg.AssetCheckSpec(SOURCE_ANSWERED, asset=key, description="The source answered.")],
+        check_specs=[
+            dg.AssetCheckSpec(SOURCE_ANSWERED, asset=key, description="The source answered."),
+            dg.AssetCheckSpec(WHOLE, asset=key, description="It gave all that it has of the window."),
+        ],
     )  # fmt: skip
     def texts(
         context: dg.AssetExecutionContext,
@@ -59,7 +64,7 @@ def build_source(kind: ItemKind, name: str) -> dg.AssetsDefinition:
         diary, asked_at = TextFetches(warehouse), datetime.now(UTC)
         start, end = text_window(context, settings, diary, kind, name)
         found, problem = _ask(context, settings, text_catalogue, kind, name, start, end)
-        metadata = _store(context, warehouse, table, name, found)
+        metadata = _store(context, settings, warehouse, table, name, found)
         _, session = partitions.session_range(context)
         # What is not over yet when it is asked for has not been answered.
         diary.keep(
@@ -73,6 +78,11 @@ def build_source(kind: ItemKind, name: str) -> dg.AssetsDefinition:
                       "problem": problem or "none"}
         )  # fmt: skip
         yield dg.AssetCheckResult(check_name=SOURCE_ANSWERED, passed=problem is None, description=problem)
+        yield dg.AssetCheckResult(
+            check_name=WHOLE, passed=not found.truncated, severity=dg.AssetCheckSeverity.WARN,
+            metadata={"truncated": found.truncated},
+            description=_cut_short(name, found.truncated),
+        )  # fmt: skip
 
     return texts
 
@@ -309,19 +319,42 @@ def _ask(
         return nothing, f"{name}: unexpected {type(error).__name__}: {error}; the run's log has the traceback"
 
 
+def _cut_short(name: str, questions: int) -> str | None:
+    """What to do about a source that did not give all it has; None where it did."""
+    if not questions:
+        return None
+    return (
+        f"{name} has more than it gave of {questions} of its streams, queries or spans: run more often, follow fewer "
+        f"instruments, or take a larger plan and raise request_limits.{name}"
+    )
+
+
 def _store(
-    context: dg.AssetExecutionContext, warehouse: Warehouse, table: str, name: str, found: TextItems
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    warehouse: Warehouse,
+    table: str,
+    name: str,
+    found: TextItems,
 ) -> dict[str, Any]:
-    """Append what came; its counts as metadata."""
+    """Append what came; its counts as metadata. What missed a decision is known from now on."""
+    seen, items = datetime.now(UTC), found.items
+    if not items.is_empty():
+        decisions = "select session, min(created_at) as decided_at from portfolio.decisions group by session"
+        decided = decided_live(warehouse.read(decisions), settings.sessions)
+        items = known_when_seen(items, missed_a_decision(items["known_at"], decided, settings.sessions), seen)
     report = warehouse.append(
-        table, found.items, source=name, run_id=context.run.run_id, rejects=found.rejects,
-        payload_hash=found.payload_hash,
+        table, items, source=name, run_id=context.run.run_id, rejects=found.rejects,
+        payload_hash=found.payload_hash, now=seen,
     )  # fmt: skip
-    if found.truncated:
-        context.log.warning(f"{name} holds more than it gave; run again later, or widen the plan")
+    stamped = warehouse.read(
+        f"select count(*) as late from raw.{table} where batch_id = $1 and known_at = ingested_at",  # noqa: S608  # ours
+        [report.batch_id],
+    )
     return {
-        "rows_fetched": len(found.items), "rows_new": report.new, "rows_restated": report.restated,
-        "rows_quarantined": report.quarantined, "about_no_instrument": found.unlinked, "truncated": found.truncated,
+        "rows_fetched": len(items), "rows_new": report.new, "rows_restated": report.restated,
+        "rows_quarantined": report.quarantined, "about_no_instrument": found.unlinked,
+        "rows_known_when_seen": stamped["late"].item(),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from octopus.core.errors import ConfigError
@@ -163,7 +164,13 @@ def _sample_news(settings: Settings) -> NewsSource:
 def _newsapi(settings: Settings) -> NewsSource:
     from resources.sources.newsapi import NewsApiNews
 
-    return NewsApiNews(secret("NEWSAPI_API_KEY"), access("newsapi", settings))
+    plan = settings.alternative_data.newsapi
+    return NewsApiNews(
+        secret("NEWSAPI_API_KEY"),
+        access("newsapi", settings),
+        delay=timedelta(hours=plan.delay_hours),
+        reach=timedelta(days=plan.reach_days),
+    )
 
 
 def _rss(settings: Settings) -> NewsSource:

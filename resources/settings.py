@@ -162,6 +162,18 @@ class SentimentConfig(_Section):
     finbert: str = "ProsusAI/finbert"
 
 
+class NewsApiPlan(_Section):
+    """What the user's plan of NewsAPI gives; the defaults are its Developer plan (newsapi.org/pricing).
+
+    Attributes:
+        delay_hours: after so long it shows an article: it counts as known from then.
+        reach_days: how far back it can be searched.
+    """
+
+    delay_hours: float = Field(default=24.0, ge=0)
+    reach_days: int = Field(default=28, ge=1)
+
+
 class AlternativeDataConfig(_Section):
     """News and social posts (config/universe.yaml, section alternative_data).
 
@@ -170,7 +182,9 @@ class AlternativeDataConfig(_Section):
         subreddits: where Reddit is searched.
         news_file, posts_file: CSV or Parquet of the source ``files``; a relative path counts from the repository; the
             form is in resources/sources/text_files.py.
-        lookback_days: how far back a run asks the services for texts.
+        newsapi: what the plan gives that NEWSAPI_API_KEY belongs to.
+        lookback_days: how far back a run asks the services for texts that it may have; further where a source has not
+            answered since.
     """
 
     news: tuple[NewsName, ...] = ("sample",)
@@ -179,6 +193,7 @@ class AlternativeDataConfig(_Section):
     subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
     news_file: Path | None = None
     posts_file: Path | None = None
+    newsapi: NewsApiPlan = NewsApiPlan()
     lookback_days: int = Field(default=3, ge=1, le=30)
     sentiment: SentimentConfig = SentimentConfig()
 

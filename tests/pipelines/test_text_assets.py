@@ -118,6 +118,41 @@ def item(name: str, title: str, known: datetime) -> dict[str, object]:
     }  # fmt: skip
 
 
+def test_what_comes_after_its_decision_is_known_from_when_it_came(live: Settings) -> None:
+    store = Warehouse(live.database_url, Role.OWNER)
+    before, day, after = (XNYS.previous(date(2022, 12, 27), back) for back in (2, 1, 0))
+    told = XNYS.decision_utc(day) - timedelta(hours=1)
+    in_time = item("in time", "Coca-Cola agrees to buy a maker of coffee", told) | {"known_at_imputed": True}
+    wire = Wire([in_time])
+    assert ask(live, wire, day)
+    replayed = told - timedelta(days=80)
+    decisions = [(before, told), (day, told + timedelta(hours=2)), (after, datetime.now(UTC))]
+    for session, made in decisions:
+        store.insert_new("portfolio.decisions", decision(session, made))
+    missed = item("missed", "Coca-Cola recalls a batch of coffee", told + timedelta(minutes=1))
+    late, older = missed | {"known_at_imputed": True}, item("older", "Coca-Cola sells a maker of tea", replayed)
+    wire.gives = [in_time, late, older]
+    began = datetime.now(UTC)
+    assert ask(live, wire, after)
+    rows = store.rows("select item_id, known_at, known_at_imputed, ingested_at from raw.news order by batch_id, ts")
+    known = {row["item_id"]: (row["known_at"], row["known_at_imputed"]) for row in rows}
+    assert len(rows) == 3, "what is stored stays as it is"
+    assert known["in time"] == (told, True)
+    assert known["older"] == (replayed, False), "no decision that it had a part in was made live"
+    assert known["missed"][0] >= began
+    assert not known["missed"][1]
+
+
+def decision(session: date, made: datetime) -> pl.DataFrame:
+    """A row of portfolio.decisions."""
+    return pl.DataFrame(
+        {
+            "decision_id": [str(session)], "session": [session], "certificate": ["{}"], "inputs": ["{}"],
+            "created_at": [made],
+        }
+    )  # fmt: skip
+
+
 def test_a_mark_is_made_once_and_a_late_text_changes_none(house: House) -> None:
     store = house.warehouse
     told = datetime(2022, 12, 20, 15, tzinfo=UTC)
@@ -134,22 +169,25 @@ def test_a_mark_is_made_once_and_a_late_text_changes_none(house: House) -> None:
 
     late = item("late", story, told - timedelta(hours=3))
     copy = item("copy", story, told + timedelta(hours=3))
-    store.append("news", pl.DataFrame([late, copy], schema=NEWS_SCHEMA), source="wire")
+    seen = told + timedelta(days=1)
+    missed = item("missed", "Coca-Cola recalls a batch of cold brewed coffee", told) | {"known_at": seen}
+    store.append("news", pl.DataFrame([late, copy, missed], schema=NEWS_SCHEMA), source="wire")
     house.call(sentiment_scores, SESSION)
     house.call(text_marks, SESSION)
     after = store.read(everything)
     assert after.join(before, on="item_id", how="semi").equals(before), "what a decision may have read stays"
     new = {row["item_id"]: row["weight"] for row in after.iter_rows(named=True) if row["source"] == "wire"}
-    assert new == {"first": 1.0, "late": 1.0, "copy": 0.0}
+    assert {name: new[name] for name in ("first", "late", "copy")} == {"first": 1.0, "late": 1.0, "copy": 0.0}
 
     house.dbt()
-    (day,) = store.rows(
+    day, following = store.rows(
         """
-        select n_items, volume from marts.daily_sentiment where instrument = 'KO' and session = '2022-12-20'
-        and model like 'finance-%%'
+        select n_items, volume from marts.daily_sentiment where instrument = 'KO'
+        and session in ('2022-12-20', '2022-12-21') and model like 'finance-%%' order by session
         """
     )
     assert (day["n_items"], day["volume"]) == (3, 2.0), "the copy is counted and adds nothing"
+    assert following["n_items"] == 1, "what was first seen a day later is that day's"
 
 
 def test_each_source_has_its_report(house: House) -> None:
