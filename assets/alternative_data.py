@@ -105,7 +105,7 @@ def build_gathering(kind: ItemKind, names: Sequence[str]) -> dg.AssetsDefinition
         warehouse: dg.ResourceParam[Warehouse],
     ) -> Ingested:
         _, session = partitions.session_range(context)
-        asked = TextFetches(warehouse).of_session(kind, session)
+        asked = TextFetches(warehouse).of_session(kind, session).filter(pl.col("source").is_in(list(names)))
         missing = asked.filter(pl.col("problem").is_not_null())
         told = "; ".join(missing["problem"])
         counted = _texts_of(warehouse, TEXT_TABLES[kind], settings, session)
@@ -316,7 +316,7 @@ def _ask(
         return nothing, str(error)
     except Exception as error:  # a vendor's client may fail in ways that nobody foresaw; no decision waits for a text
         context.log.exception(f"{name} failed")
-        return nothing, f"{name}: unexpected {type(error).__name__}: {error}; the run's log has the traceback"
+        return nothing, f"{name}: an unexpected {type(error).__name__}; the run's log says where, please report it"
 
 
 def _cut_short(name: str, questions: int) -> str | None:
@@ -347,15 +347,25 @@ def _store(
         table, items, source=name, run_id=context.run.run_id, rejects=found.rejects,
         payload_hash=found.payload_hash, now=seen,
     )  # fmt: skip
-    stamped = warehouse.read(
-        f"select count(*) as late from raw.{table} where batch_id = $1 and known_at = ingested_at",  # noqa: S608  # ours
-        [report.batch_id],
-    )
     return {
         "rows_fetched": len(items), "rows_new": report.new, "rows_restated": report.restated,
         "rows_quarantined": report.quarantined, "about_no_instrument": found.unlinked,
-        "rows_known_when_seen": stamped["late"].item(),
+        "rows_known_when_seen": _known_when_seen(warehouse, table, report.batch_id, items),
     }  # fmt: skip
+
+
+def _known_when_seen(warehouse: Warehouse, table: str, batch: int | None, items: pl.DataFrame) -> int:
+    """How many rows of a batch, made of ``items``, are known from when we had them."""
+    if batch is None or items.is_empty():
+        return 0
+    found = warehouse.read(
+        f"""
+        select count(*) as late from raw.{table}
+        where batch_id = $1 and known_at = ingested_at and ts between $2 and $3
+        """,  # noqa: S608  # the table's name is one of two constants
+        [batch, items["ts"].min(), items["ts"].max()],
+    )
+    return int(found["late"].item())
 
 
 def build_assets(asked: Mapping[ItemKind, Sequence[str]]) -> list[dg.AssetsDefinition]:
