@@ -31,10 +31,12 @@ class Wire:
     """A catalogue of one source that the test leads.
 
     Attributes:
-        gives: rows of news that it has; an error is raised instead. asked: the windows it was asked for.
+        gives: rows of news that it has; an error is raised instead. truncated: as it says. asked: the windows it was
+            asked for.
     """
 
     gives: list[dict[str, object]] | Exception = field(default_factory=list)
+    truncated: int = 0
     asked: list[tuple[datetime, datetime]] = field(default_factory=list)
 
     def source(self, kind: ItemKind, name: str) -> Wire:
@@ -44,7 +46,7 @@ class Wire:
         self.asked.append((start, end))
         if isinstance(self.gives, Exception):
             raise self.gives
-        return TextItems(pl.DataFrame(self.gives, schema=NEWS_SCHEMA), [], "hash")
+        return TextItems(pl.DataFrame(self.gives, schema=NEWS_SCHEMA), [], "hash", truncated=self.truncated)
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def live(database_url: str) -> Settings:
     )  # fmt: skip
 
 
-def ask(settings: Settings, wire: Wire, session: date) -> bool:
-    """Materialise the asset of the wire's news for a session; whether its check passed."""
+def ask(settings: Settings, wire: Wire, session: date) -> dict[str, dg.AssetCheckEvaluation]:
+    """Materialise the asset of the wire's news for a session; its checks that failed."""
     resources = {
         "settings": settings, "warehouse": Warehouse(settings.database_url, Role.RESEARCH), "text_catalogue": wire,
     }  # fmt: skip
@@ -66,8 +68,7 @@ def ask(settings: Settings, wire: Wire, session: date) -> bool:
         [build_source("news", "newsapi")], partition_key=str(session), resources=resources,
         instance=dg.DagsterInstance.ephemeral(),
     )  # fmt: skip
-    (check,) = result.get_asset_check_evaluations()
-    return check.passed
+    return {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
 
 
 def test_a_source_that_fails_fails_its_own_check_and_nothing_else(
@@ -90,15 +91,18 @@ def test_a_source_that_fails_fails_its_own_check_and_nothing_else(
 def test_what_a_source_missed_is_asked_for_again_until_it_answers(live: Settings) -> None:
     wire, days = Wire(), [XNYS.previous(date(2022, 12, 27), back) for back in (14, 13, 8, 0)]
     decided = [XNYS.decision_utc(day) for day in days]
-    assert ask(live, wire, days[0])
+    assert ask(live, wire, days[0]) == {}
     wire.gives = SourceUnavailableError("newsapi: HTTP 503; try again later")
-    assert not ask(live, wire, days[1])
+    assert set(ask(live, wire, days[1])) == {"source_answered"}
     wire.gives = ZeroDivisionError("a bug of the vendor's client")
-    assert not ask(live, wire, days[2])
+    assert set(ask(live, wire, days[2])) == {"source_answered"}
     diary = TextFetches(Warehouse(live.database_url))
     assert diary.holes(days[2])["caught_up_at"].to_list() == [None, None]
-    wire.gives = []
-    assert ask(live, wire, days[3])
+    wire.gives, wire.truncated = [], 2
+    warned = ask(live, wire, days[3])
+    assert set(warned) == {"nothing_truncated"}
+    assert warned["nothing_truncated"].metadata["truncated"].value == 2
+    assert "request_limits.newsapi" in str(warned["nothing_truncated"].description)
     usual = timedelta(days=live.alternative_data.lookback_days)
     assert wire.asked == [
         (decided[0] - usual, decided[0]),
@@ -124,7 +128,7 @@ def test_what_comes_after_its_decision_is_known_from_when_it_came(live: Settings
     told = XNYS.decision_utc(day) - timedelta(hours=1)
     in_time = item("in time", "Coca-Cola agrees to buy a maker of coffee", told) | {"known_at_imputed": True}
     wire = Wire([in_time])
-    assert ask(live, wire, day)
+    assert ask(live, wire, day) == {}
     replayed = told - timedelta(days=80)
     decisions = [(before, told), (day, told + timedelta(hours=2)), (after, datetime.now(UTC))]
     for session, made in decisions:
@@ -133,7 +137,7 @@ def test_what_comes_after_its_decision_is_known_from_when_it_came(live: Settings
     late, older = missed | {"known_at_imputed": True}, item("older", "Coca-Cola sells a maker of tea", replayed)
     wire.gives = [in_time, late, older]
     began = datetime.now(UTC)
-    assert ask(live, wire, after)
+    assert ask(live, wire, after) == {}
     rows = store.rows("select item_id, known_at, known_at_imputed, ingested_at from raw.news order by batch_id, ts")
     known = {row["item_id"]: (row["known_at"], row["known_at_imputed"]) for row in rows}
     assert len(rows) == 3, "what is stored stays as it is"
