@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from octopus.core.errors import ConfigError
-from resources.settings import ROOT, configured_exchange, load_settings
+from resources.settings import (
+    ROOT,
+    AskedSources,
+    MarketDataName,
+    configured_exchange,
+    configured_sources,
+    load_settings,
+)
 
 
 @pytest.fixture
@@ -118,8 +125,21 @@ def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
     """The run then says what is wrong with it; a location that does not load would show nothing."""
     (config / "universe.yaml").write_text("universe: [")
     assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
+    assert configured_sources({"OCTOPUS_CONFIG": str(config)}).market_data == "sample"
     with pytest.raises(ConfigError, match=r"universe\.yaml"):
         load(config)
+
+
+@pytest.mark.parametrize("source", ["sample", "yahoo"])
+def test_the_samples_texts_are_asked_for_with_its_prices_alone(config: Path, source: MarketDataName) -> None:
+    edit(config, "universe.yaml", "news: [sample]", "news: [newsapi, sample, newsapi]")
+    environment = {
+        "OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home"), "OCTOPUS_MARKET_DATA": source,
+    }  # fmt: skip
+    sample = ("sample",) if source == "sample" else ()
+    asked = configured_sources(environment)
+    assert asked == AskedSources(source, {"news": ("newsapi", *sample), "post": sample})
+    assert load_settings(environment).asked == asked
 
 
 def test_pairs_are_ingested_and_not_traded(config: Path) -> None:

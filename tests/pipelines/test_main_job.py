@@ -128,7 +128,8 @@ def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, 
 
 def test_a_source_of_texts_that_fails_stops_nothing(home: Path, first_run: Any) -> None:
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
-        asked = dict(connection.execute("select source, problem from ops.text_fetches where item_kind = 'news'"))
+        rows = connection.execute("select source, problem from ops.text_fetches where item_kind = 'news'").fetchall()
+    asked = {row[0]: row[1] for row in rows}
     assert asked["sample"] is None
     assert "rss: feed 'dead'" in asked["rss"]
     assert "decided without rss" in first_run.stdout
