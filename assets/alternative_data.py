@@ -70,7 +70,7 @@ def build_source(kind: ItemKind, name: str) -> dg.AssetsDefinition:
         diary.keep(
             TextFetch(
                 kind, name, asked_at, session, start, min(end, asked_at), problem, len(found.items),
-                found.payload_hash or None, context.run.run_id,
+                context.run.run_id,
             )
         )  # fmt: skip
         yield dg.MaterializeResult(
@@ -345,7 +345,7 @@ def _store(
         items = known_when_seen(items, missed_a_decision(items["known_at"], decided, settings.sessions), seen)
     report = warehouse.append(
         table, items, source=name, run_id=context.run.run_id, rejects=found.rejects,
-        payload_hash=found.payload_hash, now=seen,
+        payload_hash=found.payload_hash or None, now=seen,
     )  # fmt: skip
     return {
         "rows_fetched": len(items), "rows_new": report.new, "rows_restated": report.restated,

@@ -26,6 +26,7 @@ BOOKS = "resources/warehouse/account_books.py"
 APPROVAL = "octopus/execution/approval.py"
 STATES = "octopus/execution/states.py"
 ALPACA = "resources/brokers/alpaca.py"
+ANSWERS = "resources/brokers/answers.py"
 PAPER = "resources/brokers/paper.py"
 REPLACEMENTS = "octopus/execution/replacements.py"
 STANDING = "octopus/execution/standing.py"
@@ -395,7 +396,7 @@ MUTATIONS = (
     Mutation(
         "the paper broker lets a replaced order stand",
         PAPER,
-        "ledger.end_working(old_id, OrderState.REPLACED,",
+        "ledger.end_working(replaced, OrderState.REPLACED,",
         "ledger.end_working(changed.instrument, OrderState.REPLACED,",
         _REPLACE_TESTS + "test_a_limit_is_moved_and_the_replacement_fills_at_the_close",
     ),
@@ -450,6 +451,20 @@ MUTATIONS = (
         _ENGINE_TESTS + "test_a_planted_break_is_found_classified_and_halts_what_it_must",
     ),
     Mutation(
+        "the books are not compared before a batch",
+        "resources/execution_engine.py",
+        "        if compares:\n",
+        "        if False:\n",
+        _ENGINE_TESTS + "test_what_differs_before_a_batch_keeps_it_from_being_sent",
+    ),
+    Mutation(
+        "what a person booked is booked again when our data hears of it",
+        "octopus/execution/corrections.py",
+        "base = of_ours if sample.kind.is_action else sample.entry_id.partition(AMENDS)[0]",
+        "base = sample.entry_id.partition(AMENDS)[0]",
+        "tests/execution/test_breaks_command.py::test_a_split_that_a_person_booked_is_not_booked_again",
+    ),
+    Mutation(
         "a cent is no break",
         "octopus/execution/reconcile.py",
         "if abs(rest) >= tolerance:",
@@ -480,31 +495,31 @@ MUTATIONS = (
     ),
     Mutation(
         "a gateway's page means not sent",
-        ALPACA,
-        "failure.status == 429 or",
-        "failure.status in (429, 504) or",
+        ANSWERS,
+        "not failure.sent or failure.status == 429 or",
+        "not failure.sent or failure.status in (429, 504) or",
         _ALPACA_TESTS + "test_a_send_is_made_once_and_comes_to_exactly_one_outcome",
     ),
     Mutation(
         "an order of another's under our id is taken for ours",
-        ALPACA,
-        "if _terms(found) == (client_order_id, our_symbol(symbol), side, quantity):",
-        "if found is not None:",
+        ANSWERS,
+        "if not found.is_of(request):",
+        "if False:",
         _ALPACA_TESTS + "test_a_second_send_under_one_id_gives_the_first_order",
     ),
     Mutation(
         "a gateway's page refuses an order",
-        ALPACA,
-        "failure.status in (400, 403, 404, 422) and failure.own:",
-        "failure.status in (400, 403, 404, 422):",
+        ANSWERS,
+        "failure.status in refused and failure.own:",
+        "failure.status in refused:",
         "tests/execution/test_spoiled_answers.py::test_a_gateways_page_refuses_no_order_and_loses_none",
     ),
     Mutation(
         "the paper broker books a repetition",
         PAPER,
-        "            if known is None:\n                require_in_time(self.name, ledger.now, expires_at)\n"
-        "                known = self._receive(ledger, wanted)",
-        "            known = self._receive(ledger, wanted)",
+        "            if known is None:\n                request.require_in_time(self.name, ledger.now)\n"
+        "                known = self._receive(ledger, request)",
+        "            known = self._receive(ledger, request)",
         _PAPER_TESTS + "test_the_same_client_order_id_is_the_same_order",
     ),
     Mutation(
@@ -688,7 +703,7 @@ MUTATIONS = (
     Mutation(
         "an order leaves for Interactive Brokers after the close",
         "resources/brokers/ib.py",
-        "            require_in_time(NAME, self.now(), expires_at)\n",
+        "            request.require_in_time(NAME, self.now())\n",
         "",
         "tests/execution/test_ib_broker.py::test_nothing_is_sent_after_the_close_for_which_it_is_meant",
     ),

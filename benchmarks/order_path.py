@@ -35,7 +35,7 @@ from octopus.execution.approval import Decision
 from octopus.execution.book import Book, CorporateAction
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
-from resources.brokers.base import BrokerAccount, BrokerOrder, Guarantee
+from resources.brokers.base import BrokerAccount, BrokerOrder, Guarantee, OrderRequest
 from resources.execution_engine import ExecutionEngine
 from resources.price_feed import HOME, Bar, Conversion
 from resources.runtime.postgres import EmbeddedPostgres
@@ -125,14 +125,12 @@ class Venue:
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         return AccountSnapshot(ACCOUNT, WINDOW.not_before, Decimal(10**7), {}, dict.fromkeys(quoted, PRICE), ())
 
-    def submit(
-        self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime, price: Decimal | None = None,
-    ) -> BrokerOrder:  # fmt: skip
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         self.watch.stop()
         taken = BrokerOrder(
-            client_order_id, f"B-{client_order_id}", instrument, side, quantity, OrderState.ACCEPTED, Decimal(0)
-        )
+            request.client_order_id, f"B-{request.client_order_id}", request.instrument, request.side,
+            request.quantity, OrderState.ACCEPTED, Decimal(0),
+        )  # fmt: skip
         self.watch.start()
         return taken
 

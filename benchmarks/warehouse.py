@@ -42,7 +42,7 @@ from octopus.core.types import FloatArray
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings, load_settings
 from resources.warehouse import verdicts
-from resources.warehouse.connection import Role, sqlalchemy_url
+from resources.warehouse.connection import Role, dbt_environment, sqlalchemy_url
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
 
@@ -315,8 +315,6 @@ def dividends(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
 
 def dbt(url: str, command: str, *select: str, since: date | None = None) -> float:
     """Seconds of one ``dbt run`` or ``build`` (data tests read sessions from ``since`` on), its start included."""
-    from assets.warehouse import dbt_environment
-
     project = str(ROOT / "dbt_project")
     variables = {**dbt_environment(url), "OCTOPUS_CHECKED_SINCE": since.isoformat() if since else ""}
     with tempfile.TemporaryDirectory() as target:

@@ -1,7 +1,7 @@
 """The code location `execution`: intents, orders, fills, positions, reconciliation, and what compliance asks after.
 
-Belongs here: joining them with their sensor and resources. Does not: research; dbt and machine learning are not
-loaded here.
+Belongs here: joining them with their sensors, schedule and resources. Does not: research; dbt and machine learning are
+not loaded here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets import compliance, execution
 from octopus_pipelines.jobs import execution_jobs
+from octopus_pipelines.schedules import execution_schedules
 from octopus_pipelines.sensors.alerts import alert_sensors
 from octopus_pipelines.sensors.execution import execution_sensor
 from resources import factories
@@ -26,7 +27,8 @@ def build_defs(
     """The definitions of the location; a test swaps any resource by its key.
 
     Args:
-        executes: the sensor that executes approved batches starts switched on.
+        executes: the sensor that executes approved batches, and the schedule that compares the books of other days,
+            start switched on.
         alerts: the sensors that tell people start switched on.
     """
     resources: dict[str, object] = {
@@ -36,6 +38,7 @@ def build_defs(
     return dg.Definitions(
         assets=[*execution.ASSETS, *compliance.POSTTRADE_ASSETS],
         jobs=execution_jobs(),
+        schedules=execution_schedules(running=executes),
         sensors=[execution_sensor(running=executes), *alert_sensors(running=alerts)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,

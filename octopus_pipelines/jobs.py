@@ -15,6 +15,7 @@ COMPARE = "compare"
 FOLDS = "folds"
 SWEEP = "sweep"
 EXECUTE = "execute"
+RECONCILE = "reconcile"
 
 RUN_TAGS = {"dagster/max_runtime": "14400"}
 
@@ -56,7 +57,8 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
 
 
 def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """Orders of an approved batch, followed to their end; nothing here is ever retried by Dagster."""
+    """Orders of an approved batch, followed to their end, and the books of a day without one; nothing here is ever
+    retried by Dagster."""
     tags = {**RUN_TAGS, "dagster/max_retries": "0"}
     return [
         dg.define_asset_job(
@@ -65,5 +67,9 @@ def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
                 keys.ORDER_INTENTS, keys.ORDERS, keys.FILLS, keys.POSITIONS, keys.RECONCILIATION,
                 keys.ORDER_COSTS, keys.TAX_LOTS, keys.REALISED_GAINS, keys.SURVEILLANCE, keys.DAILY_REPORTS,
             ),
+        ),
+        dg.define_asset_job(
+            RECONCILE, tags=tags, description="Book what the broker tells and compare the books, without a batch.",
+            selection=dg.AssetSelection.assets(keys.POSITIONS, keys.RECONCILIATION),
         ),
     ]  # fmt: skip

@@ -25,8 +25,8 @@ SCHEMAS = (
 
 DIARIES = frozenset(
     {
-        "ops.runs", "ops.quality_audits", "ops.checked_builds", "ops.text_fetches", "execution.leases",
-        "execution.launches",
+        "ops.runs", "ops.fetches", "ops.coverage", "ops.text_fetches", "ops.quality_audits", "ops.checked_builds",
+        "execution.leases", "execution.launches",
     }
 )  # fmt: skip
 """Tables that note that a run took place, or how far it looked; they are no part of its result."""

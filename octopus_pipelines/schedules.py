@@ -10,8 +10,13 @@ import dagster as dg
 
 from assets.partitions import CLOCK
 from octopus.core.sessions import Sessions
-from octopus_pipelines.jobs import DAILY
+from octopus_pipelines.jobs import DAILY, RECONCILE
 from resources.factories import current_settings
+from resources.settings import Settings
+from resources.warehouse.account_books import AccountBooks
+from resources.warehouse.connection import Role
+from resources.warehouse.order_store import OrderStore
+from resources.warehouse.store import Warehouse
 
 AFTER_CLOSE = timedelta(hours=1)
 """From a normal close to the run: vendors have published the day's bar by then."""
@@ -23,6 +28,46 @@ _NORMAL = date(2024, 1, 17)
 def research_schedules() -> list[dg.ScheduleDefinition]:
     """Schedules of the research location."""
     return [daily_after_close]
+
+
+def execution_schedules(*, running: bool) -> list[dg.ScheduleDefinition]:
+    """Schedules of the execution location; ``running``: switched on from the start."""
+
+    @dg.schedule(
+        name="daily_reconciliation",
+        job_name=RECONCILE,
+        cron_schedule=after_close(CLOCK),
+        execution_timezone=CLOCK.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
+        description="Our book against the broker's, after every session in which no batch was executed.",
+    )
+    def daily_reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return due_comparison(current_settings(), context.scheduled_execution_time)
+
+    return [daily_reconciliation]
+
+
+def due_comparison(settings: Settings, tick: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The run that compares the books after the session that ended before ``tick``, unless a batch's run does it."""
+    if settings.recorded:
+        return dg.SkipReason("the market data is a recording: its sessions are compared as they are executed")
+    session = due_session(settings.sessions, tick)
+    if session is None:
+        return dg.SkipReason(f"no session of {settings.universe.exchange} ended in the day before {tick}")
+    with OrderStore.opened(settings.database_url) as store:
+        first = AccountBooks(store).first_session(settings.account)
+    if first is None:
+        return dg.SkipReason(f"nothing is booked in account {settings.account}: there is no book to compare")
+    decided = settings.sessions.previous(session)
+    if Warehouse(settings.database_url, Role.TRADER).scalar(_IS_BEGUN, [settings.account, decided]):
+        return dg.SkipReason(f"the batch decided on {decided} was begun: its own run compares the books")
+    return dg.RunRequest(run_key=f"reconcile:{session}", partition_key=decided.isoformat())
+
+
+_IS_BEGUN = """
+    select exists (select from portfolio.batches b join execution.order_intents i using (batch_id)
+                   where b.account = %s and b.session = %s)
+"""
 
 
 def after_close(clock: Sessions) -> str:

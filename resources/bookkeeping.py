@@ -1,8 +1,8 @@
 """Keeping an account's books: what the broker and our own data tell of it, booked, valued and compared.
 
 Belongs here: which fills, revisions, flows and corporate actions are booked, in which session, when a NAV is struck,
-and the comparison with the broker's book. Does not: an order's way to the broker and what became of it
-(resources/execution_engine.py, which also holds the account's lock meanwhile), statements
+the comparison with the broker's book, and when it halts trading. Does not: an order's way to the broker and what became
+of it (resources/execution_engine.py, which also holds the account's lock meanwhile), statements
 (resources/warehouse/account_books.py), the arithmetic of books, NAVs and breaks (octopus/execution).
 
 Each step can be run again at any time, by another process, after a crash at any point: what is booked is not booked
@@ -12,15 +12,14 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from octopus.core.orders import TradingState
-from octopus.execution.book import QUANTITY_STEP, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.book import QUANTITY_STEP, Book, closing_entries, held_at, opening_entries, positions_of
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
-from octopus.execution.reconcile import CENT, Break, BreakKind
+from octopus.execution.reconcile import CENT, Break, BreakKind, standing_breaks
 from octopus.execution.reconcile import reconcile as compare_books
 from resources.brokers.base import Broker, RevisingBroker
 from resources.price_feed import PriceFeed
@@ -42,6 +41,8 @@ class BookSettings:
         data_patience: how long after a session's close its bars may still arrive; until then no NAV is struck for it.
         lot: smallest quantity the account may hold, for fractions that a split leaves over.
         cash_tolerance: a difference in cash from which on it is a break.
+        share_tolerance: a difference in shares, without a record that explains it, from which on it is a break; zero:
+            any.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -49,7 +50,22 @@ class BookSettings:
     data_patience: timedelta = timedelta(0)
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
+    share_tolerance: Decimal = Decimal(0)
     halt_on_breaks: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Our book against the broker's at one moment.
+
+    Attributes:
+        told_until: how far the broker's records reach; None: to now.
+        unseen: why a person must look at what happened since the comparison before; empty where the broker tells.
+    """
+
+    breaks: tuple[Break, ...]
+    told_until: datetime | None
+    unseen: str
 
 
 @dataclass(frozen=True)
@@ -95,35 +111,72 @@ class Bookkeeper:
         return booked
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
-        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
+        yet."""
+        self.take_fills(account)
         self._recognise_flows(account)
-        self._take_revisions(account)
         struck: dict[date, NavStatement] = {}
-        now, last_bar = self.clock.now(), self.feed.last_session()
-        for session in self._sessions_without_nav(account, now):
-            self._recognise_actions(account, session)
-            has_bars = last_bar is not None and session <= last_bar
-            if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
-                break
-            self._recognise_closings(account, session)
+        for session in self._recognised_sessions(account, self.clock.now()):
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)
         return struck
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
         """Compare our book with the broker's, store what differs, and halt trading where it must."""
-        since, unseen = self._since(account), self._unseen(account)
-        ours, theirs = self.books.book(account, since), self.broker.statement(since)
-        breaks = compare_books(ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance)
-        now, until = self.clock.now(), theirs.told.until if theirs.told else None
-        fresh = self.books.save_reconciliation(account, session, breaks, now, until)
-        reason = unseen
-        if fresh and self.settings.halt_on_breaks and any(item.kind in _HALTING for item in breaks):
-            reason = f"reconciliation of {session} found {len(breaks)} breaks"
-        if reason:
-            self.store.set_trading_state(account, TradingState.HALTED, "reconciliation", reason, now)
+        compared = self.compare(account)
+        self.conclude(account, session, compared, f"reconciliation of {session}")
+        return compared.breaks
+
+    def compare_now(self, account: str) -> Comparison:
+        """Book what is known by now (fills, flows, actions), strike nothing, and compare.
+
+        What the running session's open did by our own data and the broker has yet to book is no break before its close;
+        nor is what an order may explain whose outcome is unknown: that is told, and frozen, as such.
+        """
+        self.take_fills(account)
+        self._recognise_flows(account)
+        for _ in self._recognised_sessions(account, self.clock.now()):
+            pass
         self.store.drain_outbox(self.audit)
-        return breaks
+        compared = self.compare(account)
+        opened = self.sessions.open_utc(self.session_at(self.clock.now()))
+        frozen = {order.order.instrument for order in self.store.unresolved(account)}
+        known = self.books.known_breaks(account)
+        return replace(compared, breaks=standing_breaks(compared.breaks, opened, frozen, known))
+
+    def compare(self, account: str) -> Comparison:
+        """Our book against the broker's as both are."""
+        unseen = self._unseen(account)
+        ours, theirs = self.both_books(account)
+        breaks = compare_books(
+            ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance, self.settings.share_tolerance
+        )
+        return Comparison(breaks, theirs.told.until if theirs.told else None, unseen)
+
+    def both_books(self, account: str) -> tuple[Book, Book]:
+        """Our book and the broker's, their fills and entries cut at the same instant."""
+        since = self._since(account)
+        return self.books.book(account, since), self.broker.statement(since)
+
+    def conclude(self, account: str, session: date, compared: Comparison, what: str) -> None:
+        """Store a comparison, and halt trading for a break that nobody knew of.
+
+        One that the comparison before had found as it is halted trading then: a person who resumed since has seen it.
+
+        Args:
+            session: whose orders were the last before it. what: names it, in the reason of a halt.
+        """
+        halting = [item for item in compared.breaks if item.kind in _HALTING]
+        reason = compared.unseen
+        if halting and self.settings.halt_on_breaks:
+            known = self.books.known_breaks(account)
+            if fresh := [item for item in halting if item.break_id not in known]:
+                more = f" and {len(fresh) - 1} more" if len(fresh) > 1 else ""
+                reason = f"{what} found {fresh[0].detail}{more}; `octopus breaks list` shows what to do"
+        self.books.save_reconciliation(
+            account, session, compared.breaks, self.clock.now(), compared.told_until, halts=reason
+        )
+        self.store.drain_outbox(self.audit)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -141,6 +194,17 @@ class Bookkeeper:
         while first is not None and self.sessions.open_utc(first) <= now:
             yield first
             first = self.sessions.next(first)
+
+    def _recognised_sessions(self, account: str, now: datetime) -> Iterator[date]:
+        """Sessions without a NAV whose bars are in, each with its actions booked; of one that runs, the opening's."""
+        last_bar = self.feed.last_session()
+        for session in self._sessions_without_nav(account, now):
+            self._recognise_actions(account, session)
+            has_bars = last_bar is not None and session <= last_bar
+            if now < self.sessions.close_utc(session) + (timedelta(0) if has_bars else self.settings.data_patience):
+                return
+            self._recognise_closings(account, session)
+            yield session
 
     def _recognise_flows(self, account: str) -> None:
         """Deposits, withdrawals and charges: only the broker can tell us of them."""
@@ -207,7 +271,7 @@ class Bookkeeper:
             return ""
         return (
             f"the books were last compared on {last:%Y-%m-%d}, and {self.broker.name} keeps records of {keeps.days} "
-            "days: go through its statements of the time between, settle what execution/reconciliation finds, then "
+            "days: go through its statements of the time between, settle what `octopus breaks list` shows, then "
             "`octopus resume`"
         )
 

@@ -64,8 +64,8 @@ from resources.brokers.base import (
     LateTellingBroker,
     NotToldYetError,
     OrderRejectedError,
+    OrderRequest,
     ReplacingBroker,
-    SentOrder,
     UncertainOutcomeError,
 )
 from resources.price_feed import PriceFeed
@@ -157,6 +157,7 @@ class ExecutionEngine:
 
     Attributes:
         judge: the gates; see `Judge`.
+        permit: raises where the account at the broker may not be traded: asked before our book follows it.
         volume: shares of an instrument that the market traded between two instants, for participation.
         feed: closing prices and expected corporate actions for our own book, never the broker's word for them.
         sessions: the exchange's calendar.
@@ -170,6 +171,7 @@ class ExecutionEngine:
     feed: PriceFeed
     sessions: Sessions
     settings: EngineSettings = field(default_factory=EngineSettings)
+    permit: Callable[[], None] = lambda: None
     volume: Callable[[str, datetime, datetime], Decimal] = lambda _name, _since, _until: Decimal(0)
 
     @property
@@ -197,7 +199,11 @@ class ExecutionEngine:
         return BatchExecution(placement, collection, navs, breaks)
 
     def prepare(self, batch_id: str, run_id: str) -> Claim | None:
-        """Settle what earlier attempts left, judge from a fresh snapshot, claim; None when nothing is left to send."""
+        """Settle what earlier attempts left, compare the books, judge from a fresh snapshot and claim.
+
+        Returns:
+            None when nothing is left to send.
+        """
         with self._account(self.store.batch(batch_id).batch.account):
             return self._prepare(self.store.batch(batch_id), run_id)
 
@@ -226,12 +232,15 @@ class ExecutionEngine:
             self._replace_orders(batch, run_id)
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
-        """Book flows and corporate actions, and strike the NAV of every session that is over and has none yet."""
+        """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
+        yet."""
+        self.permit()
         with self._account(account):
             return self.bookkeeper.update_positions(account)
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
-        """Compare our book with the broker's and store what differs."""
+        """Compare our book with the broker's, store what differs, and halt trading where it must."""
+        self.permit()
         with self._account(account):
             return self.bookkeeper.reconcile(account, session)
 
@@ -297,12 +306,13 @@ class ExecutionEngine:
             finally:
                 self.store.drain_outbox(self.audit)
 
-    def _prepare(self, planned: StoredBatch, run_id: str) -> Claim | None:
+    def _prepare(self, planned: StoredBatch, run_id: str, *, compares: bool = True) -> Claim | None:
+        """``compares``: whether the books must agree before anything is sent; once in a run is enough."""
         batch_id, account = planned.batch.batch_id, planned.batch.account
         self._recover(account)
         self.store.void_unsent(account, self.clock.now())
         try:
-            return self._take_up(planned, run_id)
+            return self._take_up(planned, run_id, compares=compares)
         except BatchRefusedError as refusal:
             self.store.refuse(batch_id, str(refusal), self.clock.now())
             if self.store.decided(batch_id):
@@ -310,7 +320,7 @@ class ExecutionEngine:
                 return None
             raise
 
-    def _take_up(self, planned: StoredBatch, run_id: str) -> Claim | None:
+    def _take_up(self, planned: StoredBatch, run_id: str, *, compares: bool = False) -> Claim | None:
         """Judge and claim what is to be sent now; None when nothing is."""
         stored, batch_id = self._worked(planned), planned.batch.batch_id
         decided = self.store.decided(batch_id)
@@ -322,7 +332,25 @@ class ExecutionEngine:
                 # Of a schedule nothing is due yet, if this is its session at all.
                 self._require_executable(planned, planned.batch.orders)
             return None
-        return self._judge_and_claim(planned, stored, decided, run_id)
+        self._require_executable(planned, stored.batch.orders)
+        if compares:
+            self._compare_books(planned.batch)
+            self._require_executable(planned, stored.batch.orders)
+        return self._judge_and_claim(stored, decided, run_id)
+
+    def _compare_books(self, batch: Batch) -> None:
+        """Compare the books before anything of the batch is sent; a break of before halts trading.
+
+        While orders stand, a fill may fall between two answers of the broker: what differs is looked at again.
+        """
+        self.permit()
+        for look in range(_LOOKS):
+            if look:
+                self.clock.wait_until(self.clock.now() + self.settings.poll_interval)
+            compared = self.bookkeeper.compare_now(batch.account)
+            if not compared.breaks or not self.store.working(batch.account):
+                break
+        self.bookkeeper.conclude(batch.account, batch.session, compared, f"reconciliation before {batch.batch_id}")
 
     def _worked(self, planned: StoredBatch) -> StoredBatch:
         """The batch as it is to be sent at this moment: with replacements, and of scheduled orders the children that
@@ -375,24 +403,22 @@ class ExecutionEngine:
         placement = self._send(claim, planned) if claim else Placement(None)
         if not self._is_scheduled(batch):
             return placement
-        schedule = self.settings.schedule.over(batch.not_before, batch.expires_at)
+        schedule, compared = self.settings.schedule.over(batch.not_before, batch.expires_at), claim is not None
         for look in self.settings.schedule.looks(schedule):
             if look <= self.clock.now() or placement.stopped:
                 continue
             self.clock.wait_until(look)
             self._poll(batch.account)
             planned = self.store.batch(batch.batch_id)
-            later = self._prepare(planned, run_id)
+            later = self._prepare(planned, run_id, compares=not compared)
             if later is not None:
+                compared = True
                 sent = self._send(later, planned)
                 placement = Placement(later, placement.sent + sent.sent, sent.stopped)
         return placement
 
-    def _judge_and_claim(
-        self, planned: StoredBatch, stored: StoredBatch, decided: dict[str, str], run_id: str
-    ) -> Claim:
+    def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
         batch = stored.batch
-        self._require_executable(planned, batch.orders)
         snapshot = self._snapshot(batch)
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
@@ -516,12 +542,9 @@ class ExecutionEngine:
         found = self.broker.order(order.client_order_id, order.broker_order_id)
         if found is not None or not isinstance(self.broker, LateTellingBroker):
             return found
-        planned = order.order
-        sent = SentOrder(
-            order.client_order_id, order.broker_order_id, planned.instrument, planned.side, order.status.quantity,
-            order.expires_at,
-        )  # fmt: skip
-        return self.broker.past_order(sent)
+        planned = replace(order.order, quantity=order.status.quantity)
+        sent = OrderRequest.of(planned, order.client_order_id, order.expires_at)
+        return self.broker.past_order(sent, order.broker_order_id)
 
     @property
     def _may_search(self) -> bool:
@@ -584,18 +607,14 @@ class ExecutionEngine:
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:
-        swap, expires_at = stored.swaps.get(order.intent_id), stored.batch.expires_at
+        swap = stored.swaps.get(order.intent_id)
         try:
+            request = OrderRequest.of(order, order_id, stored.batch.expires_at)
             if swap is not None and isinstance(self.broker, ReplacingBroker):
-                return self.broker.replace(swap.replaces, order_id, order.quantity, expires_at, order.price)
+                return self.broker.replace(swap.replaces, request)
             if order.bracket is not None and isinstance(self.broker, BracketBroker):
-                return self.broker.submit_bracket(
-                    order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at,
-                    order.bracket, order.price,
-                )  # fmt: skip
-            return self.broker.submit(
-                order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
-            )
+                return self.broker.submit_bracket(request, order.bracket)
+            return self.broker.submit(request)
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error
 
@@ -805,6 +824,9 @@ class ExecutionEngine:
                 event, reason = Event.CANCEL, reason or "the other exit took the rest"
             self.store.record(order_id, event, now, reason, report.broker_order_id)
 
+
+_LOOKS = 3
+"""How often the books are compared while orders stand, before what differs is a break."""
 
 _ENDS = {
     OrderState.FILLED: Event.ACCEPT,

@@ -90,13 +90,20 @@ def _alphavantage(settings: Settings) -> MarketDataSource:
 def _coingecko(settings: Settings) -> MarketDataSource:
     from resources.sources.coingecko import CoinGeckoMarketData
 
-    return CoinGeckoMarketData(secret("COINGECKO_API_KEY"), access("coingecko", settings))
+    chosen = settings.plans.coingecko
+    return CoinGeckoMarketData(
+        secret("COINGECKO_API_KEY"), access("coingecko", settings),
+        plan=chosen.plan, quote=chosen.quote, coins=chosen.coins,
+    )  # fmt: skip
 
 
 def _alpaca(settings: Settings) -> MarketDataSource:
     from resources.sources.alpaca import AlpacaMarketData
 
-    return AlpacaMarketData(secret("ALPACA_API_KEY"), secret("ALPACA_API_SECRET"), access("alpaca", settings))
+    return AlpacaMarketData(
+        secret("ALPACA_API_KEY"), secret("ALPACA_API_SECRET"), access("alpaca", settings),
+        feed=settings.plans.alpaca.feed,
+    )  # fmt: skip
 
 
 def _files(settings: Settings) -> MarketDataSource:

@@ -38,6 +38,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.sessions import EXCHANGE, FIRST_SESSION, Sessions, canonical
 from octopus.decision import MODEL, DecisionConfig
 from octopus.execution.config import ScheduleConfig
+from octopus.execution.reconcile import CENT
 from octopus.models.config import ModelConfig
 from octopus.portfolio.config import PortfolioConfig
 from octopus.risk.limits import RiskLimits
@@ -232,6 +233,21 @@ class PaperConfig(_Section):
     reject: tuple[str, ...] = ()
 
 
+class ReconciliationConfig(_Section):
+    """When our book and the broker's differ (config/universe.yaml, section trading.reconciliation).
+
+    Attributes:
+        cash_tolerance: a difference in cash from which on it is a break, in the account's currency.
+        share_tolerance: a difference in shares, without a record that explains it, from which on it is a break; zero:
+            any difference.
+        halt: whether a break in shares, cash or fills halts trading until a person resumes it.
+    """
+
+    cash_tolerance: Decimal = Field(default=CENT, gt=0, allow_inf_nan=False)
+    share_tolerance: Decimal = Field(default=Decimal(0), ge=0, allow_inf_nan=False)
+    halt: bool = True
+
+
 class TradingConfig(_Section):
     """Whether money may move (config/universe.yaml, section trading).
 
@@ -240,12 +256,14 @@ class TradingConfig(_Section):
         live_accounts: account numbers that may trade live, as the broker itself tells them.
         execution_sensor: whether `octopus up` starts with the sensor on that executes approved batches.
         release: which batches wait for a person (`octopus release`) before they are executed.
+        reconciliation: what a break is and does.
     """
 
     mode: Literal["paper", "live"] = "paper"
     live_accounts: tuple[str, ...] = ()
     execution_sensor: bool = False
     release: Literal["none", "live", "all"] = "none"
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
 
     @property
     def needs_release(self) -> bool:
@@ -297,16 +315,50 @@ class AlertsConfig(_Section):
         )
 
 
+class AlpacaPlan(_Section):
+    """What the user's plan at Alpaca serves.
+
+    Attributes:
+        feed: ``iex`` is one venue's few per cent of the volume, on every plan; ``sip`` the whole market's, on a paid
+            one, or ``delayed_sip``; ``otc`` is over the counter.
+    """
+
+    feed: Literal["iex", "sip", "delayed_sip", "otc"] = "iex"
+
+
+class CoinGeckoPlan(_Section):
+    """What the user's plan at CoinGecko serves.
+
+    Attributes:
+        plan: ``demo``, with or without a key: the past year; ``pro``: a paid key, all of history.
+        quote: currency of prices, as CoinGecko writes it.
+        coins: CoinGecko's id of an instrument whose symbol is not well known, e.g. {PEPE: pepe}.
+    """
+
+    plan: Literal["demo", "pro"] = "demo"
+    quote: Annotated[str, Field(pattern=r"^[a-z]{3,5}$")] = "usd"
+    coins: dict[str, str] = Field(default_factory=dict)
+
+
+class PlansConfig(_Section):
+    """What vendors serve on the user's plans, where that differs by plan (config/universe.yaml, section plans)."""
+
+    alpaca: AlpacaPlan = AlpacaPlan()
+    coingecko: CoinGeckoPlan = CoinGeckoPlan()
+
+
 class UniverseFile(_Section):
     """config/universe.yaml.
 
     Attributes:
+        plans: what vendors serve on the user's plans.
         request_limits: requests that a source may be sent, where the user's plan differs from the vendor's free one.
     """
 
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
     quality: QualityConfig = QualityConfig()
+    plans: PlansConfig = PlansConfig()
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
     trading: TradingConfig = TradingConfig()
@@ -393,6 +445,7 @@ class Settings:
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
     quality: QualityConfig
+    plans: PlansConfig
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
     trading: TradingConfig
@@ -549,6 +602,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         universe=universe,
         alternative_data=file.alternative_data,
         quality=file.quality,
+        plans=file.plans,
         request_limits=file.request_limits,
         paper=file.paper,
         trading=file.trading,

@@ -56,14 +56,16 @@ class Trading:
     def engine(self) -> Iterator[ExecutionEngine]:
         """The engine, with a connection of its own for as long as the block lasts."""
         warehouse = Warehouse(self.settings.database_url, Role.TRADER)
-        feed = recorded_prices(self.settings, warehouse)
+        feed, terms = recorded_prices(self.settings, warehouse), self.settings.trading.reconciliation
+        permit = self._permission()
         with OrderStore.opened(self.settings.database_url, halts=halt_file(self.settings)) as store:
             yield ExecutionEngine(
                 store=store,
                 broker=self.broker,
                 clock=self.clock,
                 sessions=self.settings.sessions,
-                judge=self._permitted(Gates(self.settings, warehouse).judge_at_execution),
+                permit=permit,
+                judge=_behind(permit, Gates(self.settings, warehouse).judge_at_execution),
                 audit=audit_log(self.settings),
                 feed=feed,
                 settings=EngineSettings(
@@ -71,6 +73,9 @@ class Trading:
                     # The paper broker's answer changes with new bars, not with waiting.
                     settle_timeout=timedelta(0) if self.settings.broker.name == PAPER else SETTLE_TIMEOUT,
                     data_patience=data_patience(self.settings),
+                    cash_tolerance=terms.cash_tolerance,
+                    share_tolerance=terms.share_tolerance,
+                    halt_on_breaks=terms.halt,
                     require_release=self.settings.trading.needs_release,
                     watch_interval=None if self.settings.recorded else WATCH_INTERVAL,
                     schedule=self.settings.strategies.execution,
@@ -78,19 +83,28 @@ class Trading:
                 volume=feed.expected_volume,
             )
 
-    def _permitted(self, judge: Judge) -> Judge:
-        """The gates behind the question whether the account may trade at all, which the broker is asked once."""
+    def _permission(self) -> Callable[[], None]:
+        """The question whether the account may trade at all, which the broker is asked once."""
         permitted = False
 
-        def ask_and_judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> Sequence[GateReport]:
+        def require() -> None:
             nonlocal permitted
             if not permitted:
                 require_usable(self.settings)
                 require_permitted(self.settings, self.broker.account())
                 permitted = True
-            return judge(batch, snapshot, now)
 
-        return ask_and_judge
+        return require
+
+
+def _behind(permit: Callable[[], None], judge: Judge) -> Judge:
+    """The gates behind a permission."""
+
+    def ask_and_judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> Sequence[GateReport]:
+        permit()
+        return judge(batch, snapshot, now)
+
+    return ask_and_judge
 
 
 def trading_clock(settings: Settings) -> Clock:

@@ -75,7 +75,7 @@ _GUIDE = {
     Kind.HALT: (Severity.CRITICAL, "Trading is halted", "find out why; `octopus resume` only when it is settled"),
     Kind.RESUMED: (Severity.INFO, "Trading goes on", "make sure that whoever resumed it knew why it was halted"),
     Kind.RECONCILIATION_BREAK: (
-        Severity.CRITICAL, "Our book is not the broker's", "look at each break of execution/reconciliation",
+        Severity.CRITICAL, "Our book is not the broker's", "`octopus breaks list` says what to do about each",
     ),
     Kind.UNKNOWN_ORDER: (
         Severity.CRITICAL, "An order may or may not stand", "look the order up at the broker by its client order id",

@@ -77,6 +77,8 @@ class Facts:
         run: of that session.
         heartbeat: the daemon's last one, wall clock; None: it never ran. seen_at: when that was read, wall clock.
         watches_daemon: whether a daemon should run at all.
+        keeps_books: whether anything is booked in the account. compared: the latest session after which our book was
+            compared with the broker's.
     """
 
     now: datetime
@@ -89,13 +91,15 @@ class Facts:
     batch: PlannedBatch | None = None
     watches_daemon: bool = False
     heartbeat: datetime | None = None
+    keeps_books: bool = False
+    compared: date | None = None
 
 
 def assess(facts: Facts, sessions: Sessions, patience: Patience) -> list[Alert]:
     """What people should be told of ``facts``, worst first of each kind; the same state gives the same keys."""
     found = [*_orders(facts, patience), *_batch(facts), *_daemon(facts, patience)]
     if facts.due is not None and facts.now > sessions.decision_utc(facts.due) + patience.run:
-        found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions)]
+        found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions), *_books(facts, facts.due)]
     return found
 
 
@@ -157,3 +161,13 @@ def _run(facts: Facts, due: date, sessions: Sessions) -> Iterator[Alert]:
     happened = f"the daily pipeline of {due} (decided at {sessions.decision_utc(due).isoformat()}) {told}"
     # A late run that dies later is said again.
     yield Alert(Kind.MISSED_RUN, str(due), happened, facts.seen_at, f"missed_run:{due}:{facts.run.value}")
+
+
+def _books(facts: Facts, due: date) -> Iterator[Alert]:
+    if facts.keeps_books and (facts.compared is None or facts.compared < due):
+        last = "never" if facts.compared is None else f"last after {facts.compared}"
+        happened = (
+            f"session {due} is over and our book was not compared with the broker's ({last}): run the job `reconcile`, "
+            "and see that its schedule `daily_reconciliation` is on"
+        )
+        yield Alert(Kind.MISSED_RUN, f"books of {due}", happened, facts.seen_at, f"missed_run:reconcile:{due}")

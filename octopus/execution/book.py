@@ -21,6 +21,13 @@ from typing import Literal
 
 from octopus.core.orders import Fill
 
+AMENDS = "~"
+"""Behind it, in an entry's id, the number of a correction of the entry that is named before it."""
+UNRECORDED = "unrecorded:"
+"""Begins the ids of entries that a person booked and no record of the broker has."""
+OF_FILL = "fill:"
+"""Begins the ids of entries that stand for fills which no order of ours caused."""
+
 QUANTITY_STEP = Decimal("0.00000001")
 """The finest quantity that a ledger keeps."""
 
@@ -160,6 +167,12 @@ def cash_of(fills: Iterable[Fill], entries: Iterable[Entry]) -> Decimal:
 def held_at(fills: Iterable[Fill], entries: Iterable[Entry], instant: datetime) -> dict[str, Decimal]:
     """Shares at a session's open, after its actions and before its trades; zero positions are absent."""
     return positions_of((f for f in fills if f.at < instant), (e for e in entries if e.at <= instant))
+
+
+def fill_entry(fill: Fill, note: str = "") -> Entry:
+    """A fill that no order of ours caused, as an entry by hand of the same shares and cash."""
+    signed = fill.side.sign * fill.quantity
+    return Entry(f"{OF_FILL}{fill.fill_id}", EntryKind.MANUAL, fill.instrument, signed, fill.cash_flow, fill.at, note)
 
 
 def ends_orders(action: CorporateAction) -> str:

@@ -125,10 +125,10 @@ class _Keeper:
         if not before:
             return
         ratio = self.ratios.get(entry.entry_id)
-        if ratio is None:
+        if ratio is None and entry.cash:
             raise UnknownRatioError(f"split {entry.entry_id} of {instrument} has no ratio: ingest the corporate action")
         whole = before + entry.quantity
-        after = before * ratio if entry.cash else whole
+        after = whole if ratio is None or not entry.cash else before * ratio
         self.lots[instrument] = _scaled(lots, after)
         if after != whole:
             self.trade(entry.entry_id, instrument, whole - after, entry.cash, entry.at)

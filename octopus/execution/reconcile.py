@@ -13,14 +13,27 @@ the last instant that they cover; positions are compared as they are now, so tha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill
-from octopus.execution.book import Book, Entry, EntryKind, Told, cash_of, plain
+from octopus.execution.book import (
+    AMENDS,
+    UNRECORDED,
+    Book,
+    Entry,
+    EntryKind,
+    Told,
+    cash_of,
+    fill_entry,
+    plain,
+)
 
 CENT = Decimal("0.01")
 
@@ -46,20 +59,30 @@ class BreakKind(StrEnum):
 
 
 REMEDIES = {
-    BreakKind.QUANTITY: "compare with the broker's confirmation; book a correction with the side that is wrong",
-    BreakKind.PRICE: "compare with the broker's confirmation; ask the broker, or book a correction",
-    BreakKind.FEE: "compare with the broker's fee schedule; ask the broker, or book a correction",
-    BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and adopt it",
-    BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or ask the broker",
-    BreakKind.DIVIDEND: "check the corporate action with a second source; ingest it, or ask the broker",
-    BreakKind.SYMBOL_CHANGE: "check the new symbol with a second source; ingest the change, or ask the broker",
-    BreakKind.SPIN_OFF: "compare what the shares brought with the broker's confirmation; ingest the new company's bars",
-    BreakKind.DELISTING: "check what was paid with a second source; ingest the delisting, or ask the broker",
-    BreakKind.MANUAL_TRADE: "find who traded at the broker; adopt the trade into our book or have it reversed",
-    BreakKind.MISSING_FILL: "collect fills again; if it stays, check the broker's adapter",
-    BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; book the reversal",
+    BreakKind.QUANTITY: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",
+    BreakKind.PRICE: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",
+    BreakKind.FEE: "compare with the broker's fee schedule; if the broker is right, book it, else have it mended",
+    BreakKind.CASH: "look for a fee, interest, tax or transfer in the broker's activity and book it; if the account "
+    "was never taken over, `octopus adopt`",
+    BreakKind.SPLIT: "check the corporate action with a second source; ingest it, or book what the broker has",
+    BreakKind.DIVIDEND: "check the corporate action with a second source; wait for the payment, or book what the "
+    "broker has",
+    BreakKind.SYMBOL_CHANGE: "check the new symbol with a second source; ingest it, or book what the broker has",
+    BreakKind.SPIN_OFF: "compare what the shares brought with the broker's confirmation; ingest the new company's "
+    "bars, or book what the broker has",
+    BreakKind.DELISTING: "check what was paid with a second source; ingest the delisting, or book what the broker has",
+    BreakKind.MANUAL_TRADE: "find who traded at the broker; book the trade, or have it reversed there",
+    BreakKind.MISSING_FILL: "the next comparison collects fills again; if it stays, check the broker's adapter and "
+    "book it",
+    BreakKind.UNKNOWN_FILL: "ask the broker whether the trade was cancelled; if it was, book that",
 }
 """What to do next about each kind."""
+
+
+_OPENINGS = (BreakKind.SPLIT, BreakKind.SYMBOL_CHANGE, BreakKind.DIVIDEND)
+"""What a session's open does to what is held."""
+_OF_AN_ORDER = (BreakKind.MANUAL_TRADE, BreakKind.MISSING_FILL, BreakKind.QUANTITY)
+"""How the fill of an order shows that the broker does not tell as ours."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,7 @@ class Break:
         ours, brokers: the differing figure, shares or account currency according to ``kind``; None where one side has
             none.
         quantity_effect, cash_effect: how much of (broker's minus ours) this break explains.
+        at: of that record; None without one.
     """
 
     kind: BreakKind
@@ -81,14 +105,70 @@ class Break:
     detail: str
     quantity_effect: Decimal = Decimal(0)
     cash_effect: Decimal = Decimal(0)
+    at: datetime | None = None
+
+    @property
+    def break_id(self) -> str:
+        """The same difference has the same id in every comparison, whatever else changed; another one another."""
+        same = (
+            self.kind.value, self.instrument, self.reference, plain(self.quantity_effect), plain(self.cash_effect),
+        )  # fmt: skip
+        return f"{_ID}{fingerprint(same)[:8]}"
 
     @property
     def remedy(self) -> str:
-        return REMEDIES[self.kind]
+        """What to do next, by the commands that do it."""
+        return f"{REMEDIES[self.kind]} (`octopus breaks book {self.break_id}`)"
+
+
+_ID = "brk-"
+_IN_TEXT = re.compile(rf"`octopus breaks book ({_ID}[0-9a-f]+)`\)$")
+
+
+def break_id_in(told: str) -> str | None:
+    """The id of a break whose detail and remedy are ``told``."""
+    found = _IN_TEXT.search(told)
+    return found.group(1) if found else None
+
+
+def standing_breaks(
+    breaks: Iterable[Break], opened: datetime, frozen: Collection[str], known: Collection[str] = ()
+) -> tuple[Break, ...]:
+    """Breaks that stand while a session runs: all but those that time or another alarm will settle.
+
+    A broker may book what the session's open did to shares hours later: what our own book has of it alone is no break
+    yet, and as little are its shares where the broker's positions have them already. A difference in an instrument with
+    an order whose outcome is unknown may be that order's: it was told, and counts as filled.
+
+    Args:
+        opened: when the running session opened. frozen: instruments of orders whose outcome is unknown.
+        known: ids of breaks that stand in any case.
+    """
+    found = tuple(breaks)
+    on_the_way = {item for item in found if _is_of_opening(item, opened)}
+    early: dict[str | None, Decimal] = defaultdict(Decimal)
+    for item in on_the_way:
+        early[item.instrument] += item.quantity_effect
+    on_the_way |= {
+        item
+        for item in found
+        if item.reference is None and item.instrument in early and item.quantity_effect == -early[item.instrument]
+    }
+    of_an_order = {item for item in found if item.kind in _OF_AN_ORDER and item.instrument in frozen}
+    return tuple(item for item in found if item.break_id in known or item not in on_the_way | of_an_order)
+
+
+def _is_of_opening(item: Break, opened: datetime) -> bool:
+    """Whether it is what our own book alone has of the session's open."""
+    return item.kind in _OPENINGS and item.brokers is None and item.at is not None and item.at >= opened
 
 
 def reconcile(
-    ours: Book, brokers: Book, our_orders: Collection[str], cash_tolerance: Decimal = CENT
+    ours: Book,
+    brokers: Book,
+    our_orders: Collection[str],
+    cash_tolerance: Decimal = CENT,
+    share_tolerance: Decimal = Decimal(0),
 ) -> tuple[Break, ...]:
     """Every break between the books, in a stable order.
 
@@ -96,15 +176,28 @@ def reconcile(
         ours, brokers: books of one account, their fills and entries cut at the same instant.
         our_orders: client order ids that we sent, to tell a fill we missed from a trade by hand.
         cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
+        share_tolerance: shares that differ by less than this without a record are not.
     """
+    brokers = with_booked_fills(brokers, ours)
     mine, theirs = _told_by(ours, brokers.told), _told_by(brokers, brokers.told)
     recorded = [*_fill_breaks(mine, theirs, our_orders), *_entry_breaks(mine, theirs, cash_tolerance)]
     later = list(_later_breaks(ours, brokers, our_orders))
     breaks = [*recorded, *later]
-    breaks += _position_breaks(ours, brokers, breaks)
+    breaks += _position_breaks(ours, brokers, breaks, share_tolerance)
     breaks += _cash_breaks(mine, theirs, recorded, cash_tolerance)
     order = list(BreakKind)
     return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
+
+
+def with_booked_fills(brokers: Book, ours: Book) -> Book:
+    """The broker's book, with the fills that a person booked into ours as the entries they are there."""
+    booked = {entry.entry_id for entry in ours.entries}
+    entries = {fill.fill_id: fill_entry(fill) for fill in brokers.fills}
+    known = {fill_id: entry for fill_id, entry in entries.items() if entry.entry_id in booked}
+    if not known:
+        return brokers
+    fills = [fill for fill in brokers.fills if fill.fill_id not in known]
+    return replace(brokers, fills=fills, entries=[*brokers.entries, *known.values()])
 
 
 def _told_by(book: Book, told: Told | None) -> Book:
@@ -159,6 +252,7 @@ def _one_sided(fill: Fill, kind: BreakKind, why: str) -> Break:
         f"at {plain(fill.price)}) {why}",
         quantity_effect=sign * _signed(fill),
         cash_effect=sign * fill.cash_flow,
+        at=fill.at,
     )
 
 
@@ -186,7 +280,7 @@ def _differences(mine: Fill, theirs: Fill) -> Iterator[Break]:
 def _of_fill(
     kind: BreakKind, fill: Fill, ours: Decimal, brokers: Decimal, detail: str, quantity: Decimal, cash: Decimal
 ) -> Break:
-    return Break(kind, fill.instrument, fill.fill_id, ours, brokers, detail, quantity, cash)
+    return Break(kind, fill.instrument, fill.fill_id, ours, brokers, detail, quantity, cash, fill.at)
 
 
 def _signed(fill: Fill) -> Decimal:
@@ -215,6 +309,7 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
             f"{plain(their_cash)} cash",
             quantity_effect=quantity,
             cash_effect=cash,
+            at=sample.at,
         )
 
 
@@ -233,10 +328,13 @@ _ENTRY_BREAKS = {
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
     """Entries that are one event: each bookkeeper numbers corporate actions itself, so those match by what they are.
-    Adopted holdings are none: the broker has no record of them, and its positions and cash have them in."""
+    Adopted holdings, and what a person booked without a record, are none: the broker has no record of them, and its
+    positions and cash have them in."""
     grouped: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in (one for one in entries if one.kind is not EntryKind.ADOPTED):
-        identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id
+    for entry in entries:
+        if entry.kind is EntryKind.ADOPTED or entry.entry_id.startswith(UNRECORDED):
+            continue
+        identity = f"{entry.at:%Y-%m-%d}" if entry.kind.is_action else entry.entry_id.partition(AMENDS)[0]
         grouped[entry.kind.value, entry.instrument or "", identity].append(entry)
     return grouped
 
@@ -249,7 +347,7 @@ def _totals(entries: Iterable[Entry]) -> tuple[Decimal, Decimal]:
     return quantity, cash
 
 
-def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Iterator[Break]:
+def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
     explained: dict[str, Decimal] = defaultdict(Decimal)
     for item in found:
         if item.instrument is not None:
@@ -257,7 +355,7 @@ def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break]) -> Itera
     for name in sorted({*ours.positions, *brokers.positions, *explained}):
         mine, theirs = ours.positions.get(name, Decimal(0)), brokers.positions.get(name, Decimal(0))
         rest = theirs - mine - explained[name]
-        if rest:
+        if rest and abs(rest) >= tolerance:
             detail = (
                 f"position in {name}: {plain(mine)} in our book, {plain(theirs)} at the broker, "
                 f"{plain(rest, '+')} shares without a record"

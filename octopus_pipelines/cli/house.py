@@ -13,7 +13,7 @@ from rich.console import Console
 from octopus_pipelines import dbt_manifest
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
-from resources.warehouse.connection import connect
+from resources.warehouse.connection import connect, dbt_environment
 from resources.warehouse.migrate import migrate
 
 LOG_WIDTH = 120
@@ -50,7 +50,7 @@ def open_house() -> Settings:
         current.embedded.start()
     migrate(current.database_url)
     dagster_home.prepare(current)
-    dbt_manifest.ensure()
+    dbt_manifest.ensure(dbt_environment(current.database_url))
     dagster_home.set_pools()
     return current
 

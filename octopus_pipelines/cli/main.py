@@ -31,6 +31,7 @@ class _Commands(click.Group):
         "watchdog": "octopus_pipelines.cli.watchdog",
         "release": "octopus_pipelines.cli.release",
         "orders": "octopus_pipelines.cli.orders",
+        "breaks": "octopus_pipelines.cli.breaks",
         "adopt": "octopus_pipelines.cli.adopt",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",

@@ -24,6 +24,7 @@ from octopus.execution.replacements import Outcome
 from octopus.execution.states import WORKING, OrderState
 from octopus_pipelines.cli.house import open_database
 from resources.execution_engine import ExecutionEngine
+from resources.settling import End, Settler
 from resources.trading import trading_of
 from resources.warehouse.order_store import AccountBusyError, OrderStore, StoredOrder
 
@@ -49,7 +50,7 @@ class Amount(click.ParamType[Decimal]):
 
 @click.group()
 def orders() -> None:
-    """Open orders: list them, cancel one, replace one."""
+    """Open orders: list them, cancel one, replace one, settle one of unknown outcome."""
 
 
 @orders.command("list")
@@ -130,6 +131,39 @@ def replace(
     click.secho(f"{outcome.replace('_', ' ')}: {detail}", fg="green" if done else "red", err=not done)
     if not done:
         sys.exit(1)
+
+
+@orders.command()
+@click.argument("order")
+@click.option(
+    "--as", "end", type=click.Choice([end.value for end in End]), required=True, help="How it ended at the broker.",
+)  # fmt: skip
+@click.option("--fill", "fills", multiple=True, metavar="ID", help="A fill of the broker's that was this order's.")
+@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
+@click.option("--reason", required=True, help="What says so, such as the broker's statement; goes into the audit log.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def settle(order: str, end: str, fills: tuple[str, ...], by: str, reason: str, yes: bool) -> None:
+    """Say how ORDER ended, whose outcome is unknown and that no search finds (its id, or the beginning of it).
+
+    Fills of the broker that no order of ours caused are shown; those that were this order's become its own.
+    """
+    trading = trading_of(open_database())
+    with trading.engine() as engine:
+        settler = Settler(engine, trading.account)
+        wanted = settler.look_up(_find(engine.store, trading.account, order).client_order_id)
+        there = {fill.fill_id: fill for fill in settler.ownerless(wanted)}
+        click.echo(
+            f"order {wanted.client_order_id}: {wanted.order.side.value} {wanted.status.remaining:f} "
+            f"{wanted.order.instrument}, until {wanted.expires_at}, {wanted.status.state.value}"
+        )
+        for fill in there.values():
+            click.echo(f"  the broker's fill {fill.fill_id}: {fill.quantity:f} at {fill.price:f} on {fill.at}")
+        if foreign := [name for name in fills if name not in there]:
+            raise OrderCommandError(f"{', '.join(foreign)}: no such fill may be this order's; the list above is whole")
+        if not yes:
+            click.confirm(f"{end}, with {len(fills)} fills, by {by}?", abort=True)
+        settler.settle(wanted, End(end), [there[name] for name in dict.fromkeys(fills)], by, reason)
+    click.echo(f"order {wanted.client_order_id} is {end}: {wanted.order.instrument} may be traded again")
 
 
 def _carried_out(engine: ExecutionEngine, wanted: StoredOrder, new: str, wait: float) -> tuple[str | None, str]:

@@ -16,6 +16,7 @@ from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState
 from octopus.execution.states import WORKING
 from resources.settings import Settings
 from resources.trading import trading_clock
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
@@ -49,6 +50,10 @@ def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Fac
         batch=_batch(settings, warehouse, now),
         watches_daemon=watches_daemon,
         heartbeat=heartbeat(settings.dagster_url) if watches_daemon else None,
+        keeps_books=_keeps_books(settings),
+        compared=warehouse.scalar(
+            "select max(session) from execution.reconciliation where account = %s", [settings.account]
+        ),
     )
 
 
@@ -100,6 +105,11 @@ def _open_orders(settings: Settings) -> tuple[LateOrder, ...]:
             LateOrder(o.client_order_id, o.order.instrument, o.status.state.value, o.expires_at)
             for o in store.orders(settings.account, WORKING)
         )
+
+
+def _keeps_books(settings: Settings) -> bool:
+    with OrderStore.opened(settings.database_url) as store:
+        return AccountBooks(store).first_session(settings.account) is not None
 
 
 def _batch(settings: Settings, warehouse: Warehouse, now: datetime) -> PlannedBatch | None:

@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from octopus.core.ids import CLIENT_ORDER_PREFIX, entry_order_id, exit_order_id
@@ -45,20 +46,21 @@ from resources.brokers.answers import (
     RequestFailedError,
     asked,
     belonging_together,
+    first_sent,
     in_order,
     noon,
+    not_accepted,
     not_told,
-    require_in_time,
-    require_own_price,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
     BrokerOrder,
-    BrokerUnavailableError,
     Guarantee,
-    OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
@@ -91,6 +93,7 @@ _STANDING = frozenset(
         "pending_cancel", "pending_replace", "pending_review", "partially_filled",
     }
 )  # fmt: skip
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
 _CHARGES = frozenset(
     {"FEE", "CFEE", "INT", "INTNRA", "INTTW", "DIVFEE", "DIVFT", "DIVNRA", "DIVTW", "PTC", "PTR"}
@@ -154,70 +157,38 @@ class AlpacaBroker:
         prices |= self.quotes(wanted) if wanted else {}
         return AccountSnapshot(self.account_name, taken, _number(told, "cash"), held, prices, orders)
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, None)
+        return self._send(request, None)
 
     @property
     def exits_are_messages(self) -> bool:
         """As `BracketBroker.exits_are_messages`: all go in one request."""
         return False
 
-    def submit_bracket(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        bracket: Bracket,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
         """As `BracketBroker.submit_bracket`, of a market or limit order for the day."""
-        if order_type not in (OrderType.MARKET, OrderType.LIMIT):
-            raise OrderRejectedError(f"alpaca: {client_order_id}: a {order_type.value} order cannot have exits here")
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, bracket)
+        entry.require_entry_type(NAME, (OrderType.MARKET, OrderType.LIMIT))
+        return self._send(entry, bracket)
 
-    def _send(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None,
-        bracket: Bracket | None,
-    ) -> BrokerOrder:
-        if quantity != quantity.to_integral_value():
-            raise OrderRejectedError(
-                f"alpaca: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
-            )
-        require_in_time(NAME, self.now(), expires_at)
-        symbol = venue_symbol(instrument)
-        request = _request(client_order_id, symbol, side, quantity, order_type, price, bracket)
+    def _send(self, request: OrderRequest, bracket: Bracket | None) -> BrokerOrder:
+        request.require_whole_shares(NAME)
+        request.require_in_time(NAME, self.now())
+        message = _message(request, bracket)
         try:
             with self._client() as client:
-                told = _asked(lambda: client.submit_order(request))
+                told = _asked(lambda: client.submit_order(message))
         except RequestFailedError as error:
-            return self._not_accepted(error.failure, client_order_id, symbol, side, quantity)
+            return self._not_accepted(error.failure, request)
         try:
             stands = _order(told)
         except BrokerError as error:
             # It was accepted, whatever else the answer says.
             raise UncertainOutcomeError(str(error)) from error
-        if _terms(stands) != (client_order_id, our_symbol(symbol), side, quantity):
-            raise UncertainOutcomeError(f"alpaca: the answer to {client_order_id} is of another order; look it up")
+        if not stands.is_of(request):
+            raise UncertainOutcomeError(
+                f"alpaca: the answer to {request.client_order_id} is of another order; look it up"
+            )
         return stands
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -284,9 +255,8 @@ class AlpacaBroker:
         where its corporate actions tell it."""
         snapshot = self.snapshot()
         told = [one for one in self._activities(None, since) if one.get("activity_type") != "FILL"]
-        entries = {_text(one, "id"): entry for one in told if (entry := self._entry(one)) is not None}
-        ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = [entry for one in told if (entry := self._entry(one)) is not None]
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`."""
@@ -299,7 +269,7 @@ class AlpacaBroker:
         """Fills as they were first told, and what was changed of them since, oldest first."""
         told = {_text(one, "id"): one for one in self._activities("FILL", since)}
         ids = self._client_ids({_text(one, "order_id") for one in told.values()}, since)
-        first = {key: one for key, one in told.items() if one.get("type") not in _REVISED}
+        first = {key: one for key, one in told.items() if str(one.get("type")) not in _REVISED}
         root, revisions, counts = {key: key for key in first}, [], Counter[str]()
         for key in sorted(told.keys() - first.keys()):
             one = told[key]
@@ -331,32 +301,11 @@ class AlpacaBroker:
             except RequestFailedError as error:
                 raise not_told(NAME, error.failure) from error
 
-    def _not_accepted(
-        self, failure: Failure, client_order_id: str, symbol: str, side: Side, quantity: Decimal
-    ) -> BrokerOrder:
+    def _not_accepted(self, failure: Failure, request: OrderRequest) -> BrokerOrder:
         """What a send that brought no order came to."""
-        if not failure.sent or failure.status == 429 or (failure.status == 401 and failure.own):
-            raise BrokerUnavailableError(f"alpaca: not sent: {failure.message}")
         if failure.status == 422 and "client_order_id" in failure.message and "unique" in failure.message:
-            found = self._found(client_order_id)
-            if _terms(found) == (client_order_id, our_symbol(symbol), side, quantity):
-                return found
-            raise OrderRejectedError(
-                f"alpaca: {client_order_id} is another order there ({found.side.value} {found.quantity} "
-                f"{found.instrument}); find out who sent it"
-            )
-        if failure.status in (400, 403, 404, 422) and failure.own:
-            raise OrderRejectedError(f"alpaca: refused: {failure.message}")
-        raise UncertainOutcomeError(f"alpaca: {failure.message}")
-
-    def _found(self, client_order_id: str) -> BrokerOrder:
-        try:
-            found = self.order(client_order_id)
-        except BrokerError as error:
-            raise UncertainOutcomeError(str(error)) from error
-        if found is None:
-            raise UncertainOutcomeError(f"alpaca: {client_order_id} is taken and not found; look it up again")
-        return found
+            return first_sent(NAME, request, self.order, f"{request.client_order_id} is taken and not found")
+        raise not_accepted(NAME, failure, barred=(401,), refused=(400, 403, 404, 422))
 
     def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
         """Signed shares and mark by instrument."""
@@ -465,34 +414,22 @@ class AlpacaBroker:
         return None
 
 
-def _request(
-    client_order_id: str,
-    symbol: str,
-    side: Side,
-    quantity: Decimal,
-    order_type: OrderType,
-    price: Decimal | None,
-    bracket: Bracket | None,
-) -> Any:
-    """alpaca-py's request for an order, with its exits if it has a bracket.
-
-    Raises:
-        OrderRejectedError: a limit or stop order without a price, or another one with one.
-    """
+def _message(request: OrderRequest, bracket: Bracket | None) -> Any:
+    """alpaca-py's request for an order, with its exits if it has a bracket."""
     from alpaca.trading.enums import OrderSide, TimeInForce
     from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, StopOrderRequest
 
-    require_own_price(NAME, order_type, price)
     terms: dict[str, Any] = {
-        "symbol": symbol, "qty": float(quantity), "side": OrderSide(side.value), "client_order_id": client_order_id,
-        "time_in_force": TimeInForce(_TIME_IN_FORCE.get(order_type, _DAY)),
+        "symbol": venue_symbol(request.instrument), "qty": float(request.quantity),
+        "side": OrderSide(request.side.value), "client_order_id": request.client_order_id,
+        "time_in_force": TimeInForce(_TIME_IN_FORCE.get(request.order_type, _DAY)),
     }  # fmt: skip
     if bracket is not None:
         terms |= _exit_terms(bracket)
-    if order_type is OrderType.LIMIT:
-        return LimitOrderRequest(**terms, limit_price=float(price or 0))
-    if order_type is OrderType.STOP:
-        return StopOrderRequest(**terms, stop_price=float(price or 0))
+    if request.order_type is OrderType.LIMIT:
+        return LimitOrderRequest(**terms, limit_price=float(request.price or 0))
+    if request.order_type is OrderType.STOP:
+        return StopOrderRequest(**terms, stop_price=float(request.price or 0))
     return MarketOrderRequest(**terms)
 
 
@@ -561,16 +498,9 @@ def _order(told: Any) -> BrokerOrder:
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    status = _text(told, "status")
-    quantity, filled = _FIELDS.positive(told, "qty"), _FIELDS.number_or_zero(told, "filled_qty")
-    if filled < 0:
-        raise BrokerError(f"alpaca: filled_qty = {filled} is negative; look the order up again")
-    if status in _ENDED:
-        state = _ENDED[status]
-    elif status in _STANDING:
-        state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-    else:
-        raise BrokerError(f"alpaca: order status {status!r} is not known; update the adapter")
+    status, quantity = _text(told, "status"), _FIELDS.positive(told, "qty")
+    filled = _FIELDS.filled(told, "filled_qty")
+    state = order_state(status, filled)
     reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else status
     if told.get("replaced_by"):
         reason = f"replaced by {told['replaced_by']}"
@@ -578,10 +508,6 @@ def _order(told: Any) -> BrokerOrder:
         _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), _side(told), quantity,
         state, filled, reason,
     )  # fmt: skip
-
-
-def _terms(order: BrokerOrder) -> tuple[str, str, Side, Decimal]:
-    return order.client_order_id, order.instrument, order.side, order.quantity
 
 
 def _side(told: Mapping[str, Any]) -> Side:

@@ -1,22 +1,31 @@
 """Venues' answers: what adapters that speak HTTP do alike with them, whatever the venue.
 
-Belongs here: what became of a request, reading fields, reads that belong together, putting fills in order. Does not:
-what any one venue's answer means.
+Belongs here: what became of a request, reading fields, reads that belong together, putting fills and entries in order.
+Does not: what any one venue's answer means, or what may be asked of it at all (base.py).
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 
 from octopus.core.errors import SourceUnavailableError
-from octopus.core.orders import Fill, OpenOrder, OrderType, Side
-from resources.brokers.base import BrokerError, BrokerOrder, BrokerUnavailableError, OrderRejectedError
+from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, Side
+from octopus.execution.book import Book, Entry
+from octopus.execution.states import OrderState
+from resources.brokers.base import (
+    BrokerError,
+    BrokerOrder,
+    BrokerUnavailableError,
+    OrderRejectedError,
+    OrderRequest,
+    UncertainOutcomeError,
+)
 
 READS = 4
 """How often positions and cash are read until nothing moved in between."""
@@ -104,6 +113,63 @@ def not_told(venue: str, failure: Failure) -> BrokerError:
     return (BrokerUnavailableError if passing else BrokerError)(f"{venue}: {failure.message}")
 
 
+def not_accepted(
+    venue: str, failure: Failure, *, barred: Collection[int] = (401, 403), refused: Collection[int] = (400, 404, 422)
+) -> BrokerError:
+    """The error of a send that brought no order.
+
+    Args:
+        barred, refused: statuses by which the venue says that it did not read the request, or that it read and refused
+            it. Of a page that is not the venue's own they say nothing.
+    """
+    if not failure.sent or failure.status == 429 or (failure.status in barred and failure.own):
+        return BrokerUnavailableError(f"{venue}: not sent: {failure.message}")
+    if failure.status in refused and failure.own:
+        return OrderRejectedError(f"{venue}: refused: {failure.message}")
+    return UncertainOutcomeError(f"{venue}: {failure.message}")
+
+
+def first_sent(
+    venue: str, request: OrderRequest, look_up: Callable[[str], BrokerOrder | None], absent: str
+) -> BrokerOrder:
+    """The order of an earlier send, where the venue says that the request's id is taken.
+
+    Args:
+        absent: what it means that there is none under that id.
+
+    Raises:
+        OrderRejectedError: another order stands under the id.
+        UncertainOutcomeError: there is none yet, or the venue does not say.
+    """
+    try:
+        found = look_up(request.client_order_id)
+    except BrokerError as error:
+        raise UncertainOutcomeError(str(error)) from error
+    if found is None:
+        raise UncertainOutcomeError(f"{venue}: {absent}; look it up again")
+    if not found.is_of(request):
+        raise OrderRejectedError(
+            f"{venue}: {request.client_order_id} is another order there ({found.side.value} {found.quantity} "
+            f"{found.instrument}); find out who sent it"
+        )
+    return found
+
+
+def state_of(
+    venue: str, ended: Mapping[str, OrderState], standing: Collection[str], status: str, filled: Decimal
+) -> OrderState:
+    """Our state of an order that a venue reports as ``status``.
+
+    Raises:
+        BrokerError: nobody knows that status.
+    """
+    if status in ended:
+        return ended[status]
+    if status not in standing:
+        raise BrokerError(f"{venue}: order status {status!r} is not known; update the adapter")
+    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
+
+
 def belonging_together(venue: str, positions: Callable[[], P], others: Callable[[], T]) -> tuple[P, T]:
     """Positions and what else was read between two equal reads of them.
 
@@ -142,27 +208,13 @@ def in_order(fills: Iterable[Fill], since: datetime | None) -> tuple[Fill, ...]:
     return tuple(sorted(kept.values(), key=lambda fill: (fill.at, fill.fill_id)))
 
 
-def require_own_price(venue: str, order_type: OrderType, price: Decimal | None) -> None:
-    """A limit or stop order has a price and another has none.
-
-    Raises:
-        OrderRejectedError: it is not so.
-    """
-    if order_type.has_price is not (price is not None and price > 0):
-        raise OrderRejectedError(f"{venue}: a {order_type.value} order cannot have the price {price}; plan it again")
-
-
-def require_in_time(venue: str, now: datetime, expires_at: datetime) -> None:
-    """An order is not sent after it should have lapsed: a worker that slept would send it into the next session.
-
-    Raises:
-        OrderRejectedError: it is late.
-    """
-    if now >= expires_at:
-        raise OrderRejectedError(
-            f"{venue}: an order until {expires_at:%Y-%m-%d %H:%M} UTC is not sent at {now:%Y-%m-%d %H:%M} UTC: it "
-            "would live on in the next session; plan it again"
-        )
+def statement_of(
+    snapshot: AccountSnapshot, fills: Sequence[Fill], entries: Iterable[Entry], since: datetime | None
+) -> Book:
+    """An account's book, with entries from ``since`` on, oldest first; one that was told twice is one."""
+    kept = {entry.entry_id: entry for entry in entries if since is None or entry.at >= since}
+    ordered = sorted(kept.values(), key=lambda entry: (entry.at, entry.entry_id))
+    return Book(snapshot.account, snapshot.cash, snapshot.positions, tuple(fills), tuple(ordered))
 
 
 @dataclass(frozen=True)
@@ -193,6 +245,13 @@ class Fields:
     def number_or_zero(self, told: Any, name: str) -> Decimal:
         """Zero where the field is absent or empty."""
         return Decimal(0) if self.object(told).get(name) in (None, "") else self.number(told, name)
+
+    def filled(self, told: Any, name: str) -> Decimal:
+        """How much of an order was filled: zero where the field is absent, and never less."""
+        number = self.number_or_zero(told, name)
+        if number < 0:
+            raise BrokerError(f"{self.venue}: {name} = {number} is negative; look the order up again")
+        return number
 
     def positive(self, told: Any, name: str) -> Decimal:
         number = self.number(told, name)

@@ -10,14 +10,15 @@ the broker's order, `OrderRejectedError` (definitely refused), `BrokerUnavailabl
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 from octopus.core.errors import OctopusError
-from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OrderType, Side
+from octopus.core.ids import exit_order_id
+from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OrderType, PlannedOrder, Side
 from octopus.execution.book import Book
 from octopus.execution.states import OrderState
 
@@ -68,6 +69,94 @@ class BrokerAccount:
 
 
 @dataclass(frozen=True)
+class OrderRequest:
+    """One order as a broker is asked for it; what no broker could take cannot be made.
+
+    Attributes:
+        client_order_id: ours, by which the order is known from then on; one that stands already is that order.
+        quantity: shares or coins, positive; the direction is ``side``.
+        expires_at: UTC; the order lapses then, and is not sent from then on.
+        price: the limit of a limit order, the trigger of a stop order, in the instrument's own currency; None for the
+            others.
+
+    Raises:
+        OrderRejectedError: it is no order.
+    """
+
+    client_order_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    order_type: OrderType
+    expires_at: datetime
+    price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.quantity.is_finite() and self.quantity > 0):
+            self._refuse(f"quantity {self.quantity} of {self.instrument} is not a positive number; plan it again")
+        is_price = self.price is not None and self.price.is_finite() and self.price > 0
+        if not (is_price if self.order_type.has_price else self.price is None):
+            self._refuse(f"a {self.order_type.value} order cannot have the price {self.price}; plan it again")
+        if self.expires_at.tzinfo is None:
+            self._refuse(f"expires_at = {self.expires_at} has no time zone; give UTC")
+
+    @classmethod
+    def of(cls, order: PlannedOrder, client_order_id: str, expires_at: datetime) -> OrderRequest:
+        """The request for a planned order; its bracket is not part of it (`BracketBroker.submit_bracket`)."""
+        return cls(
+            client_order_id, order.instrument, order.side, order.quantity, order.order_type, expires_at, order.price
+        )
+
+    def exits(self, bracket: Bracket) -> tuple[OrderRequest, ...]:
+        """The exits of this entry as orders of their own, of all its shares.
+
+        Raises:
+            OrderRejectedError: an exit's price is none.
+        """
+        return tuple(
+            replace(
+                self, client_order_id=exit_order_id(self.client_order_id, exit_.value), side=self.side.opposite,
+                order_type=exit_.order_type, price=price,
+            )
+            for exit_, price in bracket.exits.items()
+        )  # fmt: skip
+
+    def require_in_time(self, venue: str, now: datetime) -> None:
+        """An order is not sent after it should have lapsed: a worker that slept would send it into the next session.
+
+        Raises:
+            OrderRejectedError: it is late.
+        """
+        if now >= self.expires_at:
+            raise OrderRejectedError(
+                f"{venue}: an order until {self.expires_at:%Y-%m-%d %H:%M} UTC is not sent at {now:%Y-%m-%d %H:%M} "
+                "UTC: it would live on in the next session; plan it again"
+            )
+
+    def require_whole_shares(self, venue: str) -> None:
+        """Raises:
+        OrderRejectedError: the quantity has a fraction.
+        """
+        if self.quantity != self.quantity.to_integral_value():
+            raise OrderRejectedError(
+                f"{venue}: {self.quantity} {self.instrument}: orders here are in whole shares; set "
+                "portfolio.fractional to false"
+            )
+
+    def require_entry_type(self, venue: str, entries: Collection[OrderType]) -> None:
+        """Raises:
+        OrderRejectedError: no order of this type can have exits; ``entries``: those that can.
+        """
+        if self.order_type not in entries:
+            raise OrderRejectedError(
+                f"{venue}: {self.client_order_id}: a {self.order_type.value} order cannot have exits here"
+            )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise OrderRejectedError(f"{self.client_order_id} is not sent: {why}")
+
+
+@dataclass(frozen=True)
 class BrokerOrder:
     """An order as the broker's records have it.
 
@@ -84,6 +173,12 @@ class BrokerOrder:
     state: OrderState
     filled_quantity: Decimal
     reason: str = ""
+
+    def is_of(self, request: OrderRequest) -> bool:
+        """Whether it is what was asked for: another order may stand under its id."""
+        return (self.client_order_id, self.instrument, self.side, self.quantity) == (
+            request.client_order_id, request.instrument, request.side, request.quantity
+        )  # fmt: skip
 
 
 class Broker(Protocol):
@@ -106,20 +201,8 @@ class Broker(Protocol):
         """What the account holds now, with prices of everything held and of ``quoted`` where the broker has one."""
         ...
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
-        """Send one order, once. It lapses at ``expires_at``.
-
-        Args:
-            price: the limit of a limit order, the trigger of a stop order.
+    def submit(self, request: OrderRequest) -> BrokerOrder:
+        """Send one order, once. It lapses at its ``expires_at``.
 
         Raises:
             OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError: see the module.
@@ -150,28 +233,15 @@ class Broker(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class SentOrder:
-    """What we know of an order that we sent: enough to find it in records that do not name its terms.
-
-    Attributes:
-        broker_order_id: None where its acknowledgement never came.
-    """
-
-    client_order_id: str
-    broker_order_id: str | None
-    instrument: str
-    side: Side
-    quantity: Decimal
-    expires_at: datetime
-
-
 @runtime_checkable
 class LateTellingBroker(Protocol):
     """A broker whose order records end with the day, and whose reports tell of it afterwards."""
 
-    def past_order(self, sent: SentOrder) -> BrokerOrder | None:
+    def past_order(self, sent: OrderRequest, broker_order_id: str | None) -> BrokerOrder | None:
         """What became of an order that `Broker.order` no longer finds; None where the reports show that it never was.
+
+        Args:
+            broker_order_id: None where its acknowledgement never came.
 
         Raises:
             NotToldYetError: the reports do not cover its session yet.
@@ -197,19 +267,13 @@ class ReplacingBroker(Protocol):
     leaves a new one of the full quantity behind, whatever the old one filled meanwhile: Alpaca's does.
     """
 
-    def replace(
-        self,
-        client_order_id: str,
-        new_client_order_id: str,
-        quantity: Decimal,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
-        """Replace a working order; a second call under the same new id is the first one.
+    def replace(self, replaced: str, request: OrderRequest) -> BrokerOrder:
+        """Put an order in the place of a working one; a second call under the same new id is the first one.
 
         Args:
-            quantity: that both orders may fill together: the new one is of what the old one has not filled.
-            price: the new one's limit or trigger.
+            replaced: client order id of the working order.
+            request: the new one, in the same instrument, on the same side and of the same type. Its quantity is what
+                both orders may fill together: the new one is of what the old one has not filled.
 
         Returns:
             The new order, of the quantity that it may fill itself. The old one is told as replaced from then on.
@@ -240,17 +304,7 @@ class BracketBroker(Protocol):
         """Whether each exit is a request of its own, or all go in one with the entry."""
         ...
 
-    def submit_bracket(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        bracket: Bracket,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
         """Send an entry with its exits, once; as `Broker.submit`, of the entry. Where it is refused, so are they."""
         ...
 

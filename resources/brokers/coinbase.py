@@ -30,7 +30,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from octopus.core.errors import ConfigError
-from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, OrderType
 from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind
 from octopus.execution.states import TERMINAL, OrderState
 from octopus.execution.window import LEAD
@@ -40,10 +40,12 @@ from resources.brokers.answers import (
     RequestFailedError,
     asked,
     belonging_together,
+    first_sent,
     in_order,
+    not_accepted,
     not_told,
-    require_in_time,
-    require_own_price,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
@@ -53,6 +55,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.sources.http import Access
@@ -71,6 +74,7 @@ _ENDED = {
     "FAILED": OrderState.REJECTED,
 }
 _STANDING = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _UNKNOWN_FAILURES = frozenset({"", "UNKNOWN_FAILURE_REASON", "UNKNOWN"})
 _CASH_FLOWS = frozenset(
     {
@@ -149,37 +153,28 @@ class CoinbaseBroker:
         prices = {name: price for name in {*positions, *quoted} if (price := listed.get(self._listed_as(name)))}
         return AccountSnapshot(self.account_name, taken, cash, positions, prices, still_open(orders))
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
-        product = self.product(instrument)
-        require_in_time(NAME, self.now(), expires_at)
-        self._require_type(order_type, expires_at, price)
+        product = self.product(request.instrument)
+        request.require_in_time(NAME, self.now())
+        self._require_type(request)
         try:
-            self._require_steps(product, quantity, price)
+            self._require_steps(product, request.quantity, request.price)
         except ConfigError as error:
             raise BrokerUnavailableError(f"coinbase: not sent: {error}") from error
-        terms = (client_order_id, product, side.name)
-        size = {"base_size": f"{quantity.normalize():f}"}
+        terms = (request.client_order_id, product, request.side.name)
+        size = {"base_size": f"{request.quantity.normalize():f}"}
         with self._client() as client:
             try:
-                if price is None:
+                if request.price is None:
                     told = _asked(lambda: client.market_order(*terms, **size))
                 else:
-                    limit, until = f"{price.normalize():f}", expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                    limit, until = f"{request.price.normalize():f}", _stamp(request.expires_at)
                     told = _asked(lambda: client.limit_order_gtd(*terms, **size, limit_price=limit, end_time=until))
             except RequestFailedError as error:
-                raise _not_accepted(error.failure) from error
+                raise not_accepted(NAME, error.failure) from error
         try:
-            return self._accepted(told, client_order_id, instrument, side, quantity)
+            return self._accepted(told, request)
         except (OrderRejectedError, UncertainOutcomeError):
             raise
         except BrokerError as error:
@@ -191,11 +186,16 @@ class CoinbaseBroker:
         if broker_order_id is not None:
             with self._client() as client:
                 try:
-                    return self._order(_part(_asked(lambda: client.get_order(broker_order_id)), "order"))
+                    found = self._order(_part(_asked(lambda: client.get_order(broker_order_id)), "order"))
                 except RequestFailedError as error:
                     if error.failure.status == 404 and error.failure.own:
                         return None
                     raise not_told(NAME, error.failure) from error
+            if found.broker_order_id != broker_order_id:
+                raise BrokerError(
+                    f"coinbase: asked for order {broker_order_id} it told of {found.broker_order_id}; ask again"
+                )
+            return found
         for told in self._orders():
             if told.get("client_order_id") == client_order_id:
                 return self._order(told)
@@ -230,10 +230,8 @@ class CoinbaseBroker:
         """As `Broker.statement`. What was traded against another currency than the account's, and a fill that Coinbase
         took back or corrected, are entries."""
         snapshot = self.snapshot()
-        entries = {entry.entry_id: entry for entry in self._entries(since)}
-        kept = (entry for entry in entries.values() if since is None or entry.at >= since)
-        ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = list(self._entries(since))
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`: the ``average_entry_price`` of a spot position in the portfolio's breakdown
@@ -323,7 +321,7 @@ class CoinbaseBroker:
         return [self._order(told) for told in self._orders(order_status=list(_STANDING))]
 
     def _executions(self, since: datetime | None) -> Iterator[Mapping[str, Any]]:
-        begins = None if since is None else since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        begins = None if since is None else _stamp(since)
         return self._pages(
             lambda client, at: client.get_fills(start_sequence_timestamp=begins, limit=_PAGE, cursor=at), "fills"
         )
@@ -352,11 +350,11 @@ class CoinbaseBroker:
 
     # -- inside: what may be sent ------------------------------------------------------------------------------------
 
-    def _require_type(self, order_type: OrderType, expires_at: datetime, price: Decimal | None) -> None:
+    def _require_type(self, request: OrderRequest) -> None:
         """Raises:
         OrderRejectedError: Coinbase has no such order, or has it only later in the day.
         """
-        require_own_price(NAME, order_type, price)
+        order_type, expires_at = request.order_type, request.expires_at
         if order_type in (OrderType.MARKET_ON_OPEN, OrderType.STOP):
             why = "there is no opening auction" if order_type is OrderType.MARKET_ON_OPEN else "its stops become limits"
             raise OrderRejectedError(
@@ -404,9 +402,7 @@ class CoinbaseBroker:
 
     # -- inside: what was told ---------------------------------------------------------------------------------------
 
-    def _accepted(
-        self, told: Mapping[str, Any], client_order_id: str, instrument: str, side: Side, quantity: Decimal
-    ) -> BrokerOrder:
+    def _accepted(self, told: Mapping[str, Any], request: OrderRequest) -> BrokerOrder:
         """The order that a send brought, which is that of an earlier send where there was one.
 
         Raises:
@@ -418,29 +414,13 @@ class CoinbaseBroker:
         answer = _FIELDS.part_or_nothing(told, "success_response")
         order_id, size = _text(answer, "order_id"), _size(told)
         there = (answer.get("client_order_id"), answer.get("product_id"), answer.get("side"))
-        if there != (client_order_id, self.product(instrument), side.name) or (size is not None and size != quantity):
-            self._require_ours(client_order_id, (instrument, side, quantity))
-        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, Decimal(0))
-
-    def _require_ours(self, client_order_id: str, terms: tuple[str, Side, Decimal]) -> None:
-        """Where the answer to a send tells of another order: whether the list does, too.
-
-        Raises:
-            OrderRejectedError: Coinbase has another order under the id.
-            UncertainOutcomeError: it has none yet, or does not say.
-        """
-        try:
-            found = self.order(client_order_id)
-        except BrokerError as error:
-            raise UncertainOutcomeError(str(error)) from error
-        if found is None:
-            raise UncertainOutcomeError(f"coinbase: the answer to {client_order_id} is of another order; look it up")
-        there = (found.instrument, found.side, found.quantity)
-        if there != terms:
-            raise OrderRejectedError(
-                f"coinbase: {client_order_id} is another order there ({there[1].value} {there[2]} {there[0]}); find "
-                "out who sent it"
-            )
+        sent = (request.client_order_id, self.product(request.instrument), request.side.name)
+        if there != sent or (size is not None and size != request.quantity):
+            return first_sent(NAME, request, self.order, f"the answer to {request.client_order_id} is of another order")
+        return BrokerOrder(
+            request.client_order_id, order_id, request.instrument, request.side, request.quantity,
+            OrderState.ACCEPTED, _NIL,
+        )  # fmt: skip
 
     def _order(self, told: Mapping[str, Any]) -> BrokerOrder:
         """An order of Coinbase's.
@@ -448,9 +428,7 @@ class CoinbaseBroker:
         Raises:
             BrokerError: a field is missing or unreadable, or its size is not known yet.
         """
-        filled = _FIELDS.number_or_zero(told, "filled_size")
-        if filled < 0:
-            raise BrokerError(f"coinbase: filled_size = {filled} is negative; look the order up again")
+        filled = _FIELDS.filled(told, "filled_size")
         state = order_state(_text(told, "status"), filled)
         reasons = (told.get(part) for part in ("reject_message", "reject_reason", "cancel_message", "status"))
         spoken = (str(reason) for reason in reasons if reason and reason != "REJECT_REASON_UNSPECIFIED")
@@ -544,19 +522,6 @@ class CoinbaseBroker:
 _NIL = Decimal(0)
 
 
-def order_state(status: str, filled: Decimal) -> OrderState:
-    """Our state of an order that Coinbase reports as ``status``.
-
-    Raises:
-        BrokerError: nobody knows that status.
-    """
-    if status in _ENDED:
-        return _ENDED[status]
-    if status not in _STANDING:
-        raise BrokerError(f"coinbase: order status {status!r} is not known; update the adapter")
-    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-
-
 def _terms(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """An order's own configuration, whatever its type."""
     configuration = _FIELDS.part_or_nothing(told, "order_configuration")
@@ -609,15 +574,6 @@ def _refused(told: Mapping[str, Any]) -> BrokerError:
     return OrderRejectedError(f"coinbase: refused: {said}")
 
 
-def _not_accepted(failure: Failure) -> BrokerError:
-    """What a send that brought no answer of an order came to."""
-    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
-        return BrokerUnavailableError(f"coinbase: not sent: {failure.message}")
-    if failure.status in (400, 404, 422) and failure.own:
-        return OrderRejectedError(f"coinbase: refused: {failure.message}")
-    return UncertainOutcomeError(f"coinbase: {failure.message}")
-
-
 def _asked(ask: Callable[[], Any]) -> dict[str, Any]:
     """As `answers.asked`, of coinbase-advanced-py, as plain values."""
     from requests.exceptions import HTTPError
@@ -662,6 +618,10 @@ def _said(response: Any) -> str | None:
         return None
     parts = [told.get(part) for part in ("error", "message", "error_details")] if isinstance(told, dict) else []
     return ": ".join(part for part in parts if isinstance(part, str) and part)[:300] or None
+
+
+def _stamp(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _skew(date: str | None) -> str:

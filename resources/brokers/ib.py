@@ -31,15 +31,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from octopus.core.ids import entry_order_id, exit_order_id
+from octopus.core.ids import entry_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
-from resources.brokers.answers import in_order, require_in_time
+from resources.brokers.answers import in_order, state_of
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -48,7 +49,7 @@ from resources.brokers.base import (
     Guarantee,
     NotToldYetError,
     OrderRejectedError,
-    SentOrder,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.flex import NEW_YORK, PERIOD, FlexReport, FlexReports, ReportedFill
@@ -78,12 +79,13 @@ _ENDED = {
     "ApiCancelled": OrderState.CANCELLED,
     "Inactive": OrderState.REJECTED,
 }
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _REFUSALS = frozenset(
     {103, 106, 107, 109, 110, 111, 113, 114, 116, 117, 118, 119, 120, 121, 122, 125, 126, 131, 132, 133, 134, 157, 158,
      160, 200, 201, 203, 321, 322, 328, 336, 337, 355, 387, 388, 391, 392, 393, 395, 396, 434, 436, 460, 10052}
 )  # fmt: skip
 """Errors of an order that was never acknowledged that mean it does not stand; any other leaves that open."""
-_CANCELLED, _LOST, _RESTORED, _NO_SECURITY = 202, 1100, frozenset({1101, 1102}), 200
+_CANCELLED, _LOST, _RESTORED = 202, 1100, frozenset({1101, 1102})
 _READS = 4
 _REDUCE_WITH_BLOCK = 2
 """Of a group of orders: what one fills comes off the others, which cannot fill in the same moment."""
@@ -188,69 +190,39 @@ class IbBroker:
         prices |= self.quotes(wanted) if wanted else {}
         return AccountSnapshot(self.account_name, taken, cash, held, prices, _still_open(orders))
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Nothing is sent until the instrument names one security; then it is sent once."""
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, None)
+        return self._send(request, None)
 
     @property
     def exits_are_messages(self) -> bool:
         """As `BracketBroker.exits_are_messages`: each is placed by itself."""
         return True
 
-    def submit_bracket(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        bracket: Bracket,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
         """As `BracketBroker.submit_bracket`, of an order for the day."""
-        if _TERMS[order_type][1] != "DAY" or order_type is OrderType.MARKET_ON_CLOSE:
-            raise OrderRejectedError(f"ib: {client_order_id}: a {order_type.value} order cannot have exits here")
-        return self._send(client_order_id, instrument, side, quantity, order_type, expires_at, price, bracket)
+        entry.require_entry_type(NAME, (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP))
+        return self._send(entry, bracket)
 
-    def _send(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None,
-        bracket: Bracket | None,
-    ) -> BrokerOrder:
-        if quantity != quantity.to_integral_value():
-            raise OrderRejectedError(
-                f"ib: {quantity} {instrument}: orders here are in whole shares; set portfolio.fractional to false"
-            )
-        if order_type not in _TERMS or order_type.has_price is not (price is not None and price > 0):
-            raise OrderRejectedError(f"ib: a {order_type.value} order cannot have the price {price}; plan it again")
-        given = self.contracts.get(instrument)
-        symbol = instrument if given else venue_symbol(instrument)
+    def _send(self, request: OrderRequest, bracket: Bracket | None) -> BrokerOrder:
+        request.require_whole_shares(NAME)
+        given = self.contracts.get(request.instrument)
+        symbol = request.instrument if given else venue_symbol(request.instrument)
 
         async def ask(desk: _Desk) -> BrokerOrder:
             desk.require_link()
-            contract = await desk.contract(symbol, given)
-            order = _order_of(desk.number, client_order_id, side, quantity, order_type, price)
+            try:
+                contract = await desk.contract(symbol, given)
+            except (OrderRejectedError, BrokerUnavailableError):
+                raise
+            except BrokerError as error:
+                raise BrokerUnavailableError(f"{error}; {request.client_order_id} is not sent") from error
+            entry, exits = _message(request, desk.number), _exits(request, bracket, desk.number)
             # Only now: the security may have been found after the close, and TWS keeps a day order for the next one;
             # and the link may have been lost meanwhile.
-            require_in_time(NAME, self.now(), expires_at)
+            request.require_in_time(NAME, self.now())
             desk.require_link()
-            return await desk.place(contract, order, instrument, _exits_of(order, bracket))
+            return await desk.place(contract, entry, request.instrument, exits)
 
         return self._with(ask)
 
@@ -301,7 +273,7 @@ class IbBroker:
         report = self._report()
         return self._midnight().astimezone(UTC) if report is None else report.until
 
-    def past_order(self, sent: SentOrder) -> BrokerOrder | None:
+    def past_order(self, sent: OrderRequest, broker_order_id: str | None) -> BrokerOrder | None:
         """As `LateTellingBroker.past_order`: of an order from before today, by its executions in the report.
 
         The report tells no orders. One that IB had acknowledged and that did not fill has lapsed: each is good for its
@@ -317,7 +289,7 @@ class IbBroker:
                 f"orders alone, and the Flex report {reach}"
             )
         told = [one for one in report.fills.values() if one.fill.client_order_id == sent.client_order_id]
-        order_id = next((one.order_id for one in told), sent.broker_order_id)
+        order_id = next((one.order_id for one in told), broker_order_id)
         if order_id is None:
             return None
         filled = sum((one.fill.quantity for one in told), Decimal(0))
@@ -416,6 +388,9 @@ class IbBroker:
             desk = await self._connected()
             try:
                 return await work(desk)
+            except ConnectionError as error:
+                # Of ib_async: nothing can be written any more.
+                raise BrokerUnavailableError("ib: the connection to TWS ended; look at it and try again") from error
             finally:
                 desk.client.disconnect()
 
@@ -434,10 +409,14 @@ class IbBroker:
             ) from error
         managed = desk.client.getAccounts()
         if self.number is None and len(managed) != 1:
-            raise BrokerError(f"ib: the login manages {len(managed)} accounts; name one in broker.number")
+            raise BrokerUnavailableError(
+                f"ib: not sent: the login manages {len(managed)} accounts; name one in broker.number"
+            )
         desk.number = self.number or managed[0]
         if desk.number not in managed:
-            raise BrokerError(f"ib: the login does not manage account {desk.number}; correct broker.number")
+            raise BrokerUnavailableError(
+                f"ib: not sent: the login does not manage account {desk.number}; correct broker.number"
+            )
         return desk
 
 
@@ -458,12 +437,7 @@ class _Order:
 
     def told(self, executed: Decimal = Decimal(0)) -> BrokerOrder:
         filled = max(self.filled, executed)
-        if self.status in _ENDED:
-            state = _ENDED[self.status]
-        elif self.status in _STANDING:
-            state = OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
-        else:
-            raise BrokerError(f"ib: order status {self.status!r} is not known; update the adapter")
+        state = order_state(self.status, filled)
         if 0 < self.quantity <= filled:
             state = OrderState.FILLED
         reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else self.status
@@ -565,6 +539,8 @@ class _Desk:
         self._ends.discard((what, number))
 
     def require_link(self) -> None:
+        if self._lost:
+            raise BrokerUnavailableError("ib: not sent: the connection to TWS ended; look at it and try again")
         if self._link_lost:
             raise BrokerUnavailableError("ib: not sent: TWS has lost its connection to IB (1100); wait for 1102")
 
@@ -632,6 +608,7 @@ class _Desk:
 
         Raises:
             OrderRejectedError: there is none, or more than one, or it is no stock in dollars.
+            BrokerUnavailableError: TWS does not say: a request that is too much for it tells nothing of a security.
         """
         from ib_async.contract import Contract
 
@@ -644,6 +621,8 @@ class _Desk:
         self.client.reqContractDetails(request, wanted)
         await self.wait(lambda: ("details", request) in self._ends or bool(self._errors_of(request)))
         ids = {detail.contract.conId for detail in self._details[request]}
+        if not ids and (unsaid := [text for code, text in self._errors_of(request) if code not in _REFUSALS]):
+            raise BrokerUnavailableError(f"ib: not sent: TWS does not say what {symbol} is: {unsaid[0]}; try again")
         if len(ids) != 1:
             said = f"{len(ids)} securities bear that ticker" if ids else "no security bears that ticker"
             raise OrderRejectedError(
@@ -657,6 +636,14 @@ class _Desk:
 
     async def place(self, contract: Any, order: Any, instrument: str, exits: Sequence[Any] = ()) -> BrokerOrder:
         """Send the order, with its exits, and wait for its acknowledgement; whatever else happens is uncertain."""
+        try:
+            return await self._placed(contract, order, instrument, exits)
+        except (OrderRejectedError, UncertainOutcomeError):
+            raise
+        except (BrokerError, ConnectionError) as error:
+            raise UncertainOutcomeError(f"{error} ({order.orderRef} may stand)") from error
+
+    async def _placed(self, contract: Any, order: Any, instrument: str, exits: Sequence[Any]) -> BrokerOrder:
         order_id = self.client.getReqId()
         key, keys = (self.client.clientId, order_id), []
         for one in (order, *exits):
@@ -664,10 +651,7 @@ class _Desk:
             one.parentId, one.transmit = (0 if one is order else order_id), one is (exits or (order,))[-1]
             keys.append((self.client.clientId, number))
             self.client.placeOrder(number, contract, one)
-        try:
-            await self.wait(lambda: self._is_settled(key) and all(map(self._is_settled, keys)))
-        except BrokerError as error:
-            raise UncertainOutcomeError(f"{error} ({order.orderRef} may stand)") from error
+        await self.wait(lambda: self._is_settled(key) and all(map(self._is_settled, keys)))
         for code, text in self._errors_of(order_id):
             if code in _REFUSALS and key not in self._acknowledged():
                 raise OrderRejectedError(f"ib: refused ({code}): {text}")
@@ -821,33 +805,28 @@ def _order(instrument: str, order: Any, status: str, order_id: int, reason: str 
     )  # fmt: skip
 
 
-def _order_of(
-    number: str, client_order_id: str, side: Side, quantity: Decimal, order_type: OrderType, price: Decimal | None
-) -> Any:
+def _message(request: OrderRequest, number: str) -> Any:
+    """ib_async's order, of the account ``number``."""
     from ib_async.order import Order
 
-    kind, lasts = _TERMS[order_type]
+    kind, lasts = _TERMS[request.order_type]
     order = Order(
-        action=side.value.upper(), totalQuantity=float(quantity), orderType=kind, tif=lasts, account=number,
-        orderRef=client_order_id, transmit=True,
+        action=request.side.value.upper(), totalQuantity=float(request.quantity), orderType=kind, tif=lasts,
+        account=number, orderRef=request.client_order_id, transmit=True,
     )  # fmt: skip
-    if order_type is OrderType.LIMIT:
-        order.lmtPrice = float(price or 0)
-    if order_type is OrderType.STOP:
-        order.auxPrice = float(price or 0)
+    if request.order_type is OrderType.LIMIT:
+        order.lmtPrice = float(request.price or 0)
+    if request.order_type is OrderType.STOP:
+        order.auxPrice = float(request.price or 0)
     return order
 
 
-def _exits_of(entry: Any, bracket: Bracket | None) -> list[Any]:
-    """The exits of an order as orders of their own: children, of which what one fills comes off the other."""
-    prices = {} if bracket is None else bracket.exits
-    side, orders = Side(entry.action.lower()).opposite, []
-    for exit_, price in prices.items():
-        ref, quantity = exit_order_id(entry.orderRef, exit_.value), Decimal(str(entry.totalQuantity))
-        order = _order_of(entry.account, ref, side, quantity, exit_.order_type, price)
-        if len(prices) > 1:
-            order.ocaGroup, order.ocaType = entry.orderRef, _REDUCE_WITH_BLOCK
-        orders.append(order)
+def _exits(entry: OrderRequest, bracket: Bracket | None, number: str) -> list[Any]:
+    """An entry's exits: children, of which what one fills comes off the other."""
+    orders = [] if bracket is None else [_message(one, number) for one in entry.exits(bracket)]
+    if len(orders) > 1:
+        for order in orders:
+            order.ocaGroup, order.ocaType = entry.client_order_id, _REDUCE_WITH_BLOCK
     return orders
 
 

@@ -71,16 +71,16 @@ from octopus.execution.book import (
     plain,
 )
 from octopus.execution.states import OrderState
-from resources.brokers.answers import require_in_time
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
     BrokerOrder,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
-from resources.brokers.paper_ledger import AccountTerms, Ledger, NewOrder, WorkingOrder, locked_ledger
+from resources.brokers.paper_ledger import AccountTerms, Ledger, WorkingOrder, locked_ledger
 from resources.price_feed import HOME, Bar, PriceFeed
 
 if TYPE_CHECKING:
@@ -186,29 +186,20 @@ class PaperBroker:
                 ),
             )
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
-        wanted = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         with self._ledger() as ledger:
-            known = ledger.order(client_order_id)
+            known = ledger.order(request.client_order_id)
             if known is None:
-                require_in_time(self.name, ledger.now, expires_at)
-                known = self._receive(ledger, wanted)
+                request.require_in_time(self.name, ledger.now)
+                known = self._receive(ledger, request)
         if known.state is OrderState.REJECTED:
             raise OrderRejectedError(
-                f"paper: {client_order_id} ({side.value} {plain(quantity)} {instrument}): {known.reason}"
+                f"paper: {request.client_order_id} ({request.side.value} {plain(request.quantity)} "
+                f"{request.instrument}): {known.reason}"
             )
-        if (known.instrument, known.side, known.quantity) != (instrument, side, quantity):
+        if not known.is_of(request):
             raise UncertainOutcomeError(
-                f"paper: {client_order_id} already stands for {known.side.value} {plain(known.quantity)} "
+                f"paper: {request.client_order_id} already stands for {known.side.value} {plain(known.quantity)} "
                 f"{known.instrument}; give each order an id of its own"
             )
         return known
@@ -217,45 +208,21 @@ class PaperBroker:
     def exits_are_messages(self) -> bool:
         return False
 
-    def submit_bracket(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        bracket: Bracket,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
         with self._ledger() as ledger:
-            if ledger.order(client_order_id) is None:
-                entry = NewOrder(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+            if ledger.order(entry.client_order_id) is None:
                 self._receive_bracket(ledger, entry, bracket)
-        return self.submit(client_order_id, instrument, side, quantity, order_type, expires_at, price)
+        return self.submit(entry)
 
-    def replace(
-        self,
-        client_order_id: str,
-        new_client_order_id: str,
-        quantity: Decimal,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def replace(self, replaced: str, request: OrderRequest) -> BrokerOrder:
         """As `ReplacingBroker.replace`; an order that is replaced takes its place in the next auction anew."""
         with self._ledger() as ledger:
-            known = ledger.order(new_client_order_id)
+            known = ledger.order(request.client_order_id)
             if known is None:
-                require_in_time(self.name, ledger.now, expires_at)
-                terms = ledger.terms(client_order_id)
-                if terms is None:
-                    raise OrderRejectedError(f"paper: there is no order {client_order_id} to replace; look its id up")
-                changed = replace(
-                    terms, client_order_id=new_client_order_id, quantity=quantity, expires_at=expires_at, price=price
-                )
-                known = self._swap(ledger, client_order_id, changed)
+                request.require_in_time(self.name, ledger.now)
+                known = self._swap(ledger, replaced, request)
         if known.state is OrderState.REJECTED:
-            raise OrderRejectedError(f"paper: {client_order_id} is not replaced: {known.reason}")
+            raise OrderRejectedError(f"paper: {replaced} is not replaced: {known.reason}")
         return known
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
@@ -546,20 +513,31 @@ class PaperBroker:
 
     # -- inside: accepting orders ------------------------------------------------------------------------------------
 
-    def _swap(self, ledger: Ledger, old_id: str, changed: NewOrder) -> BrokerOrder:
-        """Put ``changed``, less what the old order filled, in its place; where that is refused, the old one stands."""
-        old = next((one for one in ledger.working() if one.client_order_id == old_id), None)
+    def _swap(self, ledger: Ledger, replaced: str, changed: OrderRequest) -> BrokerOrder:
+        """Put ``changed``, less what the old order filled, in its place; where that is refused, the old one stands.
+
+        Raises:
+            OrderRejectedError: there is no such order, or ``changed`` is of another instrument, side or type.
+        """
+        if ledger.order(replaced) is None:
+            raise OrderRejectedError(f"paper: there is no order {replaced} to replace; look its id up")
+        old = next((one for one in ledger.working() if one.client_order_id == replaced), None)
         if old is None:
             return self._receive(ledger, changed, "too late: it had ended before")
+        if (old.instrument, old.side, old.order_type) != (changed.instrument, changed.side, changed.order_type):
+            raise OrderRejectedError(
+                f"paper: {changed.client_order_id} cannot take the place of {replaced}, a {old.order_type.value} order "
+                f"to {old.side.value} {old.instrument}; replace its quantity and price alone"
+            )
         if changed.quantity <= old.filled:
             return self._receive(ledger, changed, f"too late: {plain(old.filled)} of it were filled before")
         rest = replace(changed, quantity=changed.quantity - old.filled)
-        received = self._receive(ledger, rest, instead_of=old_id)
+        received = self._receive(ledger, rest, instead_of=replaced)
         if received.state is not OrderState.REJECTED:
-            ledger.end_working(old_id, OrderState.REPLACED, f"replaced by {changed.client_order_id}")
+            ledger.end_working(replaced, OrderState.REPLACED, f"replaced by {changed.client_order_id}")
         return received
 
-    def _receive(self, ledger: Ledger, order: NewOrder, refusal: str = "", instead_of: str = "") -> BrokerOrder:
+    def _receive(self, ledger: Ledger, order: OrderRequest, refusal: str = "", instead_of: str = "") -> BrokerOrder:
         mark = self._mark(order.instrument, ledger.now)
         ledger.add_order(order, mark, refusal or self._refusal(ledger, order, mark, instead_of))
         received = ledger.order(order.client_order_id)
@@ -567,21 +545,18 @@ class PaperBroker:
             raise PaperBrokerError(f"paper: {order.client_order_id} is not in the ledger after it was booked")
         return received
 
-    def _receive_bracket(self, ledger: Ledger, entry: NewOrder, bracket: Bracket) -> None:
+    def _receive_bracket(self, ledger: Ledger, entry: OrderRequest, bracket: Bracket) -> None:
         """Book an entry with its exits, or refuse them all."""
+        exits = entry.exits(bracket)
         mark, session = self._mark(entry.instrument, ledger.now), self._last_closed(ledger.now)
         conversion = self.feed.conversion(entry.instrument, session)
         problem = why_invalid(entry.side, mark / conversion.rate, bracket) if mark and conversion else ""
         received = self._receive(ledger, entry, problem)
         refusal = f"its entry was refused: {received.reason}" if received.state is OrderState.REJECTED else ""
-        for exit_, price in bracket.exits.items():
-            leg = replace(
-                entry, client_order_id=exit_order_id(entry.client_order_id, exit_.value), side=entry.side.opposite,
-                order_type=exit_.order_type, price=price, exit_of=entry.client_order_id,
-            )  # fmt: skip
-            ledger.add_order(leg, mark, refusal)
+        for one in exits:
+            ledger.add_order(one, mark, refusal, entry.client_order_id)
 
-    def _refusal(self, ledger: Ledger, order: NewOrder, mark: Decimal | None, instead_of: str = "") -> str:
+    def _refusal(self, ledger: Ledger, order: OrderRequest, mark: Decimal | None, instead_of: str = "") -> str:
         """Why the order is refused; empty when it is accepted. The order that it replaces takes no room any more."""
         working = [one for one in ledger.working() if one.client_order_id != instead_of]
         if mark is None:
@@ -589,10 +564,8 @@ class PaperBroker:
             return why or f"unknown instrument {order.instrument}: the feed has no price for it"
         if order.instrument in self.behaviour.reject:
             return f"orders in {order.instrument} are refused by configuration"
-        if order.quantity <= 0 or _floor(order.quantity, _lot(ledger)) != order.quantity:
-            return f"quantity {plain(order.quantity)} is not a positive multiple of {plain(_lot(ledger))} shares"
-        if order.order_type.has_price is not (order.price is not None and order.price > 0):
-            return f"a {order.order_type.value} order cannot have the price {order.price}"
+        if _floor(order.quantity, _lot(ledger)) != order.quantity:
+            return f"quantity {plain(order.quantity)} is not a multiple of {plain(_lot(ledger))} shares"
         auctions = self._auctions(ledger.now, order.expires_at)
         session = next((day for _, day, auction in auctions if _takes_part(order.order_type, auction)), None)
         if session is None:
@@ -609,7 +582,7 @@ class PaperBroker:
         worth = None if order.price is None else order.price * conversion.rate
         return _buying_power(ledger, order, mark, worth, working)
 
-    def _short_sale(self, ledger: Ledger, order: NewOrder, working: Sequence[WorkingOrder]) -> str:
+    def _short_sale(self, ledger: Ledger, order: OrderRequest, working: Sequence[WorkingOrder]) -> str:
         if self.allow_short:
             return ""
         held = ledger.positions().get(order.instrument, Decimal(0))
@@ -658,7 +631,7 @@ class PaperBroker:
 
 
 def _buying_power(
-    ledger: Ledger, order: NewOrder, mark: Decimal, worth: Decimal | None, working: Sequence[WorkingOrder]
+    ledger: Ledger, order: OrderRequest, mark: Decimal, worth: Decimal | None, working: Sequence[WorkingOrder]
 ) -> str:
     """Why ``order`` is not covered; ``worth``: of its limit or trigger, account currency."""
     power = ledger.cash()

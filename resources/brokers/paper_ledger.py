@@ -21,7 +21,7 @@ from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill, FillRevision, OrderType, Side
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.states import OrderState
-from resources.brokers.base import BrokerOrder
+from resources.brokers.base import BrokerOrder, OrderRequest
 from resources.warehouse.connection import Role, connect
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,24 +36,6 @@ class AccountTerms:
     currency: str
     deposit: Decimal
     fractional: bool
-
-
-@dataclass(frozen=True)
-class NewOrder:
-    """An order as it was sent.
-
-    Attributes:
-        exit_of: client order id of the entry that it protects; None of any other order.
-    """
-
-    client_order_id: str
-    instrument: str
-    side: Side
-    quantity: Decimal
-    order_type: OrderType
-    expires_at: datetime
-    price: Decimal | None = None
-    exit_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,16 +177,6 @@ class Ledger:
             reason=row["reason"] or "",
         )
 
-    def terms(self, client_order_id: str) -> NewOrder | None:
-        """The order as it was sent."""
-        row = self._order_row(client_order_id)
-        if row is None:
-            return None
-        return NewOrder(
-            row["client_order_id"], row["instrument"], Side(row["side"]), row["quantity"], OrderType(row["order_type"]),
-            row["expires_at"], row["price"], row["exit_of"],
-        )  # fmt: skip
-
     def fills(self, since: datetime | None) -> tuple[Fill, ...]:
         """Fills as they count now."""
         rows = self._rows(
@@ -260,8 +232,12 @@ class Ledger:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def add_order(self, order: NewOrder, mark: Decimal | None, refusal: str) -> None:
-        """Book an order as accepted, or as rejected with the reason ``refusal``."""
+    def add_order(self, order: OrderRequest, mark: Decimal | None, refusal: str, exit_of: str | None = None) -> None:
+        """Book an order as accepted, or as rejected with the reason ``refusal``.
+
+        Args:
+            exit_of: client order id of the entry that it protects; None of any other order.
+        """
         self.connection.execute(
             """
             insert into paper.orders (broker_order_id, account, client_order_id, instrument, side, quantity, order_type,
@@ -282,7 +258,7 @@ class Ledger:
                 self.now,
                 order.expires_at,
                 order.price,
-                order.exit_of,
+                exit_of,
             ],
         )
 

@@ -26,10 +26,10 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +45,10 @@ from resources.brokers.answers import (
     belonging_together,
     in_order,
     noon,
+    not_accepted,
     not_told,
-    require_in_time,
-    require_own_price,
+    state_of,
+    statement_of,
     still_open,
 )
 from resources.brokers.base import (
@@ -57,6 +58,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.symbols import Spelling
@@ -102,6 +104,7 @@ _STANDING = frozenset(
         "AWAITING_MANUAL_REVIEW", "AWAITING_UR_OUT", "AWAITING_RELEASE_TIME",
     }
 )  # fmt: skip
+order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _CASH_FLOWS = frozenset(
     {
         "ACH_RECEIPT", "ACH_DISBURSEMENT", "CASH_RECEIPT", "CASH_DISBURSEMENT", "ELECTRONIC_FUND", "WIRE_IN",
@@ -168,30 +171,24 @@ class SchwabBroker:
         standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
         return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
 
-    def submit(
-        self,
-        client_order_id: str,
-        instrument: str,
-        side: Side,
-        quantity: Decimal,
-        order_type: OrderType,
-        expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:
+    def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second call is a second order."""
-        symbol = venue_symbol(instrument)
-        _require_sendable(symbol, quantity, order_type, price)
-        require_in_time(NAME, self.now(), expires_at)
+        symbol = venue_symbol(request.instrument)
+        _require_sendable(request)
+        request.require_in_time(NAME, self.now())
         try:
-            held, _ = self._positions().get(instrument, (_NIL, None))
-            instruction = _instruction(instrument, side, quantity, held)
+            held, _ = self._positions().get(request.instrument, (_NIL, None))
+            instruction = _instruction(request, held)
             before = {_text(told, "orderId") for told in self._orders(timedelta(days=1))}
         except OrderRejectedError:
             raise
         except OctopusError as error:
             raise BrokerUnavailableError(f"schwab: not sent: {error}") from error
-        order_id = self._sent(_request(symbol, instruction, quantity, order_type, price), before)
-        return BrokerOrder(client_order_id, order_id, instrument, side, quantity, OrderState.ACCEPTED, _NIL)
+        order_id = self._sent(_message(request, symbol, instruction), before)
+        return BrokerOrder(
+            request.client_order_id, order_id, request.instrument, request.side, request.quantity,
+            OrderState.ACCEPTED, _NIL,
+        )  # fmt: skip
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         """As `Broker.order`, by Schwab's id: as given, or as our records have it.
@@ -245,10 +242,8 @@ class SchwabBroker:
         """As `Broker.statement`, of the last 60 days."""
         snapshot = self.snapshot()
         told = (one for one in self._transactions(None) if one.get("type") != "TRADE")
-        entries = {entry.entry_id: entry for one in told if (entry := self._entry(one)) is not None}
-        kept = (entry for entry in entries.values() if since is None or entry.at >= since)
-        ordered = sorted(kept, key=lambda entry: (entry.at, entry.entry_id))
-        return Book(self.account_name, snapshot.cash, snapshot.positions, self.fills(since), ordered)
+        entries = [entry for one in told if (entry := self._entry(one)) is not None]
+        return statement_of(snapshot, self.fills(since), entries, since)
 
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`: ``averagePrice`` of a position (Trader API, "Accounts and Trading", schema
@@ -288,11 +283,11 @@ class SchwabBroker:
             # Of schwab-py: the order is in another account.
             raise UncertainOutcomeError(f"schwab: {error}; look for the order in your accounts") from error
         except RequestFailedError as error:
-            login = self._login_told() if error.failure.status == 401 else ""
-            refusal = _not_accepted(error.failure, login)
-            if refusal is not None:
-                raise refusal from error
             lost = error.failure.message
+            login = self._login_told() if error.failure.status == 401 else ""
+            refusal = not_accepted(NAME, replace(error.failure, message=f"{lost}{login}"))
+            if not isinstance(refusal, UncertainOutcomeError):
+                raise refusal from error
         return self._found(request.build(), before, lost)
 
     def _found(self, request: Mapping[str, Any], before: Collection[str], lost: str) -> str:
@@ -385,7 +380,11 @@ class SchwabBroker:
             raise
 
     def _login_told(self) -> str:
-        ends = self.login_ends()
+        try:
+            ends = self.login_ends()
+        except ConfigError as error:
+            # The token's file went away meanwhile: that explains the refusal, and must not hide it.
+            return f"; {error}"
         return (
             f"; a login lasts seven days, and this one is of {ends - LOGIN_LASTS:%Y-%m-%d %H:%M} UTC: log in again "
             f"with `{LOGIN_PROGRAM} --token_file {self.token_file} …`"
@@ -494,23 +493,23 @@ class SchwabBroker:
 # -- what may be sent --------------------------------------------------------------------------------------------------
 
 
-def _require_sendable(symbol: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> None:
-    require_own_price(NAME, order_type, price)
-    if quantity != quantity.to_integral_value() or quantity <= 0:
-        raise OrderRejectedError(
-            f"schwab: {quantity} {symbol}: orders here are in whole shares; set portfolio.fractional to false"
-        )
+def _require_sendable(request: OrderRequest) -> None:
+    request.require_whole_shares(NAME)
+    price = request.price
     places = 2 if price is None or price >= 1 else 4
     if price is not None and price != round(price, places):
-        raise OrderRejectedError(f"schwab: {price} of {symbol}: prices have {places} decimal places; plan it again")
+        raise OrderRejectedError(
+            f"schwab: {price} of {request.instrument}: prices have {places} decimal places; plan it again"
+        )
 
 
-def _instruction(instrument: str, side: Side, quantity: Decimal, held: Decimal) -> str:
+def _instruction(request: OrderRequest, held: Decimal) -> str:
     """Schwab's word for the order, which depends on the position.
 
     Raises:
         OrderRejectedError: it would turn a long position into a short one, or the other way round.
     """
+    side, quantity = request.side, request.quantity
     if side is Side.BUY:
         opens, closes, plain, other = held >= 0, held <= -quantity, "BUY", "BUY_TO_COVER"
     else:
@@ -518,66 +517,47 @@ def _instruction(instrument: str, side: Side, quantity: Decimal, held: Decimal) 
     if opens or closes:
         return plain if opens else other
     raise OrderRejectedError(
-        f"schwab: {side.value} {quantity} {instrument} with {held} held goes through zero, which is two orders here; "
-        "close the position first"
+        f"schwab: {side.value} {quantity} {request.instrument} with {held} held goes through zero, which is two orders "
+        "here; close the position first"
     )
 
 
-def _request(symbol: str, instruction: str, quantity: Decimal, order_type: OrderType, price: Decimal | None) -> Any:
+def _message(request: OrderRequest, symbol: str, instruction: str) -> Any:
     """schwab-py's builder of the order."""
     from schwab.orders import common
     from schwab.orders.generic import OrderBuilder
 
     built = (
         OrderBuilder()
-        .set_order_type(common.OrderType(_ORDER_TYPES[order_type]))
+        .set_order_type(common.OrderType(_ORDER_TYPES[request.order_type]))
         .set_session(common.Session.NORMAL)
         .set_duration(common.Duration.DAY)
         .set_order_strategy_type(common.OrderStrategyType.SINGLE)
-        .add_equity_leg(common.EquityInstruction(instruction), symbol, int(quantity))
+        .add_equity_leg(common.EquityInstruction(instruction), symbol, int(request.quantity))
     )
-    if order_type is OrderType.LIMIT:
-        built.set_price(f"{price:f}")
-    if order_type is OrderType.STOP:
-        built.set_stop_price(f"{price:f}")
+    if request.order_type is OrderType.LIMIT:
+        built.set_price(f"{request.price:f}")
+    if request.order_type is OrderType.STOP:
+        built.set_stop_price(f"{request.price:f}")
     return built
 
 
-def _not_accepted(failure: Failure, login: str) -> BrokerError | None:
-    """What a send without an order came to; None where the order may stand."""
-    if not failure.sent or failure.status == 429 or (failure.status in (401, 403) and failure.own):
-        return BrokerUnavailableError(f"schwab: not sent: {failure.message}{login}")
-    if failure.status in (400, 404, 422) and failure.own:
-        return OrderRejectedError(f"schwab: refused: {failure.message}")
-    return None
-
-
 def _is_alike(told: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
-    """Whether an order of Schwab's is for the instrument, instruction and quantity that were sent."""
+    """Whether an order of Schwab's is of the instrument, instruction, quantity, type and prices that were sent."""
     (ours,), theirs = request["orderLegCollection"], _FIELDS.parts(told, "orderLegCollection")
     if len(theirs) != 1:
         return False
     leg = theirs[0]
-    same = _text(_part(leg), "symbol"), leg.get("instruction")
-    return same == (ours["instrument"]["symbol"], ours["instruction"]) and (
-        _number(leg, "quantity") == ours["quantity"] and told.get("orderType") == request["orderType"]
+    same = _text(_part(leg), "symbol"), leg.get("instruction"), told.get("orderType")
+    if same != (ours["instrument"]["symbol"], ours["instruction"], request["orderType"]):
+        return False
+    priced = [name for name in ("price", "stopPrice") if name in request]
+    return _number(leg, "quantity") == ours["quantity"] and all(
+        _FIELDS.number_or_zero(told, name) == Decimal(request[name]) for name in priced
     )
 
 
 # -- what was told -----------------------------------------------------------------------------------------------------
-
-
-def order_state(status: str, filled: Decimal) -> OrderState:
-    """Our state of an order that Schwab reports as ``status``.
-
-    Raises:
-        BrokerError: nobody knows that status.
-    """
-    if status in _ENDED:
-        return _ENDED[status]
-    if status not in _STANDING:
-        raise BrokerError(f"schwab: order status {status!r} is not known; look at the order in the account")
-    return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
 
 
 def _family(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -598,11 +578,9 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    order_id, done = _text(told, "orderId"), _FIELDS.number_or_zero(told, "filledQuantity")
+    order_id, done = _text(told, "orderId"), _FIELDS.filled(told, "filledQuantity")
     state = order_state(_text(told, "status"), done)
     whole = _FIELDS.positive(told, "quantity")
-    if done < 0:
-        raise BrokerError(f"schwab: filledQuantity = {done} is negative; look the order up again")
     quiet = state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED)
     reason = "" if quiet else str(told.get("statusDescription") or told["status"])
     for leg in _FIELDS.parts(told, "orderLegCollection"):

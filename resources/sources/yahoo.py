@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -25,13 +25,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from octopus.core.errors import SourceUnavailableError
+from octopus.core.errors import OctopusError, SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Calendars, Sessions
 from octopus.core.types import DateArray, FloatArray
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
 from octopus.market_data.settle import settle_actions_by, settle_bars_by
 from octopus.market_data.splits import later_split_factor
+from octopus.market_data.validate import validate_instruments
 from resources.sources.base import MarketData, rebased
 from resources.sources.http import Access
 
@@ -41,19 +42,28 @@ if TYPE_CHECKING:
 NAME = "yahoo"
 CHARTS = "/v8/finance/chart/"
 
+PART = 25
+"""Symbols that are handed over together: a request takes longer than a symbol's bars take to be stored."""
+
 PRICE_DECIMALS = 4
 """Yahoo's prices are 32-bit: beyond this their noise would look like restatements."""
 
-EXCHANGES: Mapping[str, str] = {
-    "NMS": "XNAS",
-    "NGM": "XNAS",
-    "NCM": "XNAS",
-    "NYQ": "XNYS",
-    "ASE": "XASE",
-    "PCX": "ARCX",
-    "BTS": "BATS",
-}
-"""Yahoo's exchange codes by ISO 10383; another code is stored as Yahoo sends it."""
+_CODES = {
+    "XNAS": "NMS NGM NCM", "XNYS": "NYQ PNK OQB OQX OEM NAE CXI", "XASE": "ASE", "ARCX": "PCX", "BATS": "BTS",
+    "XTSE": "TOR CNQ NEO", "XTSX": "VAN", "XMEX": "MEX", "BVMF": "SAO", "XBUE": "BUE", "XSGO": "SGO", "XBOG": "BVC",
+    "XLON": "LSE IOB AQS CXE", "XDUB": "ISE", "XETR": "GER", "XFRA": "FRA BER HAN MUN", "XSTU": "STU",
+    "XDUS": "DUS", "XHAM": "HAM", "XPAR": "PAR ENX", "XAMS": "AMS DXE", "XBRU": "BRU", "XLIS": "LIS", "XMIL": "MIL",
+    "XSWX": "EBS", "XWBO": "VIE", "XMAD": "MCE MAD", "ASEX": "ATH", "XSTO": "STO", "XCSE": "CPH", "XHEL": "HEL",
+    "XOSL": "OSL", "XICE": "ICE", "XTAL": "TAL", "XRIS": "RIS", "XLIT": "LIT", "XWAR": "WSE", "XPRA": "PRA",
+    "XBUD": "BUD", "XBSE": "BVB", "XMOS": "MCX", "XIST": "IST", "XTAE": "TLV", "XSAU": "SAU", "XJSE": "JNB",
+    "XASX": "ASX CXA", "XNZE": "NZE", "XTKS": "JPX OSA FKA SAP", "XHKG": "HKG", "XSHG": "SHH SHZ",
+    "XKRX": "KSC KOE", "XTAI": "TAI TWO", "XBOM": "BSE NSI", "XKAR": "KAR", "XSES": "SES", "XKLS": "KLS",
+    "XIDX": "JKT", "XBKK": "SET", "XPHS": "PHS PHP",
+}  # fmt: skip
+EXCHANGES: Mapping[str, str] = {code: exchange for exchange, codes in _CODES.items() for code in codes.split()}
+"""Yahoo's exchange codes (as yfinance lists them) by ISO 10383: an exchange's own code, or that of another one of its
+country which keeps the same sessions, where its own is in no calendar. A share with another code is refused: bars whose
+sessions are not known cannot be dated."""
 
 ASSET_CLASS_OF: Mapping[str, str] = {
     "EQUITY": "equity",
@@ -61,7 +71,7 @@ ASSET_CLASS_OF: Mapping[str, str] = {
     "CRYPTOCURRENCY": "crypto",
     "CURRENCY": "fx",
 }
-"""Yahoo's kinds of instruments by ours; another kind is stored as Yahoo sends it, in lower case."""
+"""Yahoo's kinds of instruments by ours; one of another kind (an index, a fund without an exchange) is refused."""
 
 CALENDAR_OF: Mapping[str, str] = {"crypto": "24/7", "fx": "24/5"}
 """What trades on no exchange, by asset class: coins on UTC days. Yahoo's day of a currency pair is London's, over
@@ -92,37 +102,64 @@ class YahooMarketData:
         self._cache_dir = cache_dir
         self._now = now
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`. A symbol that Yahoo does not know is a reject and loses no other.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, a part for each `PART` symbols; one that Yahoo does not know is a reject.
 
         Raises:
             SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers no data.
         """
         first = max(start, date.fromisoformat(FIRST_SESSION))
+        wanted = sorted(set(symbols))
+        for row in range(0, len(wanted), PART):
+            part, told = self._part(wanted[row : row + PART], first, end, sessions)
+            if part is not None:
+                yield part
+            if told is not None:
+                raise told
+
+    def _part(
+        self, symbols: Sequence[str], first: date, end: date, sessions: Sessions
+    ) -> tuple[MarketData | None, OctopusError | None]:
+        """What Yahoo has of ``symbols``, or of those before the first that fails, and the failure."""
         answers: list[_Answer] = []
         rejects: list[Reject] = []
+        told: OctopusError | None = None
+        asked: list[str] = []
         digest = hashlib.sha256()
         with yfinance_session(self._access, self._cache_dir, digest, CHARTS) as session:
-            for symbol in sorted(set(symbols)):  # one request each; nothing here loops over bars
-                answer = _ask(symbol, first, session, self._access.timeout_s)
+            for symbol in symbols:  # one request each; nothing here loops over bars
+                try:
+                    answer = _ask(symbol, first, session, self._access.timeout_s)
+                except OctopusError as error:
+                    told = error
+                    break
+                asked.append(symbol)
                 if isinstance(answer, Reject):
                     rejects.append(answer)
                 else:
                     answers.append(answer)
+        if not asked:
+            return None, told
+        instruments, unfit = _instruments(answers)
+        known = set(instruments["instrument"])
+        answers = [answer for answer in answers if answer.symbol in known]
         bars = [printed_bars(answer.symbol, answer.history) for answer in answers]
-        instruments = _instruments(answers)
         calendars = Calendars(sessions, dict(instruments.select("instrument", "exchange").iter_rows()))
         settled = settle_bars_by(bars, first, end, calendars, self._now())
         acts = [printed_actions(answer.symbol, answer.history) for answer in answers]
         actions, bad_actions = settle_actions_by(acts, first, end, calendars)
-        return MarketData(
+        part = MarketData(
+            asked=tuple(asked),
             instruments=instruments,
             bars=settled.bars,
             actions=actions,
-            rejects=rejects + settled.rejects + bad_actions,
+            rejects=rejects + unfit + settled.rejects + bad_actions,
             payload_hash=digest.hexdigest()[:32],
             adjusted=settled.adjusted,
         )
+        return part, told
 
 
 @dataclass(frozen=True)
@@ -206,9 +243,31 @@ def _factor(history: pd.DataFrame, days: DateArray) -> FloatArray:
     return later_split_factor(days, days[ratios > 0], ratios[ratios > 0])
 
 
-def _instruments(answers: Sequence[_Answer]) -> pl.DataFrame:
-    rows = [_instrument(answer) for answer in answers]
-    return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA)
+def _instruments(answers: Sequence[_Answer]) -> tuple[pl.DataFrame, list[Reject]]:
+    """Descriptions of what can be dated and held, and why the others cannot."""
+    undated = [_undated(answer) for answer in answers if _exchange(answer) is None]
+    rows = [_instrument(answer) for answer in answers if _exchange(answer) is not None]
+    found, unfit = validate_instruments(pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA))
+    return found, undated + unfit
+
+
+def _asset_class(answer: _Answer) -> str:
+    kind = str(answer.meta.get("instrumentType", ""))
+    return ASSET_CLASS_OF.get(kind, kind.lower())
+
+
+def _exchange(answer: _Answer) -> str | None:
+    return CALENDAR_OF.get(_asset_class(answer), EXCHANGES.get(str(answer.meta.get("exchangeName", ""))))
+
+
+def _undated(answer: _Answer) -> Reject:
+    code = answer.meta.get("exchangeName")
+    return Reject(
+        "instruments", answer.symbol,
+        f"{answer.symbol} trades at {code!r}, whose sessions are not known here, so its bars cannot be dated; take it "
+        "out of universe.symbols, or bring its bars as files with an exchange of the same sessions",
+        json_payload({"symbol": answer.symbol, "exchangeName": code}),
+    )  # fmt: skip
 
 
 def _instrument(answer: _Answer) -> dict[str, object]:
@@ -216,16 +275,14 @@ def _instrument(answer: _Answer) -> dict[str, object]:
     first_trade = meta.get("firstTradeDate")
     # yfinance makes a timestamp of it; Yahoo omits it for some funds, which are then known from their first bar.
     listed = pd.Timestamp(first_trade or answer.history.index[0]).tz_convert("UTC")
-    code, kind = str(meta.get("exchangeName", "")), str(meta.get("instrumentType", ""))
-    asset_class = ASSET_CLASS_OF.get(kind, kind.lower())
     return {
         "source": NAME,
         "instrument": answer.symbol,
         "ts": listed.to_pydatetime(),
         "name": meta.get("longName") or meta.get("shortName"),
-        "exchange": CALENDAR_OF.get(asset_class, EXCHANGES.get(code, code)),
+        "exchange": _exchange(answer),
         "currency": str(meta.get("currency", "")),
-        "asset_class": asset_class,
+        "asset_class": _asset_class(answer),
         "price_basis": "raw",
         "lot_size": 1.0,
         "tick_size": None,

@@ -19,14 +19,17 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-from octopus.core.orders import Fill, FillRevision, Side
+from octopus.core.orders import Fill, FillRevision, Side, TradingState
 from octopus.execution.book import Book, Entry, EntryKind
+from octopus.execution.corrections import Correction, CorrectionError, FillChange
 from octopus.execution.nav import Holdings, NavStatement
-from octopus.execution.reconcile import Break
-from octopus.execution.states import Execution, OrderState, advance
+from octopus.execution.reconcile import Break, break_id_in
+from octopus.execution.states import UNRESOLVED, Event, Execution, OrderState, advance
 from resources.warehouse.order_records import OrderRecords
 from resources.warehouse.order_store import OrderStore
 
+BREAK_BOOKED = "settled.break"
+"""Kind of the audit log's entries on breaks that persons booked."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -147,6 +150,71 @@ class AccountBooks(OrderRecords):
                     detail["basis"] = entry.basis
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
+
+    def correct(
+        self, account: str, found: Break, booked: Correction, session: date, by: str, reason: str, now: datetime
+    ) -> bool:
+        """Book what a person says about a break, all of it or nothing, once; False if it is booked already."""
+        with self.connection.transaction():
+            done = [self.recognise(account, entry, session, now) for entry in booked.entries]
+            if booked.change is not None:
+                done.append(self._revise(account, booked.change, session, f"{by}: {reason}", now))
+            if not all(done):
+                if any(done):
+                    raise CorrectionError(f"break {found.break_id} was booked in part already; list the breaks anew")
+                return False
+            detail = {"by": by, "reason": reason, "kind": found.kind.value, "detail": found.detail}
+            self._note(
+                BREAK_BOOKED, account,
+                {**detail, "break": found.break_id, "booked": list(booked.described), "trading_time": now},
+            )  # fmt: skip
+        return True
+
+    def was_booked(self, account: str, break_id: str) -> bool:
+        """Whether a person booked a break of this id; of those that the audit log has been told."""
+        found = self._row(
+            "select from audit.log where kind = %s and subject = %s and payload::jsonb ->> 'break' = %s limit 1",
+            [BREAK_BOOKED, account, break_id],
+        )
+        return found is not None
+
+    def _revise(self, account: str, change: FillChange, session: date, reason: str, now: datetime) -> bool:
+        before = self._counting(account, change.fill.fill_id)
+        revision = FillRevision(
+            change.fill.fill_id, (before["number"] if before else 0) + 1, change.fill.client_order_id, change.quantity,
+            change.price, change.fees, now, reason,
+        )  # fmt: skip
+        return self.record_revision(account, revision, session, now)
+
+    def settle_order(
+        self, account: str, order_id: str, event: Event | None, fills: Mapping[date, Sequence[Fill]], by: str,
+        reason: str, now: datetime,
+    ) -> bool:  # fmt: skip
+        """Record a person's word on an order whose outcome is unknown; False if it is known meanwhile.
+
+        Args:
+            event: how it ended; None: its fills fill it. fills: by session, those of the broker's that are the order's.
+        """
+        with self.connection.transaction():
+            status = self.orders.lock_status(order_id, account)
+            if status is None or status.state not in UNRESOLVED:
+                return False
+            for session, executed in fills.items():
+                for fill in executed:
+                    self.record_fill(account, replace(fill, client_order_id=order_id), session, now)
+            if event is not None:
+                self.orders.record(order_id, event, now, f"{reason} ({by})")
+            names = [fill.fill_id for executed in fills.values() for fill in executed]
+            ended = "filled" if event is None else event.value
+            detail = {"order": order_id, "by": by, "reason": reason, "as": ended, "fills": names}
+            self._note("settled.order", order_id, {**detail, "trading_time": now})
+        return True
+
+    def last_compared(self, account: str) -> date | None:
+        """The session after which the books were compared last."""
+        query = "select session from execution.reconciliation where account = %s order by at desc, session desc limit 1"
+        found = self._row(query, [account])
+        return found["session"] if found else None
 
     # -- the book ----------------------------------------------------------------------------------------------------
 
@@ -275,12 +343,14 @@ class AccountBooks(OrderRecords):
             self._note("nav.struck", account, {"session": session, "closing": nav.closing, "trading_time": now})
 
     def save_reconciliation(
-        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None
-    ) -> bool:
-        """Store what reconciliation found; False when it found the same before.
+        self, account: str, session: date, breaks: Sequence[Break], now: datetime, told_until: datetime | None = None,
+        *, halts: str = "",
+    ) -> None:  # fmt: skip
+        """Store what the latest comparison after ``session`` found, in the place of what one before it did.
 
         Args:
             told_until: how far the broker's records reach; None: to now.
+            halts: why it halts trading; empty: it does not.
         """
         summary = f"{len(breaks)} breaks" if breaks else "books agree"
         if told_until is not None:
@@ -297,8 +367,6 @@ class AccountBooks(OrderRecords):
                 "where account = %s and session = %s order by seq",
                 [account, session],
             ).fetchall()
-            if known == rows:
-                return False
             self.connection.execute(
                 "delete from execution.reconciliation where account = %s and session = %s", [account, session]
             )
@@ -307,12 +375,27 @@ class AccountBooks(OrderRecords):
                     "insert into execution.reconciliation values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     [(account, session, *row, now) for row in rows],
                 )
-            self._note(
-                "reconciliation.breaks" if breaks else "reconciliation.ok",
-                account,
-                {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
-            )
-        return True
+            if known != rows:
+                self._note(
+                    "reconciliation.breaks" if breaks else "reconciliation.ok",
+                    account,
+                    {"session": session, "breaks": [item.detail for item in breaks], "trading_time": now},
+                )
+            if halts:
+                self.orders.set_trading_state(account, TradingState.HALTED, "reconciliation", halts, now)
+
+    def known_breaks(self, account: str) -> frozenset[str]:
+        """Ids of the breaks that the latest comparison found."""
+        rows = self._rows(
+            """
+            select detail from execution.reconciliation r
+            where account = %(account)s and seq > 0 and (at, session) = (
+                select at, session from execution.reconciliation
+                where account = %(account)s order by at desc, session desc limit 1)
+            """,
+            {"account": account},
+        )
+        return frozenset(found for row in rows if (found := break_id_in(row["detail"])))
 
     def last_reconciled(self, account: str) -> datetime | None:
         """When the books were last compared, whatever that found."""

@@ -1170,7 +1170,7 @@ class OrderStore(OrderRecords):
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
-            self._note("alert.unknown_order", order_id, {"remedy": "settle it from the broker's records", **detail})
+            self._note("alert.unknown_order", order_id, {"remedy": "look it up; `octopus orders settle`", **detail})
 
     def _add_event(
         self, order_id: str, before: OrderState | None, after: OrderState, at: datetime, fence: int,

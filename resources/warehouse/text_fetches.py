@@ -34,7 +34,6 @@ class TextFetch:
     window_to: datetime
     problem: str | None
     items: int
-    payload_hash: str | None
     run_id: str
 
 
@@ -46,7 +45,7 @@ class TextFetches:
 
     def keep(self, fetch: TextFetch) -> None:
         """Store one question and what came of it."""
-        row = pl.DataFrame([asdict(fetch)], schema_overrides={"problem": pl.String, "payload_hash": pl.String})
+        row = pl.DataFrame([asdict(fetch)], schema_overrides={"problem": pl.String})
         self.warehouse.insert_new("ops.text_fetches", row)
 
     def answered_to(self, kind: ItemKind, source: str, end: datetime) -> datetime | None:

@@ -58,6 +58,10 @@ def kinds(told: Facts) -> list[Kind]:
         ({"last_bar": date(2026, 2, 27)}, [Kind.STALE_DATA]),
         ({"last_bar": None, "run": RunState.ABSENT}, [Kind.STALE_DATA, Kind.MISSED_RUN]),
         ({"last_bar": None, "due": None}, []),
+        ({"keeps_books": True, "compared": DUE}, []),
+        ({"keeps_books": True, "compared": date(2026, 2, 27)}, [Kind.MISSED_RUN]),
+        ({"keeps_books": True}, [Kind.MISSED_RUN]),
+        ({"keeps_books": True, "now": LATE - timedelta(seconds=2)}, []),
         ({"watches_daemon": True}, [Kind.DEAD_DAEMON]),
         ({"watches_daemon": True, "heartbeat": LATE - timedelta(minutes=4)}, []),
         ({"watches_daemon": True, "heartbeat": LATE - timedelta(minutes=6)}, [Kind.DEAD_DAEMON]),
@@ -167,6 +171,21 @@ def test_a_judged_plan_ends_the_run_and_its_batch_is_seen(live: Settings) -> Non
         batch = facts(chosen, datetime.now(UTC), watches_daemon=False).batch
         assert batch is not None
         assert (batch.batch_id, batch.awaits_release, batch.executed) == ("b", waiting, False)
+
+
+def test_whether_the_books_were_compared_is_read_from_the_account(live: Settings) -> None:
+    told = facts(live, datetime.now(UTC), watches_daemon=False)
+    assert (told.keeps_books, told.compared) == (False, None)
+    with Warehouse(live.database_url, Role.OWNER).connect() as connection:
+        connection.execute(
+            "insert into execution.entries values ('paper', 'd', 'deposit', null, 0, 100, now(), %s, '')", [DUE]
+        )
+        connection.execute(
+            "insert into execution.reconciliation values ('paper', %s, 0, 'ok', null, null, null, 'agree', now())",
+            [DUE],
+        )
+    told = facts(live, datetime.now(UTC), watches_daemon=False)
+    assert (told.keeps_books, told.compared) == (True, DUE)
 
 
 # -- the process -------------------------------------------------------------------------------------------------------

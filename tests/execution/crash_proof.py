@@ -23,7 +23,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -70,6 +69,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.execution_engine import EngineSettings
@@ -139,14 +139,11 @@ class Line:
         self.deaf_after_close = self.down = self.stale = self.withheld = 0
         self.repeat = self.reverse = False
 
-    def submit(
-        self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime, price: Decimal | None = None,
-    ) -> BrokerOrder:  # fmt: skip
-        rivals = [name for name, of in self.live() if of == instrument and name != client_order_id]
-        assert not rivals, f"{client_order_id} is sent while {rivals} stand"
-        terms = client_order_id, instrument, side, quantity, order_type, expires_at, price
-        return self._sent(client_order_id, lambda: self.inner.submit(*terms))
+    def submit(self, request: OrderRequest) -> BrokerOrder:
+        name = request.client_order_id
+        rivals = [other for other, of in self.live() if of == request.instrument and other != name]
+        assert not rivals, f"{name} is sent while {rivals} stand"
+        return self._sent(name, lambda: self.inner.submit(request))
 
     def __getattr__(self, name: str) -> Any:
         # Only where the venue replaces in one step does the line.
@@ -154,9 +151,9 @@ class Line:
             return self._replace
         raise AttributeError(name)
 
-    def _replace(self, client_order_id: str, new_client_order_id: str, *terms: Any) -> BrokerOrder:
+    def _replace(self, replaced: str, request: OrderRequest) -> BrokerOrder:
         self.happened["replaced at once"] += 1
-        return self._sent(new_client_order_id, lambda: self.inner.replace(client_order_id, new_client_order_id, *terms))
+        return self._sent(request.client_order_id, lambda: self.inner.replace(replaced, request))
 
     def _sent(self, client_order_id: str, send: Callable[[], BrokerOrder]) -> BrokerOrder:
         """What a send comes to, with the next fault of the script."""

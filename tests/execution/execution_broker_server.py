@@ -19,13 +19,14 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
-from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision
 from octopus.execution.book import Book
 from resources.brokers.base import (
     BrokerAccount,
     BrokerOrder,
     BrokerUnavailableError,
     Guarantee,
+    OrderRequest,
     UncertainOutcomeError,
 )
 
@@ -63,17 +64,11 @@ class RemoteBroker:
     def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
         return self._call("snapshot", tuple(quoted))  # type: ignore[no-any-return]
 
-    def submit(
-        self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime, price: Decimal | None = None,
-    ) -> BrokerOrder:  # fmt: skip
-        return self._call("submit", client_order_id, instrument, side, quantity, order_type, expires_at, price)  # type: ignore[no-any-return]
+    def submit(self, request: OrderRequest) -> BrokerOrder:
+        return self._call("submit", request)  # type: ignore[no-any-return]
 
-    def replace(
-        self, client_order_id: str, new_client_order_id: str, quantity: Decimal, expires_at: datetime,
-        price: Decimal | None = None,
-    ) -> BrokerOrder:  # fmt: skip
-        return self._call("replace", client_order_id, new_client_order_id, quantity, expires_at, price)  # type: ignore[no-any-return]
+    def replace(self, replaced: str, request: OrderRequest) -> BrokerOrder:
+        return self._call("replace", replaced, request)  # type: ignore[no-any-return]
 
     def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
         return self._call("order", client_order_id)  # type: ignore[no-any-return]
@@ -122,7 +117,7 @@ class Venue:
         if throw < DROP_BEFORE:
             return _DROP
         if is_send:
-            self.read[account][arguments[method == "replace"]] += 1
+            self.read[account][arguments[-1].client_order_id] += 1
         try:
             result = getattr(self.brokers[account], method)(*arguments)
         except Exception as error:  # noqa: BLE001  # carried to the caller

@@ -32,7 +32,6 @@ from octopus.core.sessions import Sessions
 from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
-from resources.brokers.answers import require_in_time
 from resources.brokers.base import (
     Broker,
     BrokerAccount,
@@ -40,6 +39,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
 from resources.brokers.paper import PaperBroker
@@ -353,11 +353,9 @@ class VenueBroker:
         )
         return AccountSnapshot(self.account_name, taken, self.cash, {}, dict.fromkeys(quoted, D(100)), working)
 
-    def submit(
-        self, client_order_id: str, instrument: str, side: Side, quantity: Decimal, order_type: OrderType,
-        expires_at: datetime, price: Decimal | None = None,
-    ) -> BrokerOrder:  # fmt: skip
-        require_in_time(self.name, self.clock.now(), expires_at)
+    def submit(self, request: OrderRequest) -> BrokerOrder:
+        request.require_in_time(self.name, self.clock.now())
+        client_order_id = request.client_order_id
         fault = self.script.pop(0) if self.script else "ok"
         self.sends.append(client_order_id)
         if fault == "down":
@@ -370,8 +368,11 @@ class VenueBroker:
             if not standing or self.guarantee is not Guarantee.IDEMPOTENT_KEY:
                 number = f"V{sum(map(len, self.orders.values()))}"
                 standing.append(
-                    BrokerOrder(client_order_id, number, instrument, side, quantity, OrderState.ACCEPTED, D(0))
-                )
+                    BrokerOrder(
+                        client_order_id, number, request.instrument, request.side, request.quantity,
+                        OrderState.ACCEPTED, D(0),
+                    )
+                )  # fmt: skip
         if fault == "late":
             self.hidden.add(client_order_id)
         if fault != "ok":

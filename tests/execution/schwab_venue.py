@@ -7,11 +7,12 @@ seven days from the login.
 
 Faults of a send: those of `served_venue`, ``busy`` (429 with Retry-After), ``refuse`` (400), ``denied`` (401),
 ``no_location`` (accepted, and the header is missing), ``accept_late`` (no answer, and the order is in no list before
-its auction), ``twin`` (no answer, and somebody else entered the same order at that time).
+its auction), ``twin`` (no answer, and somebody else entered an order as we did at that time, but for `differs`).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -44,7 +45,7 @@ class SchwabVenue(ServedVenue):
         moving: how often a position changes between two reads. refuse_busy: questions answered 429.
         told: answers by path instead of its own. auction: called before each question.
         login_expired: a refresh token is refused. revoked: access tokens that are. renewals: how often one was given.
-        faults: how often each fault happened.
+        faults: how often each fault happened. differs: makes the order of somebody else (``twin``) of ours.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -71,6 +72,7 @@ class SchwabVenue(ServedVenue):
     told: dict[str, Any] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     auction: Callable[[SchwabVenue], None] = lambda _venue: None
+    differs: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write_token(self, path: Path, *, expired: bool = False, age: timedelta = timedelta(0)) -> Path:
@@ -206,7 +208,7 @@ class SchwabVenue(ServedVenue):
         if fault == "accept_late":
             self.hidden.add(order_id)
         if fault == "twin":
-            self._enter(body)
+            self._enter(self.differs(copy.deepcopy(body)))
         place = f"https://api.schwabapi.com/trader/v1/accounts/{HASH}/orders/{order_id}"
         headers = {} if fault in LOST else {"Location": place}
         return Answer(201, None, headers, "accept_drop" if fault in ("accept_late", "twin") else fault)

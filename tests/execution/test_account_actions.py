@@ -35,7 +35,7 @@ from octopus.core.panel import Panel
 from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.window import execution_window
 from octopus.market_data.returns import total_returns
-from resources.brokers.base import OrderRejectedError
+from resources.brokers.base import OrderRejectedError, OrderRequest
 from resources.brokers.paper import PaperBroker
 from resources.execution_engine import EngineSettings
 from resources.price_feed import Bar
@@ -66,7 +66,7 @@ def broker(database_url: str, clock: ManualClock, feed: TableFeed) -> PaperBroke
     """An account that holds ten AAA and five BBB at the close of `EXECUTED`."""
     broker = paper(database_url, "acct", clock, feed)
     for name, quantity in (("AAA", 10), ("BBB", 5)):
-        broker.submit(f"first {name}", name, Side.BUY, D(quantity), MOC, CLOSE)
+        broker.submit(OrderRequest(f"first {name}", name, Side.BUY, D(quantity), MOC, CLOSE))
     clock.wait_until(CLOSE)
     assert broker.snapshot().cash == D(98_500)
     return broker
@@ -82,7 +82,7 @@ def test_a_delisting_pays_its_last_cash_and_ends_the_instrument(broker: PaperBro
     end = SESSIONS.close_utc(NEXT)
     feed.corporate_actions.append(CorporateAction(EntryKind.DELISTING, "AAA", D(104), end, "cash_mergers"))
     clock.at = SESSIONS.open_utc(NEXT)
-    broker.submit("later", "AAA", Side.SELL, D(3), MOO, SESSIONS.open_utc(AFTER))
+    broker.submit(OrderRequest("later", "AAA", Side.SELL, D(3), MOO, SESSIONS.open_utc(AFTER)))
     clock.at = end - timedelta(seconds=1)
     assert broker.snapshot().positions == {"AAA": D(10), "BBB": D(5)}
     clock.at = end
@@ -94,7 +94,7 @@ def test_a_delisting_pays_its_last_cash_and_ends_the_instrument(broker: PaperBro
     )  # fmt: skip
     assert order_state(broker, "later") == ("cancelled", "AAA is delisted")
     with pytest.raises(OrderRejectedError, match=f"AAA was delisted on {NEXT}"):
-        broker.submit("again", "AAA", Side.BUY, ONE, MOO, SESSIONS.open_utc(AFTER))
+        broker.submit(OrderRequest("again", "AAA", Side.BUY, ONE, MOO, SESSIONS.open_utc(AFTER)))
 
 
 def test_a_name_passes_on_while_its_bearer_takes_another(broker: PaperBroker, clock, feed) -> None:  # type: ignore[no-untyped-def]
@@ -109,7 +109,7 @@ def test_a_name_passes_on_while_its_bearer_takes_another(broker: PaperBroker, cl
     feed.bars["BBB", EXECUTED] = Bar(D(40), D(40))
     feed.bars["AAA", NEXT] = Bar(D(21), D(22))
     del feed.bars["BBB", NEXT]
-    broker.submit("old name", "AAA", Side.SELL, D(10), MOO, opened)
+    broker.submit(OrderRequest("old name", "AAA", Side.SELL, D(10), MOO, opened))
     clock.at = opened
     snapshot = broker.snapshot()
     assert snapshot.positions == {"AAA": D(10), "CCC": D(10)}
@@ -124,7 +124,7 @@ def test_a_spin_off_pays_at_the_first_close_who_held_at_the_open(broker: PaperBr
     """All is sold at the open of the ex-session; the new company first trades a session later."""
     opened, priced = SESSIONS.open_utc(NEXT), SESSIONS.close_utc(AFTER)
     feed.corporate_actions.append(CorporateAction(EntryKind.SPIN_OFF, "AAA", D("2.5"), priced, "NEW", opened))
-    broker.submit("sold", "AAA", Side.SELL, D(10), MOO, opened)
+    broker.submit(OrderRequest("sold", "AAA", Side.SELL, D(10), MOO, opened))
     clock.at = SESSIONS.close_utc(NEXT)
     assert broker.snapshot().positions == {"BBB": D(5)}
     assert broker.snapshot().cash == D(99_500)
@@ -136,12 +136,12 @@ def test_a_spin_off_pays_at_the_first_close_who_held_at_the_open(broker: PaperBr
 
 def test_who_is_no_member_at_the_fill_is_not_bought(broker: PaperBroker, clock, feed) -> None:  # type: ignore[no-untyped-def]
     opened = SESSIONS.open_utc(NEXT)
-    broker.submit("too late", "AAA", Side.BUY, ONE, MOO, opened)
+    broker.submit(OrderRequest("too late", "AAA", Side.BUY, ONE, MOO, opened))
     feed.outsiders = {("AAA", NEXT), ("BBB", NEXT)}
     why = f"BBB is no member of the universe on {NEXT}"
     with pytest.raises(OrderRejectedError, match=why):
-        broker.submit("refused", "BBB", Side.BUY, ONE, MOO, opened)
-    broker.submit("less", "BBB", Side.SELL, ONE, MOO, opened)
+        broker.submit(OrderRequest("refused", "BBB", Side.BUY, ONE, MOO, opened))
+    broker.submit(OrderRequest("less", "BBB", Side.SELL, ONE, MOO, opened))
     clock.at = opened
     assert broker.snapshot().positions == {"AAA": D(10), "BBB": D(4)}
     assert order_state(broker, "refused") == ("rejected", why)
@@ -259,9 +259,9 @@ def test_no_verdict_is_traded_against(database_url: str) -> None:
     clock = ManualClock(SESSIONS.close_utc(days[0]))
     broker = paper(database_url, "verdicts", clock, feed)
     ends = [SESSIONS.close_utc(day) for day in days]
-    broker.submit("first", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[1])
+    broker.submit(OrderRequest("first", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[1]))
     clock.at = ends[1]
-    broker.submit("held", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[2])
+    broker.submit(OrderRequest("held", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, ends[2]))
     clock.at = ends[2]
     assert order_state(broker, "first") == ("filled", "")
     state, why = order_state(broker, "held")
@@ -271,7 +271,7 @@ def test_no_verdict_is_traded_against(database_url: str) -> None:
         "`octopus quality decide 0123456789ab keep|repair --reason ...` decides otherwise"
     )
     assert broker.snapshot().prices == {"AAA": D(50)}
-    broker.submit("mended", "AAA", Side.SELL, D(4), OrderType.MARKET_ON_CLOSE, ends[3])
+    broker.submit(OrderRequest("mended", "AAA", Side.SELL, D(4), OrderType.MARKET_ON_CLOSE, ends[3]))
     clock.at = ends[3]
     assert [(fill.client_order_id, fill.price) for fill in broker.fills()] == [("first", D(50)), ("mended", D(51))]
     snapshot = broker.snapshot()

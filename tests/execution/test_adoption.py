@@ -37,6 +37,7 @@ from octopus.execution.lots import lot_book
 from octopus_pipelines.cli import adopt as command
 from octopus_pipelines.cli.adopt import adopt_holdings
 from resources.brokers.alpaca import AlpacaBroker
+from resources.brokers.base import OrderRequest
 from resources.brokers.flex import FlexReports
 from resources.brokers.ib import IbBroker
 from resources.price_feed import Bar
@@ -111,7 +112,7 @@ def test_what_cannot_be_adopted_says_why(
         adopted(desk)
     del venue.positions["ZZZ"]
     with desk.engine() as engine:
-        sent = engine.broker.submit("by-hand", "AAA", Side.BUY, D(1), OrderType.MARKET_ON_CLOSE, CLOSE)
+        sent = engine.broker.submit(OrderRequest("by-hand", "AAA", Side.BUY, D(1), OrderType.MARKET_ON_CLOSE, CLOSE))
         assert sent.client_order_id == "by-hand"
     with pytest.raises(AdoptionError, match="open orders"):
         adopted(desk)

@@ -16,7 +16,7 @@ from octopus.core.ids import client_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.states import OrderState
 from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import BracketBroker, OrderRejectedError
+from resources.brokers.base import BracketBroker, OrderRejectedError, OrderRequest
 from resources.halt_file import cancel_at_broker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
@@ -44,7 +44,7 @@ def broker_at(venue: AlpacaVenue, **changes: Any) -> AlpacaBroker:
 
 
 def send(broker: AlpacaBroker, bracket: Bracket = BOTH, order_type: OrderType = OrderType.MARKET) -> None:
-    broker.submit_bracket(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE, bracket)
+    broker.submit_bracket(OrderRequest(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE), bracket)
 
 
 def states(broker: AlpacaBroker) -> list[tuple[str, Decimal] | None]:
@@ -104,7 +104,7 @@ def test_cancelling_any_of_them_ends_the_group(venue: AlpacaVenue) -> None:
     broker.cancel(ENTRY)
     assert states(broker) == [("cancelled", 0)] * 3
     other = client_order_id("other")
-    broker.submit_bracket(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE), BOTH)
     venue.fill(other)
     # The kill switch without our records: what stands is known by the entry that it is nested in.
     assert cancel_at_broker(broker).asked == (f"{other}-t",)

@@ -43,7 +43,7 @@ from test_ib_crashes import ib_house
 from octopus.core.ids import exit_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import BrokerOrder
+from resources.brokers.base import BrokerOrder, OrderRequest
 from resources.brokers.paper import PaperBehaviour
 from resources.price_feed import Bar
 from resources.sources.http import Access
@@ -65,8 +65,8 @@ class BracketLine(Line):
     def exits_are_messages(self) -> bool:
         return bool(self.inner.exits_are_messages)
 
-    def submit_bracket(self, client_order_id: str, *terms: object) -> BrokerOrder:
-        return self._sent(client_order_id, lambda: self.inner.submit_bracket(client_order_id, *terms))
+    def submit_bracket(self, entry: OrderRequest, bracket: Bracket) -> BrokerOrder:
+        return self._sent(entry.client_order_id, lambda: self.inner.submit_bracket(entry, bracket))
 
 
 def bracket_stand(

@@ -29,7 +29,7 @@ from octopus.core.costs import CostModel
 from octopus.core.ids import client_order_id, exit_order_id
 from octopus.core.orders import Bracket, Fill, OrderType, Side
 from octopus.execution.states import Event, OrderState
-from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError
+from resources.brokers.base import BracketBroker, Guarantee, OrderRejectedError, OrderRequest
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.price_feed import Bar
 from resources.warehouse.account_books import AccountBooks
@@ -104,7 +104,7 @@ def test_a_stop_is_moved_against_the_trader_and_a_target_is_not(database_url: st
     for bar, price in (((100, 101, 95), D("94.905")), ((100, 111, 99), D(110))):
         desk = desk_of(database_url, market(*bar), costs=costs)
         store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
-        desk.broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)  # type: ignore[attr-defined]
+        desk.broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)  # type: ignore[attr-defined]
         desk.clock.wait_until(CLOSE)
         assert [f.price for f in desk.broker.fills()] == [D("100.1"), price]
 
@@ -139,14 +139,14 @@ def test_exits_stand_as_one_open_order_once_there_is_something_to_protect(databa
     broker = desk.broker
     assert isinstance(broker, PaperBroker)
     assert isinstance(broker, BracketBroker)
-    broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)
     assert [(o.side, o.remaining) for o in broker.snapshot().open_orders] == [(Side.BUY, D(10))]
     desk.clock.wait_until(OPEN)
     assert [(o.side, o.remaining) for o in broker.snapshot().open_orders] == [(Side.SELL, D(10))]
     # Sending it again is the same order.
-    broker.submit_bracket("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(10), OrderType.MARKET, CLOSE), BOTH)
     # A sale of the whole position meanwhile: together they sell no more than is held.
-    broker.submit("s", "AAA", Side.SELL, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("s", "AAA", Side.SELL, D(10), OrderType.MARKET_ON_CLOSE, CLOSE))
     desk.feed.bars["AAA", EXECUTED] = Bar(D(100), D(100), high=D(101), low=D(90))
     desk.clock.wait_until(CLOSE)
     assert broker.snapshot().positions == {}
@@ -157,7 +157,7 @@ def test_exits_that_cannot_stand_take_their_entry_with_them(database_url: str) -
     desk = desk_of(database_url, market())
     bracket = Bracket(D(101), None)
     with pytest.raises(OrderRejectedError, match="stop 101 of a buy is not below"):
-        desk.broker.submit_bracket("e", "AAA", Side.BUY, D(1), OrderType.MARKET, CLOSE, bracket)  # type: ignore[attr-defined]
+        desk.broker.submit_bracket(OrderRequest("e", "AAA", Side.BUY, D(1), OrderType.MARKET, CLOSE), bracket)  # type: ignore[attr-defined]
     batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=bracket)
     desk.execute(batch)
     assert {state for state, _ in states_of(desk).values()} == {"rejected"}

@@ -14,7 +14,7 @@ from execution_support import CLOSE, SESSIONS, D
 
 from octopus.core.orders import OrderType, Side
 from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import BrokerUnavailableError, UncertainOutcomeError
+from resources.brokers.base import BrokerUnavailableError, OrderRequest, UncertainOutcomeError
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 
@@ -72,4 +72,4 @@ def test_a_certificate_that_nobody_signed_is_definitely_not_sent(certificate):
 def send(url: str) -> None:
     access = Access(base_url=url, timeout_s=2.0, patience=Patience(attempts=1))
     broker = AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access, now=lambda: CLOSE - timedelta(hours=1))
-    broker.submit("o-1", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("o-1", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE))

@@ -27,13 +27,15 @@ from execution_support import (
 )
 from power import Power, PowerCut, whenever
 
-from octopus.core.orders import Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
+from octopus.core.orders import Batch, Fill, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.approval import Decision
 from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.corrections import Told
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import Event, IllegalTransitionError, OrderState
 from resources.brokers.base import Guarantee, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour
+from resources.settling import Settler
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import (
@@ -89,7 +91,11 @@ def test_a_batch_is_executed_booked_and_reconciled(desk: Desk) -> None:
     assert rows(desk.url, "select instrument, quantity from execution.positions order by 1") == [
         (name, D(10)) for name in NAMES
     ]
-    assert rows(desk.url, "select kind from execution.reconciliation") == [("ok",)]
+    # Before anything was sent, and after it.
+    assert rows(desk.url, "select session, kind from execution.reconciliation order by 1") == [
+        (DECIDED, "ok"),
+        (EXECUTED, "ok"),
+    ]
     assert rows(desk.url, "select status from execution.attempts") == [("done",)]
     assert verify(desk.url, desk.anchor).ok
 
@@ -865,7 +871,7 @@ def test_a_planted_break_is_found_classified_and_halts_what_it_must(desk: Desk, 
         assert [item.kind for item in found] == [kind]
         halted = engine.store.trading_status("acct").state is TradingState.HALTED
     assert halted is (kind not in {BreakKind.PRICE, BreakKind.FEE})
-    stored = rows(desk.url, "select seq, kind from execution.reconciliation order by seq")
+    stored = rows(desk.url, "select seq, kind from execution.reconciliation where session = %s order by seq", EXECUTED)
     assert stored == [(0, "breaks"), (1, kind.value)]
     assert "reconciliation.breaks" in audit_kinds(desk.url)
 
@@ -882,6 +888,100 @@ def test_a_fill_we_did_not_collect_is_a_missing_fill(desk: Desk) -> None:
         assert engine.reconcile("acct", EXECUTED) == ()
 
 
+def next_day(desk: Desk) -> Batch:
+    """A batch of the next session, with the clock in its window."""
+    later = SESSIONS.next(EXECUTED)
+    desk.feed.bars.update(flat_feed(NAMES, days=[later]).bars)
+    desk.clock.at = SESSIONS.open_utc(later) + timedelta(hours=1)
+    decided, trades = CLOSE + timedelta(hours=1), [("AAA", Side.BUY, D(1))]
+    return store_plan(desk.url, "acct", trades, name="later", session=EXECUTED, created_at=decided)
+
+
+@pytest.mark.parametrize("halts", [True, False])
+def test_what_differs_before_a_batch_keeps_it_from_being_sent(desk: Desk, halts: bool) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    with connect(desk.url) as connection:
+        connection.execute(PLANTED[BreakKind.MANUAL_TRADE])
+    desk.settings = replace(desk.settings, halt_on_breaks=halts)
+    batch = next_day(desk)
+    with desk.engine() as engine:
+        if halts:
+            with pytest.raises(TradingHaltedError, match=r"buy 3 BBB.*`octopus breaks list`"):
+                engine.prepare(batch.batch_id, "run")
+        else:
+            assert engine.prepare(batch.batch_id, "run") is not None
+        assert engine.store.trading_status("acct").state is (TradingState.HALTED if halts else TradingState.ACTIVE)
+    assert desk.states(batch) == ({} if halts else {"AAA": "approved"})
+    found = rows(desk.url, "select kind from execution.reconciliation where session = %s order by seq", EXECUTED)
+    assert found == [("breaks",), ("manual_trade",)]
+
+
+def test_a_break_that_a_person_resumed_after_does_not_halt_again_and_another_does(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    with connect(desk.url) as connection:
+        connection.execute(PLANTED[BreakKind.MANUAL_TRADE])
+    batch = next_day(desk)
+    with pytest.raises(TradingHaltedError):
+        desk.execute(batch)
+    with desk.engine() as engine:
+        engine.store.set_trading_state("acct", TradingState.ACTIVE, "tester", "seen", desk.clock.now())
+        done = engine.execute_batch(batch.batch_id, "again")
+        assert [one.kind for one in done.breaks] == [BreakKind.MANUAL_TRADE]
+        assert desk.states(batch) == {"AAA": "filled"}
+        assert engine.store.trading_status("acct").state is TradingState.ACTIVE
+    with connect(desk.url) as connection:
+        connection.execute("update paper.fills set quantity = 4 where fill_id = 'hand'")
+    with desk.engine() as engine:
+        engine.reconcile("acct", SESSIONS.next(EXECUTED))
+        assert engine.store.trading_status("acct").state is TradingState.HALTED
+
+
+def test_fills_flows_and_actions_not_booked_yet_are_no_breaks_before_a_batch(desk: Desk) -> None:
+    """Yesterday's worker died before it asked for its fills; a deposit, a charge and a split came overnight."""
+    with desk.engine() as engine:
+        first = store_plan(desk.url, "acct", BUYS)
+        engine.prepare(first.batch_id, "run")
+        engine.send(first.batch_id, "run")
+    desk.clock.at = CLOSE + timedelta(minutes=1)
+    desk.broker.transfer("more", EntryKind.DEPOSIT, D(500), "")
+    desk.broker.transfer("fee", EntryKind.CHARGE, D("-1.50"), "data")
+    opens = SESSIONS.open_utc(SESSIONS.next(EXECUTED))
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "BBB", D(2), opens))
+    batch = next_day(desk)
+    done = desk.execute(batch)
+    assert desk.states(batch) == {"AAA": "filled"}
+    assert done.breaks == ()
+    assert rows(desk.url, "select session, kind from execution.reconciliation order by 1") == [
+        (DECIDED, "ok"), (EXECUTED, "ok"), (SESSIONS.next(EXECUTED), "ok"),
+    ]  # fmt: skip
+
+
+def test_the_books_are_compared_once_before_a_batch_and_never_for_each_order(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    power = Power()
+    desk.execute(batch, power=power)
+    before = power.reached[: power.reached.index("claim: committed")]
+    assert {name: before.count(f"{name}: answered") for name in ("fills", "statement", "snapshot", "order")} == {
+        "fills": 1, "statement": 2, "snapshot": 1, "order": 0,
+    }  # fmt: skip
+
+
+def test_a_fill_that_falls_into_the_comparison_is_no_break(database_url: str) -> None:
+    """A batch is resumed while one of its orders fills: the list of fills is a moment older than the account."""
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [])
+    sevens = [(name, Side.BUY, D(7)) for name in NAMES]
+    batch = store_plan(desk.url, "acct", sevens, order_type=OrderType.MARKET)
+    power = Power()
+    power.at = lambda _number, name: power.cut() if name == "submit: answered" else None
+    with pytest.raises(PowerCut):
+        desk.execute(batch, power=power)
+    venue.fill_all()
+    venue.fills_late, venue.fills_at = 1, CLOSE
+    done = desk.execute(batch, "again")
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert (len(venue.arrived), done.placement.stopped, done.breaks) == (3, "", ())
+
+
 def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
     desk.execute(store_plan(desk.url, "acct", BUYS))
     with connect(desk.url) as connection:
@@ -892,6 +992,9 @@ def test_a_break_that_a_person_adopts_is_gone(desk: Desk) -> None:
         )
     with desk.engine() as engine:
         assert [item.kind for item in engine.reconcile("acct", EXECUTED)] == [BreakKind.MANUAL_TRADE]
-        (entry,) = [e for e in desk.broker.statement().entries if e.kind == "manual"]
-        engine.bookkeeper.books.recognise("acct", entry, EXECUTED, CLOSE)
+        settler = Settler(engine, "acct")
+        (found,) = settler.open_breaks().breaks
+        for _ in range(2):
+            settler.book(found.break_id, Told("ann: the broker's fix"), NAMES, "ann", "the broker's fix")
         assert engine.reconcile("acct", EXECUTED) == ()
+    assert rows(desk.url, "select quantity, cash from execution.entries where kind = 'manual'") == [(D(2), D(-200))]

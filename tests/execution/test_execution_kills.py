@@ -58,6 +58,10 @@ REPLACING = {
     ] + ["replace: before asking", "replace: answered"],
 } | dict.fromkeys(("alpaca", "coinbase", "schwab", "ib"), _CANCELLED_FIRST)  # fmt: skip
 """Effects of replacing an order, at a venue that does it in one step and at one where an order is cancelled first."""
+_LAST_COMPARED = """
+    select kind from execution.reconciliation r where account = %s and session = (
+        select max(l.session) from execution.reconciliation l where l.account = r.account)
+"""
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -161,9 +165,7 @@ def finish_and_check(case: Case, replacements: Sequence[str] = ()) -> None:
         our_fills = [fill._replace(fill_id=None) for fill in our_fills]
     ownerless = [fill for fill in their_fills if fill.instrument in unknown]
     assert Counter(our_fills) + Counter(ownerless) == Counter(their_fills), "our fills are not the venue's"
-    kinds = {
-        kind for (kind,) in rows(stage.url, "select kind from execution.reconciliation where account = %s", account)
-    }
+    kinds = {kind for (kind,) in rows(stage.url, _LAST_COMPARED, account)}
     assert kinds == ({"breaks", "manual_trade"} if ownerless else {"ok"})
     events = rows(
         stage.url,

@@ -33,7 +33,7 @@ from octopus.core.orders import OrderType, Side, TradingState
 from octopus.execution.book import EntryKind
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import OrderState
-from resources.brokers.base import BrokerError, BrokerUnavailableError, LateTellingBroker, NotToldYetError, SentOrder
+from resources.brokers.base import BrokerError, BrokerUnavailableError, LateTellingBroker, NotToldYetError, OrderRequest
 from resources.brokers.flex import PERIOD, FlexReport, FlexReports, read_report
 from resources.brokers.ib import IbBroker, Security
 from resources.execution_engine import EngineSettings
@@ -235,7 +235,7 @@ def test_the_book_is_tws_now_and_the_report_until_yesterday(venue, flex):
     flex.trade("o-0", "AAA", "3", "90", "0a.1.01.01", SOLD)
     flex.move("Other Fees", "-10")
     flex.move("Other Fees", "-10", "20221101")
-    broker.submit("o-1", "BBB", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("o-1", "BBB", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE))
     venue.fill("o-1")
     book = broker.statement(NOON - MONTH)
     assert (book.cash, dict(book.positions)) == (D(100_000) - 400, {"BBB": D(4)})
@@ -261,7 +261,7 @@ def test_a_report_that_begins_too_late_is_refused_unless_the_account_is_younger(
 
 def test_the_later_version_counts_whoever_tells_it(venue, flex):
     broker = broker_at(venue, flex)
-    broker.submit("o-1", "AAA", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("o-1", "AAA", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE))
     venue.fill("o-1")
     assert broker.revisions(NOON - MONTH) == ()
     venue.correct(0, D(101))
@@ -278,7 +278,7 @@ def test_the_later_version_counts_whoever_tells_it(venue, flex):
 
 def test_securities_are_named_by_their_contract_where_it_was_given(venue, flex):
     broker = broker_at(venue, flex, contracts={"TWINS": Security(1007), "AAA": Security(77)})
-    broker.submit("o-1", "TWINS", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker.submit(OrderRequest("o-1", "TWINS", Side.BUY, D(4), OrderType.MARKET_ON_CLOSE, CLOSE))
     assert venue.order("o-1").symbol == "TWIN"
     # AAA is contract 77 to us: what TWS calls AAA, contract 1001, is another security.
     venue.positions = {"AAA": D(2), "BBB": D(1)}
@@ -299,15 +299,15 @@ def test_what_became_of_an_order_of_the_day_before(venue, flex, ends, filled, ac
     if filled:
         flex.trade("o-1", "AAA", filled, "100", "0a.1.01.01", "20221228;160000")
     broker = broker_at(venue, flex, now=lambda: NOON + timedelta(days=1))
-    sent = SentOrder("o-1", acknowledged, "AAA", Side.BUY, D(10), CLOSE)
+    sent = OrderRequest("o-1", "AAA", Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
     if expected is NotToldYetError:
         with pytest.raises(NotToldYetError, match="TWS tells today's orders alone"):
-            broker.past_order(sent)
+            broker.past_order(sent, acknowledged)
         return
-    found = broker.past_order(sent)
+    found = broker.past_order(sent, acknowledged)
     assert (None if found is None else (found.state, found.filled_quantity)) == expected
     # On the day itself TWS's silence is an answer.
-    assert broker_at(venue, flex).past_order(sent) is None
+    assert broker_at(venue, flex).past_order(sent, acknowledged) is None
 
 
 # -- the order path over days ------------------------------------------------------------------------------------------
@@ -365,8 +365,9 @@ def test_a_movement_of_today_is_no_break_until_the_report_tells_of_the_day(
     venue.auction = lambda at: [at.fill(o.ref) for o in at.orders if o.stands and desk.clock.now() >= CLOSE]
     venue.cash += 500
     assert desk.execute(batch).breaks == ()
-    ((detail,),) = rows(database_url, "select detail from execution.reconciliation where seq = 0")
-    assert detail == "books agree; the broker's records reach to 2022-12-28 04:59 UTC"
+    told = rows(database_url, "select session, detail from execution.reconciliation where seq = 0 order by session")
+    agree = "books agree; the broker's records reach to 2022-12-28 04:59 UTC"
+    assert told == [(batch.session, agree), (EXECUTED, agree)], "before the batch was sent, and after"
     # A day later it is told, and so is a fee of which the report has no record.
     flex.ends, flex.cash = EXECUTED, D(99_000) + 500 - 7
     flex.move("Deposits/Withdrawals", "500", "20221228")

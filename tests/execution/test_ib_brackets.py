@@ -16,7 +16,7 @@ from octopus.core.ids import client_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.states import OrderState
-from resources.brokers.base import BracketBroker, OrderRejectedError, UncertainOutcomeError
+from resources.brokers.base import BracketBroker, OrderRejectedError, OrderRequest, UncertainOutcomeError
 from resources.brokers.ib import IbBroker
 from resources.execution_engine import EngineSettings
 from resources.halt_file import cancel_at_broker
@@ -42,7 +42,7 @@ def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
 
 
 def send(broker: IbBroker, bracket: Bracket = BOTH, order_type: OrderType = OrderType.MARKET) -> None:
-    broker.submit_bracket(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE, bracket)
+    broker.submit_bracket(OrderRequest(ENTRY, "AAA", Side.BUY, TEN, order_type, CLOSE), bracket)
 
 
 def states(broker: IbBroker) -> list[tuple[str, Decimal] | None]:
@@ -99,7 +99,7 @@ def test_cancelling_any_of_them_ends_the_group(venue: IbVenue) -> None:
     broker.cancel(ENTRY)
     assert states(broker) == [("cancelled", 0)] * 3
     other = client_order_id("other")
-    broker.submit_bracket(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, BOTH)
+    broker.submit_bracket(OrderRequest(other, "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE), BOTH)
     venue.fill(other)
     assert len(cancel_at_broker(broker).asked) == 1
     assert {venue.order(f"{other}-{leg}").status for leg in "st"} == {"Cancelled"}

@@ -20,9 +20,10 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     UncertainOutcomeError,
 )
-from resources.brokers.ib import IbBroker, Security, our_symbol, venue_symbol
+from resources.brokers.ib import IbBroker, Security, _Desk, our_symbol, venue_symbol
 
 TEN = D(10)
 NOON = OPEN + timedelta(hours=1)
@@ -40,7 +41,7 @@ def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
 
 
 def send(broker: IbBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA") -> Any:
-    return broker.submit(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+    return broker.submit(OrderRequest(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE))
 
 
 def test_nothing_is_sent_after_the_close_for_which_it_is_meant(venue):
@@ -49,7 +50,7 @@ def test_nothing_is_sent_after_the_close_for_which_it_is_meant(venue):
     with pytest.raises(OrderRejectedError, match="is not sent at"):
         send(broker)
     with pytest.raises(OrderRejectedError, match="is not sent at"):
-        broker.submit_bracket("o-1", "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE, Bracket(D(95), None))
+        broker.submit_bracket(OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.MARKET, CLOSE), Bracket(D(95), None))
     assert venue.posts == []
 
 
@@ -65,14 +66,12 @@ def test_nothing_is_sent_after_the_close_for_which_it_is_meant(venue):
 def test_an_accepted_order_bears_our_id_and_its_terms(venue, order_type, price, told):
     broker = broker_at(venue)
     assert broker.guarantee is Guarantee.SEARCHABLE_TAG
-    sent = broker.submit("o-1", "BRK-B", Side.SELL, TEN, order_type, CLOSE, price)
+    sent = broker.submit(OrderRequest("o-1", "BRK-B", Side.SELL, TEN, order_type, CLOSE, price))
     assert (sent.client_order_id, sent.instrument, sent.side, sent.quantity) == ("o-1", "BRK-B", Side.SELL, TEN)
     assert sent.state is OrderState.ACCEPTED
     (order,) = venue.orders
     assert (order.kind, order.tif, order.limit, order.trigger) == told
     assert (order.symbol, order.action, order.ref) == ("BRK B", "SELL", "o-1")
-    with pytest.raises(OrderRejectedError, match="cannot have the price"):
-        broker.submit("o-2", "AAA", Side.BUY, TEN, order_type, CLOSE, None if price else D(5))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +103,38 @@ def test_what_was_never_sent_says_so(venue):
         send(broker_at(venue, connect_s=0.2))
     with pytest.raises(BrokerUnavailableError, match="logged in"):
         send(broker_at(venue, port=9))
+    assert venue.posts == []
+
+
+def test_a_question_that_is_too_much_for_tws_refuses_no_order(venue):
+    """Only an error about the security says that there is none."""
+    venue.garbled = lambda status, frame: (status, frame.replace(b"\x00200\x00No security", b"\x00100\x00Max rate: no"))
+    with pytest.raises(BrokerUnavailableError, match="not sent: TWS does not say what ZZZ is: Max rate"):
+        send(broker_at(venue), instrument="ZZZ")
+    assert venue.posts == []
+
+
+def test_an_order_whose_answer_nobody_understands_may_stand(venue, monkeypatch):
+    def unknown(_desk, _order):
+        raise BrokerError("ib: order status 'Elsewhere' is not known")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Desk, "_current", unknown)
+        with pytest.raises(UncertainOutcomeError, match="o-1 may stand"):
+            send(broker_at(venue))
+    assert venue.posts == ["o-1"]
+
+
+def test_what_cannot_be_read_before_an_order_leaves_is_not_sent(venue):
+    def cut(status, frame):
+        return status, frame[: len(frame) // 2] if frame.startswith(b"10\x00") else frame
+
+    venue.garbled = cut
+    with pytest.raises(BrokerUnavailableError, match=r"could not be read.*o-1 is not sent"):
+        send(broker_at(venue))
+    venue.garbled = lambda status, frame: (status, frame)
+    with pytest.raises(BrokerUnavailableError, match="not sent: the login does not manage account DU7"):
+        send(broker_at(venue, number="DU7"))
     assert venue.posts == []
 
 

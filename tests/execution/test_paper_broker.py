@@ -18,7 +18,7 @@ from octopus.core.sessions import Sessions
 from octopus.execution.book import CorporateAction, EntryKind, cash_of, positions_of
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import OrderState
-from resources.brokers.base import Guarantee, OrderRejectedError, UncertainOutcomeError
+from resources.brokers.base import Guarantee, OrderRejectedError, OrderRequest, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour, PaperBroker, PaperBrokerError
 from resources.price_feed import Bar, Conversion
 
@@ -46,7 +46,7 @@ def broker(database_url: str, clock: ManualClock, feed: TableFeed) -> PaperBroke
 
 def buy(broker: PaperBroker, name: str, quantity: str, order_id: str | None = None, side: Side = Side.BUY) -> str:
     order_id = order_id or f"o{next(numbers)}"
-    broker.submit(order_id, name, side, D(quantity), MOC, _next_close(broker.clock.now()))
+    broker.submit(OrderRequest(order_id, name, side, D(quantity), MOC, _next_close(broker.clock.now())))
     return order_id
 
 
@@ -102,13 +102,13 @@ def test_a_sale_is_moved_against_the_seller_and_the_least_commission_holds(
 
 
 def test_the_same_client_order_id_is_the_same_order(broker: PaperBroker, clock: ManualClock) -> None:
-    first = broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
-    assert broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE) == first
+    first = broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1), MOC, CLOSE))
+    assert broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1), MOC, CLOSE)) == first
     with pytest.raises(UncertainOutcomeError, match="already stands for buy 1 AAA"):
-        broker.submit("o", "AAA", Side.BUY, D(2), MOC, CLOSE)
+        broker.submit(OrderRequest("o", "AAA", Side.BUY, D(2), MOC, CLOSE))
     clock.wait_until(CLOSE)
     assert len(broker.fills()) == 1
-    assert broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE).state is OrderState.FILLED
+    assert broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1), MOC, CLOSE)).state is OrderState.FILLED
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,7 @@ def test_the_same_client_order_id_is_the_same_order(broker: PaperBroker, clock: 
         ("ZZZ", Side.BUY, "1", {}, "unknown instrument"),
         ("AAA", Side.BUY, "1000.00000001", {}, "buying power"),
         ("AAA", Side.SELL, "1", {}, "short sale"),
-        ("AAA", Side.BUY, "0.5", {"allow_fractional": False}, "not a positive multiple"),
-        ("AAA", Side.BUY, "0", {}, "not a positive multiple"),
+        ("AAA", Side.BUY, "0.5", {"allow_fractional": False}, "not a multiple of 1 shares"),
         ("AAA", Side.BUY, "1", {"behaviour": PaperBehaviour(reject=frozenset({"AAA"}))}, "by configuration"),
     ],
 )
@@ -126,7 +125,7 @@ def test_what_is_refused_and_stays_refused(database_url, clock, feed, name, side
     broker = paper(database_url, "acct", clock, feed, **options)
     for _ in range(2):
         with pytest.raises(OrderRejectedError, match=why):
-            broker.submit("o", name, side, D(quantity), MOC, CLOSE)
+            broker.submit(OrderRequest("o", name, side, D(quantity), MOC, CLOSE))
     assert state(broker, "o") == ("rejected", D(0))
     clock.wait_until(CLOSE)
     assert broker.fills() == ()
@@ -135,10 +134,10 @@ def test_what_is_refused_and_stays_refused(database_url, clock, feed, name, side
 def test_no_order_is_taken_after_its_auction(broker: PaperBroker, clock: ManualClock) -> None:
     clock.at = OPEN + timedelta(hours=1)
     with pytest.raises(OrderRejectedError, match="no market_on_open auction"):
-        broker.submit("p", "AAA", Side.BUY, D(1), MOO, CLOSE)
+        broker.submit(OrderRequest("p", "AAA", Side.BUY, D(1), MOO, CLOSE))
     clock.at = CLOSE
     with pytest.raises(OrderRejectedError, match="would live on in the next session"):
-        broker.submit("o", "AAA", Side.BUY, D(1), MOC, CLOSE)
+        broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1), MOC, CLOSE))
     assert broker.order("o") is None
 
 
@@ -180,7 +179,7 @@ def test_what_is_sent_while_the_session_trades_has_its_average_price(
 ) -> None:
     feed.bars["AAA", EXECUTED] = Bar(D(98), D(103), high=D(103), low=low)
     clock.at = SESSIONS.open_utc(EXECUTED) + sent
-    broker.submit("m", "AAA", Side.BUY, D(2), OrderType.MARKET, CLOSE)
+    broker.submit(OrderRequest("m", "AAA", Side.BUY, D(2), OrderType.MARKET, CLOSE))
     clock.at = CLOSE
     assert [fill.price for fill in broker.fills()] == [price]
 
@@ -190,7 +189,7 @@ def test_without_a_bar_an_order_expires(broker: PaperBroker, clock: ManualClock,
     closing = buy(broker, "AAA", "1")
     opening = f"o{next(numbers)}"
     feed.bars["BBB", NEXT] = Bar(None, D(100))
-    broker.submit(opening, "BBB", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT))
+    broker.submit(OrderRequest(opening, "BBB", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT)))
     clock.wait_until(SESSIONS.open_utc(NEXT))
     assert state(broker, closing) == ("expired", D(0))
     assert state(broker, opening) == ("expired", D(0))
@@ -216,7 +215,7 @@ def test_an_order_whose_bar_is_kept_out_expires_with_the_finding(
 
 def test_at_the_open_the_opening_price_counts(broker: PaperBroker, clock: ManualClock, feed: TableFeed) -> None:
     feed.bars["AAA", NEXT] = Bar(D(90), D(120))
-    broker.submit("o", "AAA", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT))
+    broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1), MOO, SESSIONS.open_utc(NEXT)))
     clock.wait_until(SESSIONS.open_utc(NEXT))
     assert [(f.price, f.at) for f in broker.fills()] == [(D(90), SESSIONS.open_utc(NEXT))]
 
@@ -242,26 +241,32 @@ def test_market_limit_and_stop_orders_take_the_first_auction_whose_price_they_ta
     costs = CostModel(commission_bps=0, half_spread_bps=60, slippage_bps=40)
     broker = paper(database_url, "acct", clock, feed, costs=costs, allow_short=True)
     clock.wait_until(CLOSE)
-    broker.submit("o", "AAA", side, D(5), order_type, SESSIONS.close_utc(NEXT), price)
+    broker.submit(OrderRequest("o", "AAA", side, D(5), order_type, SESSIONS.close_utc(NEXT), price))
     clock.wait_until(SESSIONS.close_utc(NEXT))
     instants = {"open": SESSIONS.open_utc(NEXT), "close": SESSIONS.close_utc(NEXT)}
     assert [(f.price, f.at) for f in broker.fills()] == ([(filled_at, instants[at])] if filled_at else [])
     assert state(broker, "o")[0] == ("filled" if filled_at else "expired")
 
 
-@pytest.mark.parametrize(
-    ("order_type", "price"), [(OrderType.LIMIT, None), (OrderType.STOP, D(0)), (OrderType.MARKET, D(5)), (MOC, D(5))]
-)
-def test_an_order_with_a_price_that_it_cannot_have_is_refused(
-    broker: PaperBroker, order_type: OrderType, price: Decimal | None
-) -> None:
-    with pytest.raises(OrderRejectedError, match="cannot have the price"):
-        broker.submit("o", "AAA", Side.BUY, D(1), order_type, CLOSE, price)
+def test_an_order_is_replaced_by_one_of_its_own_kind_alone(broker: PaperBroker) -> None:
+    old = OrderRequest("old", "AAA", Side.BUY, D(1), OrderType.LIMIT, CLOSE, D(50))
+    broker.submit(old)
+    new = replace(old, client_order_id="new", quantity=D(2))
+    for other in (
+        replace(new, instrument="BBB"), replace(new, side=Side.SELL), replace(new, order_type=OrderType.STOP)
+    ):  # fmt: skip
+        with pytest.raises(OrderRejectedError, match="cannot take the place of old, a limit order to buy AAA"):
+            broker.replace("old", other)
+    with pytest.raises(OrderRejectedError, match="there is no order other to replace"):
+        broker.replace("other", new)
+    assert broker.order("new") is None
+    assert broker.replace("old", new).quantity == D(2)
+    assert state(broker, "old")[0] == "replaced"
 
 
 def test_buying_power_reckons_with_a_limit_above_the_market(broker: PaperBroker) -> None:
     with pytest.raises(OrderRejectedError, match="does not cover 110000"):
-        broker.submit("o", "AAA", Side.BUY, D(1000), OrderType.LIMIT, CLOSE, D(110))
+        broker.submit(OrderRequest("o", "AAA", Side.BUY, D(1000), OrderType.LIMIT, CLOSE, D(110)))
 
 
 def test_sales_of_the_same_auction_pay_for_buys(broker: PaperBroker, clock: ManualClock) -> None:
@@ -319,7 +324,7 @@ def test_splits_and_dividends_reach_the_ledger_and_the_marks(
         CorporateAction(EntryKind.DIVIDEND, "AAA", D("0.5"), ex),
         CorporateAction(EntryKind.SPLIT, "AAA", D(2), ex),
     ]
-    broker.submit("across", "AAA", Side.SELL, D(10), MOO, ex)
+    broker.submit(OrderRequest("across", "AAA", Side.SELL, D(10), MOO, ex))
     clock.at = ex - timedelta(seconds=1)
     assert broker.snapshot().equity == D(100_000)
     clock.at = ex
@@ -404,7 +409,7 @@ def test_the_ledger_conserves_cash_and_shares(module_database, feed, wanted, cos
                 amount = quantity if fractional else quantity.to_integral_value() + 1
                 expiry = SESSIONS.open_utc(day) if order_type is MOO else SESSIONS.close_utc(day)
                 try:
-                    broker.submit(f"o{next(numbers)}", name, side, amount, order_type, expiry)
+                    broker.submit(OrderRequest(f"o{next(numbers)}", name, side, amount, order_type, expiry))
                 except OrderRejectedError:
                     continue
         clock.wait_until(SESSIONS.close_utc(day))
@@ -455,7 +460,7 @@ def test_where_trading_never_ends_a_close_is_booked_and_the_open_of_that_instant
     feed = TableFeed({("BTC", date(2022, 12, 22)): Bar(D(100), D(100))})
     clock = ManualClock(coins.decision_utc(date(2022, 12, 22)))
     broker = replace(paper(database_url, "acct", clock, feed, data_patience=timedelta(days=3)), sessions=coins)
-    broker.submit("early", "BTC", Side.BUY, D(10), MOC, midnight)
+    broker.submit(OrderRequest("early", "BTC", Side.BUY, D(10), MOC, midnight))
     clock.wait_until(coins.decision_utc(friday))
     assert state(broker, "early") == ("accepted", D(0)), "Friday's bar is not in yet"
     feed.bars["BTC", friday] = Bar(D(100), D(110))
@@ -464,12 +469,12 @@ def test_where_trading_never_ends_a_close_is_booked_and_the_open_of_that_instant
     assert (fill.price, fill.at) == (D(110), midnight)
     assert broker.snapshot().positions == {"BTC": D(10)}
     with pytest.raises(OrderRejectedError, match="is not sent"):
-        broker.submit("o", "BTC", Side.BUY, D(1), MOO, midnight)
+        broker.submit(OrderRequest("o", "BTC", Side.BUY, D(1), MOO, midnight))
     feed.bars["BTC", saturday] = Bar(D(55), D(56))
     clock.wait_until(coins.decision_utc(saturday))
     assert broker.snapshot().positions == {"BTC": D(20)}, "the split is not lost between the two"
     assert broker.snapshot().prices["BTC"] == D(56)
-    broker.submit("late", "BTC", Side.SELL, D(20), MOC, coins.close_utc(sunday))
+    broker.submit(OrderRequest("late", "BTC", Side.SELL, D(20), MOC, coins.close_utc(sunday)))
     feed.bars["BTC", sunday] = Bar(D(56), D(57))
     clock.wait_until(coins.decision_utc(sunday))
     assert [(f.quantity, f.price, f.at) for f in broker.fills()][1:] == [(D(20), D(57), coins.close_utc(sunday))]
@@ -514,8 +519,8 @@ def test_a_limit_is_in_the_instruments_currency_and_buying_power_in_the_accounts
     broker = paper(database_url, "acct", clock, feed, costs=CostModel(fx_spread_bps=0))
     until = SESSIONS.close_utc(NEXT)
     with pytest.raises(OrderRejectedError, match=r"buying power 100000\.00 does not cover 164000\.00"):
-        broker.submit("dear", "AAA", Side.BUY, D(2000), OrderType.LIMIT, until, D(41))
-    broker.submit("o", "AAA", Side.BUY, D(10), OrderType.LIMIT, until, D(39))
+        broker.submit(OrderRequest("dear", "AAA", Side.BUY, D(2000), OrderType.LIMIT, until, D(41)))
+    broker.submit(OrderRequest("o", "AAA", Side.BUY, D(10), OrderType.LIMIT, until, D(39)))
     clock.wait_until(CLOSE)
     assert broker.fills() == ()
     clock.wait_until(until)

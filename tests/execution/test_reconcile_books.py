@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from octopus.core.orders import Fill, Side
 from octopus.execution.book import Book, Entry, EntryKind, cash_of, positions_of
 from octopus.execution.pictures import reconciliation_picture
-from octopus.execution.reconcile import REMEDIES, Break, BreakKind, reconcile
+from octopus.execution.reconcile import REMEDIES, Break, BreakKind, break_id_in, reconcile, standing_breaks
 
 D = Decimal
 AT = datetime(2022, 12, 28, 21, tzinfo=UTC)
@@ -43,7 +43,8 @@ def found(ours: Book, brokers: Book) -> list[Break]:
 def one(ours: Book, brokers: Book, kind: BreakKind) -> Break:
     breaks = found(ours, brokers)
     assert [item.kind for item in breaks] == [kind], breaks
-    assert breaks[0].remedy == REMEDIES[kind]
+    assert breaks[0].remedy.startswith(REMEDIES[kind])
+    assert break_id_in(f"{breaks[0].detail}; {breaks[0].remedy}") == breaks[0].break_id
     return breaks[0]
 
 
@@ -110,6 +111,43 @@ def test_a_trade_by_hand_and_a_correction_by_hand() -> None:
 def test_a_fill_that_we_missed_and_one_that_the_broker_does_not_know() -> None:
     assert one(book(fills=FILLS[:1]), book(), BreakKind.MISSING_FILL).reference == "f2"
     assert one(book(), book(fills=FILLS[:1]), BreakKind.UNKNOWN_FILL).reference == "f2"
+
+
+def test_a_difference_keeps_its_id_while_other_trades_go_on() -> None:
+    stray = replace(book(), positions={"AAA": D(10), "BBB": D(5), "CCC": D(7)})
+    more = (*FILLS, fill(3, "CCC", Side.BUY, "4", "10"))
+    ours, theirs = book(more), replace(book(more), positions={"AAA": D(10), "BBB": D(5), "CCC": D(11)})
+    (before,), (after,) = found(book(), stray), found(ours, theirs)
+    assert (before.ours, after.ours) == (D(0), D(4))
+    assert before.break_id == after.break_id
+    (other,) = found(ours, replace(theirs, positions={**theirs.positions, "CCC": D(12)}))
+    assert other.break_id != after.break_id
+
+
+def test_shares_without_a_record_and_their_tolerance() -> None:
+    dust = replace(book(), positions={"AAA": D("10.00000002"), "BBB": D(5)})
+    assert len(found(book(), dust)) == 1
+    assert reconcile(book(), dust, OURS, share_tolerance=D("0.00000003")) == ()
+    assert len(reconcile(book(), dust, OURS, share_tolerance=D("0.00000002"))) == 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_split_of_this_mornings_open_is_no_break_yet(moved: bool) -> None:
+    """Whether the broker has it in its positions alone, or nowhere yet; one of the day before stands."""
+    ours = book(entries=(*ENTRIES, entry("s", EntryKind.SPLIT, "AAA", quantity="10")))
+    theirs = replace(book(), positions=ours.positions if moved else book().positions)
+    breaks = found(ours, theirs)
+    assert len(breaks) == 1 + moved
+    assert standing_breaks(breaks, AT, ()) == ()
+    assert standing_breaks(breaks, AT + timedelta(hours=1), ()) == tuple(breaks)
+    known = {item.break_id for item in breaks}
+    assert standing_breaks(breaks, AT, (), known) == tuple(breaks)
+
+
+def test_a_stray_fill_of_an_instrument_with_an_unknown_order_waits_for_that_order() -> None:
+    trades = [fill(9, "CCC", Side.BUY, "3", "50", order="?"), fill(8, "BBB", Side.BUY, "1", "50", order="?")]
+    breaks = found(book(), book(fills=(*FILLS, *trades)))
+    assert [item.instrument for item in standing_breaks(breaks, AT, {"CCC"})] == ["BBB"]
 
 
 def test_several_causes_give_one_break_each() -> None:

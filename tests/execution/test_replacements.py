@@ -197,7 +197,8 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_id(database_url: str, t
     asked = []
 
     def lossy(*arguments: object) -> object:
-        asked.append(arguments[:2])
+        replaced, request = arguments
+        asked.append((replaced, request.client_order_id))  # type: ignore[attr-defined]
         if arrives or len(asked) > 2:
             answer = inner.replace(*arguments)  # type: ignore[attr-defined]
             if len(asked) > 2:

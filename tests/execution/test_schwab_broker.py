@@ -23,6 +23,7 @@ from resources.brokers.base import (
     BrokerUnavailableError,
     Guarantee,
     OrderRejectedError,
+    OrderRequest,
     TellingCosts,
     UncertainOutcomeError,
 )
@@ -59,7 +60,7 @@ def broker_at(venue: SchwabVenue, token: Path, **changes: Any) -> SchwabBroker:
 
 
 def send(broker: SchwabBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA", side=Side.BUY):
-    sent = broker.submit(order_id, instrument, side, quantity, OrderType.MARKET_ON_CLOSE, CLOSE)
+    sent = broker.submit(OrderRequest(order_id, instrument, side, quantity, OrderType.MARKET_ON_CLOSE, CLOSE))
     broker.known()[sent.broker_order_id] = order_id  # type: ignore[index]
     return sent
 
@@ -93,11 +94,9 @@ def test_an_accepted_order_bears_the_id_of_the_header(venue, broker):
     ],
 )  # fmt: skip
 def test_other_orders_are_day_orders_with_their_price(venue, broker, order_type, price, told):
-    broker.submit("o-1", "AAA", Side.BUY, TEN, order_type, CLOSE, price)
+    broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, order_type, CLOSE, price))
     assert told.items() <= venue.posts[0].items()
     assert {"price", "stopPrice"} & venue.posts[0].keys() == {"price", "stopPrice"} & told.keys()
-    with pytest.raises(OrderRejectedError, match="cannot have the price"):
-        broker.submit("o-2", "AAA", Side.BUY, TEN, order_type, CLOSE, None if price else D(5))
 
 
 @pytest.mark.parametrize(
@@ -123,14 +122,16 @@ def test_the_word_for_an_order_follows_the_position_and_none_goes_through_zero(v
     [
         ("EUR/USD", TEN, None, NOON, "no symbol"), ("BTC-USD", TEN, None, NOON, "no symbol"),
         ("BRK/B", TEN, None, NOON, "no symbol"), ("AAA", D("1.5"), None, NOON, "whole shares"),
-        ("AAA", D(0), None, NOON, "whole shares"), ("AAA", TEN, D("10.001"), NOON, "2 decimal places"),
+        ("AAA", TEN, D("10.001"), NOON, "2 decimal places"),
         ("AAA", TEN, None, CLOSE, "live on in the next session"),
     ],
 )  # fmt: skip
 def test_what_schwab_cannot_trade_is_refused_before_it_is_sent(venue, broker, instrument, quantity, price, now, why):
     order_type = OrderType.LIMIT if price else OrderType.MARKET
     with pytest.raises(OrderRejectedError, match=why):
-        replace(broker, now=lambda: now).submit("o-1", instrument, Side.BUY, quantity, order_type, CLOSE, price)
+        replace(broker, now=lambda: now).submit(
+            OrderRequest("o-1", instrument, Side.BUY, quantity, order_type, CLOSE, price)
+        )
     assert venue.posts == []
 
 
@@ -168,16 +169,42 @@ def test_every_other_send_comes_to_exactly_one_outcome(venue, broker, fault, err
     assert len(venue.orders) == stands
 
 
-@pytest.mark.parametrize("other", [{"quantity": D(9)}, {"side": Side.SELL}, {"instrument": "BBB"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"quantity": 9.0}, {"instruction": "SELL"}, {"instrument": {"symbol": "BBB", "assetType": "EQUITY"}},
+        {"orderType": "MARKET"}, {"price": "10.5"},
+    ],
+)  # fmt: skip
 def test_a_new_order_that_is_not_alike_is_not_taken_for_the_lost_one(venue, broker, other):
-    venue.script = ["accept_drop"]
-    lost = send(broker, **other)
-    seen = broker.known
-    venue.orders[lost.broker_order_id]["orderType"] = "LIMIT"
-    venue.script = ["drop"]
-    with pytest.raises(UncertainOutcomeError, match="no new order"):
-        send(replace(broker, known=dict), "o-2")
-    assert len(seen()) == 1
+    def differs(body: dict[str, Any]) -> dict[str, Any]:
+        (leg,) = body["orderLegCollection"]
+        return body | other | {"orderLegCollection": [{name: other.get(name, told) for name, told in leg.items()}]}
+
+    venue.script, venue.differs = ["twin"], differs
+    sent = broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.LIMIT, CLOSE, D("10.25")))
+    ours, theirs = venue.orders
+    assert sent.broker_order_id == ours, f"{theirs} is somebody else's"
+
+
+def test_a_new_stop_order_at_another_price_is_not_taken_for_the_lost_one(venue, broker):
+    venue.script, venue.differs = ["twin"], lambda body: body | {"stopPrice": "10.5"}
+    sent = broker.submit(OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.STOP, CLOSE, D("10.25")))
+    assert sent.broker_order_id == next(iter(venue.orders))
+
+
+def test_a_login_whose_file_went_away_hides_no_refusal(venue, broker, tmp_path):
+    token = tmp_path / "token.json"
+    venue.script = ["denied"]
+    place = venue._placed
+
+    def placed(body: dict[str, Any]) -> Any:
+        token.unlink()
+        return place(body)
+
+    venue._placed = placed
+    with pytest.raises(BrokerUnavailableError, match=r"not sent.*token"):
+        send(broker)
 
 
 def test_what_cannot_be_asked_before_a_send_is_definitely_not_sent(venue, broker, tmp_path):

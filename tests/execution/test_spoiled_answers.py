@@ -32,7 +32,7 @@ from spoiled import PAGES, Spoilable, Spoiler, in_frame, in_xml, require_an_outc
 
 from octopus.core.orders import OrderType, Side
 from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import Broker, BrokerError, UncertainOutcomeError
+from resources.brokers.base import Broker, BrokerError, OrderRequest, UncertainOutcomeError
 from resources.brokers.coinbase import CoinbaseBroker
 from resources.brokers.flex import FlexReports
 from resources.brokers.ib import IbBroker
@@ -50,7 +50,7 @@ def calls_of(broker: Callable[[], Broker], instrument: str = "AAA", theirs: str 
     order_type = OrderType.MARKET_ON_CLOSE
     asked: dict[str, Any] = {name: (lambda name=name: getattr(broker(), name)()) for name in QUESTIONS}
     return asked | {
-        "submit": lambda: broker().submit("new", instrument, Side.BUY, D(10), order_type, CLOSE),
+        "submit": lambda: broker().submit(OrderRequest("new", instrument, Side.BUY, D(10), order_type, CLOSE)),
         "order": lambda: broker().order("o-0", theirs),
         "cancel": lambda: broker().cancel("o-0"),
     }
@@ -101,7 +101,7 @@ def coinbase(_folder: Path) -> Iterator[Spoilable]:
         now = CLOSE - timedelta(minutes=40)
         broker = CoinbaseBroker(KEY, secret(), "acct", access=access_to(venue), now=lambda: now)
         for number, coin in enumerate(("AAA", "BBB", "BTC")):
-            broker.submit(f"o-{number}", coin, Side.BUY, D(10), OrderType.MARKET, CLOSE)
+            broker.submit(OrderRequest(f"o-{number}", coin, Side.BUY, D(10), OrderType.MARKET, CLOSE))
         venue.fill("o-0", D(4))
         venue.fill("o-1")
         venue.book("USD", "fiat_deposit", D(500))
@@ -128,7 +128,7 @@ def schwab(folder: Path) -> Iterator[Spoilable]:
 
         for number, symbol in enumerate(("AAA", "BBB", "KO")):
             order_type = OrderType.MARKET_ON_CLOSE
-            sent = broker().submit(f"o-{number}", symbol, Side.BUY, D(10), order_type, CLOSE)
+            sent = broker().submit(OrderRequest(f"o-{number}", symbol, Side.BUY, D(10), order_type, CLOSE))
             known[str(sent.broker_order_id)] = f"o-{number}"
         mine = {ours: theirs for theirs, ours in known.items()}
         venue.fill(mine["o-0"], D(4))
@@ -157,7 +157,7 @@ def ib(_folder: Path) -> Iterator[Spoilable]:
             return IbBroker("acct", port=venue.port, connect_s=0.3, answer_s=0.1, now=lambda: NOON)
 
         for number, symbol in enumerate(("AAA", "BBB", "BRK-B")):
-            broker().submit(f"o-{number}", symbol, Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE)
+            broker().submit(OrderRequest(f"o-{number}", symbol, Side.BUY, D(10), OrderType.MARKET_ON_CLOSE, CLOSE))
         venue.fill("o-0", D(4))
         venue.fill("o-1")
 
@@ -245,8 +245,8 @@ def test_a_gateways_page_refuses_no_order_and_loses_none(tmp_path: Path, adapter
 def test_an_error_of_our_own_code_is_not_taken_for_an_answer_of_the_venue(tmp_path: Path, adapter: str) -> None:
     """It is told as what it is, where it is; of a send, nothing has left yet."""
     with ADAPTERS[adapter](tmp_path) as spoilable:
-        for name, function in (("submit", "require_in_time"), ("fills", "in_order")):
-            broken = f"resources.brokers.{adapter}.{function}"
+        for name, function in (("submit", "base.OrderRequest.require_in_time"), ("fills", f"{adapter}.in_order")):
+            broken = f"resources.brokers.{function}"
             with patch(broken, side_effect=TypeError("a bug")), pytest.raises(TypeError, match="a bug"):
                 spoilable.calls[name]()
         assert not spoilable.stands()

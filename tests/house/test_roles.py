@@ -36,6 +36,9 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "raw.quarantine": (RECORD, READ, READ),
     "ops.batch_counter": ("rw", READ, ""),
     "ops.batches": (RECORD, READ, ""),
+    "ops.fetches": (RECORD, READ, ""),
+    "ops.coverage": (STATE, READ, ""),
+    "ops.holes": ("rawd", READ, ""),
     "ops.runs": (READ, READ, ""),
     "ops.replay_clock": (READ, STATE, ""),
     "ops.sessions": (RECORD, READ, ""),
@@ -115,7 +118,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
 }
 SEQUENCES = (
     "execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq", "ops.alerts_alert_id_seq",
-    "ops.alert_deliveries_delivery_id_seq",
+    "ops.alert_deliveries_delivery_id_seq", "ops.fetches_fetch_id_seq",
 )  # fmt: skip
 FUNCTIONS = {
     "ops.refuse_change": set[str](),

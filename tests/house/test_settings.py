@@ -52,6 +52,8 @@ def test_what_ships_is_valid(config: Path) -> None:
         ("universe.yaml", "rates: {}", "rates: {USD: EURUSD=X}", ["USD is the account's own currency"]),
         ("universe.yaml", "rates: {}", "rates: {EUR: KO}", ["rates: KO is in symbols, too"]),
         ("universe.yaml", "mode: paper", "mode: maybe", ["trading.mode", "maybe", "paper"]),
+        ("universe.yaml", "cash_tolerance: 0.01", "cash_tolerance: 0", ["reconciliation.cash_tolerance", "greater"]),
+        ("universe.yaml", "share_tolerance: 0 ", "share_tolerance: -1 ", ["reconciliation.share_tolerance", "-1"]),
         ("universe.yaml", "deposit_usd: 1000000", "deposit_usd: -5", ["paper.deposit_usd", "-5", "greater"]),
         (
             "strategies.yaml",

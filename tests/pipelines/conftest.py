@@ -84,9 +84,11 @@ class House:
     def _needed(self, asset: dg.AssetsDefinition) -> dict[str, Any]:
         return {name: self.resources[name] for name in asset.required_resource_keys if name in self.resources}
 
-    def dbt(self) -> None:
-        """Build the marts as the daily job does."""
-        run_dbt(self.settings.database_url, self.settings.home / "dbt", "build", "--exclude-resource-type", "unit_test")
+    def dbt(self, *marts: str) -> None:
+        """Build the marts as the daily job does, their checks included; or some alone, for which it takes a quarter."""
+        chosen = ("run", "--select", *(f"+{mart}" for mart in marts))
+        every = ("build", "--exclude-resource-type", "unit_test")
+        run_dbt(self.settings.database_url, self.settings.home / "dbt", *(chosen if marts else every))
 
 
 def make_house(server: str, folder: Path, **changes: Any) -> Iterator[House]:

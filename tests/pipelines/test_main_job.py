@@ -194,7 +194,7 @@ def test_a_second_run_changes_nothing_and_a_restated_bar_only_its_descendants(ho
     before = status(home)
     again = octopus(home, "run")
     assert "Changed nothing" in again.stdout
-    diaries = {"ops.runs": 0, "ops.text_fetches": 0}
+    diaries = {"ops.runs": 0, "ops.fetches": 0, "ops.text_fetches": 0}
     assert status(home)["tables"] | diaries == before["tables"] | diaries
     # A value that was seen a moment ago and that the source does not send: its own is a restatement, known from now.
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:

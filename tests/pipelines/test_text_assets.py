@@ -183,7 +183,7 @@ def test_a_mark_is_made_once_and_a_late_text_changes_none(house: House) -> None:
     new = {row["item_id"]: row["weight"] for row in after.iter_rows(named=True) if row["source"] == "wire"}
     assert {name: new[name] for name in ("first", "late", "copy")} == {"first": 1.0, "late": 1.0, "copy": 0.0}
 
-    house.dbt()
+    house.dbt("daily_sentiment")
     day, following = store.rows(
         """
         select n_items, volume from marts.daily_sentiment where instrument = 'KO'

@@ -20,6 +20,7 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.sessions import Sessions
 from resources import research_factories
 from resources.settings import load_settings
+from resources.sources.base import whole
 from resources.sources.http import Access
 from resources.sources.newsapi import NewsApiNews
 from resources.sources.patience import (
@@ -382,7 +383,7 @@ def reddit(access: Access) -> list[dict[str, object]]:
 def yahoo(yfinance_cache) -> Callable[[Access], list[dict[str, object]]]:
     def fetch(access: Access) -> list[dict[str, object]]:
         source = YahooMarketData(access, cache_dir=yfinance_cache)
-        found = source.fetch(["AAPL"], datetime(2022, 12, 20).date(), datetime(2022, 12, 30).date(), Sessions())  # noqa: DTZ001
+        found = whole(source.fetch(["AAPL"], datetime(2022, 12, 20).date(), datetime(2022, 12, 30).date(), Sessions()))  # noqa: DTZ001
         assert found.rejects == []
         return found.bars.sort("session").to_dicts()
 

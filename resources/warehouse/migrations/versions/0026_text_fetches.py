@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0026"
-down_revision = "0024"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
@@ -20,7 +20,6 @@ def upgrade() -> None:
             window_to timestamptz not null,
             problem text,                       -- why nothing came; null: it answered
             items bigint not null,
-            payload_hash text,
             run_id text not null,
             primary key (item_kind, source, asked_at)
         );

@@ -1,0 +1,178 @@
+"""What a person settles by hand: a break between the books, an order whose outcome nobody can find.
+
+Belongs here: what is shown of both, and booking a person's word under the account's lock. Does not: asking the person
+(octopus_pipelines/cli), what is booked about a break (octopus/execution/corrections.py), statements
+(resources/warehouse/account_books.py).
+
+The broker is asked anew each time: what is booked is what it says now, and what it has settled by itself needs nobody.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from octopus.core.errors import OctopusError
+from octopus.core.orders import Fill
+from octopus.execution.book import OF_FILL, Book, plain
+from octopus.execution.corrections import Correction, Told, correction
+from octopus.execution.reconcile import Break
+from octopus.execution.states import UNRESOLVED, Event
+from resources.execution_engine import ExecutionEngine
+from resources.warehouse.order_store import StoredOrder
+
+
+class SettlingError(OctopusError):
+    """What a person asked to be settled cannot be settled so; the message says why and what to do."""
+
+
+class End(StrEnum):
+    """How an order ended, by a person's word."""
+
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+_EVENTS = {
+    End.FILLED: None, End.CANCELLED: Event.CANCEL, End.EXPIRED: Event.EXPIRE, End.REJECTED: Event.REJECT,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenBreaks:
+    """The breaks of this moment, and the books that they are between."""
+
+    breaks: tuple[Break, ...]
+    ours: Book
+    theirs: Book
+
+    def named(self, name: str) -> Break | None:
+        """The break whose id begins with ``name``.
+
+        Raises:
+            SettlingError: several do.
+        """
+        found = [item for item in self.breaks if name and item.break_id.startswith(name)]
+        if len(found) > 1:
+            raise SettlingError(f"{len(found)} breaks begin with {name!r}: give the whole id")
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Settler:
+    """A person's words on the account of an engine. Each method holds the account's lock."""
+
+    engine: ExecutionEngine
+    account: str
+
+    def open_breaks(self) -> OpenBreaks:
+        """Every break there is once everything that needs nobody is booked."""
+        self.engine.permit()
+        with self.engine.store.account_lock(self.account):
+            return self._open_breaks()
+
+    def proposed(self, item: Break, found: OpenBreaks, told: Told) -> Correction:
+        """What would be booked about a break; see `correction` for what it raises."""
+        now = self.engine.clock.now()
+        at = found.theirs.told.until if found.theirs.told else now
+        whole = self.engine.bookkeeper.books.book(self.account)
+        return correction(item, found.breaks, whole, found.theirs, at, told)
+
+    def book(self, break_id: str, told: Told, tradable: Collection[str], by: str, reason: str) -> OpenBreaks | None:
+        """Book what is proposed about a break, if it still is one, and what the books differ by afterwards.
+
+        Returns:
+            None where a break of this id was booked before.
+
+        Raises:
+            SettlingError: there is no such break, or its instrument is none of ``tradable``.
+        """
+        engine, keeper = self.engine, self.engine.bookkeeper
+        engine.permit()
+        with engine.store.account_lock(self.account):
+            found = self._open_breaks()
+            item = found.named(break_id)
+            if item is None:
+                engine.store.drain_outbox(engine.audit)
+                if keeper.books.was_booked(self.account, break_id):
+                    return None
+                raise SettlingError(f"no open break begins with {break_id!r}: see `octopus breaks list`")
+            if item.instrument is not None and item.instrument not in tradable:
+                raise SettlingError(
+                    f"{item.instrument} is no symbol of universe.symbols, and nothing prices it: add it there and "
+                    "ingest its bars, then book the break"
+                )
+            now = engine.clock.now()
+            booked, session = self.proposed(item, found, told), keeper.session_at(now)
+            keeper.books.correct(self.account, item, booked, session, by, reason, now)
+            engine.store.drain_outbox(engine.audit)
+            after = self._open_breaks()
+            compared = keeper.books.last_compared(self.account)
+            if compared is not None:
+                keeper.conclude(self.account, compared, keeper.compare_now(self.account), f"break {item.break_id}")
+            return after
+
+    def _open_breaks(self) -> OpenBreaks:
+        keeper = self.engine.bookkeeper
+        breaks = keeper.compare_now(self.account).breaks
+        ours, theirs = keeper.both_books(self.account)
+        return OpenBreaks(breaks, ours, theirs)
+
+    def look_up(self, order_id: str) -> StoredOrder:
+        """The order after one more look into the broker's records.
+
+        Raises:
+            SettlingError: its outcome is known.
+        """
+        self.engine.permit()
+        self.engine.poll(self.account)
+        (order,) = self.engine.store.orders(self.account, ids=[order_id])
+        if order.status.state not in UNRESOLVED:
+            raise SettlingError(
+                f"order {order_id} is {order.status.state.value} by the broker's records: nobody has to settle it"
+            )
+        return order
+
+    def ownerless(self, order: StoredOrder) -> tuple[Fill, ...]:
+        """The broker's fills that may be the order's: of its instrument and side, and of no order of ours."""
+        keeper = self.engine.bookkeeper
+        ours, theirs = keeper.both_books(self.account)
+        booked, known = {entry.entry_id for entry in ours.entries}, self.engine.store.sent_ids(self.account)
+        return tuple(
+            fill
+            for fill in theirs.fills
+            if (fill.instrument, fill.side) == (order.order.instrument, order.order.side)
+            and fill.client_order_id not in known
+            and f"{OF_FILL}{fill.fill_id}" not in booked
+        )
+
+    def settle(self, order: StoredOrder, end: End, fills: Sequence[Fill], by: str, reason: str) -> None:
+        """Record how an order of unknown outcome ended, with those of the broker's fills that were its.
+
+        Raises:
+            SettlingError: the fills do not go with that end, or the outcome is known meanwhile.
+        """
+        filled, quantity = sum((fill.quantity for fill in fills), Decimal(0)), order.status.remaining
+        if (end is End.FILLED) is not (filled == quantity) or (end is End.REJECTED and fills):
+            raise SettlingError(
+                f"order {order.client_order_id} waits for {plain(quantity)} shares, and the given fills have "
+                f"{plain(filled)}: all of them make it filled, some cancelled or expired, none rejected; name the "
+                "broker's fills with --fill"
+            )
+        engine, by_session = self.engine, defaultdict[date, list[Fill]](list)
+        for fill in fills:
+            by_session[engine.sessions.trade_date(fill.at)].append(fill)
+        now: datetime = engine.clock.now()
+        with engine.store.account_lock(self.account):
+            books = engine.bookkeeper.books
+            settled = books.settle_order(self.account, order.client_order_id, _EVENTS[end], by_session, by, reason, now)
+            engine.store.finish(self.account, now)
+            engine.store.drain_outbox(engine.audit)
+        if not settled:
+            raise SettlingError(f"order {order.client_order_id} was settled meanwhile: see `octopus orders list`")

@@ -1,0 +1,241 @@
+"""`octopus breaks` and `octopus orders settle`: the way out of a halt that a paged person goes, command by command."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    Desk,
+    ManualClock,
+    VenueBroker,
+    flat_feed,
+    order_ids,
+    paper,
+    rows,
+    store_plan,
+)
+from test_orders_command import OneDesk
+
+import octopus_pipelines.cli.breaks as breaks_command
+import octopus_pipelines.cli.orders as orders_command
+import octopus_pipelines.cli.trading as trading_command
+from octopus.core.orders import Batch, Fill, OrderType, Side, TradingState
+from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.lots import lot_book
+from octopus.execution.settlement import settlement_date
+from resources.brokers.base import Broker, Guarantee
+from resources.execution_engine import EngineSettings
+from resources.warehouse.audit_log import verify
+from resources.warehouse.connection import connect
+from resources.warehouse.order_store import TradingHaltedError
+
+D = Decimal
+NAMES = ("AAA", "BBB", "CCC")
+NEXT = SESSIONS.next(EXECUTED)
+BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
+HAND = (
+    "insert into paper.fills select 'hand', broker_order_id, account, 'by-hand', 'BBB', 'buy', 3, 95, 0.5, at "
+    "from paper.fills where instrument = 'BBB'"
+)
+
+
+def desk_of(url: str, folder: Path, patch: pytest.MonkeyPatch, broker: Broker | None = None) -> Desk:
+    clock, feed = ManualClock(OPEN + timedelta(hours=1)), flat_feed(NAMES, days=(DECIDED, EXECUTED, NEXT))
+    settings = EngineSettings(settle_timeout=timedelta(0))
+    chosen = broker or paper(url, "acct", clock, feed)
+    made = Desk(url, "acct", clock, feed, chosen, folder / "audit.anchor", settings=settings)
+    made.open()
+    config = SimpleNamespace(database_url=url, account="acct", symbols=NAMES, home=folder)
+    for module in (breaks_command, orders_command, trading_command):
+        patch.setattr(module, "open_database", lambda: config)
+    for module in (breaks_command, orders_command):
+        patch.setattr(module, "trading_of", lambda _settings: OneDesk(made))
+    return made
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return desk_of(database_url, tmp_path, monkeypatch)
+
+
+def say(command: click.Command, *arguments: str) -> str:
+    told = CliRunner().invoke(command, list(arguments))
+    return told.output if told.exception is None else f"{told.output}{told.exception}"
+
+
+def listed() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(say(breaks_command.breaks, "list", "--json"))
+    return found
+
+
+def booked(name: str, *more: str) -> str:
+    return say(breaks_command.breaks, "book", name, "--by", "Ann Example", "--reason", "as seen", "--yes", *more)
+
+
+def planted(desk: Desk, *statements: str) -> None:
+    with connect(desk.url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def morning_of(desk: Desk, session: Any, name: str) -> Batch:
+    desk.clock.at = SESSIONS.open_utc(session) + timedelta(hours=1)
+    decided = SESSIONS.previous(session)
+    made = SESSIONS.close_utc(decided) + timedelta(hours=1)
+    return store_plan(desk.url, "acct", [("CCC", Side.BUY, D(1))], name=name, session=decided, created_at=made)
+
+
+def test_a_hand_trade_halts_is_booked_by_command_and_trading_goes_on(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    planted(desk, HAND)
+    batch = morning_of(desk, NEXT, "second")
+    with pytest.raises(TradingHaltedError, match="`octopus breaks list`"):
+        desk.execute(batch)
+    assert desk.states(batch) == {}
+
+    (found,) = listed()
+    assert (found["kind"], found["reference"]) == ("manual_trade", "hand")
+    assert found["break"] in found["remedy"]
+    assert found["books"] == ["manual fill:hand: +3 BBB, cash -285.5"]
+    assert "find who traded" in say(breaks_command.breaks, "list")
+    assert "the books of account acct agree; if trading is halted: `octopus resume`" in booked(found["break"][:8])
+    assert "was booked before" in booked(found["break"])
+    assert "no open break begins with 'brk-none'" in booked("brk-none")
+    assert listed() == []
+    assert "acct is active" in say(trading_command.resume, "--reason", "booked")
+
+    done = desk.execute(batch, "again")
+    assert (desk.states(batch), done.breaks) == ({"CCC": "filled"}, ())
+    # Position, cash, lots and NAV have the trade, once; the log says whose word it was.
+    holdings = done.navs[NEXT].holdings
+    assert holdings.positions == {"AAA": D(10), "BBB": D(13), "CCC": D(11)}
+    assert (holdings.cash, done.navs[NEXT].closing) == (D("96614.5"), D("100014.5"))
+    with desk.engine() as engine:
+        book = engine.bookkeeper.books.book("acct")
+        assert engine.store.trading_status("acct").state is TradingState.ACTIVE
+    lots = lot_book(book.fills, book.entries, dates=lambda at: (at.date(), settlement_date(SESSIONS, EXECUTED))).lots
+    of_bbb = {(lot.quantity, lot.cost) for lot in lots if lot.instrument == "BBB"}
+    assert of_bbb == {(D(10), D(1000)), (D(3), D("285.5"))}
+    told = rows(desk.url, "select payload::jsonb ->> 'by' from audit.log where kind = 'settled.break'")
+    assert told == [("Ann Example",)]
+    assert verify(desk.url, desk.anchor).ok
+
+
+PLANTED = {
+    "quantity of a fill": "update paper.fills set quantity = quantity + 1 where instrument = 'AAA'",
+    "price of a fill": "update paper.fills set price = price + 1 where instrument = 'AAA'",
+    "fees of a fill": "update paper.fills set fees = fees + 1 where instrument = 'AAA'",
+    "a fill that never was": "delete from paper.fills where instrument = 'CCC'",
+    "cash without a record": "update paper.entries set cash = cash - 10 where kind = 'deposit'",
+    "a correction by the broker": "insert into paper.entries select 'fix', account, 'manual', 'AAA', 2, -200, "
+    "max(at), '' from paper.entries group by account",
+    "a split that we never heard of": "insert into paper.entries select 'x', account, 'split', 'AAA', 10, 0, "
+    "max(at), '' from paper.entries group by account",
+    "a dividend that we never heard of": "insert into paper.entries select 'x', account, 'dividend', 'AAA', 0, 7, "
+    "max(at), '' from paper.entries group by account",
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_every_break_has_a_way_out(desk: Desk, what: str) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    planted(desk, PLANTED[what])
+    for _ in range(2):
+        for item in listed():
+            assert "`octopus breaks book" in item["remedy"]
+            booked(item["break"])
+    assert listed() == []
+    with desk.engine() as engine:
+        assert engine.reconcile("acct", EXECUTED) == ()
+        assert engine.bookkeeper.compare("acct").breaks == ()
+    batch = morning_of(desk, NEXT, "second")
+    say(trading_command.resume)
+    done = desk.execute(batch)
+    assert (desk.states(batch), done.breaks) == ({"CCC": "filled"}, ())
+    assert set(done.navs) == {NEXT}
+
+
+def test_an_expected_action_that_never_came_is_reversed_and_an_amendment_amended(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    desk.clock.at = CLOSE + timedelta(minutes=1)
+    planted(
+        desk,
+        "insert into execution.entries select 'acct', 'dividend:AAA:20221228', 'dividend', 'AAA', 0, 12, max(at), "
+        "max(session), '' from execution.entries",
+    )
+    (found,) = listed()
+    assert (found["kind"], found["books"]) == ("dividend", ["dividend dividend:AAA:20221228~1: +0 AAA, cash -12"])
+    booked(found["break"])
+    assert listed() == []
+    planted(
+        desk, "insert into paper.entries select 'late', account, 'dividend', 'AAA', 0, 11, max(at), '' "
+        "from paper.entries group by account",
+    )  # fmt: skip
+    (late,) = listed()
+    booked(late["break"])
+    assert listed() == []
+    cash = rows(desk.url, "select sum(cash) from execution.entries where kind = 'dividend'")
+    assert cash == [(D(11),)]
+
+
+def test_a_split_that_a_person_booked_is_not_booked_again(desk: Desk) -> None:
+    """The broker knew of it first; our own data hears of it while the session runs."""
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    batch, opens = morning_of(desk, NEXT, "second"), SESSIONS.open_utc(NEXT)
+    desk.broker.snapshot()
+    with connect(desk.url) as connection:
+        connection.execute(
+            "insert into paper.entries select 'x', account, 'split', 'AAA', 10, 0, %s, '' "
+            "from paper.entries group by account",
+            [opens],
+        )
+    (found,) = listed()
+    booked(found["break"])
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.SPLIT, "AAA", D(2), opens))
+    done = desk.execute(batch)
+    assert (desk.states(batch), done.breaks) == ({"CCC": "filled"}, ())
+    assert done.navs[NEXT].holdings.positions["AAA"] == D(20)
+
+
+def test_an_order_that_no_search_can_find_is_settled_by_a_person(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock(OPEN + timedelta(hours=1))
+    venue = VenueBroker("acct", clock, Guarantee.NOTHING, ["lost", "dropped"])
+    desk = desk_of(database_url, tmp_path, monkeypatch, venue)
+    desk.clock = clock
+    batch = store_plan(
+        desk.url, "acct", [("AAA", Side.BUY, D(7)), ("BBB", Side.BUY, D(7))], order_type=OrderType.MARKET
+    )
+    venue.hidden.update(order_ids(batch))
+    desk.execute(batch)
+    assert set(desk.states(batch).values()) == {"unknown"}
+    venue.executed = [Fill("f1", "", "AAA", Side.BUY, D(7), D(100), D(0), CLOSE - timedelta(hours=2))]
+    first, second = (order_ids(batch)[number] for number in (0, 1))
+    settle = ("settle", first, "--by", "Ann Example", "--reason", "statement of the day", "--yes", "--as")
+    assert "name the broker's fills with --fill" in say(orders_command.orders, *settle, "filled")
+    assert "no such fill" in say(orders_command.orders, *settle, "filled", "--fill", "f2")
+    told = say(orders_command.orders, *settle, "filled", "--fill", "f1")
+    assert "the broker's fill f1: 7 at 100" in told
+    assert "AAA may be traded again" in told
+    assert "no open order" in say(orders_command.orders, *settle, "filled", "--fill", "f1")
+    again = ("settle", second, "--as", "expired", "--reason", "not on the statement", "--yes")
+    assert "BBB may be traded again" in say(orders_command.orders, *again)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "expired"}
+    assert rows(desk.url, "select fill_id, client_order_id from execution.fills") == [("f1", first)]
+    with desk.engine() as engine:
+        assert engine.reconcile("acct", EXECUTED) == ()
+    assert rows(desk.url, "select count(*) from audit.log where kind = 'settled.order'") == [(2,)]
