@@ -61,7 +61,7 @@ REASONS = 50
         )
     ],
     backfill_policy=dg.BackfillPolicy.single_run(),
-    pool="market_data",
+    pool=partitions.SOURCES.market_data,
 )  # fmt: skip
 def market_data(
     context: dg.AssetExecutionContext,

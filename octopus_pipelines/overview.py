@@ -23,7 +23,12 @@ SCHEMAS = (
     "compliance", "execution", "audit", "paper",
 )  # fmt: skip
 
-DIARIES = frozenset({"ops.runs", "ops.quality_audits", "ops.checked_builds", "execution.leases", "execution.launches"})
+DIARIES = frozenset(
+    {
+        "ops.runs", "ops.fetches", "ops.coverage", "ops.text_fetches", "ops.quality_audits", "ops.checked_builds",
+        "execution.leases", "execution.launches",
+    }
+)  # fmt: skip
 """Tables that note that a run took place, or how far it looked; they are no part of its result."""
 
 

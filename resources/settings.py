@@ -28,6 +28,7 @@ from pydantic import (
 
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
+from octopus.alternative_data.schema import ItemKind
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.named_sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
@@ -62,6 +63,9 @@ MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
 NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca", "files"]
 SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
+NEWS: tuple[NewsName, ...] = get_args(NewsName)
+SOCIAL: tuple[SocialName, ...] = get_args(SocialName)
+"""Every source of news, and of posts."""
 
 
 LIVE_VARIABLE = "OCTOPUS_LIVE"
@@ -160,6 +164,18 @@ class SentimentConfig(_Section):
     finbert: str = "ProsusAI/finbert"
 
 
+class NewsApiPlan(_Section):
+    """What the user's plan of NewsAPI gives; the defaults are its Developer plan (newsapi.org/pricing).
+
+    Attributes:
+        delay_hours: after so long it shows an article: it counts as known from then.
+        reach_days: how far back it can be searched.
+    """
+
+    delay_hours: float = Field(default=24.0, ge=0)
+    reach_days: int = Field(default=28, ge=1)
+
+
 class AlternativeDataConfig(_Section):
     """News and social posts (config/universe.yaml, section alternative_data).
 
@@ -168,7 +184,9 @@ class AlternativeDataConfig(_Section):
         subreddits: where Reddit is searched.
         news_file, posts_file: CSV or Parquet of the source ``files``; a relative path counts from the repository; the
             form is in resources/sources/text_files.py.
-        lookback_days: how far back a run asks the services for texts.
+        newsapi: what the plan gives that NEWSAPI_API_KEY belongs to.
+        lookback_days: how far back a run asks the services for texts that it may have; further where a source has not
+            answered since.
     """
 
     news: tuple[NewsName, ...] = ("sample",)
@@ -177,6 +195,7 @@ class AlternativeDataConfig(_Section):
     subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
     news_file: Path | None = None
     posts_file: Path | None = None
+    newsapi: NewsApiPlan = NewsApiPlan()
     lookback_days: int = Field(default=3, ge=1, le=30)
     sentiment: SentimentConfig = SentimentConfig()
 
@@ -486,6 +505,11 @@ class Settings:
         return self.trading.mode != PAPER
 
     @property
+    def asked(self) -> AskedSources:
+        """Who is asked for market data and texts."""
+        return AskedSources.of(self.universe.market_data, self.alternative_data)
+
+    @property
     def recorded(self) -> bool:
         """The market data is a recording: the replay clock rules instead of the wall clock."""
         return self.universe.market_data == "sample"
@@ -506,6 +530,36 @@ def configured_exchange(environment: Mapping[str, str], root: Path = ROOT) -> st
         return EXCHANGE
 
 
+@dataclass(frozen=True)
+class AskedSources:
+    """Who is asked day by day, for definitions that need it when a code location loads.
+
+    Attributes:
+        market_data: the source that is traded on.
+        texts: sources of news and of posts. Those of the sample belong to its prices: with any other they are left out.
+    """
+
+    market_data: MarketDataName
+    texts: Mapping[ItemKind, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, market_data: MarketDataName, texts: AlternativeDataConfig) -> AskedSources:
+        """As the sections universe and alternative_data of config/universe.yaml say."""
+        named: dict[ItemKind, tuple[str, ...]] = {"news": texts.news, "post": texts.social}
+        left_out = () if market_data == "sample" else ("sample",)
+        asked = {kind: tuple(dict.fromkeys(n for n in names if n not in left_out)) for kind, names in named.items()}
+        return cls(market_data, asked)
+
+
+def configured_sources(environment: Mapping[str, str], root: Path = ROOT) -> AskedSources:
+    """Who is asked, alone; the defaults where the file cannot be read, as in `configured_exchange`."""
+    try:
+        file = read_section(_config_folder(environment, root) / "universe.yaml", UniverseFile)
+        return AskedSources.of(_market_data(environment, file.universe).market_data, file.alternative_data)
+    except ConfigError:
+        return AskedSources.of("sample", AlternativeDataConfig())
+
+
 def configured_sweeps(environment: Mapping[str, str], root: Path = ROOT) -> Mapping[str, SweepConfig]:
     """The sweeps alone, for their partitions; none where the file cannot be read, as in `configured_exchange`."""
     try:
@@ -518,6 +572,19 @@ def _config_folder(environment: Mapping[str, str], root: Path) -> Path:
     return Path(environment.get("OCTOPUS_CONFIG") or root / "config")
 
 
+def _market_data(environment: Mapping[str, str], universe: UniverseConfig) -> UniverseConfig:
+    """``universe`` with the source that OCTOPUS_MARKET_DATA names, where it is set."""
+    chosen = environment.get("OCTOPUS_MARKET_DATA")
+    if not chosen:
+        return universe
+    if chosen not in MARKET_DATA:
+        raise ConfigError(
+            where="environment", field="OCTOPUS_MARKET_DATA", value=chosen,
+            remedy=f"use one of {', '.join(MARKET_DATA)}",
+        )  # fmt: skip
+    return universe.model_copy(update={"market_data": chosen})
+
+
 def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings:
     """Read config/*.yaml below ``root`` (or OCTOPUS_CONFIG) and the variables OCTOPUS_*.
 
@@ -526,14 +593,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     """
     folder = _config_folder(environment, root)
     file = read_section(folder / "universe.yaml", UniverseFile)
-    universe = file.universe
-    if chosen := environment.get("OCTOPUS_MARKET_DATA"):
-        if chosen not in MARKET_DATA:
-            raise ConfigError(
-                where="environment", field="OCTOPUS_MARKET_DATA", value=chosen,
-                remedy=f"use one of {', '.join(MARKET_DATA)}",
-            )  # fmt: skip
-        universe = universe.model_copy(update={"market_data": chosen})
+    universe = _market_data(environment, file.universe)
     home = _home(environment, root)
     embedded, urls = _databases(environment, home)
     limits, rules = (_limits_document(environment, folder, name) for name in ("risk.yaml", "compliance.yaml"))

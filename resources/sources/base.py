@@ -69,14 +69,15 @@ class TextItems:
         items: valid rows, by `octopus.alternative_data.schema`; an item about two instruments is two rows.
         rejects: refused records, each with its reason.
         unlinked: items that the vendor sent and that name none of the instruments asked for.
-        truncated: the vendor holds more than it let us have; a later or narrower fetch gets the rest.
+        truncated: how many of our questions (streams, queries, spans) the vendor did not answer to the window's start,
+            although it holds more.
     """
 
     items: pl.DataFrame
     rejects: list[Reject]
     payload_hash: str
     unlinked: int = 0
-    truncated: bool = field(default=False)
+    truncated: int = 0
 
 
 class MarketDataSource(Protocol):
@@ -119,7 +120,10 @@ class NewsSource(Protocol):
     def needs(self) -> tuple[str, ...]: ...
 
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
-        """Items published in ``[start_utc, end_utc)`` about the instruments (symbol → company name)."""
+        """Items published in ``[start_utc, end_utc)`` about the instruments (symbol → company name).
+
+        Where a plan shows items only some time after their publication, the window is of those times.
+        """
         ...
 
 

@@ -48,6 +48,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.judged": ("rawd", READ, ""),
     "ops.unjudged": (READ, READ, ""),
     "ops.identifiers": (SET, READ, ""),
+    "ops.text_fetches": (RECORD, READ, ""),
     "ops.text_source_reports": (SET, READ, ""),
     "ops.source_budgets": (STATE, STATE, ""),
     "ops.ingested_weekly": (READ, READ, ""),

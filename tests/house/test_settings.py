@@ -17,7 +17,15 @@ from octopus.core.limits import AGAINST_BENCHMARK, SHARED, allows_more
 from octopus.portfolio.config import Constraints, PortfolioConfig
 from octopus.risk.limits import RiskLimits
 from resources.agreement import inside_limits, likely_misspelt, require_inside, require_listed
-from resources.settings import ROOT, configured_exchange, load_settings, read_section
+from resources.settings import (
+    ROOT,
+    AskedSources,
+    MarketDataName,
+    configured_exchange,
+    configured_sources,
+    load_settings,
+    read_section,
+)
 
 
 @pytest.fixture
@@ -126,8 +134,21 @@ def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
     """The run then says what is wrong with it; a location that does not load would show nothing."""
     (config / "universe.yaml").write_text("universe: [")
     assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
+    assert configured_sources({"OCTOPUS_CONFIG": str(config)}).market_data == "sample"
     with pytest.raises(ConfigError, match=r"universe\.yaml"):
         load(config)
+
+
+@pytest.mark.parametrize("source", ["sample", "yahoo"])
+def test_the_samples_texts_are_asked_for_with_its_prices_alone(config: Path, source: MarketDataName) -> None:
+    edit(config, "universe.yaml", "news: [sample]", "news: [newsapi, sample, newsapi]")
+    environment = {
+        "OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home"), "OCTOPUS_MARKET_DATA": source,
+    }  # fmt: skip
+    sample = ("sample",) if source == "sample" else ()
+    asked = configured_sources(environment)
+    assert asked == AskedSources(source, {"news": ("newsapi", *sample), "post": sample})
+    assert load_settings(environment).asked == asked
 
 
 def test_pairs_are_ingested_and_not_traded(config: Path) -> None:
