@@ -209,13 +209,15 @@ def quality_findings(
         changed |= warehouse.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
     rows = pl.concat(found.values())
     by_severity = {severity: int((rows["severity"] == severity.value).sum()) for severity in Severity}
-    ingested.refresh(settings.database_url)
+    # A day costs a day: all weeks are counted, and compared with the calendar, where all of history is read.
+    ingested.refresh(settings.database_url, whole=audit.whole is not None)
+    gaps = {"weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source))} if audit.whole else {}
     yield dg.MaterializeResult(
         metadata={
             "findings": len(rows),
             "changed": changed,
             "read_whole": audit.whole or f"{len(names or ())} of {len(audit.everyone)} instruments",
-            "weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source)),
+            **gaps,
             **{severity.value: count for severity, count in by_severity.items()},
             "picture": reporting.picture(findings_picture(rows), "data-quality findings"),
             **_close_ups(audit, rows),

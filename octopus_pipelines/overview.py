@@ -17,6 +17,7 @@ from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
+from resources.warehouse.verdicts import waiting
 
 SCHEMAS = (
     "ops", "raw", "staging", "intermediate", "marts", "strategy", "models", "backtest", "portfolio", "risk",
@@ -54,8 +55,19 @@ def status(settings: Settings) -> dict[str, Any]:
         "quality": _counts(
             warehouse, "select severity as name, count(*) as n from ops.quality_findings group by 1 order by 1"
         ),
+        "unjudged": unjudged(warehouse),
         "timescaledb": warehouse.scalar("select extversion from pg_extension where extname = 'timescaledb'"),
     }
+
+
+def unjudged(warehouse: Warehouse) -> list[str]:
+    """What waits for its verdict and what to do about it, a sentence for each source; empty where nothing waits."""
+    return [
+        f"{row['bars']:,} bars and {row['actions']:,} actions of {row['source']} wait for their verdict, of "
+        f"{row['sessions']:,} sessions from {row['first']} to {row['last']}; neither a mart nor a fill uses them "
+        "before `octopus run` (the job `daily`) has judged them"
+        for row in waiting(warehouse)
+    ]
 
 
 def tables(warehouse: Warehouse) -> list[tuple[str, str]]:

@@ -114,6 +114,23 @@ def test_the_kill_switch_and_the_audit_log(home: Path) -> None:
     assert json.loads(octopus(home, "status", "--json").stdout)["audit"]["ok"] is False
 
 
+def test_status_says_what_waits_for_its_verdict(home: Path) -> None:
+    with psycopg.connect(EmbeddedPostgres(home).url(), autocommit=True) as connection:
+        connection.execute("insert into ops.judged values ('s', 1, now())")
+        connection.execute("insert into ops.batches values (2, 'raw.bars', 's', now(), null, null, 2, 0, 0, 0)")
+        connection.execute(
+            """
+            insert into raw.bars
+                (source, instrument, ts, session, close, known_at, known_at_imputed, ingested_at, batch_id)
+            select 's', 'A', day + interval '21 hours', day, 1, now(), true, now(), 2
+            from unnest('{2024-01-04,2024-01-05}'::date[]) as day
+            """
+        )
+        told = " ".join(octopus(home, "status").stdout.split())
+        assert "2 bars and 0 actions of s wait for their verdict, of 2 sessions from 2024-01-04 to 2024-01-05" in told
+        assert "`octopus run`" in told
+
+
 def test_a_backup_comes_back_halted(home: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup.tar"
     assert octopus(home, "db", "backup", str(target)).returncode == 0
