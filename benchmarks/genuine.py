@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from octopus.warehouse.quality import Kind
+
 _BY_REASON: Mapping[str, str] = {
     "the record has no price": """
         calendar_gap PTR 2016-06-29, calendar_gap REX 2016-06-29, calendar_gap SNP 2016-06-29
@@ -77,6 +79,6 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     for reason, findings in _BY_REASON.items()
     for kind, symbol, day in (one.split() for one in findings.split(","))
 }
-WITHOUT_TRADES: frozenset[tuple[str, str]] = frozenset({("calendar_gap", "AAA"), ("zero_volume", "BOIL")})
-"""Instruments that were not traded on many a session: the record has no bar then, or a quote for a price, which is what
-the finding says."""
+EXACT: frozenset[Kind] = frozenset({Kind.CALENDAR_GAP, Kind.ZERO_VOLUME, Kind.FROZEN_BAR, Kind.IMPOSSIBLE_BAR})
+"""Findings that only say what the record says: no bar, no volume, the last bar once more, a close outside of its range.
+They cannot be false, and are counted apart."""

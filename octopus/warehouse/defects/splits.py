@@ -214,7 +214,9 @@ def _unrecorded(tape: Tape) -> list[tuple[int, float]]:
         by_adjusted = plain & (np.abs(tape.residue) > LEAST_LOG)
         by_gap = plain & (np.abs(tape.raw_gap) > CALM_LEAST)
     rows = np.flatnonzero(by_gap)
-    by_gap[rows] = np.abs(tape.raw_gap[rows]) > CALM_DEVIATIONS * tape.gap_scale_at(rows)
+    # On a day on which everything falls by a tenth a fund of everything has not split.
+    least = np.minimum(np.abs(tape.raw_gap[rows]), np.abs(tape.gap[rows] - tape.market_gap[rows]))
+    by_gap[rows] = least > CALM_DEVIATIONS * tape.gap_scale_at(rows)
     result = []
     for row in np.flatnonzero(by_adjusted | by_gap).tolist():
         ratio = _adjusted_ratio(tape, row) if by_adjusted[row] else _calm_ratio(tape, row)
