@@ -68,9 +68,10 @@ SPLIT = "2026-11-29"
 SAME_COMPANY = {
     "GOOGL": "GOOG", "BRK-A": "BRK-B", "BBL": "BHP", "DISCK": "DISCA", "FOXA": "FOX", "NWSA": "NWS", "UA": "UAA",
 }  # fmt: skip
-NEW = ("companies", "foreign", "more_funds")
 DRAWN = {"companies": 80, "foreign": 60, "more_funds": 100}
-"""Symbols of the reported half that are looked at."""
+"""Symbols of the reported half that were looked at in a first draw, and, where there are as many more, in a second."""
+SECOND = ", second draw"
+NEW = tuple(f"{name}{SECOND}" for name in DRAWN)
 FOREIGN = r"(?i)depositary|\bADR|\bADS|ordinary sh|N\.V\.|p\.?l\.?c\b|S\.A\.|sponsored|american dep"
 """What the list says of a share whose company sits outside of the United States, or is taxed there."""
 COMPANIES_UNTIL = date(2021, 1, 26)
@@ -195,6 +196,10 @@ def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> l
         return frozenset(listed.filter(which)["Symbol"]) - used
 
     companies = _traded(folder / "companies", _adjusted, named(~foreign & ~fund))
+
+    def ordered(some: Sequence[Series]) -> list[Series]:
+        return sorted(some, key=lambda one: one.symbol)
+
     parts: dict[str, tuple[list[Series], Basis]] = {
         "companies": ([_until(one, COMPANIES_UNTIL) for one in companies], "split_adjusted"),
         "foreign": (_traded(folder / "alpha", _alpha, named(foreign & ~fund)), "printed"),
@@ -202,10 +207,13 @@ def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> l
     }
     found = []
     for name, (series, basis) in parts.items():
-        some = half(series)
+        some, count = half(series), DRAWN[name]
         if reported:
-            some = sorted(some, key=lambda one: _drawn(f"new/{one.symbol}"))[: DRAWN[name]]
-        found.append(Histories(name, sorted(some, key=lambda one: one.symbol), "XNYS", (), frozenset(), basis))
+            some = sorted(some, key=lambda one: _drawn(f"new/{one.symbol}"))
+            draws = {name: some[:count], f"{name}{SECOND}": some[count : 2 * count]}
+        else:
+            draws = {name: some}
+        found += [Histories(title, ordered(one), "XNYS", (), frozenset(), basis) for title, one in draws.items()]
     return found
 
 

@@ -246,7 +246,7 @@ def _news(tape: Tape, rows: IntArray) -> FloatArray:
     day, next_day = tape.loudness_at(rows), tape.loudness_at(rows + 1)
     loudness = np.fmax(day, np.nan_to_num(next_day))
     usual = LOUD * np.clip(loudness, LOUD_QUIET, LOUD_USUAL) + LOUD_BEYOND * np.maximum(loudness - LOUD_USUAL, 0.0)
-    return np.where(np.isnan(day), LOUD_UNKNOWN, usual)
+    return np.where(np.isnan(day) | ~tape.trades_at(rows), LOUD_UNKNOWN, usual)
 
 
 def _range(tape: Tape, rows: IntArray) -> FloatArray:

@@ -62,7 +62,8 @@ def calm_jumps(tape: Tape) -> IntArray:
         next_day = np.where(last, np.nan, tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)))
         calm: BoolArray = (tape.loudness_at(rows) < bound) & (next_day < bound + NEXT_LOUDNESS)
     rows, jump = rows[calm], jump[calm]
-    return rows[tape.seldomness(excess, jump, tape.gap_scale_at(rows), rows) > LEVEL_SELDOM]
+    seldom = tape.seldomness(excess, jump, tape.gap_scale_at(rows), rows) > LEVEL_SELDOM
+    return rows[seldom & tape.trades_at(rows)]
 
 
 def _level(tape: Tape, row: int, loudness: float) -> Finding:

@@ -35,6 +35,8 @@ BETA_SESSIONS, BETA_MOST, MARKET_MOST = 126, 4.0, 0.15
 """Half a year tells how an instrument follows the market; single moves beyond a limit may be defects themselves."""
 STRESS_PEERS = 12
 """Instruments of a session from which on their own spread says how wild the session is."""
+TRADED_SHARE, TRADED_SPREAD = 0.95, 0.85
+"""Of sessions; and of the log of their volumes, as a standard deviation: of large companies it is 0.3 to 0.5."""
 TAIL_SESSIONS = 504
 """Two years: what an instrument did in them it may do again."""
 STEP_EXACT = 3e-5
@@ -404,6 +406,23 @@ class Tape:
     def loudness_at(self, rows: IntArray) -> FloatArray:
         """Log of the volume of ``rows`` against the median of the month before, splits undone; NaN without volume."""
         return self.log_volume[rows] - self.trailing_median(self.log_volume, RECENT_SESSIONS, 5, rows)
+
+    def trades_at(self, rows: IntArray) -> BoolArray:
+        """Whether the instrument traded so steadily in the quarter before that a day without volume means something.
+
+        On nearly every session, and about as much on each: where two hundred shares a day are usual, or none, every
+        jump is a quiet one.
+        """
+        places = rows[:, None] - np.arange(SCALE_SESSIONS, 0, -1)
+        within = places >= self.begin(rows)[:, None]
+        volume = np.where(within, self.log_volume[np.maximum(places, 0)], np.nan)
+        known, traded = within.sum(axis=1), np.isfinite(volume).sum(axis=1)
+        result = (known >= SCALE_MIN_SESSIONS) & (traded >= TRADED_SHARE * known)
+        some = volume[result]
+        if len(some):
+            spread = np.nanmedian(np.abs(some - np.nanmedian(some, axis=1)[:, None]), axis=1)
+            result[result] = MAD_TO_DEVIATION * spread < TRADED_SPREAD
+        return result
 
     def loudness_bound(self, jump: FloatArray) -> FloatArray:
         """The loudness below which an overnight ``jump`` (log, either way) has no news behind it."""
