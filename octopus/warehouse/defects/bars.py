@@ -237,8 +237,9 @@ def _seldom_pairs(
     most = seldomness(sizes[rows] / moves[0][1]) + seldomness(sizes[rows] / moves[1][1]) - against
     chosen = most > SPIKE_EVIDENCE
     rows, against = rows[chosen], against[chosen]
-    both = (tape.seldomness(own, sizes[rows], one[chosen], rows) for own, one in moves)
-    return rows[np.sum(list(both), axis=0) - against > SPIKE_EVIDENCE]
+    both = [tape.seldomness(own, sizes[rows], one[chosen], rows) for own, one in moves]
+    kept: IntArray = rows[both[0] + both[1] - against > SPIKE_EVIDENCE]
+    return kept
 
 
 def _news(tape: Tape, rows: IntArray) -> FloatArray:
@@ -252,7 +253,8 @@ def _news(tape: Tape, rows: IntArray) -> FloatArray:
 def _range(tape: Tape, rows: IntArray) -> FloatArray:
     """What the range of a day says for news: a bar that stands off whole is no longer than others."""
     spread = np.log(np.maximum(tape.high[rows] / tape.low[rows], 1.0)) / (RANGE_USUAL * tape.move_scale_at(rows))
-    return np.clip(np.nan_to_num(np.log(np.maximum(spread, 1e-9))), RANGE_LEAST, RANGE_MOST)
+    longer: FloatArray = np.clip(np.nan_to_num(np.log(np.maximum(spread, 1e-9))), RANGE_LEAST, RANGE_MOST)
+    return longer
 
 
 def _remainder(tape: Tape) -> FloatArray:

@@ -215,8 +215,8 @@ def _unrecorded(tape: Tape) -> list[tuple[int, float]]:
         by_gap = plain & (np.abs(tape.raw_gap) > CALM_LEAST)
     rows = np.flatnonzero(by_gap)
     # On a day on which everything falls by a tenth a fund of everything has not split.
-    least = np.minimum(np.abs(tape.raw_gap[rows]), np.abs(tape.gap[rows] - tape.market_gap[rows]))
-    by_gap[rows] = least > CALM_DEVIATIONS * tape.gap_scale_at(rows)
+    lesser = np.minimum(np.abs(tape.raw_gap[rows]), np.abs(tape.gap[rows] - tape.market_gap[rows]))
+    by_gap[rows] = lesser > CALM_DEVIATIONS * tape.gap_scale_at(rows)
     result = []
     for row in np.flatnonzero(by_adjusted | by_gap).tolist():
         ratio = _adjusted_ratio(tape, row) if by_adjusted[row] else _calm_ratio(tape, row)

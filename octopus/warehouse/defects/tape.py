@@ -417,7 +417,7 @@ class Tape:
         within = places >= self.begin(rows)[:, None]
         volume = np.where(within, self.log_volume[np.maximum(places, 0)], np.nan)
         known, traded = within.sum(axis=1), np.isfinite(volume).sum(axis=1)
-        result = (known >= SCALE_MIN_SESSIONS) & (traded >= TRADED_SHARE * known)
+        result: BoolArray = (known >= SCALE_MIN_SESSIONS) & (traded >= TRADED_SHARE * known)
         some = volume[result]
         if len(some):
             spread = np.nanmedian(np.abs(some - np.nanmedian(some, axis=1)[:, None]), axis=1)
