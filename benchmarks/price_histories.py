@@ -21,8 +21,8 @@ Looked at once, both halves, and spent since; nothing in them is an instrument o
   github.com/atxarib99/stonks, copied to ``funds``.
 
 New, with readers and halves committed before anything in them was audited; nothing in them is an instrument of those
-above. Detectors may be changed for their tuned half; of the other half `DRAWN` symbols of each are reported, the rest
-stays unseen for whoever comes next:
+above. Detectors may be changed for their tuned half. Of the other half `DRAWN` symbols of each were looked at in a
+first draw, and detectors changed for them since; as many more, where there are, make the second (`NEW`):
 
 - ``companies``: US companies of A to E, 2004 to January 2021, Yahoo's bars: prices adjusted for splits. Folder
   ``stocks`` of github.com/atxarib99/stonks (MIT licence), copied to ``companies``.

@@ -142,3 +142,15 @@ def test_a_payment_brought_forward_is_no_duplicate_and_one_recorded_twice_is() -
     forward.paid[12] = (row - 15, 0.3)
     assert len(found(twice, Kind.PHANTOM_DIVIDEND)) == 1
     assert found(forward, Kind.PHANTOM_DIVIDEND) == []
+
+
+def test_where_trading_is_thin_a_quiet_day_says_nothing() -> None:
+    steady, thin = Panel(), Panel()
+    for panel in (steady, thin):
+        panel.gaps[FIRST, WHERE] += 0.06
+        panel.within[FIRST, WHERE] = 0.0
+    thin.volume[FIRST] = np.round(300 * np.exp(1.5 * np.random.default_rng(7).standard_normal(SESSIONS)))
+    for panel in (steady, thin):
+        panel.volume[FIRST, WHERE : WHERE + 2] = np.median(panel.volume[FIRST]) / 2
+    assert found(steady, Kind.SCRAPE_SEAM) == [DAYS[WHERE].astype(object)]
+    assert found(thin, Kind.SCRAPE_SEAM) == []

@@ -30,6 +30,7 @@ SPIKE_EVIDENCE = 5.8
 """Sum of both seldomnesses less what speaks for news: of 12,100 symbol-years of the tuned halves 45 reached it, a third
 of them bad bars."""
 SPIKE_REMAINS = 0.2
+"""What one log of what is left speaks against a spike: a bad tick comes back whole."""
 LOUD_QUIET, LOUD_USUAL, LOUD, LOUD_BEYOND, LOUD_UNKNOWN = -0.5, 1.0, 2.0, 4.0, 6.0
 """News have volume: what one unit of loudness of the louder of both days counts against a spike, between the quietest
 that matters and what is usual, and beyond it; quotes of the untraded wander, for them as much as of so loud a day."""

@@ -388,8 +388,10 @@ class _Case:
         return None
 
     def _stands_for_next(self, payment: Payment, after: int | None) -> bool:
-        """Whether the next payment, at row ``after``, comes so late that this one is that, brought forward:
-        at the end of the year who pays monthly does that, and is judged only when it is known."""
+        """Whether the payment is the next period's, brought forward: the one after it, at row ``after``, is late then.
+
+        Who pays monthly does so at the end of the year, and is judged only when the one after is known.
+        """
         if after is None:
             return self._spacing < MONTHLY_DAYS
         apart = (self.tape.session[after] - self.tape.session[payment.row]).astype(np.float64)
