@@ -15,12 +15,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import Any, LiteralString, Protocol, cast
+from typing import Any, Literal, LiteralString, Protocol, cast
 
 import numpy as np
 import polars as pl
 
 from octopus.core.ids import fingerprint
+from octopus.core.panel import Panel
 from octopus.core.sessions import Calendars, Sessions
 from octopus.core.types import DateArray
 from octopus.market_data.identifiers import of_same_instruments
@@ -30,6 +31,7 @@ from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.payers import usual_payers
 from octopus.warehouse.quality import (
     FINDINGS_SCHEMA,
+    STALE_SESSIONS,
     Extents,
     Finding,
     extents_of,
@@ -174,6 +176,15 @@ class DayAudit:
         return fetched_again if self.last is None else min(fetched_again, self.last["session"])
 
     @cached_property
+    def _begin(self) -> date:
+        """First session of the prices that everyone is screened on: the shortest run of equal closes that is heard, and
+        the close that a return is from, lie within. What of a longer run or gap is on record is looked at whole."""
+        newest: date | None = self.warehouse.scalar(
+            "select max(session) from marts.prices where source = %s", [self.source]
+        )
+        return self.sessions.previous(min(self.since, newest or self.since), STALE_SESSIONS)
+
+    @cached_property
     def record(self) -> pl.DataFrame:
         """What is on record, of `FINDINGS_SCHEMA`."""
         labels = "\x1f".join([self.source, *map(self.label, self.settings.universe.compare_with)])
@@ -213,14 +224,14 @@ class DayAudit:
                 found[self.source] = looked.findings + found[self.source]
                 found |= self._comparisons(looked)
         else:
-            begin = self.sessions.previous(self.since, suspects.STALE_PRICE_SESSIONS)
-            screened = find_in_prices(self._panel(since=begin))
+            lately = self._panel(since=self._begin)
+            screened = find_in_prices(lately)
             shown = suspects.suspects(screened, self.record, self.source, self.since, ())
             looked = self.look(shown)
             names = looked.names or frozenset()
             of_source = [one for one in screened if one.instrument is None and one.session_from >= self.since]
             prices = find_in_prices(self._panel(instruments=suspects.beside(names, self.everyone))) if names else []
-            of_prices = [*suspects.of_instruments(prices, names), *of_source, *find_in_extents(self._extents())]
+            of_prices = [*suspects.of_instruments(prices, names), *of_source, *find_in_extents(self._extents(lately))]
             found[self.source] = looked.findings + of_prices
             found |= self._comparisons(looked)
         return {label: self._joined(label, some, names) for label, some in found.items()}, names
@@ -324,35 +335,23 @@ class DayAudit:
         )
         return frozenset(row["name"] for row in older)
 
-    def _panel(self, *, instruments: Collection[str] | None = None, since: date | None = None) -> Any:
+    def _panel(self, *, instruments: Collection[str] | None = None, since: date | None = None) -> Panel:
         # Of an index of total return it is said whether it has volume; all else is judged by closes and actions.
         return self.warehouse.panel(
             self.source, self.as_of, self.sessions, instruments=instruments, since=since, closes_only=self.is_raw
         )
 
-    def _extents(self) -> Extents:
-        """First and last price of each instrument: two looks into an index for each, however long its history.
+    def _extents(self, lately: Panel) -> Extents:
+        """First and last price of each instrument: a look into an index for its first, and one for its last where
+        ``lately`` (a panel that begins later) has none of it, however long the history.
 
         Of whoever changed a ticker, or keeps another calendar than the clock, all of it is read.
         """
-        ends = self.warehouse.read(
-            """
-            select i.instrument, f.session as first, l.session as last
-            from (select distinct instrument from raw.instruments where source = $1) i
-            cross join lateral (
-                select session from marts.prices p
-                where p.source = $1 and p.instrument = i.instrument
-                    and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
-                order by session limit 1
-            ) f
-            cross join lateral (
-                select session from marts.prices p
-                where p.source = $1 and p.instrument = i.instrument
-                    and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
-                order by session desc limit 1
-            ) l
-            """,
-            [self.source, self.as_of],
+        seen = extents_of(lately)
+        traded = pl.DataFrame({"instrument": seen.symbols, "last": seen.sessions[seen.last]})
+        gone = sorted({*self.everyone} - {*seen.symbols})
+        ends = self._ends("first", self.everyone).join(
+            pl.concat([traded, self._ends("last", gone).cast(cast(Any, traded.schema))]), on="instrument"
         )
         apart = [*self._moved["ticker"], *self.calendars.elsewhere()]
         if apart:
@@ -366,6 +365,21 @@ class DayAudit:
         days = self.sessions.between(first.min().astype(object), last.max().astype(object))
         rows = [np.searchsorted(days, values).astype(np.int64) for values in (first, last)]
         return Extents(days, tuple(ends["instrument"]), rows[0], rows[1])
+
+    def _ends(self, end: Literal["first", "last"], names: Collection[str]) -> pl.DataFrame:
+        """First or last session (column ``end``) of the prices of each of ``names`` that has any."""
+        return self.warehouse.read(
+            f"""
+            select i.instrument, p.session as {end} from unnest(string_to_array($3, chr(31))) i (instrument)
+            cross join lateral (
+                select session from marts.prices p
+                where p.source = $1 and p.instrument = i.instrument
+                    and p.known_from <= $2 and (p.known_to is null or p.known_to > $2)
+                order by session {"asc" if end == "first" else "desc"} limit 1
+            ) p
+            """,  # noqa: S608  # one of two words of ours
+            [self.source, self.as_of, "\x1f".join(names)],
+        )
 
     @cached_property
     def _moved(self) -> pl.DataFrame:

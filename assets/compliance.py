@@ -92,7 +92,7 @@ def surveillance(
 def daily_reports(
     context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
 ) -> dg.MaterializeResult[None]:
-    """The day for those who answer for it: blotter, limits and their use, exceptions, best execution."""
+    """The day for those who answer for it: blotter, limits and their use, exceptions, lots named, best execution."""
     session = trading.execution_session(partitions.session_of(context))
     source = trading.settings.universe.market_data
     reports = posttrade.reports(warehouse, source, trading.account, partitions.session_of(context), session)

@@ -297,8 +297,7 @@ _BREAKS_BY_SESSION = """
 
 
 def _reports(engine: ExecutionEngine, warehouse: Warehouse, trading: Trading) -> ExecutionReports:
-    washed = trading.settings.compliance.watches_wash_sales
-    return ExecutionReports(engine.store, warehouse, engine.feed, engine.sessions, wash_sales=washed)
+    return ExecutionReports.of(engine.store, warehouse, engine.feed, trading.settings)
 
 
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:

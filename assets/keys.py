@@ -5,6 +5,8 @@ Belongs here: names of assets and groups. Does not: definitions.
 
 from dagster import AssetKey
 
+from octopus.alternative_data.schema import ItemKind
+
 INSTRUMENTS = AssetKey(["raw", "instruments"])
 BARS = AssetKey(["raw", "bars"])
 CORPORATE_ACTIONS = AssetKey(["raw", "corporate_actions"])
@@ -23,6 +25,13 @@ def compared_bars(source: str) -> AssetKey:
 
 NEWS = AssetKey(["raw", "news"])
 SOCIAL_POSTS = AssetKey(["raw", "social_posts"])
+
+
+def texts_of(kind: ItemKind, source: str) -> AssetKey:
+    """The asset of one source of texts; its rows stand in the kind's table under its name."""
+    return AssetKey(["news" if kind == "news" else "posts", source])
+
+
 SENTIMENT_SCORES = AssetKey(["raw", "sentiment_scores"])
 TEXT_MARKS = AssetKey(["raw", "text_marks"])
 TEXT_SOURCE_REPORTS = AssetKey(["ops", "text_source_reports"])

@@ -3,27 +3,33 @@
 Belongs here: ingesting market data. Does not: validating it (octopus/market_data) or joining it (dbt).
 """
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from assets import keys, partitions, reporting
-from octopus.core.errors import ConfigError, OctopusError
-from octopus.core.rejects import Reject
+from octopus.core.errors import ConfigError
+from octopus.market_data.coverage import missing, together, windows
 from octopus.market_data.identifiers import IdentifierConflictError, moved_spans
+from resources.collection import Collected, Stored, collect
 from resources.research_factories import MarketDataCatalogue
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
+from resources.sources.patience import TryLaterError
 from resources.sources.sample import RECORDED_TO
-from resources.warehouse import identifiers
-from resources.warehouse.store import AppendReport, Warehouse
+from resources.warehouse import coverage, identifiers
+from resources.warehouse.coverage import Asked
+from resources.warehouse.store import Warehouse
 
 GROUP = "market_data"
 OWNERS = ["team:market_data"]
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
 """Collected every session; over a long weekend four days may pass."""
+EVERYONE_ASKED = "everyone_was_asked_for"
+SHOWN = 20
+REASONS = 50
 
 
 @dg.multi_asset(
@@ -48,19 +54,37 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_w
         ),
     ],
     partitions_def=partitions.SESSIONS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            EVERYONE_ASKED, asset=keys.BARS,
+            description="The source was asked for every instrument; if not, the run ends here and the next goes on.",
+        )
+    ],
     backfill_policy=dg.BackfillPolicy.single_run(),
-    pool="market_data",
+    pool=partitions.SOURCES.market_data,
 )  # fmt: skip
 def market_data(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
     warehouse: dg.ResourceParam[Warehouse],
     market_data_source: dg.ResourceParam[MarketDataSource],
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Fetch what is missing up to the session, append what differs, quarantine what is malformed."""
-    start, end = fetch_window(context, settings, warehouse, market_data_source.name)
-    for table, metadata in _ingest(context, settings, warehouse, market_data_source, start, end):
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Ask for what is missing of each instrument up to the session, part by part; append what differs.
+
+    What comes before a limit, a failure or the end of the process is kept, and the next run asks for the rest. Until
+    then the session is not decided: a universe of which a part is missing is not judged as if it were whole.
+    """
+    collected, asked = _collect(context, settings, warehouse, market_data_source)
+    tables = _metadata(collected)
+    tables["instruments"] |= _identifiers(context, warehouse, market_data_source.name)
+    tables["bars"] |= _asked_metadata(asked, warehouse, market_data_source.name)
+    for table, metadata in tables.items():
         yield dg.MaterializeResult(asset_key=dg.AssetKey(["raw", table]), metadata=metadata)
+    yield dg.AssetCheckResult(
+        check_name=EVERYONE_ASKED, asset_key=keys.BARS, passed=collected.stopped is None,
+        severity=dg.AssetCheckSeverity.ERROR, metadata=_left_metadata(collected),
+    )  # fmt: skip
+    _require_all(collected, market_data_source.name)
 
 
 def build_comparison(name: str) -> dg.AssetsDefinition:
@@ -89,44 +113,50 @@ def build_comparison(name: str) -> dg.AssetsDefinition:
         except ConfigError as error:
             context.log.warning(f"{name} is skipped: {error}")
             return
-        start, end = _missing(context, settings, warehouse, name)
-        tables = dict(_ingest(context, settings, warehouse, source, start, end))
+        collected, asked = _collect(context, settings, warehouse, source)
+        tables = _metadata(collected)
+        tables["instruments"] |= _identifiers(context, warehouse, name)
+        tables["bars"] |= _asked_metadata(asked, warehouse, name)
         yield dg.MaterializeResult(
             metadata={f"{table}.{field}": value for table, fields in tables.items() for field, value in fields.items()}
+            | _left_metadata(collected)
         )
+        _require_all(collected, name)
 
     return compared
 
 
-def _ingest(
-    context: dg.AssetExecutionContext,
-    settings: Settings,
-    warehouse: Warehouse,
-    source: MarketDataSource,
-    start: date,
-    end: date,
-) -> Iterator[tuple[str, dict[str, dg.MetadataValue]]]:
-    """Fetch once, append table by table; the metadata of each, and who had which ticker with the instruments'."""
-    context.log.info(f"{source.name}: asking for {start} to {end}")
-    try:
-        data = source.fetch(settings.watched, start, end, settings.sessions)
-    except OctopusError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    told: dict[str, dict[str, dg.MetadataValue]] = {}
-    for table, frame in (
-        ("instruments", data.instruments),
-        ("corporate_actions", data.actions),
-        ("bars", data.bars),
-        ("adjusted_closes", data.adjusted),
-    ):
-        rejects = [reject for reject in data.rejects if reject.table == table]
-        report = warehouse.append(
-            table, frame, source=source.name, run_id=context.run.run_id, rejects=rejects,
-            payload_hash=data.payload_hash,
-        )  # fmt: skip
-        told[table] = _metadata(report, frame, rejects)
-    told["instruments"] |= _identifiers(context, warehouse, source.name)
-    yield from told.items()
+def _collect(
+    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, source: MarketDataSource
+) -> tuple[Collected, pl.DataFrame]:
+    """Ask and store; how far it came, and from where on each instrument was to be asked for and why.
+
+    Raises:
+        dg.Failure: nothing came.
+    """
+    before = coverage.read(warehouse, source.name, settings.watched, settings.sessions, datetime.now(UTC))
+    wanted, end = _wanted(context, settings, source.name, before)
+    collected = collect(
+        warehouse, source, windows(wanted), end, before, settings.sessions,
+        run_id=context.run.run_id, told=context.log.info,
+    )  # fmt: skip
+    if collected.stopped is not None and not collected.parts:
+        raise dg.Failure(description=str(collected.stopped), allow_retries=False) from collected.stopped
+    return collected, wanted
+
+
+def _require_all(collected: Collected, source: str) -> None:
+    """Fail, once what came is shown, where something was not asked for."""
+    if collected.stopped is None:
+        return
+    left = collected.left
+    what = f"{len(left)} instruments were not asked for ({_names(left)})" if left else "not all of the last part came"
+    raise dg.Failure(
+        description=f"{source}: {what}; what came before is stored, and the next run goes on from there. "
+        f"{collected.stopped}",
+        metadata=_left_metadata(collected),
+        allow_retries=False,
+    ) from collected.stopped
 
 
 def _identifiers(context: dg.AssetExecutionContext, warehouse: Warehouse, source: str) -> dict[str, dg.MetadataValue]:
@@ -146,46 +176,92 @@ def _identifiers(context: dg.AssetExecutionContext, warehouse: Warehouse, source
     }
 
 
-def fetch_window(
-    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, source: str
-) -> tuple[date, date]:
-    """Which sessions to ask the traded source for: a recording always whole, else what is missing."""
-    if settings.recorded:
-        return settings.universe.history_start, max(partitions.session_range(context)[1], RECORDED_TO)
-    return _missing(context, settings, warehouse, source)
+def _wanted(
+    context: dg.AssetExecutionContext, settings: Settings, source: str, asked: Asked
+) -> tuple[pl.DataFrame, date]:
+    """From where on each instrument is asked for (`octopus.market_data.coverage.missing`), and the last session.
 
-
-def _missing(
-    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, source: str
-) -> tuple[date, date]:
-    """A range of sessions as it is, a single session from where the store ends, less what is asked for again."""
-    first, last = partitions.session_range(context)
+    A recording is always asked for whole, a range of sessions as it is; for a single session, what is missing.
+    """
+    universe, (first, last) = settings.universe, partitions.session_range(context)
+    if settings.recorded and source == universe.market_data:
+        return together(settings.watched, universe.history_start, "a recording"), max(last, RECORDED_TO)
     if first < last:
         # From the day after the session before: a coin beside shares has bars of the weekend in between.
         before = settings.sessions.between(first - timedelta(days=30), first - timedelta(days=1))
-        return (before[-1].item() + timedelta(days=1) if len(before) else first), last
-    stored: date | None = warehouse.scalar("select max(session) from raw.bars where source = %s", [source])
-    if stored is None:
-        return settings.universe.history_start, last
-    resume = settings.sessions.previous(stored + timedelta(days=1), max(settings.universe.refetch_sessions, 1))
-    return min(resume, first), last
+        start = before[-1].item() + timedelta(days=1) if len(before) else first
+        return together(settings.watched, start, f"the range {first} to {last}"), last
+    wanted = missing(
+        settings.watched, asked.covered, asked.holes,
+        history_start=universe.history_start, session=last, refetch=universe.refetch_sessions,
+        sessions=settings.sessions,
+    )  # fmt: skip
+    return wanted, last
 
 
-def _metadata(report: AppendReport, frame: pl.DataFrame, rejects: list[Reject]) -> dict[str, dg.MetadataValue]:
-    metadata: dict[str, dg.MetadataValue] = {
-        "rows_fetched": dg.MetadataValue.int(len(frame)),
-        "rows_new": dg.MetadataValue.int(report.new),
-        "rows_restated": dg.MetadataValue.int(report.restated),
-        "rows_unchanged": dg.MetadataValue.int(report.unchanged),
-        "rows_quarantined": dg.MetadataValue.int(report.quarantined),
-        "batch_id": dg.MetadataValue.text(str(report.batch_id or "none: nothing differed")),
+def _asked_metadata(wanted: pl.DataFrame, warehouse: Warehouse, source: str) -> dict[str, dg.MetadataValue]:
+    """Who was asked for since when and why: each of the exceptions, the others as one line; and gaps that stay."""
+    lines = (
+        wanted.group_by("group", "start", "why", maintain_order=True)
+        .agg(pl.len().alias("instruments"), names=pl.col("instrument").sort().head(SHOWN).str.join(", "))
+        .select("start", asked_since="group", why="why", instruments="instruments", names="names")
+    )
+    left = coverage.empty(warehouse, source)
+    told: dict[str, dg.MetadataValue] = {
+        "asked": reporting.table(lines.head(REASONS)),
+        "sessions_without_a_bar": dg.MetadataValue.int(int(left["sessions"].sum())),
     }
-    if "session" in frame.columns and not frame.is_empty():
-        metadata["first_session"] = dg.MetadataValue.text(str(frame["session"].min()))
-        metadata["last_session"] = dg.MetadataValue.text(str(frame["session"].max()))
-        metadata["preview"] = reporting.table(frame.tail(5))
-    if rejects:
-        shown = pl.DataFrame({"instrument": [r.instrument for r in rejects], "reason": [r.reason for r in rejects]})
+    return told | ({"gaps_left_empty": reporting.table(left.head(REASONS))} if len(left) else {})
+
+
+def _left_metadata(collected: Collected) -> dict[str, dg.MetadataValue]:
+    """Who was not asked for, why, and when it is worth going on."""
+    told: dict[str, dg.MetadataValue] = {
+        "parts": dg.MetadataValue.int(collected.parts), "not_asked": dg.MetadataValue.int(len(collected.left))
+    }  # fmt: skip
+    if collected.stopped is not None:
+        told |= {
+            "left": dg.MetadataValue.text(_names(collected.left)),
+            "why": dg.MetadataValue.text(str(collected.stopped)),
+        }
+        if isinstance(collected.stopped, TryLaterError):
+            told["retry_at"] = dg.MetadataValue.text(collected.stopped.retry_at.isoformat())
+    return told
+
+
+def _names(instruments: Sequence[str]) -> str:
+    more = len(instruments) - SHOWN
+    return ", ".join(instruments[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _metadata(collected: Collected) -> dict[str, dict[str, dg.MetadataValue]]:
+    """What became of each table."""
+    return {table: _table_metadata(stored) for table, stored in collected.tables.items()}
+
+
+def _table_metadata(stored: Stored) -> dict[str, dg.MetadataValue]:
+    batches = [str(batch) for batch in stored.batches]
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows_fetched": dg.MetadataValue.int(stored.fetched),
+        "rows_new": dg.MetadataValue.int(stored.new),
+        "rows_restated": dg.MetadataValue.int(stored.restated),
+        "rows_unchanged": dg.MetadataValue.int(stored.unchanged),
+        "rows_quarantined": dg.MetadataValue.int(stored.quarantined),
+        "batch_id": dg.MetadataValue.text(
+            " to ".join(dict.fromkeys((batches[0], batches[-1]))) if batches else "none: nothing differed"
+        ),
+    }
+    if stored.sample is not None:
+        metadata["first_session"] = dg.MetadataValue.text(str(stored.first))
+        metadata["last_session"] = dg.MetadataValue.text(str(stored.last))
+        metadata["preview"] = reporting.table(stored.sample)
+    if stored.rejects:
+        shown = pl.DataFrame(
+            {
+                "instrument": [reject.instrument for reject in stored.rejects],
+                "reason": [reject.reason for reject in stored.rejects],
+            }
+        )
         metadata["quarantine"] = reporting.table(shown)
     return metadata
 

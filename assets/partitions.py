@@ -1,9 +1,9 @@
-"""The partitions: one for each session of the universe's exchange.
+"""The partitions, one for each session of the universe's exchange, and whatever else is fixed when a location loads.
 
-Belongs here: partition definitions. Does not: dates of single runs.
+Belongs here: partition definitions, and the configuration that definitions need. Does not: dates of single runs.
 
-A definition is fixed when its code location loads, so the exchange is read then, once, from config/universe.yaml, and
-the sweeps from config/strategies.yaml: after a change of either the locations are loaded
+A definition is fixed when its code location loads, so the exchange and the sources are read then, once, from
+config/universe.yaml, and the sweeps from config/strategies.yaml: after a change of one of them the locations are loaded
 again (`octopus up`, or Reload in Dagster).
 """
 
@@ -19,11 +19,13 @@ import numpy as np
 
 from octopus.backtest.named_sweeps import SweepConfig
 from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
-from resources.settings import configured_exchange, configured_sweeps
+from resources.settings import configured_exchange, configured_sources, configured_sweeps
 
 KEY_FORMAT = "%Y-%m-%d"
 CLOCK = Sessions(configured_exchange(os.environ))
 """The calendar that everything is partitioned and scheduled by."""
+SOURCES = configured_sources(os.environ)
+"""Who is asked: there is an asset for each source of texts, and each waits in its vendor's pool."""
 
 
 def partitions_of(clock: Sessions) -> dg.TimeWindowPartitionsDefinition:

@@ -84,7 +84,7 @@ def measures(
             "var_backtest": reporting.picture(backtest_picture(report), "VaR backtest"),
             "drawdown": reporting.picture(drawdown_picture(report, navs, settings.risk.drawdown_stop), "drawdown"),
             "stress": reporting.picture(stress_picture(report), "stress"),
-            "table": reporting.table(whole.select("measure", "subject", "value", "note"), limit=100),
+            "table": reporting.table(whole.select("measure", "subject", "value", "note"), limit=200),
         }
     )  # fmt: skip
 

@@ -271,22 +271,38 @@ def _span(of: Study, panel: Panel) -> tuple[date, date]:
 def run_many(
     current: Settings, studies: Sequence[Study], read: Inputs, workers: int, skip: Collection[int] = ()
 ) -> Iterator[tuple[int, Trial]]:
-    """Simulate every study in processes of their own and record each as it ends; its place and its trial.
+    """Simulate every study, in processes of their own where there are several, and record each as it ends; its place
+    and its trial.
 
     Ending the iteration ends what has not begun; what was yielded is on record.
     """
     ledger = _ledger(current)
+    waiting = {place: one for place, one in enumerate(studies) if place not in skip}
+    # A process takes longer to begin than many a study.
+    apart = min(workers, len(waiting)) > 1
+    for place, (first, last, returns) in _in_processes(waiting, read, workers) if apart else _here(waiting, read):
+        made = trial(current, studies[place], "sweep", returns, first, last)
+        ledger.record([made])
+        yield place, made
+
+
+_Simulated = tuple[date, date, FloatArray]
+"""First and last session, and the returns between."""
+
+
+def _here(studies: Mapping[int, Study], read: Inputs) -> Iterator[tuple[int, _Simulated]]:
+    for place, one in studies.items():
+        yield place, _returns(one, read)
+
+
+def _in_processes(studies: Mapping[int, Study], read: Inputs, workers: int) -> Iterator[tuple[int, _Simulated]]:
     # A process that is forked from one with threads may hang; a fresh one reads the panel once.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_receive, initargs=(read,)) as pool:
-        waiting = {pool.submit(_returns, one): place for place, one in enumerate(studies) if place not in skip}
+        waiting = {pool.submit(_returns_there, one): place for place, one in studies.items()}
         try:
             for future in as_completed(waiting):
-                place = waiting[future]
-                first, last, returns = future.result()
-                made = trial(current, studies[place], "sweep", returns, first, last)
-                ledger.record([made])
-                yield place, made
+                yield waiting[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -298,6 +314,10 @@ def _receive(read: Inputs) -> None:
     _read[:] = [read]
 
 
-def _returns(of: Study) -> tuple[date, date, FloatArray]:
-    result = simulate(of, _read[0])
+def _returns_there(of: Study) -> _Simulated:
+    return _returns(of, _read[0])
+
+
+def _returns(of: Study, read: Inputs) -> _Simulated:
+    result = simulate(of, read)
     return result.sessions[0].item(), result.sessions[-1].item(), result.net_return[1:]

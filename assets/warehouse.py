@@ -15,7 +15,6 @@ import dagster as dg
 import polars as pl
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 from dagster_shared.record import replace
-from psycopg.conninfo import conninfo_to_dict
 
 from assets import keys, partitions, reporting
 from assets.audits import DayAudit
@@ -29,6 +28,7 @@ from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings
 from resources.warehouse import builds, ingested
 from resources.warehouse import verdicts as verdict_store
+from resources.warehouse.connection import dbt_environment
 from resources.warehouse.store import Warehouse
 
 GROUP = "warehouse"
@@ -100,18 +100,6 @@ class _Translator(DagsterDbtTranslator):
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
         return OWNERS if dbt_resource_props["resource_type"] == "model" else None
-
-
-def dbt_environment(url: str) -> dict[str, str]:
-    """Variables of dbt_project/profiles.yml for a libpq URL; over a unix socket the password stays empty."""
-    parts = conninfo_to_dict(url)
-    return {
-        "OCTOPUS_DBT_HOST": str(parts.get("host") or "localhost"),
-        "OCTOPUS_DBT_PORT": str(parts.get("port") or 5432),
-        "OCTOPUS_DBT_USER": str(parts.get("user") or "postgres"),
-        "OCTOPUS_DBT_PASSWORD": str(parts.get("password") or ""),
-        "OCTOPUS_DBT_DBNAME": str(parts.get("dbname") or "octopus"),
-    }
 
 
 def build_dbt_assets() -> dg.AssetsDefinition:
@@ -221,13 +209,15 @@ def quality_findings(
         changed |= warehouse.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
     rows = pl.concat(found.values())
     by_severity = {severity: int((rows["severity"] == severity.value).sum()) for severity in Severity}
-    ingested.refresh(settings.database_url)
+    # A day costs a day: all weeks are counted, and compared with the calendar, where all of history is read.
+    ingested.refresh(settings.database_url, whole=audit.whole is not None)
+    gaps = {"weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source))} if audit.whole else {}
     yield dg.MaterializeResult(
         metadata={
             "findings": len(rows),
             "changed": changed,
             "read_whole": audit.whole or f"{len(names or ())} of {len(audit.everyone)} instruments",
-            "weeks_with_gaps": len(ingested.weekly_gaps(warehouse, source)),
+            **gaps,
             **{severity.value: count for severity, count in by_severity.items()},
             "picture": reporting.picture(findings_picture(rows), "data-quality findings"),
             **_close_ups(audit, rows),

@@ -29,6 +29,7 @@ from octopus.portfolio.config import Constraints
 from octopus.portfolio.optimiser import optimise
 from octopus.portfolio.problem import Problem
 from resources.runtime.postgres import EmbeddedPostgres
+from resources.sources.base import whole
 from resources.sources.sample import SampleMarketData
 from resources.warehouse.connection import Role, sqlalchemy_url
 from resources.warehouse.migrate import migrate
@@ -76,7 +77,7 @@ def portfolio() -> Iterator[Measurement]:
     from skfolio import RiskMeasure
     from skfolio.optimization import MeanRisk, ObjectiveFunction
 
-    data = SampleMarketData().fetch([], date(2021, 12, 1), date(2022, 12, 27), Sessions()).bars
+    data = whole(SampleMarketData().fetch([], date(2021, 12, 1), date(2022, 12, 27), Sessions())).bars
     close = data.pivot(on="instrument", index="session", values="close").sort("session").drop("session").to_numpy()
     returns = (close[1:] / close[:-1] - 1)[-252:]
     count, cost, aversion = returns.shape[1], CostModel().linear_rate, 4.0
@@ -128,7 +129,7 @@ def warehouse() -> Iterator[Measurement]:
     server.start()
     try:
         migrate(server.url())
-        bars = SampleMarketData().fetch([], date(1990, 1, 1), date(2022, 12, 28), Sessions()).bars
+        bars = whole(SampleMarketData().fetch([], date(1990, 1, 1), date(2022, 12, 28), Sessions())).bars
         store = Warehouse(server.url(), Role.RESEARCH)
         store.append("bars", bars, source="sample")
         engine = create_engine(sqlalchemy_url(server.url()))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from octopus.warehouse.quality import Kind
+
 _BY_REASON: Mapping[str, str] = {
     "the record has no price": """
         calendar_gap PTR 2016-06-29, calendar_gap REX 2016-06-29, calendar_gap SNP 2016-06-29
@@ -32,7 +34,9 @@ _BY_REASON: Mapping[str, str] = {
         missing_dividend ZTS 2016-07-28, missing_dividend AMLP 2015-10-26, missing_dividend BAB 2020-09-09,
         missing_dividend CWB 2011-01-19, missing_dividend DIA 2010-01-04, missing_dividend GRMN 2015-03-02,
         missing_dividend LYB 2015-05-14, missing_dividend LYB 2016-08-11, missing_dividend PSA 2015-11-30,
-        missing_dividend STX 2014-04-25, missing_dividend BWX 2014-07-21
+        missing_dividend STX 2014-04-28,
+        missing_dividend STX 2014-04-25, missing_dividend BWX 2014-07-21,
+        missing_dividend BWX 2014-07-22
     """,
     "monthly; nine funds of four houses lack the same payment of 1 November 2012": """
         missing_dividend BLV 2012-10-18, missing_dividend BND 2012-10-18, missing_dividend BSV 2012-10-18,
@@ -69,6 +73,49 @@ _BY_REASON: Mapping[str, str] = {
         impossible_bar ECH 2021-01-27, impossible_bar EMLP 2021-01-27, impossible_bar EPHE 2021-01-27,
         impossible_bar EZA 2021-01-27
     """,
+    "the period's one payment is recorded on two days within eight sessions, as much or in two currencies": """
+        phantom_dividend ARGO 2004-05-03, phantom_dividend ARGO 2004-08-12, phantom_dividend ATNI 2013-06-20,
+        phantom_dividend ATNI 2015-04-01, phantom_dividend BCO 2016-11-09, phantom_dividend BTG 2019-11-29,
+        phantom_dividend CHE 2017-08-10, phantom_dividend CMRE 2014-01-17, phantom_dividend CMRE 2017-10-12,
+        phantom_dividend CNSL 2017-10-11, phantom_dividend CTB 2014-08-29, phantom_dividend DNP 2017-09-27,
+        phantom_dividend DNP 2020-08-31, phantom_dividend EQNR 2020-05-14, phantom_dividend ETJ 2019-11-20,
+        phantom_dividend EVR 2013-08-27, phantom_dividend EVR 2014-11-25, phantom_dividend CIB 2007-09-12,
+        phantom_dividend CIB 2010-12-20, phantom_dividend CS 2012-04-30, phantom_dividend ERIC 2015-04-14,
+        phantom_dividend FRO 2016-03-07, phantom_dividend HIMX 2007-10-02, phantom_dividend RYAAY 2015-10-23,
+        phantom_dividend SHG 2012-12-28, phantom_dividend SSL 2018-03-14, phantom_dividend TS 2017-05-19,
+        phantom_dividend TX 2011-06-06, phantom_dividend VEDL 2014-07-02, phantom_dividend FXE 2008-04-03,
+        phantom_dividend FXF 2008-04-03, phantom_dividend GVI 2008-04-03, phantom_dividend TUR 2016-06-23
+    """,
+    "the year's one payment is recorded twice, 0.61 and 0.587 nine sessions later": "phantom_dividend SAP 2011-06-06",
+    "the same 6.3 is recorded twice within a week": "wrong_dividend IHG 2016-05-09",
+    "pays in spring and autumn of every year around, but this once": """
+        missing_dividend CRH 2018-02-26, missing_dividend TS 2006-10-30
+    """,
+    "monthly, and as much before as after, but this once": """
+        missing_dividend IGLB 2013-05-20, missing_dividend IGLB 2014-04-17
+    """,
+    "0.05, of an instrument that paid 0.4379 before its split of 3 and 0.1487 after: divided by it twice": """
+        wrong_dividend XBI 2015-09-18
+    """,
+    "six new shares for ten old at a merger; no action is recorded": "scrape_seam VEDL 2013-09-09",
+    "5.62 without a trade between 43.50 and 43.50": "price_spike DOOR 2010-05-03",
+    "bars of another instrument, 11.99 without a trade, come before": "scrape_seam GLL 2008-12-03",
+    "bars of before are another exchange's: fractions of cents, and a twelfth of the volume": """
+        scrape_seam SAND 2012-08-21, volume_seam SAND 2012-08-20
+    """,
+    "one price for all four of 6 May 2010, from 11 to 30 % off: trades that were cancelled": """
+        price_spike IJT 2010-05-06, price_spike ITA 2010-05-06, price_spike IWF 2010-05-06, price_spike IWN 2010-05-06,
+        price_spike IWV 2010-05-06, price_spike IYE 2010-05-06, price_spike PRF 2010-05-06
+    """,
+    "a whole bar 3 to 26 % off, as in dozens of this vendor's between January and October 2014; in another vendor's \
+closes (Yahoo's, in github.com/dsturdy/Factor_Attribution) no such move": """
+        price_spike FXL 2014-10-30, price_spike GXC 2014-01-31, price_spike ITB 2014-07-03, price_spike PRF 2014-08-13,
+        price_spike RPG 2014-08-05, price_spike RWR 2014-04-29, price_spike TAN 2014-01-30, price_spike VAW 2014-06-02,
+        price_spike VB 2014-08-06, price_spike VBK 2014-08-05, price_spike VBR 2014-08-01, price_spike VOE 2014-08-05,
+        price_spike VOT 2014-08-05, price_spike VSS 2014-08-06, price_spike VTV 2014-08-06, price_spike XLP 2014-08-05,
+        price_spike XLY 2014-08-15, price_spike EXK 2014-07-03
+    """,
+    "a quarter off on the same day as EXK, on ordinary volume": "price_spike SAND 2014-07-03",
 }
 """Reason: findings as kind, symbol and first session."""
 
@@ -77,6 +124,6 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     for reason, findings in _BY_REASON.items()
     for kind, symbol, day in (one.split() for one in findings.split(","))
 }
-WITHOUT_TRADES: frozenset[tuple[str, str]] = frozenset({("calendar_gap", "AAA"), ("zero_volume", "BOIL")})
-"""Instruments that were not traded on many a session: the record has no bar then, or a quote for a price, which is what
-the finding says."""
+EXACT: frozenset[Kind] = frozenset({Kind.CALENDAR_GAP, Kind.ZERO_VOLUME, Kind.FROZEN_BAR, Kind.IMPOSSIBLE_BAR})
+"""Findings that only say what the record says: no bar, no volume, the last bar once more, a close outside of its range.
+They cannot be false, and are counted apart."""

@@ -645,8 +645,8 @@ MUTATIONS = (
     Mutation(
         "risk: a position beyond its limit is passed over",
         "octopus/risk/constraints.py",
-        "if values[name] > bound_usd:",
-        "if values[name] > 2 * bound_usd:",
+        "if is_beyond(values[name], bound_usd):",
+        "if is_beyond(values[name], 2 * bound_usd):",
         "tests/risk/test_each_limit.py::test_at_the_limit_passes_and_one_step_beyond_is_denied",
     ),
     Mutation(

@@ -11,7 +11,7 @@ Spent, for their reported figures have been looked at and detectors were changed
   ``data/kdd17/price_long_50`` of github.com/fulifeng/Adv-ALSTM, copied to ``kdd17`` beside the other recorded data.
 - ``lean``: stocks and funds of QuantConnect's sample, up to 23 years of printed prices and factor files.
 
-New, audited by nobody before the split was drawn; nothing in them is an instrument of those above:
+Looked at once, both halves, and spent since; nothing in them is an instrument of those above:
 
 - ``sp500``: the stocks that were in the S&P 500 in March 2017, 2010 to 2016, Yahoo's bars of that time: prices as
   printed. Folder ``stocks`` of github.com/KahunaCode/sp500, copied to ``sp500``.
@@ -20,9 +20,24 @@ New, audited by nobody before the split was drawn; nothing in them is an instrum
 - ``funds``: exchange traded funds, 2004 to January 2021, of Yahoo as well. Folder ``etfs`` of
   github.com/atxarib99/stonks, copied to ``funds``.
 
-A folder that is absent is left out. Of the last two those count that have eight years and a usual turnover of two
-million dollars a day; preferred shares do not. All of them but Lean's read dividends off the steps of the adjusted
-close: on untouched bars these two never contradict each other, prices and habits may.
+New, with readers and halves committed before anything in them was audited; nothing in them is an instrument of those
+above. Detectors may be changed for their tuned half. Of the other half `DRAWN` symbols of each were looked at in a
+first draw, and detectors changed for them since; as many more, where there are, make the second (`NEW`):
+
+- ``companies``: US companies of A to E, 2004 to January 2021, Yahoo's bars: prices adjusted for splits. Folder
+  ``stocks`` of github.com/atxarib99/stonks (MIT licence), copied to ``companies``.
+- ``foreign``: foreign companies' shares and receipts in New York, 2004 to December 2020, of Alpha Vantage: prices as
+  printed, splits and dividends in columns of their own, recorded apart from the adjusted close. Folder ``data`` of
+  github.com/tareqalyousef/Backtester (no licence is stated), copied to ``alpha``.
+- ``more_funds``: exchange traded funds of A to Z from the same folder.
+
+What is a fund, and what is foreign, is told by ``listed.csv``: names of Nasdaq's list of April 2020, the file
+``symbols_valid_meta.csv`` of github.com/khushi4321gupta/Stock-Market-Dataset, copied under that name.
+
+A folder that is absent is left out. Of ``banks`` and all after it those count that have eight years and a usual
+turnover of two million dollars a day; preferred shares do not. All of them but Lean's and Alpha Vantage's read
+dividends off the steps of the adjusted close: on untouched bars these two never contradict each other, prices and
+habits may.
 
 - ``coins``: 23 coins, quoted every day, without actions; nothing is planted there.
 
@@ -32,8 +47,8 @@ A company keeps its half in every history.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from itertools import pairwise
@@ -53,7 +68,14 @@ SPLIT = "2026-11-29"
 SAME_COMPANY = {
     "GOOGL": "GOOG", "BRK-A": "BRK-B", "BBL": "BHP", "DISCK": "DISCA", "FOXA": "FOX", "NWSA": "NWS", "UA": "UAA",
 }  # fmt: skip
-NEW = ("sp500", "banks", "funds")
+DRAWN = {"companies": 80, "foreign": 60, "more_funds": 100}
+"""Symbols of the reported half that were looked at in a first draw, and, where there are as many more, in a second."""
+SECOND = ", second draw"
+NEW = tuple(f"{name}{SECOND}" for name in DRAWN)
+FOREIGN = r"(?i)depositary|\bADR|\bADS|ordinary sh|N\.V\.|p\.?l\.?c\b|S\.A\.|sponsored|american dep"
+"""What the list says of a share whose company sits outside of the United States, or is taxed there."""
+COMPANIES_UNTIL = date(2021, 1, 26)
+"""The session after it was still open when the bars were fetched."""
 SEEN_FROM, SEEN_TO = np.datetime64("2012-09-04"), np.datetime64("2017-09-01")
 """StockNet's sessions: of its 88 stocks they were looked at, whoever recorded them."""
 SPLIT_STEP = 0.1
@@ -72,6 +94,9 @@ EXACT_STEP = 1e-5
 INTO = 80
 """Symbols of the half of sp500 that defects are planted into: as many as of the spent histories together."""
 TUNED_SEEDS, REPORTED_SEEDS = (21,), (31,)
+
+
+Half = Callable[[Sequence[Series]], list[Series]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +169,52 @@ def histories(folder: Path, *, reported: bool) -> list[Histories]:
     known, constituents = kdd17(folder), sp500(folder)
     spent = seen | {one.symbol for one in (*known, *sampled)}
     newer = spent | {one.symbol for one in constituents}
+    banks, funds = _traded(folder / "banks"), _traded(folder / "funds")
+    used = newer | {one.symbol for one in (*banks, *funds)}
     found = [
         Histories("stocknet", half(stocknet), "XNYS", seeds, frozenset()),
         Histories("kdd17", half(known), "XNYS", seeds, seen),
         Histories("lean", half(sampled), "XNYS", seeds, seen),
         Histories("sp500", half(constituents, spent), "XNYS", seeds, frozenset(), into=INTO),
-        Histories("banks", half(_traded(folder / "banks"), newer), "XNYS", (), frozenset(), "split_adjusted"),
-        Histories("funds", half(_traded(folder / "funds"), newer), "XNYS", (), frozenset(), "split_adjusted"),
+        Histories("banks", half(banks, newer), "XNYS", (), frozenset(), "split_adjusted"),
+        Histories("funds", half(funds, newer), "XNYS", (), frozenset(), "split_adjusted"),
+        *_new(folder, half, frozenset(used), reported=reported),
         Histories("coins", half(coins(folder)), "24/7", (), frozenset()),
     ]
     return [one for one in found if one.series]
+
+
+def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> list[Histories]:
+    """Histories of instruments that are not among the ``used``; of the reported half those that are drawn."""
+    if not (folder / "listed.csv").exists():
+        return []
+    listed = pl.read_csv(folder / "listed.csv", infer_schema=False).drop_nulls("Security Name").unique("Symbol")
+    foreign = pl.col("Security Name").str.contains(FOREIGN)
+    fund = pl.col("ETF") == "Y"
+
+    def named(which: pl.Expr) -> frozenset[str]:
+        return frozenset(listed.filter(which)["Symbol"]) - used
+
+    companies = _traded(folder / "companies", _adjusted, named(~foreign & ~fund))
+
+    def ordered(some: Sequence[Series]) -> list[Series]:
+        return sorted(some, key=lambda one: one.symbol)
+
+    parts: dict[str, tuple[list[Series], Basis]] = {
+        "companies": ([_until(one, COMPANIES_UNTIL) for one in companies], "split_adjusted"),
+        "foreign": (_traded(folder / "alpha", _alpha, named(foreign & ~fund)), "printed"),
+        "more_funds": (_traded(folder / "alpha", _alpha, named(fund)), "printed"),
+    }
+    found = []
+    for name, (series, basis) in parts.items():
+        some, count = half(series), DRAWN[name]
+        if reported:
+            some = sorted(some, key=lambda one: _drawn(f"new/{one.symbol}"))
+            draws = {name: some[:count], f"{name}{SECOND}": some[count : 2 * count]}
+        else:
+            draws = {name: some}
+        found += [Histories(title, ordered(one), "XNYS", (), frozenset(), basis) for title, one in draws.items()]
+    return found
 
 
 def kdd17(folder: Path) -> list[Series]:
@@ -227,13 +288,45 @@ def _actions(
     return tuple(sorted([*dividends, *ratios]))
 
 
-def _traded(folder: Path) -> list[Series]:
-    """Yahoo's bars adjusted for splits, of what was traded for long enough; every step is a payment."""
-    found = [_adjusted(path) for path in sorted(folder.glob("*.csv")) if "-P" not in path.stem]
+def _traded(
+    folder: Path, read: Callable[[Path], Series | None] | None = None, names: frozenset[str] | None = None
+) -> list[Series]:
+    """What was traded for long enough; Yahoo's bars adjusted for splits, where nothing else is said to ``read`` them.
+
+    Args:
+        names: of the instruments; None: all.
+    """
+    paths = [path for path in sorted(folder.glob("*.csv")) if "-P" not in path.stem]
+    found = [(read or _adjusted)(path) for path in paths if names is None or path.stem in names]
     return [one for one in found if one is not None]
 
 
+def _is_traded(frame: pl.DataFrame) -> bool:
+    turnover = frame.select((pl.col("close") * pl.col("volume")).median()).item()
+    return len(frame) >= YEARS_LEAST * Sessions("XNYS").per_year and turnover >= TURNOVER_LEAST
+
+
+def _alpha(path: Path) -> Series | None:
+    """Alpha Vantage's bars as printed, with its own splits and dividends."""
+    told = {"adj_close": "adjusted_close", "dividend": "dividend_amount", "split": "split_coefficient"}
+    numbers = {name: told.get(name, name) for name in (*PRICES, "volume", *told)}
+    frame = pl.read_csv(path, infer_schema=False).select(
+        session=pl.col("timestamp").str.to_date("%Y-%m-%d"),
+        **{name: pl.col(column).cast(pl.Float64, strict=False) for name, column in numbers.items()},
+    )
+    frame = frame.filter(pl.col("session") >= FUNDS_FROM).drop_nulls("close").unique("session").sort("session")
+    if not _is_traded(frame):
+        return None
+    values = {name: frame[name].to_numpy().astype(np.float64) for name in numbers}
+    days = frame["session"].to_numpy().astype("datetime64[D]")
+    paid, split = values.pop("dividend"), values.pop("split")
+    dividends = [(days[row], "dividend", float(paid[row])) for row in np.flatnonzero(paid > 0)]
+    splits = [(days[row], "split", float(split[row])) for row in np.flatnonzero((split != 1.0) & (split > 0))]
+    return Series(symbol=path.stem, session=days, actions=tuple(sorted([*dividends, *splits])), **values)
+
+
 def _adjusted(path: Path) -> Series | None:
+    """Yahoo's bars adjusted for splits; every step of the adjusted close is a payment."""
     frame = pl.read_csv(path, infer_schema=False).select(
         session=pl.col("Date").str.to_date("%Y-%m-%d"),
         adj_close=pl.col("Adj Close").cast(pl.Float64, strict=False),
@@ -241,8 +334,7 @@ def _adjusted(path: Path) -> Series | None:
     )
     # A row without any price is no bar, as in the injector's base.
     frame = frame.filter(pl.col("session") >= FUNDS_FROM).drop_nulls("close").unique("session").sort("session")
-    turnover = frame.select((pl.col("close") * pl.col("volume")).median()).item()
-    if len(frame) < YEARS_LEAST * Sessions("XNYS").per_year or turnover < TURNOVER_LEAST:
+    if not _is_traded(frame):
         return None
     values = {name: frame[name].to_numpy().astype(np.float64) for name in (*PRICES, "volume", "adj_close")}
     days, close = frame["session"].to_numpy().astype("datetime64[D]"), values["close"]
@@ -304,6 +396,13 @@ def _lean_factors(path: Path, days: DateArray) -> tuple[FloatArray, FloatArray]:
     at = np.minimum(np.searchsorted(ends, days), len(ends) - 1)
     price, split = (frame[name].cast(pl.Float64).to_numpy()[at] for name in ("price", "split"))
     return price, split
+
+
+def _until(one: Series, last: date) -> Series:
+    """The same up to and with ``last``."""
+    end = int(np.searchsorted(one.session, np.datetime64(last), side="right"))
+    cut = {name: getattr(one, name)[:end] for name in ("session", *PRICES, "volume", "adj_close")}
+    return replace(one, actions=tuple(action for action in one.actions if action[0] <= np.datetime64(last)), **cut)
 
 
 def coins(folder: Path) -> list[Series]:

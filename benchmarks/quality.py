@@ -30,14 +30,14 @@ import polars as pl
 
 from benchmarks.attainable import Known, bound
 from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, frames, plant
-from benchmarks.genuine import GENUINE, WITHOUT_TRADES
+from benchmarks.genuine import EXACT, GENUINE
 from benchmarks.price_histories import Histories, histories
 from benchmarks.yahoo_defects import SLACK, Sound, Witness, yahoo
 from octopus.core.errors import MissingDataError
 from octopus.core.types import FloatArray
 from octopus.market_data.splits import later_split_factor
 from octopus.warehouse.defects.audit import apply_repairs, audit
-from octopus.warehouse.quality import Finding, Kind
+from octopus.warehouse.quality import Finding, Kind, Severity
 
 RIGHT: Mapping[str, frozenset[Kind]] = {
     "unit bars": frozenset({Kind.UNIT_ERROR}),
@@ -95,6 +95,7 @@ class Untouched:
 
     Attributes:
         years: symbol-years that count. findings: there, by name; false: those that are no defects of the record.
+        exact: findings of the kinds of `genuine.EXACT`. severe: of the false ones, those that keep a row out.
         withdrawn: further ones that audits at the end of each June and December made and the whole history takes back.
     """
 
@@ -103,6 +104,8 @@ class Untouched:
     years: float
     findings: tuple[str, ...]
     false: tuple[Kind, ...]
+    exact: int
+    severe: int
     withdrawn: tuple[str, ...]
 
 
@@ -165,10 +168,11 @@ class Bench:
     def untouched(self) -> Untouched:
         """False alarms where nothing was planted."""
         counted = self._counted(self.clean)
-        false = [one for one in counted if _key(one) not in GENUINE and _key(one)[:2] not in WITHOUT_TRADES]
+        false = [one for one in counted if _key(one) not in GENUINE and one.kind not in EXACT]
         return Untouched(
             self.histories.name, len(self.histories.series), self.histories.years,
             tuple(" ".join(_key(one)) for one in counted), tuple(one.kind for one in false),
+            sum(one.kind in EXACT for one in counted), sum(one.severity is Severity.SEVERE for one in false),
             tuple(" ".join(one) for one in sorted(self._once_found() - {_key(one) for one in self.clean})),
         )  # fmt: skip
 

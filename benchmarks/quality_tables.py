@@ -98,7 +98,9 @@ def _untouched(parts: Sequence[Untouched]) -> Table:
             "symbols",
             "symbol-years",
             "findings",
-            "of these false",
+            "of these exact",
+            "false",
+            "severe",
             "false per 100 symbol-years",
             "95 %",
             "withdrawn",
@@ -112,9 +114,11 @@ def _false_alarms(name: str, parts: Sequence[Untouched]) -> list[str]:
     low, high = (100 * bound / years for bound in poisson(false))
     kinds = Counter(kind.value for one in parts for kind in one.false)
     told = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})" if kinds else ""
-    return [name, str(sum(one.symbols for one in parts)), f"{years:.0f}", str(sum(len(one.findings) for one in parts)),
-            f"{false}{told}", f"{100 * false / years:.2f}", _interval(low, high, ".2f"),
-            str(sum(len(one.withdrawn) for one in parts))]  # fmt: skip
+    counts = [sum(one.symbols for one in parts), round(years), sum(len(one.findings) for one in parts)]
+    counts += [sum(one.exact for one in parts)]
+    rate = [f"{100 * false / years:.2f}", _interval(low, high, ".2f")]
+    severe, withdrawn = sum(one.severe for one in parts), sum(len(one.withdrawn) for one in parts)
+    return [name, *map(str, counts), f"{false}{told}", str(severe), *rate, str(withdrawn)]
 
 
 def _cells(recalls: Sequence[Recall]) -> dict[tuple[str, str], list[Recall]]:

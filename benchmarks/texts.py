@@ -269,6 +269,11 @@ def main() -> None:
             if row["group"] == group:
                 table.add_row(*(_cell(row.get(name)) for name in columns))
         console.print(table)
+    if finbert_folder() is None:
+        console.print(
+            "FinBERT is not measured: its weights are not on this disk (`make nlp`, and OCTOPUS_FINBERT with their "
+            "folder)"
+        )
 
 
 def _cell(value: object) -> str:

@@ -12,14 +12,18 @@ Belongs here: these measurements, on the server that OCTOPUS_TEST_TIMESCALE_URL 
   own, whose peak memory is counted.
 - day: one more session of many symbols and the dividends of some, as the daily job does it: appended, audited, built
   into the marts with their data tests by dbt, and audited again, on growing history. What dbt takes by itself, for the
-  same models and tests with nothing new, is measured beside it.
+  same models and tests with nothing new, is measured right after each day and taken off that day; both by dbt's own
+  record of its models and tests, from the first one's begin to the last one's end, so that its start is in neither.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import json
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,7 +32,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -41,8 +45,8 @@ from octopus.core.sessions import Sessions
 from octopus.core.types import FloatArray
 from octopus.warehouse.verdicts import policy_verdicts, severe_cases
 from resources.settings import ROOT, Settings, load_settings
-from resources.warehouse import verdicts
-from resources.warehouse.connection import Role, sqlalchemy_url
+from resources.warehouse import ingested, verdicts
+from resources.warehouse.connection import Role, dbt_environment, sqlalchemy_url
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
 
@@ -313,22 +317,42 @@ def dividends(symbols: Sequence[str], first: int, stop: int) -> pl.DataFrame:
     ).with_columns(known_at=pl.col("ts"))  # fmt: skip
 
 
-def dbt(url: str, command: str, *select: str, since: date | None = None) -> float:
-    """Seconds of one ``dbt run`` or ``build`` (data tests read sessions from ``since`` on), its start included."""
-    from assets.warehouse import dbt_environment
+@dataclass(frozen=True)
+class Built:
+    """Seconds of one invocation of dbt: all of it, and from the first model's or test's begin to the last one's end."""
 
-    project = str(ROOT / "dbt_project")
+    wall: float
+    nodes: float
+
+
+def dbt(url: str, command: str, *select: str, since: date | None = None) -> Built:
+    """One ``dbt run`` or ``build`` (data tests read sessions from ``since`` on).
+
+    As in the house, a folder for each database keeps what was parsed: the first invocation parses everything.
+    """
+    project, target = str(ROOT / "dbt_project"), Path(_parsed()) / url.rpartition("/")[2]
     variables = {**dbt_environment(url), "OCTOPUS_CHECKED_SINCE": since.isoformat() if since else ""}
-    with tempfile.TemporaryDirectory() as target:
-        words = [
-            str(Path(sys.executable).parent / "dbt"), command, *select, "--project-dir", project,
-            "--profiles-dir", project, "--target-path", target, "--log-path", target,
-        ]  # fmt: skip
-        started = time.perf_counter()
-        done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    words = [
+        str(Path(sys.executable).parent / "dbt"), command, *select, "--project-dir", project,
+        "--profiles-dir", project, "--target-path", str(target), "--log-path", str(target),
+    ]  # fmt: skip
+    started = time.perf_counter()
+    done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(done.stdout[-3000:])
-    return time.perf_counter() - started
+    results = json.loads((target / "run_results.json").read_text())["results"]
+    timings = [timing for result in results for timing in result["timing"]]
+    begun = min(datetime.fromisoformat(timing["started_at"]) for timing in timings)
+    ended = max(datetime.fromisoformat(timing["completed_at"]) for timing in timings)
+    return Built(wall, (ended - begun).total_seconds())
+
+
+@lru_cache(maxsize=1)
+def _parsed() -> str:
+    folder = tempfile.mkdtemp(prefix="octopus-bench-dbt-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def reads(server: str, symbols: int, sessions: int, rounds: int) -> Iterator[str]:
@@ -379,15 +403,13 @@ def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("vacuum (analyze)")
             taken = [_day(url, settings, store, names, number, until) for number in range(size, size + _DAYS)]
-            start = statistics.median(
-                dbt(url, "build", *_NO_UNIT_TESTS, since=date(9999, 12, 31)) for _ in range(_DAYS)
-            )
             usual = {name: statistics.median(one[name] for one in taken) for name in taken[0]}
-            usual["marts"] -= start
-            told = ", ".join(f"{name} {value:.2f}" for name, value in usual.items())
+            total = statistics.median(sum(one[name] for name in _PARTS) for one in taken)
+            told = ", ".join(f"{name} {usual[name]:.2f}" for name in _PARTS)
             yield (
-                f"  {size:>6,} sessions: {sum(usual.values()):.2f} beyond dbt's own {start:.2f} ({told}); "
-                f"a month's audit of everything {whole:.1f}"
+                f"  {size:>6,} sessions: {total:.2f} ({told}) beyond what dbt takes with nothing new: "
+                f"{usual['idle']:.2f} for its models and tests, {usual['start']:.2f} to start and to end; "
+                f"a month's audit of everything {whole:.1f}; load {os.getloadavg()[0]:.1f}"
             )
             held = size + _DAYS
 
@@ -395,12 +417,13 @@ def days(server: str, symbols: int, sizes: Sequence[int]) -> Iterator[str]:
 _NO_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
 _DAYS = 3
 """So many sessions, one after the other, of which the median is told."""
+_PARTS = ("append", "audit", "marts", "audit after")
 
 
 def _day(
     url: str, settings: Settings, store: Warehouse, names: Sequence[str], number: int, until: int
 ) -> dict[str, float]:
-    """What session ``number`` takes, part by part, in seconds; those of the marts with dbt's own start."""
+    """Seconds of session ``number``, part by part; beside them of dbt's ``idle`` models and tests and ``start``."""
     again = store.read(
         "select source, instrument, ts, session, open, high, low, close, volume, known_at, known_at_imputed "
         "from raw.bars where session > (select max(session) from raw.bars) - 14"
@@ -408,13 +431,15 @@ def _day(
     fetched = pl.concat([again, market(names, number, number + 1, until).select(again.columns)])
     paid = dividends(names, number - 10, number + 1)
     day = _session(number)
-    return {
+    parts = {
         "append": timed(lambda: store.append("bars", fetched, source="bench"))
         + timed(lambda: store.append("corporate_actions", paid, source="bench")),
         "audit": timed(lambda: audit_before(settings, store, day)),
-        "marts": dbt(url, "build", *_NO_UNIT_TESTS, since=day),
-        "audit after": timed(lambda: audit_after(settings, store, day)),
     }
+    built = dbt(url, "build", *_NO_UNIT_TESTS, since=day)
+    parts["audit after"] = timed(lambda: audit_after(settings, store, day))
+    idle = dbt(url, "build", *_NO_UNIT_TESTS, since=date(9999, 12, 31))
+    return {**parts, "marts": built.nodes - idle.nodes, "idle": idle.nodes, "start": idle.wall - idle.nodes}
 
 
 def _session(number: int) -> date:
@@ -433,10 +458,12 @@ def audit_before(settings: Settings, store: Warehouse, session: date) -> None:
     from assets.audits import DayAudit
 
     with store.held() as held:
+        stored = verdicts.last_batch(held)
         looked = DayAudit(settings, held, session).look()
     cases = severe_cases(looked.findings, "bench", settings.sessions)
     decided = [(case, settings.quality.decision(case.kind)) for case in cases]
     verdicts.store(store, policy_verdicts(decided, looked.bars, looked.actions, settings.sessions), "bench")
+    verdicts.judged(store, "bench", stored)
 
 
 def audit_after(settings: Settings, store: Warehouse, session: date) -> None:
@@ -449,6 +476,7 @@ def audit_after(settings: Settings, store: Warehouse, session: date) -> None:
         for label, rows in found.items():
             stamped = rows.with_columns(ingested_at=pl.lit(datetime.now(UTC)))
             held.replace("ops.quality_findings", {"source": label}, stamped, keep=("ingested_at",))
+        ingested.refresh(store.url, whole=audit.whole is not None)
         audit.done()
 
 

@@ -232,7 +232,7 @@ def _pose(seen: View, previous_weights: FloatArray, config: DecisionConfig, equi
     """What the optimiser is asked."""
     _require_one_each("previous_weights", previous_weights, seen.panel)
     problem = _problem(seen, known_weights(previous_weights), config)
-    return replace(problem, **_extras(seen.panel, seen.row, problem, seen.signals.get(MODEL), config, equity))
+    return replace(problem, **_extras(seen, problem, config, equity))
 
 
 def _checked_row(panel: Panel, row: int, predictions: FloatArray | None) -> int:
@@ -279,19 +279,13 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
     )
 
 
-def _extras(
-    panel: Panel,
-    row: int,
-    problem: Problem,
-    opinions: FloatArray | None,
-    config: DecisionConfig,
-    equity: float | None,
-) -> dict[str, Any]:
+def _extras(seen: View, problem: Problem, config: DecisionConfig, equity: float | None) -> dict[str, Any]:
     """What only some methods and limits read."""
+    panel, row, opinions = seen.panel, seen.row, seen.signals.get(MODEL)
     portfolio, symbols = config.portfolio, panel.symbols
     horizon = portfolio.horizon_sessions
-    if portfolio.constraints.sector_max is not None and not portfolio.sectors:
-        raise MissingDataError("constraints.sector_max limits sectors, and none is known: set universe.sectors")
+    if portfolio.constraints.sector_weight_max is not None and not portfolio.sectors:
+        raise MissingDataError("constraints.sector_weight_max limits sectors, and none is known: set universe.sectors")
     given: dict[str, Any] = {
         "net_target": portfolio.net_target,
         "cvar_level": portfolio.cvar_level,
@@ -304,7 +298,7 @@ def _extras(
     if portfolio.risk_budgets:
         given["risk_budgets"] = np.array([portfolio.risk_budgets.get(name, 1.0) for name in symbols])
     if portfolio.benchmark is not None:
-        given["benchmark"] = np.array([portfolio.benchmark.get(name, 0.0) for name in symbols])
+        given["benchmark"] = _benchmark(portfolio.benchmark, seen, portfolio)
     if opinions is not None:
         given["views"] = portfolio.base_return + portfolio.alpha_per_score * opinions
     if portfolio.method == "minimum_cvar":
@@ -318,6 +312,20 @@ def _extras(
         off = portfolio.constraints.model_copy(update={"adv_participation_max": None})
         given["constraints"] = off
     return given
+
+
+def _benchmark(weights: Mapping[str, float], seen: View, portfolio: PortfolioConfig) -> FloatArray:
+    """The benchmark, shape (N,); where a limit is measured against it, the risk of all of it must be known."""
+    symbols, known = seen.panel.symbols, seen.covariance.known
+    strangers = sorted(set(weights) - set(symbols))
+    if portfolio.constraints.needs_benchmark:
+        strangers += [name for name, is_known in zip(symbols, known, strict=True) if weights.get(name) and not is_known]
+    if strangers:
+        raise MissingDataError(
+            f"the returns of {', '.join(strangers)}, of portfolio.benchmark, are missing on "
+            f"{seen.panel.sessions[seen.row]}: ingest them, name another benchmark, or begin later"
+        )
+    return np.array([weights.get(name, 0.0) for name in symbols])
 
 
 def _liquidity(

@@ -9,6 +9,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from octopus.core.errors import OctopusError
@@ -30,22 +31,26 @@ def is_current() -> bool:
     return all(path.stat().st_mtime <= made for path in _sources())
 
 
-def ensure() -> None:
-    """Make the manifest unless it is current; needs no database. Of several processes one makes it for all."""
+def ensure(environment: Mapping[str, str] | None = None) -> None:
+    """Make the manifest unless it is current; needs no database. Of several processes one makes it for all.
+
+    Args:
+        environment: of the database that dbt will build in: parsed for another one, the project is parsed again there.
+    """
     if is_current():
         return
     MANIFEST.parent.mkdir(exist_ok=True)
     with (MANIFEST.parent / "parse.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not is_current():
-            _parse()
+            _parse(environment or {})
 
 
-def _parse() -> None:
+def _parse(environment: Mapping[str, str]) -> None:
     dbt = str(Path(sys.executable).parent / "dbt")
     command = [dbt, "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
-    environment = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=PROJECT)
+    variables = {**os.environ, **environment, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, cwd=PROJECT)
     if result.returncode:
         raise DbtProjectError(f"the dbt project does not parse: {result.stdout.strip()[-800:]}; mend dbt_project/")
 

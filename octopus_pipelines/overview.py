@@ -17,13 +17,19 @@ from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
+from resources.warehouse.verdicts import waiting
 
 SCHEMAS = (
     "ops", "raw", "staging", "intermediate", "marts", "strategy", "models", "backtest", "portfolio", "risk",
     "compliance", "execution", "audit", "paper",
 )  # fmt: skip
 
-DIARIES = frozenset({"ops.runs", "ops.quality_audits", "ops.checked_builds", "execution.leases", "execution.launches"})
+DIARIES = frozenset(
+    {
+        "ops.runs", "ops.fetches", "ops.coverage", "ops.text_fetches", "ops.quality_audits", "ops.checked_builds",
+        "execution.leases", "execution.launches",
+    }
+)  # fmt: skip
 """Tables that note that a run took place, or how far it looked; they are no part of its result."""
 
 
@@ -49,8 +55,19 @@ def status(settings: Settings) -> dict[str, Any]:
         "quality": _counts(
             warehouse, "select severity as name, count(*) as n from ops.quality_findings group by 1 order by 1"
         ),
+        "unjudged": unjudged(warehouse),
         "timescaledb": warehouse.scalar("select extversion from pg_extension where extname = 'timescaledb'"),
     }
+
+
+def unjudged(warehouse: Warehouse) -> list[str]:
+    """What waits for its verdict and what to do about it, a sentence for each source; empty where nothing waits."""
+    return [
+        f"{row['bars']:,} bars and {row['actions']:,} actions of {row['source']} wait for their verdict, of "
+        f"{row['sessions']:,} sessions from {row['first']} to {row['last']}; neither a mart nor a fill uses them "
+        "before `octopus run` (the job `daily`) has judged them"
+        for row in waiting(warehouse)
+    ]
 
 
 def tables(warehouse: Warehouse) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from assets import (
     market_data,
     model_watch,
     models,
+    partitions,
     portfolio,
     risk,
     strategy,
@@ -39,8 +40,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         "market_data_catalogue": factories.lazily(
             research_factories.MarketDataCatalogue, "Every source of market data, for comparison"
         ),
-        "news_sources": factories.lazily(research_factories.news_sources, "News"),
-        "social_sources": factories.lazily(research_factories.social_sources, "Social posts"),
+        "text_catalogue": factories.lazily(research_factories.TextCatalogue, "Every source of news and posts"),
         "sentiment_model": factories.lazily(research_factories.sentiment, "Scores texts"),
         "registry": factories.lazily(research_factories.registry, "MLflow"),
         "broker": factories.lazily(factories.broker, "The account's broker, read only here"),
@@ -48,8 +48,9 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
     }
     return dg.Definitions(
         assets=[
-            *market_data.ASSETS, *alternative_data.ASSETS, *warehouse.build_assets(), *strategy.ASSETS, *models.ASSETS,
-            *model_watch.ASSETS, *backtest.ASSETS, *sweeps.ASSETS, *portfolio.ASSETS, *risk.ASSETS, *compliance.ASSETS,
+            *market_data.ASSETS, *alternative_data.build_assets(partitions.SOURCES.texts), *warehouse.build_assets(),
+            *strategy.ASSETS, *models.ASSETS, *model_watch.ASSETS, *backtest.ASSETS, *sweeps.ASSETS, *portfolio.ASSETS,
+            *risk.ASSETS, *compliance.ASSETS,
         ],
         jobs=research_jobs(),
         schedules=research_schedules(),

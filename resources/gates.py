@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from octopus.compliance.rules import CompliancePolicy, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
-from octopus.execution.lots import LotBook, UnknownRatioError
+from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
 from octopus.execution.standing import Standing
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
@@ -102,7 +103,7 @@ class Gates:
                     return reports
             # The server reads prices while compliance, which seldom needs them, is judged here.
             with ThreadPoolExecutor(max_workers=1) as beside:
-                reading = beside.submit(gates.window, _concerned(batch, snapshot), now)
+                reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
                 reading.result()
             approved = set(compliance.approved)
@@ -136,7 +137,7 @@ class Gates:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
         names = _concerned(batch, snapshot)
         with self._one_connection() as gates:
-            window = gates.window(names, now)
+            window = gates.window(gates._priced(batch, snapshot), now)
             highest, previous = gates._nav(batch, snapshot)
             return MarketContext(
                 last_prices={} if window is None else gates._last_prices(window, names),
@@ -223,6 +224,10 @@ class Gates:
         with self.warehouse.held() as held:
             yield replace(self, warehouse=held)
 
+    def _priced(self, batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
+        """Instruments whose prices the risk gate asks for: those that are concerned, and its benchmark's."""
+        return _concerned(batch, snapshot).union(self.settings.risk.benchmark or ())
+
     def window(self, names: frozenset[str], now: datetime) -> PriceWindow | None:
         """Prices of ``names`` as known at ``now``; None where there are none. Each order of a batch is judged on its
         own: while no batch was stored since, what was read within `_SAME_MARKET` is not read again."""
@@ -261,11 +266,18 @@ class Gates:
         return ReturnHistory(window.sessions, window.symbols, window.total_return, year)
 
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
-        """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity."""
+        """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity.
+
+        None where the NAV of the session before the batch's is missing: an old one would hide what was lost since.
+        """
         rows = self.warehouse.rows(
-            "select session, closing, flows from execution.nav where account = %s and session <= %s order by session",
+            "select session, closing, flows, cash from execution.nav where account = %s and session <= %s "
+            "order by session",
             [batch.account, batch.session],
         )
+        due = self.settings.sessions.previous(batch.session)
+        if (not rows or rows[-1]["session"] < due) and self._was_invested(batch.account, due, rows[-1:]):
+            return None, None
         if not rows:
             return snapshot.equity, snapshot.equity
         # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows.
@@ -275,6 +287,16 @@ class Gates:
             adjusted.append((row["session"], row["closing"] + flows_after))
             flows_after += row["flows"]
         return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
+
+    def _was_invested(self, account: str, session: date, last: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the account's NAV may have moved by the close of ``session``: it had traded, or held something at its
+        ``last`` NAV."""
+        if any(nav["closing"] != nav["cash"] for nav in last):
+            return True
+        traded: bool = self.warehouse.scalar(
+            "select exists (select from execution.fills where account = %s and session <= %s)", [account, session]
+        )
+        return traded
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""
@@ -354,12 +376,11 @@ class Gates:
         return self._books[0][2]
 
     def _lot_book(self, account: str) -> LotBook | None:
-        sessions = self.settings.sessions
+        feed = recorded_prices(self.settings, self.warehouse)
         with OrderStore.opened(self.warehouse.url) as store:
-            reports = ExecutionReports(store, self.warehouse, recorded_prices(self.settings, self.warehouse), sessions)
             try:
-                return reports.lot_book(account)
-            except UnknownRatioError:
+                return ExecutionReports.of(store, self.warehouse, feed, self.settings).lot_book(account)
+            except (UnknownRatioError, LotSelectionError):
                 # The rule says that lots are missing: a matter of tax stops no trade.
                 return None
 

@@ -1,4 +1,7 @@
-"""The signed limits as files: the document, its signatures and the registered keys.
+"""The signed limits as files: the documents, their signatures and the registered keys.
+
+All that can loosen what an account may do is signed: config/risk.yaml, and config/compliance.yaml with its limits on
+positions and orders and its lists. Each has its own signatures beside it, by the same registered keys.
 
 Belongs here: reading and writing these files, and whether the limits in force are those that were signed. Does not:
 verifying (octopus/risk/signatures.py).
@@ -6,6 +9,7 @@ verifying (octopus/risk/signatures.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +38,7 @@ SIGNERS_VARIABLE = "OCTOPUS_LIMIT_SIGNERS"
 
 @dataclass(frozen=True)
 class LimitsDocument:
-    """The limits file as it was read: what is verified is what is obeyed.
+    """A file of limits as it was read: what is verified is what is obeyed.
 
     Attributes:
         content: its exact bytes. signers: file of the registered keys.
@@ -51,10 +55,22 @@ class LimitsDocument:
 
 
 def limits_authority(settings: Settings, now: datetime) -> Authority:
-    """Whether the limits of ``settings`` are signed; keys and signatures are read anew each time."""
-    from resources.settings import limits_of
+    """Whether every file of the limits of ``settings`` is signed; keys and signatures are read anew each time."""
+    found = [(document, _authority(document, settings, now)) for document in settings.limits_documents]
+    files: dict[str, list[str]] = {}
+    for document, one in found:
+        if one.problem is not None:
+            files.setdefault(one.problem, []).append(document.path.name)
+    problem = "; ".join(f"{' and '.join(names)}: {problem}" for problem, names in files.items())
+    signers = sorted({name for _, one in found for name in one.signers})
+    return Authority(settings.is_live, problem or None, tuple(signers))
 
-    document, live = settings.limits_document, settings.is_live
+
+def _authority(document: LimitsDocument, settings: Settings, now: datetime) -> Authority:
+    """Whether one file of limits is signed, and is what is in force."""
+    from resources.settings import says
+
+    live = settings.is_live
     try:
         found = authority(
             document.content, _text(document.signatures), _text(document.signers),
@@ -62,7 +78,7 @@ def limits_authority(settings: Settings, now: datetime) -> Authority:
         )  # fmt: skip
     except (OSError, UnicodeDecodeError) as error:
         return Authority(live, f"the signatures cannot be read: {error}")
-    if found.problem is None and limits_of(document) != settings.risk:
+    if found.problem is None and not says(document, settings):
         return replace(found, problem=f"the limits in force are not those of {document.path}")
     return found
 
@@ -76,8 +92,8 @@ def signatures_now(document: LimitsDocument, now: datetime) -> tuple[Checked, ..
     return check_all(document.content, _text(document.signatures), read_signers(_text(document.signers)), now)
 
 
-def add_signature(document: LimitsDocument, key_file: Path, now: datetime) -> Checked:
-    """Sign the document with an Ed25519 key that has no passphrase.
+def add_signatures(documents: Sequence[LimitsDocument], key_file: Path, now: datetime) -> tuple[Checked, ...]:
+    """Sign each document with an Ed25519 key that has no passphrase; returns what each signature is worth.
 
     Signatures of other bytes, and an earlier one by the same key, make room.
 
@@ -91,16 +107,21 @@ def add_signature(document: LimitsDocument, key_file: Path, now: datetime) -> Ch
     try:
         key = load_ssh_private_key(key_file.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _cannot_sign(document, key_file, str(error)) from None
+        raise _cannot_sign(documents, key_file, str(error)) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise _cannot_sign(document, key_file, "it is no Ed25519 key")
-    made = sign(document.content, key)
-    document.signatures.write_text(_others(document, made) + made, encoding="ascii")
-    return signatures_now(document, now)[-1]
+        raise _cannot_sign(documents, key_file, "it is no Ed25519 key")
+    checked = []
+    for document in documents:
+        made = sign(document.content, key)
+        document.signatures.write_text(_others(document, made) + made, encoding="ascii")
+        checked.append(signatures_now(document, now)[-1])
+    return tuple(checked)
 
 
-def _cannot_sign(document: LimitsDocument, key_file: Path, why: str) -> ConfigError:
-    by_hand = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {document.path} >> {document.signatures}"
+def _cannot_sign(documents: Sequence[LimitsDocument], key_file: Path, why: str) -> ConfigError:
+    by_hand = "; ".join(
+        f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {document.path} >> {document.signatures}" for document in documents
+    )
     return ConfigError(
         where="octopus limits sign", field="--key", value=str(key_file),
         remedy=f"{why}; or use `{by_hand}`, which knows passphrases, agents and hardware keys",

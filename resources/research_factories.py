@@ -7,10 +7,10 @@ imported by the function that needs it. Does not: what execution uses too (facto
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from octopus.core.errors import ConfigError
 from resources.secrets import secret
@@ -19,32 +19,11 @@ from resources.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from octopus.alternative_data.schema import ItemKind
     from resources.registry import ModelRegistry
     from resources.sentiment.base import SentimentModel
     from resources.sources.base import MarketDataSource, NewsSource, SocialSource
     from resources.sources.http import Access
-
-T = TypeVar("T")
-
-
-@dataclass
-class Feeds(Generic[T]):
-    """The configured sources of one kind.
-
-    Attributes:
-        sources: those that can be asked.
-        skipped: why each of the others cannot, naming the variable to set.
-    """
-
-    sources: list[T] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def add(self, name: str, make: Callable[[], T]) -> None:
-        """Make one source; without its key it is skipped, and said to be."""
-        try:
-            self.sources.append(make())
-        except ConfigError as error:
-            self.skipped.append(f"{name} is skipped: {error}")
 
 
 def access(source: str, settings: Settings) -> Access:
@@ -145,10 +124,25 @@ def _files(settings: Settings) -> MarketDataSource:
     )
 
 
-def news_sources(settings: Settings) -> Feeds[NewsSource]:
-    """The configured news sources. The sample's events belong to the sample's prices and are left out of live data."""
-    feeds: Feeds[NewsSource] = Feeds()
-    makers: dict[str, Callable[[Settings], NewsSource]] = {
+@dataclass(frozen=True)
+class TextCatalogue:
+    """Every source of texts by kind and name; each is made when it is asked for."""
+
+    settings: Settings
+
+    def source(self, kind: ItemKind, name: str) -> NewsSource | SocialSource:
+        """One source by its name in the settings.
+
+        Raises:
+            ConfigError: its key, its feeds or its file are not set.
+        """
+        makers: Mapping[str, Callable[[Settings], NewsSource | SocialSource]]
+        makers = _news_makers() if kind == "news" else _post_makers()
+        return makers[name](self.settings)
+
+
+def _news_makers() -> Mapping[str, Callable[[Settings], NewsSource]]:
+    return {
         "alpaca": _alpaca_news,
         "files": _file_news,
         "newsapi": _newsapi,
@@ -156,12 +150,16 @@ def news_sources(settings: Settings) -> Feeds[NewsSource]:
         "sample": _sample_news,
         "yahoo": _yahoo_news,
     }
-    for name in settings.alternative_data.news:
-        if name == "sample" and not settings.recorded:
-            feeds.skipped.append("sample news are skipped: they belong to the sample's prices")
-        else:
-            feeds.add(name, partial(makers[name], settings))
-    return feeds
+
+
+def _post_makers() -> Mapping[str, Callable[[Settings], SocialSource]]:
+    return {
+        "files": _file_posts,
+        "reddit": _reddit,
+        "sample": _sample_posts,
+        "stocktwits": _stocktwits,
+        "x": _x,
+    }
 
 
 def _sample_news(settings: Settings) -> NewsSource:
@@ -173,7 +171,13 @@ def _sample_news(settings: Settings) -> NewsSource:
 def _newsapi(settings: Settings) -> NewsSource:
     from resources.sources.newsapi import NewsApiNews
 
-    return NewsApiNews(secret("NEWSAPI_API_KEY"), access("newsapi", settings))
+    plan = settings.alternative_data.newsapi
+    return NewsApiNews(
+        secret("NEWSAPI_API_KEY"),
+        access("newsapi", settings),
+        delay=timedelta(hours=plan.delay_hours),
+        reach=timedelta(days=plan.reach_days),
+    )
 
 
 def _rss(settings: Settings) -> NewsSource:
@@ -208,24 +212,6 @@ def _named(settings: Settings, field: str, path: Path | None) -> Path:
             remedy="name the file of texts there to use the source files",
         )  # fmt: skip
     return settings.root / path
-
-
-def social_sources(settings: Settings) -> Feeds[SocialSource]:
-    """The configured social sources; the sample's synthetic posts likewise."""
-    feeds: Feeds[SocialSource] = Feeds()
-    makers: dict[str, Callable[[Settings], SocialSource]] = {
-        "files": _file_posts,
-        "reddit": _reddit,
-        "sample": _sample_posts,
-        "stocktwits": _stocktwits,
-        "x": _x,
-    }
-    for name in settings.alternative_data.social:
-        if name == "sample" and not settings.recorded:
-            feeds.skipped.append("sample posts are skipped: they are synthetic")
-        else:
-            feeds.add(name, partial(makers[name], settings))
-    return feeds
 
 
 def _sample_posts(_settings: Settings) -> SocialSource:

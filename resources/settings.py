@@ -28,6 +28,7 @@ from pydantic import (
 
 from octopus.alerts.alert import Severity
 from octopus.alerts.watch import Patience
+from octopus.alternative_data.schema import ItemKind
 from octopus.backtest.config import BacktestConfig
 from octopus.backtest.named_sweeps import SweepConfig
 from octopus.compliance.rules import CompliancePolicy
@@ -47,6 +48,7 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
+from resources.agreement import inside_limits, require_inside, require_listed, require_traded
 from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.reference_files import require_sources
@@ -61,6 +63,9 @@ MARKET_DATA: tuple[MarketDataName, ...] = get_args(MarketDataName)
 """Every source of market data; all but the sample can be compared with the one that is traded on."""
 NewsName = Literal["sample", "newsapi", "rss", "yahoo", "alpaca", "files"]
 SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
+NEWS: tuple[NewsName, ...] = get_args(NewsName)
+SOCIAL: tuple[SocialName, ...] = get_args(SocialName)
+"""Every source of news, and of posts."""
 
 
 LIVE_VARIABLE = "OCTOPUS_LIVE"
@@ -159,6 +164,18 @@ class SentimentConfig(_Section):
     finbert: str = "ProsusAI/finbert"
 
 
+class NewsApiPlan(_Section):
+    """What the user's plan of NewsAPI gives; the defaults are its Developer plan (newsapi.org/pricing).
+
+    Attributes:
+        delay_hours: after so long it shows an article: it counts as known from then.
+        reach_days: how far back it can be searched.
+    """
+
+    delay_hours: float = Field(default=24.0, ge=0)
+    reach_days: int = Field(default=28, ge=1)
+
+
 class AlternativeDataConfig(_Section):
     """News and social posts (config/universe.yaml, section alternative_data).
 
@@ -167,7 +184,9 @@ class AlternativeDataConfig(_Section):
         subreddits: where Reddit is searched.
         news_file, posts_file: CSV or Parquet of the source ``files``; a relative path counts from the repository; the
             form is in resources/sources/text_files.py.
-        lookback_days: how far back a run asks the services for texts.
+        newsapi: what the plan gives that NEWSAPI_API_KEY belongs to.
+        lookback_days: how far back a run asks the services for texts that it may have; further where a source has not
+            answered since.
     """
 
     news: tuple[NewsName, ...] = ("sample",)
@@ -176,6 +195,7 @@ class AlternativeDataConfig(_Section):
     subreddits: tuple[str, ...] = ("stocks", "investing", "wallstreetbets")
     news_file: Path | None = None
     posts_file: Path | None = None
+    newsapi: NewsApiPlan = NewsApiPlan()
     lookback_days: int = Field(default=3, ge=1, le=30)
     sentiment: SentimentConfig = SentimentConfig()
 
@@ -414,7 +434,8 @@ class Settings:
         embedded: the server that Octopus runs itself; None when OCTOPUS_DATABASE_URL names another.
         live_variable: what OCTOPUS_LIVE says; empty where it is not set.
         broker_url: where the chosen broker is instead of at its own address; None: at its own.
-        limits_document: what ``risk`` was read from, byte for byte, for its signatures.
+        limits_document, policy_document: what ``risk`` and ``compliance`` were read from, byte for byte, for their
+            signatures.
     """
 
     root: Path
@@ -438,6 +459,12 @@ class Settings:
     risk: RiskLimits
     limits_document: LimitsDocument
     compliance: CompliancePolicy
+    policy_document: LimitsDocument
+
+    @property
+    def limits_documents(self) -> tuple[LimitsDocument, ...]:
+        """What two people sign: all that can loosen what the account may do."""
+        return self.limits_document, self.policy_document
 
     @property
     def sessions(self) -> Sessions:
@@ -454,11 +481,11 @@ class Settings:
 
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs; sectors only where a limit asks for them."""
+        """What the one decision function needs: inside the risk gate's limits, with sectors where one asks for them."""
         chosen = self.strategies.decision
-        if chosen.portfolio.constraints.sector_max is None:
-            return chosen
-        portfolio = chosen.portfolio.model_copy(update={"sectors": self.universe.sectors})
+        portfolio = inside_limits(chosen.portfolio, self.risk, self.universe.sectors)
+        if portfolio.constraints.sector_weight_max is not None:
+            portfolio = portfolio.model_copy(update={"sectors": self.universe.sectors})
         return chosen.model_copy(update={"portfolio": portfolio})
 
     @property
@@ -476,6 +503,11 @@ class Settings:
     def is_live(self) -> bool:
         """The settings ask for real money; whether they get it is in resources/permission.py."""
         return self.trading.mode != PAPER
+
+    @property
+    def asked(self) -> AskedSources:
+        """Who is asked for market data and texts."""
+        return AskedSources.of(self.universe.market_data, self.alternative_data)
 
     @property
     def recorded(self) -> bool:
@@ -498,6 +530,36 @@ def configured_exchange(environment: Mapping[str, str], root: Path = ROOT) -> st
         return EXCHANGE
 
 
+@dataclass(frozen=True)
+class AskedSources:
+    """Who is asked day by day, for definitions that need it when a code location loads.
+
+    Attributes:
+        market_data: the source that is traded on.
+        texts: sources of news and of posts. Those of the sample belong to its prices: with any other they are left out.
+    """
+
+    market_data: MarketDataName
+    texts: Mapping[ItemKind, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, market_data: MarketDataName, texts: AlternativeDataConfig) -> AskedSources:
+        """As the sections universe and alternative_data of config/universe.yaml say."""
+        named: dict[ItemKind, tuple[str, ...]] = {"news": texts.news, "post": texts.social}
+        left_out = () if market_data == "sample" else ("sample",)
+        asked = {kind: tuple(dict.fromkeys(n for n in names if n not in left_out)) for kind, names in named.items()}
+        return cls(market_data, asked)
+
+
+def configured_sources(environment: Mapping[str, str], root: Path = ROOT) -> AskedSources:
+    """Who is asked, alone; the defaults where the file cannot be read, as in `configured_exchange`."""
+    try:
+        file = read_section(_config_folder(environment, root) / "universe.yaml", UniverseFile)
+        return AskedSources.of(_market_data(environment, file.universe).market_data, file.alternative_data)
+    except ConfigError:
+        return AskedSources.of("sample", AlternativeDataConfig())
+
+
 def configured_sweeps(environment: Mapping[str, str], root: Path = ROOT) -> Mapping[str, SweepConfig]:
     """The sweeps alone, for their partitions; none where the file cannot be read, as in `configured_exchange`."""
     try:
@@ -510,6 +572,19 @@ def _config_folder(environment: Mapping[str, str], root: Path) -> Path:
     return Path(environment.get("OCTOPUS_CONFIG") or root / "config")
 
 
+def _market_data(environment: Mapping[str, str], universe: UniverseConfig) -> UniverseConfig:
+    """``universe`` with the source that OCTOPUS_MARKET_DATA names, where it is set."""
+    chosen = environment.get("OCTOPUS_MARKET_DATA")
+    if not chosen:
+        return universe
+    if chosen not in MARKET_DATA:
+        raise ConfigError(
+            where="environment", field="OCTOPUS_MARKET_DATA", value=chosen,
+            remedy=f"use one of {', '.join(MARKET_DATA)}",
+        )  # fmt: skip
+    return universe.model_copy(update={"market_data": chosen})
+
+
 def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings:
     """Read config/*.yaml below ``root`` (or OCTOPUS_CONFIG) and the variables OCTOPUS_*.
 
@@ -518,20 +593,18 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     """
     folder = _config_folder(environment, root)
     file = read_section(folder / "universe.yaml", UniverseFile)
-    universe = file.universe
-    if chosen := environment.get("OCTOPUS_MARKET_DATA"):
-        if chosen not in MARKET_DATA:
-            raise ConfigError(
-                where="environment", field="OCTOPUS_MARKET_DATA", value=chosen,
-                remedy=f"use one of {', '.join(MARKET_DATA)}",
-            )  # fmt: skip
-        universe = universe.model_copy(update={"market_data": chosen})
+    universe = _market_data(environment, file.universe)
     home = _home(environment, root)
     embedded, urls = _databases(environment, home)
-    limits = _limits_document(environment, folder)
+    limits, rules = (_limits_document(environment, folder, name) for name in ("risk.yaml", "compliance.yaml"))
     _settles(file, folder / "universe.yaml")
-    policy = read_section(folder / "compliance.yaml", CompliancePolicy)
-    require_sources(policy, str(folder / "compliance.yaml"))
+    policy = policy_of(rules)
+    require_sources(policy, str(rules.path))
+    require_listed(policy, universe.symbols, rules.path)
+    strategies = read_section(folder / "strategies.yaml", StrategiesFile)
+    risk = limits_of(limits)
+    require_traded(strategies.portfolio, risk, universe.symbols, folder)
+    require_inside(strategies.portfolio, risk, universe.sectors, folder)
     return Settings(
         root=root,
         home=home,
@@ -550,10 +623,11 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         broker=file.broker,
         live_variable=environment.get(LIVE_VARIABLE, ""),
         broker_url=environment.get(BROKERS[file.broker.name].url_variable) or None,
-        strategies=read_section(folder / "strategies.yaml", StrategiesFile),
-        risk=limits_of(limits),
+        strategies=strategies,
+        risk=risk,
         limits_document=limits,
         compliance=policy,
+        policy_document=rules,
     )
 
 
@@ -584,8 +658,8 @@ def _home(environment: Mapping[str, str], root: Path) -> Path:
         ) from None  # fmt: skip
 
 
-def _limits_document(environment: Mapping[str, str], folder: Path) -> LimitsDocument:
-    path = folder / "risk.yaml"
+def _limits_document(environment: Mapping[str, str], folder: Path, name: str) -> LimitsDocument:
+    path = folder / name
     return LimitsDocument(path, _content(path), Path(environment.get(SIGNERS_VARIABLE) or folder / "limit_signers"))
 
 
@@ -596,6 +670,18 @@ def limits_of(document: LimitsDocument) -> RiskLimits:
         ConfigError: as `read_section`.
     """
     return _parse(document.path, document.content, RiskLimits)
+
+
+def policy_of(document: LimitsDocument) -> CompliancePolicy:
+    """The compliance policy that the document's bytes say. Raises `ConfigError` likewise."""
+    return _parse(document.path, document.content, CompliancePolicy)
+
+
+def says(document: LimitsDocument, settings: Settings) -> bool:
+    """Whether what is in force is what one of the settings' documents says."""
+    if document is settings.limits_document:
+        return limits_of(document) == settings.risk
+    return policy_of(document) == settings.compliance
 
 
 def _databases(environment: Mapping[str, str], home: Path) -> tuple[EmbeddedPostgres | None, dict[str, str]]:

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from resources.warehouse.connection import dbt_environment
+
 PROJECT = Path(__file__).parents[1] / "dbt_project"
 DATABASE = f"octopus_warehouse_{uuid.uuid4().hex[:10]}"
 """This worker's name for a database that dbt builds in: of one name the project is parsed once."""
@@ -23,8 +25,6 @@ DATABASE = f"octopus_warehouse_{uuid.uuid4().hex[:10]}"
 
 def run_dbt(url: str, target: Path, *arguments: str) -> None:
     """Run a command of dbt on a database, its artefacts in ``target``; one that fails, fails with dbt's own words."""
-    from assets.warehouse import dbt_environment
-
     target.mkdir(parents=True, exist_ok=True)
     output = target / "output.txt"
     asked = {

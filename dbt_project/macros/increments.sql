@@ -67,13 +67,38 @@
 {%- endmacro %}
 
 {#- dbt asks here how the strategy `replace_keys` stores what was built: as its delete+insert does, for a day at a day's
-    cost. Of a table that was just made the planner guesses the size; told it, it looks up as many keys as there are
-    instead of reading the whole mart. -#}
+    cost. A key begins with whose rows it is of and ends with their day, and an index has just these two. Where the mart
+    holds hardly more between the first and the last day than was built now, which is so of every ordinary day, it is read
+    by that index, all rows side by side; else key by key, each on a page of its own. -#}
 {% macro get_incremental_replace_keys_sql(arg_dict) %}
-    analyze {{ arg_dict.temp_relation }};
+    {%- set target, built, keys = arg_dict.target_relation, arg_dict.temp_relation, arg_dict.unique_key -%}
+    {%- set columns = get_quoted_csv(arg_dict.dest_columns | map(attribute="name")) -%}
+    {%- set spans = run_query(
+        "select " ~ keys[0] ~ ", min(" ~ keys[-1] ~ ")::text, max(" ~ keys[-1] ~ ")::text, count(*) from " ~ built
+        ~ " group by 1 order by 1"
+    ).rows -%}
+    {%- set within -%}
+        (false
+        {%- for whose, first, last, _ in spans %}
+        or ({{ keys[0] }} = '{{ whose | replace("'", "''") }}' and {{ keys[-1] }} between '{{ first }}' and '{{ last }}')
+        {%- endfor %})
+    {%- endset -%}
+    {%- set most = 2 * (spans | map(attribute=3) | sum) -%}
+    {%- set held = run_query(
+        "select count(*) from (select from " ~ target ~ " where " ~ within ~ " limit " ~ (most + 1) ~ ") held"
+    ).rows[0][0] if spans else 0 -%}
+    {%- if held > most %}
+    analyze {{ built }};
     set local enable_nestloop = on;
     set local random_page_cost = 1.1;
-    {{ get_incremental_delete_insert_sql(arg_dict) }}
+    {%- elif held %}
+    {{ join_by_hashing() }};
+    {%- endif %}
+    {%- if held %}
+    delete from {{ target }}
+    where {% if held <= most %}{{ within }} and {% endif %}({{ keys | join(', ') }}) in (select {{ keys | join(', ') }} from {{ built }});
+    {%- endif %}
+    insert into {{ target }} ({{ columns }}) select {{ columns }} from {{ built }}
 {% endmacro %}
 
 {#- What the planner is told of a mart that was just built: without statistics the next model would be planned blindly.

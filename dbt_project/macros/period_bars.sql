@@ -77,15 +77,14 @@ due as materialized (
 -- Bars that only grow: nothing of them is built again but what follows them, and that was known by the period's end.
 -- Standing since then, and still, a bar has no other version.
 growing as materialized (
+    -- All of the period are read side by side, and not looked up one by one.
     select t.*, due.to_session
-    from due
-    cross join lateral (
-        select * from {{ this }} t
-        where t.source = due.source and t.instrument = due.instrument and t.{{ period }} = due.from_{{ period }}
-        offset 0
-    ) t
+    from {{ this }} t
+    join due on due.source = t.source and due.instrument = t.instrument and due.from_{{ period }} = t.{{ period }}
     where t.last_session < due.from_session and t.known_to is null
         and t.known_from = due.ends_utc and t.sessions_due = due.sessions_due
+        and t.source = any(array(select distinct source from due))
+        and t.{{ period }} = any(array(select distinct from_{{ period }} from due))
 ),
 
 grown as (

@@ -110,6 +110,8 @@ bars as (
         end as released_from
     from {% if since %}({{ bar_versions("(" ~ since ~ " - " ~ carried_days() ~ ")") }}) b{% else %}{{ ref('stg_bars') }}{% endif %}
     where source = any(array(select source from waiting)) and instrument = any(array(select instrument from waiting))
+        -- Whether a bar is late, and which one settles an action, later bars alone say.
+        and session >= (select min(ex_session) from waiting)
     group by source, instrument, session
     having bool_or(excluded is not true)
 ),
@@ -256,9 +258,9 @@ group by source, instrument, session, instant, next_instant
         where p.source = stg_corporate_actions.source and p.instrument = stg_corporate_actions.instrument
             and p.session = stg_corporate_actions.ex_session
             and p.known_from < {{ evening_of('p.session') }}
-            and not exists (
-                select from {{ source('raw', 'bar_verdicts') }} v
-                where v.source = p.source and v.instrument = p.instrument and v.session = p.session and v.excluded
+            -- As a set, which is made once: looked for each time, all verdicts would be read for each action of a year.
+            and (p.source, p.instrument, p.session) not in (
+                select source, instrument, session from {{ source('raw', 'bar_verdicts') }} where excluded
             )
     )
 {%- endmacro %}

@@ -6,7 +6,15 @@ the columns that the writer adds (ingested_at, batch_id).
 
 from __future__ import annotations
 
+from typing import Literal
+
 import polars as pl
+
+ItemKind = Literal["news", "post"]
+"""What a text is."""
+
+TEXT_TABLES: dict[ItemKind, str] = {"news": "news", "post": "social_posts"}
+"""The raw table of each kind."""
 
 UTC_INSTANT = pl.Datetime("us", "UTC")
 

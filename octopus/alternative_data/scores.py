@@ -6,11 +6,10 @@ Belongs here: what to score and the rows that come of it. Does not: the models (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import polars as pl
 
-from octopus.alternative_data.schema import SCORES_SCHEMA
+from octopus.alternative_data.schema import SCORES_SCHEMA, ItemKind
 from octopus.alternative_data.texts import scored_text
 from octopus.core.errors import MissingDataError
 
@@ -22,9 +21,7 @@ def texts_to_score(items: pl.DataFrame, scored: frozenset[str] = frozenset()) ->
     return dict(zip(wanted["text_hash"], wanted["text"], strict=True))
 
 
-def score_rows(
-    items: pl.DataFrame, scores: Mapping[str, float], model: str, item_kind: Literal["news", "post"]
-) -> pl.DataFrame:
+def score_rows(items: pl.DataFrame, scores: Mapping[str, float], model: str, item_kind: ItemKind) -> pl.DataFrame:
     """One row for each item whose text has a score, in the order of ``items``.
 
     Args:

@@ -38,20 +38,30 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
+    """For Python to call, with the types that it comes with first; none of C's."""
+    options["no_cfunc_wrapper"] = True  # which Numba's stubs do not know
     compiled: Any = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     return cast("_Function", compiled)
 
 
+def _step(function: _Function, **options: Any) -> _Function:
+    """As `_compiled`, for what allocates nothing and is a part of `run`, too: counting references to the arrays of
+    `Market` and `Account` in each call costs more than the arithmetic of a hundred instruments."""
+    return _compiled(function, forceinline=True, _nrt=False, **options)
+
+
 def _inlined(function: _Function) -> _Function:
-    """As `_compiled`, for what allocates nothing: counting references to the arrays of `Market` and `Account` in each
-    call costs more than the arithmetic of a hundred instruments."""
-    return _compiled(function, forceinline=True, _nrt=False)
+    """A part of steps, and of nothing else: to take `Market` and `Account` out of Python's hands would take longer to
+    compile than what it does. Called from Python it ends the process."""
+    return _step(function, no_cpython_wrapper=True)
 
 
 _exit_at, _is_reached = _inlined(exit_at), _inlined(is_reached)
 _ROUNDING = 1e9
 """Quantities are rounded to this part of a lot before they are cut: 999.9999999999 lots are 1000."""
 _RATE_UNIT = 10.0**RATE_DECIMALS
+_ZERO = cast("int", np.int64(0))
+"""No literal, for which Numba would compile whatever takes it once more."""
 _HALVES = 2e-15
 """So near to a half, as a part of the number, is one: a few products in floats are off by less than that."""
 
@@ -181,7 +191,7 @@ def new_account(count: int, cash: float) -> Account:
     return Account(held, pending, mark, money, change, price, fee, reference, move, rate, spot, worth, kind, terms)
 
 
-@_inlined
+@_step
 def floor_to_lot(shares: float, lot: float) -> float:
     """Cut towards zero to a multiple of ``lot``."""
     if lot <= 0.0:
@@ -210,7 +220,7 @@ def _to_cent(fee: float) -> float:
     return float(np.floor(fee * 100.0 * (1.0 + _HALVES) + 0.5) / 100.0)
 
 
-@_inlined
+@_step
 def afford(
     change: FloatArray,
     price: FloatArray,
@@ -253,7 +263,7 @@ def afford(
             change[i] = np.trunc(change[i] * part / rules.lot) * rules.lot if rules.lot > 0.0 else change[i] * part
 
 
-@_inlined
+@_step
 def begin(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> None:
     """What a session brings before anything trades: interest on the last close's cash, new rates, corporate actions."""
     _accrue(at, rules, account, record)
@@ -465,7 +475,7 @@ def _commissions(row: int, i: int, size: float, price: float, paid: float, marke
     return fees
 
 
-@_inlined
+@_step
 def execute(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what was planned at the close before; the number of fills."""
     orders = _at_the_open(row, market, account) if market.limited else _at_any_price(row, market, account)
@@ -482,7 +492,7 @@ def execute(row: int, at: int, market: Market, rules: Rules, account: Account, r
     return _book(row, at, market, rules, account, record, market.due.shape[1])
 
 
-@_inlined
+@_step
 def execute_later(row: int, at: int, market: Market, rules: Rules, account: Account, record: FloatArray) -> int:
     """Fill what follows the open or the orders in their session: what worked ones left for the close, limit orders that
     are reached, or the exits of entries; the number of fills."""
@@ -495,7 +505,7 @@ def execute_later(row: int, at: int, market: Market, rules: Rules, account: Acco
         _at_limits(row, market, rules, account)
     else:
         _exit(row, market, rules, account)
-    return _book(row, at, market, rules, account, record, 0)
+    return _book(row, at, market, rules, account, record, _ZERO)
 
 
 @_inlined
@@ -591,7 +601,7 @@ def _price(row: int, market: Market, rules: Rules, account: Account, children: i
             fee[i] = _commissions(row, i, abs(change[i]), price[i], account.rate[i], market, rules)
 
 
-@_inlined
+@_step
 def finish(row: int, at: int, market: Market, account: Account, record: FloatArray) -> float:
     """Mark at the close, redeem what was delisted, sell what was spun off, record; the equity."""
     redeemed = 0.0
@@ -632,7 +642,7 @@ def _redeem(row: int, at: int, market: Market, account: Account, record: FloatAr
     return redeemed
 
 
-@_inlined
+@_step
 def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: Account) -> None:
     """Orders from target weights at the close; NaN leaves a position. See `octopus.portfolio.rebalance.plan_orders`."""
     close, held, pending, reference = market.close[row], account.held, account.pending, account.reference
@@ -662,7 +672,10 @@ def _grown(ledger: FloatArray, wanted: int) -> FloatArray:
     if wanted <= len(ledger):
         return ledger
     larger = np.empty((max(wanted, 2 * len(ledger)), ledger.shape[1]))
-    larger[: len(ledger)] = ledger
+    # One by one: a slice compiles the words of an error as well, for a fifth of all the time.
+    for k in range(len(ledger)):
+        for column in range(FILL):
+            larger[k, column] = ledger[k, column]
     return larger
 
 
@@ -689,7 +702,7 @@ def run(
         within an auction; empty where ``shares`` is.
     """
     keep = shares.size > 0
-    ledger, size = np.empty((1024 if keep else 0, FILL)), 0
+    ledger, size = np.empty((1024 if keep else 0, FILL)), _ZERO
     for row in range(first, stop):
         at = row - first
         if at > 0:
@@ -706,7 +719,8 @@ def run(
         if not finish(row, at, market, account, record) > 0.0:
             return row, ledger[:size]
         if keep:
-            shares[at], marks[at] = account.held, account.mark
+            for i in range(shares.shape[1]):
+                shares[at, i], marks[at, i] = account.held[i], account.mark[i]
         if at % every == 0:
             plan(row, targets[at], market, rules, account)
     return -1, ledger[:size]

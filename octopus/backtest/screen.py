@@ -37,13 +37,17 @@ ALONE = frozenset({
 """Rules of the risk gate on single orders that are looked at here, or that an active account with its snapshot of now
 cannot break."""
 ON_THE_WHOLE = frozenset({
-    "name_weight", "position_notional_usd", "sector", "sector_part_filled", "gross", "net_max", "net_min", "leverage",
-    "turnover", "cash", "capital_threshold_usd", "gross_part_filled", "net_max_part_filled", "net_min_part_filled",
-    "leverage_part_filled", "cash_part_filled", "message_rate", "volatility", "volatility_part_filled", "var_95",
-    "var_95_part_filled", "cvar_95", "cvar_95_part_filled",
+    "name_weight", "position_notional_usd", "long_only", "name_weight_min", "sector", "sector_part_filled", "gross",
+    "net_max", "net_min", "leverage", "turnover", "cash", "capital_threshold_usd", "gross_part_filled",
+    "net_max_part_filled", "net_min_part_filled", "leverage_part_filled", "cash_part_filled", "message_rate",
+    "volatility", "volatility_part_filled", "var_95", "var_95_part_filled", "cvar_95", "cvar_95_part_filled",
+    "beta_max", "beta_max_part_filled", "beta_min", "beta_min_part_filled", "tracking_error",
+    "tracking_error_part_filled",
 })  # fmt: skip
 """And those on the batch as a whole."""
 LOSSES = frozenset(rule for rule in ON_THE_WHOLE if rule.startswith(("volatility", "var_95", "cvar_95")))
+AGAINST_BENCHMARK = frozenset(rule for rule in ON_THE_WHOLE if rule.startswith(("beta", "tracking_error")))
+"""Those that the gate itself judges where there is such a limit."""
 RISK_RULES = ALONE | ON_THE_WHOLE
 RISK_LIMITS = frozenset({
     "valid_until", "gross_max", "net_min", "net_max", "leverage_max", "name_weight_max", "position_notional_max_usd",
@@ -53,7 +57,8 @@ RISK_LIMITS = frozenset({
     "repeated_executions_max", "repeated_executions_window_seconds", "volatility_max_annual", "var_95_max",
     "cvar_95_max", "var_window_sessions", "drawdown_stop", "drawdown_since",
     "drawdown_resume_sessions", "loss_per_day_max", "snapshot_age_max_seconds",
-    "cash_min_fraction", "stress",
+    "cash_min_fraction", "stress", "long_only", "name_weight_min", "beta_min", "beta_max", "tracking_error_max_annual",
+    "benchmark",
 })  # fmt: skip
 
 PARAMETERS = frozenset({
@@ -186,7 +191,8 @@ def in_doubt_on_the_whole(look: Look, limits: RiskLimits, kept: BoolArray | None
         lots = _Lots.of(look, np.ones((1, len(look.columns)), dtype=bool) if kept is None else kept)
         doubted = {
             *_large_exposures(look, limits, lots), *_large_sectors(look, limits, lots),
-            *_large_losses(look, limits, lots),
+            *_large_losses(look, limits, lots), *_many_shorts(look, limits, lots),
+            *(rule for rule in AGAINST_BENCHMARK if limits.off_reason(rule) is None),
         }  # fmt: skip
     return frozenset(doubted if _few_are_sent(look, limits) else {*doubted, "message_rate"})
 
@@ -385,6 +391,16 @@ def _large_exposures(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[st
     rules, values, bounds = zip(*ceilings, strict=True)
     sure = np.stack(values) <= np.array([[_inside(bound)] for bound in bounds])
     yield from (rule for rule, is_sure in zip(rules, sure, strict=True) if not is_sure.all())
+
+
+def _many_shorts(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[str]:
+    held, after = look.held, look.held[look.columns] + np.minimum(look.change, 0.0)
+    # Shares are as many here as there; whoever leaves orders out leaves fewer of them short.
+    if limits.long_only and not (np.all(held >= 0.0) and np.all(after >= 0.0)):
+        yield "long_only"
+    least = limits.name_weight_min
+    if least is not None and not _below(-lots.lowest, -least):
+        yield "name_weight_min"
 
 
 def _large_sectors(look: Look, limits: RiskLimits, lots: _Lots) -> Iterator[str]:

@@ -9,10 +9,11 @@ dearer of the plan's and the broker's price. An order that only makes a position
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, Finding, dearer_price, equity_of
+from octopus.compliance.checks import Case, Finding, dearer_price, equity_of, is_price
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import PlannedOrder, Side, reducing_orders
 
@@ -38,11 +39,10 @@ def _full_payment(case: Case) -> list[Finding]:
     equity_of(case.snapshot)
     spent = sum((_worth(order, case) for order in case.batch.orders if order.side is Side.BUY), Decimal(0))
     earned = sum((order.notional for order in case.batch.orders if order.side is Side.SELL), Decimal(0))
-    marks = case.snapshot.prices
-    working = sum(
-        (o.remaining * marks.get(o.instrument, Decimal(0)) for o in case.snapshot.open_orders if o.side is Side.BUY),
-        Decimal(0),
-    )
+    prices = _prices(case)
+    open_buys = [order for order in case.snapshot.open_orders if order.side is Side.BUY and order.remaining]
+    _require_prices((order.instrument for order in open_buys), prices)
+    working = sum((order.remaining * prices[order.instrument] for order in open_buys), Decimal(0))
     left = case.snapshot.cash + earned - working - spent
     reason, value = f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left)
     return [Finding(order, order.side is Side.BUY and left < 0, reason, value, 0.0) for order in case.batch.orders]
@@ -62,19 +62,31 @@ def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[F
 
 
 def _needed(case: Case, side: Side, long: Decimal, short: Decimal) -> Decimal:
-    shares, prices = dict(case.snapshot.positions), dict(case.snapshot.prices)
+    shares, prices = dict(case.snapshot.positions), _prices(case)
     for order in case.batch.orders:
-        prices[order.instrument] = max(dearer_price(order, case.snapshot), prices.get(order.instrument, Decimal(0)))
         if order.side is side:
             shares[order.instrument] = shares.get(order.instrument, Decimal(0)) + order.signed_quantity
     for working in case.snapshot.open_orders:
         if working.side is side:
             shares[working.instrument] = shares.get(working.instrument, Decimal(0)) + side.sign * working.remaining
-    unpriced = sorted(name for name, held in shares.items() if held and name not in prices)
-    if unpriced:
-        raise MissingDataError(f"the broker's price of {', '.join(unpriced)} is missing: take a new snapshot")
+    _require_prices((name for name, held in shares.items() if held), prices)
     values = [held * prices[name] for name, held in shares.items() if held]
     return sum((value * long if value > 0 else -value * short for value in values), Decimal(0))
+
+
+def _prices(case: Case) -> dict[str, Decimal]:
+    """The broker's, and of what the batch trades the dearer of that and the plan's."""
+    prices = {name: price for name, price in case.snapshot.prices.items() if is_price(price)}
+    for order in case.batch.orders:
+        dearer = dearer_price(order, case.snapshot)
+        prices[order.instrument] = max(dearer, prices.get(order.instrument, dearer))
+    return prices
+
+
+def _require_prices(names: Iterable[str], prices: Mapping[str, Decimal]) -> None:
+    unpriced = sorted(set(names) - prices.keys())
+    if unpriced:
+        raise MissingDataError(f"the broker's price of {', '.join(unpriced)} is missing: take a new snapshot")
 
 
 def pattern_day_trades(rule: rules.PatternDayTrader, case: Case) -> list[Finding]:

@@ -20,6 +20,8 @@ from octopus.core.types import BoolArray, FloatArray
 
 PRICE_TEST_FALL = 0.10
 """Reg SHO 201(b)(1)(i): a fall of 10 % or more from the last close of the listing market."""
+_BINARY = 1e-12
+"""Fraction by which floats of decimal prices may miss each other: far less than the finest tick is of any price."""
 
 
 def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
@@ -37,7 +39,7 @@ def price_test_restricts(closes: FloatArray, lows: FloatArray) -> BoolArray:
     Source: 17 CFR 242.201(b)(1): the remainder of the day of the fall, and the following day.
     """
     fell = np.zeros(closes.shape, dtype=bool)
-    fell[2:] = lows[1:-1] <= (1 - PRICE_TEST_FALL) * closes[:-2]
+    fell[2:] = lows[1:-1] <= (1 - PRICE_TEST_FALL) * closes[:-2] * (1 + _BINARY)
     return fell
 
 
@@ -135,6 +137,7 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
 def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
     require_price_basis(case)
     issued, limit, ends = case.context.shares_outstanding, rule.parameters.max_fraction_outstanding, position_ends(case)
+    most = Decimal(str(limit))
     if issued is None:
         raise MissingDataError("the shares outstanding are missing: load them for every instrument")
     found = []
@@ -144,7 +147,8 @@ def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
             reason = f"the shares outstanding of {order.instrument} are missing: load them"
             found.append(Finding(order, True, reason))
             continue
-        fraction = float(ends[order.instrument, order.side] / total)
+        fraction = ends[order.instrument, order.side] / total
         reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of all shares, threshold {limit:.2%}"
-        found.append(Finding(order, order.side is Side.BUY and fraction > limit, reason, fraction, limit))
+        broken = order.side is Side.BUY and fraction > most
+        found.append(Finding(order, broken, reason, float(fraction), limit))
     return found

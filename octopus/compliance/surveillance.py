@@ -1,18 +1,19 @@
 """Post-trade surveillance of our own orders: patterns that a market-abuse officer would ask about.
 
 Belongs here: wash trades, layering, marking the close, momentum ignition over recorded orders and fills. Does not:
-reading them (resources/warehouse/surveillance.py) and stopping orders before they leave (gate.py).
+reading them (resources/warehouse/posttrade.py) and stopping orders before they leave (gate.py).
 
 Each pattern is a few thresholds on what was sent, cancelled and filled; a finding names the orders, the figure and the
-threshold, and is a question to a person, not a verdict: intent is not in the records. Sources: Regulation (EU) 596/2014
-article 12 and Delegated Regulation (EU) 2016/522 annex II; EU 2017/589 article 13; FINRA 5210 and its 5210.02;
+threshold, and is a question to a person, not a verdict: intent is not in the records. Orders are compared, not fills:
+in how many parts a venue executes an order is not ours to choose and changes no finding. Sources: Regulation (EU)
+596/2014 article 12 and Delegated Regulation (EU) 2016/522 annex II; EU 2017/589 article 13; FINRA 5210 and its 5210.02;
 Securities Exchange Act 9(a)(2).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -42,8 +43,8 @@ class SurveillanceTerms(BaseModel):
     """Thresholds of the patterns.
 
     Attributes:
-        wash_seconds, wash_price_bps, wash_match: a buy and a sell so near in time and price, whose quantities are so
-            alike (smaller over larger).
+        wash_seconds, wash_price_bps, wash_match: a buy order and a sell order whose executions so near each other in
+            time and price have quantities so alike (smaller over larger).
         layer_orders, layer_seconds, layer_filled, layer_multiple: at least so many limit orders, each cancelled within
             so many seconds with at most that fraction filled, together that multiple of what filled opposite.
         close_minutes, close_volume_fraction, close_move_bps: fills so near the close, so much of the day's volume, and
@@ -132,11 +133,11 @@ def watch(
         fills: of those orders, by their ids. market: by instrument; where it is absent, `blind` names the instrument.
     """
     ours: dict[str, list[SentOrder]] = defaultdict(list)
-    done: dict[str, list[Fill]] = defaultdict(list)
+    done: dict[str, list[_Execution]] = defaultdict(list)
     for order in sorted(orders, key=lambda item: (item.sent_at, item.order_id)):
         ours[order.instrument].append(order)
-    for fill in sorted(fills, key=lambda item: (item.at, item.fill_id)):
-        done[fill.instrument].append(fill)
+    for execution in _executions(fills):
+        done[execution.instrument].append(execution)
     found: list[Suspicion] = []
     for name in sorted(done):
         found += _wash_trades(done[name], terms)
@@ -147,6 +148,45 @@ def watch(
     return found
 
 
+@dataclass(frozen=True)
+class _Execution:
+    """What an order filled at one instant, in however many parts; ``value`` is its quantity times its price."""
+
+    order_id: str
+    instrument: str
+    side: Side
+    quantity: Decimal
+    value: Decimal
+    at: datetime
+
+    @property
+    def price(self) -> Decimal:
+        return self.value / self.quantity
+
+
+def _executions(fills: Sequence[Fill]) -> list[_Execution]:
+    """Of the fills, by time and then order."""
+    parts: dict[tuple[datetime, str], list[Fill]] = defaultdict(list)
+    for fill in fills:
+        parts[fill.at, fill.client_order_id].append(fill)
+    return [
+        _Execution(
+            order_id, of[0].instrument, of[0].side, sum((fill.quantity for fill in of), Decimal(0)),
+            sum((fill.quantity * fill.price for fill in of), Decimal(0)), at,
+        )
+        for (at, order_id), of in sorted(parts.items())
+    ]  # fmt: skip
+
+
+def _quantity(executions: Iterable[_Execution]) -> Decimal:
+    return sum((one.quantity for one in executions), Decimal(0))
+
+
+def _plain(quantity: Decimal) -> str:
+    """As a person writes it, whatever parts it was summed of."""
+    return f"{quantity.normalize():f}"
+
+
 def blind(fills: Sequence[Fill], market: Mapping[str, MarketDay]) -> list[str]:
     """Instruments that traded and whose day is not known: marking the close cannot be told of them."""
     return sorted({fill.instrument for fill in fills} - set(market))
@@ -155,54 +195,96 @@ def blind(fills: Sequence[Fill], market: Mapping[str, MarketDay]) -> list[str]:
 # -- wash trades ------------------------------------------------------------------------------------------------------
 
 
-def _wash_trades(fills: Sequence[Fill], terms: SurveillanceTerms) -> Iterator[Suspicion]:
-    used: set[str] = set()
+def _wash_trades(done: Sequence[_Execution], terms: SurveillanceTerms) -> Iterator[Suspicion]:
+    """One order against one: each execution counts for one finding, the earliest that it makes."""
+    used: set[_Execution] = set()
+    for pairs in _near(done, terms).values():
+        left = [pair for pair in pairs if used.isdisjoint(pair)]
+        if not left:
+            continue
+        mine, theirs = (list(dict.fromkeys(side)) for side in zip(*left, strict=True))
+        less, more = sorted((_quantity(mine), _quantity(theirs)))
+        prices = sorted(sum((one.value for one in side), Decimal(0)) / _quantity(side) for side in (mine, theirs))
+        gap_bps = float((prices[1] - prices[0]) / prices[0]) * 1e4
+        if gap_bps > terms.wash_price_bps or float(less / more) < terms.wash_match:
+            continue
+        used.update(mine, theirs)
+        at = sorted(one.at for one in (*mine, *theirs))
+        yield Suspicion(
+            Pattern.WASH_TRADE, mine[0].instrument, (mine[0].order_id, theirs[0].order_id), at[0], at[-1], gap_bps,
+            terms.wash_price_bps,
+            f"bought and sold {_plain(less)} {mine[0].instrument} within {(at[-1] - at[0]).total_seconds():g} s, "
+            f"{gap_bps:.1f} bp apart",
+        )  # fmt: skip
+
+
+def _near(
+    done: Sequence[_Execution], terms: SurveillanceTerms
+) -> dict[tuple[str, str], list[tuple[_Execution, _Execution]]]:
+    """Executions near in time and price, by two orders on opposite sides, of which the first filled first."""
     window = timedelta(seconds=terms.wash_seconds)
-    for place, one in enumerate(fills):
-        for other in fills[place + 1 :]:
+    found: dict[tuple[str, str], list[tuple[_Execution, _Execution]]] = {}
+    for place, one in enumerate(done):
+        for other in done[place + 1 :]:
             if other.at - one.at > window:
                 break
-            if one.side is other.side or {one.fill_id, other.fill_id} & used:
+            if one.side is other.side:
                 continue
-            gap_bps = float(abs(one.price - other.price) / min(one.price, other.price)) * 1e4
-            match = float(min(one.quantity, other.quantity) / max(one.quantity, other.quantity))
-            if gap_bps <= terms.wash_price_bps and match >= terms.wash_match:
-                used |= {one.fill_id, other.fill_id}
-                yield Suspicion(
-                    Pattern.WASH_TRADE, one.instrument, (one.client_order_id, other.client_order_id), one.at, other.at,
-                    gap_bps, terms.wash_price_bps,
-                    f"bought and sold {min(one.quantity, other.quantity)} {one.instrument} within "
-                    f"{(other.at - one.at).total_seconds():g} s, {gap_bps:.1f} bp apart",
-                )  # fmt: skip
-                break
+            if float(abs(one.price - other.price) / min(one.price, other.price)) * 1e4 > terms.wash_price_bps:
+                continue
+            if (other.order_id, one.order_id) in found:
+                found[other.order_id, one.order_id].append((other, one))
+            else:
+                found.setdefault((one.order_id, other.order_id), []).append((one, other))
+    return found
 
 
 # -- layering ---------------------------------------------------------------------------------------------------------
 
 
-def _layering(orders: Sequence[SentOrder], fills: Sequence[Fill], terms: SurveillanceTerms) -> Iterator[Suspicion]:
+def _layering(orders: Sequence[SentOrder], done: Sequence[_Execution], terms: SurveillanceTerms) -> Iterator[Suspicion]:
     filled: dict[str, Decimal] = defaultdict(Decimal)
-    for fill in fills:
-        filled[fill.client_order_id] += fill.quantity
+    for one in done:
+        filled[one.order_id] += one.quantity
     layers = [order for order in orders if _is_layer(order, filled[order.order_id], terms)]
     told: set[str] = set()
-    for fill in fills:
-        # Resting on the other side of the book while this fill was made.
+    for one in done:
+        # Resting on the other side of the book while this was executed.
         opposite = [
             order for order in layers
-            if order.side is not fill.side and order.cancelled_at is not None
-            and order.sent_at <= fill.at <= order.cancelled_at and order.order_id not in told
+            if order.side is not one.side and order.order_id not in told and _rests(order, one.at)
         ]  # fmt: skip
-        total = sum((order.quantity for order in opposite), Decimal(0))
-        multiple = float(total / fill.quantity)
-        if len(opposite) >= terms.layer_orders and multiple >= terms.layer_multiple:
+        if len(opposite) < terms.layer_orders:
+            continue
+        against = _executed_against(opposite, done, terms)
+        total, executed = sum((order.quantity for order in opposite), Decimal(0)), _quantity(against)
+        multiple = float(total / executed)
+        if multiple >= terms.layer_multiple:
             told |= {order.order_id for order in opposite}
-            ids = (*(order.order_id for order in opposite), fill.client_order_id)
+            ids = (*(order.order_id for order in opposite), *dict.fromkeys(part.order_id for part in against))
             yield Suspicion(
-                Pattern.LAYERING, fill.instrument, ids, opposite[0].sent_at, fill.at, multiple, terms.layer_multiple,
-                f"{len(opposite)} limit orders for {total} {fill.instrument} rested against a fill of {fill.quantity} "
-                "and were cancelled",
+                Pattern.LAYERING, one.instrument, ids, opposite[0].sent_at, against[-1].at, multiple,
+                terms.layer_multiple,
+                f"{len(opposite)} limit orders for {_plain(total)} {one.instrument} rested against an execution of "
+                f"{_plain(executed)} and were cancelled",
             )  # fmt: skip
+
+
+def _executed_against(
+    layers: Sequence[SentOrder], done: Sequence[_Execution], terms: SurveillanceTerms
+) -> list[_Execution]:
+    """What filled opposite to the layers while one of them rested, and what the same orders filled just after."""
+    beside = {
+        one.order_id for one in done
+        if one.side is not layers[0].side and any(_rests(layer, one.at) for layer in layers)
+    }  # fmt: skip
+    end = max(layer.cancelled_at for layer in layers if layer.cancelled_at is not None)
+    until = end + timedelta(seconds=terms.layer_seconds)
+    return [one for one in done if one.order_id in beside and layers[0].sent_at <= one.at <= until]
+
+
+def _rests(order: SentOrder, at: datetime) -> bool:
+    return order.cancelled_at is not None and order.sent_at <= at <= order.cancelled_at
 
 
 def _is_layer(order: SentOrder, filled: Decimal, terms: SurveillanceTerms) -> bool:
@@ -217,16 +299,16 @@ def _is_layer(order: SentOrder, filled: Decimal, terms: SurveillanceTerms) -> bo
 # -- marking the close ------------------------------------------------------------------------------------------------
 
 
-def _marking_the_close(fills: Sequence[Fill], day: MarketDay, terms: SurveillanceTerms) -> Iterator[Suspicion]:
+def _marking_the_close(done: Sequence[_Execution], day: MarketDay, terms: SurveillanceTerms) -> Iterator[Suspicion]:
     start = day.close_at - timedelta(minutes=terms.close_minutes)
     for side in Side:
-        late = [fill for fill in fills if fill.side is side and fill.at >= start]
+        late = [one for one in done if one.side is side and one.at >= start]
         if not late or day.volume <= 0:
             continue
-        share = float(sum((fill.quantity for fill in late), Decimal(0))) / day.volume
+        share = float(_quantity(late)) / day.volume
         move_bps = side.sign * (day.close / day.price_before - 1) * 1e4
         if share >= terms.close_volume_fraction and move_bps >= terms.close_move_bps:
-            ids = tuple(dict.fromkeys(fill.client_order_id for fill in late))
+            ids = tuple(dict.fromkeys(one.order_id for one in late))
             yield Suspicion(
                 Pattern.MARKING_THE_CLOSE, late[0].instrument, ids, late[0].at, late[-1].at, share,
                 terms.close_volume_fraction,
@@ -239,7 +321,7 @@ def _marking_the_close(fills: Sequence[Fill], day: MarketDay, terms: Surveillanc
 
 
 def _momentum_ignition(
-    orders: Sequence[SentOrder], fills: Sequence[Fill], terms: SurveillanceTerms
+    orders: Sequence[SentOrder], done: Sequence[_Execution], terms: SurveillanceTerms
 ) -> Iterator[Suspicion]:
     for side in Side:
         pushing = [order for order in orders if order.side is side and order.order_type in ("market", "stop")]
@@ -250,7 +332,7 @@ def _momentum_ignition(
             if len(burst) < terms.burst_orders or place + len(burst) <= reached:
                 continue
             reached = place + len(burst)
-            found = _ignition(burst, fills, side, terms)
+            found = _ignition(burst, done, side, terms)
             if found is not None:
                 yield found
 
@@ -262,21 +344,20 @@ def _burst(orders: Sequence[SentOrder], terms: SurveillanceTerms) -> Sequence[Se
 
 
 def _ignition(
-    burst: Sequence[SentOrder], fills: Sequence[Fill], side: Side, terms: SurveillanceTerms
+    burst: Sequence[SentOrder], done: Sequence[_Execution], side: Side, terms: SurveillanceTerms
 ) -> Suspicion | None:
     ids = {order.order_id for order in burst}
-    pushed = [fill for fill in fills if fill.client_order_id in ids]
-    if len(pushed) < 2:
+    pushed = [one for one in done if one.order_id in ids]
+    if not pushed:
         return None
     first, last = pushed[0], pushed[-1]
     move_bps = side.sign * float(last.price / first.price - 1) * 1e4
     until = last.at + timedelta(minutes=terms.reversal_minutes)
-    back = [fill for fill in fills if fill.side is not side and last.at < fill.at <= until]
-    quantity = sum((fill.quantity for fill in pushed), Decimal(0))
-    returned = float(sum((fill.quantity for fill in back), Decimal(0)) / quantity)
+    back = [one for one in done if one.side is not side and last.at < one.at <= until]
+    returned = float(_quantity(back) / _quantity(pushed))
     if move_bps < terms.burst_move_bps or returned < terms.reversal_fraction:
         return None
-    orders = (*(order.order_id for order in burst), *dict.fromkeys(fill.client_order_id for fill in back))
+    orders = (*(order.order_id for order in burst), *dict.fromkeys(one.order_id for one in back))
     return Suspicion(
         Pattern.MOMENTUM_IGNITION, first.instrument, orders, first.at, back[-1].at, move_bps, terms.burst_move_bps,
         f"{len(burst)} {side}s at the market moved {first.instrument} by {move_bps:.0f} bp, and {returned:.0%} of them "

@@ -24,7 +24,7 @@ _EXACT = Context(prec=60)
 
 
 class LotSelectionError(OctopusError):
-    """Shares were identified for a sale that are not there to be sold; the message names the fill and the lot."""
+    """Shares were identified for a sale that are not there to be sold, or too late; the message says which."""
 
 
 class UnknownRatioError(OctopusError):
@@ -47,8 +47,8 @@ class LotBook:
     disposals: tuple[Disposal, ...]
 
 
-Dates = Callable[[datetime], tuple[date, date]]
-"""Trade date and settlement date of an instant."""
+Dates = Callable[[datetime, str], tuple[date, date]]
+"""Trade date and settlement date of a trade at an instant in an instrument."""
 
 
 def lot_book(
@@ -114,7 +114,7 @@ class _Keeper:
             self._close(name, instrument, lot_id, part, proceeds, at)
             cash, left = cash - proceeds, left - part
         if left:
-            traded, _ = self.dates(at)
+            traded, _ = self.dates(at, instrument)
             signed = left if quantity > 0 else -left
             lots.append(Lot(name, instrument, signed, -cash, traded, traded))
 
@@ -142,7 +142,8 @@ class _Keeper:
             if not 0 < chosen.quantity <= min(there, closing):
                 raise LotSelectionError(
                     f"fill {name} of {instrument} is to close {plain(chosen.quantity)} shares of lot {chosen.lot_id}: "
-                    f"{plain(there)} of it are open, with {plain(closing)} left to close; correct the identification"
+                    f"{plain(there)} of it are open, with {plain(closing)} left to close; identify "
+                    "others with `octopus lots identify`"
                 )
             parts.append((chosen.lot_id, chosen.quantity))
             open_shares[chosen.lot_id] -= chosen.quantity
@@ -161,7 +162,7 @@ class _Keeper:
         size = abs(lot.quantity)
         closed = part if lot.quantity > 0 else -part
         cost, wash_sale = _share(lot.cost, part, size), _share(lot.wash_sale, part, size)
-        traded, settles = self.dates(at)
+        traded, settles = self.dates(at, instrument)
         self.disposals.append(
             Disposal(
                 name,

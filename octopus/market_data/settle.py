@@ -34,7 +34,7 @@ def settle_bars_by(
     frames: Sequence[pl.DataFrame], start: date, end: date, calendars: Calendars, now: datetime
 ) -> SettledBars:
     """As `settle_bars`, each instrument by its own calendar: a coin's Saturday is a session, a share's is none."""
-    parts = [settle_bars(own, start, end, calendar, now) for calendar, own in _by_calendar(frames, calendars)] or [
+    parts = [settle_bars(own, start, end, calendar, now) for calendar, own in by_calendar(frames, calendars)] or [
         settle_bars([], start, end, calendars.clock, now)
     ]
     return SettledBars(
@@ -48,14 +48,14 @@ def settle_actions_by(
     frames: Sequence[pl.DataFrame], start: date, end: date, calendars: Calendars
 ) -> tuple[pl.DataFrame, list[Reject]]:
     """As `settle_actions`, each instrument by its own calendar."""
-    parts = [settle_actions(own, start, end, calendar) for calendar, own in _by_calendar(frames, calendars)] or [
+    parts = [settle_actions(own, start, end, calendar) for calendar, own in by_calendar(frames, calendars)] or [
         settle_actions([], start, end, calendars.clock)
     ]
     actions = pl.concat([good for good, _ in parts]).sort([*_ORDER, "kind"], maintain_order=True)
     return actions, [reject for _, rejects in parts for reject in rejects]
 
 
-def _by_calendar(frames: Sequence[pl.DataFrame], calendars: Calendars) -> list[tuple[Sessions, list[pl.DataFrame]]]:
+def by_calendar(frames: Sequence[pl.DataFrame], calendars: Calendars) -> list[tuple[Sessions, list[pl.DataFrame]]]:
     """Rows by the calendar of their instrument, the clock's first; a row that names none is the clock's to refuse."""
     elsewhere = calendars.elsewhere()
     found = []

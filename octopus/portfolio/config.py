@@ -1,8 +1,8 @@
 """What a user sets about the portfolio (config/strategies.yaml, section portfolio).
 
 Belongs here: the objective's parameters, the constraints, how weights become orders. Does not: limits of the risk gate
-(config/risk.yaml), which are wider: the optimiser stays inside them on purpose, so that prices may drift before the
-orders are sent.
+(config/risk.yaml), which are as wide or wider: the optimiser stays inside them on purpose, so that prices may drift
+before the orders are sent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+from octopus.core.limits import AGAINST_BENCHMARK
 
 Estimator = Literal["ledoit_wolf", "sample", "oas", "ewma", "factor"]
 Fallback = Literal["keep", "cash"]
@@ -36,7 +38,8 @@ class _Section(BaseModel):
 class Constraints(_Section):
     """Bounds on target weights, as fractions of equity before the rebalance.
 
-    A name that config/risk.yaml has too means the same here; an optional limit that is absent does not exist.
+    Every name is one of config/risk.yaml too and means the same there (octopus/core/limits.py). None may allow more
+    than its limit; one that nobody sets is taken from there where it is tighter (`Settings.decision`).
 
     Attributes:
         long_only: no weight below zero.
@@ -45,7 +48,7 @@ class Constraints(_Section):
         gross_max: sum of absolute weights. net_min, net_max: sum of weights.
         turnover_max: sum of absolute changes in one rebalance; turnover_max_initial: for an account without positions.
         cash_min_fraction: cash left after the rebalance and its proportional costs.
-        sector_max: sum of absolute weights in one sector.
+        sector_weight_max: sum of absolute weights in one sector.
         adv_participation_max: of one trade, as a fraction of the instrument's average daily volume; off on a
             total-return price basis.
         beta_min, beta_max: sum of weights times their betas to the benchmark.
@@ -61,7 +64,7 @@ class Constraints(_Section):
     turnover_max: float = Field(default=0.25, gt=0, le=10)
     turnover_max_initial: float = Field(default=1.0, gt=0, le=10)
     cash_min_fraction: float = Field(default=0.015, ge=-10, le=1)
-    sector_max: float | None = Field(default=None, gt=0, le=10)
+    sector_weight_max: float | None = Field(default=None, gt=0, le=10)
     adv_participation_max: float | None = Field(default=None, gt=0, le=1)
     beta_min: float | None = Field(default=None, ge=-10, le=10)
     beta_max: float | None = Field(default=None, ge=-10, le=10)
@@ -71,6 +74,16 @@ class Constraints(_Section):
     def floor(self) -> float:
         """Least weight of one position."""
         return max(self.name_weight_min, 0.0) if self.long_only else self.name_weight_min
+
+    @property
+    def needs_benchmark(self) -> bool:
+        """Whether a limit is measured against the benchmark."""
+        return any(getattr(self, name) is not None for name in AGAINST_BENCHMARK)
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Names of those that somebody set."""
+        return frozenset(name for name in self.model_fields_set if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _ranges(self) -> Constraints:
@@ -111,7 +124,7 @@ class PortfolioConfig(_Section):
             daily volatility × (value / average daily value)^½``, or to the power of 1 for ``quadratic``. 0: nothing.
         impact_law: ``square_root`` or ``quadratic``.
         benchmark: weights by instrument that beta and tracking error are measured against, and that equilibrium
-            returns come from; none means equal weights of all that may be held.
+            returns come from; none means that of config/risk.yaml, else equal weights of all that may be held.
         sectors: sector by instrument; who is absent is in the sector ``unknown``. In the files of config/ they are the
             universe's.
         horizon_sessions: over which alpha, Σ and costs are compared: how long a score is expected to hold. Longer than
@@ -181,6 +194,8 @@ class PortfolioConfig(_Section):
                 f"covariance_sessions_min = {self.covariance_sessions_min} is above "
                 f"covariance_sessions = {self.covariance_sessions}: lower it"
             )
+        if self.benchmark is not None and not any(self.benchmark.values()):
+            raise ValueError("benchmark holds nothing: give weights by instrument, or null for equal weights of all")
         if self.method == "maximum_sharpe" and self.impact > 0 and self.impact_law == "quadratic":
             raise ValueError("impact_law = quadratic is not available for maximum_sharpe: use square_root")
         if not self.fractional and self.lot_size is not None and self.lot_size % 1:

@@ -12,7 +12,7 @@ For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those he
     net_min ≤ Σw ≤ net_max
     Σ|w| ≤ gross_max
     |w − w⁰| ≤ adv_participation_max · average daily value traded
-    Σ|w| within a sector ≤ sector_max
+    Σ|w| within a sector ≤ sector_weight_max
     beta_min ≤ Σ beta · w ≤ beta_max
     √((w − b)'Σ(w − b) · periods in a year) ≤ tracking_error_max_annual
 
@@ -172,8 +172,8 @@ def _values(problem: Problem) -> dict[str, float]:
     for name in ("adv_participation_max", "beta_min", "beta_max", "tracking_error_max_annual"):
         if (value := getattr(constraints, name)) is not None:
             values[name] = value
-    if constraints.sector_max is not None:
-        values |= {f"sector_max:{sector}": constraints.sector_max for sector in set(_sectors(problem))}
+    if constraints.sector_weight_max is not None:
+        values |= {f"sector_weight_max:{sector}": constraints.sector_weight_max for sector in set(_sectors(problem))}
     return values
 
 
@@ -262,8 +262,8 @@ def _further(
         one = sparse.identity(len(free), format="csc")
         either = np.concatenate([previous[free] + cap, cap - previous[free]])
         yield _Rows("adv_participation_max", "nonnegative", {"w": sparse.vstack([one, -one])}, either)
-    if constraints.sector_max is not None:
-        yield from _sector_rows(problem, free, fixed, "g" if "g" in columns else "w", constraints.sector_max)
+    if constraints.sector_weight_max is not None:
+        yield from _sector_rows(problem, free, fixed, "g" if "g" in columns else "w", constraints.sector_weight_max)
     yield from _beta_rows(problem, free, fixed)
     if net is not None:
         yield _Rows("net_target", "zero", {"w": _row(np.ones(len(free)))}, np.array([net - fixed.sum()]))
@@ -301,13 +301,15 @@ def _sectors(problem: Problem) -> list[str]:
 
 
 def _sector_rows(
-    problem: Problem, free: IntArray, fixed: FloatArray, column: str, sector_max: float
+    problem: Problem, free: IntArray, fixed: FloatArray, column: str, sector_weight_max: float
 ) -> Iterator[_Rows]:
     sectors = np.array(_sectors(problem))
     for sector in sorted(set(sectors.tolist())):
         inside = sectors == sector
-        room = sector_max - np.abs(fixed[inside]).sum()
-        yield _Rows(f"sector_max:{sector}", "nonnegative", {column: _row(inside[free].astype(float))}, np.array([room]))
+        room = sector_weight_max - np.abs(fixed[inside]).sum()
+        yield _Rows(
+            f"sector_weight_max:{sector}", "nonnegative", {column: _row(inside[free].astype(float))}, np.array([room])
+        )
 
 
 def _beta_rows(problem: Problem, free: IntArray, fixed: FloatArray) -> Iterator[_Rows]:

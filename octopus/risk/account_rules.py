@@ -91,7 +91,8 @@ def _loss_stop(case: Case, rule: str, nav: tuple[str, Decimal | None], limit: fl
     if isinstance(case.book, MissingDataError):
         return deny_all(case, rule, str(case.book))
     if reference is None or not usable_price(reference):
-        return deny_all(case, rule, f"{name} of account {case.batch.account} is missing: record it")
+        missing = f"{name} of account {case.batch.account} is missing, or of before the session that precedes "
+        return deny_all(case, rule, f"{missing}{case.batch.session}: materialise execution/positions, which strikes it")
     loss = max(Decimal(0), 1 - case.book.equity / reference)
     reason = f"equity {case.book.equity:,.2f} is {loss:.2%} below {name} {reference:,.2f}"
     value = float(loss)

@@ -107,6 +107,24 @@ class Case:
         held = sorted(self.marked().opening)
         return next((hole for name in held if (hole := self.hole(name)) is not None), None)
 
+    def benchmark_returns(self) -> FloatArray:
+        """Returns of the limits' benchmark over the window, shape (sessions,).
+
+        Raises:
+            MissingDataError: some are missing, or they are all the same, so that nothing can be measured against them.
+        """
+        if isinstance(self.history, MissingDataError):
+            raise self.history
+        weights = {name: weight for name, weight in (self.limits.benchmark or {}).items() if weight}
+        for name in sorted(weights):
+            if (hole := self.hole(name)) is not None:
+                raise MissingDataError(f"of the benchmark, {hole}")
+        columns = [self.history.columns[name] for name in weights]
+        returns = (self.history.returns[:, columns] * np.array(list(weights.values()))).sum(axis=1)
+        if not np.ptp(returns) > 0:
+            raise MissingDataError("the benchmark does not move: name one that is traded in risk.yaml (benchmark)")
+        return np.asarray(returns)
+
 
 def open_case(
     batch: Batch,

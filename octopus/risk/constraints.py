@@ -19,6 +19,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache, partial
+from operator import gt, lt
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from octopus.core.types import FloatArray
 from octopus.risk.book import Book, Lot
 from octopus.risk.case import Window
 from octopus.risk.components import Decomposition, cvar_components, var_components, volatility_components
-from octopus.risk.limits import LOWER_BOUNDS, RiskLimits
+from octopus.risk.limits import LOWER_BOUNDS, PART_FILLED, RiskLimits
 from octopus.risk.measures import (
     historical_cvar_each,
     historical_var_each,
@@ -50,6 +51,8 @@ _BLOCK = 24
 """So many instruments are summed at once: about the root of the hundreds that a batch has."""
 _NAMED = 3
 """So many contributing instruments are named in a denial."""
+_BINARY = Decimal("1e-12")
+"""What floats of returns leave of nothing: a measure this near to its limit is at it, and not beyond."""
 
 
 class Proposal:
@@ -442,7 +445,8 @@ class _Rising:
 
 
 class Positions:
-    """A rule with one ceiling for each position; of the hundreds, only those that are asked for become constraints.
+    """A rule with one ceiling, or floor, for each position; of the hundreds, only those that are asked for become
+    constraints.
 
     Args:
         what: a subject without the instrument's name. names: ascending, one at least.
@@ -453,16 +457,17 @@ class Positions:
     ) -> None:
         self.name, self._what, self._parts = rule, what, parts
         self._bound, self._unit_usd, self._names = bound, unit_usd, names
+        self._is_beyond, self._worst = (lt, min) if rule in LOWER_BOUNDS else (gt, max)
 
     def beyond(self) -> Iterator[Constraint]:
-        bound_usd, values = self._bound * self._unit_usd, self._parts.values()
+        bound_usd, values, is_beyond = self._bound * self._unit_usd, self._parts.values(), self._is_beyond
         for name in self._names:
-            if values[name] > bound_usd:
+            if is_beyond(values[name], bound_usd):
                 yield self._constraint(name)
                 values = self._parts.values()
 
     def tightest(self) -> Constraint:
-        return self._constraint(max(self._names, key=self._parts.values().__getitem__))
+        return self._constraint(self._worst(self._names, key=self._parts.values().__getitem__))
 
     def _constraint(self, name: str) -> Exposure:
         subject = f"{self._what} {name}"
@@ -595,37 +600,32 @@ class Statistic(NamedTuple):
 
     Attributes:
         without_each: the same of one series less each of many, shapes (sessions,) and (series, sessions).
+        parts: what each instrument makes of it, shape (instruments,), of weights, the instruments' returns, shape
+            (sessions, instruments), and the portfolio's, shape (sessions,).
     """
 
     of: Callable[[FloatArray], FloatArray]
     without_each: Callable[[FloatArray, FloatArray], FloatArray]
+    parts: Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
-class LossMeasure:
+class ReturnMeasure:
     """A statistic of the returns that the portfolio would have had."""
 
     instruments: Collection[str] | None = None
 
-    def __init__(
-        self,
-        rule: str,
-        subject: str,
-        scenario: Scenario,
-        statistic: Statistic,
-        limit: float,
-        sessions_per_year: float,
-    ) -> None:
+    def __init__(self, rule: str, subject: str, scenario: Scenario, statistic: Statistic, limit: float) -> None:
         self.rule, self.subject, self.limit = rule, subject, limit
         self._scenario, self._statistic = scenario, statistic
-        self._decompositions = _decompositions(sessions_per_year)
+        self._sign = -1 if rule in LOWER_BOUNDS else 1
         self._value: float | None = None
         self._removals = Removals(scenario.proposal)
 
     def excess(self) -> Decimal:
-        return Decimal(self.value()) - Decimal(self.limit)
+        return self._over(self.value())
 
     def opening(self) -> Decimal:
-        return Decimal(self._of(self._scenario.opening())) - Decimal(self.limit)
+        return self._over(self._of(self._scenario.opening()))
 
     def value(self) -> float:
         if self._value is None or self._removals:
@@ -636,31 +636,27 @@ class LossMeasure:
     def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
         orders, added = self._scenario.each()
         without = self._statistic.without_each(self._scenario.portfolio(), added)
-        return chosen(self.value() - without, orders, excess, reducing)
+        return chosen(self._sign * (self.value() - without), orders, excess, reducing)
 
     def alone(self, order: PlannedOrder) -> Decimal:
         with_it, without = self._scenario.with_alone(order), self._scenario.opening()
-        return Decimal(self._of(with_it)) - Decimal(self._of(without))
+        return self._sign * (Decimal(self._of(with_it)) - Decimal(self._of(without)))
 
     def added_value(self, order: PlannedOrder, added: Decimal) -> float:
-        return float(added)
+        return float(self._sign * added)
 
     def contributors(self) -> tuple[Contribution, ...]:
-        scenario, decompose = self._scenario, self._decompositions[self.rule.removesuffix(PART_FILLED)]
-        parts = decompose(scenario.weights, scenario.returns.T, portfolio=scenario.portfolio()).component
+        scenario = self._scenario
+        parts = self._statistic.parts(scenario.weights, scenario.returns.T, scenario.portfolio())
         largest = np.argsort(-np.abs(parts), kind="stable")[:_NAMED].tolist()
         return tuple((scenario.names[row], float(parts[row])) for row in largest if parts[row])
 
+    def _over(self, value: float) -> Decimal:
+        over = self._sign * (Decimal(value) - Decimal(self.limit))
+        return over if abs(over) > _BINARY else _ZERO
+
     def _of(self, returns: FloatArray) -> float:
         return float(self._statistic.of(returns[None, :])[0])
-
-
-PART_FILLED = "_part_filled"
-
-
-def _decompositions(sessions_per_year: float) -> dict[str, Callable[..., Decomposition]]:
-    volatility = partial(volatility_components, sessions_per_year=sessions_per_year)
-    return {"volatility": volatility, "var_95": var_components, "cvar_95": cvar_components}
 
 
 def exposure_rules(
@@ -675,7 +671,7 @@ def exposure_rules(
         for n in (limits.gross_max, limits.net_max, limits.net_min, limits.cash_min_fraction, limits.leverage_max)
     )
     cash, assets = book.cash, "assets over equity"
-    size, farthest, after = Parts(proposal, _size), Parts(proposal, _farthest), Parts(proposal, _after)
+    size, farthest, after, lowest = (Parts(proposal, figure) for figure in (_size, _farthest, _after, _lowest))
 
     def exposure(
         rule: str,
@@ -706,7 +702,7 @@ def exposure_rules(
         ),
         *exposure("gross_part_filled", "gross exposure if only a part fills", farthest, gross_max + slack),
         *exposure("net_max_part_filled", "net exposure if only the buys fill", _highest, net_max + slack),
-        *exposure("net_min_part_filled", "net exposure if only the sells fill", _lowest, net_min - slack),
+        *exposure("net_min_part_filled", "net exposure if only the sells fill", lowest, net_min - slack),
         *exposure("leverage_part_filled", f"{assets} if only the buys fill", _highest_long, leverage_max + slack),
         *exposure(
             "leverage_part_filled", f"{assets} if only the sells fill", lambda lot: max(lot.held, lot.sold),
@@ -714,7 +710,7 @@ def exposure_rules(
         ),
         *exposure("cash_part_filled", "cash if only the buys fill", lambda lot: -lot.bought, cash_min - slack, cash),
     ]  # fmt: skip
-    return [*_positions(farthest, limits, rules), *_by_rule(constraints)]
+    return [*_positions(farthest, lowest, limits, rules), *_by_rule(constraints)]
 
 
 def _by_rule(constraints: Iterable[Constraint]) -> list[Rule]:
@@ -724,16 +720,20 @@ def _by_rule(constraints: Iterable[Constraint]) -> list[Rule]:
     return [FewConstraints(group) for group in groups.values()]
 
 
-def _positions(farthest: Parts, limits: RiskLimits, rules: frozenset[str]) -> list[Rule]:
-    """One position: as a fraction, and in money; whatever part fills."""
+def _positions(farthest: Parts, lowest: Parts, limits: RiskLimits, rules: frozenset[str]) -> list[Rule]:
+    """One position: as a fraction, and in money, and the largest short; whatever part fills."""
     equity, names = farthest.proposal.book.equity, sorted(farthest.proposal.lots)
-    forms = (
-        ("name_weight", "weight of", _decimal(limits.name_weight_max), equity),
-        ("position_notional_usd", "position in", limits.position_notional_max_usd, _ONE),
-    )
+    forms = [
+        ("name_weight", "weight of", farthest, _decimal(limits.name_weight_max), equity),
+        ("position_notional_usd", "position in", farthest, limits.position_notional_max_usd, _ONE),
+    ]
+    if limits.long_only:
+        forms.append(("long_only", "least weight of", lowest, _ZERO, equity))
+    if limits.name_weight_min is not None:
+        forms.append(("name_weight_min", "least weight of", lowest, _decimal(limits.name_weight_min), equity))
     return [
-        Positions(rule, what, farthest, bound, unit_usd, names)
-        for rule, what, bound, unit_usd in forms
+        Positions(rule, what, parts, bound, unit_usd, names)
+        for rule, what, parts, bound, unit_usd in forms
         if names and rule in rules
     ]
 
@@ -766,44 +766,95 @@ def _by_sector(
     ]
 
 
-def loss_rules(proposal: Proposal, limits: RiskLimits, history: Window, rules: frozenset[str]) -> list[Rule]:
-    """Those of ``rules`` on volatility, VaR and CVaR with every order filled, and with only the buys or only the sells.
+def return_rules(
+    proposal: Proposal, limits: RiskLimits, history: Window, benchmark: FloatArray | None, rules: frozenset[str]
+) -> list[Rule]:
+    """Those of ``rules`` on volatility, VaR, CVaR, beta and tracking error with every order filled, and with only the
+    buys or only the sells.
 
     Args:
         history: complete for all that is held, working or ordered.
+        benchmark: its returns over the window, shape (sessions,), not all the same; None where no rule asks for it.
     """
     names = sorted(proposal.lots)
     # Only what may be held: the hole of another instrument, times a weight of zero, would still be NaN.
     rows = np.ascontiguousarray(history.returns.T[[history.columns[name] for name in names]])
-    year = history.sessions_per_year
-    more = 1 + limits.partial_fill_allowance
-    forms: tuple[tuple[str, str, Figure, float], ...] = (
-        ("", "", _after, 1.0),
-        (PART_FILLED, " if only the buys fill", _highest, more),
-        (PART_FILLED, " if only the sells fill", _lowest, more),
+    forms: tuple[tuple[str, str, Figure], ...] = (
+        ("", "", _after),
+        (PART_FILLED, " if only the buys fill", _highest),
+        (PART_FILLED, " if only the sells fill", _lowest),
     )
     weight = _weights(proposal.book)
     products = np.empty_like(rows)
-    scenarios = [Scenario(proposal, figure, names, rows, weight, products) for _, _, figure, _ in forms]
-    volatility = partial(volatility_annual_each, sessions_per_year=year)
-    statistics = (
-        ("volatility", "annual volatility", limits.volatility_max_annual, _plainly(volatility)),
-        (
-            "var_95", "one-day VaR 95 %", limits.var_95_max,
-            Statistic(historical_var_each, historical_var_without_each),
-        ),
-        ("cvar_95", "one-day CVaR 95 %", limits.cvar_95_max, _plainly(historical_cvar_each)),
-    )  # fmt: skip
+    scenarios = [Scenario(proposal, figure, names, rows, weight, products) for _, _, figure in forms]
+    measures = _losses(limits, history.sessions_per_year)
+    if benchmark is not None:
+        measures += _against(benchmark, limits, history.sessions_per_year)
     return _by_rule(
-        LossMeasure(rule + suffix, subject + when, scenario, statistic, limit * factor, year)
-        for rule, subject, limit, statistic in statistics
-        for (suffix, when, _, factor), scenario in zip(forms, scenarios, strict=True)
+        ReturnMeasure(rule + suffix, subject + when, scenario, statistic, part_filled if suffix else limit)
+        for rule, subject, limit, part_filled, statistic in measures
+        for (suffix, when, _), scenario in zip(forms, scenarios, strict=True)
         if rule + suffix in rules
     )
 
 
-def _plainly(statistic: Callable[[FloatArray], FloatArray]) -> Statistic:
-    return Statistic(statistic, lambda portfolio, added: statistic(portfolio - added))
+_Limited = tuple[str, str, float, float, Statistic]
+"""A rule, its subject, its limit, the same while only a part has filled, and what is limited."""
+
+
+def _losses(limits: RiskLimits, sessions_per_year: float) -> list[_Limited]:
+    more = 1 + limits.partial_fill_allowance
+    volatility = partial(volatility_annual_each, sessions_per_year=sessions_per_year)
+    statistics = (
+        (
+            "volatility", "annual volatility", limits.volatility_max_annual,
+            _plainly(volatility, partial(volatility_components, sessions_per_year=sessions_per_year)),
+        ),
+        (
+            "var_95", "one-day VaR 95 %", limits.var_95_max,
+            Statistic(historical_var_each, historical_var_without_each, _components(var_components)),
+        ),
+        ("cvar_95", "one-day CVaR 95 %", limits.cvar_95_max, _plainly(historical_cvar_each, cvar_components)),
+    )  # fmt: skip
+    return [(rule, subject, limit, limit * more, statistic) for rule, subject, limit, statistic in statistics]
+
+
+def _against(benchmark: FloatArray, limits: RiskLimits, sessions_per_year: float) -> list[_Limited]:
+    """Limits against the benchmark that there are; beta by least squares with a constant, as `exposures.betas`."""
+    centred = benchmark - benchmark.mean()
+    sensitivity = centred / (centred * centred).sum()
+
+    def beta(series: FloatArray) -> FloatArray:
+        return np.asarray((series * sensitivity).sum(axis=1))
+
+    def beta_parts(weights: FloatArray, returns: FloatArray, _portfolio: FloatArray) -> FloatArray:
+        return np.asarray(weights * beta(returns.T))
+
+    def error(series: FloatArray) -> FloatArray:
+        return volatility_annual_each(series - benchmark, sessions_per_year)
+
+    def error_parts(weights: FloatArray, returns: FloatArray, portfolio: FloatArray) -> FloatArray:
+        # What the instruments make of it; the rest is the benchmark's own.
+        return volatility_components(weights, returns, sessions_per_year, portfolio=portfolio - benchmark).component
+
+    sensitive = Statistic(beta, lambda portfolio, added: beta(portfolio - added), beta_parts)
+    tracking = Statistic(error, lambda portfolio, added: error(portfolio - added), error_parts)
+    slack, found = limits.partial_fill_allowance, list[_Limited]()
+    if (most := limits.beta_max) is not None:
+        found.append(("beta_max", "beta", most, most + slack, sensitive))
+    if (least := limits.beta_min) is not None:
+        found.append(("beta_min", "beta", least, least - slack, sensitive))
+    if (most := limits.tracking_error_max_annual) is not None:
+        found.append(("tracking_error", "annual tracking error", most, most * (1 + slack), tracking))
+    return found
+
+
+def _plainly(statistic: Callable[[FloatArray], FloatArray], decompose: Callable[..., Decomposition]) -> Statistic:
+    return Statistic(statistic, lambda portfolio, added: statistic(portfolio - added), _components(decompose))
+
+
+def _components(decompose: Callable[..., Decomposition]) -> Callable[[FloatArray, FloatArray, FloatArray], FloatArray]:
+    return lambda weights, returns, portfolio: decompose(weights, returns, portfolio=portfolio).component
 
 
 def _weights(book: Book) -> Callable[[str, Decimal], float]:

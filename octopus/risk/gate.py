@@ -16,7 +16,7 @@ collar stays on, for it is a ratio of two prices on the same basis, and so does 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
 from octopus.risk import account_rules, order_rules
 from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
-from octopus.risk.constraints import FewConstraints, Messages, Proposal, Rule, exposure_rules, loss_rules
+from octopus.risk.constraints import FewConstraints, Messages, Proposal, Rule, exposure_rules, return_rules
 from octopus.risk.cut import Removal, cut
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits, amount
 from octopus.risk.market import MarketContext, SentMessage
@@ -33,6 +33,8 @@ from octopus.risk.signatures import Authority
 EXPOSURE_RULES = (
     "name_weight",
     "position_notional_usd",
+    "long_only",
+    "name_weight_min",
     "sector",
     "sector_part_filled",
     "gross",
@@ -56,7 +58,15 @@ LOSS_RULES = (
     "cvar_95",
     "cvar_95_part_filled",
 )
-ON_THE_WHOLE = frozenset({*EXPOSURE_RULES, *LOSS_RULES, "message_rate"})
+BENCHMARK_RULES = (
+    "beta_max",
+    "beta_max_part_filled",
+    "beta_min",
+    "beta_min_part_filled",
+    "tracking_error",
+    "tracking_error_part_filled",
+)
+ON_THE_WHOLE = frozenset({*EXPOSURE_RULES, *LOSS_RULES, *BENCHMARK_RULES, "message_rate"})
 RULES = (
     "account",
     "limits_signed",
@@ -78,6 +88,7 @@ RULES = (
     "message_rate",
     "return_history",
     *LOSS_RULES,
+    *BENCHMARK_RULES,
 )
 """Every rule, in the order of the verdicts; each speaks in every report."""
 
@@ -177,12 +188,13 @@ def _judge_whole(
     rules: frozenset[str], case: Case, survivors: Sequence[PlannedOrder]
 ) -> tuple[list[PlannedOrder], list[Removal], list[Verdict]]:
     """What stays of ``survivors``, what does not, and the verdicts."""
-    wanted = [rule for rule in (*EXPOSURE_RULES, *LOSS_RULES) if rule in rules]
+    there = frozenset(rule for rule in rules if case.limits.off_reason(rule) is None)
     if isinstance(case.book, MissingDataError):
         reason = f"cannot be judged: {case.book}"
-        return [], [], [v for rule in wanted for v in deny_all(case, rule, reason)]
+        wanted = [rule for rule in (*EXPOSURE_RULES, *LOSS_RULES, *BENCHMARK_RULES) if rule in there]
+        return [], [], [*(v for rule in wanted for v in deny_all(case, rule, reason)), *_off(case, rules - there)]
     proposal = Proposal(case.book, survivors)
-    judged = exposure_rules(proposal, case.limits, case.market.sectors, rules)
+    judged = exposure_rules(proposal, case.limits, case.market.sectors, there)
     unjudged: list[Verdict] = []
     if "message_rate" in rules:
         if case.market.sent is not None:
@@ -191,13 +203,8 @@ def _judge_whole(
         else:
             missing = "cannot be judged: what the account has sent lately is missing: read its order events"
             unjudged += deny_all(case, "message_rate", missing)
-    if losses := [rule for rule in wanted if rule in LOSS_RULES]:
-        no_history = case.history_problem()
-        if isinstance(case.history, MissingDataError) or no_history is not None:
-            reason = f"cannot be judged: {no_history}"
-            unjudged += [v for rule in losses for v in deny_all(case, rule, reason)]
-        else:
-            judged += loss_rules(proposal, case.limits, case.history, rules)
+    on_returns, without_data = _on_returns(case, proposal, there)
+    judged += on_returns
     with_all = {rule.name: _worst_of(rule) for rule in judged}
     removals = cut(proposal, judged, case.reducing)
     counts = Counter(removal.constraint.rule for removal in removals)
@@ -206,8 +213,33 @@ def _judge_whole(
         count, before = counts[rule.name], with_all[rule.name]
         cost = f"; {count} of {len(survivors)} orders left out, {before} with all" if count else ""
         verdicts.append(_batch_verdict(rule, cost))
-    silent = _of_nothing(case, {rule.name for rule in judged}, rules)
-    return proposal.orders, removals, [*verdicts, *silent, *unjudged]
+    silent = _of_nothing(case, there - {rule.name for rule in judged})
+    unjudged += without_data
+    # What a rule could not look at does not pass.
+    kept = proposal.orders if not unjudged else []
+    return kept, removals, [*verdicts, *silent, *_off(case, rules - there), *unjudged]
+
+
+def _on_returns(case: Case, proposal: Proposal, rules: frozenset[str]) -> tuple[list[Rule], list[Verdict]]:
+    """Those of ``rules`` that are on the portfolio's returns; of those whose data is missing, the denials."""
+    losses = [rule for rule in LOSS_RULES if rule in rules]
+    against = [rule for rule in BENCHMARK_RULES if rule in rules]
+    if not losses and not against:
+        return [], []
+    no_history = case.history_problem()
+    if isinstance(case.history, MissingDataError) or no_history is not None:
+        return [], [v for rule in (*losses, *against) for v in _unjudged(case, rule, no_history)]
+    benchmark, denials = None, list[Verdict]()
+    if against:
+        try:
+            benchmark = case.benchmark_returns()
+        except MissingDataError as missing:
+            denials = [v for rule in against for v in _unjudged(case, rule, missing)]
+    return return_rules(proposal, case.limits, case.history, benchmark, rules), denials
+
+
+def _unjudged(case: Case, rule: str, why: object) -> list[Verdict]:
+    return deny_all(case, rule, f"cannot be judged: {why}")
 
 
 def _worst_of(rule: Rule) -> str:
@@ -221,21 +253,26 @@ def _recent_messages(case: Case, sent: Sequence[SentMessage]) -> int:
     return sum(since < message.at <= case.now for message in sent)
 
 
-def _of_nothing(case: Case, judged: Collection[str], rules: frozenset[str]) -> list[Verdict]:
-    """The rules on names and sectors where there is no position and no order, or no such rule."""
+def _of_nothing(case: Case, rules: frozenset[str]) -> list[Verdict]:
+    """Those of ``rules`` on names and sectors, where there is no position and no order."""
     limits = {
         "name_weight": case.limits.name_weight_max,
         "position_notional_usd": float(case.limits.position_notional_max_usd),
+        "long_only": 0.0,
+        "name_weight_min": case.limits.name_weight_min,
         "sector": case.limits.sector_weight_max,
         "sector_part_filled": case.limits.sector_weight_max,
     }
     return [
         verdict(rule, None, Outcome.PASS, "no position and no order", 0.0, limit)
-        if limit is not None
-        else verdict(rule, None, Outcome.OFF, "sector_weight_max is null: there is no rule on sectors")
         for rule, limit in limits.items()
-        if rule in rules and rule not in judged
+        if rule in rules
     ]
+
+
+def _off(case: Case, rules: frozenset[str]) -> list[Verdict]:
+    """That there are no such rules."""
+    return [verdict(rule, None, Outcome.OFF, case.limits.off_reason(rule) or "") for rule in sorted(rules)]
 
 
 def _removal_verdict(removal: Removal) -> Verdict:

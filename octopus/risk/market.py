@@ -67,7 +67,7 @@ class MarketContext:
         history: through the batch's decision session at least.
         price_basis: ``total_return`` switches off the rules on raw prices and volumes, and says so.
         nav_peak: highest equity so far, external flows taken out, account currency.
-        nav_previous: equity at the previous session's close, external flows since then added.
+        nav_previous: equity at the close of the batch's session or of the one before, external flows since then added.
         adv_shares: average daily volume by instrument, shares; not needed on a total-return basis.
         sectors: by instrument; not needed where `RiskLimits.sector_weight_max` is None.
         sent: what the account has sent, over the longest window of the limits at least; none is not the same as None.

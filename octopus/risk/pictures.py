@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AMBER_FROM = 80.0
+_SHORTS = frozenset({"long_only", "name_weight_min"})
+"""Rules of which nothing is used while no position is short."""
 _FROM_ONE = frozenset({"leverage", "leverage_part_filled"})
 """Rules whose value is one where nothing is used."""
 _COLOURS = {"within": "#3b7a57", "close": "#d9a441", "beyond": "#b3423a"}
@@ -35,8 +37,8 @@ class Usage:
 
     Attributes:
         percent: 100 is at the limit. Of a ceiling: value over limit; of a floor (cash, least net exposure): what was
-            taken from the whole equity over what may be taken, so that 100 is again the limit and more is beyond it; of
-            leverage, what is above one.
+            taken from the whole equity (of beta, from one) over what may be taken, so that 100 is again the limit and
+            more is beyond it; of leverage, what is above one; of the largest short, how short it is.
     """
 
     rule: str
@@ -111,7 +113,10 @@ def backtest_picture(report: RiskReport) -> bytes:
     days = report.sessions[-len(first.returns) :]
     axes.vlines(days, 0, 100 * first.returns, color="#c4c9cf", linewidth=0.8)
     for (name, test), colour in zip(report.backtests.items(), _LINES, strict=False):
-        p_values = f"p {test.coverage.p_value:.2f} coverage, {test.independence.p_value:.2f} independence"
+        p_values = (
+            f"p {test.coverage.p_value:.2f} coverage, {test.independence.p_value:.2f} independence, "
+            f"{test.tail.p_value:.2f} CVaR"
+        )
         label = f"{name}: {int(test.exceeded.sum())} exceedances of {test.expected:.0f} expected ({p_values})"
         axes.plot(days, -100 * test.var, color=colour, linewidth=1.3, label=label)
     hits = first.exceeded
@@ -174,7 +179,7 @@ def stress_picture(report: RiskReport) -> bytes:
 
 
 _BLUE, _LIGHT = "#31577d", "#9db8d2"
-_LINES = ("#31577d", "#d9a441", "#3b7a57")
+_LINES = ("#31577d", "#d9a441", "#8a5a9e", "#3b7a57", "#6f7b87", "#b3703a")
 _NAMES_SHOWN = 20
 
 
@@ -246,6 +251,8 @@ def _usage(verdict: Verdict) -> Usage | None:
     if verdict.rule == "equity_min_usd":
         # Of a floor in money: at the floor all is used, and twice as much equity uses half.
         value_used, allowed = limit, value
+    elif verdict.rule in _SHORTS:
+        value_used, allowed = max(0.0, -value), -limit
     elif verdict.rule in LOWER_BOUNDS:
         value_used, allowed = 1.0 - value, 1.0 - limit
     elif verdict.rule in _FROM_ONE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +37,11 @@ from octopus.risk.measures import (
 )
 from octopus.risk.stress import StressResult, historical_stress, shock_stress
 from octopus.risk.var_backtest import FORECASTS, VarBacktest, backtest_var
-from octopus.risk.var_models import Loss, cornish_fisher_loss, ewma_loss, normal_loss, simulated_returns
+from octopus.risk.var_models import DRAWS, SEED, Loss, cornish_fisher_loss, ewma_loss, normal_loss, simulated_returns
 
 LEVEL = 0.95
 BACKTEST_DAYS = 1000
 FACTORS = 3
-DRAWS = 20_000
-SEED = 20_130_101
-"""Of the simulated VaR: the same report twice says the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +168,12 @@ def _components(weights: FloatArray, returns: FloatArray, sessions_per_year: flo
 def _backtests(history: FloatArray, window: int) -> dict[str, VarBacktest]:
     if len(history) <= window + 1:
         return {}
-    return {name: backtest_var(history, forecast, window=window, level=LEVEL) for name, forecast in FORECASTS.items()}
+    found = {}
+    for name, forecast in FORECASTS.items():
+        # A method that refuses nearly every window has no backtest; `_tests` says so.
+        with suppress(InsufficientHistoryError):
+            found[name] = backtest_var(history, forecast, window=window, level=LEVEL)
+    return found
 
 
 def _losses(
@@ -264,12 +267,23 @@ def _by_name(
 
 def _tests(backtests: Mapping[str, VarBacktest]) -> Iterator[Measure]:
     for name, test in backtests.items():
-        yield Measure("backtest_days", name, float(len(test.returns)))
+        days, refused = int(test.forecast.sum()), int((~test.forecast).sum())
+        note = f"on {refused} days more the method gives no forecast" if refused else ""
+        yield Measure("backtest_days", name, float(days), note)
         yield Measure("backtest_exceedances", name, float(test.exceeded.sum()))
         yield Measure("backtest_expected", name, test.expected)
         yield Measure("backtest_p_coverage", name, test.coverage.p_value)
         yield Measure("backtest_p_independence", name, test.independence.p_value)
         yield Measure("backtest_p_conditional", name, test.conditional.p_value)
+        known = math.isfinite(test.tail.statistic)
+        yield Measure(
+            "backtest_cvar_z", name, test.tail.statistic if known else None,
+            "" if known else "a day of loss was forecast to bring none",
+        )  # fmt: skip
+        yield Measure("backtest_p_cvar", name, test.tail.p_value)
+    for name in FORECASTS:
+        if backtests and name not in backtests:
+            yield Measure("backtest_days", name, 0.0, "the method gives a forecast on no two days")
 
 
 def _stress(portfolio: Portfolio, limits: RiskLimits, beta: FloatArray) -> tuple[StressResult, ...]:

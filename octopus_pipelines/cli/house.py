@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 
+import click
 from rich.console import Console
 
 from octopus_pipelines import dbt_manifest
+from resources.agreement import likely_misspelt
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
-from resources.warehouse.connection import connect
+from resources.warehouse.connection import connect, dbt_environment
 from resources.warehouse.migrate import migrate
 
 LOG_WIDTH = 120
@@ -21,8 +23,11 @@ LOG_WIDTH = 120
 
 
 def settings() -> Settings:
-    """Settings as the files and variables are now."""
-    return load_settings(os.environ)
+    """Settings as the files and variables are now; what is likely a mistake in them is told on stderr."""
+    current = load_settings(os.environ)
+    for warning in likely_misspelt(current.compliance, current.universe.symbols):
+        click.secho(warning, fg="yellow", err=True)
+    return current
 
 
 def has_schema(url: str) -> bool:
@@ -50,7 +55,7 @@ def open_house() -> Settings:
         current.embedded.start()
     migrate(current.database_url)
     dagster_home.prepare(current)
-    dbt_manifest.ensure()
+    dbt_manifest.ensure(dbt_environment(current.database_url))
     dagster_home.set_pools()
     return current
 

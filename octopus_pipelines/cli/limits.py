@@ -1,4 +1,4 @@
-"""`octopus limits`: signing the risk limits, and what execution will find of their signatures.
+"""`octopus limits`: signing the limits, and what execution will find of their signatures.
 
 Belongs here: the commands and what they print. Does not: files (resources/limit_signatures.py) and formats
 (octopus/risk/signatures.py).
@@ -14,23 +14,27 @@ from pathlib import Path
 import click
 
 from octopus_pipelines.cli.house import settings
-from resources.limit_signatures import add_signature, limits_authority, signatures_now
+from resources.limit_signatures import add_signatures, limits_authority, signatures_now
 
 
 @click.group()
 def limits() -> None:
-    """The signed risk limits: sign, verify."""
+    """The signed limits, config/risk.yaml and config/compliance.yaml: sign, verify."""
 
 
 @limits.command()
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Your private SSH key.")
 def sign(key: Path) -> None:
-    """Sign the exact bytes of config/risk.yaml with an Ed25519 key; for any other key it names ssh-keygen's command."""
+    """Sign the exact bytes of config/risk.yaml and config/compliance.yaml with an Ed25519 key.
+
+    For any other key it names ssh-keygen's commands.
+    """
     current, now = settings(), datetime.now(UTC)
-    made = add_signature(current.limits_document, key.expanduser(), now)
-    click.echo(f"signed {current.limits_document.path} with {made.fingerprint}")
-    if made.problem is not None:
-        click.secho(f"it does not count: {made.problem}", fg="yellow")
+    signed = add_signatures(current.limits_documents, key.expanduser(), now)
+    for document, made in zip(current.limits_documents, signed, strict=True):
+        click.echo(f"signed {document.path} with {made.fingerprint}")
+        if made.problem is not None:
+            click.secho(f"it does not count: {made.problem}", fg="yellow")
     found = limits_authority(current, now)
     click.echo("the limits are signed" if found.problem is None else f"not yet signed: {found.problem}")
 
@@ -44,8 +48,10 @@ def verify(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"signed": found.problem is None, "signers": found.signers, "problem": found.problem}))
     elif found.problem is None:
-        for checked in signatures_now(current.limits_document, now):
-            click.echo(f"  {checked.fingerprint}: {checked.name or checked.problem}")
+        for document in current.limits_documents:
+            click.echo(f"{document.path}")
+            for checked in signatures_now(document, now):
+                click.echo(f"  {checked.fingerprint}: {checked.name or checked.problem}")
         until = current.risk.valid_until
         click.secho(f"the limits are signed by {' and '.join(found.signers)}, until {until}", fg="green")
     else:

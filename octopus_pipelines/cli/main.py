@@ -33,6 +33,7 @@ class _Commands(click.Group):
         "orders": "octopus_pipelines.cli.orders",
         "breaks": "octopus_pipelines.cli.breaks",
         "adopt": "octopus_pipelines.cli.adopt",
+        "lots": "octopus_pipelines.cli.lots",
         "limits": "octopus_pipelines.cli.limits",
         "audit": "octopus_pipelines.cli.audit",
         "doctor": "octopus_pipelines.cli.doctor",

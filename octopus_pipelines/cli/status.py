@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from octopus_pipelines.cli.house import new_console, open_database
@@ -17,7 +18,7 @@ from octopus_pipelines.overview import status as read_status
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
 def status(as_json: bool) -> None:
-    """Rows per table, last run, champion, orders, reconciliation, audit chain."""
+    """Rows per table, last run, champion, orders, reconciliation, audit chain, and rows that nothing uses yet."""
     state = read_status(open_database())
     if as_json:
         click.echo(json.dumps(state, indent=2, default=str))
@@ -29,6 +30,8 @@ def status(as_json: bool) -> None:
     console.print(table)
     for name in ("last_run", "champion", "trading", "orders", "reconciliation", "audit", "quality", "timescaledb"):
         console.print(f"[bold]{name:<15}[/bold] {_plain(state[name])}")
+    for sentence in state["unjudged"]:
+        console.print(f"[bold]{'unjudged':<15}[/bold] {escape(sentence)}")
 
 
 def _plain(value: object) -> str:

@@ -10,14 +10,17 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from octopus.alternative_data.schema import TEXT_TABLES
 from octopus_pipelines.overview import SCHEMAS, champion, reconciliation
 from resources.settings import Settings
 from resources.trading import anchor_file
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
+from resources.warehouse.text_fetches import TextFetches
 
 if TYPE_CHECKING:
     from octopus_pipelines.cli.run import Outcome
@@ -32,6 +35,7 @@ def print_summary(console: Console, settings: Settings, outcome: Outcome) -> Non
     session = outcome.sessions[-1]
     console.rule(f"[bold]Octopus · {session}")
     _data(console, warehouse, settings)
+    _unanswered(console, warehouse, session)
     _models(console, warehouse, settings)
     _backtest(console, warehouse, session)
     _decision(console, warehouse, settings, session)
@@ -76,6 +80,14 @@ def _data(console: Console, warehouse: Warehouse, settings: Settings) -> None:
         colour = {"severe": "red", "warn": "yellow"}.get(found["severity"], "dim")
         table.add_row(f"[{colour}]{found['severity']}[/{colour}]", found["kind"], str(found["n"]), found["example"])
     console.print(table)
+
+
+def _unanswered(console: Console, warehouse: Warehouse, session: date) -> None:
+    """Sources of texts without which the session was decided."""
+    for kind in TEXT_TABLES:
+        asked = TextFetches(warehouse).of_session(kind, session)
+        for problem in asked["problem"].drop_nulls():
+            console.print(f"  [yellow]decided without[/yellow] {escape(problem)}")
 
 
 def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:

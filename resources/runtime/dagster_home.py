@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from resources.settings import Settings
+from resources.settings import MARKET_DATA, NEWS, SOCIAL, Settings
 from resources.warehouse.connection import sqlalchemy_url
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 BROKER_POOL = "broker"
 """Pool of everything that speaks to a broker: one run at a time."""
-SOURCE_POOLS = ("market_data", "news", "social", "alpaca", "alphavantage", "coingecko", "files", "yahoo")
-"""Pools of the sources: each vendor is asked by one run at a time, and raw tables have one writer per source."""
+SOURCE_POOLS = tuple(dict.fromkeys((*MARKET_DATA, *NEWS, *SOCIAL)))
+"""A pool for each vendor, whatever it is asked for: its bars and its news are asked for by one run at a time, and raw
+tables have one writer per source."""
 
 MAX_RUNTIME_SECONDS = 4 * 3600
 _CONNECTIONS = 20

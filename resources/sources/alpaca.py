@@ -10,7 +10,7 @@ consolidated tape's and its volumes by a multiple. `sip` is the tape and needs a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -83,19 +83,25 @@ class AlpacaMarketData:
         self._feed = feed
         self._now = now
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`. A symbol that Alpaca does not know, or has no bars of, is a reject.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, a part for each request's symbols; one unknown, or without bars, is a reject.
 
         Raises:
             SourceUnavailableError: Alpaca limits the rate, is down, cannot be reached or answers no data.
             ConfigError: the keys are refused, or their plan does not include the feed.
         """
-        now = self._now()
         first = max(start, date.fromisoformat(FIRST_SESSION))
         wanted = sorted(set(symbols))
+        for row in range(0, len(wanted), _BATCH):
+            yield self._part(wanted[row : row + _BATCH], first, end, sessions)
+
+    def _part(self, symbols: Sequence[str], first: date, end: date, sessions: Sessions) -> MarketData:
+        now = self._now()
         with self._access.session(NAME) as session:
-            answers, unknown = self._bars(session, wanted, first, end)
-            held = [symbol for symbol in wanted if symbol not in unknown]
+            answers, unknown = self._bars(session, symbols, first, end)
+            held = [symbol for symbol in symbols if symbol not in unknown]
             events = self._events(session, held, first, end)
         frames, rejects = _bar_frames(answers)
         settled = settle_bars(frames, first, end, sessions, now)
@@ -107,6 +113,7 @@ class AlpacaMarketData:
             _instruments([symbol for symbol in held if symbol not in unknown], sessions)
         )
         return MarketData(
+            asked=tuple(symbols),
             instruments=instruments,
             bars=settled.bars,
             actions=actions,
@@ -139,25 +146,22 @@ class AlpacaMarketData:
         return found, invalid
 
     def _events(self, session: VendorSession, symbols: Sequence[str], start: date, end: date) -> dict[str, list[Any]]:
-        """Raw corporate actions by Alpaca's kind."""
+        """Raw corporate actions by Alpaca's kind; of no more symbols than one request takes."""
         from alpaca.data.historical.corporate_actions import CorporateActionsClient
         from alpaca.data.requests import CorporateActionsRequest
 
         client = on_session(CorporateActionsClient(self._key, self._secret, raw_data=True), session)
-        found: dict[str, list[Any]] = {}
-        for row in range(0, len(symbols), _BATCH):
-            batch = list(symbols[row : row + _BATCH])
-            # Without a limit of our own the client reads all pages.
-            request = CorporateActionsRequest(symbols=batch, start=start, end=end, limit=None)
-            try:
-                answer = answer_of(client.get_corporate_actions, request, "corporate actions")
-            except InvalidSymbolError as error:
-                raise SourceUnavailableError(
-                    f"alpaca: corporate actions are refused: {error}; take that symbol out of the universe"
-                ) from error
-            for kind, events in answer.items():
-                found.setdefault(kind, []).extend(events if isinstance(events, list) else [events])
-        return found
+        if not symbols:
+            return {}
+        # Without a limit of our own the client reads all pages.
+        request = CorporateActionsRequest(symbols=list(symbols), start=start, end=end, limit=None)
+        try:
+            answer = answer_of(client.get_corporate_actions, request, "corporate actions")
+        except InvalidSymbolError as error:
+            raise SourceUnavailableError(
+                f"alpaca: corporate actions are refused: {error}; take that symbol out of the universe"
+            ) from error
+        return {kind: events if isinstance(events, list) else [events] for kind, events in answer.items()}
 
 
 def action_frames(

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
-from octopus.core.errors import ConfigError, SourceUnavailableError
+from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
 from octopus.market_data.parse import read_fields, records_frame
@@ -70,8 +70,8 @@ class AlphaVantageMarketData:
     Args:
         api_key: value of ALPHAVANTAGE_API_KEY; daily adjusted bars need a premium plan.
         access: where its requests go, how long they may take and how often they are sent.
-        describe: ask once more for each stock to learn its name, currency and class; without it a stock is an equity in
-            USD without a name.
+        describe: ask once more for each stock that nobody described yet, to learn its name, currency and class;
+            without it a stock is an equity in USD without a name.
         now: what time it is, to leave out a session that is still trading.
     """
 
@@ -91,35 +91,52 @@ class AlphaVantageMarketData:
         self._describe = describe
         self._now = now
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`. A symbol that Alpha Vantage does not know is a reject and loses no other.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, a part for each symbol: a free plan's day is too short for a whole universe.
+
+        A symbol that Alpha Vantage does not know is a reject and loses no other. Its bars are asked for before its
+        description, once; a description that could not be had comes with a later fetch.
 
         Raises:
             SourceUnavailableError: a limit is reached, or the service is down, cannot be reached or answers no data.
             ConfigError: the key is refused, or its plan does not include what is asked.
         """
-        now = self._now()
         first = max(start, date.fromisoformat(FIRST_SESSION))
-        read = _Read()
-        with self._access.session(NAME) as session:
-            for symbol in sorted(set(symbols)):  # one request each, two with its description
+        for symbol in sorted(set(symbols)):  # one request each, two with its description
+            told: OctopusError | None = None
+            read = _Read()
+            with self._access.session(NAME) as session:
                 calendar = PAIRS if _PAIR.match(symbol) else sessions
-                series = self._daily(session, symbol, _size(first, now, calendar))
+                series = self._daily(session, symbol, _size(first, self._now(), calendar))
                 if isinstance(series, Reject):
                     read.rejects.append(series)
-                    continue
-                read.add(symbol, series)
-                read.instruments.append(self._instrument(session, symbol, sessions))
+                else:
+                    read.add(symbol, series)
+                    try:
+                        read.instruments += self._description(session, symbol, sessions, described)
+                    except OctopusError as error:
+                        told = error
+            yield self._settled(symbol, read, first, end, sessions, session.payload_hash)
+            if told is not None:
+                raise told
+
+    def _settled(
+        self, symbol: str, read: _Read, first: date, end: date, sessions: Sessions, payload_hash: str
+    ) -> MarketData:
+        now = self._now()
         stocks = settle_bars(read.stocks, first, end, sessions, now)
         pairs = settle_bars(read.pairs, first, end, PAIRS, now)
         actions, bad_actions = settle_actions(read.actions, first, end, sessions)
         instruments, bad_instruments = validate_instruments(pl.DataFrame(read.instruments, schema=INSTRUMENTS_SCHEMA))
         return MarketData(
+            asked=(symbol,),
             instruments=instruments,
             bars=pl.concat([stocks.bars, pairs.bars]),
             actions=actions,
             rejects=read.rejects + stocks.rejects + pairs.rejects + bad_actions + bad_instruments,
-            payload_hash=session.payload_hash,
+            payload_hash=payload_hash,
             adjusted=stocks.adjusted,
         )
 
@@ -152,7 +169,7 @@ class AlphaVantageMarketData:
             bars, rejects = BARS_SCHEMA.to_frame(), [series]
         else:
             bars, rejects = _intraday(symbol, series, interval, sessions, self._now())
-        return MarketData(empty, bars, ACTIONS_SCHEMA.to_frame(), rejects, session.payload_hash)
+        return MarketData((symbol,), empty, bars, ACTIONS_SCHEMA.to_frame(), rejects, session.payload_hash)
 
     def _daily(self, session: VendorSession, symbol: str, size: str) -> _Series | Reject:
         pair = _PAIR.match(symbol)
@@ -222,12 +239,17 @@ class AlphaVantageMarketData:
             )  # fmt: skip
         raise SourceUnavailableError(f"alphavantage: {said[:200]}; try again later")
 
-    def _instrument(self, session: VendorSession, symbol: str, sessions: Sessions) -> dict[str, object]:
+    def _description(
+        self, session: VendorSession, symbol: str, sessions: Sessions, described: Collection[str]
+    ) -> list[dict[str, object]]:
+        """The instrument, unless it was described already."""
+        if symbol in described:
+            return []
         pair = _PAIR.match(symbol)
         calendar = PAIRS if pair else sessions
         listed = undated_listing(calendar)
         found = {} if pair or not self._describe else self._search(session, symbol)
-        return {
+        row = {
             "source": NAME,
             "instrument": symbol,
             "ts": listed,
@@ -243,6 +265,7 @@ class AlphaVantageMarketData:
             "known_at": listed,
             "known_at_imputed": True,
         }
+        return [row]
 
     def _search(self, session: VendorSession, symbol: str) -> Mapping[str, Any]:
         answer = self._ask(session, {"function": "SYMBOL_SEARCH", "keywords": symbol})

@@ -5,7 +5,7 @@ Belongs here: the protocols and the forms of their answers. Does not: any vendor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import polars as pl
 
 from octopus.core.errors import ConfigError
+from octopus.core.ids import fingerprint
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ADJUSTED_SCHEMA
@@ -21,21 +22,43 @@ from octopus.market_data.schema import ADJUSTED_SCHEMA
 
 @dataclass(frozen=True)
 class MarketData:
-    """One fetch of market data.
+    """A part of a fetch of market data: all that was asked for of some instruments.
 
     Attributes:
+        asked: the instruments that it answers for: what is not in it, the vendor does not have.
         instruments, bars, actions: valid rows, by `octopus.market_data.schema`.
         rejects: refused records and symbols that the vendor could not serve, each with its reason.
         payload_hash: fingerprint of the bytes the vendor sent.
         adjusted: the vendor's own adjusted closes where it has them, only to compare ours with.
     """
 
+    asked: tuple[str, ...]
     instruments: pl.DataFrame
     bars: pl.DataFrame
     actions: pl.DataFrame
     rejects: list[Reject]
     payload_hash: str
     adjusted: pl.DataFrame = field(default_factory=ADJUSTED_SCHEMA.to_frame)
+
+    def refused(self, table: str) -> list[Reject]:
+        """Those of the rejects that were meant for ``table``."""
+        return [reject for reject in self.rejects if reject.table == table]
+
+
+def whole(parts: Iterable[MarketData]) -> MarketData:
+    """All parts of a fetch as one, for those who store none of them in between; there must be one."""
+    held = list(parts)
+    if len(held) == 1:
+        return held[0]
+    return MarketData(
+        asked=tuple(name for part in held for name in part.asked),
+        instruments=pl.concat([part.instruments for part in held]),
+        bars=pl.concat([part.bars for part in held]),
+        actions=pl.concat([part.actions for part in held]),
+        rejects=[reject for part in held for reject in part.rejects],
+        payload_hash=fingerprint(*(part.payload_hash for part in held)),
+        adjusted=pl.concat([part.adjusted for part in held]),
+    )
 
 
 @dataclass(frozen=True)
@@ -46,21 +69,23 @@ class TextItems:
         items: valid rows, by `octopus.alternative_data.schema`; an item about two instruments is two rows.
         rejects: refused records, each with its reason.
         unlinked: items that the vendor sent and that name none of the instruments asked for.
-        truncated: the vendor holds more than it let us have; a later or narrower fetch gets the rest.
+        truncated: how many of our questions (streams, queries, spans) the vendor did not answer to the window's start,
+            although it holds more.
     """
 
     items: pl.DataFrame
     rejects: list[Reject]
     payload_hash: str
     unlinked: int = 0
-    truncated: bool = field(default=False)
+    truncated: int = 0
 
 
 class MarketDataSource(Protocol):
     """A vendor of instruments, daily bars and corporate actions.
 
-    ``fetch`` raises `SourceUnavailableError` when the vendor cannot be reached or refuses, and `ConfigError` when a key
-    is missing; a bad symbol or row is a reject and loses no other.
+    ``fetch`` hands over what it has in parts, so that the caller stores each before the next is asked for. After the
+    part with what came until then it raises `SourceUnavailableError` when the vendor cannot be reached or refuses, and
+    `ConfigError` when a key is missing; a bad symbol or row is a reject and loses no other.
     """
 
     @property
@@ -71,10 +96,13 @@ class MarketDataSource(Protocol):
         """Environment variables that must be set for it."""
         ...
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """Sessions ``start`` to ``end``, both inclusive, of ``symbols``.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """Sessions ``start`` to ``end``, both inclusive, of ``symbols``; each of them is in one part's ``asked``.
 
         Args:
+            described: whose description is on record and need not be asked for; what comes along all the same may come.
             sessions: the universe's clock, and the calendar of the exchange that stocks and funds trade on. Currency
                 pairs and coins keep calendars of their own (24/5, 24/7): stamped with a stock exchange's close they
                 would be known before they were. An instrument's ``exchange`` says which one its bars keep.
@@ -92,7 +120,10 @@ class NewsSource(Protocol):
     def needs(self) -> tuple[str, ...]: ...
 
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
-        """Items published in ``[start_utc, end_utc)`` about the instruments (symbol → company name)."""
+        """Items published in ``[start_utc, end_utc)`` about the instruments (symbol → company name).
+
+        Where a plan shows items only some time after their publication, the window is of those times.
+        """
         ...
 
 

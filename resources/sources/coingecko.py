@@ -16,7 +16,7 @@ the point's, and the range reaches to it, because both are CoinGecko's samples o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,58 +125,60 @@ class CoinGeckoMarketData:
         self._candles = candles
         self._now = now
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`, for UTC days. A coin that CoinGecko does not know is a reject.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, for UTC days, a part for each coin. One that it does not know is a reject.
 
         Raises:
             SourceUnavailableError: CoinGecko limits the rate, is down, cannot be reached or answers no data.
             ConfigError: the key is refused, or its plan does not include what is asked.
         """
-        from resources.sources.httpx_client import VendorClient
-
         now = self._now()
         today = now.astimezone(UTC).date()
-        first, rejects = self._reach(sorted(set(symbols)), start, today)
+        first, beyond = self._reach(start, today)
         ids = {symbol: self._coins.get(symbol, symbol) for symbol in sorted(set(symbols))}
-        frames: list[pl.DataFrame] = []
-        known: list[str] = []
+        names = self._names(sorted({coin for symbol, coin in ids.items() if symbol not in described}))
+        for symbol, coin in ids.items():  # one or two requests each; nothing here loops over points
+            rejects = (
+                [Reject("bars", symbol, beyond, json_payload({"symbol": symbol, "from": start}))] if beyond else []
+            )
+            frames, told, payload = self._bars(symbol, coin, first, today)
+            settled = settle_bars(frames, first, end, DAYS, now)
+            new = [symbol] if frames and symbol not in described else []
+            instruments, bad_instruments = validate_instruments(self._instruments(new, ids, names))
+            yield MarketData(
+                asked=(symbol,),
+                instruments=instruments,
+                bars=settled.bars,
+                actions=ACTIONS_SCHEMA.to_frame(),
+                rejects=rejects + told + settled.rejects + bad_instruments,
+                payload_hash=payload,
+            )
+
+    def _bars(self, symbol: str, coin: str, first: date, today: date) -> tuple[list[pl.DataFrame], list[Reject], str]:
+        """Bars of one coin, none where CoinGecko does not know it, what is malformed, and the hash of the answers."""
+        from resources.sources.httpx_client import VendorClient
+
         with VendorClient(NAME, self._access) as http:
             client = self._client(http)
-            names = self._names(client, sorted(set(ids.values())))
-            for symbol, coin in ids.items():  # one or two requests each; nothing here loops over points
-                chart = self._chart(client, symbol, coin, max((today - first).days + 1, 1))
-                if isinstance(chart, Reject):
-                    rejects.append(chart)
-                    continue
-                closes, bad = daily_closes(symbol, chart)
-                ranges, bad_candles = self._ranges(client, symbol, coin, first, today)
-                frames.append(_with_ranges(closes, ranges))
-                known.append(symbol)
-                rejects += bad + bad_candles
-        settled = settle_bars(frames, first, end, DAYS, now)
-        instruments, bad_instruments = validate_instruments(self._instruments(known, ids, names))
-        return MarketData(
-            instruments=instruments,
-            bars=settled.bars,
-            actions=ACTIONS_SCHEMA.to_frame(),
-            rejects=rejects + settled.rejects + bad_instruments,
-            payload_hash=http.payload_hash,
-        )
+            chart = self._chart(client, symbol, coin, max((today - first).days + 1, 1))
+            if isinstance(chart, Reject):
+                return [], [chart], http.payload_hash
+            closes, bad = daily_closes(symbol, chart)
+            ranges, bad_candles = self._ranges(client, symbol, coin, first, today)
+            return [_with_ranges(closes, ranges)], bad + bad_candles, http.payload_hash
 
-    def _reach(self, symbols: Sequence[str], start: date, today: date) -> tuple[date, list[Reject]]:
-        """The first day that may be asked for, and a reject for each coin if that is later than ``start``."""
+    def _reach(self, start: date, today: date) -> tuple[date, str | None]:
+        """The first day that may be asked for, and why, if that is later than ``start``."""
         first = max(start, date.fromisoformat(FIRST_SESSION))
         oldest = today - timedelta(days=DEMO_DAYS - 1)
         if self._plan == "pro" or first >= oldest:
-            return first, []
-        why = (
+            return first, None
+        return oldest, (
             f"days from {first} to before {oldest} need a paid plan: set plans.coingecko.plan: pro if you have one, or "
             "import them with the source files"
         )
-        return oldest, [
-            Reject("bars", symbol, why, json_payload({"symbol": symbol, "from": first, "before": oldest}))
-            for symbol in symbols
-        ]
 
     def _client(self, http: VendorClient) -> Coingecko:
         from coingecko_sdk import Coingecko
@@ -197,19 +199,25 @@ class CoinGeckoMarketData:
 
         return {} if self._key else {"x-cg-demo-api-key": omit}
 
-    def _names(self, client: Coingecko, coins: Sequence[str]) -> dict[str, str]:
+    def _names(self, coins: Sequence[str]) -> dict[str, str]:
         """Names of the coins that CoinGecko lists; a coin missing here may still have a past."""
+        from resources.sources.httpx_client import VendorClient
+
         names: dict[str, str] = {}
-        for start in range(0, len(coins), _BATCH):
-            batch = ",".join(coins[start : start + _BATCH])
-            answer = _ask(
-                client.coins.markets.with_raw_response.get,
-                vs_currency=self._quote, ids=batch, per_page=_BATCH, extra_headers=self._headers(),
-            )  # fmt: skip
-            if not isinstance(answer, list):
-                raise SourceUnavailableError("coingecko: the list of coins is no list; the interface may have changed")
-            rows = [row for row in answer if isinstance(row, Mapping)]
-            names |= {str(row.get("id")): str(row["name"]) for row in rows if row.get("name")}
+        with VendorClient(NAME, self._access) as http:
+            client = self._client(http)
+            for start in range(0, len(coins), _BATCH):
+                batch = ",".join(coins[start : start + _BATCH])
+                answer = _ask(
+                    client.coins.markets.with_raw_response.get,
+                    vs_currency=self._quote, ids=batch, per_page=_BATCH, extra_headers=self._headers(),
+                )  # fmt: skip
+                if not isinstance(answer, list):
+                    raise SourceUnavailableError(
+                        "coingecko: the list of coins is no list; the interface may have changed"
+                    )
+                rows = [row for row in answer if isinstance(row, Mapping)]
+                names |= {str(row.get("id")): str(row["name"]) for row in rows if row.get("name")}
         return names
 
     def _chart(self, client: Coingecko, symbol: str, coin: str, days: int) -> Mapping[str, Any] | Reject:

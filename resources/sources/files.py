@@ -46,7 +46,7 @@ exchange's calendar (24/7 for a coin beside shares) says which days are sessions
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -122,8 +122,10 @@ class FileMarketData:
     def name(self) -> str:
         return self._name
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`; no symbols means all. A symbol of which the file has no bar is a reject.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, in one part; no symbols means all. A symbol without a bar in it is a reject.
 
         Raises:
             ConfigError: a file is missing or unreadable, or lacks a column; it names file, column and remedy.
@@ -141,7 +143,8 @@ class FileMarketData:
         settled = settle_bars_by([self._of(bars, wanted)], first, end, calendars, self._now())
         acts, bad_actions = self._acts(wanted, digest)
         actions, refused = settle_actions_by([acts, delistings], first, end, calendars)
-        return MarketData(
+        yield MarketData(
+            asked=tuple(wanted),
             instruments=listed,
             bars=settled.bars,
             actions=actions,

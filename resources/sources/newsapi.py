@@ -7,7 +7,7 @@ Belongs here: asking NewsAPI and turning its articles into news rows. Does not: 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import polars as pl
@@ -39,7 +39,9 @@ class NewsApiNews:
         api_key: value of NEWSAPI_API_KEY.
         access: where its requests go, how long they may take and how often they are sent.
         max_pages: pages of 100 articles read of each query; the free plan gives one.
-        now: what time it is, to refuse articles from the future.
+        now: what time it is: how far the search reaches, and to refuse articles from the future.
+        delay: so long after its publication the plan shows an article, which is known from then on.
+        reach: how far back the plan's search goes; None: without an end.
     """
 
     name = NAME
@@ -51,31 +53,45 @@ class NewsApiNews:
         access: Access | None = None,
         max_pages: int = 1,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        delay: timedelta = timedelta(0),
+        reach: timedelta | None = None,
     ) -> None:
+        self._delay, self._reach = delay, reach
         self._key = require_key("NEWSAPI_API_KEY", api_key, NAME)
         self._access = access or Access()
         self._max_pages = max_pages
         self._now = now
 
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
-        """As `NewsSource.fetch`; several companies share one query, to spare a small daily allowance."""
+        """As `NewsSource.fetch`, of the articles that the plan shows first within the window.
+
+        Several companies share one query, to spare a small daily allowance. What lies before the search's reach is a
+        reject, and counts as truncated.
+        """
         from newsapi import NewsApiClient
 
+        now = self._now()
+        since, until = start_utc - self._delay, end_utc - self._delay
+        rejects: list[Reject] = []
+        if self._reach is not None and since < now - self._reach:
+            rejects.append(_out_of_reach(self._reach, start_utc, end_utc))
+            since = now - self._reach
         articles: list[Any] = []
-        truncated = False
+        truncated = len(rejects)
         with self._access.session(NAME) as session:
             client = NewsApiClient(self._key, session=session)
-            for query in search_terms(names, LONGEST_QUERY):
-                found, more = self._search(client, query, start_utc, end_utc)
+            for query in search_terms(names, LONGEST_QUERY) if since < until else ():
+                found, more = self._search(client, query, since, until)
                 articles += found
-                truncated = truncated or more
-        rows, rejects, unlinked = _rows(articles, Linker(names))
+                truncated += more
+        rows, malformed, unlinked = _rows(articles, Linker(names))
         frame = pl.DataFrame(rows, schema=NEWS_SCHEMA)
         # An article found by two queries is one article, no second record.
         frame = frame.unique(["instrument", "item_id"], keep="first", maintain_order=True)
-        window = pl.col("ts").is_null() | pl.col("ts").is_between(start_utc, end_utc, closed="left")
-        items, refused = validate_news(frame.filter(window), self._now())
-        return TextItems(items, rejects + refused, session.payload_hash, unlinked, truncated)
+        window = pl.col("ts").is_null() | pl.col("ts").is_between(since, until, closed="left")
+        shown = frame.filter(window).with_columns(known_at=pl.col("known_at") + self._delay)
+        items, refused = validate_news(shown, now)
+        return TextItems(items, rejects + malformed + refused, session.payload_hash, unlinked, truncated)
 
     def _search(self, client: Any, query: str, start: datetime, end: datetime) -> tuple[list[Any], bool]:
         """Articles of one query, and whether NewsAPI holds more than it gave."""
@@ -137,6 +153,14 @@ def _refused(answer: object, error: Exception) -> NoReturn:
     raise SourceUnavailableError(
         f"newsapi: refused ({code}): {message}; narrow the dates or try again later"
     ) from error
+
+
+def _out_of_reach(reach: timedelta, start: datetime, end: datetime) -> Reject:
+    """Of the window as it was asked for, so that the same question asked again is the same reject."""
+    return Reject(
+        "news", None, f"the plan's search reaches back {reach.days} days: earlier articles cannot be had",
+        json_payload({"start_utc": start, "end_utc": end}),
+    )  # fmt: skip
 
 
 def _articles(answer: object) -> tuple[list[Any], int]:

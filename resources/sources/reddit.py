@@ -77,13 +77,11 @@ class RedditPosts:
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
         """As `SocialSource.fetch`; Reddit's search knows no dates, so the window is applied to what it gives."""
         records: dict[str, Mapping[str, Any]] = {}
-        truncated = False
+        truncated = 0
         for query in search_terms(names, LONGEST_QUERY):
             found = self._search(query)
             oldest = min((r["created_utc"] for r in found if isinstance(r["created_utc"], int | float)), default=None)
-            truncated = truncated or (
-                len(found) >= self._limit and oldest is not None and oldest > start_utc.timestamp()
-            )
+            truncated += len(found) >= self._limit and oldest is not None and oldest > start_utc.timestamp()
             records |= {str(record["name"]): record for record in found}
         rows, rejects, unlinked = _rows(list(records.values()), Linker(names))
         frame = pl.DataFrame(rows, schema=POSTS_SCHEMA)

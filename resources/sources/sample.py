@@ -10,7 +10,7 @@ chosen in hindsight and the posts are synthetic, and both are flagged so.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -73,8 +73,10 @@ class SampleMarketData:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`; no symbols means all. A symbol that the sample lacks is a reject."""
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, in one part; no symbols means all. A symbol that it lacks is a reject."""
         path = self._path or sample_prices_path()
         wide = _read_prices(path)
         held = wide.columns[1:]
@@ -95,7 +97,8 @@ class SampleMarketData:
             for symbol in wanted
             if symbol not in held
         ]
-        return MarketData(
+        yield MarketData(
+            asked=tuple(wanted),
             instruments=_instruments(present, first, sessions)
             if isinstance(first, date)
             else INSTRUMENTS_SCHEMA.to_frame(),

@@ -78,7 +78,7 @@ class XPosts:
         now = self._now()
         since, until = max(start_utc, now - REACH), min(end_utc, now - NEWEST)
         rejects = [_out_of_reach(start_utc, end_utc)] if start_utc < since else []
-        found = _Found(truncated=bool(rejects))
+        found = _Found(truncated=len(rejects))
         with self._access.session(NAME) as session:
             if since < until:
                 client = _client(self._token, session)
@@ -99,7 +99,7 @@ class XPosts:
             page = found.add(answer)
             if page is None:
                 return
-        found.truncated = True
+        found.truncated += 1
 
 
 def queries(names: Mapping[str, str]) -> list[str]:
@@ -116,10 +116,11 @@ class _Found:
     """What the pages brought so far.
 
     Attributes:
-        posts: as X sent them. texts: of the posts that they repeat, by id. truncated: X holds more.
+        posts: as X sent them. texts: of the posts that they repeat, by id. truncated: queries of which X
+            holds more.
     """
 
-    def __init__(self, *, truncated: bool) -> None:
+    def __init__(self, *, truncated: int) -> None:
         self.posts: list[Any] = []
         self.texts: dict[str, str] = {}
         self.truncated = truncated

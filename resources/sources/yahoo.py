@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from octopus.core.errors import SourceUnavailableError
+from octopus.core.errors import OctopusError, SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Calendars, Sessions
 from octopus.core.types import DateArray, FloatArray
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 NAME = "yahoo"
 CHARTS = "/v8/finance/chart/"
+
+PART = 25
+"""Symbols that are handed over together: a request takes longer than a symbol's bars take to be stored."""
 
 PRICE_DECIMALS = 4
 """Yahoo's prices are 32-bit: beyond this their noise would look like restatements."""
@@ -99,23 +102,46 @@ class YahooMarketData:
         self._cache_dir = cache_dir
         self._now = now
 
-    def fetch(self, symbols: Sequence[str], start: date, end: date, sessions: Sessions) -> MarketData:
-        """As `MarketDataSource.fetch`. A symbol that Yahoo does not know is a reject and loses no other.
+    def fetch(
+        self, symbols: Sequence[str], start: date, end: date, sessions: Sessions, described: Collection[str] = ()
+    ) -> Iterator[MarketData]:
+        """As `MarketDataSource.fetch`, a part for each `PART` symbols; one that Yahoo does not know is a reject.
 
         Raises:
             SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers no data.
         """
         first = max(start, date.fromisoformat(FIRST_SESSION))
+        wanted = sorted(set(symbols))
+        for row in range(0, len(wanted), PART):
+            part, told = self._part(wanted[row : row + PART], first, end, sessions)
+            if part is not None:
+                yield part
+            if told is not None:
+                raise told
+
+    def _part(
+        self, symbols: Sequence[str], first: date, end: date, sessions: Sessions
+    ) -> tuple[MarketData | None, OctopusError | None]:
+        """What Yahoo has of ``symbols``, or of those before the first that fails, and the failure."""
         answers: list[_Answer] = []
         rejects: list[Reject] = []
+        told: OctopusError | None = None
+        asked: list[str] = []
         digest = hashlib.sha256()
         with yfinance_session(self._access, self._cache_dir, digest, CHARTS) as session:
-            for symbol in sorted(set(symbols)):  # one request each; nothing here loops over bars
-                answer = _ask(symbol, first, session, self._access.timeout_s)
+            for symbol in symbols:  # one request each; nothing here loops over bars
+                try:
+                    answer = _ask(symbol, first, session, self._access.timeout_s)
+                except OctopusError as error:
+                    told = error
+                    break
+                asked.append(symbol)
                 if isinstance(answer, Reject):
                     rejects.append(answer)
                 else:
                     answers.append(answer)
+        if not asked:
+            return None, told
         instruments, unfit = _instruments(answers)
         known = set(instruments["instrument"])
         answers = [answer for answer in answers if answer.symbol in known]
@@ -124,7 +150,8 @@ class YahooMarketData:
         settled = settle_bars_by(bars, first, end, calendars, self._now())
         acts = [printed_actions(answer.symbol, answer.history) for answer in answers]
         actions, bad_actions = settle_actions_by(acts, first, end, calendars)
-        return MarketData(
+        part = MarketData(
+            asked=tuple(asked),
             instruments=instruments,
             bars=settled.bars,
             actions=actions,
@@ -132,6 +159,7 @@ class YahooMarketData:
             payload_hash=digest.hexdigest()[:32],
             adjusted=settled.adjusted,
         )
+        return part, told
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ class YahooNews:
     def fetch(self, names: Mapping[str, str], start_utc: datetime, end_utc: datetime) -> TextItems:
         """As `NewsSource.fetch`; the search knows no dates, so the window is applied to what it gives."""
         articles: list[Any] = []
-        truncated = False
+        truncated = 0
         digest = hashlib.sha256()
         with yfinance_session(self._access, self._cache_dir, digest, SEARCH) as session:
             for symbol in sorted(names):  # one request each
                 found = _ask(symbol, self._limit, session, self._access.timeout_s)
                 articles += found
-                truncated = truncated or (len(found) >= self._limit and _reaches_into(found, start_utc))
+                truncated += len(found) >= self._limit and _reaches_into(found, start_utc)
         rows, malformed, unlinked = _rows(articles, Linker(names))
         frame = pl.DataFrame(rows, schema=NEWS_SCHEMA)
         window = pl.col("ts").is_between(start_utc, end_utc, closed="left")

@@ -57,6 +57,18 @@ def safe_address(url: str) -> str:
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
+def dbt_environment(url: str) -> dict[str, str]:
+    """Variables of dbt_project/profiles.yml for a libpq URL; over a unix socket the password stays empty."""
+    parts = conninfo_to_dict(url)
+    return {
+        "OCTOPUS_DBT_HOST": str(parts.get("host") or "localhost"),
+        "OCTOPUS_DBT_PORT": str(parts.get("port") or 5432),
+        "OCTOPUS_DBT_USER": str(parts.get("user") or "postgres"),
+        "OCTOPUS_DBT_PASSWORD": str(parts.get("password") or ""),
+        "OCTOPUS_DBT_DBNAME": str(parts.get("dbname") or "octopus"),
+    }
+
+
 def sqlalchemy_url(url: str, driver: str = "psycopg2") -> str:
     """``url`` for SQLAlchemy with the driver named: a bare postgresql:// means another driver in another release."""
     scheme, rest = url.split("://", 1)

@@ -1,6 +1,7 @@
 """What is reckoned from the order path's records once orders have ended: their cost, tax lots and realised gains.
 
-Belongs here: reading those records with the prices they need, and storing what follows. Does not: the formulas
+Belongs here: reading those records with the prices they need, storing what follows, and whether a person may still say
+which lots a sale closed. Does not: the formulas
 (octopus/execution), the records themselves (order_store.py, account_books.py).
 
 Everything is reckoned anew from the records each time and stored only where it differs.
@@ -8,25 +9,27 @@ Everything is reckoned anew from the records each time and stored only where it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
 from octopus.compliance.wash_sales import adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OrderType
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import KeepsCalendars, Sessions
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.costs import OrderCosts, order_costs
-from octopus.execution.lots import LotBook, lot_book
-from octopus.execution.settlement import settlement_date
+from octopus.execution.lots import LotBook, LotSelectionError, Selection, lot_book
+from octopus.execution.settlement import identifiable_until, settlement_date
 from octopus.execution.states import TERMINAL
 from resources.price_feed import PriceFeed
+from resources.settings import Settings
 from resources.warehouse.account_books import AccountBooks
+from resources.warehouse.lot_identifications import LotIdentifications
 from resources.warehouse.order_store import OrderStore, StoredOrder
 from resources.warehouse.store import Warehouse
 
@@ -43,12 +46,29 @@ class CostedOrder:
 
 
 @dataclass(frozen=True)
+class OpenSale:
+    """A sale (or the covering of a short) whose lots may still be identified.
+
+    Attributes:
+        quantity: shares that it closed, signed as the lots'. parts: of which lots. until: UTC.
+    """
+
+    fill_id: str
+    instrument: str
+    quantity: Decimal
+    parts: tuple[Disposal, ...]
+    identified: bool
+    until: datetime
+
+
+@dataclass(frozen=True)
 class ExecutionReports:
     """Reports on one account.
 
     Attributes:
         store: our records. warehouse: where reports are stored, in the role of the trader.
         feed: of the prices that orders are measured by.
+        calendars: of the instruments, whose exchanges settle in their own time; None: all keep ``sessions``.
         wash_sales: whether losses that wash sales disallow move into the lots that replaced what was sold.
     """
 
@@ -56,7 +76,14 @@ class ExecutionReports:
     warehouse: Warehouse
     feed: PriceFeed
     sessions: Sessions
+    calendars: KeepsCalendars | None = None
     wash_sales: bool = False
+
+    @classmethod
+    def of(cls, store: OrderStore, warehouse: Warehouse, feed: PriceFeed, settings: Settings) -> Self:
+        """Reports as the settings have them."""
+        calendars = warehouse.calendars(settings.universe.market_data, settings.sessions)
+        return cls(store, warehouse, feed, settings.sessions, calendars, settings.compliance.watches_wash_sales)
 
     def save_order_costs(self, account: str, session: date) -> int:
         """Measure each order of ``session`` that has ended; how many there are.
@@ -77,14 +104,14 @@ class ExecutionReports:
 
     def save_tax_lots(self, account: str) -> int:
         """Store the account's open lots; how many there are."""
-        lots = self._reported(account).lots
+        lots = self.reported(account).lots
         frame = pl.DataFrame([_lot_row(account, seq, lot) for seq, lot in enumerate(lots, 1)], schema=_LOT_SCHEMA)
         self.warehouse.replace("execution.tax_lots", {"account": account}, frame)
         return len(lots)
 
     def save_realised_gains(self, account: str) -> int:
         """Store what closing lots brought, trade by trade; how many disposals there were."""
-        disposals = self._reported(account).disposals
+        disposals = self.reported(account).disposals
         rows = [_gain_row(account, seq, one) for seq, one in enumerate(disposals, 1)]
         self.warehouse.replace(
             "execution.realised_gains", {"account": account}, pl.DataFrame(rows, schema=_GAIN_SCHEMA)
@@ -92,20 +119,88 @@ class ExecutionReports:
         return len(disposals)
 
     def lot_book(self, account: str) -> LotBook:
-        """Lots and disposals from everything booked, first in, first out."""
-        book = AccountBooks(self.store).book(account)
-        splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
-        ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
-        return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios)
+        """Lots and disposals from everything booked: the shares identified for a sale, then first in, first out."""
+        return self._lot_book(account, LotIdentifications(self.store).current(account))
 
-    def _reported(self, account: str) -> LotBook:
+    def reported(self, account: str) -> LotBook:
+        """As `lot_book`, and where the rule is watched, with the losses that wash sales defer."""
         book = self.lot_book(account)
         if not self.wash_sales:
             return book
         adjusted = adjust(book.disposals, book.lots)
         return LotBook(adjusted.lots, adjusted.disposals)
 
+    def open_sales(self, account: str, now: datetime) -> list[OpenSale]:
+        """Sales whose lots may still be identified, oldest first."""
+        identified, instants = LotIdentifications(self.store).current(account), self._instants(account)
+        parts: dict[str, list[Disposal]] = {}
+        for one in self.lot_book(account).disposals:
+            parts.setdefault(one.fill_id, []).append(one)
+        found = []
+        for fill_id, of in parts.items():
+            until = identifiable_until(self._keeps(of[0].instrument), instants[fill_id])
+            if now <= until:
+                quantity = sum((one.quantity for one in of), Decimal(0))
+                found.append(OpenSale(fill_id, of[0].instrument, quantity, tuple(of), fill_id in identified, until))
+        return found
+
+    def identify(
+        self, account: str, fill_id: str, chosen: Sequence[Selection], by: str, reason: str, session: date,
+        now: datetime,
+    ) -> None:  # fmt: skip
+        """Commit that a sale closed these shares and not the earliest; a later word takes the place of this one.
+
+        Args:
+            session: in whose reports it stands.
+
+        Raises:
+            LotSelectionError: no such sale, it is too late, a lot is named twice, or its shares are not there: not open
+                at that time, or taken by what was identified for another sale. It is never too late to mend a word
+                whose shares the venue took away since, as it does by busting a fill.
+        """
+        if len({one.lot_id for one in chosen}) < len(chosen):
+            raise LotSelectionError(f"a lot is named twice for sale {fill_id}: give each lot once, with all its shares")
+        told = LotIdentifications(self.store)
+        with self.store.connection.transaction():
+            told.alone(account)
+            current = told.current(account)
+            others = {sale: shares for sale, shares in current.items() if sale != fill_id}
+            sold = [one for one in self._lot_book(account, others).disposals if one.fill_id == fill_id]
+            if not sold:
+                raise LotSelectionError(
+                    f"account {account} has no sale {fill_id} that closed a lot: see `octopus lots list`"
+                )
+            until = identifiable_until(self._keeps(sold[0].instrument), self._instants(account)[fill_id])
+            if now > until and self._stands(account, current):
+                raise LotSelectionError(
+                    f"the lots of sale {fill_id} could be identified until {until:%Y-%m-%d %H:%M} UTC, when it settled "
+                    "(26 CFR 1.1012-1(c)): they stay as they are"
+                )
+            self._lot_book(account, {**others, fill_id: chosen})
+            told.save(account, fill_id, chosen, by, reason, session, now)
+
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _lot_book(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> LotBook:
+        book = AccountBooks(self.store).book(account)
+        splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
+        ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
+        return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios, selections=selections)
+
+    def _stands(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> bool:
+        try:
+            self._lot_book(account, selections)
+        except LotSelectionError:
+            return False
+        return True
+
+    def _instants(self, account: str) -> dict[str, datetime]:
+        """When each fill and entry happened."""
+        book = AccountBooks(self.store).book(account)
+        return {fill.fill_id: fill.at for fill in book.fills} | {entry.entry_id: entry.at for entry in book.entries}
+
+    def _keeps(self, instrument: str) -> Sessions:
+        return (self.calendars or self.sessions).of(instrument)
 
     def _ended(self, account: str, session: date) -> list[StoredOrder]:
         """Approved orders of the session that have ended, unsent ones too: not trading has its cost as well."""
@@ -154,9 +249,9 @@ class ExecutionReports:
         told = self.feed.actions([entry.instrument], entry.at - timedelta(seconds=1), entry.at)
         return next((action.value for action in told if action.kind is EntryKind.SPLIT), None)
 
-    def _dates(self, at: datetime) -> tuple[date, date]:
-        traded = self.sessions.trade_date(at)
-        return traded, settlement_date(self.sessions, traded)
+    def _dates(self, at: datetime, instrument: str) -> tuple[date, date]:
+        keeps = self._keeps(instrument)
+        return self.sessions.trade_date(at), settlement_date(keeps, keeps.trade_date(at))
 
 
 def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:

@@ -4,7 +4,8 @@ Belongs here: refreshing and reading these counts. Does not: their definition (m
 (octopus/warehouse).
 
 Where TimescaleDB's licence has continuous aggregates it is one, and a refresh counts again only the weeks that rows
-came for; elsewhere it is a materialised view, counted anew as a whole while it stays readable.
+came for; elsewhere it is a materialised view, counted anew as a whole while it stays readable: the more there is the
+longer it takes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from resources.warehouse.connection import connect
 from resources.warehouse.store import Warehouse
 
 
-def refresh(url: str) -> None:
-    """Count what was ingested since the last refresh, as the owner of the schema."""
+def refresh(url: str, *, whole: bool = True) -> None:
+    """Count what was ingested since the last refresh, as the owner of the schema.
+
+    Args:
+        whole: also where that means to count all of history.
+    """
     # Neither kind of refresh may run inside a transaction together with others.
     with connect(url, autocommit=True) as connection:
         row = connection.execute("select relkind = 'm' from pg_class where oid = 'ops.ingested_weekly'::regclass")
         (is_materialised_view,) = row.fetchone() or (False,)
+        if is_materialised_view and not whole:
+            return
         if is_materialised_view:
             connection.execute("refresh materialized view concurrently ops.ingested_weekly")
             # Without statistics the weeks are compared with the calendar row by row.

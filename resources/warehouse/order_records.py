@@ -1,8 +1,8 @@
 """What the stores of the order path's records share: asking for rows, and telling the audit log.
 
-Belongs here: only what the way of an order (order_store.py) and the account's books (account_books.py) both need of
-their connection. Does not: any statement on orders or books, and moving what is told into the log, which is the order
-store's.
+Belongs here: only what the way of an order (order_store.py), the account's books (account_books.py) and what is said of
+its lots (lot_identifications.py) all need of their connection. Does not: any statement on orders or books, and moving
+what is told into the log, which is the order store's.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, se
         join execution.order_intents i using (intent_id)
         left join lateral (
             select min(e.at) as cancelled_at from execution.order_events e
-            where e.client_order_id = o.client_order_id and e.to_state = 'cancelled'
+            where e.client_order_id = o.client_order_id and e.to_state in ('cancelled', 'replaced')
         ) c on true
         where o.account = %(account)s and o.submitted_at is not null
           -- An exit that the venue ended was no order that somebody took back.
@@ -137,6 +137,7 @@ def reports(warehouse: Warehouse, source: str, account: str, decided: date, exec
         "blotter": warehouse.read(_BLOTTER, [account, decided]),
         "limits": warehouse.read(_LIMITS, [account, decided]),
         "exceptions": warehouse.read(_EXCEPTIONS, [account, decided, executed]),
+        "lot_identifications": warehouse.read(_LOTS, [account, executed]),
         "best_execution": warehouse.read(_BEST_EXECUTION, [account, decided, executed, source]),
     }
 
@@ -207,6 +208,15 @@ _EXCEPTIONS = """
         select 'surveillance', s.pattern, s.instrument, s.message
         from compliance.surveillance s where s.account = $1 and s.session = $3
     ) e order by kind, what, subject, detail
+"""
+
+# A word that took the place of another stands beside it.
+_LOTS = """
+    select l.fill_id as sale, f.instrument, l.number, l.lot_id, l.quantity::float8 as quantity, l.identified_by as by,
+           l.reason, to_char(l.identified_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as identified_utc
+    from execution.lot_identifications l
+    left join execution.current_fills f on f.account = l.account and f.fill_id = l.fill_id
+    where l.account = $1 and l.session = $2 order by l.fill_id, l.number, l.lot_id
 """
 
 # Benchmarks: the price at decision (implementation shortfall, account currency) and the session's close, compared as

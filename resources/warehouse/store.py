@@ -365,22 +365,40 @@ class Warehouse:
             frame: business columns of the table; one row for each key.
             now: the instant of storing; the wall clock unless a test says otherwise.
         """
+        with self.writing(source, run_id=run_id, payload_hash=payload_hash, now=now) as writing:
+            return writing.append(table, frame, rejects)
+
+    @contextmanager
+    def writing(
+        self, source: str, *, run_id: str | None = None, payload_hash: str | None = None, now: datetime | None = None
+    ) -> Iterator[Writing]:
+        """One transaction that appends to several raw tables, as `append` does to one; all of it is stored, or nothing.
+
+        What had a ``payload_hash`` was fetched: that leaves a row in ops.fetches, whether or not anything differed.
+
+        Args:
+            now: the instant of storing; the wall clock unless a test says otherwise.
+        """
         moment = now or datetime.now(UTC)
         with self.connect() as connection, connection.cursor() as cursor:
             # Whoever writes holds this row, so the versions read next are the current ones until we commit.
             (last,) = cursor.execute("select last_batch from ops.batch_counter for update").fetchone() or (0,)
-            quarantined = _quarantine(cursor, source, rejects, last + 1, moment)
-            with closing(_one_ahead(self._parts(table, frame, moment, last + 1))) as parts:
-                new, restated, unchanged = _copy_binary(cursor, sql.Identifier("raw", table), parts)
-            if not (new or restated or quarantined):
-                connection.rollback()
-                return AppendReport(table, None, 0, 0, unchanged, 0)
-            cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
-            cursor.execute(
-                "insert into ops.batches values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [last + 1, f"raw.{table}", source, moment, run_id, payload_hash, new, restated, unchanged, quarantined],
-            )
-        return AppendReport(table, last + 1, new, restated, unchanged, quarantined)
+            writing = Writing(self, cursor, source, moment, run_id, payload_hash, last)
+            yield writing
+            if payload_hash is not None:
+                told = writing.reports
+                cursor.execute(
+                    """
+                    insert into ops.fetches (source, tables, fetched_at, run_id, payload_hash,
+                        rows_new, rows_restated, rows_unchanged, rows_quarantined)
+                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                    """,
+                    [
+                        source, [f"raw.{report.table}" for report in told], moment, run_id, payload_hash,
+                        *(sum(getattr(report, what) for report in told)
+                          for what in ("new", "restated", "unchanged", "quarantined")),
+                    ],
+                )  # fmt: skip
 
     def _parts(self, table: str, frame: pl.DataFrame, moment: datetime, batch: int) -> Iterator[_Part]:
         """What of ``frame`` is not stored yet, slice by slice, for one COPY: the last part ends it."""
@@ -457,6 +475,47 @@ class Warehouse:
                 )
             )
             return cursor.rowcount
+
+
+@dataclass
+class Writing:
+    """See `Warehouse.writing`.
+
+    Attributes:
+        cursor: of the transaction, for what is to be stored with the rows or not at all.
+        moment: of storing. last_batch: the number of the last batch, of this transaction or before it.
+        reports: what was appended so far; each table at most once.
+    """
+
+    warehouse: Warehouse
+    cursor: psycopg.Cursor
+    source: str
+    moment: datetime
+    run_id: str | None
+    payload_hash: str | None
+    last_batch: int
+    reports: list[AppendReport] = field(default_factory=list)
+
+    def append(self, table: str, frame: pl.DataFrame, rejects: Sequence[Reject] = ()) -> AppendReport:
+        """As `Warehouse.append`."""
+        batch, cursor = self.last_batch + 1, self.cursor
+        quarantined = _quarantine(cursor, self.source, rejects, batch, self.moment)
+        with closing(_one_ahead(self.warehouse._parts(table, frame, self.moment, batch))) as parts:
+            new, restated, unchanged = _copy_binary(cursor, sql.Identifier("raw", table), parts)
+        changed = bool(new or restated or quarantined)
+        if changed:
+            self.last_batch = batch
+            cursor.execute("update ops.batch_counter set last_batch = last_batch + 1")
+            cursor.execute(
+                "insert into ops.batches values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    batch, f"raw.{table}", self.source, self.moment, self.run_id, self.payload_hash,
+                    new, restated, unchanged, quarantined,
+                ],
+            )  # fmt: skip
+        report = AppendReport(table, batch if changed else None, new, restated, unchanged, quarantined)
+        self.reports.append(report)
+        return report
 
 
 @dataclass(frozen=True)

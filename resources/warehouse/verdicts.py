@@ -203,6 +203,28 @@ def judged(warehouse: Warehouse, source: str, batch_id: int) -> None:
         )
 
 
+def waiting(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """What nothing uses yet, because it arrived since its source was last judged (ops.unjudged).
+
+    Returns:
+        For each source with such rows: source, bars, actions (numbers of versions), sessions (how many, of both), first
+        and last (the sessions they are of).
+    """
+    return warehouse.rows(
+        """
+        select u.source, count(*) filter (where w.is_bar) as bars, count(*) filter (where not w.is_bar) as actions,
+            count(distinct w.session) as sessions, min(w.session) as first, max(w.session) as last
+        from ops.unjudged u
+        cross join lateral (
+            select session, true as is_bar from raw.bars b where b.source = u.source and b.batch_id >= u.batch_id
+            union all
+            select session, false from raw.corporate_actions a where a.source = u.source and a.batch_id >= u.batch_id
+        ) w
+        group by u.source order by u.source
+        """
+    )
+
+
 def decide(
     warehouse: Warehouse, finding_id: str, decision: Decision, sessions: Sessions,
     *, by: str, reason: str, now: datetime,

@@ -175,7 +175,7 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     panel = random_panel(7, 320)
     panel = replace(panel, volume=np.where(np.isfinite(panel.close), 1000.0, np.nan))
     sectors = {"S00": "x", "S01": "x", "S02": "y"}
-    limits = Constraints(sector_max=0.2, adv_participation_max=0.1, name_weight_max=0.5)
+    limits = Constraints(sector_weight_max=0.2, adv_participation_max=0.1, name_weight_max=0.5)
     config = DecisionConfig(portfolio=PortfolioConfig(constraints=limits, sectors=sectors, method="equal_weight"))
     made = decide(prepare(panel, config), -1, None, np.zeros(6), config, 1e6)
     weights, price = made.target_weights, panel.close[-1]
@@ -186,12 +186,29 @@ def test_sectors_and_volumes_of_the_configuration_bind() -> None:
     assert any(name.startswith("adv_participation_max:S") for name in made.certificate.active)
     with pytest.raises(MissingDataError, match="equity = None"):
         decide(prepare(panel, config), -1, None, np.zeros(6), config)
-    nameless = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(sector_max=0.2)))
+    nameless = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(sector_weight_max=0.2)))
     with pytest.raises(MissingDataError, match=r"universe\.sectors"):
         decide(prepare(panel, nameless), -1, None, np.zeros(6), nameless)
     pseudo = replace(panel, price_basis="total_return")
     free = decide(prepare(pseudo, config), -1, None, np.zeros(6), config)
     assert free.target_weights.sum() > weights.sum()
+
+
+def test_a_limit_against_a_benchmark_without_returns_is_refused() -> None:
+    panel = random_panel(7, 320)
+    young = replace(panel, total_return=panel.total_return.copy())
+    young.total_return[:-20, 0] = np.nan
+    free, bound = Constraints(), Constraints(beta_max=0.9)
+
+    def decided(panel: Panel, name: str, limits: Constraints) -> float:
+        config = DecisionConfig(portfolio=PortfolioConfig(benchmark={name: 1.0}, constraints=limits))
+        return float(decide(prepare(panel, config), -1, None, np.zeros(6), config).target_weights.sum())
+
+    assert decided(panel, "S00", bound) > 0
+    assert decided(young, "S00", free) > 0
+    for market, name, limits in ((young, "S00", bound), (panel, "NOPE", free)):
+        with pytest.raises(MissingDataError, match=f"the returns of {name}, of portfolio.benchmark, are missing"):
+            decided(market, name, limits)
 
 
 def test_impact_makes_large_trades_dear() -> None:

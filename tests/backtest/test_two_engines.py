@@ -218,7 +218,7 @@ def limits(**changes):
         "order_notional_max_usd": 10_000_000, "order_notional_max_fraction": 1.0, "var_window_sessions": 20,
         "drawdown_stop": 1.0, "volatility_max_annual": 2.0, "var_95_max": 1.0, "loss_per_day_max": 1.0,
         "adv_participation_max": 1.0, "position_notional_max_usd": 10_000_000, "sector_weight_max": 10.0,
-        "leverage_max": 3.0, "cvar_95_max": 1.0,
+        "leverage_max": 3.0, "cvar_95_max": 1.0, "long_only": False,
     }  # fmt: skip
     return RiskLimits.model_validate(content | wide | changes)
 
@@ -244,6 +244,7 @@ def gated(panel, delisting, gating, seed=1, **changes):
     return slow, compare(fast, slow.result)
 
 
+BENCHMARK = {"benchmark": {"S00": 0.7, "S03": 0.3}}
 TIGHT = [
     {}, {"name_weight_max": 0.3}, {"turnover_max": 0.12}, {"partial_fill_allowance": 0.02}, {"drawdown_stop": 0.03},
     {"order_notional_max_usd": 12_000}, {"order_notional_max_fraction": 0.05}, {"volatility_max_annual": 0.15},
@@ -256,6 +257,8 @@ TIGHT = [
     {"messages_max": 14, "messages_window_seconds": 300_000}, {"messages_max": 14, "messages_window_seconds": 700_000},
     {"repeated_executions_max": 1, "repeated_executions_window_seconds": 200_000},
     {"repeated_executions_max": 3, "repeated_executions_window_seconds": 700_000},
+    {"long_only": True}, {"name_weight_min": 0.0}, {"beta_max": 0.4, **BENCHMARK}, {"beta_min": 0.3, **BENCHMARK},
+    {"beta_max": 0.4, **BENCHMARK, "partial_fill_allowance": 0.02}, {"tracking_error_max_annual": 0.15, **BENCHMARK},
 ]  # fmt: skip
 ON_CREDIT = {"leverage_max": 9.0, "gross_max": 9.0, "net_max": 9.0, "cash_min_fraction": -1.0}
 EARLIER = {"effective_from": "2010-01-01"}
@@ -323,6 +326,8 @@ def test_what_the_screen_passes_the_gates_pass_and_the_engines_agree_on_the_rest
         ({"cvar_95_max": 0.012}, {}, "risk", "cvar_95"),
         ({"sector_weight_max": 0.5}, {}, "risk", "sector"),
         ({"messages_max": 4}, {}, "risk", "message_rate"),
+        ({"beta_max": 0.3, **BENCHMARK}, {}, "risk", "beta_max"),
+        (ON_CREDIT | {"tracking_error_max_annual": 0.12, **BENCHMARK}, {}, "risk", "tracking_error"),
         (
             ON_CREDIT | {"repeated_executions_max": 1, "repeated_executions_window_seconds": 90_000},
             {},

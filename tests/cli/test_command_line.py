@@ -1,4 +1,4 @@
-"""The command line as a user meets it: each command is a process; every refusal is one line that says what to do."""
+"""The command line as a user meets it: a command is a process; every refusal is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -47,15 +47,38 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("run", "--as-of", "2022-12-25"), ("--as-of", "no session of XNYS", "2022-12-23")),
         (("run", "--as-of", "2023-05-05"), ("2023-05-05", "2022-12-28", "recording ends")),
         (("run", "--as-of", "tomorrow"), ("--as-of", "tomorrow")),
         (("run", "--from", "2022-12-01"), ("--from and --to together",)),
         (("run", "--from", "2022-12-05", "--to", "2022-12-01"), ("widen the range",)),
         (("run", "--from", "2022-12-27", "--to", "2023-01-04"), ("--to", "2022-12-29", "recording ends")),
+        (("prune",), ("No such command 'prune'",)),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line_with_its_remedy(
+    arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    """Nothing is opened before it is refused: no process of its own is needed to tell."""
+    for name in [name for name in os.environ if name.startswith("OCTOPUS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OCTOPUS_HOME", str(tmp_path))
+    monkeypatch.setattr("octopus_pipelines.cli.main.ROOT", tmp_path)  # where no file .env is
+    monkeypatch.setattr(sys, "argv", ["octopus", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code not in (0, None)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    for word in words:
+        assert word in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--as-of", "2022-12-25"), ("--as-of", "no session of XNYS", "2022-12-23")),
         (("backtest", "--as-of", "2022-12-26"), ("no session",)),
         (("db", "restore", "/nowhere.tar"), ("/nowhere.tar", "name the right file")),
-        (("prune",), ("No such command 'prune'",)),
     ],
 )
 def test_what_cannot_be_done_is_one_line_with_its_remedy(
@@ -89,6 +112,23 @@ def test_the_kill_switch_and_the_audit_log(home: Path) -> None:
         connection.execute("update audit.log set subject = 'another' where seq = 1")
     assert "1" in refusal(octopus(home, "audit", "verify"))
     assert json.loads(octopus(home, "status", "--json").stdout)["audit"]["ok"] is False
+
+
+def test_status_says_what_waits_for_its_verdict(home: Path) -> None:
+    with psycopg.connect(EmbeddedPostgres(home).url(), autocommit=True) as connection:
+        connection.execute("insert into ops.judged values ('s', 1, now())")
+        connection.execute("insert into ops.batches values (2, 'raw.bars', 's', now(), null, null, 2, 0, 0, 0)")
+        connection.execute(
+            """
+            insert into raw.bars
+                (source, instrument, ts, session, close, known_at, known_at_imputed, ingested_at, batch_id)
+            select 's', 'A', day + interval '21 hours', day, 1, now(), true, now(), 2
+            from unnest('{2024-01-04,2024-01-05}'::date[]) as day
+            """
+        )
+        told = " ".join(octopus(home, "status").stdout.split())
+        assert "2 bars and 0 actions of s wait for their verdict, of 2 sessions from 2024-01-04 to 2024-01-05" in told
+        assert "`octopus run`" in told
 
 
 def test_a_backup_comes_back_halted(home: Path, tmp_path: Path) -> None:

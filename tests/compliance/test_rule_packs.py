@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_compliance_gate import CONTEXT, DOCUMENT, NOW, broken, order, policy, run, snapshot
 
@@ -129,6 +129,16 @@ def test_a_fall_of_ten_per_cent_restricts_the_next_session() -> None:
     assert not price_test_restricts(closes, np.full(4, np.nan)).any()
 
 
+@given(st.integers(1, 50_000), st.sampled_from([1, 100, 10_000]))
+@example(107, 100)  # 10.70, whose tenth below is 9.63
+def test_a_fall_of_exactly_ten_per_cent_is_one_in_every_price(tenths: int, parts: int) -> None:
+    """Closes of whole tenths of a dollar, a cent, ..., so that 90 % of each is a price; and one tick above that."""
+    close, tick = D(10 * tenths) / parts, D(1) / parts
+    fall = np.array([[float(close)] * 2, [0.0] * 2, [0.0] * 2]), np.array([[np.nan] * 2, [0.0] * 2, [np.nan] * 2])
+    fall[1][1] = [float(close - close / 10), float(close - close / 10 + tick)]
+    assert price_test_restricts(*fall)[2].tolist() == [True, False]
+
+
 def test_a_halted_name_waits() -> None:
     rules, context = in_force("trading_halt"), replace(CONTEXT, halted=frozenset({"AAA"}))
     report = run(order("AAA", "buy", 1), order("BBB", "buy", 1), context=context, rules=rules)
@@ -170,6 +180,28 @@ def test_the_ownership_threshold_counts_what_is_held_and_open() -> None:
     assert broken(report) == {"AAA-buy-0": ["ownership_threshold"]}
     report = run(order("BBB", "buy", 1), context=context, rules=rules)
     assert "shares outstanding of BBB are missing" in report.denials[0].reason
+
+
+@settings(max_examples=12)
+@given(percent=st.integers(1, 99), shares=st.integers(1, 5_000), tick=st.sampled_from([D("0.01"), D("0.0001"), D(7)]))
+def test_a_position_of_exactly_its_limit_is_within_it(percent: int, shares: int, tick: Decimal) -> None:
+    """In decimals as people write them: of equity, and of all shares that there are."""
+    price, step = 3 * tick, D("1e-8")
+    account = snapshot(cash=0)
+    account = replace(account, cash=price * shares * 100, prices={"AAA": price})
+    quantity = D(shares * percent)
+    of_equity = in_force("position_limit_fraction", parameters={"max_fraction_of_equity": percent / 100})
+    of_issue = in_force("ownership_threshold", parameters={"max_fraction_outstanding": percent / 100})
+    context = replace(CONTEXT, shares_outstanding={"AAA": D(100 * shares)})
+    for rules, kind in ((of_equity, "position_limit_fraction"), (of_issue, "ownership_threshold")):
+        document = rules.model_dump(mode="json")
+        for rule in document["rules"]:
+            if rule["kind"] not in (kind, "restricted_list"):
+                rule["mode"] = "off"
+        alone = CompliancePolicy.model_validate(document)
+        good, bad = (order("AAA", "buy", size, price=price) for size in (quantity, quantity + step))
+        assert run(good, account=account, context=context, rules=alone).approved
+        assert broken(run(bad, account=account, context=context, rules=alone)) == {"AAA-buy-0": [kind]}
 
 
 # Margin -------------------------------------------------------------------------------------------------------------
@@ -225,6 +257,20 @@ def test_a_cash_account_pays_in_full() -> None:
     assert broken(report) == {"AAA-buy-0": ["initial_margin"]}
     account = snapshot({"BBB": 10})
     assert len(run(order("AAA", "buy", 1001), order("BBB", "sell", 2), account=account, rules=rules).approved) == 2
+
+
+def test_a_cash_account_pays_for_what_works_too_and_an_unpriced_open_buy_is_no_gift() -> None:
+    rules = wide("initial_margin", {})
+    working = snapshot({}, (OpenOrder("w", "CCC", Side.BUY, D(50)),))
+    report = run(order("AAA", "buy", 10), account=working, rules=rules)
+    assert broken(report)["AAA-buy-0"] == ["initial_margin"]
+    assert "the broker's price of CCC is missing" in report.denials[0].reason
+    account = replace(working, prices={**working.prices, "CCC": D(20)})
+    assert run(order("AAA", "buy", 990), account=account, rules=rules).approved  # 99,000 and 1,000 that work
+    assert not run(order("AAA", "buy", 991), account=account, rules=rules).approved
+    priced = run(order("CCC", "buy", 950, price=100), account=working, rules=rules)
+    assert priced.approved, "the batch's own price of what works"
+    assert not run(order("CCC", "buy", 951, price=100), account=working, rules=rules).approved
 
 
 def test_the_old_form_counts_day_trades_below_25_000() -> None:

@@ -90,7 +90,7 @@ def test_holdings_are_the_opening_of_the_book_once(database_url: str, venue: Alp
     with desk.engine() as engine:
         book = engine.bookkeeper.books.book("acct")
         assert (book.cash, dict(book.positions)) == (D(5400), {"AAA": D(6), "BBB": D(-4)})
-        lots = lot_book(book.fills, book.entries, dates=lambda at: (at.date(), at.date()))
+        lots = lot_book(book.fills, book.entries, dates=lambda at, _: (at.date(), at.date()))
     assert {(lot.instrument, lot.quantity, lot.cost, lot.acquired) for lot in lots.lots} == {
         ("AAA", D(6), D(480), EXECUTED), ("BBB", D(-4), D(-320), EXECUTED)
     }  # fmt: skip

@@ -15,6 +15,7 @@ from assets import execution as assets
 from assets import keys
 from octopus.core.costs import CostModel
 from octopus.core.orders import GateReport, Outcome, Side, Verdict
+from octopus.core.sessions import Calendars
 from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.pictures import costs_picture
 from resources.execution_engine import ExecutionEngine
@@ -108,6 +109,8 @@ def test_a_loss_that_a_wash_sale_defers_is_in_the_basis_of_what_was_bought_back(
     with desk.engine() as engine:
         washed = replace(reports(desk, engine), wash_sales=True)
         assert (washed.save_tax_lots("acct"), washed.save_realised_gains("acct")) == (1, 1)
+        coins = replace(washed, calendars=Calendars(SESSIONS, {"AAA": "24/7"}))
+        assert [one.settles == one.disposed for one in coins.lot_book("acct").disposals] == [True]
     ((proceeds, basis, disallowed, gain),) = rows(
         desk.url, "select proceeds_usd, basis_usd, disallowed_usd, gain_usd from execution.realised_gains"
     )

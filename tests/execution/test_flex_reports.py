@@ -365,8 +365,9 @@ def test_a_movement_of_today_is_no_break_until_the_report_tells_of_the_day(
     venue.auction = lambda at: [at.fill(o.ref) for o in at.orders if o.stands and desk.clock.now() >= CLOSE]
     venue.cash += 500
     assert desk.execute(batch).breaks == ()
-    ((detail,),) = rows(database_url, "select detail from execution.reconciliation where seq = 0")
-    assert detail == "books agree; the broker's records reach to 2022-12-28 04:59 UTC"
+    told = rows(database_url, "select session, detail from execution.reconciliation where seq = 0 order by session")
+    agree = "books agree; the broker's records reach to 2022-12-28 04:59 UTC"
+    assert told == [(batch.session, agree), (EXECUTED, agree)], "before the batch was sent, and after"
     # A day later it is told, and so is a fee of which the report has no record.
     flex.ends, flex.cash = EXECUTED, D(99_000) + 500 - 7
     flex.move("Deposits/Withdrawals", "500", "20221228")

@@ -14,14 +14,14 @@ from octopus.core.orders import Fill, Side
 from octopus.core.sessions import Sessions
 from octopus.execution.book import Entry, EntryKind, positions_of
 from octopus.execution.lots import LotBook, LotSelectionError, Selection, UnknownRatioError, lot_book
-from octopus.execution.settlement import settlement_date
+from octopus.execution.settlement import identifiable_until, settlement_date
 
 D = Decimal
 SESSIONS = Sessions("XNYS")
 START = datetime(2022, 1, 3, 21, tzinfo=UTC)
 
 
-def dates(at: datetime) -> tuple[date, date]:
+def dates(at: datetime, _instrument: str) -> tuple[date, date]:
     traded = SESSIONS.trade_date(at)
     return traded, settlement_date(SESSIONS, traded)
 
@@ -152,3 +152,22 @@ def test_the_order_in_which_movements_are_told_does_not_matter(
 )  # fmt: skip
 def test_trades_settle_by_the_cycle_of_their_day_and_not_on_a_bank_holiday(traded: date, settled: date) -> None:
     assert settlement_date(SESSIONS, traded) == settled
+
+
+@pytest.mark.parametrize(
+    ("exchange", "traded", "settled"),
+    [
+        ("24/7", date(2025, 10, 10), date(2025, 10, 10)), ("24/7", date(2026, 8, 8), date(2026, 8, 8)),
+        ("XNAS", date(2025, 10, 10), date(2025, 10, 14)), ("XETR", date(2025, 10, 10), date(2025, 10, 14)),
+        ("XETR", date(2027, 10, 8), date(2027, 10, 12)), ("XLON", date(2027, 10, 11), date(2027, 10, 12)),
+        ("XTKS", date(2025, 11, 7), date(2025, 11, 11)),
+    ],
+)  # fmt: skip
+def test_every_exchange_settles_in_its_own_time_and_coins_at_once(exchange: str, traded: date, settled: date) -> None:
+    assert settlement_date(Sessions(exchange), traded) == settled
+
+
+def test_lots_may_be_identified_until_the_close_of_the_settlement_date() -> None:
+    at = datetime(2025, 10, 9, 15, tzinfo=UTC)
+    assert identifiable_until(SESSIONS, at) == datetime(2025, 10, 10, 20, tzinfo=UTC)
+    assert identifiable_until(Sessions("24/7"), at) == at

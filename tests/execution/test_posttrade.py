@@ -93,4 +93,4 @@ def test_the_reports_say_what_was_done_and_at_what_price(desk: Desk) -> None:
     assert reports["exceptions"].is_empty()
     assert posttrade.save_reports(warehouse, "acct", EXECUTED, reports)
     assert not posttrade.save_reports(warehouse, "acct", EXECUTED, reports)
-    assert len(rows(desk.url, "select from compliance.daily_reports")) == 4
+    assert len(rows(desk.url, "select from compliance.daily_reports")) == 5

@@ -48,7 +48,10 @@ from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import BrokerError, Guarantee, UncertainOutcomeError
 from resources.execution_engine import EngineSettings
 from resources.sources.http import Access
+from resources.warehouse import posttrade
+from resources.warehouse.connection import Role
 from resources.warehouse.order_store import BatchRefusedError, OrderActionError, OrderStore
+from resources.warehouse.store import Warehouse
 
 D = Decimal
 NOON = OPEN + timedelta(hours=1)
@@ -134,6 +137,8 @@ def test_a_limit_is_moved_and_the_replacement_fills_at_the_close(database_url: s
         assert engine.reconcile("acct", EXECUTED) == ()
     assert told(desk) == {old: ("replaced", D(0)), new: ("filled", D(15))}
     assert outcome(desk, new)[0] == "replaced"
+    seen = posttrade.sent(Warehouse(database_url, Role.TRADER), SESSIONS, "none", "acct", EXECUTED)
+    assert {one.order_id: one.cancelled_at for one in seen.orders} == {old: NOON, new: None}
     intent = batch.orders[0].intent_id
     assert rows(desk.url, "select intent_id, parent_id, replaces, price from execution.order_intents order by 1") == [
         (intent, None, None, D(90)), (f"{intent}-r0001", intent, old, D(101)),

@@ -36,6 +36,9 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "raw.quarantine": (RECORD, READ, READ),
     "ops.batch_counter": ("rw", READ, ""),
     "ops.batches": (RECORD, READ, ""),
+    "ops.fetches": (RECORD, READ, ""),
+    "ops.coverage": (STATE, READ, ""),
+    "ops.holes": ("rawd", READ, ""),
     "ops.runs": (READ, READ, ""),
     "ops.replay_clock": (READ, STATE, ""),
     "ops.sessions": (RECORD, READ, ""),
@@ -45,6 +48,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.judged": ("rawd", READ, ""),
     "ops.unjudged": (READ, READ, ""),
     "ops.identifiers": (SET, READ, ""),
+    "ops.text_fetches": (RECORD, READ, ""),
     "ops.text_source_reports": (SET, READ, ""),
     "ops.source_budgets": (STATE, STATE, ""),
     "ops.ingested_weekly": (READ, READ, ""),
@@ -88,6 +92,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "execution.order_intents": (READ, STATE, ""),
     "execution.orders": (READ, STATE, ""),
     "execution.replacements": (READ, STATE, ""),
+    "execution.lot_identifications": (READ, RECORD, ""),
     "execution.order_events": (READ, RECORD, ""),
     "execution.fills": (READ, RECORD, ""),
     "execution.fill_revisions": (READ, RECORD, ""),
@@ -114,7 +119,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
 }
 SEQUENCES = (
     "execution.order_events_event_id_seq", "execution.outbox_outbox_id_seq", "ops.alerts_alert_id_seq",
-    "ops.alert_deliveries_delivery_id_seq",
+    "ops.alert_deliveries_delivery_id_seq", "ops.fetches_fetch_id_seq",
 )  # fmt: skip
 FUNCTIONS = {
     "ops.refuse_change": set[str](),

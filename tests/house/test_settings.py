@@ -9,9 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import ConfigError
-from resources.settings import ROOT, configured_exchange, load_settings
+from octopus.core.limits import AGAINST_BENCHMARK, SHARED, allows_more
+from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.risk.limits import RiskLimits
+from resources.agreement import inside_limits, likely_misspelt, require_inside, require_listed
+from resources.settings import (
+    ROOT,
+    AskedSources,
+    MarketDataName,
+    configured_exchange,
+    configured_sources,
+    load_settings,
+    read_section,
+)
 
 
 @pytest.fixture
@@ -121,8 +135,21 @@ def test_definitions_load_although_the_file_is_broken(config: Path) -> None:
     """The run then says what is wrong with it; a location that does not load would show nothing."""
     (config / "universe.yaml").write_text("universe: [")
     assert configured_exchange({"OCTOPUS_CONFIG": str(config)}) == "XNYS"
+    assert configured_sources({"OCTOPUS_CONFIG": str(config)}).market_data == "sample"
     with pytest.raises(ConfigError, match=r"universe\.yaml"):
         load(config)
+
+
+@pytest.mark.parametrize("source", ["sample", "yahoo"])
+def test_the_samples_texts_are_asked_for_with_its_prices_alone(config: Path, source: MarketDataName) -> None:
+    edit(config, "universe.yaml", "news: [sample]", "news: [newsapi, sample, newsapi]")
+    environment = {
+        "OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home"), "OCTOPUS_MARKET_DATA": source,
+    }  # fmt: skip
+    sample = ("sample",) if source == "sample" else ()
+    asked = configured_sources(environment)
+    assert asked == AskedSources(source, {"news": ("newsapi", *sample), "post": sample})
+    assert load_settings(environment).asked == asked
 
 
 def test_pairs_are_ingested_and_not_traded(config: Path) -> None:
@@ -148,12 +175,141 @@ def test_a_broker_that_settles_in_dollars_refuses_other_currencies(
 
 
 def test_sectors_have_one_home_and_reach_the_optimiser_where_a_limit_asks(config: Path) -> None:
+    # Five names of 12 % are the most that one sector has: the gate's 65 % ask nothing of them.
     assert load(config).decision.portfolio.sectors == {}
-    edit(config, "strategies.yaml", "    long_only: true", "    long_only: true\n    sector_max: 0.4")
+    edit(config, "risk.yaml", "sector_weight_max: 0.65", "sector_weight_max: 0.5")
     settings = load(config)
     assert settings.decision.portfolio.sectors == settings.universe.sectors != {}
+    assert settings.decision.portfolio.constraints.sector_weight_max == 0.5
+    edit(config, "strategies.yaml", "    long_only: true", "    long_only: true\n    sector_weight_max: 0.4")
+    settings = load(config)
+    assert settings.decision.portfolio.sectors == settings.universe.sectors != {}
+    assert settings.decision.portfolio.constraints.sector_weight_max == 0.4
     edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  sectors: {KO: staples}\n  #")
     with pytest.raises(ConfigError, match=r"universe\.sectors"):
+        load(config)
+
+
+@pytest.mark.parametrize("field", ["benchmark", "risk_budgets"])
+def test_a_benchmark_or_budget_of_an_unknown_instrument_is_refused(config: Path, field: str) -> None:
+    edit(config, "strategies.yaml", "\nportfolio:", f"\nportfolio:\n  {field}: {{AAPL: 1.0, KOO: 1.0}}\n  #")
+    with pytest.raises(ConfigError, match=rf"portfolio\.{field} = 'KOO': no instrument of universe.*: write KO"):
+        load(config)
+    edit(config, "strategies.yaml", "KOO", "KO")
+    load(config)
+
+
+def listing(symbol: str, kind: str = "restricted_list") -> dict[str, object]:
+    content = yaml.safe_load((ROOT / "config" / "compliance.yaml").read_text())
+    for rule in content["rules"]:
+        if rule["kind"] == kind:
+            entry = {"symbol": symbol, "effective_from": "2022-01-01", "effective_to": None, "reason": "a mandate"}
+            rule["parameters"]["entries"] = [entry]
+    return content
+
+
+@pytest.mark.parametrize("kind", ["restricted_list", "watch_list"])
+def test_a_listed_name_that_the_universe_writes_otherwise_is_refused(config: Path, kind: str) -> None:
+    (config / "compliance.yaml").write_text(yaml.safe_dump(listing("aapl", kind)))
+    with pytest.raises(ConfigError, match=rf"rules\.{kind}\.entries\.symbol = 'aapl': the universe writes it AAPL"):
+        load(config)
+    policy = CompliancePolicy.model_validate(listing("BRK-B", kind))
+    with pytest.raises(ConfigError, match=r"the universe writes it BRK\.B"):
+        require_listed(policy, ["BRK.B"], Path())
+    require_listed(policy, ["BRK-B"], Path())
+
+
+def test_what_is_likely_misspelt_in_a_list_is_told_and_what_is_not_traded_is_not(config: Path) -> None:
+    symbols = load(config).universe.symbols
+    for entry, told in (("aapll", "is AAPL meant?"), ("TSLA", None), ("AAPL", None)):
+        policy = CompliancePolicy.model_validate(listing(entry))
+        require_listed(policy, symbols, Path())
+        found = likely_misspelt(policy, symbols)
+        assert len(found) == (told is not None)
+        assert all(f"restricted_list of compliance.yaml lists {entry}, which is no" in one for one in found)
+        assert all(told in one for one in found)
+
+
+def test_constraints_and_limits_have_one_vocabulary() -> None:
+    assert set(SHARED) == set(Constraints.model_fields)
+    assert set(SHARED) <= set(RiskLimits.model_fields)
+
+
+LIMITED = {
+    "long_only": (True, False), "name_weight_max": (0.15, 0.151), "name_weight_min": (-0.05, -0.06),
+    "gross_max": (1.02, 1.03), "net_min": (0.0, -0.01), "net_max": (1.02, 1.03), "turnover_max": (0.35, 0.36),
+    "turnover_max_initial": (1.02, 1.03), "cash_min_fraction": (0.0, -0.01), "sector_weight_max": (0.65, 0.66),
+    "adv_participation_max": (0.05, 0.06), "beta_min": (0.5, 0.4), "beta_max": (1.1, 1.2),
+    "tracking_error_max_annual": (0.1, 0.2),
+}  # fmt: skip
+"""By name a limit, and a constraint that allows more."""
+
+
+@pytest.mark.parametrize("name", sorted(SHARED))
+def test_no_constraint_may_allow_more_than_its_limit(name: str) -> None:
+    limit, wider = LIMITED[name]
+    shorts = name == "name_weight_min"
+    shipped = read_section(ROOT / "config" / "risk.yaml", RiskLimits).model_dump(mode="json")
+    limits = RiskLimits.model_validate(shipped | {"long_only": not shorts, name: limit, "benchmark": {"A": 1.0}})
+
+    def portfolio(**constraints: object) -> PortfolioConfig:
+        # What is set beside them keeps the ranges in order.
+        wide = {"name_weight_max": 0.1, "net_max": 1.0, "long_only": not shorts}
+        return PortfolioConfig(constraints=Constraints.model_validate(wide | constraints))
+
+    sectors = {f"S{number}": "one" for number in range(9)}
+    require_inside(portfolio(**{name: limit}), limits, sectors, Path())
+    told = rf"portfolio\.constraints\.{name} = {wider}: it allows more than {name} = {limit} of risk\.yaml"
+    with pytest.raises(ConfigError, match=told):
+        require_inside(portfolio(**{name: wider}), limits, sectors, Path())
+    # And without one of its own the optimiser has the limit, or is inside it by default.
+    made = inside_limits(portfolio(), limits, sectors)
+    assert not allows_more(name, getattr(made.constraints, name), limit)
+    assert made.benchmark == {"A": 1.0}
+    if name in {*AGAINST_BENCHMARK, "sector_weight_max", "adv_participation_max"}:
+        assert getattr(made.constraints, name) == limit
+
+
+def test_a_default_gives_way_to_a_tighter_limit_and_a_choice_does_not(config: Path) -> None:
+    change(config / "risk.yaml", {"name_weight_max": 0.1})
+    with pytest.raises(ConfigError, match=r"name_weight_max = 0\.12: it allows more than name_weight_max = 0\.1 of"):
+        load(config)
+    change(config / "strategies.yaml", {"name_weight_max": None}, "portfolio", "constraints")
+    assert load(config).decision.portfolio.constraints.name_weight_max == 0.1
+
+
+def change(path: Path, changes: dict[str, object], *section: str) -> None:
+    """Set values in a section of a file; None takes one out."""
+    content = yaml.safe_load(path.read_text())
+    place = content
+    for name in section:
+        place = place[name]
+    place.update(changes)
+    for name in [name for name, value in changes.items() if value is None]:
+        del place[name]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_the_optimiser_and_the_gate_are_measured_against_one_benchmark(config: Path) -> None:
+    change(config / "risk.yaml", {"beta_max": 0.9, "benchmark": {"AAPL": 1.0}})
+    change(config / "strategies.yaml", {"benchmark": {"KO": 1.0}}, "portfolio")
+    with pytest.raises(ConfigError, match=r"portfolio\.benchmark = .*are measured against .*AAPL.*: leave it out"):
+        load(config)
+    change(config / "risk.yaml", {"benchmark": {"APPL": 1.0}})
+    with pytest.raises(ConfigError, match=r"risk.yaml: benchmark = 'APPL': no instrument of universe.*write AAPL"):
+        load(config)
+
+
+def test_limits_that_cross_a_constraint_are_told(config: Path) -> None:
+    change(config / "risk.yaml", {"beta_max": 0.9, "benchmark": {"AAPL": 1.0}})
+    change(config / "strategies.yaml", {"beta_min": 1.0}, "portfolio", "constraints")
+    with pytest.raises(ConfigError, match=r"limits of risk.yaml for what is left out: .*beta_min = 1.0 is above"):
+        load(config)
+
+
+def test_a_benchmark_of_nothing_is_refused(config: Path) -> None:
+    edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  benchmark: {KO: 0.0}\n  #")
+    with pytest.raises(ConfigError, match="benchmark holds nothing"):
         load(config)
 
 

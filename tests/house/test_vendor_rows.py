@@ -10,7 +10,7 @@ import pytest
 from octopus.core.sessions import Sessions
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
-from resources.warehouse.verdicts import judged, last_batch, vendor_bars
+from resources.warehouse.verdicts import judged, last_batch, vendor_bars, waiting
 
 EXCHANGES = {"A": Sessions("XNYS"), "B": Sessions("XTKS")}
 DAYS = [date(2020, 1, 6), date(2020, 1, 7)]
@@ -100,3 +100,19 @@ def test_nobody_trades_at_a_row_between_its_commit_and_its_verdict(warehouse: Wa
     assert told() == (1_000, 20, day, 1_000, 1)
     judged(warehouse, "s", 1)
     assert told() == (1_000, 20, day, 1_000, 1), "what was judged stays judged"
+
+
+def test_what_waits_for_its_verdict_is_counted(warehouse: Warehouse) -> None:
+    assert waiting(warehouse) == [], "where nobody judges nothing waits"
+    judged(warehouse, "s", last_batch(warehouse))
+    assert waiting(warehouse) == []
+    restated = bars(11.0, timedelta(hours=1))
+    warehouse.append("bars", restated, source="s")
+    paid = rows(kind="dividend", value=0.5, detail=None, known_at=FETCHED).filter(pl.col("session") == DAYS[0])
+    warehouse.append("corporate_actions", paid.with_columns(pl.col("detail").cast(pl.String)), source="s")
+    told = {"source": "s", "bars": 4, "actions": 2, "sessions": 2, "first": DAYS[0], "last": DAYS[1]}
+    assert waiting(warehouse) == [told]
+    judged(warehouse, "s", last_batch(warehouse) - 1)
+    assert waiting(warehouse) == [{**told, "bars": 0, "sessions": 1, "last": DAYS[0]}]
+    judged(warehouse, "s", last_batch(warehouse))
+    assert waiting(warehouse) == []

@@ -208,8 +208,8 @@ def test_the_gates_are_told_all_that_their_rules_need(warehouse: Warehouse, tmp_
     )  # fmt: skip
     with warehouse.connect(autocommit=True) as connection:
         connection.cursor().executemany(
-            "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows, closing, cash)"
-            " values ('a', %s, 0, 0, 0, 0, 0, %s, 0)",
+            "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows,"
+            " closing, cash) values ('a', %s, 0, 0, 0, 0, 0, %s, 0)",
             [(date(2024, 2, 27), 900), (date(2024, 2, 28), 500), (date(2024, 2, 29), 400)],
         )
     orders = tuple(
@@ -228,3 +228,59 @@ def test_the_gates_are_told_all_that_their_rules_need(warehouse: Warehouse, tmp_
     assert set(market.last_prices) == set(market.adv_shares) == {"HOLE", "PLAIN", "SPLIT"}
     assert market.history is not None
     assert len(market.history.sessions) >= 20
+
+
+MONDAY = date(2024, 2, 26)
+
+
+NAVS: list[tuple[str, date, list[date], date | None, bool]] = [
+    ("XNYS", MONDAY, [], None, True),  # nothing was ever traded
+    ("XNYS", MONDAY, [], MONDAY, True),  # the first fills are of this session: no NAV before it can be missing
+    ("XNYS", MONDAY, [], date(2024, 2, 23), False),
+    ("XNYS", MONDAY, [date(2024, 2, 23)], date(2024, 2, 1), True),  # over the weekend
+    ("XNYS", MONDAY, [date(2024, 2, 22), MONDAY], date(2024, 2, 1), True),
+    ("XNYS", MONDAY, [date(2024, 2, 22)], date(2024, 2, 1), False),
+    ("XNYS", MONDAY, [date(2024, 1, 5)], None, True),  # funded, and in cash ever since
+    ("XNYS", date(2024, 2, 20), [date(2024, 2, 16)], date(2024, 2, 1), True),  # over Presidents' Day
+    ("XNYS", date(2024, 2, 20), [date(2024, 2, 15)], date(2024, 2, 1), False),
+    ("24/7", MONDAY, [date(2024, 2, 25)], date(2024, 2, 1), True),
+    ("24/7", MONDAY, [date(2024, 2, 24)], date(2024, 2, 1), False),
+]
+
+
+def references(url: str, exchange: str, account: str, decided: date) -> set[Decimal | None]:
+    """What the risk gate is told of the account's NAVs."""
+    given = load_settings({})
+    universe = given.universe.model_copy(update={"exchange": exchange})
+    gates = Gates(replace(given, database_url=url, universe=universe), Warehouse(url, Role.TRADER))
+    batch = Batch("b", account, decided, AS_OF, AS_OF + timedelta(hours=5), ())
+    market = gates.market(batch, AccountSnapshot(account, AS_OF, Decimal(450), {}, {}), AS_OF)
+    return {market.nav_peak, market.nav_previous}
+
+
+def test_a_nav_that_is_missing_or_old_is_no_reference(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        for number, (_, _, navs, filled, _) in enumerate(NAVS):
+            connection.cursor().executemany(
+                "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows,"
+                " closing, cash) values (%s, %s, 0, 0, 0, 0, 0, 500, 500)",
+                [(f"a{number}", day) for day in navs],
+            )
+            if filled is not None:
+                connection.execute(
+                    "insert into execution.fills (account, fill_id, client_order_id, instrument, side, quantity, price,"
+                    " fees, at, session) values (%s, 'f', 'o', 'PLAIN', 'buy', 1, 1, 0, %s, %s)",
+                    [f"a{number}", datetime(filled.year, filled.month, filled.day, 20, tzinfo=UTC), filled],
+                )
+    for number, (exchange, decided, navs, filled, known) in enumerate(NAVS):
+        expected = Decimal(500 if navs else 450) if known else None
+        assert references(database_url, exchange, f"a{number}", decided) == {expected}, (decided, navs, filled)
+
+
+def test_what_is_held_at_an_old_nav_may_have_fallen_since(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows,"
+            " closing, cash) values ('a', '2024-02-15', 0, 0, 0, 0, 0, 500, 100)"
+        )
+    assert references(database_url, "XNYS", "a", MONDAY) == {None}

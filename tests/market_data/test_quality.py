@@ -26,6 +26,7 @@ from octopus.warehouse.quality import (
     rounding_steps,
     training_exclusions,
 )
+from resources.sources.base import whole
 from resources.sources.sample import SampleMarketData
 
 XNYS = Sessions()
@@ -46,7 +47,7 @@ def panel_of(close: np.ndarray, symbols: tuple[str, ...], sessions: np.ndarray |
 
 @pytest.fixture(scope="module")
 def sample() -> Panel:
-    bars = SampleMarketData().fetch([], date(1990, 1, 1), date(2022, 12, 31), XNYS).bars
+    bars = whole(SampleMarketData().fetch([], date(1990, 1, 1), date(2022, 12, 31), XNYS)).bars
     wide = bars.pivot("instrument", index="session", values="close").sort("session")
     symbols = tuple(sorted(wide.columns[1:]))
     return panel_of(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_dbt_builds_once_a_day_and_its_tests_of_models_stop_what_follows(locatio
 def test_of_several_that_start_at_once_one_makes_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def parse() -> None:
+    def parse(environment: Mapping[str, str]) -> None:
         made.append(time.sleep(0.1))
         dbt_manifest.MANIFEST.write_text("{}")
 

@@ -1,4 +1,7 @@
-"""The main job as a user runs it: one command, a summary, a second run that changes nothing, a restatement."""
+"""The main job as a user runs it: one command, a summary, a second run that changes nothing, a restatement.
+
+One of the sources of news cannot be reached all the while: no day waits for it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ import psycopg
 import pytest
 
 from resources.runtime.postgres import EmbeddedPostgres
+from tests.pipelines.conftest import edited_config
 
 OCTOPUS = str(Path(sys.executable).parent / "octopus")
 
@@ -31,12 +35,23 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def config_of(home: Path) -> str:
+    """The configuration as it is shipped, with a feed beside the sample's news that nobody serves."""
+    if (home / "config").exists():
+        return str(home / "config")
+    changes = {
+        "universe.alternative_data.news": ["sample", "rss"],
+        "universe.alternative_data.feeds": {"dead": "http://127.0.0.1:1/feed.xml"},
+    }
+    return str(edited_config(home / "config", **changes))
+
+
 def octopus(home: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user without any setting would."""
+    """Run the command line as a user without any other setting would."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER", "MLFLOW", "DBT"))}
     result = subprocess.run(
         [OCTOPUS, *arguments],
-        env={**clean, "OCTOPUS_HOME": str(home), "COLUMNS": "160", **environment},
+        env={**clean, "OCTOPUS_HOME": str(home), "OCTOPUS_CONFIG": config_of(home), "COLUMNS": "160", **environment},
         capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if check:
@@ -63,8 +78,8 @@ def changed_tables(summary: str) -> set[str]:
 def first_run(home: Path) -> subprocess.CompletedProcess[str]:
     """A run that is killed during ingestion, and the one after it that completes."""
     process = subprocess.Popen(
-        [OCTOPUS, "run"], env={**os.environ, "OCTOPUS_HOME": str(home)}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
+        [OCTOPUS, "run"], env={**os.environ, "OCTOPUS_HOME": str(home), "OCTOPUS_CONFIG": config_of(home)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not _stores_a_batch(home, process, deadline):
@@ -109,6 +124,16 @@ def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, 
             """
         ).fetchone()
         assert equal == (True,), "our NAV is not the broker's cash plus positions"
+
+
+def test_a_source_of_texts_that_fails_stops_nothing(home: Path, first_run: Any) -> None:
+    with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
+        rows = connection.execute("select source, problem from ops.text_fetches where item_kind = 'news'").fetchall()
+    asked = {row[0]: row[1] for row in rows}
+    assert asked["sample"] is None
+    assert "rss: feed 'dead'" in asked["rss"]
+    assert "decided without rss" in first_run.stdout
+    assert status(home)["orders"].keys() == {"filled"}
 
 
 def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_run: Any) -> None:
@@ -169,7 +194,8 @@ def test_a_second_run_changes_nothing_and_a_restated_bar_only_its_descendants(ho
     before = status(home)
     again = octopus(home, "run")
     assert "Changed nothing" in again.stdout
-    assert status(home)["tables"] | {"ops.runs": 0} == before["tables"] | {"ops.runs": 0}
+    diaries = {"ops.runs": 0, "ops.fetches": 0, "ops.text_fetches": 0}
+    assert status(home)["tables"] | diaries == before["tables"] | diaries
     # A value that was seen a moment ago and that the source does not send: its own is a restatement, known from now.
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
         connection.execute(

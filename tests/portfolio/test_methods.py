@@ -32,8 +32,8 @@ ALLOCATIONS: tuple[Method, ...] = (
 LOOSE = Constraints(name_weight_max=1, gross_max=1, net_max=1, turnover_max=2, cash_min_fraction=-1)
 EXACT = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
 TIGHT = Constraints(
-    name_weight_max=0.2, turnover_max=1.2, sector_max=0.45, beta_min=0.5, beta_max=0.9, tracking_error_max_annual=0.15,
-    adv_participation_max=0.05,
+    name_weight_max=0.2, turnover_max=1.2, sector_weight_max=0.45, beta_min=0.5, beta_max=0.9,
+    tracking_error_max_annual=0.15, adv_participation_max=0.05,
 )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def by_cvxpy(problem: Problem, method: Method) -> np.ndarray:
         1 - cp.sum(w) - problem.cost * cp.sum(moved) >= limits.cash_min_fraction, moved <= 0.05 * problem.adv,
         betas(problem) @ w <= limits.beta_max, betas(problem) @ w >= limits.beta_min,
         cp.norm(root @ (w - np.full(12, 1 / 12))) <= limits.tracking_error_max_annual,
-        *(cp.sum(w[3 * i : 3 * i + 3]) <= limits.sector_max for i in range(4)),
+        *(cp.sum(w[3 * i : 3 * i + 3]) <= limits.sector_weight_max for i in range(4)),
     ]  # fmt: skip
     if method == "mean_variance":
         aim = cp.Maximize(100 * (problem.alpha @ w - problem.risk_aversion / 2 * variance - cost))
@@ -197,7 +197,7 @@ def test_under_every_kind_of_limit_the_optimum_is_cvxpy_s(method: Method, seed: 
     problem = limited(seed, constraints=TIGHT.model_copy(update={"beta_min": 0.88}))
     solution = optimise(problem, method)
     np.testing.assert_allclose(solution.weights, by_cvxpy(problem, method), atol=2e-5)
-    new = ("beta_max", "beta_min", "tracking_error_max_annual", "adv_participation_max", "sector_max")
+    new = ("beta_max", "beta_min", "tracking_error_max_annual", "adv_participation_max", "sector_weight_max")
     assert any(name.split(":")[0] in new for name in solution.certificate.active)
 
 
@@ -293,9 +293,9 @@ def assert_allowed(problem: Problem, weights: np.ndarray) -> None:
     assert 1 - weights.sum() - problem.cost * change.sum() >= limits.cash_min_fraction - slack
     if limits.adv_participation_max is not None and problem.adv is not None:
         assert (change[free] <= limits.adv_participation_max * problem.adv[free] + slack).all()
-    for sector in set(problem.sectors) if limits.sector_max is not None else ():
+    for sector in set(problem.sectors) if limits.sector_weight_max is not None else ():
         inside = np.array([name == sector for name in problem.sectors])
-        assert np.abs(weights[inside]).sum() <= (limits.sector_max or 0) + slack
+        assert np.abs(weights[inside]).sum() <= (limits.sector_weight_max or 0) + slack
     if limits.beta_min is not None and limits.beta_max is not None:
         assert limits.beta_min - slack <= betas(problem) @ weights <= limits.beta_max + slack
     if limits.tracking_error_max_annual is not None:
@@ -319,7 +319,8 @@ def test_every_limit_holds_and_the_certificate_says_so_or_the_clash_is_named(
 ) -> None:
     tightness = data.draw(st.floats(0.3, 1.5))
     changes: dict[str, Any] = {
-        "turnover_max": 1.2 * tightness, "sector_max": 0.45 * tightness, "tracking_error_max_annual": 0.2 * tightness,
+        "turnover_max": 1.2 * tightness, "sector_weight_max": 0.45 * tightness,
+        "tracking_error_max_annual": 0.2 * tightness,
     }  # fmt: skip
     if shorts:
         changes |= {"long_only": False, "name_weight_min": -0.1}
@@ -432,7 +433,7 @@ def test_what_may_not_be_bought_is_not_and_its_share_goes_to_the_others() -> Non
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"sector_max": 0.1, "net_min": 0.6}, {"net_min"}),
+        ({"sector_weight_max": 0.1, "net_min": 0.6}, {"net_min"}),
         ({"beta_max": 0.2, "net_min": 0.6}, {"beta_max", "net_min"}),
         ({"beta_min": 1.5}, {"beta_min"}),
         ({"tracking_error_max_annual": 0.001, "net_max": 0.5}, {"tracking_error_max_annual", "net_max"}),
@@ -459,15 +460,15 @@ def test_each_new_limit_is_named_when_it_clashes(method: Method, changes: dict[s
 def test_sectors_that_clash_are_named_by_sector() -> None:
     held = np.where(np.arange(12) < 3, 0.2, 0.0)
     problem = limited(
-        20, previous=held, tradable=np.arange(12) >= 3, constraints=LOOSE.model_copy(update={"sector_max": 0.5})
+        20, previous=held, tradable=np.arange(12) >= 3, constraints=LOOSE.model_copy(update={"sector_weight_max": 0.5})
     )
-    with pytest.raises(InfeasibleError, match=r"sector_max:a = 0\.5 by 0\.1"):
+    with pytest.raises(InfeasibleError, match=r"sector_weight_max:a = 0\.5 by 0\.1"):
         optimise(problem)
 
 
 def test_instruments_without_a_sector_share_one() -> None:
-    limits = LOOSE.model_copy(update={"sector_max": 0.3, "net_min": 0.2})
-    with pytest.raises(InfeasibleError, match="sector_max:unknown"):
+    limits = LOOSE.model_copy(update={"sector_weight_max": 0.3, "net_min": 0.2})
+    with pytest.raises(InfeasibleError, match="sector_weight_max:unknown"):
         optimise(problem_of(returns_of(21), limits.model_copy(update={"net_min": 0.5})))
     assert optimise(problem_of(returns_of(21), limits), "equal_weight").weights.sum() == pytest.approx(0.3)
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from octopus.core.orders import AccountSnapshot, OpenOrder, Outcome, Side, TradingState
 from octopus.risk.gate import RULES
@@ -42,6 +43,15 @@ def loss_limit(field: str) -> dict[str, float]:
     return {field: measure[field](np.array(float(Decimal(400) * 100 / 100_000)) * HISTORY.returns[-500:, 0])}
 
 
+def against(benchmark: str, weight: float = 1.0, **limits: float) -> dict[str, object]:
+    return {**limits, "benchmark": {benchmark: weight}}
+
+
+def tracking(name: str, weight: float) -> float:
+    """Annual tracking error that ``weight`` of equity in ``name``, beside the benchmark itself, makes."""
+    return volatility_annual(weight * HISTORY.returns[-500:, list(PRICES).index(name)])
+
+
 @dataclass(frozen=True)
 class Limit:
     """One limit: an account, a market and limits in which ``good`` passes, and ``bad``, one step more, does not."""
@@ -68,6 +78,9 @@ CASES = [
     Limit("adv_participation", {"adv_participation_max": 0.05}, "AAA buy 50", "AAA buy 50.01", context=RAW),
     Limit("name_weight", {"name_weight_max": 0.3}, "AAA buy 300", "AAA buy 300.01"),
     Limit("position_notional_usd", {"position_notional_max_usd": Decimal(30_000)}, "AAA buy 300", "AAA buy 300.01"),
+    Limit("long_only", {"long_only": True}, "AAA sell 500", "AAA sell 500.01", HELD),
+    Limit("name_weight_min", {"name_weight_min": -0.2}, "BBB sell 400", "BBB sell 400.01"),
+    Limit("name_weight_min", {"name_weight_min": 0.0}, "AAA sell 500", "AAA sell 500.01", HELD),
     Limit("sector", {"sector_weight_max": 0.7}, "BBB buy 400", "BBB buy 400.01", HELD),  # both technology
     Limit(
         "sector_part_filled", {"sector_weight_max": 0.7}, "BBB buy 400", "BBB buy 400.01",
@@ -85,6 +98,12 @@ CASES = [
     Limit("volatility", loss_limit("volatility_max_annual"), "AAA buy 400", "AAA buy 400.01"),
     Limit("var_95", loss_limit("var_95_max"), "AAA buy 400", "AAA buy 400.01"),
     Limit("cvar_95", loss_limit("cvar_95_max"), "AAA buy 400", "AAA buy 400.01"),
+    Limit("beta_max", against("AAA", beta_max=0.4), "AAA buy 400", "AAA buy 400.01"),
+    Limit("beta_max", against("AAA", 0.5, beta_max=1.2), "AAA buy 600", "AAA buy 600.01"),  # half of it: beta 2
+    Limit("beta_min", against("AAA", beta_min=-0.3), "AAA sell 300", "AAA sell 300.01"),
+    Limit("beta_min", against("AAA", beta_min=0.2), "AAA sell 300", "AAA sell 300.01", HELD),
+    Limit("tracking_error", against("AAA", 0.5, tracking_error_max_annual=tracking("BBB", 0.2)), "BBB buy 400",
+          "BBB buy 400.01", HELD),
     Limit("stale_data", {"price_age_max_seconds": 3600 * 20}, "AAA buy 1", "AAA buy 1",
           context=priced(seconds=72_000), bad_context=priced(seconds=72_001)),
     Limit("snapshot_age", {"snapshot_age_max_seconds": 60}, "AAA buy 1", "AAA buy 1",
@@ -119,7 +138,7 @@ def test_at_the_limit_passes_and_one_step_beyond_is_denied(case: Limit) -> None:
         (denial,) = denied(report, bad.intent_id)
         assert denial.value is not None
         assert denial.limit is not None
-        floors = {"net_min", "cash", "equity_min_usd"}
+        floors = {"net_min", "cash", "equity_min_usd", "long_only", "name_weight_min", "beta_min"}
         assert (denial.value < denial.limit) == (case.rule in floors)
 
 
@@ -167,6 +186,8 @@ BREACHED: list[tuple[str, dict[str, object], Callable[[], MarketContext]]] = [
     ("volatility", {"volatility_max_annual": 0.01}, market),
     ("var_95", {"var_95_max": 0.001}, market),
     ("cvar_95", {"cvar_95_max": 0.001}, market),
+    ("beta_max", against("AAA", beta_max=0.5), market),
+    ("tracking_error", against("DDD", tracking_error_max_annual=0.01), market),
     ("drawdown_stop", {"drawdown_stop": 0.1}, lambda: market(nav_peak=Decimal(10**6))),
     ("loss_per_day", {"loss_per_day_max": 0.1}, lambda: market(nav_previous=Decimal(10**6))),
     ("equity_min_usd", {"equity_min_usd": Decimal(10**6)}, market),
@@ -261,6 +282,71 @@ def test_a_held_name_without_a_sector_counts_in_every_sector() -> None:
     assert run(sell, account=account, context=context, limits=limited(sector_weight_max=0.1)).approved
 
 
+OPTIONAL = (
+    "long_only", "name_weight_min", "beta_max", "beta_max_part_filled", "beta_min", "beta_min_part_filled",
+    "tracking_error", "tracking_error_part_filled",
+)  # fmt: skip
+BENCHMARKED = against("AAA", beta_max=0.4, beta_min=-0.4, tracking_error_max_annual=0.5)
+
+
+def test_a_limit_that_is_off_is_said_to_be() -> None:
+    said = {rule: on_batch(run(order("AAA", "buy", 1)), rule) for rule in OPTIONAL}
+    assert {verdict.outcome for verdict in said.values()} == {Outcome.OFF}
+    assert said["long_only"].reason == "long_only is false: there is no rule on shorts as such"
+    assert said["beta_max_part_filled"].reason == "beta_max is null: there is no rule on the largest beta"
+
+
+def test_a_short_that_an_account_has_may_be_covered_and_not_grow() -> None:
+    account, limits = snapshot(150_000, {"AAA": -500}), limited(long_only=True, name_weight_min=-0.6)
+    assert run(order("AAA", "buy", 100), account=account, limits=limits).approved
+    rules = {v.rule for v in denied(run(order("AAA", "sell", 1), account=account, limits=limits), "AAA-sell-0")}
+    assert rules == {"long_only"}
+    (denial,) = denied(run(order("BBB", "sell", 1), limits=limited(long_only=True)), "BBB-sell-0")
+    assert denial.reason.startswith("least weight of BBB would be -0.05%, under the limit 0.00%; sell 1 BBB moves it")
+    # Bought and sold at once, a sale that fills first would be short.
+    swap = order("AAA", "buy", 20), order("AAA", "sell", 10)
+    assert run(*swap, limits=limited(long_only=True)).approved == ("AAA-buy-0",)
+
+
+def test_a_denial_for_beta_says_who_makes_it() -> None:
+    account = snapshot(20_000, {"AAA": 400, "DDD": 200})
+    report = run(order("AAA", "buy", 100), account=account, limits=limited(**against("AAA", beta_max=0.45)))
+    (denial,) = denied(report, "AAA-buy-0")
+    beta = float(
+        np.cov(HISTORY.returns[-500:, 3], HISTORY.returns[-500:, 0])[0, 1] / HISTORY.returns[-500:, 0].var(ddof=1)
+    )
+    assert denial.value == pytest.approx(0.5 + 0.4 * beta)
+    assert denial.marginal == pytest.approx(0.1)
+    assert dict(denial.contributors) == pytest.approx({"AAA": 0.5, "DDD": 0.4 * beta})
+
+
+@pytest.mark.parametrize(
+    ("history", "benchmark", "words"),
+    [
+        (HISTORY, {"NOPE": 1.0}, "of the benchmark, the return history of NOPE is missing: ingest its bars"),
+        (replace(HISTORY, returns=np.where(np.arange(4) == 3, np.nan, HISTORY.returns)), {"AAA": 1.0, "DDD": 0.5},
+         "of the benchmark, 500 of the last 500 returns of DDD are missing"),
+        (replace(HISTORY, returns=np.where(np.arange(4) == 3, 0.0, HISTORY.returns)), {"DDD": 1.0},
+         "the benchmark does not move"),
+        (None, {"AAA": 1.0}, "the return history is missing"),
+    ],
+)  # fmt: skip
+def test_no_order_passes_a_benchmark_that_is_not_known(
+    history: object, benchmark: dict[str, float], words: str
+) -> None:
+    limits = limited(**{**BENCHMARKED, "benchmark": benchmark})
+    report = run(order("AAA", "buy", 1), context=market(history=history), limits=limits)
+    assert report.approved == ()
+    said = {v.rule for v in denied(report, "AAA-buy-0") if f"cannot be judged: {words}" in v.reason}
+    assert said >= {"beta_max", "beta_max_part_filled", "beta_min", "tracking_error", "tracking_error_part_filled"}
+
+
+def test_a_limit_against_no_benchmark_is_refused() -> None:
+    for benchmark in (None, {}, {"AAA": 0.0}):
+        with pytest.raises(ValidationError, match="beta_max is measured against the benchmark, and benchmark names"):
+            RiskLimits.model_validate(limited().model_dump() | {"beta_max": 0.4, "benchmark": benchmark})
+
+
 def test_no_rule_on_sectors_is_said() -> None:
     report = run(order("AAA", "buy", 1), context=market(sectors={}), limits=limited(sector_weight_max=None))
     assert report.approved
@@ -269,13 +355,16 @@ def test_no_rule_on_sectors_is_said() -> None:
     }
 
 
-@pytest.mark.parametrize("rule", ["sector", "leverage", "cvar_95"])
+@pytest.mark.parametrize("rule", ["sector", "leverage", "cvar_95", "beta_max"])
 def test_part_filled_forms_allow_the_allowance_and_no_more(rule: str) -> None:
     # Invested in AAA alone: sells half of it for BBB of the same sector, which may fill first.
     account = snapshot(0, {"AAA": 1000})
     swap = order("AAA", "sell", 200), order("BBB", "buy", 400)
     cvar = historical_cvar(HISTORY.returns[-500:, 0])
-    limits = {"sector": {"sector_weight_max": 1.0}, "leverage": {"leverage_max": 1.0}, "cvar_95": {"cvar_95_max": cvar}}
+    limits = {
+        "sector": {"sector_weight_max": 1.0}, "leverage": {"leverage_max": 1.0}, "cvar_95": {"cvar_95_max": cvar},
+        "beta_max": against("AAA", beta_max=1.0),
+    }  # fmt: skip
     assert len(run(*swap, account=account, limits=limited(**limits[rule], partial_fill_allowance=0.2)).approved) == 2
     report = run(*swap, account=account, limits=limited(**limits[rule], partial_fill_allowance=0.0))
     assert report.approved == ("AAA-sell-0",)

@@ -56,6 +56,8 @@ CONTEXT = ComplianceContext(
     trade_session=NOW.date(), session_open=NOW - timedelta(minutes=30), session_close=NOW + timedelta(hours=6),
     short_allowed=False, recent_intents=(), price_basis="raw",
 )  # fmt: skip
+BENCHMARK = {"AAA": 0.6, "DDD": 0.4}
+MARKET = sum(weight * RETURNS[-LIMITS.var_window_sessions :, NAMES.index(name)] for name, weight in BENCHMARK.items())
 EDGE = 1e-9
 
 
@@ -124,17 +126,19 @@ def world_of(seed: int) -> World:
         "turnover_max_initial": [0.2], "sector_weight_max": [0.1, 0.25], "var_95_max": [0.004, 0.008],
         "cvar_95_max": [0.006, 0.012], "volatility_max_annual": [0.05, 0.1], "messages_max": [1, 2],
         "leverage_max": [1.0], "capital_threshold_usd": [D(60_000), D(300_000)], "cash_min_fraction": [0.5, 0.8],
-        "position_notional_max_usd": [D(50_000)], "adv_participation_max": [0.01],
+        "position_notional_max_usd": [D(50_000)], "adv_participation_max": [0.01], "long_only": [True],
+        "name_weight_min": [-0.02, 0.0], "beta_max": [0.05, 0.2], "beta_min": [-0.05, 0.1],
+        "tracking_error_max_annual": [0.15, 0.3],
     }  # fmt: skip
     wide = {
         "partial_fill_allowance": 0.3, "name_weight_max": 0.9, "order_notional_max_fraction": 0.9, "turnover_max": 4.0,
         "turnover_max_initial": 4.0, "sector_weight_max": 3.0, "order_notional_max_usd": D(10**7), "gross_max": 3.0,
         "net_max": 3.0, "net_min": -1.0, "leverage_max": 3.0, "cash_min_fraction": -1.0,
         "position_notional_max_usd": D(10**7), "capital_threshold_usd": D(10**8), "var_95_max": 0.5, "cvar_95_max": 0.5,
-        "volatility_max_annual": 5.0,
+        "volatility_max_annual": 5.0, "long_only": False,
     }  # fmt: skip
     chosen = {name: chance.choice(narrow[name]) for name in chance.sample(sorted(narrow), chance.randint(1, 3))}
-    limits = LIMITS.model_copy(update=(wide if chance.random() < 0.7 else {}) | chosen)
+    limits = LIMITS.model_copy(update=(wide if chance.random() < 0.7 else {}) | chosen | {"benchmark": BENCHMARK})
     rise = D(1) if sane else chance.choice([D(1), D("1.05"), D("1.09"), D("1.4")])
     worth = cash + value
     market = MarketContext(
@@ -215,6 +219,13 @@ def losses(held: Holdings) -> tuple[float, float, float]:
     return float(returns.std(ddof=1)) * math.sqrt(252), -float(returns[math.ceil(days) - 1]), -float(worst.mean())
 
 
+def against(held: Holdings) -> tuple[float, float]:
+    """Beta to the benchmark and annual tracking error."""
+    returns = held.returns()
+    beta = np.cov(returns, MARKET)[0, 1] / np.var(MARKET, ddof=1)
+    return float(beta), float((returns - MARKET).std(ddof=1)) * math.sqrt(252)
+
+
 def exposures(account: Account, world: World, trades: Sequence[tuple[str, float]]) -> dict[str, tuple[float, float]]:
     """Figure and limit by rule, each written so that more is worse."""
     limits, slack = world.limits, world.limits.partial_fill_allowance
@@ -236,6 +247,9 @@ def exposures(account: Account, world: World, trades: Sequence[tuple[str, float]
     for name in {*account.shares, *(name for name, _ in trades)}:
         weight = max(abs(h.value.get(name, 0.0)) for h in parts)
         found[f"weight {name}"] = (weight, limits.name_weight_max)
+        least = min(h.value.get(name, 0.0) for h in parts)
+        found[f"short {name}"] = (-least, 0.0 if limits.long_only else math.inf)
+        found[f"least {name}"] = (-least, math.inf if limits.name_weight_min is None else -limits.name_weight_min)
         found[f"position {name}"] = (weight * account.equity, float(limits.position_notional_max_usd))
     for sector in set(SECTORS.values()) if limits.sector_weight_max is not None else ():
         found[f"sector {sector}"] = (whole.sector(sector), limits.sector_weight_max or 0.0)
@@ -250,6 +264,11 @@ def exposures(account: Account, world: World, trades: Sequence[tuple[str, float]
             (limits.volatility_max_annual, limits.var_95_max, limits.cvar_95_max), strict=True,
         ):  # fmt: skip
             found[rule + when] = (figure, limit * factor)
+        beta, error = against(account.filled(some))
+        room, most, least = slack if when else 0.0, limits.beta_max, limits.beta_min
+        found["beta_max" + when] = (beta, math.inf if most is None else most + room)
+        found["beta_min" + when] = (-beta, math.inf if least is None else room - least)
+        found["tracking" + when] = (error, (limits.tracking_error_max_annual or math.inf) * factor)
     return found
 
 

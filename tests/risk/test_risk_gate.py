@@ -45,6 +45,7 @@ BASE = RiskLimits.model_validate(
 # Wide open, so that a test narrows the one limit it is about.
 OPEN = BASE.model_copy(
     update={
+        "long_only": False,
         "gross_max": 5.0,
         "net_min": -5.0,
         "net_max": 5.0,

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from octopus.core.errors import ConfigError
 from octopus.risk.signatures import Authority, SignatureError, authority, read_signatures, read_signers, sign
-from resources.limit_signatures import add_signature, limits_authority
+from resources.limit_signatures import add_signatures, limits_authority
 from resources.settings import ROOT, Settings, load_settings
 
 DOCUMENT = (ROOT / "config" / "risk.yaml").read_bytes()
@@ -210,29 +210,54 @@ def loaded(house: Path) -> Settings:
     return load_settings({"OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_HOME": str(house / "home")})
 
 
-def test_what_is_verified_is_what_is_obeyed(house: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("risk.yaml", b"gross_max: 1.02", b"gross_max: 9.02"),
+        ("compliance.yaml", b"max_shares: 100000", b"max_shares: 1e9"),
+    ],
+)
+def test_what_is_verified_is_what_is_obeyed(house: Path, file: str, old: bytes, new: bytes) -> None:
     current = loaded(house)
-    assert "nobody has signed" in str(limits_authority(current, NOW).problem)
-    add_signature(current.limits_document, house / "ada", NOW)
-    add_signature(current.limits_document, house / "ada", NOW)
-    add_signature(current.limits_document, house / "grace", NOW)
+    assert str(limits_authority(current, NOW).problem).startswith("risk.yaml and compliance.yaml: nobody has signed")
+    for name in ("ada", "ada", "grace"):
+        add_signatures(current.limits_documents, house / name, NOW)
     assert limits_authority(current, NOW) == Authority(False, None, ("ada", "grace"))
-    relaxed = replace(current, risk=current.risk.model_copy(update={"gross_max": 9.0}))
-    assert "the limits in force are not those of" in str(limits_authority(relaxed, NOW).problem)
-    limits = house / "config" / "risk.yaml"
-    limits.write_bytes(limits.read_bytes().replace(b"gross_max: 1.02", b"gross_max: 9.02"))
-    assert "the file changed after it was signed" in str(limits_authority(loaded(house), NOW).problem)
+    other = {
+        "risk": current.risk.model_copy(update={"gross_max": 9.0}),
+        "compliance": current.compliance.model_copy(update={"version": "mine"}),
+    }
+    kind = file.removesuffix(".yaml")
+    relaxed = replace(current, **{kind: other[kind]})
+    assert f"{file}: the limits in force are not those of" in str(limits_authority(relaxed, NOW).problem)
+    limits = house / "config" / file
+    assert old in limits.read_bytes()
+    limits.write_bytes(limits.read_bytes().replace(old, new))
+    problem = str(limits_authority(loaded(house), NOW).problem)
+    assert problem.startswith(f"{file}: no signature counts")
+    assert "the file changed after it was signed" in problem
     assert limits_authority(current, NOW).problem is None, "a run keeps the limits that it read"
-    add_signature(loaded(house).limits_document, house / "ada", NOW)
-    assert "signed by ada alone" in str(limits_authority(loaded(house), NOW).problem)
-    assert len(read_signatures((house / "config" / "risk.yaml.sig").read_text())) == 1, "the old ones made room"
+    add_signatures(loaded(house).limits_documents, house / "ada", NOW)
+    assert f"{file}: signed by ada alone" in str(limits_authority(loaded(house), NOW).problem)
+    assert len(read_signatures((house / "config" / f"{file}.sig").read_text())) == 1, "the old ones made room"
+
+
+def test_signatures_of_one_file_are_none_of_the_other(house: Path) -> None:
+    current = loaded(house)
+    for name in ("ada", "grace"):
+        add_signatures([current.limits_document], house / name, NOW)
+    assert str(limits_authority(current, NOW).problem).startswith("compliance.yaml: nobody has signed")
+    shutil.copy(current.limits_document.signatures, current.policy_document.signatures)
+    assert "compliance.yaml: no signature counts" in str(limits_authority(current, NOW).problem)
 
 
 def test_a_key_that_cannot_sign_says_how_to(house: Path) -> None:
-    document = loaded(house).limits_document
+    documents = loaded(house).limits_documents
     for key in (house / "nothing", house / "other", house / "config" / "risk.yaml"):
-        with pytest.raises(ConfigError, match="ssh-keygen -Y sign -n octopus-limits"):
-            add_signature(document, key, NOW)
+        with pytest.raises(
+            ConfigError, match=r"ssh-keygen -Y sign -n octopus-limits.*risk\.yaml\.sig; .*nce\.yaml\.sig"
+        ):
+            add_signatures(documents, key, NOW)
 
 
 def test_the_command_line_signs_and_verifies(house: Path) -> None:
@@ -247,9 +272,9 @@ def test_the_command_line_signs_and_verifies(house: Path) -> None:
 
     refused = octopus("verify")
     assert refused.returncode == 1
-    assert "limits unsigned: paper only: nobody has signed" in refused.stderr
+    assert "limits unsigned: paper only: risk.yaml and compliance.yaml: nobody has signed" in refused.stderr
     first = octopus("sign", "--key", str(house / "ada"))
-    assert "not yet signed: signed by ada alone" in first.stdout, first.stderr
+    assert "not yet signed: risk.yaml and compliance.yaml: signed by ada alone" in first.stdout, first.stderr
     second = octopus("sign", "--key", str(house / "grace"))
     assert "the limits are signed" in second.stdout, second.stderr
     found = octopus("verify", "--json")
@@ -260,7 +285,7 @@ def test_the_command_line_signs_and_verifies(house: Path) -> None:
 def test_registered_keys_may_stand_where_limits_are_not_edited(house: Path) -> None:
     current = loaded(house)
     for name in ("ada", "grace"):
-        add_signature(current.limits_document, house / name, NOW)
+        add_signatures(current.limits_documents, house / name, NOW)
     assert limits_authority(current, NOW).problem is None
     (house / "elsewhere").write_text(registered("ada", "eve"))
     elsewhere = load_settings(

@@ -23,12 +23,17 @@ from octopus.risk.measures import (
 )
 from octopus.risk.var_backtest import (
     FORECASTS,
+    TailTest,
+    acerbi_szekely,
     backtest_var,
     christoffersen_independence,
     conditional_coverage,
     kupiec,
 )
 from octopus.risk.var_models import (
+    DRAWS,
+    SEED,
+    Loss,
     cornish_fisher_is_monotone,
     cornish_fisher_loss,
     ewma_loss,
@@ -186,20 +191,117 @@ def test_size_of_the_tests_under_a_right_model() -> None:
     assert np.mean(found) == pytest.approx(0.05, abs=0.015)
 
 
+def drawn(returns: np.ndarray, distribution: str) -> Loss:
+    """Simulated of one instrument, as the report simulates many."""
+    covariance = np.atleast_2d(np.cov(returns))
+    outcome = simulated_returns(
+        np.array([returns.mean()]),
+        covariance,
+        draws=DRAWS,
+        seed=SEED,
+        distribution=distribution,  # type: ignore[arg-type]
+    )[:, 0]
+    return Loss(historical_var(outcome), historical_cvar(outcome))
+
+
 @pytest.mark.parametrize("method", list(FORECASTS))
 def test_a_forecast_sees_only_the_days_before(method: str) -> None:
     found = backtest_var(RETURNS, FORECASTS[method], window=250)
     assert len(found.var) == 450
-    single = {"historical": historical_var, "normal": lambda r: normal_loss(r).var, "EWMA": lambda r: ewma_loss(r).var}
+    single = {
+        "historical": lambda r: Loss(historical_var(r), historical_cvar(r)), "normal": normal_loss,
+        "Cornish-Fisher": cornish_fisher_loss, "EWMA": ewma_loss,
+        "simulated, normal": lambda r: drawn(r, "normal"), "simulated, t with 5 degrees": lambda r: drawn(r, "t"),
+    }  # fmt: skip
     for day in (0, 111, 449):
-        assert found.var[day] == pytest.approx(single[method](RETURNS[day : day + 250]), rel=1e-12)
+        expected = single[method](RETURNS[day : day + 250])
+        assert (found.var[day], found.cvar[day]) == pytest.approx((expected.var, expected.cvar), rel=1e-12)
     changed = RETURNS.copy()
     changed[400:] = 0.9
     np.testing.assert_array_equal(
         backtest_var(changed, FORECASTS[method], window=250).var[:151], found.var[:151]
     )  # fmt: skip
-    assert found.coverage.p_value > 0.05
+    # The tail of a t distribution is too heavy for these.
+    assert found.coverage.p_value > (0.001 if "t with" in method else 0.05)
+    assert found.tail.p_value > 0.05
     np.testing.assert_array_equal(found.exceeded, RETURNS[250:] < -found.var)
+
+
+def test_a_portfolio_of_many_is_simulated_as_one_of_its_mean_and_volatility() -> None:
+    generator = np.random.default_rng(11)
+    names = generator.normal(0, 0.01, (300, 4)) @ generator.normal(0, 1, (4, 4))
+    weights = np.array([0.4, 0.3, -0.2, 0.5])
+    for method, distribution in (("simulated, normal", "normal"), ("simulated, t with 5 degrees", "t")):
+        joint = simulated_returns(
+            names.mean(axis=0), np.cov(names, rowvar=False), draws=200_000, seed=4, distribution=distribution  # type: ignore[arg-type]
+        ) @ weights  # fmt: skip
+        found = FORECASTS[method]((names @ weights)[None], 0.95)
+        assert found.var[0] == pytest.approx(historical_var(joint), rel=0.025)
+        assert found.cvar[0] == pytest.approx(historical_cvar(joint), rel=0.025)
+
+
+def has_expansion(returns: np.ndarray) -> bool:
+    return cornish_fisher_is_monotone(float(stats.skew(returns)), float(stats.kurtosis(returns)))
+
+
+def test_days_that_cornish_fisher_refuses_are_in_no_test() -> None:
+    returns = RETURNS.copy()
+    returns[400] = -0.15
+    found = backtest_var(returns, FORECASTS["Cornish-Fisher"], window=250)
+    assert not found.forecast[151:401].any()
+    assert found.forecast[::9].tolist() == [has_expansion(returns[day : day + 250]) for day in range(0, 450, 9)]
+    assert found.expected == pytest.approx(0.05 * found.forecast.sum())
+    assert not found.exceeded[~found.forecast].any()
+    with pytest.raises(InsufficientHistoryError, match="forecasts 0 days"):
+        backtest_var(returns[151:520], FORECASTS["Cornish-Fisher"], window=250)
+
+
+# SciPy's formulas, not ours: VaR and CVaR at 95 % of a standard normal, and of a t with 4 degrees of unit variance.
+NORMAL_TAIL = 1.6448536269514722, stats.norm.pdf(stats.norm.ppf(0.05)) / 0.05
+_T_VAR = -stats.t.ppf(0.05, 4)
+T_TAIL = _T_VAR / math.sqrt(2), stats.t.pdf(_T_VAR, 4) / 0.05 * (4 + _T_VAR**2) / 3 / math.sqrt(2)
+
+
+def rejected(returns: np.ndarray, var: float, cvar: float, size: float = 0.05) -> float:
+    """Share of simulated histories, a row each, for which the CVaR is found too small."""
+    days = returns.shape[1]
+    told = [acerbi_szekely(row, np.full(days, var), np.full(days, cvar), 0.95).p_value for row in returns]
+    return float(np.mean(np.array(told) < size))
+
+
+@pytest.mark.parametrize("days", [250, 1000])
+@pytest.mark.parametrize("law", ["normal", "t"])
+def test_a_right_cvar_is_rejected_as_often_as_the_size_says(days: int, law: str) -> None:
+    generator = np.random.default_rng(21)
+    shape = (1000, days)
+    drawn, tail = (
+        (generator.standard_normal(shape), NORMAL_TAIL) if law == "normal"
+        else (generator.standard_t(4, shape) / math.sqrt(2), T_TAIL)
+    )  # fmt: skip
+    assert 0.02 < rejected(drawn, *tail) < 0.07
+    assert rejected(drawn, *tail, size=0.01) < 0.02
+
+
+def test_a_tail_that_is_forecast_too_thin_is_found() -> None:
+    generator = np.random.default_rng(22)
+    heavy = generator.standard_t(4, (300, 1000)) / math.sqrt(2)
+    # The VaR right, the CVaR a normal distribution's beyond it; the volatility a seventh too small; normal for t.
+    thin = T_TAIL[0] * NORMAL_TAIL[1] / NORMAL_TAIL[0]
+    assert rejected(heavy, T_TAIL[0], thin) > 0.8
+    assert rejected(1.15 * generator.standard_normal((300, 1000)), *NORMAL_TAIL) > 0.95
+    assert rejected(heavy, *NORMAL_TAIL) > 0.4
+    # A tail forecast too heavy is no complaint: the test is one-sided.
+    assert rejected(generator.standard_normal((300, 1000)), *(1.2 * value for value in NORMAL_TAIL)) == 0
+
+
+def test_the_statistic_by_hand_and_at_its_edges() -> None:
+    returns = np.array([0.01, -0.03, -0.05, 0.0])
+    # Gaps 0.01 each, less what lay beyond 0.02, twentyfold: means of (1, -19, -59, 1) / 3.
+    found = acerbi_szekely(returns, np.full(4, 0.02), np.full(4, 0.03), 0.95)
+    assert found.statistic == pytest.approx((1 - 19 - 59 + 1) / 12)
+    none = np.zeros(4)
+    assert acerbi_szekely(none, none, none, 0.95) == TailTest(0.0, 1.0)
+    assert acerbi_szekely(returns, none, none, 0.95) == TailTest(-math.inf, 0.0)
 
 
 def test_a_history_without_a_day_to_forecast_is_refused() -> None:

@@ -20,7 +20,7 @@ from octopus.core.sessions import Sessions
 from resources.sources.alpaca import AlpacaMarketData
 from resources.sources.alpaca_news import AlpacaNews
 from resources.sources.alphavantage import AlphaVantageMarketData
-from resources.sources.base import MarketDataSource, NewsSource, SocialSource
+from resources.sources.base import MarketDataSource, NewsSource, SocialSource, whole
 from resources.sources.coingecko import CoinGeckoMarketData
 from resources.sources.files import FileMarketData
 from resources.sources.http import Access
@@ -61,6 +61,7 @@ class Stand:
         records: five, oldest first, in the vendor's form.
         body: an answer that holds the records given.
         fetch: by way of an access; what it brings for each table.
+        make: the source itself.
         kind: content type of an answer.
         path: the file that the source reads instead of asking anybody.
     """
@@ -71,6 +72,7 @@ class Stand:
     records: Sequence[Any]
     body: Callable[[Sequence[Any]], bytes]
     fetch: Callable[[Access], list[Delivery]]
+    make: Callable[[Access], Any]
     kind: str = "application/json"
     path: Path | None = None
 
@@ -85,7 +87,19 @@ SIDES: Mapping[str, tuple[bytes, str]] = {
         b'"rate": 0.23}]}, "next_page_token": null}',
         "application/json",
     ),
-    "/coins/markets": (b"[]", "application/json"),
+    "/coins/markets": (b'[{"id": "bitcoin", "name": "Bitcoin"}]', "application/json"),
+    # Candles that last a day each, stamped with its end.
+    "/ohlc": (
+        json.dumps(
+            [[1000 * int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) + 86_400_000,
+              16_700.0, 17_000.0, 16_600.0, 16_800.0] for day in FIVE]
+        ).encode(),
+        "application/json",
+    ),
+    "SYMBOL_SEARCH": (
+        b'{"bestMatches": [{"1. symbol": "AAPL", "2. name": "Apple Inc", "3. type": "Equity", "8. currency": "USD"}]}',
+        "application/json",
+    ),
 }  # fmt: skip
 """What the vendors answer beside the records: route → body and content type."""
 
@@ -100,10 +114,12 @@ def stands(folder: Path, yfinance_cache: Path) -> dict[str, Stand]:
     made = {
         "alpaca": _bars("alpaca", "/v2/stocks/bars", [_stock(day) for day in FIVE], _stocks,
                         lambda access: AlpacaMarketData("key", "secret", access, now=_later)),
-        "alphavantage": _bars("alphavantage", "/query", [_daily(day) for day in FIVE], _series,
-                              lambda access: AlphaVantageMarketData("key", access, describe=False, now=_later)),
+        "alphavantage": _bars("alphavantage", "TIME_SERIES_DAILY_ADJUSTED", [_daily(day) for day in FIVE], _series,
+                              lambda access: AlphaVantageMarketData("key", access, now=_later)),
+        "alphavantage pairs": _bars("alphavantage", "FX_DAILY", [_daily(day) for day in FIVE], _series,
+                                    lambda access: AlphaVantageMarketData("key", access, now=_later), "EURUSD"),
         "coingecko": _bars("coingecko", "/market_chart", [_midnight(day) for day in FIVE], _coin,
-                           lambda access: CoinGeckoMarketData("key", access, candles=False, now=_later), "BTC"),
+                           lambda access: CoinGeckoMarketData("key", access, now=_later), "BTC"),
         "files": _bars("files", "", [_line(day) for day in FIVE], _lines,
                        lambda _access: FileMarketData(bars, now=_later), path=bars),
         "yahoo": _bars("yahoo", "/v8/finance/chart", [_opening(day) for day in FIVE], _chart,
@@ -136,7 +152,7 @@ def _bars(
     make: Callable[[Access], MarketDataSource], symbol: str = "AAPL", path: Path | None = None,
 ) -> Stand:  # fmt: skip
     def fetch(access: Access) -> list[Delivery]:
-        data = make(access).fetch([symbol], FIVE[0], FIVE[-1], Sessions())
+        data = whole(make(access).fetch([symbol], FIVE[0], FIVE[-1], Sessions()))
         frames = {"instruments": data.instruments, "corporate_actions": data.actions, "bars": data.bars,
                   "adjusted_closes": data.adjusted}  # fmt: skip
         return [
@@ -144,7 +160,7 @@ def _bars(
             for table, frame in frames.items()
         ]
 
-    return Stand(source, "bars", route, records, body, fetch, path=path)
+    return Stand(source, "bars", route, records, body, fetch, make, path=path)
 
 
 def _texts(
@@ -155,7 +171,7 @@ def _texts(
         found = make(access).fetch(NAMES, *WINDOW)
         return [Delivery(table, found.items, found.rejects)]
 
-    return Stand(source, table, route, records, body, fetch, kind)
+    return Stand(source, table, route, records, body, fetch, make, kind)
 
 
 def _json(body: object) -> bytes:

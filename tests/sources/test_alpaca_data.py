@@ -15,6 +15,7 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.alpaca import AlpacaMarketData
+from resources.sources.base import whole
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 
@@ -48,7 +49,7 @@ def test_bars_are_raw_and_dated_in_new_york(vendor, source, recorded):
     ]}, "next_page_token": None})  # fmt: skip
     vendor.answer(BARS, first)
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["AAPL"], date(2022, 2, 1), date(2022, 7, 31), XNYS)
+    data = whole(source.fetch(["AAPL"], date(2022, 2, 1), date(2022, 7, 31), XNYS))
     assert (data.bars.schema, data.actions.schema, data.instruments.schema) == (
         BARS_SCHEMA, ACTIONS_SCHEMA, INSTRUMENTS_SCHEMA,
     )  # fmt: skip
@@ -73,7 +74,7 @@ def test_the_feed_can_be_chosen(vendor, recorded):
     vendor.answer(EVENTS, NO_EVENTS)
     source = AlpacaMarketData(KEY, SECRET, vendor.access(), feed="sip", now=lambda: NOW)
     day = date(2022, 3, 9)
-    assert source.fetch(["AAPL", "TSLA"], day, day, XNYS).bars["instrument"].to_list() == ["AAPL", "TSLA"]
+    assert whole(source.fetch(["AAPL", "TSLA"], day, day, XNYS)).bars["instrument"].to_list() == ["AAPL", "TSLA"]
     assert "feed=sip" in vendor.paths(BARS)[0]
     with pytest.raises(ConfigError, match="feed = 'tape': choose one of iex, sip"):
         AlpacaMarketData(KEY, SECRET, feed="tape")
@@ -84,7 +85,7 @@ def test_newest_first_is_put_in_order(vendor, source, recorded):
     body["next_page_token"] = None
     vendor.answer(BARS, body)
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["TSLA"], date(2023, 9, 25), date(2023, 9, 27), XNYS)
+    data = whole(source.fetch(["TSLA"], date(2023, 9, 25), date(2023, 9, 27), XNYS))
     assert data.bars.select("session", "close").rows() == [
         (date(2023, 9, 25), 246.99), (date(2023, 9, 26), 244.12), (date(2023, 9, 27), 240.5),
     ]  # fmt: skip
@@ -103,7 +104,7 @@ def events(vendor, source, recorded):
         vendor.answer(BARS, {"bars": {}, "next_page_token": None})
         # A window without bars to expect: only actions are asked about here.
         quiet = AlpacaMarketData(KEY, SECRET, vendor.access(), now=lambda: datetime(2023, 1, 2, tzinfo=UTC))
-        return quiet.fetch(symbols, date(2023, 1, 3), date(2024, 9, 3), XNYS)
+        return whole(quiet.fetch(symbols, date(2023, 1, 3), date(2024, 9, 3), XNYS))
 
     return fetch
 
@@ -201,7 +202,7 @@ def test_malformed_bars_go_to_quarantine_and_the_rest_is_kept(vendor, source, re
     body["bars"]["OTHER"] = [good]
     vendor.answer(BARS, body)
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["AAPL", "TSLA"], date(2022, 3, 7), date(2022, 3, 14), XNYS)
+    data = whole(source.fetch(["AAPL", "TSLA"], date(2022, 3, 7), date(2022, 3, 14), XNYS))
     assert data.bars.select("instrument", "close").rows() == [("AAPL", 162.95), ("TSLA", 858.97)]
     assert sorted(reject.reason for reject in data.rejects) == [
         "begun yesterday is not a time with an offset like 2024-01-31T21:00:00Z",
@@ -218,7 +219,7 @@ def test_a_bar_that_is_sent_twice_is_kept_once_and_said(vendor, source, recorded
     body["bars"]["AAPL"] *= 2
     vendor.answer(BARS, body)
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["AAPL", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+    data = whole(source.fetch(["AAPL", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     assert data.bars.height == 2
     assert [reject.reason for reject in data.rejects] == ["a second record for the same (source, instrument, ts)"]
 
@@ -229,21 +230,23 @@ def test_a_session_that_still_trades_is_no_bar_and_a_late_one_comes_next_time(ve
     day = date(2022, 3, 9)
     moments = iter([datetime(2022, 3, 9, 20, tzinfo=UTC), datetime(2022, 3, 9, 21, 15, tzinfo=UTC)])
     source = AlpacaMarketData(KEY, SECRET, vendor.access(), now=lambda: next(moments))
-    brought = [source.fetch(["AAPL", "TSLA"], day, day, XNYS) for _ in range(2)]
+    brought = [whole(source.fetch(["AAPL", "TSLA"], day, day, XNYS)) for _ in range(2)]
     assert [(data.bars.height, data.rejects) for data in brought] == [(0, []), (2, [])]
 
 
 def test_a_symbol_without_bars_is_a_reject_where_there_should_be_some(vendor, source, recorded):
     vendor.answer(BARS, recorded("test_multisymbol_get_bars"))
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["AAPL", "GONE", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+    data = whole(source.fetch(["AAPL", "GONE", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     (reject,) = data.rejects
     assert (reject.instrument, reject.reason.split(";")[0]) == ("GONE", "Alpaca has no bars of GONE in these sessions")
     assert data.instruments["instrument"].to_list() == ["AAPL", "TSLA"]
     vendor.routes.clear()
     vendor.answer(BARS, recorded("test_get_bars_single_empty_response"))
     vendor.answer(EVENTS, NO_EVENTS)
-    assert source.fetch(["AAPL"], date(2022, 3, 12), date(2022, 3, 13), XNYS).rejects == [], "a weekend has no bars"
+    assert whole(source.fetch(["AAPL"], date(2022, 3, 12), date(2022, 3, 13), XNYS)).rejects == [], (
+        "a weekend has no bars"
+    )
 
 
 def test_an_invalid_symbol_loses_no_other(vendor, source, recorded):
@@ -252,7 +255,7 @@ def test_an_invalid_symbol_loses_no_other(vendor, source, recorded):
     vendor.answer("B%24D", {"message": "invalid symbol: B$D"}, status=400)
     vendor.answer(BARS, body)
     vendor.answer(EVENTS, NO_EVENTS)
-    data = source.fetch(["AAPL", "B$D", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+    data = whole(source.fetch(["AAPL", "B$D", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     assert data.bars["instrument"].to_list() == ["AAPL", "TSLA"]
     (reject,) = data.rejects
     assert (reject.instrument, reject.payload["answer"]) == ("B$D", "invalid symbol: B$D")
@@ -277,7 +280,7 @@ def test_an_invalid_symbol_loses_no_other(vendor, source, recorded):
 def test_a_failing_service_is_one_clear_error(vendor, source, status, body, says):
     vendor.answer(BARS, body, status=status)
     with pytest.raises(SourceUnavailableError, match=says) as caught:
-        source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+        whole(source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     assert str(caught.value).startswith("alpaca: ")
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -287,7 +290,7 @@ def test_failing_actions_fail_the_fetch(vendor, source, recorded):
     vendor.answer(BARS, recorded("test_multisymbol_get_bars"))
     vendor.answer(EVENTS, b"<html>sign in</html>")
     with pytest.raises(SourceUnavailableError, match="corporate actions is not JSON"):
-        source.fetch(["AAPL", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+        whole(source.fetch(["AAPL", "TSLA"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +299,7 @@ def test_failing_actions_fail_the_fetch(vendor, source, recorded):
 def test_wrong_keys_name_their_variables_and_not_their_values(vendor, source, status, message):
     vendor.answer(BARS, {"message": message}, status=status)
     with pytest.raises(ConfigError, match="ALPACA_API_KEY, ALPACA_API_SECRET") as caught:
-        source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+        whole(source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     assert message in str(caught.value)
     assert KEY not in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -307,7 +310,7 @@ def test_wrong_keys_name_their_variables_and_not_their_values(vendor, source, st
 def test_a_cut_answer_and_nobody_there(vendor, source, recorded, closed_port_url):
     vendor.answer(BARS, recorded("test_multisymbol_get_bars"), cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer for bars"):
-        source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+        whole(source.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS))
     away = AlpacaMarketData(KEY, SECRET, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network"):
-        away.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS)
+        whole(away.fetch(["AAPL"], date(2022, 3, 9), date(2022, 3, 9), XNYS))

@@ -17,6 +17,7 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
 from resources.sources.alphavantage import AlphaVantageMarketData
+from resources.sources.base import whole
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 
@@ -48,7 +49,7 @@ def ibm(recorded) -> dict[str, Any]:
 
 def test_bars_are_as_printed_and_in_order(vendor, source, ibm):
     vendor.answer(DAILY, ibm)
-    data = source.fetch(["IBM"], START, END, XNYS)
+    data = whole(source.fetch(["IBM"], START, END, XNYS))
     assert (data.bars.schema, data.actions.schema) == (BARS_SCHEMA, ACTIONS_SCHEMA)
     assert (data.adjusted.schema, data.instruments.schema) == (ADJUSTED_SCHEMA, INSTRUMENTS_SCHEMA)
     assert data.bars["session"].to_list() == [
@@ -71,7 +72,7 @@ def test_splits_and_dividends_come_from_the_columns(vendor, source, ibm):
     series["2021-01-08"]["8. split coefficient"] = "4.0"
     series["2021-01-08"]["7. dividend amount"] = "0.5"
     vendor.answer(DAILY, ibm)
-    actions = source.fetch(["IBM"], START, END, XNYS).actions
+    actions = whole(source.fetch(["IBM"], START, END, XNYS)).actions
     assert actions.select("session", "kind", "value", "detail").rows() == [
         (date(2021, 1, 5), "dividend", 1.63, None),
         (date(2021, 1, 8), "dividend", 0.5, None),
@@ -83,7 +84,7 @@ def test_splits_and_dividends_come_from_the_columns(vendor, source, ibm):
 def test_a_pair_keeps_the_days_of_its_own_market(vendor, source, recorded):
     """Its day ends at 00:00 UTC: stamped with the close of New York it would be known three hours before it was."""
     vendor.answer("function=FX_DAILY&from_symbol=EUR&to_symbol=AUD", recorded("pricehist/eur-aud-partial.json"))
-    data = source.fetch(["EURAUD"], START, END, XNYS)
+    data = whole(source.fetch(["EURAUD"], START, END, XNYS))
     bars = data.bars
     assert date(2021, 1, 1) in bars["session"].to_list(), "no holiday of New York"
     new_year = bars.filter(pl.col("session") == date(2021, 1, 1)).row(0, named=True)
@@ -99,7 +100,7 @@ def test_stocks_are_described_by_a_search(vendor, ibm, recorded):
     vendor.answer(DAILY, ibm)
     vendor.answer("function=SYMBOL_SEARCH", recorded("pricehist/search-ibm.json"))
     source = AlphaVantageMarketData(KEY, vendor.access(), now=lambda: NOW)
-    found = source.fetch(["IBM", "IBMJ", "IBMX"], START, END, XNYS).instruments
+    found = whole(source.fetch(["IBM", "IBMJ", "IBMX"], START, END, XNYS)).instruments
     assert found.select("instrument", "name", "currency", "asset_class").rows() == [
         ("IBM", "International Business Machines Corp", "USD", "equity"),
         ("IBMJ", "iShares iBonds Dec 2021 Term Muni Bond ETF", "USD", "etf"),
@@ -110,8 +111,8 @@ def test_stocks_are_described_by_a_search(vendor, ibm, recorded):
 
 def test_the_whole_history_is_asked_for_only_where_it_is_needed(vendor, source, ibm):
     vendor.answer(DAILY, ibm)
-    source.fetch(["IBM"], date(2021, 3, 8), END, XNYS)
-    source.fetch(["IBM"], date(2021, 3, 5), END, XNYS)
+    whole(source.fetch(["IBM"], date(2021, 3, 8), END, XNYS))
+    whole(source.fetch(["IBM"], date(2021, 3, 5), END, XNYS))
     asked = [parse_qs(urlsplit(path).query)["outputsize"] for path in vendor.paths(DAILY)]
     assert len(XNYS.between(date(2021, 3, 8), NOW.date())) == 100
     assert asked == [["compact"], ["full"]]
@@ -130,7 +131,7 @@ def test_a_limit_is_not_a_missing_symbol(vendor, source, ibm, body):
     vendor.answer("symbol=IBM", ibm)
     vendor.answer("symbol=KO", body)
     with pytest.raises(SourceUnavailableError, match=r"limit .* reached at KO; wait until tomorrow") as caught:
-        source.fetch(["IBM", "KO"], START, END, XNYS)
+        whole(source.fetch(["IBM", "KO"], START, END, XNYS))
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
@@ -145,7 +146,7 @@ def test_a_limit_is_not_a_missing_symbol(vendor, source, ibm, body):
 def test_a_wrong_key_names_its_variable_and_not_its_value(vendor, source, body, says):
     vendor.answer(DAILY, body)
     with pytest.raises(ConfigError, match=f"ALPHAVANTAGE_API_KEY.*{says}") as caught:
-        source.fetch(["IBM"], START, END, XNYS)
+        whole(source.fetch(["IBM"], START, END, XNYS))
     assert KEY not in str(caught.value)
 
 
@@ -155,7 +156,7 @@ def test_an_unknown_symbol_loses_no_other(vendor, source, ibm):
     vendor.answer("symbol=NONE", {})
     vendor.answer("symbol=NULL", {"Meta Data": {}, SERIES: {}})
     vendor.answer("symbol=IBM", ibm)
-    data = source.fetch(["GONE", "IBM", "NONE", "NULL"], START, END, XNYS)
+    data = whole(source.fetch(["GONE", "IBM", "NONE", "NULL"], START, END, XNYS))
     assert data.bars["instrument"].unique().to_list() == data.instruments["instrument"].to_list() == ["IBM"]
     assert {reject.instrument: reject.reason.split(";")[0] for reject in data.rejects} == {
         "GONE": "Alpha Vantage does not know GONE",
@@ -173,7 +174,7 @@ def test_malformed_rows_go_to_quarantine_and_the_rest_is_kept(vendor, source, ib
     series["2021-01-09"] = series["2021-01-08"]
     series["soon"] = series["2021-01-08"]
     vendor.answer(DAILY, ibm)
-    data = source.fetch(["IBM"], START, END, XNYS)
+    data = whole(source.fetch(["IBM"], START, END, XNYS))
     assert data.bars["session"].to_list() == [date(2020, 12, 31), date(2021, 1, 8), date(2021, 1, 11)]
     assert data.adjusted["session"].to_list() == data.bars["session"].to_list()
     assert sorted(reject.reason for reject in data.rejects) == [
@@ -192,7 +193,7 @@ def test_a_day_that_is_sent_twice_is_kept_once_and_said(vendor, source, ibm):
     twin = dict(ibm[SERIES]["2021-01-08"], **{"4. close": "129.00"})
     text = json.dumps(ibm).replace('"2021-01-07": {', f'"2021-01-08": {json.dumps(twin)}, "2021-01-07": {{')
     vendor.answer(DAILY, text.encode())
-    data = source.fetch(["IBM"], START, END, XNYS)
+    data = whole(source.fetch(["IBM"], START, END, XNYS))
     assert data.bars.filter(pl.col("session") == date(2021, 1, 8))["close"].to_list() == [128.53]
     (reject,) = data.rejects
     assert reject.reason == "a second record for the same (source, instrument, ts)"
@@ -201,11 +202,11 @@ def test_a_day_that_is_sent_twice_is_kept_once_and_said(vendor, source, ibm):
 
 def test_the_order_of_an_answer_does_not_matter(vendor, source, ibm):
     vendor.answer(DAILY, ibm, once=True)
-    first = source.fetch(["IBM"], START, END, XNYS)
+    first = whole(source.fetch(["IBM"], START, END, XNYS))
     shuffled = copy.deepcopy(ibm)
     shuffled[SERIES] = dict(sorted(ibm[SERIES].items(), key=lambda item: item[1]["4. close"]))
     vendor.answer(DAILY, shuffled)
-    second = source.fetch(["IBM"], START, END, XNYS)
+    second = whole(source.fetch(["IBM"], START, END, XNYS))
     assert second.bars.equals(first.bars)
     assert second.adjusted.equals(first.adjusted)
     assert second.payload_hash != first.payload_hash
@@ -215,9 +216,9 @@ def test_a_late_bar_comes_with_the_next_fetch_and_changes_no_other(vendor, sourc
     early = copy.deepcopy(ibm)
     del early[SERIES]["2021-01-07"]
     vendor.answer(DAILY, early, once=True)
-    before = source.fetch(["IBM"], START, END, XNYS).bars
+    before = whole(source.fetch(["IBM"], START, END, XNYS)).bars
     vendor.answer(DAILY, ibm)
-    after = source.fetch(["IBM"], START, END, XNYS).bars
+    after = whole(source.fetch(["IBM"], START, END, XNYS)).bars
     assert after.filter(pl.col("session") != date(2021, 1, 7)).equals(before)
     assert after.height == before.height + 1
 
@@ -226,7 +227,7 @@ def test_a_session_that_still_trades_is_no_bar_and_a_future_one_is_refused(vendo
     afternoon = datetime(2021, 1, 8, 19, tzinfo=UTC)
     vendor.answer(DAILY, ibm)
     source = AlphaVantageMarketData(KEY, vendor.access(), describe=False, now=lambda: afternoon)
-    data = source.fetch(["IBM"], START, END, XNYS)
+    data = whole(source.fetch(["IBM"], START, END, XNYS))
     assert data.bars["session"].max() == date(2021, 1, 7)
     assert [(reject.reason, reject.payload["session"]) for reject in data.rejects] == [
         ("the session had not closed when the bar was fetched", "2021-01-11")
@@ -236,7 +237,7 @@ def test_a_session_that_still_trades_is_no_bar_and_a_future_one_is_refused(vendo
 def test_a_field_that_is_gone_from_all_rows_is_one_message(vendor, source, recorded):
     vendor.answer(DAILY, recorded("pricehist/ibm-partial.json"))
     with pytest.raises(SourceUnavailableError, match=r"no field 5\. adjusted close, 6\. volume"):
-        source.fetch(["IBM"], START, END, XNYS)
+        whole(source.fetch(["IBM"], START, END, XNYS))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_field_that_is_gone_from_all_rows_is_one_message(vendor, source, recor
 def test_a_failing_service_is_one_clear_error(vendor, source, status, body, says):
     vendor.answer(DAILY, body, status=status)
     with pytest.raises(SourceUnavailableError, match=says) as caught:
-        source.fetch(["IBM"], START, END, XNYS)
+        whole(source.fetch(["IBM"], START, END, XNYS))
     assert str(caught.value).startswith("alphavantage: ")
     assert "\n" not in str(caught.value)
     assert KEY not in "".join(traceback.format_exception(caught.value))
@@ -264,10 +265,10 @@ def test_a_failing_service_is_one_clear_error(vendor, source, status, body, says
 def test_a_cut_answer_and_nobody_there(vendor, source, ibm, closed_port_url):
     vendor.answer(DAILY, ibm, cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer") as cut:
-        source.fetch(["IBM"], START, END, XNYS)
+        whole(source.fetch(["IBM"], START, END, XNYS))
     away = AlphaVantageMarketData(KEY, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network") as alone:
-        away.fetch(["IBM"], START, END, XNYS)
+        whole(away.fetch(["IBM"], START, END, XNYS))
     for caught in (cut, alone):
         assert KEY not in "".join(traceback.format_exception(caught.value)), "the address holds the key"
 

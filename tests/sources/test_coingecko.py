@@ -14,6 +14,7 @@ import pytest
 from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from resources.sources.base import whole
 from resources.sources.coingecko import CoinGeckoMarketData
 from resources.sources.http import Access
 from resources.sources.patience import Patience
@@ -86,7 +87,7 @@ def source(vendor) -> CoinGeckoMarketData:
 def test_the_close_of_a_day_is_the_price_of_the_next_midnight(vendor, source, chart, closes, recorded):
     vendor.answer(MARKETS, recorded("coins/markets"))
     vendor.answer("/coins/bitcoin" + CHART, chart)
-    data = source.fetch(["BTC"], START, END, XNYS)
+    data = whole(source.fetch(["BTC"], START, END, XNYS))
     bars = data.bars
     assert bars.schema == BARS_SCHEMA
     assert bars["session"].to_list() == closes["session"].to_list(), "weekends too, whatever calendar was named"
@@ -109,7 +110,7 @@ def test_prices_within_a_day_are_no_close(vendor, recorded):
     vendor.answer(CHART, recorded(CHART))
     now = datetime(2018, 8, 28, 12, tzinfo=UTC)
     source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: now)
-    data = source.fetch(["BTC"], date(2018, 8, 26), date(2018, 8, 27), XNYS)
+    data = whole(source.fetch(["BTC"], date(2018, 8, 26), date(2018, 8, 27), XNYS))
     assert data.bars.is_empty()
     (reject,) = data.rejects
     assert reject.reason == "none of the 6 prices of BTC is of 00:00 UTC: they are no closes"
@@ -123,7 +124,7 @@ def test_a_midnight_among_the_recorded_points_is_the_close_of_the_day_before(ven
     vendor.answer(CHART, body)
     now = datetime(2018, 8, 28, 12, tzinfo=UTC)
     source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: now)
-    bars = source.fetch(["BTC"], date(2018, 8, 20), date(2018, 8, 27), XNYS).bars
+    bars = whole(source.fetch(["BTC"], date(2018, 8, 20), date(2018, 8, 27), XNYS)).bars
     assert bars.select("session", "close", "volume").rows() == [(date(2018, 8, 26), 6710.5, None)]
 
 
@@ -134,7 +135,7 @@ def test_a_little_after_midnight_is_midnight_and_the_first_point_counts(vendor, 
     chart["prices"][3][0] += 6 * 60_000  # too late to be the close of 2021-02-03
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
-    data = source.fetch(["BTC"], START, END, XNYS)
+    data = whole(source.fetch(["BTC"], START, END, XNYS))
     assert data.bars["close"][0] == chart["prices"][0][1]
     assert data.bars["volume"][0] is not None
     assert date(2021, 2, 3) not in data.bars["session"].to_list()
@@ -145,7 +146,7 @@ def test_a_day_that_is_not_over_is_no_bar(vendor, chart):
     vendor.answer(CHART, chart)
     early = datetime(2021, 2, 8, 0, 14, tzinfo=UTC)
     source = CoinGeckoMarketData(KEY, vendor.access(), candles=False, now=lambda: early)
-    data = source.fetch(["BTC"], START, date(2021, 2, 8), XNYS)
+    data = whole(source.fetch(["BTC"], START, date(2021, 2, 8), XNYS))
     assert data.bars["session"].max() == date(2021, 2, 6)
     assert data.rejects == []
 
@@ -157,10 +158,10 @@ def test_candles_that_tile_a_day_give_its_open_and_range(vendor, chart, closes):
     vendor.answer(CHART, chart)
     vendor.answer(OHLC, list(reversed(body)))
     source = CoinGeckoMarketData(KEY, vendor.access(), now=lambda: NOW)
-    data = source.fetch(["BTC"], START, END, XNYS)
-    whole = data.bars.filter(pl.col("session") != date(2021, 2, 2))
+    data = whole(source.fetch(["BTC"], START, END, XNYS))
+    tiled = data.bars.filter(pl.col("session") != date(2021, 2, 2))
     expected = closes.filter(pl.col("session") != date(2021, 2, 2))
-    assert whole.select("open", "high", "low", "close").equals(expected.select("open", "high", "low", "close"))
+    assert tiled.select("open", "high", "low", "close").equals(expected.select("open", "high", "low", "close"))
     gap = data.bars.filter(pl.col("session") == date(2021, 2, 2)).row(0, named=True)
     assert (gap["open"], gap["high"], gap["low"]) == (None, None, None)
     assert gap["close"] is not None
@@ -172,9 +173,9 @@ def test_candles_of_four_days_tile_none(vendor, chart, closes):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
     vendor.answer(OHLC, four)
-    bars = CoinGeckoMarketData(KEY, vendor.access(), now=lambda: NOW).fetch(
+    bars = whole(CoinGeckoMarketData(KEY, vendor.access(), now=lambda: NOW).fetch(
         ["BTC"], START, END, XNYS
-    ).bars  # fmt: skip
+    )).bars  # fmt: skip
     assert bars.height == 7
     assert bars["high"].null_count() == 7
 
@@ -188,7 +189,7 @@ def test_the_key_travels_in_the_header_of_its_plan(vendor, chart, monkeypatch):
         source = CoinGeckoMarketData(
             key, vendor.access(), plan=plan, candles=False, now=lambda: NOW
         )  # fmt: skip
-        assert source.fetch(["BTC"], START, END, XNYS).bars.height == 7
+        assert whole(source.fetch(["BTC"], START, END, XNYS)).bars.height == 7
     sent = [
         {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-cg")}
         for _, path, headers in vendor.asked
@@ -202,7 +203,7 @@ def test_the_key_travels_in_the_header_of_its_plan(vendor, chart, monkeypatch):
 def test_days_beyond_the_free_plan_are_said(vendor, source, chart):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart)
-    data = source.fetch(["BTC"], date(1990, 1, 2), END, XNYS)
+    data = whole(source.fetch(["BTC"], date(1990, 1, 2), END, XNYS))
     (reject,) = data.rejects
     assert reject.reason.startswith("days from 1990-01-02 to before 2020-02-10 need a paid plan")
     assert data.bars.height == 7
@@ -214,7 +215,7 @@ def test_an_unknown_coin_loses_no_other(vendor, source, chart):
     vendor.answer("/coins/nocoin" + CHART, {"error": "coin not found"}, status=404)
     vendor.answer("/coins/bitcoin" + CHART, chart)
     vendor.answer("/coins/ethereum" + CHART, {"prices": [], "total_volumes": [], "market_caps": []})
-    data = source.fetch(["nocoin", "BTC", "ETH"], START, END, XNYS)
+    data = whole(source.fetch(["nocoin", "BTC", "ETH"], START, END, XNYS))
     assert data.bars["instrument"].unique().to_list() == ["BTC"]
     assert {reject.instrument: reject.reason for reject in data.rejects} == {
         "nocoin": "CoinGecko does not know the coin nocoin; look up its API id on its page",
@@ -225,11 +226,11 @@ def test_an_unknown_coin_loses_no_other(vendor, source, chart):
 def test_malformed_points_are_rejects_and_order_does_not_matter(vendor, source, chart):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart, once=True)
-    sound = source.fetch(["BTC"], START, END, XNYS)
+    sound = whole(source.fetch(["BTC"], START, END, XNYS))
     twin = [chart["prices"][1][0], 999.0]
     odd = ["soon", None, [ms(date(2021, 2, 2)), "dear"], [1], [ms(date(2021, 2, 9)), 5.0]]
     vendor.answer(CHART, dict(chart, prices=[*chart["prices"][::-1], twin, *odd]))
-    data = source.fetch(["BTC"], START, END, XNYS)
+    data = whole(source.fetch(["BTC"], START, END, XNYS))
     assert data.bars.equals(sound.bars)
     assert sorted(reject.reason for reject in data.rejects) == [
         "a second record for the same (source, instrument, ts)",
@@ -259,7 +260,7 @@ def test_a_failing_service_is_one_clear_error(vendor, source, status, body, says
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, body, status=status)
     with pytest.raises(SourceUnavailableError, match=says) as caught:
-        source.fetch(["BTC"], START, END, XNYS)
+        whole(source.fetch(["BTC"], START, END, XNYS))
     assert str(caught.value).startswith("coingecko: ")
     assert "\n" not in str(caught.value)
 
@@ -268,7 +269,7 @@ def test_an_address_where_nothing_is_fails_as_the_source(vendor, source):
     """Of the list of coins 404 says nothing about a coin."""
     vendor.answer(MARKETS, {"error": "nothing here"}, status=404)
     with pytest.raises(SourceUnavailableError, match="OCTOPUS_COINGECKO_URL"):
-        source.fetch(["BTC"], START, END, XNYS)
+        whole(source.fetch(["BTC"], START, END, XNYS))
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_an_address_where_nothing_is_fails_as_the_source(vendor, source):
 def test_a_wrong_key_names_its_variable_and_not_its_value(vendor, source, status, body, says):
     vendor.answer(MARKETS, body, status=status)
     with pytest.raises(ConfigError, match=f"COINGECKO_API_KEY.*{says}") as caught:
-        source.fetch(["BTC"], START, END, XNYS)
+        whole(source.fetch(["BTC"], START, END, XNYS))
     assert KEY not in str(caught.value)
 
 
@@ -290,10 +291,10 @@ def test_a_cut_answer_and_nobody_there(vendor, source, chart, closed_port_url):
     vendor.answer(MARKETS, [])
     vendor.answer(CHART, chart, cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer"):
-        source.fetch(["BTC"], START, END, XNYS)
+        whole(source.fetch(["BTC"], START, END, XNYS))
     away = CoinGeckoMarketData(KEY, Access(closed_port_url, 2, Patience(attempts=1)), now=lambda: NOW)
     with pytest.raises(SourceUnavailableError, match="check the network"):
-        away.fetch(["BTC"], START, END, XNYS)
+        whole(away.fetch(["BTC"], START, END, XNYS))
 
 
 def test_a_paid_plan_needs_a_key():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from stands import SIDES, Stand, stands
 
 from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
 from resources import research_factories
-from resources.settings import AlternativeDataConfig, load_settings
+from resources.settings import load_settings
 from resources.sources.alpaca import AlpacaMarketData
 from resources.sources.alpaca_news import AlpacaNews
 from resources.sources.alphavantage import AlphaVantageMarketData
@@ -130,22 +129,18 @@ def test_patience_and_budget_reach_the_vendors_client(vendor, every, calm, name)
         ("news", "alpaca", ("ALPACA_API_KEY", "ALPACA_API_SECRET")),
         ("news", "newsapi", ("NEWSAPI_API_KEY",)),
         ("news", "yahoo", ()),
-        ("social", "stocktwits", ()),
-        ("social", "x", ("X_BEARER_TOKEN",)),
+        ("post", "stocktwits", ()),
+        ("post", "x", ("X_BEARER_TOKEN",)),
     ],
 )
-def test_a_configured_source_is_made_or_skipped_by_its_variable(kind, name, variables, monkeypatch, tmp_path):
-    ships = load_settings({"OCTOPUS_HOME": str(tmp_path)})
-    chosen = AlternativeDataConfig.model_validate({kind: [name]})
-    settings = replace(ships, alternative_data=chosen)
-    make = {"news": research_factories.news_sources, "social": research_factories.social_sources}[kind]
+def test_a_source_is_made_or_names_its_variable(kind, name, variables, monkeypatch, tmp_path):
+    catalogue = research_factories.TextCatalogue(load_settings({"OCTOPUS_HOME": str(tmp_path)}))
     for variable in variables:
         monkeypatch.delenv(variable, raising=False)
     if variables:
-        feeds = make(settings)
-        assert feeds.sources == []
-        assert variables[0] in feeds.skipped[0]
+        with pytest.raises(ConfigError, match=variables[0]):
+            catalogue.source(kind, name)
     for variable in variables:
         monkeypatch.setenv(variable, "value")
-    (source,) = make(settings).sources
+    source = catalogue.source(kind, name)
     assert (source.name, source.needs) == (name, variables)

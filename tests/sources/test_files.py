@@ -13,6 +13,7 @@ import pytest
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from resources.sources.base import whole
 from resources.sources.files import FileMarketData
 
 XNYS = Sessions()
@@ -39,7 +40,7 @@ def source(bars: Path, actions: Path | None = None, instruments: Path | None = N
 
 
 def test_bars_are_read_stamped_and_put_in_order(write):
-    data = source(write(BARS)).fetch(["KO", "BBY"], START, END, XNYS)
+    data = whole(source(write(BARS)).fetch(["KO", "BBY"], START, END, XNYS))
     assert (data.bars.schema, data.adjusted.schema, data.actions.schema, data.instruments.schema) == (
         BARS_SCHEMA, ADJUSTED_SCHEMA, ACTIONS_SCHEMA, INSTRUMENTS_SCHEMA,
     )  # fmt: skip
@@ -57,14 +58,14 @@ def test_bars_are_read_stamped_and_put_in_order(write):
 
 
 def test_parquet_and_compressed_csv_say_the_same(write, tmp_path):
-    plain = source(write(BARS)).fetch([], START, END, XNYS)
+    plain = whole(source(write(BARS)).fetch([], START, END, XNYS))
     (tmp_path / "bars.csv.gz").write_bytes(gzip.compress(BARS.encode()))
     typed = pl.read_csv(tmp_path / "bars.csv", try_parse_dates=True).with_columns(
         pl.col("known_at").cast(pl.String).str.to_datetime(time_zone="UTC")
     )
     typed.write_parquet(tmp_path / "bars.parquet")
     for name in ("bars.csv.gz", "bars.parquet"):
-        again = source(tmp_path / name).fetch([], START, END, XNYS)
+        again = whole(source(tmp_path / name).fetch([], START, END, XNYS))
         assert again.rejects == []
         assert again.bars.equals(plain.bars)
         assert again.adjusted.equals(plain.adjusted)
@@ -89,7 +90,7 @@ def test_a_wrong_line_is_named_with_its_reason_and_loses_no_other(write):
         ",2022-12-19,10,11,9,10,1,",
         "KO,2022-12-16,10,11,9,9.5,1,",
     ]
-    data = source(write("\r\n".join(lines))).fetch(["KO"], START, END, XNYS)
+    data = whole(source(write("\r\n".join(lines))).fetch(["KO"], START, END, XNYS))
     assert data.bars.select("session", "close").rows() == [(date(2022, 12, 16), 9.5), (date(2022, 12, 27), 10.5)]
     reasons = {int(reject.payload["line"]): reject.reason.split(": ", 1) for reject in data.rejects}
     assert {line: reason for line, (_, reason) in reasons.items()} == {
@@ -111,7 +112,7 @@ def test_a_wrong_line_is_named_with_its_reason_and_loses_no_other(write):
 
 
 def test_a_wrong_adjusted_close_loses_no_bar(write):
-    data = source(write(BARS.replace("10.1,", "-10.1,"))).fetch(["KO"], START, END, XNYS)
+    data = whole(source(write(BARS.replace("10.1,", "-10.1,"))).fetch(["KO"], START, END, XNYS))
     assert data.bars.height == 2
     (reject,) = data.rejects
     assert (reject.table, reject.reason) == (
@@ -134,7 +135,7 @@ def test_a_wrong_adjusted_close_loses_no_bar(write):
 )
 def test_a_file_in_another_form_is_one_message(write, text, says):
     with pytest.raises(ConfigError, match=says) as caught:
-        source(write(text)).fetch(["KO"], START, END, XNYS)
+        whole(source(write(text)).fetch(["KO"], START, END, XNYS))
     assert "\n" not in str(caught.value)
 
 
@@ -149,11 +150,11 @@ def test_a_file_that_cannot_be_read_is_one_message(tmp_path):
         if body is not None:
             (tmp_path / name).write_bytes(body)
         with pytest.raises(ConfigError, match=says):
-            source(tmp_path / name).fetch(["KO"], START, END, XNYS)
+            whole(source(tmp_path / name).fetch(["KO"], START, END, XNYS))
 
 
 def test_a_header_alone_and_a_name_that_is_not_there(write):
-    data = source(write(BARS.splitlines()[0] + "\n")).fetch(["KO"], START, END, XNYS)
+    data = whole(source(write(BARS.splitlines()[0] + "\n")).fetch(["KO"], START, END, XNYS))
     assert (data.bars.schema, data.bars.height) == (BARS_SCHEMA, 0)
     assert [reject.reason for reject in data.rejects] == ["bars.csv has no line of KO; check its spelling"]
 
@@ -172,7 +173,7 @@ def test_actions_of_every_kind_with_the_day_they_were_announced(write):
         "KO,2022-12-30,split,0,,\n",
         "actions.csv",
     )
-    data = source(write(BARS), acts).fetch(["KO", "BBY"], START, END, XNYS)
+    data = whole(source(write(BARS), acts).fetch(["KO", "BBY"], START, END, XNYS))
     assert data.actions.select("instrument", "session", "kind", "value", "detail").rows() == [
         ("BBY", date(2022, 12, 28), "symbol_change", 1.0, "BUY"),
         ("BBY", date(2022, 12, 29), "delisting", 0.0, "bankruptcy"),
@@ -204,7 +205,7 @@ def test_instruments_with_membership_and_delisting(write):
         "instruments.csv",
     )
     bars = BARS + "".join(f"1,{name},2022-12-27,1,1,1,1,,,\n" for name in ("XYZ", "ABC", "DEF", "GHI", "JKL"))
-    data = source(write(bars), None, listed).fetch([], START, END, XNYS)
+    data = whole(source(write(bars), None, listed).fetch([], START, END, XNYS))
     assert data.instruments.select("instrument", "ts", "lot_size", "tick_size", "member_from", "member_to").rows() == [
         ("KO", datetime(2020, 1, 2, tzinfo=UTC), 1.0, 0.01, date(2020, 1, 2), date(2021, 12, 31)),
         ("KO", datetime(2022, 6, 1, tzinfo=UTC), 10.0, 0.01, date(2022, 6, 1), None),
@@ -225,9 +226,9 @@ def test_instruments_with_membership_and_delisting(write):
 
 
 def test_the_same_files_give_the_same_fingerprint(write):
-    first = source(write(BARS)).fetch(["KO"], START, END, XNYS)
-    assert first.payload_hash == source(write(BARS)).fetch(["KO"], START, END, XNYS).payload_hash
-    assert first.payload_hash != source(write(BARS + "\n")).fetch(["KO"], START, END, XNYS).payload_hash
+    first = whole(source(write(BARS)).fetch(["KO"], START, END, XNYS))
+    assert first.payload_hash == whole(source(write(BARS)).fetch(["KO"], START, END, XNYS)).payload_hash
+    assert first.payload_hash != whole(source(write(BARS + "\n")).fetch(["KO"], START, END, XNYS)).payload_hash
 
 
 def test_recorded_stocks_with_their_defects(test_data, tmp_path):
@@ -235,7 +236,7 @@ def test_recorded_stocks_with_their_defects(test_data, tmp_path):
     recorded = pl.read_parquet(test_data / "prices_stocknet.parquet")
     path = tmp_path / "bars.csv"
     recorded.rename({"symbol": "instrument", "date": "session"}).write_csv(path)
-    data = source(path).fetch([], date(2012, 1, 1), date(2017, 12, 31), XNYS)
+    data = whole(source(path).fetch([], date(2012, 1, 1), date(2017, 12, 31), XNYS))
     missing = sorted((r.instrument, str(r.payload["session"])[:10]) for r in data.rejects if "is missing" in r.reason)
     assert missing == [("PTR", "2016-06-29"), ("REX", "2016-06-29"), ("SNP", "2016-06-29")]
     assert data.bars.height + len([reject for reject in data.rejects if reject.table == "bars"]) == recorded.height
@@ -253,7 +254,7 @@ def test_each_instrument_keeps_the_calendar_of_its_exchange(write):
         "instrument,exchange,asset_class\nBTC,24/7,crypto\nEURUSD,24/5,fx\nKO,,equity\n", "instruments.csv"
     )
     actions = write("instrument,session,kind,value\nBTC,2022-12-24,split,10\nKO,2022-12-24,split,2\n", "actions.csv")
-    data = source(bars, actions, instruments).fetch(["BTC", "EURUSD", "KO"], START, END, XNYS)
+    data = whole(source(bars, actions, instruments).fetch(["BTC", "EURUSD", "KO"], START, END, XNYS))
     assert data.bars.select("instrument", "session", "ts").rows() == [
         ("BTC", date(2022, 12, 23), datetime(2022, 12, 24, tzinfo=UTC)),
         ("BTC", date(2022, 12, 24), datetime(2022, 12, 25, tzinfo=UTC)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import polars as pl
 import pytest
 
 from octopus.alternative_data.schema import NEWS_SCHEMA
@@ -113,6 +114,27 @@ def test_more_than_the_plan_gives_is_said(vendor, page):
     assert NewsApiNews(KEY, vendor.access()).fetch(NAMES, START, END).truncated
     assert NewsApiNews(KEY, vendor.access(), max_pages=3).fetch(NAMES, START, END).truncated
     assert len(vendor.paths("page=2")) == 1
+
+
+def test_a_plan_that_delays_articles_is_asked_for_those_that_it_shows_in_the_window(vendor, news, page):
+    vendor.answer("/v2/everything", page)
+    day = timedelta(days=1)
+    late = NewsApiNews(KEY, vendor.access(), delay=day).fetch(NAMES, START + day, END + day).items
+    now = news.fetch(NAMES, START, END).items
+    assert late.equals(now.with_columns(pl.col("known_at") + day))
+    assert not late.is_empty()
+    assert [parse_qs(urlsplit(path).query)["from"] for path in vendor.paths()] == [["2022-09-27T00:00:00"]] * 2
+
+
+def test_what_the_plan_cannot_search_any_more_is_said_and_not_asked_for(vendor, page):
+    vendor.answer("/v2/everything", page)
+    source = NewsApiNews(KEY, vendor.access(), now=lambda: END, reach=timedelta(hours=12))
+    found = source.fetch(NAMES, START, END)
+    ((_, path, _),) = vendor.asked
+    assert parse_qs(urlsplit(path).query)["from"] == [(END - timedelta(hours=12)).strftime("%Y-%m-%dT%H:%M:%S")]
+    assert (found.truncated, [reject.payload["start_utc"] for reject in found.rejects]) == (1, [str(START)])
+    assert source.fetch(NAMES, START, END - timedelta(hours=13)).truncated
+    assert len(vendor.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from octopus.core.errors import OctopusError
 from octopus.core.sessions import Sessions
 from resources.research_factories import market_data_of
 from resources.settings import ROOT, Settings, load_settings
+from resources.sources.base import whole
 
 START, END = date(2020, 12, 21), date(2020, 12, 24)
 
@@ -36,7 +37,7 @@ def asked(vendor: Vendor, monkeypatch: pytest.MonkeyPatch, settings: Settings, s
         monkeypatch.setenv(name, "a-key")
     vendor.answer("", {"error": "nothing here"}, status=404)
     with suppress(OctopusError):
-        market_data_of(source, settings).fetch([symbol], START, END, Sessions("XNYS"))
+        whole(market_data_of(source, settings).fetch([symbol], START, END, Sessions("XNYS")))
     return [path for _, path, _ in vendor.asked]
 
 

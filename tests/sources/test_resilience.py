@@ -20,6 +20,7 @@ from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.sessions import Sessions
 from resources import research_factories
 from resources.settings import load_settings
+from resources.sources.base import whole
 from resources.sources.http import Access
 from resources.sources.newsapi import NewsApiNews
 from resources.sources.patience import (
@@ -382,7 +383,7 @@ def reddit(access: Access) -> list[dict[str, object]]:
 def yahoo(yfinance_cache) -> Callable[[Access], list[dict[str, object]]]:
     def fetch(access: Access) -> list[dict[str, object]]:
         source = YahooMarketData(access, cache_dir=yfinance_cache)
-        found = source.fetch(["AAPL"], datetime(2022, 12, 20).date(), datetime(2022, 12, 30).date(), Sessions())  # noqa: DTZ001
+        found = whole(source.fetch(["AAPL"], datetime(2022, 12, 20).date(), datetime(2022, 12, 30).date(), Sessions()))  # noqa: DTZ001
         assert found.rejects == []
         return found.bars.sort("session").to_dicts()
 
@@ -578,12 +579,11 @@ def test_the_configured_sources_stop_at_their_vendors_limits(vendor, clock, data
     monkeypatch.setenv("NEWSAPI_API_KEY", "key")
     monkeypatch.setenv("OCTOPUS_NEWSAPI_URL", vendor.url)
     ships = load_settings({"OCTOPUS_HOME": str(tmp_path)})
-    news = ships.alternative_data.model_copy(update={"news": ["newsapi"]})
-    settings = replace(ships, database_url=database_url, alternative_data=news)
+    settings = replace(ships, database_url=database_url)
     with connect(database_url) as connection:
         begins, _ = window(datetime.now(UTC), 43_200)
         connection.execute("insert into ops.source_budgets values ('newsapi', 43200, %s, 49, 50)", [begins])
-    (source,) = research_factories.news_sources(settings).sources
+    source = research_factories.TextCatalogue(settings).source("news", "newsapi")
     source.fetch(NAMES, *WINDOW)
     with pytest.raises(BudgetExhaustedError, match="newsapi: our budget of 50 requests in 12 hours"):
         source.fetch(NAMES, *WINDOW)

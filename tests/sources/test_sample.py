@@ -15,6 +15,7 @@ import pytest
 from octopus.core.errors import SourceUnavailableError
 from octopus.core.sessions import Sessions
 from octopus.market_data.schema import BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from resources.sources.base import whole
 from resources.sources.sample import COMPANIES, SampleMarketData, SampleNews, SamplePosts
 
 XNYS = Sessions()
@@ -24,7 +25,7 @@ ALWAYS = (datetime(1990, 1, 1, tzinfo=UTC), datetime(2023, 1, 1, tzinfo=UTC))
 
 @pytest.fixture(scope="module")
 def data():
-    return SampleMarketData().fetch([], FIRST, LAST, XNYS)
+    return whole(SampleMarketData().fetch([], FIRST, LAST, XNYS))
 
 
 def test_every_company_has_a_close_on_every_session(data):
@@ -54,11 +55,11 @@ def test_instruments_say_what_they_are(data):
 
 
 def test_a_part_is_a_part_of_the_whole(data):
-    part = SampleMarketData().fetch(["KO", "BBY", "NOPE"], date(2008, 9, 1), date(2008, 9, 30), XNYS)
-    whole = data.bars.filter(
+    part = whole(SampleMarketData().fetch(["KO", "BBY", "NOPE"], date(2008, 9, 1), date(2008, 9, 30), XNYS))
+    expected = data.bars.filter(
         pl.col("instrument").is_in(["BBY", "KO"]) & pl.col("session").is_between(date(2008, 9, 1), date(2008, 9, 30))
     )
-    assert part.bars.equals(whole)
+    assert part.bars.equals(expected)
     assert part.instruments["member_from"].to_list() == [FIRST, FIRST]
     (reject,) = part.rejects
     assert "no symbol NOPE" in reject.reason
@@ -67,7 +68,7 @@ def test_a_part_is_a_part_of_the_whole(data):
 
 def test_a_missing_file_says_where_and_what_to_do(tmp_path):
     with pytest.raises(SourceUnavailableError, match="install skfolio again"):
-        SampleMarketData(tmp_path / "gone.csv.gz").fetch([], FIRST, LAST, XNYS)
+        whole(SampleMarketData(tmp_path / "gone.csv.gz").fetch([], FIRST, LAST, XNYS))
     with pytest.raises(SourceUnavailableError, match=r"no file .*gone\.csv"):
         SampleNews(tmp_path / "gone.csv").fetch({}, *ALWAYS)
 
@@ -75,7 +76,7 @@ def test_a_missing_file_says_where_and_what_to_do(tmp_path):
 def test_the_heavy_package_is_not_imported():
     code = (
         "import sys; from datetime import date; from resources.sources.sample import *;"
-        "SampleMarketData().fetch([], date(2022,12,1), date(2022,12,28), Sessions());"
+        "next(SampleMarketData().fetch([], date(2022,12,1), date(2022,12,28), Sessions()));"
         "assert not {'skfolio', 'sklearn', 'torch', 'yfinance'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -10,6 +10,7 @@ from octopus.alternative_data.scores import score_rows, texts_to_score
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from resources.sentiment.factory import sentiment_model
+from resources.sources.base import whole
 from resources.sources.sample import SampleMarketData, SampleNews, SamplePosts
 from resources.warehouse.store import Warehouse
 
@@ -29,7 +30,7 @@ def append_twice(warehouse: Warehouse, table: str, frame, rejects: list[Reject])
 
 
 def test_market_data(warehouse):
-    data = SampleMarketData().fetch(["BBY", "KO", "NOPE"], date(2022, 11, 1), date(2022, 12, 28), Sessions())
+    data = whole(SampleMarketData().fetch(["BBY", "KO", "NOPE"], date(2022, 11, 1), date(2022, 12, 28), Sessions()))
     append_twice(warehouse, "bars", data.bars, data.rejects)
     append_twice(warehouse, "instruments", data.instruments, [])
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from octopus.alternative_data.schema import POSTS_SCHEMA
 from octopus.core.errors import SourceUnavailableError
+from resources.sources.newsapi import parse_instant
+from resources.sources.patience import Refusal, TryLaterError
 from resources.sources.stocktwits import StockTwitsPosts
 
 START, END = datetime(2019, 3, 2, tzinfo=UTC), datetime(2019, 3, 4, tzinfo=UTC)
@@ -29,8 +33,13 @@ def posts(vendor) -> StockTwitsPosts:
     return StockTwitsPosts(vendor.access())
 
 
+def ended(stream: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The recorded page as a stream's last one."""
+    return dict(stream, cursor=dict(stream["cursor"], more=False), **changes)
+
+
 def test_messages_are_linked_by_their_symbols_once_over_all_streams(vendor, posts, stream):
-    vendor.answer("/api/2/streams/symbol/", stream)
+    vendor.answer("/api/2/streams/symbol/", ended(stream))
     found = posts.fetch(NAMES, START, END)
     assert vendor.paths() == [f"/api/2/streams/symbol/{name}.json" for name in ("AAPL", "BRK.A", "MSFT")]
     assert found.items.schema == POSTS_SCHEMA
@@ -57,9 +66,9 @@ def test_a_message_keeps_its_author_time_and_words(vendor, posts, stream):
 
 
 def test_the_order_of_the_answer_and_copies_change_nothing(vendor, posts, stream):
-    vendor.answer("/AAPL.json", stream, once=True)
-    vendor.answer("/AAPL.json", stream, once=True)
-    vendor.answer("/AAPL.json", dict(stream, messages=stream["messages"][::-1] * 2))
+    vendor.answer("/AAPL.json", ended(stream), once=True)
+    vendor.answer("/AAPL.json", ended(stream), once=True)
+    vendor.answer("/AAPL.json", ended(stream, messages=stream["messages"][::-1] * 2))
     first, second, third = (posts.fetch(ONE, START, END) for _ in range(3))
     assert first.items.height == len(stream["messages"])
     assert first.items.equals(second.items)
@@ -81,8 +90,62 @@ def test_the_window_and_what_lies_before_it(vendor, posts, stream):
 
 
 def test_a_stream_that_ends_is_whole(vendor, posts, stream):
-    vendor.answer("/AAPL.json", dict(stream, cursor=dict(stream["cursor"], more=False)))
+    vendor.answer("/AAPL.json", ended(stream))
     assert not posts.fetch(ONE, START, END).truncated
+
+
+def pages_of(stream: dict[str, Any], size: int) -> list[dict[str, Any]]:
+    """The recorded messages, newest first, in pages of ``size``; the last one says that there is more."""
+    messages = stream["messages"]
+    parts = [messages[at : at + size] for at in range(0, len(messages), size)]
+    return [dict(stream, messages=part, cursor={"more": True, "max": part[-1]["id"]}) for part in parts]
+
+
+def test_a_busy_stream_is_read_back_to_the_windows_start(vendor, posts, stream):
+    pages = pages_of(stream, 10)
+    for page in pages:
+        vendor.answer("/AAPL.json", page, once=True)
+    vendor.answer("/MSFT.json", ended(stream, messages=[]))
+    third = min(parse_instant(message["created_at"]) for message in pages[2]["messages"])
+    found = posts.fetch({name: NAMES[name] for name in ("AAPL", "MSFT")}, third + timedelta(seconds=1), END)
+    asked = [urlsplit(path) for path in vendor.paths()]
+    assert [(one.path.rsplit("/", 1)[1], one.query) for one in asked] == [
+        ("AAPL.json", ""), ("MSFT.json", ""), *(("AAPL.json", f"max={page['cursor']['max']}") for page in pages[:2]),
+    ]  # fmt: skip
+    assert (found.items["item_id"].n_unique(), found.truncated) == (29, 0)
+
+
+def test_a_stream_that_is_not_read_to_the_start_counts_as_truncated(vendor, stream):
+    pages = pages_of(stream, 10)
+    vendor.answer("/MSFT.json", ended(stream))
+    for page in (*pages[:2], dict(stream, messages=[], cursor={"more": False})):
+        vendor.answer("/AAPL.json", page, once=True)
+    names = {name: NAMES[name] for name in ("AAPL", "MSFT")}
+    past_the_last = StockTwitsPosts(vendor.access()).fetch(names, START, END)
+    assert past_the_last.truncated == 1, "an empty page where there was to be more"
+    for page in pages[:2]:
+        vendor.answer("/AAPL.json", page, once=True)
+    assert StockTwitsPosts(vendor.access(), max_pages=2).fetch(names, START, END).truncated == 1
+    for page in pages[:2]:
+        vendor.answer("/AAPL.json", page, once=True)
+    found = StockTwitsPosts(replace(vendor.access(), budget=Allowance(3))).fetch(names, START, END)
+    assert found.truncated == 1
+    read = {str(message["id"]) for page in pages[:2] for message in page["messages"]}
+    assert read <= set(found.items["item_id"]), "where the budget ends, what was read stays"
+    vendor.answer("/AAPL.json", pages[0], once=True)
+    with pytest.raises(TryLaterError, match="budget"):
+        StockTwitsPosts(replace(vendor.access(), budget=Allowance(1))).fetch(names, START, END)
+
+
+@dataclass
+class Allowance:
+    """So many requests, and none after them."""
+
+    left: int
+
+    def spend(self) -> Refusal | None:
+        self.left -= 1
+        return None if self.left >= 0 else Refusal(200, 86_400, datetime(2019, 3, 5, tzinfo=UTC))
 
 
 def test_an_unknown_symbol_is_rejected_and_loses_no_other(vendor, posts, stream):
@@ -108,7 +171,7 @@ def test_malformed_and_future_messages_are_rejected_with_their_reason(vendor, st
         dict(good, id=6, user=None),
         dict(good, id=7, symbols=[]),
     ]
-    vendor.answer("/AAPL.json", dict(stream, messages=broken))
+    vendor.answer("/AAPL.json", ended(stream, messages=broken))
     source = StockTwitsPosts(vendor.access(), now=lambda: datetime(2019, 3, 3, 12, tzinfo=UTC))
     found = source.fetch(ONE, START, END)
     assert found.items.select("item_id", "author", "url").rows() == [("6", None, None)]

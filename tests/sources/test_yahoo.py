@@ -14,6 +14,7 @@ import pytest
 from octopus.core.errors import SourceUnavailableError
 from octopus.core.sessions import Sessions, canonical
 from octopus.market_data.schema import ACTIONS_SCHEMA, ADJUSTED_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA
+from resources.sources.base import whole
 from resources.sources.yahoo import EXCHANGES, YahooMarketData
 
 XNYS = Sessions()
@@ -60,7 +61,7 @@ def with_bar_and_split(chart: dict[str, Any], day: datetime, ratio: tuple[int, i
 def test_prices_are_stored_as_printed_on_their_day(vendor, yahoo, recorded):
     """NVIDIA closed at 529.48 on 2021-02-01; Yahoo sends 13.237 since its splits of 2021 (4:1) and 2024 (10:1)."""
     vendor.answer("chart/NVDA", with_bar_and_split(recorded(NVDA), datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (10, 1)))
-    data = yahoo.fetch(["NVDA"], START, END, XNYS)
+    data = whole(yahoo.fetch(["NVDA"], START, END, XNYS))
     bars = data.bars
     assert bars.schema == BARS_SCHEMA
     assert data.actions.schema == ACTIONS_SCHEMA
@@ -81,7 +82,7 @@ def test_prices_are_stored_as_printed_on_their_day(vendor, yahoo, recorded):
 
 def test_the_request_reaches_to_the_present_so_that_no_split_is_missing(vendor, yahoo, recorded):
     vendor.answer("chart/NVDA", recorded(NVDA))
-    yahoo.fetch(["NVDA"], START, END, XNYS)
+    whole(yahoo.fetch(["NVDA"], START, END, XNYS))
     (asked,) = vendor.paths("period1")
     period2 = int(asked.split("period2=")[1].split("&")[0])
     assert period2 > datetime(2022, 2, 1, tzinfo=UTC).timestamp()
@@ -97,10 +98,10 @@ def test_a_later_split_restates_nothing(vendor, yahoo, recorded):
         quote[name] = [None if price is None else round(price * 10, 5) for price in quote[name]]
     quote["volume"] = [volume // 10 for volume in quote["volume"]]
     vendor.answer("chart/NVDA", early)
-    before = yahoo.fetch(["NVDA"], START, END, XNYS)
+    before = whole(yahoo.fetch(["NVDA"], START, END, XNYS))
     vendor.routes.pop()
     vendor.answer("chart/NVDA", with_bar_and_split(late, datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (10, 1)))
-    after = yahoo.fetch(["NVDA"], START, END, XNYS)
+    after = whole(yahoo.fetch(["NVDA"], START, END, XNYS))
     assert before.bars.equals(after.bars)
     assert before.actions.equals(after.actions)
     assert before.payload_hash != after.payload_hash
@@ -108,7 +109,7 @@ def test_a_later_split_restates_nothing(vendor, yahoo, recorded):
 
 def test_dividends_are_cash_for_a_share_of_their_day(vendor, yahoo, recorded):
     vendor.answer("chart/MSFT", recorded(MSFT))
-    data = yahoo.fetch(["MSFT"], START, END, XNYS)
+    data = whole(yahoo.fetch(["MSFT"], START, END, XNYS))
     assert data.actions.select("session", "kind", "value").rows() == [
         (date(2021, 2, 17), "dividend", 0.56),
         (date(2021, 5, 19), "dividend", 0.56),
@@ -123,13 +124,13 @@ def test_dividends_are_cash_for_a_share_of_their_day(vendor, yahoo, recorded):
 def test_a_dividend_before_a_split_is_multiplied_back(vendor, yahoo, recorded):
     chart = with_bar_and_split(recorded(MSFT), datetime(2024, 6, 10, 13, 30, tzinfo=UTC), (4, 1))
     vendor.answer("chart/MSFT", chart)
-    paid = yahoo.fetch(["MSFT"], START, END, XNYS).actions
+    paid = whole(yahoo.fetch(["MSFT"], START, END, XNYS)).actions
     assert paid["value"].to_list() == [2.24, 2.24, 2.24, 2.48]
 
 
 def test_the_instrument_is_described_by_the_answer(vendor, yahoo, recorded):
     vendor.answer("chart/MSFT", recorded(MSFT))
-    (row,) = yahoo.fetch(["MSFT"], START, END, XNYS).instruments.to_dicts()
+    (row,) = whole(yahoo.fetch(["MSFT"], START, END, XNYS)).instruments.to_dicts()
     assert (row["name"], row["exchange"], row["currency"], row["asset_class"], row["price_basis"]) == (
         "Microsoft Corporation", "XNAS", "USD", "equity", "raw",
     )  # fmt: skip
@@ -140,7 +141,7 @@ def test_yahoos_own_adjusted_close_is_kept_to_compare_with(vendor, yahoo, record
     chart = recorded(MSFT)
     sent = chart["chart"]["result"][0]["indicators"]["adjclose"][0]["adjclose"]
     vendor.answer("chart/MSFT", chart)
-    data = yahoo.fetch(["MSFT"], START, END, XNYS)
+    data = whole(yahoo.fetch(["MSFT"], START, END, XNYS))
     assert data.adjusted.schema == ADJUSTED_SCHEMA
     assert data.adjusted["session"].to_list() == data.bars["session"].to_list()
     assert data.adjusted["adj_close"].to_list() == pytest.approx(sent, rel=1e-6)
@@ -157,7 +158,7 @@ def test_malformed_bars_go_to_quarantine_and_the_rest_is_kept(vendor, yahoo, rec
     quote["volume"][4] = -5
     chart["chart"]["result"][0]["timestamp"][5] = int(datetime(2020, 9, 7, 13, 30, tzinfo=UTC).timestamp())  # Labor Day
     vendor.answer("chart/AAPL", chart)
-    data = yahoo.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS)
+    data = whole(yahoo.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS))
     reasons = {reject.payload["session"]: reject.reason for reject in data.rejects}
     assert reasons == {
         "2020-09-01": "close is missing",
@@ -175,7 +176,7 @@ def test_a_session_that_still_trades_is_no_bar_yet(vendor, yfinance_cache, recor
     vendor.answer("chart/AAPL", recorded(AAPL))
     in_the_afternoon = datetime(2020, 11, 6, 19, 0, tzinfo=UTC)
     source = YahooMarketData(vendor.access(), cache_dir=yfinance_cache, now=lambda: in_the_afternoon)
-    data = source.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS)
+    data = whole(source.fetch(["AAPL"], date(2020, 8, 31), date(2020, 11, 6), XNYS))
     assert data.bars["session"].max() == date(2020, 11, 5)
     assert data.rejects == []
 
@@ -186,7 +187,7 @@ def test_one_bad_symbol_does_not_lose_the_others(vendor, yahoo, recorded):
     vendor.answer("chart/GONE", gone, status=404)
     vendor.answer("chart/ODD", {"chart": {"result": [{"meta": {}}], "error": None}})
     vendor.answer("chart/LIST", [])
-    data = yahoo.fetch(["GONE", "LIST", "MSFT", "ODD"], START, END, XNYS)
+    data = whole(yahoo.fetch(["GONE", "LIST", "MSFT", "ODD"], START, END, XNYS))
     assert data.bars["instrument"].unique().to_list() == ["MSFT"]
     assert sorted(str(reject.instrument) for reject in data.rejects) == ["GONE", "LIST", "ODD"]
     assert all(str(reject.instrument) in reject.reason for reject in data.rejects)
@@ -194,7 +195,7 @@ def test_one_bad_symbol_does_not_lose_the_others(vendor, yahoo, recorded):
 
 def test_no_rows_at_all_are_frames_without_rows(vendor, yahoo):
     vendor.answer("chart/GONE", {"chart": {"result": [], "error": None}})
-    data = yahoo.fetch(["GONE"], START, END, XNYS)
+    data = whole(yahoo.fetch(["GONE"], START, END, XNYS))
     assert (data.bars.schema, data.bars.height) == (BARS_SCHEMA, 0)
     assert len(data.rejects) == 1
 
@@ -211,7 +212,7 @@ def test_no_rows_at_all_are_frames_without_rows(vendor, yahoo):
 def test_a_failing_service_is_one_clear_error(vendor, yahoo, status, body, kind, says):
     vendor.answer("chart/", body, status=status, kind=kind)
     with pytest.raises(SourceUnavailableError, match=says) as caught:
-        yahoo.fetch(["MSFT"], START, END, XNYS)
+        whole(yahoo.fetch(["MSFT"], START, END, XNYS))
     assert str(caught.value).startswith("yahoo: ")
     assert "\n" not in str(caught.value)
 
@@ -219,29 +220,29 @@ def test_a_failing_service_is_one_clear_error(vendor, yahoo, status, body, kind,
 def test_a_failure_is_not_remembered(vendor, yahoo, recorded):
     vendor.answer("chart/MSFT", b"<html>oops</html>", status=500)
     with pytest.raises(SourceUnavailableError):
-        yahoo.fetch(["MSFT"], START, END, XNYS)
+        whole(yahoo.fetch(["MSFT"], START, END, XNYS))
     vendor.routes.pop()
     vendor.answer("chart/MSFT", recorded(MSFT))
-    assert yahoo.fetch(["MSFT"], START, END, XNYS).bars.height == 252
+    assert whole(yahoo.fetch(["MSFT"], START, END, XNYS)).bars.height == 252
 
 
 def test_a_cut_answer_is_no_answer(vendor, yahoo, recorded):
     vendor.answer("chart/MSFT", recorded(MSFT), cut=True)
     with pytest.raises(SourceUnavailableError, match="no answer for MSFT"):
-        yahoo.fetch(["MSFT"], START, END, XNYS)
+        whole(yahoo.fetch(["MSFT"], START, END, XNYS))
 
 
 def test_nobody_there(nobody, yfinance_cache):
     source = YahooMarketData(nobody, cache_dir=yfinance_cache)
     with pytest.raises(SourceUnavailableError, match="check the network"):
-        source.fetch(["MSFT"], START, END, XNYS)
+        whole(source.fetch(["MSFT"], START, END, XNYS))
 
 
 def test_one_refusal_is_met_with_a_fresh_cookie(vendor, yahoo, recorded):
     """yfinance asks again after an expired cookie: that must not look like an outage."""
     vendor.answer("chart/MSFT", {"finance": {"error": {"code": "Unauthorized"}}}, status=401, once=True)
     vendor.answer("chart/MSFT", recorded(MSFT))
-    assert yahoo.fetch(["MSFT"], START, END, XNYS).bars.height == 252
+    assert whole(yahoo.fetch(["MSFT"], START, END, XNYS)).bars.height == 252
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_coins_and_pairs_keep_their_own_days(vendor, yahoo, symbol, kind, code, 
     """Friday to Monday of a winter, stamped as Yahoo does: the beginning of each day in its zone."""
     days = [datetime(2022, 12, day, tzinfo=UTC) for day in (9, 10, 11, 12) if weekend or day in (9, 12)]
     vendor.answer(f"chart/{symbol.removesuffix('=X')}", charted(symbol, days, kind, code, zone))
-    data = yahoo.fetch([symbol], date(2022, 12, 1), date(2022, 12, 31), XNYS)
+    data = whole(yahoo.fetch([symbol], date(2022, 12, 1), date(2022, 12, 31), XNYS))
     assert data.rejects == []
     assert data.bars["session"].to_list() == [day.date() for day in days]
     assert data.bars["ts"].to_list() == [day + timedelta(days=1) for day in days], "known at the end of its UTC day"
@@ -279,7 +280,7 @@ def test_a_share_abroad_keeps_its_exchanges_days(vendor, yahoo):
     """On Thanksgiving 2022 Frankfurt traded and New York did not."""
     days = [datetime(2022, 11, day, 8, tzinfo=UTC) for day in (23, 24, 25)]
     vendor.answer("chart/SAP.DE", charted("SAP.DE", days, "EQUITY", "GER", "Europe/Berlin"))
-    data = yahoo.fetch(["SAP.DE"], date(2022, 11, 1), date(2022, 11, 30), XNYS)
+    data = whole(yahoo.fetch(["SAP.DE"], date(2022, 11, 1), date(2022, 11, 30), XNYS))
     assert data.rejects == []
     assert data.bars["session"].to_list() == [day.date() for day in days]
     assert data.bars["ts"].to_list() == [datetime(2022, 11, day, 16, 30, tzinfo=UTC) for day in (23, 24, 25)]
@@ -297,7 +298,7 @@ def test_a_share_abroad_keeps_its_exchanges_days(vendor, yahoo):
 def test_what_cannot_be_dated_or_held_is_told_and_costs_no_other(vendor, yahoo, recorded, kind, code, why):
     vendor.answer("chart/ODD", charted("ODD", [datetime(2022, 12, 9, 14, 30, tzinfo=UTC)], kind, code, "UTC"))
     vendor.answer("chart/MSFT", recorded(MSFT))
-    data = yahoo.fetch(["MSFT", "ODD"], START, END, XNYS)
+    data = whole(yahoo.fetch(["MSFT", "ODD"], START, END, XNYS))
     assert [(one.instrument, why in one.reason) for one in data.rejects] == [("ODD", True)]
     assert set(data.bars["instrument"]) == set(data.instruments["instrument"]) == {"MSFT"}
 

@@ -32,7 +32,10 @@ def vendor_disagreement(tape: Tape) -> list[Finding]:
     with np.errstate(invalid="ignore"):
         off = np.abs(anchored) > tape.step_noise + _payments_since(tape)
         steps = np.abs(tape.residue) > tape.residue_bound
-    runs = runs_of(off, tape.first | steps)
+    # Of the last week alone nothing is known: it is what the others are told from.
+    runs = [
+        (start, stop) for start, stop in runs_of(off, tape.first | steps) if tape.span(start)[1] - start > ANCHOR_ROWS
+    ]
     ends = {int(tape.code[start]): stop for start, stop in runs}
     return [_finding(tape, start, stop, ends[int(tape.code[start])], anchored[start:stop]) for start, stop in runs]
 

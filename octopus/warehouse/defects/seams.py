@@ -15,6 +15,8 @@ from octopus.warehouse.defects.tape import PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
 
 LEVEL_LEAST, LEVEL_DEVIATIONS, LEVEL_RANGE = 0.025, 6.5, 3.0
+LEVEL_SELDOM = 4.2
+"""Minus the log of how often the instrument jumps so far (`Tape.seldomness`): who does so once a quarter will again."""
 STAYS = 0.6
 """Of the gap, at the close; an open that is off by itself is no level."""
 NEXT_LOUDNESS = 0.35
@@ -59,7 +61,9 @@ def calm_jumps(tape: Tape) -> IntArray:
         last = rows + 1 == tape.end(rows)
         next_day = np.where(last, np.nan, tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)))
         calm: BoolArray = (tape.loudness_at(rows) < bound) & (next_day < bound + NEXT_LOUDNESS)
-    return rows[calm]
+    rows, jump = rows[calm], jump[calm]
+    seldom = tape.seldomness(excess, jump, tape.gap_scale_at(rows), rows) > LEVEL_SELDOM
+    return rows[seldom & tape.trades_at(rows)]
 
 
 def _level(tape: Tape, row: int, loudness: float) -> Finding:

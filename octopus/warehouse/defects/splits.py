@@ -214,7 +214,9 @@ def _unrecorded(tape: Tape) -> list[tuple[int, float]]:
         by_adjusted = plain & (np.abs(tape.residue) > LEAST_LOG)
         by_gap = plain & (np.abs(tape.raw_gap) > CALM_LEAST)
     rows = np.flatnonzero(by_gap)
-    by_gap[rows] = np.abs(tape.raw_gap[rows]) > CALM_DEVIATIONS * tape.gap_scale_at(rows)
+    # On a day on which everything falls by a tenth a fund of everything has not split.
+    lesser = np.minimum(np.abs(tape.raw_gap[rows]), np.abs(tape.gap[rows] - tape.market_gap[rows]))
+    by_gap[rows] = lesser > CALM_DEVIATIONS * tape.gap_scale_at(rows)
     result = []
     for row in np.flatnonzero(by_adjusted | by_gap).tolist():
         ratio = _adjusted_ratio(tape, row) if by_adjusted[row] else _calm_ratio(tape, row)
@@ -234,7 +236,7 @@ def _calm_ratio(tape: Tape, row: int) -> float | None:
     loud = float(tape.loudness_at(at)[0]) - np.log(ratio)
     inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale_at(at)[0])
     bound = float(tape.loudness_bound(tape.raw_gap[at])[0])
-    return ratio if inside and not loud > bound else None
+    return ratio if inside and not loud > bound and bool(tape.trades_at(at)[0]) else None
 
 
 def _missing(tape: Tape, row: int, ratio: float) -> Finding:

@@ -33,9 +33,17 @@ GAP_UNKNOWN, GAP_FLOOR = 0.02, 0.0025
 PEERS_LEAST = 5
 BETA_SESSIONS, BETA_MOST, MARKET_MOST = 126, 4.0, 0.15
 """Half a year tells how an instrument follows the market; single moves beyond a limit may be defects themselves."""
+STRESS_PEERS = 12
+"""Instruments of a session from which on their own spread says how wild the session is."""
+TRADED_SHARE, TRADED_SPREAD = 0.95, 0.85
+"""Of sessions; and of the log of their volumes, as a standard deviation: of large companies it is 0.3 to 0.5."""
+TAIL_SESSIONS = 504
+"""Two years: what an instrument did in them it may do again."""
 STEP_EXACT = 3e-5
 """Adjusted closes are stored to six digits or so: smaller steps between adjusted and raw close are rounding."""
 STEP_NOISE, STEP_NOISE_MOST = 4.0, 1e-3
+CONVENTION_PAYMENTS, CONVENTION_SHARE = 3, 0.3
+"""A convention is the instrument's where so many payments fit it that much better than the other."""
 STEP_SHARE = 0.03
 """Vendors round cash and differ in which close they divide by: three percent of a dividend is no defect."""
 
@@ -195,19 +203,61 @@ class Tape:
 
     @cached_property
     def move_scale(self) -> FloatArray:
-        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR)
+        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR) * self._move_stress
 
     @cached_property
     def gap_scale(self) -> FloatArray:
-        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR)
+        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR) * self._gap_stress
 
     def move_scale_at(self, rows: IntArray) -> FloatArray:
         """``move_scale`` at ``rows`` alone."""
-        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR, rows)
+        return self.scale(self.move, MOVE_UNKNOWN, MOVE_FLOOR, rows) * self._move_stress[rows]
 
     def gap_scale_at(self, rows: IntArray) -> FloatArray:
         """``gap_scale`` at ``rows`` alone."""
-        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR, rows)
+        return self.scale(self.gap, GAP_UNKNOWN, GAP_FLOOR, rows) * self._gap_stress[rows]
+
+    @cached_property
+    def _move_stress(self) -> FloatArray:
+        return self._stress(self.move - self.market)
+
+    @cached_property
+    def _gap_stress(self) -> FloatArray:
+        return self._stress(self.gap - self.market_gap)
+
+    def _stress(self, own: FloatArray) -> FloatArray:
+        """By how much further each session's instruments leave the market than in the month and quarter before.
+
+        Args:
+            own: moves or gaps without the market. Returns: at least 1; 1 below `STRESS_PEERS` instruments.
+        """
+        frame = pl.DataFrame({"session": self.session, "size": np.abs(own)}).with_columns(pl.col("size").fill_nan(None))
+        spread = frame.group_by("session").agg(pl.col("size").median(), count=pl.col("size").count()).sort("session")
+        usual = pl.max_horizontal(
+            pl.col("size").rolling_median(window, min_samples=SCALE_MIN_SESSIONS).shift(1)
+            for window in (SCALE_SESSIONS, RECENT_SESSIONS)
+        )
+        ratio = pl.when((pl.col("count") >= STRESS_PEERS) & (usual > 0)).then(pl.col("size") / usual)
+        known = spread.with_columns(ratio=ratio.otherwise(1.0).fill_null(1.0).clip(lower_bound=1.0))
+        places = np.searchsorted(known["session"].to_numpy().astype("datetime64[D]"), self.session)
+        result: FloatArray = known["ratio"].to_numpy()[places]
+        return result
+
+    def seldomness(self, own: FloatArray, size: FloatArray, scale: FloatArray, rows: IntArray) -> FloatArray:
+        """Minus the log of how often the instrument leaves the market by ``size`` or more; shape of ``rows``.
+
+        The tail of Student's t with two degrees of freedom at ``scale``, and what the instrument itself did in the two
+        years before each row: in shares that jump at every quarter's figures that is most of it.
+
+        Args:
+            own: moves or gaps without the market, shape (rows of the tape,). size, scale: at ``rows``.
+        """
+        places = rows[:, None] - np.arange(1, TAIL_SESSIONS + 1)
+        within = places >= self.begin(rows)[:, None]
+        before = np.abs(own)[np.maximum(places, 0)]
+        with np.errstate(invalid="ignore"):
+            count = (within & (before >= size[:, None])).sum(axis=1)
+        return seldomness(size / scale, count / TAIL_SESSIONS)
 
     @cached_property
     def market(self) -> FloatArray:
@@ -271,7 +321,37 @@ class Tape:
     @cached_property
     def residue(self) -> FloatArray:
         """The step that the actions do not account for; NaN where there is no adjusted close."""
-        return self.step - (self.log_yield - self.log_split)
+        return self.step - (self.taken - self.log_split)
+
+    @cached_property
+    def taken(self) -> FloatArray:
+        """What the vendor's adjusted close takes off for the row's dividend, by its own convention."""
+        return np.where(self.adds_back, self._added_back, self.log_yield)
+
+    @cached_property
+    def _added_back(self) -> FloatArray:
+        """``-log(1 + cash / close)``: Alpha Vantage adds the cash to the close of the day, as a total return does."""
+        step: FloatArray = -np.log1p((1 - np.exp(self.log_yield)) * np.exp(-np.nan_to_num(self.move)))
+        return step
+
+    @cached_property
+    def adds_back(self) -> BoolArray:
+        """Rows of instruments whose adjusted close follows that convention; the other is Yahoo's and CRSP's.
+
+        Told by the steps themselves: on days on which the price moves they differ by more than rounding.
+        """
+        rows = np.flatnonzero((self.log_yield != 0.0) & np.isfinite(self.step))
+        off = {
+            name: np.abs(self.step + self.log_split - expected)[rows]
+            for name, expected in (("before", self.log_yield), ("added", self._added_back))
+        }
+        middle = (
+            pl.DataFrame({"code": self.code[rows], **off})
+            .group_by("code")
+            .agg(pl.col("before", "added").median(), count=pl.len())
+            .filter((pl.col("count") >= CONVENTION_PAYMENTS) & (pl.col("added") < CONVENTION_SHARE * pl.col("before")))
+        )
+        return np.isin(self.code, middle["code"].to_numpy())
 
     def sum_after(self, values: FloatArray) -> FloatArray:
         """Sum of ``values`` over the rows after each row, within its instrument."""
@@ -283,7 +363,7 @@ class Tape:
     @cached_property
     def later(self) -> FloatArray:
         """Log of what the actions after each row multiply its close by: that of our adjusted close over the close."""
-        return self.sum_after(self.log_yield - self.log_split)
+        return self.sum_after(self.taken - self.log_split)
 
     def as_of_end(self, as_of: DateArray) -> Tape:
         """The tape with every adjusted close told from the instrument's last bar.
@@ -326,6 +406,23 @@ class Tape:
     def loudness_at(self, rows: IntArray) -> FloatArray:
         """Log of the volume of ``rows`` against the median of the month before, splits undone; NaN without volume."""
         return self.log_volume[rows] - self.trailing_median(self.log_volume, RECENT_SESSIONS, 5, rows)
+
+    def trades_at(self, rows: IntArray) -> BoolArray:
+        """Whether the instrument traded so steadily in the quarter before that a day without volume means something.
+
+        On nearly every session, and about as much on each: where two hundred shares a day are usual, or none, every
+        jump is a quiet one.
+        """
+        places = rows[:, None] - np.arange(SCALE_SESSIONS, 0, -1)
+        within = places >= self.begin(rows)[:, None]
+        volume = np.where(within, self.log_volume[np.maximum(places, 0)], np.nan)
+        known, traded = within.sum(axis=1), np.isfinite(volume).sum(axis=1)
+        result: BoolArray = (known >= SCALE_MIN_SESSIONS) & (traded >= TRADED_SHARE * known)
+        some = volume[result]
+        if len(some):
+            spread = np.nanmedian(np.abs(some - np.nanmedian(some, axis=1)[:, None]), axis=1)
+            result[result] = MAD_TO_DEVIATION * spread < TRADED_SPREAD
+        return result
 
     def loudness_bound(self, jump: FloatArray) -> FloatArray:
         """The loudness below which an overnight ``jump`` (log, either way) has no news behind it."""
@@ -430,6 +527,14 @@ def _median(values: FloatArray, places: IntArray, within: BoolArray, least: int)
     rows = np.arange(len(places))
     low, high = held[rows, np.maximum(count - 1, 0) // 2], held[rows, np.minimum(count // 2, held.shape[1] - 1)]
     return np.where(count >= least, low + (high - low) * 0.5, np.nan)
+
+
+def seldomness(deviations: FloatArray, share: FloatArray | float = 0.0) -> FloatArray:
+    """Minus the log probability of moves that large: by the tail of Student's t with two degrees of freedom (both
+    sides, in closed form), and by the ``share`` of sessions in which the instrument made one."""
+    root = np.sqrt(2 + deviations**2)
+    result: FloatArray = -np.log(np.minimum(2 / (root * (root + deviations)) + share, 1.0))
+    return result
 
 
 def runs_of(flags: BoolArray, breaks: BoolArray) -> list[tuple[int, int]]:
