@@ -69,7 +69,7 @@ class ScheduleConfig(BaseModel):
     Attributes:
         bracket: exits that go to the venue with each entry; None: there are none.
         limit_bps: orders are limit orders for the day, that far from the decision's close to the trader's advantage, in
-            basis points (`octopus.core.limit_orders`); what the session does not reach lapses. None: orders at any price.
+            basis points (`octopus.core.limit_orders`); what the session does not reach lapses. None: at any price.
             Of bracket, limit_bps and a schedule there is one at most.
         slices: of the window, evenly long; at the beginning of each it is seen what is due.
         profile: for vwap what each slice trades of the day's volume, in any unit; as many as ``slices``.

@@ -12,8 +12,8 @@ The rules of the house:
   market-on-open likewise at the open. Market, limit and stop orders take part in every open and close until then: a
   market order fills in the first; a limit order in the first whose price is its limit or better, and never at a worse
   one; a stop order in the first whose price has reached its trigger. A limit order that stood at its session's open
-  fills at its limit, too, where the session's bar reaches it (octopus/core/limit_orders.py): that is booked with the close,
-  before the closing auction, for a daily bar tells no time. The price is moved against the trader by half the
+  fills at its limit, too, where the session's bar reaches it (octopus/core/limit_orders.py): that is booked with the
+  close, before the closing auction, for a daily bar tells no time. The price is moved against the trader by half the
   spread and the slippage and rounded to a millionth; the commission is rounded to the cent.
 - Nothing later than the clock is seen. Whatever the clock has passed since the last call is settled first, in time
   order: corporate actions at a session's open, then its opening auction, then its closing auction, then what its close
