@@ -44,7 +44,7 @@ from resources.warehouse.connection import Role, connect
 from resources.warehouse.migrate import migrate
 from resources.warehouse.order_store import Claim, OrderStore, StoredBatch
 
-SINGLES, BATCH, BATCHES = 30, 50, 3
+SINGLES, BATCH, BATCHES = 30, 50, 9
 DECIDED, ACCOUNT = date(2022, 12, 27), "bench"
 SESSIONS = Sessions()
 WINDOW = execution_window(SESSIONS, DECIDED, OrderType.MARKET_ON_CLOSE)
