@@ -286,6 +286,7 @@ def desk_at(url: str, venue: AlpacaVenue, tmp_path: Path) -> Desk:
     settings = EngineSettings(settle_timeout=timedelta(0))
     desk = Desk(url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "audit.anchor", settings=settings)
     desk.open()
+    venue.deposit()
     return desk
 
 
@@ -326,8 +327,6 @@ def test_a_busy_venue_stops_the_batch_and_the_next_attempt_sends_the_rest_once(d
 
 
 def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(database_url, venue, tmp_path):
-    venue.cash = D(0)
-    venue.book("CSD", net_amount="100000", date="2022-12-27")
     desk = desk_at(database_url, venue, tmp_path)
     batch = store_plan(database_url, "acct", BUYS)
     with desk.engine() as engine:
@@ -392,10 +391,9 @@ def test_broken_and_corrected_trades_are_revisions_and_no_further_fills(venue, r
 def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenue) -> None:
     clock = ManualClock(OPEN + timedelta(hours=1))
     venue.auction = lambda at: at.fill_all() if clock.now() >= CLOSE else None
-    venue.cash = D(0)
-    venue.book("CSD", net_amount="100000", date="2022-12-27")
     desk = Desk(database_url, "acct", clock, flat_feed(("AAA", "BBB")), broker_at(venue, now=clock.now))
     desk.open()
+    venue.deposit()
     batch = store_plan(database_url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(4))])
     assert desk.execute(batch).breaks == ()
     place = next(n for n, one in enumerate(venue.activities) if one.get("symbol") == "AAA")

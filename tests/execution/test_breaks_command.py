@@ -126,7 +126,9 @@ def test_a_hand_trade_halts_is_booked_by_command_and_trading_goes_on(desk: Desk)
     with desk.engine() as engine:
         book = engine.bookkeeper.books.book("acct")
         assert engine.store.trading_status("acct").state is TradingState.ACTIVE
-    lots = lot_book(book.fills, book.entries, dates=lambda at: (at.date(), settlement_date(SESSIONS, EXECUTED))).lots
+    lots = lot_book(
+        book.fills, book.entries, dates=lambda at, _name: (at.date(), settlement_date(SESSIONS, EXECUTED))
+    ).lots
     of_bbb = {(lot.quantity, lot.cost) for lot in lots if lot.instrument == "BBB"}
     assert of_bbb == {(D(10), D(1000)), (D(3), D("285.5"))}
     told = rows(desk.url, "select payload::jsonb ->> 'by' from audit.log where kind = 'settled.break'")

@@ -44,6 +44,7 @@ def desk_at(url: str, venue: AlpacaVenue, halts: HaltFile) -> Desk:
     desk = Desk(url, "paper", ManualClock(NOON), flat_feed([name for name, *_ in BUYS]), alpaca(venue))
     desk.halts = halts
     desk.open()
+    venue.deposit()
     return desk
 
 

@@ -128,7 +128,8 @@ def test_a_bracket_goes_through_the_whole_path_whatever_fails(
     desk.open()
     batch = store_plan(database_url, account, [("AAA", Side.BUY, TEN)], order_type=OrderType.MARKET, bracket=BOTH)
     with OrderStore.opened(database_url) as store:
-        deposit = Entry("deposit", EntryKind.DEPOSIT, None, D(0), D(100_000), BEFORE, "")
+        # Taken over with what it held: TWS has no records of the time before.
+        deposit = Entry("adopted", EntryKind.ADOPTED, None, D(0), D(100_000), BEFORE, "")
         AccountBooks(store).recognise(account, deposit, batch.session, clock.now())
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")

@@ -87,8 +87,10 @@ def test_a_split_keeps_the_cost_and_the_dates() -> None:
         (D(200), D(1001), 1),
         (D(200), D(1201), 2),
     ]
+    # Without cash for a fraction the shares themselves say the ratio.
+    assert book(*TWO, entries=(split("200", "0", 40),)).lots == kept.lots
     with pytest.raises(UnknownRatioError, match="split:AAA"):
-        book(*TWO, entries=(split("200", "0", 40),))
+        book(*TWO, entries=(split("200", "48", 40),))
 
 
 def test_a_fraction_that_a_reverse_split_pays_in_cash_is_sold() -> None:

@@ -172,7 +172,7 @@ def test_the_day_is_reported_and_looked_through(home: Path, first_run: Any) -> N
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
         stored = dict(connection.execute("select report, rows from compliance.daily_reports").fetchall())
         assert connection.execute("select count(*) from compliance.surveillance").fetchone() == (0,)
-    assert stored.keys() == {"blotter", "limits", "exceptions", "best_execution"}
+    assert stored.keys() == {"blotter", "limits", "exceptions", "best_execution", "lot_identifications"}
     assert {row["state"] for row in stored["blotter"]} == {"filled"}
     assert len(stored["best_execution"]) == len(stored["blotter"])
     assert all(abs(row["shortfall_bps"]) < 2000 for row in stored["best_execution"])
