@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.runtime.postgres import EmbeddedPostgres
@@ -28,6 +29,10 @@ GIVEN_SERVER = os.environ.get("OCTOPUS_TEST_DATABASE_URL")
 
 # Read once, when a model's library is loaded: two workers on two processors would spin against each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# No test asserts a time: on a busy machine an example may take as long as it likes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
