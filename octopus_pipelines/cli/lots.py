@@ -53,13 +53,13 @@ def list_lots(as_json: bool) -> None:
         return
     for lot in book.lots:
         click.echo(
-            f"lot {lot.lot_id}  {lot.instrument:<8} {lot.quantity:>14f}  cost {lot.cost:f}, acquired {lot.acquired}"
+            f"lot {lot.lot_id}  {lot.instrument:<8} {_plain(lot.quantity):>14}  cost {lot.cost:,.2f}, acquired {lot.acquired}"
         )
     for sale in sales:
         how = "identified" if sale.identified else "first in, first out"
-        parts = ", ".join(f"{part.quantity:f} of {part.lot_id}" for part in sale.parts)
+        parts = ", ".join(f"{_plain(part.quantity)} of {part.lot_id}" for part in sale.parts)
         click.echo(
-            f"sale {sale.fill_id}  {sale.instrument:<8} {sale.quantity:>14f}  closes {parts} ({how}); may be "
+            f"sale {sale.fill_id}  {sale.instrument:<8} {_plain(sale.quantity):>14}  closes {parts} ({how}); may be "
             f"identified until {sale.until:%Y-%m-%d %H:%M} UTC"
         )
     click.echo(f"{len(book.lots)} open lots in account {account}; {len(sales)} sales may still be identified")
@@ -88,7 +88,7 @@ def identify(sale: str, chosen: tuple[str, ...], by: str, reason: str) -> None:
         gains = [one for one in reports.reported(account).disposals if one.fill_id == sale]
     for one in gains:
         click.echo(
-            f"{one.quantity:f} {one.instrument} of lot {one.lot_id}: basis {one.basis:.2f}, proceeds "
+            f"{_plain(one.quantity)} {one.instrument} of lot {one.lot_id}: basis {one.basis:.2f}, proceeds "
             f"{one.proceeds:.2f}, gain {one.gain:.2f}"
         )
 
@@ -111,3 +111,8 @@ def _selection(written: str) -> Selection:
     if not lot or not quantity.is_finite() or quantity <= 0:
         raise LotSelectionError(f"{written}: write LOT=SHARES, such as a lot's id from `octopus lots list` and =100")
     return Selection(lot, quantity)
+
+
+def _plain(quantity: Decimal) -> str:
+    """Without the zeros that its column keeps."""
+    return f"{quantity.normalize():f}"
