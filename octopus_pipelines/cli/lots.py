@@ -53,7 +53,8 @@ def list_lots(as_json: bool) -> None:
         return
     for lot in book.lots:
         click.echo(
-            f"lot {lot.lot_id}  {lot.instrument:<8} {_plain(lot.quantity):>14}  cost {lot.cost:,.2f}, acquired {lot.acquired}"
+            f"lot {lot.lot_id}  {lot.instrument:<8} {_plain(lot.quantity):>14}  cost {lot.cost:,.2f}, "
+            f"acquired {lot.acquired}"
         )
     for sale in sales:
         how = "identified" if sale.identified else "first in, first out"
