@@ -22,6 +22,7 @@ from octopus.execution.book import OF_FILL, Book, plain
 from octopus.execution.corrections import Correction, Told, correction
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, Event
+from resources.bookkeeping import Comparison
 from resources.execution_engine import ExecutionEngine
 from resources.warehouse.order_store import StoredOrder
 
@@ -112,17 +113,16 @@ class Settler:
             booked, session = self.proposed(item, found, told), keeper.session_at(now)
             keeper.books.correct(self.account, item, booked, session, by, reason, now)
             engine.store.drain_outbox(engine.audit)
-            after = self._open_breaks()
-            compared = keeper.books.last_compared(self.account)
-            if compared is not None:
-                keeper.conclude(self.account, compared, keeper.compare_now(self.account), f"break {item.break_id}")
-            return after
+            last, compared = keeper.books.last_compared(self.account), keeper.compare_now(self.account)
+            if last is not None:
+                keeper.conclude(self.account, last, compared, f"break {item.break_id}")
+            return self._between(compared)
 
     def _open_breaks(self) -> OpenBreaks:
-        keeper = self.engine.bookkeeper
-        breaks = keeper.compare_now(self.account).breaks
-        ours, theirs = keeper.both_books(self.account)
-        return OpenBreaks(breaks, ours, theirs)
+        return self._between(self.engine.bookkeeper.compare_now(self.account))
+
+    def _between(self, compared: Comparison) -> OpenBreaks:
+        return OpenBreaks(compared.breaks, *self.engine.bookkeeper.both_books(self.account))
 
     def look_up(self, order_id: str) -> StoredOrder:
         """The order after one more look into the broker's records.

@@ -162,7 +162,7 @@ def _sources(current: Settings) -> Iterator[Finding]:
     for name in dict.fromkeys((*bars, *current.alternative_data.news, *current.alternative_data.social)):
         missing = [variable for variable in needed.get(name, ()) if not os.environ.get(variable)]
         if missing:
-            yield Finding("!", f"source {name}", f"skipped until {', '.join(missing)} is set (see .env.example)")
+            yield Finding("!", f"source {name}", f"it fails until {', '.join(missing)} is set (see .env.example)")
         else:
             yield Finding("✓", f"source {name}", "needs no key" if name not in needed else "key is set")
 
