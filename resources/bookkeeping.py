@@ -56,16 +56,23 @@ class BookSettings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our book against the broker's at one moment.
+    """Our book against one statement of the broker.
 
     Attributes:
-        told_until: how far the broker's records reach; None: to now.
+        since: from when on both have their fills and entries.
         unseen: why a person must look at what happened since the comparison before; empty where the broker tells.
     """
 
     breaks: tuple[Break, ...]
-    told_until: datetime | None
+    ours: Book
+    theirs: Book
+    since: datetime
     unseen: str
+
+    @property
+    def told_until(self) -> datetime | None:
+        """How far the broker's records reach; None: to now."""
+        return self.theirs.told.until if self.theirs.told else None
 
 
 @dataclass(frozen=True)
@@ -134,29 +141,16 @@ class Bookkeeper:
         nor is what an order may explain whose outcome is unknown: that is told, and frozen, as such.
         """
         self.take_fills(account)
-        self._recognise_flows(account)
-        for _ in self._recognised_sessions(account, self.clock.now()):
-            pass
-        self.store.drain_outbox(self.audit)
-        compared = self.compare(account)
-        opened = self.sessions.open_utc(self.session_at(self.clock.now()))
-        frozen = {order.order.instrument for order in self.store.unresolved(account)}
-        known = self.books.known_breaks(account)
-        return replace(compared, breaks=standing_breaks(compared.breaks, opened, frozen, known))
+        return self._compared_now(account, *self._recognise_flows(account))
+
+    def compare_again(self, account: str, before: Comparison) -> Comparison:
+        """As `compare_now`, after a person booked something: against the same statement of the broker."""
+        return self._compared_now(account, before.since, before.theirs)
 
     def compare(self, account: str) -> Comparison:
         """Our book against the broker's as both are."""
-        unseen = self._unseen(account)
-        ours, theirs = self.both_books(account)
-        breaks = compare_books(
-            ours, theirs, self.store.sent_ids(account), self.settings.cash_tolerance, self.settings.share_tolerance
-        )
-        return Comparison(breaks, theirs.told.until if theirs.told else None, unseen)
-
-    def both_books(self, account: str) -> tuple[Book, Book]:
-        """Our book and the broker's, their fills and entries cut at the same instant."""
         since = self._since(account)
-        return self.books.book(account, since), self.broker.statement(since)
+        return self._compared(account, since, self.broker.statement(since))
 
     def conclude(self, account: str, session: date, compared: Comparison, what: str) -> None:
         """Store a comparison, and halt trading for a break that nobody knew of.
@@ -179,6 +173,22 @@ class Bookkeeper:
         self.store.drain_outbox(self.audit)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _compared(self, account: str, since: datetime, theirs: Book) -> Comparison:
+        ours, sent = self.books.book(account, since), self.store.sent_ids(account)
+        breaks = compare_books(ours, theirs, sent, self.settings.cash_tolerance, self.settings.share_tolerance)
+        return Comparison(breaks, ours, theirs, since, self._unseen(account))
+
+    def _compared_now(self, account: str, since: datetime, theirs: Book) -> Comparison:
+        """Once what our own data expects is booked, with those breaks alone that stand while the session runs."""
+        for _ in self._recognised_sessions(account, self.clock.now()):
+            pass
+        self.store.drain_outbox(self.audit)
+        compared = self._compared(account, since, theirs)
+        opened = self.sessions.open_utc(self.session_at(self.clock.now()))
+        frozen = {order.order.instrument for order in self.store.unresolved(account)}
+        known = self.books.known_breaks(account)
+        return replace(compared, breaks=standing_breaks(compared.breaks, opened, frozen, known))
 
     def _take_revisions(self, account: str) -> None:
         """Book what the broker broke or corrected of our fills, whenever the trades were."""
@@ -206,13 +216,19 @@ class Bookkeeper:
             self._recognise_closings(account, session)
             yield session
 
-    def _recognise_flows(self, account: str) -> None:
-        """Deposits, withdrawals and charges: only the broker can tell us of them."""
+    def _recognise_flows(self, account: str) -> tuple[datetime, Book]:
+        """Deposits, withdrawals and charges: only the broker can tell us of them.
+
+        Returns:
+            its statement that told them, cut to what the books are compared by, and since when that is.
+        """
+        since = self._since(account)
         began = self.books.last_nav(account) or self.books.adopted_at(account)
-        since = self._since(account) if began else None
-        for entry in self.broker.statement(since).entries:
+        told = self.broker.statement(since if began else None)
+        for entry in told.entries:
             if entry.kind.is_told:
                 self.books.recognise(account, entry, self.session_at(entry.at), self.clock.now())
+        return since, told.cut(since)
 
     def _recognise_actions(self, account: str, session: date) -> None:
         """Changes of symbol, splits and dividends that our own data expects of what our own book held before."""

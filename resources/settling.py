@@ -4,7 +4,8 @@ Belongs here: what is shown of both, and booking a person's word under the accou
 (octopus_pipelines/cli), what is booked about a break (octopus/execution/corrections.py), statements
 (resources/warehouse/account_books.py).
 
-The broker is asked anew each time: what is booked is what it says now, and what it has settled by itself needs nobody.
+The broker is asked anew for each word: what is booked is what it says now, and what it has settled by itself needs
+nobody. One statement of it serves everything that is shown or booked at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from enum import StrEnum
 
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import OF_FILL, Book, plain
+from octopus.execution.book import OF_FILL, plain
 from octopus.execution.corrections import Correction, Told, correction
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, Event
@@ -45,24 +46,16 @@ _EVENTS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class OpenBreaks:
-    """The breaks of this moment, and the books that they are between."""
+def named_break(name: str, breaks: Sequence[Break]) -> Break | None:
+    """The one of ``breaks`` whose id begins with ``name``.
 
-    breaks: tuple[Break, ...]
-    ours: Book
-    theirs: Book
-
-    def named(self, name: str) -> Break | None:
-        """The break whose id begins with ``name``.
-
-        Raises:
-            SettlingError: several do.
-        """
-        found = [item for item in self.breaks if name and item.break_id.startswith(name)]
-        if len(found) > 1:
-            raise SettlingError(f"{len(found)} breaks begin with {name!r}: give the whole id")
-        return found[0] if found else None
+    Raises:
+        SettlingError: several do.
+    """
+    found = [item for item in breaks if name and item.break_id.startswith(name)]
+    if len(found) > 1:
+        raise SettlingError(f"{len(found)} breaks begin with {name!r}: give the whole id")
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -72,33 +65,38 @@ class Settler:
     engine: ExecutionEngine
     account: str
 
-    def open_breaks(self) -> OpenBreaks:
+    def open_breaks(self) -> Comparison:
         """Every break there is once everything that needs nobody is booked."""
         self.engine.permit()
         with self.engine.store.account_lock(self.account):
-            return self._open_breaks()
+            return self.engine.bookkeeper.compare_now(self.account)
 
-    def proposed(self, item: Break, found: OpenBreaks, told: Told) -> Correction:
+    def proposed(self, item: Break, found: Comparison, told: Told) -> Correction:
         """What would be booked about a break; see `correction` for what it raises."""
-        now = self.engine.clock.now()
-        at = found.theirs.told.until if found.theirs.told else now
+        at = found.told_until or self.engine.clock.now()
         whole = self.engine.bookkeeper.books.book(self.account)
         return correction(item, found.breaks, whole, found.theirs, at, told)
 
-    def book(self, break_id: str, told: Told, tradable: Collection[str], by: str, reason: str) -> OpenBreaks | None:
+    def book(
+        self, break_id: str, told: Told, tradable: Collection[str], by: str, reason: str, shown: Sequence[str] = ()
+    ) -> Comparison | None:
         """Book what is proposed about a break, if it still is one, and what the books differ by afterwards.
+
+        Args:
+            shown: what the person saw would be booked, as `Correction.described`; empty: nobody was shown anything.
 
         Returns:
             None where a break of this id was booked before.
 
         Raises:
-            SettlingError: there is no such break, or its instrument is none of ``tradable``.
+            SettlingError: there is no such break, its instrument is none of ``tradable``, or what would be booked is
+                not what was shown.
         """
         engine, keeper = self.engine, self.engine.bookkeeper
         engine.permit()
         with engine.store.account_lock(self.account):
-            found = self._open_breaks()
-            item = found.named(break_id)
+            found = keeper.compare_now(self.account)
+            item = named_break(break_id, found.breaks)
             if item is None:
                 engine.store.drain_outbox(engine.audit)
                 if keeper.books.was_booked(self.account, break_id):
@@ -111,18 +109,17 @@ class Settler:
                 )
             now = engine.clock.now()
             booked, session = self.proposed(item, found, told), keeper.session_at(now)
+            if shown and booked.described != tuple(shown):
+                raise SettlingError(
+                    f"the broker's statement changed meanwhile, and nothing was booked: break {item.break_id} would "
+                    f"now book {'; '.join(booked.described)}. Give the command again"
+                )
             keeper.books.correct(self.account, item, booked, session, by, reason, now)
             engine.store.drain_outbox(engine.audit)
-            last, compared = keeper.books.last_compared(self.account), keeper.compare_now(self.account)
+            last, after = keeper.books.last_compared(self.account), keeper.compare_again(self.account, found)
             if last is not None:
-                keeper.conclude(self.account, last, compared, f"break {item.break_id}")
-            return self._between(compared)
-
-    def _open_breaks(self) -> OpenBreaks:
-        return self._between(self.engine.bookkeeper.compare_now(self.account))
-
-    def _between(self, compared: Comparison) -> OpenBreaks:
-        return OpenBreaks(compared.breaks, *self.engine.bookkeeper.both_books(self.account))
+                keeper.conclude(self.account, last, after, f"break {item.break_id}")
+            return after
 
     def look_up(self, order_id: str) -> StoredOrder:
         """The order after one more look into the broker's records.
@@ -141,12 +138,11 @@ class Settler:
 
     def ownerless(self, order: StoredOrder) -> tuple[Fill, ...]:
         """The broker's fills that may be the order's: of its instrument and side, and of no order of ours."""
-        keeper = self.engine.bookkeeper
-        ours, theirs = keeper.both_books(self.account)
-        booked, known = {entry.entry_id for entry in ours.entries}, self.engine.store.sent_ids(self.account)
+        compared, known = self.engine.bookkeeper.compare(self.account), self.engine.store.sent_ids(self.account)
+        booked = {entry.entry_id for entry in compared.ours.entries}
         return tuple(
             fill
-            for fill in theirs.fills
+            for fill in compared.theirs.fills
             if (fill.instrument, fill.side) == (order.order.instrument, order.order.side)
             and fill.client_order_id not in known
             and f"{OF_FILL}{fill.fill_id}" not in booked

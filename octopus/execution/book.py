@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
@@ -121,6 +121,11 @@ class Book:
     fills: Sequence[Fill] = field(default=())
     entries: Sequence[Entry] = field(default=())
     told: Told | None = None
+
+    def cut(self, since: datetime) -> Book:
+        """The same book, with the fills and entries from ``since`` on."""
+        fills = tuple(fill for fill in self.fills if fill.at >= since)
+        return replace(self, fills=fills, entries=tuple(entry for entry in self.entries if entry.at >= since))
 
 
 @dataclass(frozen=True)

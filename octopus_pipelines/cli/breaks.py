@@ -16,7 +16,8 @@ from octopus.execution.corrections import CashKind, CorrectionError, Told
 from octopus.execution.reconcile import Break
 from octopus_pipelines.cli.house import open_database
 from octopus_pipelines.cli.orders import Amount
-from resources.settling import OpenBreaks, Settler
+from resources.bookkeeping import Comparison
+from resources.settling import Settler, named_break
 from resources.trading import trading_of
 
 
@@ -63,28 +64,30 @@ def book(name: str, by: str, reason: str, price: Decimal | None, cash: str, yes:
     with trading.engine() as engine:
         settler = Settler(engine, trading.account)
         found = settler.open_breaks()
-        item = found.named(name)
+        item = named_break(name, found.breaks)
+        lines: tuple[str, ...] = ()
         if item is not None:
             click.echo(item.detail)
-            for line in settler.proposed(item, found, told).described:
+            lines = settler.proposed(item, found, told).described
+            for line in lines:
                 click.echo(f"  books {line}")
             if not yes:
                 click.confirm(f"book this in account {trading.account}, by {by}?", abort=True)
-        after = settler.book(name if item is None else item.break_id, told, current.symbols, by, reason)
+        after = settler.book(name if item is None else item.break_id, told, current.symbols, by, reason, lines)
     if after is None:
         click.echo(f"{name} was booked before")
     else:
         _say_rest(after, trading.account)
 
 
-def _proposal(settler: Settler, item: Break, found: OpenBreaks) -> tuple[str, ...]:
+def _proposal(settler: Settler, item: Break, found: Comparison) -> tuple[str, ...]:
     try:
         return settler.proposed(item, found, Told("")).described
     except CorrectionError as missing:
         return (f"nothing yet: {missing}",)
 
 
-def _say_rest(found: OpenBreaks, account: str) -> None:
+def _say_rest(found: Comparison, account: str) -> None:
     if found.breaks:
         click.echo(f"{len(found.breaks)} breaks in account {account}; `octopus breaks book BREAK --reason …` books one")
     else:

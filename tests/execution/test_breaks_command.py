@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,13 +28,14 @@ from execution_support import (
     rows,
     store_plan,
 )
+from power import Power, PoweredBroker
 from test_orders_command import OneDesk
 
 import octopus_pipelines.cli.breaks as breaks_command
 import octopus_pipelines.cli.orders as orders_command
 import octopus_pipelines.cli.trading as trading_command
 from octopus.core.orders import Batch, Fill, OrderType, Side, TradingState
-from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.lots import lot_book
 from octopus.execution.settlement import settlement_date
 from resources.brokers.base import Broker, Guarantee
@@ -168,6 +170,50 @@ def test_every_break_has_a_way_out(desk: Desk, what: str) -> None:
     done = desk.execute(batch)
     assert (desk.states(batch), done.breaks) == ({"CCC": "filled"}, ())
     assert set(done.navs) == {NEXT}
+
+
+def test_the_broker_is_asked_for_its_statement_once_for_all_that_is_shown_and_once_for_what_is_booked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    planted(desk, HAND, PLANTED["a dividend that we never heard of"])
+    power = Power()
+    monkeypatch.setattr(desk, "broker", PoweredBroker(desk.broker, power))
+    hand, _ = sorted(listed(), key=lambda item: item["kind"] != "manual_trade")
+    assert power.reached.count("statement: answered") == 1
+    assert "1 breaks in account acct" in booked(hand["break"])
+    assert power.reached.count("statement: answered") == 3
+
+
+@dataclass
+class Unexplained:
+    """A broker with five shares of BBB more than it has records of, and ``cash``."""
+
+    inner: Any
+    cash: Decimal
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        told = self.inner.statement(since)
+        return replace(told, cash=told.cash + self.cash, positions={**told.positions, "BBB": told.positions["BBB"] + 5})
+
+
+def test_what_a_person_was_shown_is_booked_or_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While she looks at shares and what they cost, the broker takes the cash back."""
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    broker = Unexplained(desk.broker, D(-480))
+    desk.broker = broker
+    of_shares = next(item["break"] for item in listed() if item["instrument"] == "BBB")
+    word = ("book", of_shares, "--reason", "as seen", "--price", "96")
+    monkeypatch.setattr(breaks_command.click, "confirm", lambda *_, **__: setattr(broker, "cash", D(0)))
+    told = say(breaks_command.breaks, *word)
+    assert "books manual unrecorded:BBB: +5 BBB, cash -480" in told
+    assert "nothing was booked" in told
+    assert "; manual unrecorded:BBB~cash: +0 shares, cash +480" in told
+    assert rows(desk.url, "select count(*) from audit.log where kind = 'settled.break'") == [(0,)]
+    assert "the books of account acct agree" in say(breaks_command.breaks, *word)
 
 
 def test_an_expected_action_that_never_came_is_reversed_and_an_amendment_amended(desk: Desk) -> None:
