@@ -11,6 +11,7 @@ import base64
 import dagster as dg
 import polars as pl
 
+from octopus.core.amounts import plain
 from octopus.core.orders import Batch, GateReport
 
 
@@ -30,7 +31,7 @@ def table(frame: pl.DataFrame, limit: int = 30) -> dg.MarkdownMetadataValue:
 
 def denials(report: GateReport, batch: Batch) -> dg.MarkdownMetadataValue:
     """Each order that the gate denies, by each rule that does: its value and limit, what the order adds, and why."""
-    orders = {o.intent_id: f"{o.side} {o.quantity.normalize():f} {o.instrument}" for o in batch.orders}
+    orders = {o.intent_id: f"{o.side} {plain(o.quantity)} {o.instrument}" for o in batch.orders}
     found = [verdict for verdict in report.denials if verdict.intent_id in orders]
     frame = pl.DataFrame(
         {

@@ -31,6 +31,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from octopus.core.amounts import plain
 from octopus.core.ids import client_order_id
 from octopus.core.orders import (
     AccountSnapshot,
@@ -847,7 +848,7 @@ def _overnight(sessions: Sessions, session: date) -> tuple[datetime, datetime]:
 def _why(swap: Swap) -> str:
     """The states of both orders, in words."""
     new = "was not sent" if swap.new is None else f"is {swap.new.state.value}"
-    return f"{swap.replaces} is {swap.old.state.value} with {swap.old.filled:f} filled, its replacement {new}"
+    return f"{swap.replaces} is {swap.old.state.value} with {plain(swap.old.filled)} filled, its replacement {new}"
 
 
 def _entries_first(orders: Iterable[StoredOrder]) -> list[StoredOrder]:

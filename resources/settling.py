@@ -17,9 +17,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import OF_FILL, plain
+from octopus.execution.book import OF_FILL
 from octopus.execution.corrections import Correction, Told, correction
 from octopus.execution.reconcile import Break
 from octopus.execution.states import UNRESOLVED, Event

@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from octopus.alerts.alert import Alert, Kind
+from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
 
 _SHOWN = 3
@@ -90,10 +92,19 @@ def _unknown(entry: Entry) -> Alert:
 
 def _unexpected(entry: Entry) -> Alert:
     if entry.kind == "alert.overfilled":
-        told = f"{entry.payload.get('filled')} were filled of {entry.payload.get('ordered')} ordered"
+        told = f"{_number(entry, 'filled')} were filled of {_number(entry, 'ordered')} ordered"
     else:
         told = "the broker filled it, and it was never sent"
     return _alert(Kind.UNEXPECTED_FILL, entry, f"order {entry.subject}: {told}", str(entry.seq))
+
+
+def _number(entry: Entry, name: str) -> str:
+    """A field of the payload as a person reads numbers, or what stands in its place."""
+    told = str(entry.payload.get(name))
+    try:
+        return plain(Decimal(told))
+    except InvalidOperation:
+        return told
 
 
 def _revised(entry: Entry) -> Alert:
@@ -101,9 +112,10 @@ def _revised(entry: Entry) -> Alert:
     if entry.kind == "order.fill_broken":
         became = f"fill {told.get('fill_id')} of order {entry.subject} was broken: none of it counts"
     else:
+        quantity, price, fees = (_number(entry, name) for name in ("quantity", "price", "fees"))
         became = (
-            f"fill {told.get('fill_id')} of order {entry.subject} was corrected: {told.get('quantity')} shares at "
-            f"{told.get('price')}, fees {told.get('fees')}"
+            f"fill {told.get('fill_id')} of order {entry.subject} was corrected: {quantity} shares at {price}, "
+            f"fees {fees}"
         )
     late = "; a later revision counts already" if told.get("overtaken") else ""
     cause = f"{told.get('fill_id')}:{told.get('number')}"

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from octopus.compliance import rules
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import AccountSnapshot, Batch, OpenOrder, PlannedOrder, Side
@@ -165,7 +166,7 @@ def duplicates(rule: rules.DuplicateOrder, case: Case) -> list[Finding]:
     found = []
     for order in case.batch.orders:
         twin = seen.get(_likeness(order))
-        what = f"{order.side} {order.quantity} {order.instrument}"
+        what = f"{order.side} {plain(order.quantity)} {order.instrument}"
         found.append(Finding(order, twin is not None, f"{what} repeats {twin}" if twin else f"{what} is no repetition"))
         seen.setdefault(_likeness(order), f"intent {order.intent_id} of the same batch")
     return found
@@ -235,16 +236,16 @@ def _short_sale(
     order: PlannedOrder, short: Decimal, *, allowed: bool, locates: Mapping[str, Decimal] | None
 ) -> Finding:
     """``short``: shares that the account would be short when this and everything before it has sold."""
-    what = f"sell {order.quantity} {order.instrument}"
+    what = f"sell {plain(order.quantity)} {order.instrument}"
     if short <= 0:
         return Finding(order, False, f"{what} is covered by what is held")
+    would = f"{what} would leave the account {plain(short)} short"
     if not allowed:
-        return Finding(order, True, f"{what} would leave the account {short} short, and it is long only", float(short))
+        return Finding(order, True, f"{would}, and it is long only", float(short))
     if locates is None:
-        return Finding(order, True, f"the locates are missing: {what} would leave the account {short} short")
+        return Finding(order, True, f"the locates are missing: {would}")
     located = locates.get(order.instrument, Decimal(0))
-    reason = f"{what} would leave the account {short} short, {located} located"
-    return Finding(order, short > located, reason, float(short), float(located))
+    return Finding(order, short > located, f"{would}, {plain(located)} located", float(short), float(located))
 
 
 def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
@@ -253,7 +254,7 @@ def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
     found = []
     for order in case.batch.orders:
         end = ends[order.instrument, order.side]
-        reason = f"{order.side} {order.instrument} may reach {end} shares on that side, limit {limit}"
+        reason = f"{order.side} {order.instrument} may reach {plain(end)} shares on that side, limit {plain(limit)}"
         found.append(Finding(order, end > limit, reason, float(end), float(limit)))
     return found
 
@@ -313,7 +314,7 @@ def minimum_prices(rule: rules.MinimumPrice, case: Case) -> list[Finding]:
     found = []
     for order in case.batch.orders:
         price, is_buy = order.reference_price, order.side is Side.BUY
-        reason = f"{order.side} {order.instrument} at {price}, lowest price to buy at {limit}"
+        reason = f"{order.side} {order.instrument} at {plain(price)}, lowest price to buy at {plain(limit)}"
         found.append(Finding(order, is_buy and price < limit, reason, float(price), float(limit)))
     return found
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from octopus.compliance import rules
 from octopus.compliance.catalogue import findings
 from octopus.compliance.checks import Case, ComplianceContext, Finding, off_reason
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, Verdict
 
@@ -111,7 +112,7 @@ def _order_terms(batch: Batch) -> list[Verdict]:
     counts = Counter(order.intent_id for order in batch.orders)
     for order in batch.orders:
         problem = _terms_problem(order, counts[order.intent_id])
-        reason = problem or f"{order.side} {order.quantity} {order.instrument} at {order.reference_price}"
+        reason = problem or f"{order.side} {plain(order.quantity)} {order.instrument} at {plain(order.reference_price)}"
         outcome = Outcome.PASS if problem is None else Outcome.DENY
         verdicts.append(Verdict(GATE, "order_terms", order.intent_id, outcome, reason))
     return verdicts

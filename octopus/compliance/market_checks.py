@@ -14,6 +14,7 @@ import numpy as np
 
 from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding, position_ends, require_price_basis, short_after
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import PlannedOrder, Side
 from octopus.core.types import BoolArray, FloatArray
@@ -115,7 +116,8 @@ def order_volumes(rule: rules.OrderVolume, case: Case) -> list[Finding]:
     limit = rule.parameters.max_shares
     return [
         Finding(
-            order, order.quantity > limit, f"{order.side} {order.quantity} {order.instrument}, limit {limit} shares",
+            order, order.quantity > limit,
+            f"{order.side} {plain(order.quantity)} {order.instrument}, limit {plain(limit)} shares",
             float(order.quantity), float(limit),
         )
         for order in case.batch.orders

@@ -21,6 +21,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill, Side
 
@@ -182,11 +183,6 @@ def _quantity(executions: Iterable[_Execution]) -> Decimal:
     return sum((one.quantity for one in executions), Decimal(0))
 
 
-def _plain(quantity: Decimal) -> str:
-    """As a person writes it, whatever parts it was summed of."""
-    return f"{quantity.normalize():f}"
-
-
 def blind(fills: Sequence[Fill], market: Mapping[str, MarketDay]) -> list[str]:
     """Instruments that traded and whose day is not known: marking the close cannot be told of them."""
     return sorted({fill.instrument for fill in fills} - set(market))
@@ -213,7 +209,7 @@ def _wash_trades(done: Sequence[_Execution], terms: SurveillanceTerms) -> Iterat
         yield Suspicion(
             Pattern.WASH_TRADE, mine[0].instrument, (mine[0].order_id, theirs[0].order_id), at[0], at[-1], gap_bps,
             terms.wash_price_bps,
-            f"bought and sold {_plain(less)} {mine[0].instrument} within {(at[-1] - at[0]).total_seconds():g} s, "
+            f"bought and sold {plain(less)} {mine[0].instrument} within {(at[-1] - at[0]).total_seconds():g} s, "
             f"{gap_bps:.1f} bp apart",
         )  # fmt: skip
 
@@ -265,8 +261,8 @@ def _layering(orders: Sequence[SentOrder], done: Sequence[_Execution], terms: Su
             yield Suspicion(
                 Pattern.LAYERING, one.instrument, ids, opposite[0].sent_at, against[-1].at, multiple,
                 terms.layer_multiple,
-                f"{len(opposite)} limit orders for {_plain(total)} {one.instrument} rested against an execution of "
-                f"{_plain(executed)} and were cancelled",
+                f"{len(opposite)} limit orders for {plain(total)} {one.instrument} rested against an execution of "
+                f"{plain(executed)} and were cancelled",
             )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from octopus.core.amounts import plain
 from octopus.core.errors import ConfigError
 from octopus.core.orders import Bracket, Exit, PlannedOrder, Side
 
@@ -64,11 +65,11 @@ def why_invalid(side: Side, reference: Decimal, bracket: Bracket) -> str:
         return "neither stop nor target is given"
     for exit_, price in bracket.exits.items():
         if price <= 0 or price % tick_size(price):
-            return f"the {exit_} {price:f} is no positive multiple of the tick {tick_size(price)}"
+            return f"the {exit_} {plain(price)} is no positive multiple of the tick {tick_size(price)}"
         beyond = side.sign * (price - reference) * (1 if exit_ is Exit.TARGET else -1)
         if beyond <= 0:
             where = "above" if (exit_ is Exit.TARGET) is (side is Side.BUY) else "below"
-            return f"the {exit_} {price:f} of a {side.value} is not {where} {reference:f}"
+            return f"the {exit_} {plain(price)} of a {side.value} is not {where} {plain(reference)}"
     return ""
 
 
@@ -103,7 +104,7 @@ def _is_entry(order: PlannedOrder, held: Decimal, foreign: Collection[str]) -> b
         return False
     reason = ""
     if against > 0:
-        reason = f"{order.instrument} goes from {held:f} to the other side of zero in one order"
+        reason = f"{order.instrument} goes from {plain(held)} to the other side of zero in one order"
     elif order.instrument in foreign:
         reason = f"{order.instrument} is quoted in another currency than the account's"
     if reason:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from octopus.core.amounts import plain
 from octopus.core.brackets import tick_size
 from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, PlannedOrder, Side
@@ -35,7 +36,7 @@ def limit_price(side: Side, reference: Decimal, offset: Decimal) -> Decimal:
     limit = (moved / tick).to_integral_value(ROUND_FLOOR if side is Side.BUY else ROUND_CEILING) * tick
     if limit <= 0:
         raise _refused(
-            offset * 10_000, f"a {side.value} at {reference:f} would have the limit {limit:f}: set a smaller"
+            offset * 10_000, f"a {side.value} at {plain(reference)} would have the limit {plain(limit)}: set a smaller"
         )
     return limit
 
@@ -77,6 +78,4 @@ def is_reached(sign: float, limit: float, high: float, low: float, close: float)
 
 
 def _refused(value: Decimal, remedy: str) -> ConfigError:
-    return ConfigError(
-        where="config/strategies.yaml", field="execution.limit_bps", value=f"{value.normalize():f}", remedy=remedy
-    )
+    return ConfigError(where="config/strategies.yaml", field="execution.limit_bps", value=plain(value), remedy=remedy)

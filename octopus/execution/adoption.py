@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
-from octopus.execution.book import Book, Entry, EntryKind, plain
+from octopus.execution.book import Book, Entry, EntryKind
 
 _STEP = Decimal("0.00000001")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
-from decimal import Decimal
 
+from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
 from octopus.core.orders import (
     AccountSnapshot,
@@ -80,8 +80,8 @@ def decide(
 def content_hash(batch: Batch) -> str:
     """Fingerprint of everything that a batch would send, and until when: what a person's release is bound to."""
     orders = [
-        [o.intent_id, o.instrument, o.side.value, _plain(o.quantity), _plain(o.reference_price), o.order_type.value,
-         None if o.price is None else _plain(o.price), *_exit_prices(o)]
+        [o.intent_id, o.instrument, o.side.value, plain(o.quantity), plain(o.reference_price), o.order_type.value,
+         None if o.price is None else plain(o.price), *_exit_prices(o)]
         for o in sorted(batch.orders, key=lambda o: o.intent_id)
     ]  # fmt: skip
     window = [moment.astimezone(UTC).isoformat() for moment in (batch.not_before, batch.expires_at)]
@@ -89,12 +89,7 @@ def content_hash(batch: Batch) -> str:
 
 
 def _exit_prices(order: PlannedOrder) -> list[list[str]]:
-    return [] if order.bracket is None else [[name.value, _plain(price)] for name, price in order.bracket.exits.items()]
-
-
-def _plain(number: Decimal) -> str:
-    """Without the zeros that a database adds."""
-    return format(number.normalize(), "f")
+    return [] if order.bracket is None else [[name.value, plain(price)] for name, price in order.bracket.exits.items()]
 
 
 def _own_verdicts(

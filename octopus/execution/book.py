@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
-from typing import Literal
 
 from octopus.core.orders import Fill
 
@@ -291,8 +290,3 @@ def action_entry(action: CorporateAction, held: Decimal, last_close: Decimal | N
         cash = ((after - whole) * last_close / action.value).quantize(QUANTITY_STEP)
     note = f"{action.value} for 1" + (f", fraction {after - whole} paid in cash" if cash else "")
     return Entry(entry_id, action.kind, action.instrument, whole - held, cash, action.at, note)
-
-
-def plain(number: Decimal, sign: Literal["", "+"] = "") -> str:
-    """A quantity or amount for people: no exponent, no trailing zeros, with ``+`` if asked for."""
-    return f"{number.normalize():{sign}f}"

@@ -17,9 +17,10 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import AMENDS, UNRECORDED, Book, Entry, EntryKind, fill_entry, plain
+from octopus.execution.book import AMENDS, UNRECORDED, Book, Entry, EntryKind, fill_entry
 from octopus.execution.reconcile import Break, BreakKind, with_booked_fills
 
 

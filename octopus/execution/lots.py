@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Context, Decimal, localcontext
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import Fill
-from octopus.execution.book import QUANTITY_STEP, Entry, EntryKind, plain
+from octopus.execution.book import QUANTITY_STEP, Entry, EntryKind
 
 _EXACT = Context(prec=60)
 

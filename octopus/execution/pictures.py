@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from octopus.core.amounts import plain
 from octopus.execution.reconcile import Break
 
 if TYPE_CHECKING:
@@ -175,4 +176,4 @@ def _relative(one: Break) -> float:
 
 
 def _number(value: Decimal | None) -> str:
-    return "none" if value is None else f"{value.normalize():,f}"
+    return "none" if value is None else plain(value, ",")

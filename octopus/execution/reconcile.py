@@ -21,6 +21,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill
 from octopus.execution.book import (
@@ -32,7 +33,6 @@ from octopus.execution.book import (
     Told,
     cash_of,
     fill_entry,
-    plain,
 )
 
 CENT = Decimal("0.01")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from octopus.core.amounts import plain
 from octopus.core.orders import AccountSnapshot, PlannedOrder
 from octopus.execution.states import TERMINAL, UNRESOLVED, OrderState, OrderStatus
 
@@ -159,11 +160,11 @@ def why_not(
     if status.state not in REPLACEABLE:
         return f"it is {state}; wait for what becomes of it"
     if price is not None and (not order.order_type.has_price or price <= 0):
-        return f"price {price}: a {order.order_type.value} order has none, or it is not positive; leave it out"
+        return f"price {plain(price)}: a {order.order_type.value} order has none, or it is not positive; leave it out"
     if quantity % lot:
-        return f"quantity {quantity:f} is no multiple of the lot {lot:f}; round it"
+        return f"quantity {plain(quantity)} is no multiple of the lot {plain(lot)}; round it"
     if quantity <= _executed(status):
-        return f"quantity {quantity:f}: {status.filled:f} of it are filled; give more, or cancel the order"
+        return f"quantity {plain(quantity)}: {plain(status.filled)} of it are filled; give more, or cancel the order"
     if quantity == status.quantity and price in (None, order.price):
         return "nothing would change; give another quantity or price"
     return ""

@@ -23,6 +23,7 @@ from decimal import ROUND_DOWN, Decimal
 
 import numpy as np
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import OrderType, PlannedOrder
 from octopus.core.types import FloatArray
@@ -158,7 +159,9 @@ def next_child(
         ScheduleError: the lot is not positive, or the parent's quantity is no multiple of it.
     """
     if not lot > 0 or parent.quantity % lot:
-        raise ScheduleError(f"quantity {parent.quantity} of {parent.intent_id}: no multiple of the lot {lot}; round it")
+        raise ScheduleError(
+            f"quantity {plain(parent.quantity)} of {parent.intent_id}: no multiple of the lot {plain(lot)}; round it"
+        )
     if not schedule.window.contains(now) or _is_open(children):
         return None
     quantity = _cut(parent.quantity, schedule.due(parent.quantity, now, market_volume), committed(children), lot)

@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict, reducing_orders
 from octopus.core.types import FloatArray, IntArray
@@ -189,11 +190,11 @@ def reduces(
     case: Case, order: PlannedOrder, why: str, value: float | None = None, limit: float | None = None
 ) -> Finding:
     """Whether the order only makes a position smaller; ``why`` says what asks for that."""
-    held = case.snapshot.positions.get(order.instrument, Decimal(0))
+    of_held = f"the {plain(case.snapshot.positions.get(order.instrument, Decimal(0)))} held of {order.instrument}"
+    asked = f"{order.side} {plain(order.quantity)}"
     if order.intent_id in case.reducing:
-        return True, f"{order.side} {order.quantity} reduces the {held} held of {order.instrument}", None, None
-    reason = f"{order.side} {order.quantity} does not reduce the {held} held of {order.instrument}: {why}"
-    return False, reason, value, limit
+        return True, f"{asked} reduces {of_held}", None, None
+    return False, f"{asked} does not reduce {of_held}: {why}", value, limit
 
 
 def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> list[Verdict]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
 from octopus.risk import account_rules, order_rules
@@ -283,7 +284,7 @@ def _removal_verdict(removal: Removal) -> Verdict:
     value, limit = amount(rule, removal.value), amount(rule, constraint.limit)
     reason = (
         f"{constraint.subject} would be {value}, {side} the limit {limit}; "
-        f"{order.side} {order.quantity} {order.instrument} moves it by {sign}{amount(rule, removal.marginal)}"
+        f"{order.side} {plain(order.quantity)} {order.instrument} moves it by {sign}{amount(rule, removal.marginal)}"
     )
     if len(removal.contributors) > 1:
         reason += "; largest parts: " + ", ".join(f"{name} {amount(rule, part)}" for name, part in removal.contributors)

@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 
+from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
 from octopus.risk.book import usable_price
@@ -25,7 +26,7 @@ def order_terms(case: Case) -> list[Verdict]:
         if counts[order.intent_id] > 1:
             problem = f"the intent id {order.intent_id} stands {counts[order.intent_id]} times in the batch"
         outcome = Outcome.PASS if problem is None else Outcome.DENY
-        sound = f"{order.side} {order.quantity} {order.instrument} at {order.reference_price}"
+        sound = f"{order.side} {plain(order.quantity)} {order.instrument} at {plain(order.reference_price)}"
         verdicts.append(verdict("order_terms", order, outcome, problem or sound))
     return verdicts
 
@@ -51,7 +52,7 @@ def price_collar(case: Case) -> list[Verdict]:
         distance = abs(price / last - 1)
         if order.price is not None and (own := abs(order.price / last - 1)) > distance:
             name, price, distance = order.order_type.value, order.price, own
-        reason = f"{name} price {price} is {distance:.2%} from the last price {last}"
+        reason = f"{name} price {plain(price)} is {distance:.2%} from the last price {plain(last)}"
         return distance <= most, reason, float(distance), limit
 
     return each(case, "price_collar", check)
@@ -100,8 +101,8 @@ def adv_participation(case: Case) -> list[Verdict]:
         volume = case.market.adv_shares.get(name)
         if volume is None or not usable_price(volume):
             raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
-        share = asked[name] / volume
-        reason = f"{asked[name]} shares of {name} ordered and working are {share:.2%} of its average daily volume"
+        share, shares = asked[name] / volume, plain(asked[name])
+        reason = f"{shares} shares of {name} ordered and working are {share:.2%} of its average daily volume"
         return share <= most, reason, float(share), limit
 
     return each(case, rule, check)

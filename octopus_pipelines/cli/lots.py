@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 
 import click
 
+from octopus.core.amounts import plain
 from octopus.execution.lots import LotSelectionError, Selection
 from octopus_pipelines.cli.house import open_database
 from resources.execution_engine import ExecutionEngine
@@ -38,14 +39,14 @@ def list_lots(as_json: bool) -> None:
     if as_json:
         told = {
             "lots": [
-                {"lot_id": lot.lot_id, "instrument": lot.instrument, "quantity": f"{lot.quantity:f}",
-                 "cost": f"{lot.cost:f}", "acquired": lot.acquired.isoformat()}
+                {"lot_id": lot.lot_id, "instrument": lot.instrument, "quantity": plain(lot.quantity),
+                 "cost": plain(lot.cost), "acquired": lot.acquired.isoformat()}
                 for lot in book.lots
             ],
             "sales": [
-                {"fill_id": sale.fill_id, "instrument": sale.instrument, "quantity": f"{sale.quantity:f}",
+                {"fill_id": sale.fill_id, "instrument": sale.instrument, "quantity": plain(sale.quantity),
                  "until": sale.until.isoformat(), "identified": sale.identified,
-                 "lots": {part.lot_id: f"{part.quantity:f}" for part in sale.parts}}
+                 "lots": {part.lot_id: plain(part.quantity) for part in sale.parts}}
                 for sale in sales
             ],
         }  # fmt: skip
@@ -53,14 +54,14 @@ def list_lots(as_json: bool) -> None:
         return
     for lot in book.lots:
         click.echo(
-            f"lot {lot.lot_id}  {lot.instrument:<8} {_plain(lot.quantity):>14}  cost {lot.cost:,.2f}, "
+            f"lot {lot.lot_id}  {lot.instrument:<8} {plain(lot.quantity):>14}  cost {lot.cost:,.2f}, "
             f"acquired {lot.acquired}"
         )
     for sale in sales:
         how = "identified" if sale.identified else "first in, first out"
-        parts = ", ".join(f"{_plain(part.quantity)} of {part.lot_id}" for part in sale.parts)
+        parts = ", ".join(f"{plain(part.quantity)} of {part.lot_id}" for part in sale.parts)
         click.echo(
-            f"sale {sale.fill_id}  {sale.instrument:<8} {_plain(sale.quantity):>14}  closes {parts} ({how}); may be "
+            f"sale {sale.fill_id}  {sale.instrument:<8} {plain(sale.quantity):>14}  closes {parts} ({how}); may be "
             f"identified until {sale.until:%Y-%m-%d %H:%M} UTC"
         )
     click.echo(f"{len(book.lots)} open lots in account {account}; {len(sales)} sales may still be identified")
@@ -89,7 +90,7 @@ def identify(sale: str, chosen: tuple[str, ...], by: str, reason: str) -> None:
         gains = [one for one in reports.reported(account).disposals if one.fill_id == sale]
     for one in gains:
         click.echo(
-            f"{_plain(one.quantity)} {one.instrument} of lot {one.lot_id}: basis {one.basis:.2f}, proceeds "
+            f"{plain(one.quantity)} {one.instrument} of lot {one.lot_id}: basis {one.basis:.2f}, proceeds "
             f"{one.proceeds:.2f}, gain {one.gain:.2f}"
         )
 
@@ -112,8 +113,3 @@ def _selection(written: str) -> Selection:
     if not lot or not quantity.is_finite() or quantity <= 0:
         raise LotSelectionError(f"{written}: write LOT=SHARES, such as a lot's id from `octopus lots list` and =100")
     return Selection(lot, quantity)
-
-
-def _plain(quantity: Decimal) -> str:
-    """Without the zeros that its column keeps."""
-    return f"{quantity.normalize():f}"

@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 
 import click
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.ids import entry_order_id
 from octopus.core.orders import OrderType
@@ -65,11 +66,12 @@ def list_orders(as_json: bool) -> None:
         click.echo(json.dumps([_row(one, one.client_order_id in asked) for one in found]))
         return
     for one in found:
-        price = "" if one.order.price is None else f" at {one.order.price:f}"
+        price = "" if one.order.price is None else f" at {plain(one.order.price)}"
         replaced = "  to be replaced" if one.client_order_id in asked else ""
+        quantity, filled = plain(one.status.quantity), plain(one.status.filled)
         click.echo(
-            f"{one.client_order_id}  {one.order.side.value:<4} {one.status.quantity:>14f} {one.order.instrument:<8} "
-            f"{one.order.order_type.value}{price}  {one.status.state.value}, {one.status.filled:f} filled{replaced}"
+            f"{one.client_order_id}  {one.order.side.value:<4} {quantity:>14} {one.order.instrument:<8} "
+            f"{one.order.order_type.value}{price}  {one.status.state.value}, {filled} filled{replaced}"
         )
     click.echo(f"{len(found)} orders are approved or open in account {current.account}")
 
@@ -94,7 +96,7 @@ def cancel(order: str, by: str, reason: str) -> None:
         (after,) = engine.store.orders(trading.account, ids=[wanted.client_order_id])
     click.echo(
         f"order {wanted.client_order_id} was asked to be cancelled: {after.status.state.value}, "
-        f"{after.status.filled:f} of {after.status.quantity:f} filled"
+        f"{plain(after.status.filled)} of {plain(after.status.quantity)} filled"
     )
 
 
@@ -153,11 +155,12 @@ def settle(order: str, end: str, fills: tuple[str, ...], by: str, reason: str, y
         wanted = settler.look_up(_find(engine.store, trading.account, order).client_order_id)
         there = {fill.fill_id: fill for fill in settler.ownerless(wanted)}
         click.echo(
-            f"order {wanted.client_order_id}: {wanted.order.side.value} {wanted.status.remaining:f} "
+            f"order {wanted.client_order_id}: {wanted.order.side.value} {plain(wanted.status.remaining)} "
             f"{wanted.order.instrument}, until {wanted.expires_at}, {wanted.status.state.value}"
         )
         for fill in there.values():
-            click.echo(f"  the broker's fill {fill.fill_id}: {fill.quantity:f} at {fill.price:f} on {fill.at}")
+            shares = f"{plain(fill.quantity)} at {plain(fill.price)}"
+            click.echo(f"  the broker's fill {fill.fill_id}: {shares} on {fill.at}")
         if foreign := [name for name in fills if name not in there]:
             raise OrderCommandError(f"{', '.join(foreign)}: no such fill may be this order's; the list above is whole")
         if not yes:
@@ -211,7 +214,7 @@ def _row(one: StoredOrder, asked: bool) -> dict[str, object]:
     order, status = one.order, one.status
     return {
         "client_order_id": one.client_order_id, "batch_id": one.batch_id, "instrument": order.instrument,
-        "side": order.side.value, "type": order.order_type.value, "quantity": f"{status.quantity:f}",
-        "filled": f"{status.filled:f}", "price": None if order.price is None else f"{order.price:f}",
+        "side": order.side.value, "type": order.order_type.value, "quantity": plain(status.quantity),
+        "filled": plain(status.filled), "price": None if order.price is None else plain(order.price),
         "state": status.state.value, "to_be_replaced": asked,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import click
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.execution.approval import content_hash, in_sending_order
 from octopus_pipelines.cli.house import open_database
@@ -71,11 +72,11 @@ def _show(stored: StoredBatch) -> None:
     click.echo(f"batch {batch.batch_id} of account {batch.account}, decided after {batch.session}")
     click.echo(f"may be sent from {batch.not_before} to {batch.expires_at}; content {content_hash(batch)}")
     for order in in_sending_order(batch.orders):
-        price = "" if order.price is None else f" at {order.price:f}"
+        price = "" if order.price is None else f" at {plain(order.price)}"
         denied = stored.research_denials.get(order.intent_id)
         click.echo(
-            f"  {order.side.value:<4} {order.quantity:>14f} {order.instrument:<8} {order.order_type.value}{price} "
-            f"{order.notional:>16,.2f}" + (f"  denied: {denied}" if denied else "")
+            f"  {order.side.value:<4} {plain(order.quantity):>14} {order.instrument:<8} "
+            f"{order.order_type.value}{price} {order.notional:>16,.2f}" + (f"  denied: {denied}" if denied else "")
         )
     click.echo(
         f"  {len(batch.orders)} orders of {sum(order.notional for order in batch.orders):,.2f} at reference prices"

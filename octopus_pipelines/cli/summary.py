@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from octopus.alternative_data.schema import TEXT_TABLES
+from octopus.core.amounts import plain
 from octopus_pipelines.overview import SCHEMAS, champion, reconciliation
 from resources.settings import Settings
 from resources.trading import anchor_file
@@ -211,7 +212,7 @@ def _orders(console: Console, warehouse: Warehouse, settings: Settings, session:
     for row in rows:
         price = "" if row["price"] is None else f"{row['price']:,.4f}"
         table.add_row(
-            row["side"], row["instrument"], f"{row['quantity']:,.2f}", row["state"], price, f"{row['fees']:,.2f}"
+            row["side"], row["instrument"], plain(row["quantity"], ","), row["state"], price, f"{row['fees']:,.2f}"
         )
     console.print(table)
 

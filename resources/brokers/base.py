@@ -16,6 +16,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NoReturn, Protocol, runtime_checkable
 
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.ids import exit_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OrderType, PlannedOrder, Side
@@ -139,7 +140,7 @@ class OrderRequest:
         """
         if self.quantity != self.quantity.to_integral_value():
             raise OrderRejectedError(
-                f"{venue}: {self.quantity} {self.instrument}: orders here are in whole shares; set "
+                f"{venue}: {plain(self.quantity)} {self.instrument}: orders here are in whole shares; set "
                 "portfolio.fractional to false"
             )
 

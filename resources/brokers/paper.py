@@ -56,6 +56,7 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from octopus.core.amounts import plain
 from octopus.core.brackets import exit_hit, why_invalid
 from octopus.core.costs import CostModel
 from octopus.core.currency import RATE_DECIMALS
@@ -72,7 +73,6 @@ from octopus.execution.book import (
     ends_orders,
     held_at,
     opening_entries,
-    plain,
 )
 from octopus.execution.states import OrderState
 from resources.brokers.base import (

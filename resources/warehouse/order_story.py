@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from octopus.compliance.replay import Attempt, RecordCheck, check_attempts, is_allowed
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Outcome, Verdict
@@ -397,15 +398,16 @@ def _verdict(row: Mapping[str, Any]) -> Verdict:
 def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
     """An attempt as far as it concerns the order."""
     snapshot, instrument = attempt.snapshot, order["instrument"]
+    price = snapshot["prices"].get(instrument)
     own = (None, order["exit_of"] or order["intent_id"])
     return {
         "attempt": attempt.number,
         "fence": attempt.fence,
         "snapshot": {
             "taken_at": _plain(attempt.taken_at),
-            "cash": snapshot["cash"],
-            "held": snapshot["positions"].get(instrument, "0"),
-            "price": snapshot["prices"].get(instrument),
+            "cash": plain(Decimal(snapshot["cash"])),
+            "held": plain(Decimal(snapshot["positions"].get(instrument, "0"))),
+            "price": None if price is None else plain(Decimal(price)),
             "open_orders": snapshot["open_orders"],
         },
         "verdicts": [_plain(verdict._asdict()) for verdict in attempt.verdicts if verdict.intent_id in own],
@@ -435,7 +437,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Decimal):
-        return format(value.normalize() if value else Decimal(0), "f")
+        return plain(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, date):

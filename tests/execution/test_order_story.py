@@ -26,6 +26,7 @@ from execution_support import (
 )
 from power import Power, PowerCut
 
+from octopus.compliance import gate
 from octopus.compliance.checks import ComplianceContext
 from octopus.compliance.gate import judge as judge_compliance
 from octopus.compliance.rules import CompliancePolicy
@@ -123,6 +124,22 @@ def test_an_order_sent_again_by_a_later_attempt_is_told_under_both_fences(desk: 
     assert story["answer"]["sound"], story["checks"]
     assert [attempt["fence"] for attempt in story["attempts"]] == [1, 2]
     assert [event["fence"] for event in story["events"] if event["to_state"] == "submitting"] == [1, 2]
+
+
+def test_reasons_say_numbers_as_people_write_them_and_other_words_are_no_other_decision(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = plan(desk)
+    desk.execute(batch)
+    order = order_ids(batch)[0]
+    assert ("buy 10 AAA at 100",) in rows(desk.url, "select reason from execution.verdicts")
+    # As an earlier release said it.
+    monkeypatch.setattr(gate, "plain", str)
+    story = stories(desk).story(order)
+    assert story["answer"]["sound"], story["checks"]
+    assert story["attempts"][0]["snapshot"]["held"] == "0"
+    monkeypatch.setattr(gate, "_terms_problem", lambda _order, _count: "another release denies it")
+    assert "replayed" in {item["name"] for item in stories(desk).story(order)["checks"] if not item["ok"]}
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_r
     by_rule = {(verdict["gate"], verdict["rule"]): verdict for verdict in attempt["verdicts"]}
     weight = by_rule["risk", "name_weight"]
     assert 0 < weight["value"] < weight["limit"]
-    assert attempt["snapshot"]["cash"] == "1000000.00000000"
+    assert attempt["snapshot"]["cash"] == "1000000"
     lineage = story["lineage"]
     assert lineage["decision"]["decision_id"] == story["order"]["decision_id"]
     assert lineage["target"]["weight"] > 0
