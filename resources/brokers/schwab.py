@@ -42,6 +42,7 @@ from resources.brokers.answers import (
     Failure,
     Fields,
     RequestFailedError,
+    VenueClock,
     belonging_together,
     in_order,
     noon,
@@ -146,6 +147,7 @@ class SchwabBroker:
     guarantee: Guarantee = Guarantee.NOTHING
     keeps: timedelta | None = TOLD
     _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _clock: VenueClock = field(default_factory=VenueClock, init=False, repr=False, compare=False)
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`; no account here is a paper one."""
@@ -175,7 +177,6 @@ class SchwabBroker:
         """As `Broker.submit`. Sent once; a second call is a second order."""
         symbol = venue_symbol(request.instrument)
         _require_sendable(request)
-        request.require_in_time(NAME, self.now())
         try:
             held, _ = self._positions().get(request.instrument, (_NIL, None))
             instruction = _instruction(request, held)
@@ -184,6 +185,7 @@ class SchwabBroker:
             raise
         except OctopusError as error:
             raise BrokerUnavailableError(f"schwab: not sent: {error}") from error
+        request.require_in_time(NAME, self.now(), self._clock.ahead)
         order_id = self._sent(_message(request, symbol, instruction), before)
         return BrokerOrder(
             request.client_order_id, order_id, request.instrument, request.side, request.quantity,
@@ -345,6 +347,7 @@ class SchwabBroker:
             self.access, self.key, client_secret=self.secret, token=metadata.token, token_endpoint=TOKEN_URL,
             update_token=metadata.wrapped_token_write_func(), leeway=300, verify=_trusted(),
         )  # fmt: skip
+        session.event_hooks = {"response": [lambda told: self._clock.heard(told.headers.get("Date"), self.now())]}
         with session:
             yield Client(self.key, session, token_metadata=metadata)
 
