@@ -374,13 +374,30 @@ class SchwabBroker:
         draft.replace(self.token_file)
 
     def _answer(self, ask: Callable[[Any, str], Any]) -> Any:
+        """Schwab's answer to a question or a cancel; after HTTP 401 it is asked again, once, with a new token."""
         try:
-            with self._client() as (client, account):
-                return _answered(lambda: ask(client, account))
+            try:
+                return self._asked_once(ask)
+            except RequestFailedError as error:
+                if error.failure.status != 401 or not error.failure.sent:
+                    raise
+                self._distrust_token()
+                return self._asked_once(ask)
         except RequestFailedError as error:
             if error.failure.status == 401:
                 raise BrokerError(f"schwab: {error.failure.message}{self._login_told()}") from error
             raise
+
+    def _asked_once(self, ask: Callable[[Any, str], Any]) -> Any:
+        with self._client() as (client, account):
+            return _answered(lambda: ask(client, account))
+
+    def _distrust_token(self) -> None:
+        """Have it renewed before the next request: by the clock it was dated with, another computer's perhaps, it may
+        seem to last longer than it does."""
+        token = self._token()
+        token["token"] = {**token["token"], "expires_at": 1}
+        self._keep_token(token)
 
     def _login_told(self) -> str:
         try:
