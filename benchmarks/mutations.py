@@ -717,7 +717,7 @@ MUTATIONS = (
     Mutation(
         "an order leaves for Interactive Brokers after the close",
         "resources/brokers/ib.py",
-        "            request.require_in_time(NAME, self.now())\n",
+        "            request.require_in_time(NAME, now, there - now)\n",
         "",
         "tests/execution/test_ib_broker.py::test_nothing_is_sent_after_the_close_for_which_it_is_meant",
     ),

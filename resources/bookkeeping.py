@@ -107,14 +107,16 @@ class Bookkeeper:
 
     def take_fills(self, account: str) -> int:
         """Book fills of ours that the broker tells and we do not have, and what it revised; how many are new."""
-        booked, since = 0, self._since(account)
+        # Only fills of our orders are booked, so that asking for more is harmless: by a clock that is behind ours the
+        # first ones were before the account was adopted.
+        booked, since = 0, self._since(account) - _CLOCKS_APART
         known = {fill.fill_id for fill in self.books.fills(account, since)}
         for fill in self.broker.fills(since):
             if fill.fill_id not in known and self.books.record_fill(
                 account, fill, self.sessions.trade_date(fill.at), self.clock.now()
             ):
                 booked += 1
-        self._take_revisions(account)
+        self._take_revisions(account, since)
         return booked
 
     def update_positions(self, account: str) -> Mapping[date, NavStatement]:
@@ -190,10 +192,10 @@ class Bookkeeper:
         known = self.books.known_breaks(account)
         return replace(compared, breaks=standing_breaks(compared.breaks, opened, frozen, known))
 
-    def _take_revisions(self, account: str) -> None:
+    def _take_revisions(self, account: str, since: datetime) -> None:
         """Book what the broker broke or corrected of our fills, whenever the trades were."""
         if isinstance(self.broker, RevisingBroker):
-            for revision in self.broker.revisions(self._since(account)):
+            for revision in self.broker.revisions(since):
                 session = self.sessions.trade_date(revision.at)
                 self.books.record_revision(account, revision, session, self.clock.now())
 
@@ -294,6 +296,9 @@ class Bookkeeper:
 
 _OVERLAP = timedelta(days=1)
 """How much of what was compared before is asked for again: some venues date by the day."""
+
+_CLOCKS_APART = timedelta(hours=1)
+"""No venue's clock is further from ours."""
 
 _HALTING = frozenset(
     {

@@ -44,6 +44,7 @@ from resources.brokers.answers import (
     Failure,
     Fields,
     RequestFailedError,
+    VenueClock,
     asked,
     belonging_together,
     first_sent,
@@ -134,6 +135,7 @@ class AlpacaBroker:
     name: str = NAME
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
     keeps: timedelta | None = None
+    _clock: VenueClock = field(default_factory=VenueClock, init=False, repr=False, compare=False)
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`."""
@@ -173,7 +175,7 @@ class AlpacaBroker:
 
     def _send(self, request: OrderRequest, bracket: Bracket | None) -> BrokerOrder:
         request.require_whole_shares(NAME)
-        request.require_in_time(NAME, self.now())
+        request.require_in_time(NAME, self.now(), self._clock.ahead)
         message = _message(request, bracket)
         try:
             with self._client() as client:
@@ -290,6 +292,7 @@ class AlpacaBroker:
         # The URL is given to the client itself, so that the session rewrites nothing. Its patience never sends a POST
         # or a DELETE again.
         with replace(self.access, base_url=None).session(NAME) as session:
+            session.hooks["response"].append(lambda told, **_: self._clock.heard(told.headers.get("Date"), self.now()))
             client._session = session
             client._retry = 0
             yield client

@@ -10,8 +10,9 @@ import re
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 
 from octopus.core.errors import SourceUnavailableError
@@ -105,6 +106,25 @@ def _may_have_left(error: Exception) -> bool:
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return False
     return not isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError)
+
+
+@dataclass
+class VenueClock:
+    """A venue's clock beside ours, by the ``Date`` of its answers (RFC 9110, section 6.6.1), to the second.
+
+    Attributes:
+        ahead: how far it is ahead of ours, as last heard; until then they are taken to agree.
+    """
+
+    ahead: timedelta = timedelta(0)
+
+    def heard(self, date: str | None, now: datetime) -> None:
+        """Take the ``Date`` of an answer that came ``now``; without one nothing changes."""
+        try:
+            theirs = parsedate_to_datetime(date or "")
+        except (ValueError, TypeError):
+            return
+        self.ahead = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - now
 
 
 def not_told(venue: str, failure: Failure) -> BrokerError:

@@ -122,16 +122,22 @@ class OrderRequest:
             for exit_, price in bracket.exits.items()
         )  # fmt: skip
 
-    def require_in_time(self, venue: str, now: datetime) -> None:
-        """An order is not sent after it should have lapsed: a worker that slept would send it into the next session.
+    def require_in_time(self, venue: str, now: datetime, ahead: timedelta = timedelta(0)) -> None:
+        """An order is not sent after it should have lapsed: a worker that slept would send it into the next session,
+        and so would one whose clock is behind the venue's.
+
+        Args:
+            ahead: how far the venue's clock is ahead of ours, if that is known.
 
         Raises:
-            OrderRejectedError: it is late.
+            OrderRejectedError: it is late, by one of the two clocks.
         """
-        if now >= self.expires_at:
+        there = now + max(ahead, timedelta(0))
+        if there >= self.expires_at:
+            behind = f"; this computer's clock is {ahead.total_seconds():.0f} s behind, set it" if there > now else ""
             raise OrderRejectedError(
-                f"{venue}: an order until {self.expires_at:%Y-%m-%d %H:%M} UTC is not sent at {now:%Y-%m-%d %H:%M} "
-                "UTC: it would live on in the next session; plan it again"
+                f"{venue}: an order until {self.expires_at:%Y-%m-%d %H:%M} UTC is not sent at {there:%Y-%m-%d %H:%M} "
+                f"UTC: it would live on in the next session; plan it again{behind}"
             )
 
     def require_whole_shares(self, venue: str) -> None:

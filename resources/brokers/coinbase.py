@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import Any
 
@@ -38,6 +37,7 @@ from resources.brokers.answers import (
     Failure,
     Fields,
     RequestFailedError,
+    VenueClock,
     asked,
     belonging_together,
     first_sent,
@@ -123,6 +123,7 @@ class CoinbaseBroker:
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
     keeps: timedelta | None = None
     _known: dict[str, Increments] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _clock: VenueClock = field(default_factory=VenueClock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         twice = sorted(name for name in self.universe if f"{name}-{self.quote}" in self.universe)
@@ -156,12 +157,12 @@ class CoinbaseBroker:
     def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
         product = self.product(request.instrument)
-        request.require_in_time(NAME, self.now())
         self._require_type(request)
         try:
             self._require_steps(product, request.quantity, request.price)
         except ConfigError as error:
             raise BrokerUnavailableError(f"coinbase: not sent: {error}") from error
+        request.require_in_time(NAME, self.now(), self._clock.ahead)
         terms = (request.client_order_id, product, request.side.name)
         size = {"base_size": f"{request.quantity.normalize():f}"}
         with self._client() as client:
@@ -272,6 +273,7 @@ class CoinbaseBroker:
         client = RESTClient(api_key=self.key, api_secret=self.secret)
         with self.access.session(NAME) as session:
             client.session.close()
+            session.hooks["response"].append(lambda told, **_: self._clock.heard(told.headers.get("Date"), self.now()))
             client.session = session
             _require_key(client.api_secret)
             yield client
@@ -626,15 +628,12 @@ def _stamp(instant: datetime) -> str:
 
 def _skew(date: str | None) -> str:
     """How far this computer's clock, by which requests are signed, is from Coinbase's; nothing where it is right."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (ValueError, TypeError):
+    theirs = VenueClock()
+    theirs.heard(date, datetime.now(UTC))
+    if abs(theirs.ahead) < timedelta(seconds=5):
         return ""
-    ahead = datetime.now(UTC) - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
-    if abs(ahead) < timedelta(seconds=5):
-        return ""
-    way = "ahead of" if ahead > timedelta(0) else "behind"
-    return f", and set this computer's clock: it is {abs(ahead).total_seconds():.0f} s {way} Coinbase's"
+    way = "behind" if theirs.ahead > timedelta(0) else "ahead of"
+    return f", and set this computer's clock: it is {abs(theirs.ahead).total_seconds():.0f} s {way} Coinbase's"
 
 
 @lru_cache(maxsize=4)

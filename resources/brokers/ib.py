@@ -213,6 +213,7 @@ class IbBroker:
             desk.require_link()
             try:
                 contract = await desk.contract(symbol, given)
+                there = await desk.time()
             except (OrderRejectedError, BrokerUnavailableError):
                 raise
             except BrokerError as error:
@@ -220,7 +221,8 @@ class IbBroker:
             entry, exits = _message(request, desk.number), _exits(request, bracket, desk.number)
             # Only now: the security may have been found after the close, and TWS keeps a day order for the next one;
             # and the link may have been lost meanwhile.
-            request.require_in_time(NAME, self.now())
+            now = self.now()
+            request.require_in_time(NAME, now, there - now)
             desk.require_link()
             return await desk.place(contract, entry, request.instrument, exits)
 
@@ -279,7 +281,7 @@ class IbBroker:
         The report tells no orders. One that IB had acknowledged and that did not fill has lapsed: each is good for its
         session alone.
         """
-        if sent.expires_at >= self._midnight():
+        if sent.expires_at >= self._midnight(self._with(_Desk.time)):
             return None
         report = self._report()
         if report is None or report.until < sent.expires_at:
@@ -346,9 +348,9 @@ class IbBroker:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _midnight(self) -> datetime:
-        """The begin of TWS's day."""
-        now = self.now().astimezone(ZoneInfo(self.zone))
+    def _midnight(self, there: datetime | None = None) -> datetime:
+        """The begin of TWS's day, by the later of our clock and ``there``, TWS's."""
+        now = max(self.now(), there or self.now()).astimezone(ZoneInfo(self.zone))
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def _report(self) -> FlexReport | None:
@@ -505,6 +507,7 @@ class _Desk:
         self._completed: list[_Order] = []
         self._executed: dict[str, _Execution] = {}
         self._statuses: dict[tuple[int, int], tuple[str, Decimal]] = {}
+        self._times: list[datetime] = []
         self.elsewhere: dict[str, str] = {}
         """Accounts of orders that are not of ours, by reference."""
 
@@ -543,6 +546,13 @@ class _Desk:
             raise BrokerUnavailableError("ib: not sent: the connection to TWS ended; look at it and try again")
         if self._link_lost:
             raise BrokerUnavailableError("ib: not sent: TWS has lost its connection to IB (1100); wait for 1102")
+
+    async def time(self) -> datetime:
+        """TWS's time, which it keeps by IB's and not by its computer's (reference of EWrapper, currentTime)."""
+        self._times.clear()
+        self.client.reqCurrentTime()
+        await self.wait(lambda: bool(self._times))
+        return self._times[-1]
 
     async def account_values(self) -> None:
         self._values.clear()
@@ -723,6 +733,9 @@ class _Desk:
         elif code in _RESTORED:
             self._link_lost = False
         self.errors.append((number, code, text))
+
+    def currentTime(self, seconds: int) -> None:
+        self._times.append(datetime.fromtimestamp(seconds, UTC))
 
     def updateAccountValue(self, tag: str, value: str, currency: str, number: str) -> None:
         if number == self.number:

@@ -42,6 +42,7 @@ from resources.brokers.answers import (
     Failure,
     Fields,
     RequestFailedError,
+    VenueClock,
     belonging_together,
     in_order,
     noon,
@@ -146,6 +147,7 @@ class SchwabBroker:
     guarantee: Guarantee = Guarantee.NOTHING
     keeps: timedelta | None = TOLD
     _hashes: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _clock: VenueClock = field(default_factory=VenueClock, init=False, repr=False, compare=False)
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`; no account here is a paper one."""
@@ -175,7 +177,6 @@ class SchwabBroker:
         """As `Broker.submit`. Sent once; a second call is a second order."""
         symbol = venue_symbol(request.instrument)
         _require_sendable(request)
-        request.require_in_time(NAME, self.now())
         try:
             held, _ = self._positions().get(request.instrument, (_NIL, None))
             instruction = _instruction(request, held)
@@ -184,6 +185,7 @@ class SchwabBroker:
             raise
         except OctopusError as error:
             raise BrokerUnavailableError(f"schwab: not sent: {error}") from error
+        request.require_in_time(NAME, self.now(), self._clock.ahead)
         order_id = self._sent(_message(request, symbol, instruction), before)
         return BrokerOrder(
             request.client_order_id, order_id, request.instrument, request.side, request.quantity,
@@ -345,6 +347,7 @@ class SchwabBroker:
             self.access, self.key, client_secret=self.secret, token=metadata.token, token_endpoint=TOKEN_URL,
             update_token=metadata.wrapped_token_write_func(), leeway=300, verify=_trusted(),
         )  # fmt: skip
+        session.event_hooks = {"response": [lambda told: self._clock.heard(told.headers.get("Date"), self.now())]}
         with session:
             yield Client(self.key, session, token_metadata=metadata)
 
@@ -371,13 +374,30 @@ class SchwabBroker:
         draft.replace(self.token_file)
 
     def _answer(self, ask: Callable[[Any, str], Any]) -> Any:
+        """Schwab's answer to a question or a cancel; after HTTP 401 it is asked again, once, with a new token."""
         try:
-            with self._client() as (client, account):
-                return _answered(lambda: ask(client, account))
+            try:
+                return self._asked_once(ask)
+            except RequestFailedError as error:
+                if error.failure.status != 401 or not error.failure.sent:
+                    raise
+                self._distrust_token()
+                return self._asked_once(ask)
         except RequestFailedError as error:
             if error.failure.status == 401:
                 raise BrokerError(f"schwab: {error.failure.message}{self._login_told()}") from error
             raise
+
+    def _asked_once(self, ask: Callable[[Any, str], Any]) -> Any:
+        with self._client() as (client, account):
+            return _answered(lambda: ask(client, account))
+
+    def _distrust_token(self) -> None:
+        """Have it renewed before the next request: by the clock it was dated with, another computer's perhaps, it may
+        seem to last longer than it does."""
+        token = self._token()
+        token["token"] = {**token["token"], "expires_at": 1}
+        self._keep_token(token)
 
     def _login_told(self) -> str:
         try:

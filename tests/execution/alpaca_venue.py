@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +31,7 @@ class AlpacaVenue(ServedVenue):
     """One account; every method may be called by the test while the API serves it.
 
     Attributes:
+        now: its clock; None: fills are at the auction, whenever they are told.
         script: faults to come. posts: client order ids of every POST that arrived, accepted or not.
         cancels: what becomes of each cancel: ``ok``; ``part`` or ``all`` (so much of the order fills before it
             arrives); ``wait`` (it is pending for some questions); ``drop`` and ``accept_drop``.
@@ -40,6 +42,7 @@ class AlpacaVenue(ServedVenue):
         faults: how often each fault of the script happened.
     """
 
+    now: Callable[[], datetime] | None = None
     cash: Decimal = Decimal(100_000)
     script: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
@@ -89,7 +92,7 @@ class AlpacaVenue(ServedVenue):
                 {
                     "id": f"{self._next()}::{uuid.uuid4()}", "activity_type": "FILL", "order_id": order["id"],
                     "type": "fill" if done else "partial_fill", "price": str(self.price), "qty": str(part),
-                    "side": order["side"], "symbol": order["symbol"], "transaction_time": AUCTION,
+                    "side": order["side"], "symbol": order["symbol"], "transaction_time": self._stamp(AUCTION),
                     "leaves_qty": str(left - part), "cum_qty": order["filled_qty"], "order_status": order["status"],
                 }
             )  # fmt: skip
@@ -167,6 +170,9 @@ class AlpacaVenue(ServedVenue):
         amount, self.cash = self.cash, Decimal(0)
         self.book("CSD", net_amount=str(amount), date="2022-12-27")
 
+    def _stamp(self, otherwise: str) -> str:
+        return otherwise if self.now is None else self.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
     def _next(self) -> str:
         self._at += 1
         return f"20221228{self._at:09d}"
@@ -203,7 +209,8 @@ class AlpacaVenue(ServedVenue):
                 "id": str(uuid.uuid4()), "client_order_id": client_id, "symbol": body["symbol"], "side": body["side"],
                 "qty": str(body["qty"]), "filled_qty": "0", "type": body["type"], "status": "accepted",
                 "time_in_force": body["time_in_force"], "asset_class": "us_equity", "replaced_by": None,
-                "submitted_at": f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z", "filled_avg_price": None,
+                "submitted_at": self._stamp(f"2022-12-28T15:00:{len(self.orders):02d}.000000001Z"),
+                "filled_avg_price": None,
             }  # fmt: skip
             order |= {name: body.get(name) for name in ("limit_price", "stop_price")} | {"legs": None}
             if body.get("order_class") in ("bracket", "oto"):
@@ -288,6 +295,8 @@ class AlpacaVenue(ServedVenue):
         newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
         if query.get("status", "open") == "open":
             newest = [o for o in newest if o["status"] in (*_OPEN, "held", "pending_cancel")]
+        if "after" in query:
+            newest = [o for o in newest if datetime.fromisoformat(o["submitted_at"][:26]) > _plain(query["after"])]
         if "until" in query:
             newest = [o for o in newest if o["submitted_at"] < query["until"]]
         page = newest[: int(query.get("limit", 50))]
@@ -299,6 +308,8 @@ class AlpacaVenue(ServedVenue):
 
     def _told_activities(self, query: dict[str, str]) -> list[dict[str, Any]]:
         told = [one for one in self.activities if query.get("activity_types") in (None, one["activity_type"])]
+        # What bears a date alone begins with its day.
+        told = [one for one in told if one.get("transaction_time", one.get("date", "9")) >= query.get("after", "")[:19]]
         if self.repeat_fills:
             told = [one for one in told for _ in range(2)]
         if self.reverse_fills:
@@ -312,3 +323,7 @@ class AlpacaVenue(ServedVenue):
 def _flat(order: dict[str, Any] | None) -> dict[str, Any] | None:
     """An order without what is nested in it: that it has an entry, or exits, is not told."""
     return None if order is None else {**order, "legs": None}
+
+
+def _plain(instant: str) -> datetime:
+    return datetime.fromisoformat(instant).astimezone(UTC).replace(tzinfo=None)

@@ -51,6 +51,7 @@ class CoinbaseVenue(ServedVenue):
     """One portfolio in US dollars; every method may be called by the test while the API serves it.
 
     Attributes:
+        now: its clock for orders; None: fills are at the close, whenever they are told.
         script: faults to come. posts: client order ids of every POST of an order that was read.
         coins: the currencies that have a product in dollars. amounts: what each wallet holds, dollars included.
         costs: average price of entry, by coin.
@@ -61,6 +62,7 @@ class CoinbaseVenue(ServedVenue):
         auction: called before each question. faults: how often each fault happened. unsigned: requests it refused.
     """
 
+    now: Callable[[], datetime] | None = None
     script: list[str] = field(default_factory=list)
     posts: list[str] = field(default_factory=list)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,8 +114,9 @@ class CoinbaseVenue(ServedVenue):
             self.executions.append(
                 {
                     "entry_id": str(uuid.uuid4()), "trade_id": str(uuid.uuid4()), "order_id": order["order_id"],
-                    "trade_time": EXECUTED_AT, "trade_type": "FILL", "price": str(self.price), "size": str(part),
-                    "commission": str(fee), "product_id": order["product_id"], "sequence_timestamp": EXECUTED_AT,
+                    "trade_time": self._stamp(EXECUTED_AT), "sequence_timestamp": self._stamp(EXECUTED_AT),
+                    "trade_type": "FILL", "price": str(self.price), "size": str(part),
+                    "commission": str(fee), "product_id": order["product_id"],
                     "liquidity_indicator": "TAKER", "size_in_quote": False, "user_id": "u", "side": order["side"],
                 }
             )  # fmt: skip
@@ -142,6 +145,9 @@ class CoinbaseVenue(ServedVenue):
             "amount": {"amount": str(amount), "currency": currency}, "resource": "transaction", "description": None,
         }  # fmt: skip
         self.transactions.setdefault(currency, []).append(told | changes)
+
+    def _stamp(self, otherwise: str) -> str:
+        return otherwise if self.now is None else self.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def _move(self, currency: str, amount: Decimal) -> None:
         self.amounts[currency] = self.amounts.get(currency, Decimal(0)) + amount
@@ -201,7 +207,7 @@ class CoinbaseVenue(ServedVenue):
             self.orders[client_id] = {
                 "order_id": str(uuid.uuid4()), "client_order_id": client_id, "product_id": body["product_id"],
                 "side": body["side"], "order_configuration": body["order_configuration"], "status": "OPEN",
-                "filled_size": "0", "created_time": f"2022-12-28T15:00:00.{len(self.orders):06d}Z",
+                "filled_size": "0", "created_time": self._stamp(f"2022-12-28T15:00:00.{len(self.orders):06d}Z"),
                 "product_type": "SPOT", "reject_reason": "REJECT_REASON_UNSPECIFIED", "size_in_quote": False,
             }  # fmt: skip
         order = self.orders[client_id]

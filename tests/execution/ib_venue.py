@@ -18,10 +18,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 VERSION = 173
+NEW_YORK = ZoneInfo("America/New_York")
 NUMBER = "DU1234567"
 AT = "20221228 16:00:00 US/Eastern"
 SECURITIES = {"AAA": [1001], "BBB": [1002], "CCC": [1003], "DDD": [1004], "BRK B": [1005], "TWIN": [1006, 1007]}
@@ -46,6 +49,7 @@ class Order:
     group: str = ""
     status: str = "PreSubmitted"
     filled: Decimal = Decimal(0)
+    entered: int = 0
 
     @property
     def stands(self) -> bool:
@@ -57,6 +61,7 @@ class IbVenue:
     """One account; every method may be called by the test while TWS serves it.
 
     Attributes:
+        now: TWS's clock; None: it is never ahead of a test's, and executions are at the auction.
         script: faults to come. posts: references of every order that arrived, whether it stands or not.
         repeat, reverse: tell each execution twice, or the newest first. stale: how often account values lag behind.
         no_commission: executions whose commission is not told.
@@ -64,6 +69,7 @@ class IbVenue:
         lost: TWS says that it lost IB (1100).
     """
 
+    now: Callable[[], datetime] | None = None
     cash: Decimal = Decimal(100_000)
     script: list[str] = field(default_factory=list)
     posts: list[str] = field(default_factory=list)
@@ -107,6 +113,10 @@ class IbVenue:
     def port(self) -> int:
         return int(self._server.server_address[1])
 
+    def seconds(self) -> int:
+        """What TWS says the time is."""
+        return int((datetime(2022, 12, 1, tzinfo=UTC) if self.now is None else self.now()).timestamp())
+
     def garbled(self, status: int, frame: bytes) -> tuple[int, bytes]:
         """What leaves in place of a frame; as of `served_venue.ServedVenue`."""
         return status, frame
@@ -126,6 +136,7 @@ class IbVenue:
             self.cash -= sign * part * self.price + self.commission
             self.positions[order.symbol] = self.positions.get(order.symbol, Decimal(0)) + sign * part
             told = {"id": f"0000e0d5.{len(self.executions):08x}.01.01", "order": order, "shares": part}
+            told["at"] = AT if self.now is None else f"{self.now().astimezone(NEW_YORK):%Y%m%d %H:%M:%S} US/Eastern"
             self.executions.append({**told, "price": self.price})
 
     def _after_fill(self, order: Order, part: Decimal) -> None:
@@ -177,6 +188,7 @@ class IbVenue:
             order = Order(
                 int(body[1]), 900_000 + len(self.orders) + len(self._held), client_id, body[3], body[16],
                 Decimal(body[17]), body[18], body[21], body[26], body[19], body[20], int(body[28]), body[22],
+                entered=self.seconds(),
             )  # fmt: skip
             if not order.parent:
                 self._fault = self.script.pop(0) if self.script else "ok"
@@ -277,7 +289,7 @@ class IbVenue:
             for one in reversed(told) if self.reverse else told:
                 order = one["order"]
                 yield [
-                    11, request, order.order_id, *security(order.symbol), one["id"], AT, NUMBER, "NYSE",
+                    11, request, order.order_id, *security(order.symbol), one["id"], one["at"], NUMBER, "NYSE",
                     "BOT" if order.action == "BUY" else "SLD", one["shares"], one["price"], order.perm_id,
                     order.client_id, 0, one["shares"], one["price"], order.ref, "", "", "", 2,
                 ]  # fmt: skip
@@ -382,7 +394,7 @@ class _Session(socketserver.BaseRequestHandler):
         ask: dict[str, Callable[[], Any]] = {
             "3": lambda: venue.place(body, client_id), "4": lambda: venue.cancel(int(body[2]), client_id),
             "7": lambda: venue.told_executions(body[2]), "16": venue.standing, "61": venue.told_positions,
-            "99": venue.completed, "64": lambda: (),
+            "99": venue.completed, "64": lambda: (), "49": lambda: [[49, 1, venue.seconds()]],
         }  # fmt: skip
         return ask[body[0]]()
 

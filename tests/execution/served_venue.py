@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -47,6 +48,8 @@ class ServedVenue(ABC):
     """A venue that is served while it is entered; `answer` runs in the server's threads."""
 
     slow_s: float = 1.0
+    now: Callable[[], datetime] | None = None
+    """Its clock, which its answers tell as their Date; None: they tell none."""
 
     def garbled(self, status: int, content: bytes) -> tuple[int, bytes]:
         """What leaves in place of an answer."""
@@ -133,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = b"" if answer.body is None else json.dumps(answer.body).encode()
             status, body = self.house.garbled(answer.status, content)
-            self._send(status, body, {"Date": self.date_time_string(), **answer.headers})
+            date = {} if self.house.now is None else {"Date": self.date_time_string(self.house.now().timestamp())}
+            self._send(status, body, {**date, **answer.headers})
 
     do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  # names of the class above
 

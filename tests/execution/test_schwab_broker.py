@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -249,8 +250,23 @@ def test_a_login_that_has_ended_says_how_to_log_in_again_and_nothing_is_sent(ven
     assert not any(part in f"{broker!r}" for part in ("SECRET", "KEY", ACCOUNT, "refresh"))
 
 
-def test_a_token_that_was_revoked_and_one_that_is_none_say_so(venue, broker, tmp_path):
+def test_a_token_that_only_our_clock_holds_for_good_is_renewed_once(venue, tmp_path):
+    """Written by a computer whose clock is ahead, or here before the clock was set back."""
+    token = venue.write_token(tmp_path / "token.json")
     venue.revoked.add("access-0")
+    broker = broker_at(venue, token)
+    broker.snapshot()
+    assert json.loads(token.read_text())["token"]["expires_at"] > time.time()
+    venue.revoked.add("access-1")
+    send(broker)
+    venue.revoked.add("access-2")
+    broker.cancel("o-1")
+    assert (venue.renewals, len(venue.posts)) == (3, 1)
+    assert [order["status"] for order in venue.orders.values()] == ["CANCELED"]
+
+
+def test_a_token_that_was_revoked_and_one_that_is_none_say_so(venue, broker, tmp_path):
+    venue.revoked |= {f"access-{number}" for number in range(9)}
     with pytest.raises(BrokerError, match=r"HTTP 401.*log in again"):
         broker.snapshot()
     for content in ("", "{}", '{"creation_timestamp": 1, "token": {}}', "[]"):
