@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from octopus.core.ids import CLIENT_ORDER_PREFIX, entry_order_id, exit_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Exit, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
-from octopus.execution.states import OrderState
+from octopus.execution.states import TERMINAL, OrderState
 from resources.brokers.answers import (
     Failure,
     Fields,
@@ -501,9 +501,9 @@ def _order(told: Any) -> BrokerOrder:
     Raises:
         BrokerError: a field is missing or unreadable.
     """
-    status, quantity = _text(told, "status"), _FIELDS.positive(told, "qty")
-    filled = _FIELDS.filled(told, "filled_qty")
+    status, filled = _text(told, "status"), _FIELDS.filled(told, "filled_qty")
     state = order_state(status, filled)
+    quantity = _ordered(told, state, filled)
     reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else status
     if told.get("replaced_by"):
         reason = f"replaced by {told['replaced_by']}"
@@ -511,6 +511,17 @@ def _order(told: Any) -> BrokerOrder:
         _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), _side(told), quantity,
         state, filled, reason,
     )  # fmt: skip
+
+
+def _ordered(told: Mapping[str, Any], state: OrderState, filled: Decimal) -> Decimal:
+    """How many shares an order is for, where a person's may be for an amount of money (``notional``)."""
+    if told.get("qty") is not None or told.get("notional") is None:
+        return _FIELDS.positive(told, "qty")
+    if state in TERMINAL:
+        return filled
+    raise BrokerError(
+        f"alpaca: order {told.get('id')} is for an amount of money and has not ended; try again when it has"
+    )
 
 
 def _side(told: Mapping[str, Any]) -> Side:

@@ -379,7 +379,8 @@ class SchwabBroker:
             try:
                 return self._asked_once(ask)
             except RequestFailedError as error:
-                if error.failure.status != 401 or not error.failure.sent:
+                refused = error.failure
+                if refused.status != 401 or not (refused.own and refused.sent):
                     raise
                 self._distrust_token()
                 return self._asked_once(ask)

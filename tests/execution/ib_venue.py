@@ -16,7 +16,7 @@ import socketserver
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -66,7 +66,7 @@ class IbVenue:
         repeat, reverse: tell each execution twice, or the newest first. stale: how often account values lag behind.
         no_commission: executions whose commission is not told.
         auction: called before each question. refuse: connections are closed before they are ready.
-        lost: TWS says that it lost IB (1100).
+        lost: TWS says that it lost IB (1100). told: answers by the number of the request instead of its own.
     """
 
     now: Callable[[], datetime] | None = None
@@ -86,6 +86,7 @@ class IbVenue:
     stale: int = 0
     refuse: int = 0
     lost: bool = False
+    told: dict[str, Callable[[list[str]], Iterable[list[Any]]]] = field(default_factory=dict)
     no_commission: set[str] = field(default_factory=set)
     auction: Callable[[IbVenue], None] = lambda _venue: None
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -387,6 +388,8 @@ class _Session(socketserver.BaseRequestHandler):
 
     def _answers(self, body: list[str], client_id: int) -> Any:
         venue = self.house
+        if body[0] in venue.told:
+            return venue.told[body[0]](body)
         if body[0] == "6":
             return venue.account_values() if body[2] == "1" else ()
         if body[0] == "9":
