@@ -1,7 +1,8 @@
 """The signed limits as files: the documents, their signatures and the registered keys.
 
-All that can loosen what an account may do is signed: config/risk.yaml, and config/compliance.yaml with its limits on
-positions and orders and its lists. Each has its own signatures beside it, by the same registered keys.
+All that can loosen what an account may do is signed: config/risk.yaml, config/compliance.yaml with its limits on
+positions and orders and its lists, and of config/universe.yaml what limits rest on, such as each instrument's sector.
+Each has its own signatures beside it, by the same registered keys.
 
 Belongs here: reading and writing these files, and whether the limits in force are those that were signed. Does not:
 verifying (octopus/risk/signatures.py).
@@ -42,11 +43,13 @@ class LimitsDocument:
 
     Attributes:
         content: its exact bytes. signers: file of the registered keys.
+        is_excerpt: the content is what `octopus limits text` prints of the file, whose other settings are free.
     """
 
     path: Path
     content: bytes
     signers: Path
+    is_excerpt: bool = False
 
     @property
     def signatures(self) -> Path:
@@ -61,9 +64,13 @@ def limits_authority(settings: Settings, now: datetime) -> Authority:
     for document, one in found:
         if one.problem is not None:
             files.setdefault(one.problem, []).append(document.path.name)
-    problem = "; ".join(f"{' and '.join(names)}: {problem}" for problem, names in files.items())
+    problem = "; ".join(f"{_listed(names)}: {problem}" for problem, names in files.items())
     signers = sorted({name for _, one in found for name in one.signers})
     return Authority(settings.is_live, problem or None, tuple(signers))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _authority(document: LimitsDocument, settings: Settings, now: datetime) -> Authority:
@@ -119,8 +126,12 @@ def add_signatures(documents: Sequence[LimitsDocument], key_file: Path, now: dat
 
 
 def _cannot_sign(documents: Sequence[LimitsDocument], key_file: Path, why: str) -> ConfigError:
+    command = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY"
     by_hand = "; ".join(
-        f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {document.path} >> {document.signatures}" for document in documents
+        f"octopus limits text | {command} >> {document.signatures}"
+        if document.is_excerpt
+        else f"{command} < {document.path} >> {document.signatures}"
+        for document in documents
     )
     return ConfigError(
         where="octopus limits sign", field="--key", value=str(key_file),

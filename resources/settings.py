@@ -6,11 +6,13 @@ EnvVar) and what a setting means (the models stand beside the code that obeys th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -464,7 +466,18 @@ class Settings:
     @property
     def limits_documents(self) -> tuple[LimitsDocument, ...]:
         """What two people sign: all that can loosen what the account may do."""
-        return self.limits_document, self.policy_document
+        return self.limits_document, self.policy_document, self.basis_document
+
+    @cached_property
+    def basis_document(self) -> LimitsDocument:
+        """What limits rest on in universe.yaml, as it is in force, in a form that comments and order do not change."""
+        signed = {
+            "universe": self.universe.model_dump(mode="json", include={"currency", "rates", "sectors"}),
+            "trading": self.trading.model_dump(mode="json", include={"live_accounts", "release", "reconciliation"}),
+        }
+        content = json.dumps(signed, indent=1, sort_keys=True) + "\n"
+        path = self.limits_document.path.with_name("universe.yaml")
+        return replace(self.limits_document, path=path, content=content.encode(), is_excerpt=True)
 
     @property
     def sessions(self) -> Sessions:
@@ -681,7 +694,9 @@ def says(document: LimitsDocument, settings: Settings) -> bool:
     """Whether what is in force is what one of the settings' documents says."""
     if document is settings.limits_document:
         return limits_of(document) == settings.risk
-    return policy_of(document) == settings.compliance
+    if document is settings.policy_document:
+        return policy_of(document) == settings.compliance
+    return document == settings.basis_document
 
 
 def _databases(environment: Mapping[str, str], home: Path) -> tuple[EmbeddedPostgres | None, dict[str, str]]:

@@ -44,8 +44,9 @@ class SurveillanceTerms(BaseModel):
     """Thresholds of the patterns.
 
     Attributes:
-        wash_seconds, wash_price_bps, wash_match: a buy order and a sell order whose executions so near each other in
-            time and price have quantities so alike (smaller over larger).
+        wash_seconds, wash_price_bps, wash_match: buy orders and sell orders whose executions so near each other in
+            time and price have quantities so alike (smaller over larger): one against one, one against several, or
+            all that hang together so.
         layer_orders, layer_seconds, layer_filled, layer_multiple: at least so many limit orders, each cancelled within
             so many seconds with at most that fraction filled, together that multiple of what filled opposite.
         close_minutes, close_volume_fraction, close_move_bps: fills so near the close, so much of the day's volume, and
@@ -191,35 +192,58 @@ def blind(fills: Sequence[Fill], market: Mapping[str, MarketDay]) -> list[str]:
 # -- wash trades ------------------------------------------------------------------------------------------------------
 
 
+_Pair = tuple[_Execution, _Execution]
+
+
 def _wash_trades(done: Sequence[_Execution], terms: SurveillanceTerms) -> Iterator[Suspicion]:
-    """One order against one: each execution counts for one finding, the earliest that it makes."""
-    used: set[_Execution] = set()
-    for pairs in _near(done, terms).values():
-        left = [pair for pair in pairs if used.isdisjoint(pair)]
-        if not left:
-            continue
-        mine, theirs = (list(dict.fromkeys(side)) for side in zip(*left, strict=True))
-        less, more = sorted((_quantity(mine), _quantity(theirs)))
-        prices = sorted(sum((one.value for one in side), Decimal(0)) / _quantity(side) for side in (mine, theirs))
-        gap_bps = float((prices[1] - prices[0]) / prices[0]) * 1e4
-        if gap_bps > terms.wash_price_bps or float(less / more) < terms.wash_match:
-            continue
-        used.update(mine, theirs)
-        at = sorted(one.at for one in (*mine, *theirs))
-        yield Suspicion(
-            Pattern.WASH_TRADE, mine[0].instrument, (mine[0].order_id, theirs[0].order_id), at[0], at[-1], gap_bps,
-            terms.wash_price_bps,
-            f"bought and sold {plain(less)} {mine[0].instrument} within {(at[-1] - at[0]).total_seconds():g} s, "
-            f"{gap_bps:.1f} bp apart",
-        )  # fmt: skip
+    """In however many orders: each execution counts for one finding, of the fewest orders that make one."""
+    near, used = _near(done, terms), set[_Execution]()
+    for names in _together(near):
+        left = [pair for name in names for pair in near[name] if used.isdisjoint(pair)]
+        parts = sorted({one for pair in left for one in pair}, key=lambda one: (one.at, one.order_id))
+        finding = _wash_trade(parts, terms)
+        if finding is not None:
+            used.update(parts)
+            yield finding
 
 
-def _near(
-    done: Sequence[_Execution], terms: SurveillanceTerms
-) -> dict[tuple[str, str], list[tuple[_Execution, _Execution]]]:
+def _wash_trade(parts: Sequence[_Execution], terms: SurveillanceTerms) -> Suspicion | None:
+    """Whether these, by time, take back what they do."""
+    sides = [[one for one in parts if one.side is side] for side in Side]
+    if not all(sides):
+        return None
+    less, more = sorted(_quantity(side) for side in sides)
+    prices = sorted(sum((one.value for one in side), Decimal(0)) / _quantity(side) for side in sides)
+    gap_bps = float((prices[1] - prices[0]) / prices[0]) * 1e4
+    if gap_bps > terms.wash_price_bps or float(less / more) < terms.wash_match:
+        return None
+    orders, seconds = tuple(dict.fromkeys(one.order_id for one in parts)), (parts[-1].at - parts[0].at).total_seconds()
+    many = f" in {len(orders)} orders" if len(orders) > 2 else ""
+    return Suspicion(
+        Pattern.WASH_TRADE, parts[0].instrument, orders, parts[0].at, parts[-1].at, gap_bps, terms.wash_price_bps,
+        f"bought and sold {plain(less)} {parts[0].instrument}{many} within {seconds:g} s, {gap_bps:.1f} bp apart",
+    )  # fmt: skip
+
+
+def _together(near: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Pairs of orders that are looked at as one: order against order, one against all that are near it, and all that
+    hang together."""
+    pairs = list(near)
+    yield from ([pair] for pair in pairs)
+    for order in dict.fromkeys(order for pair in pairs for order in pair):
+        yield [pair for pair in pairs if order in pair]
+    chains: list[list[tuple[str, str]]] = []
+    for pair in pairs:
+        linked = [chain for chain in chains if any(not set(pair).isdisjoint(other) for other in chain)]
+        chains = [chain for chain in chains if chain not in linked]
+        chains.append([*(other for chain in linked for other in chain), pair])
+    yield from chains
+
+
+def _near(done: Sequence[_Execution], terms: SurveillanceTerms) -> dict[tuple[str, str], list[_Pair]]:
     """Executions near in time and price, by two orders on opposite sides, of which the first filled first."""
     window = timedelta(seconds=terms.wash_seconds)
-    found: dict[tuple[str, str], list[tuple[_Execution, _Execution]]] = {}
+    found: dict[tuple[str, str], list[_Pair]] = {}
     for place, one in enumerate(done):
         for other in done[place + 1 :]:
             if other.at - one.at > window:

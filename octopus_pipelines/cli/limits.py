@@ -19,13 +19,13 @@ from resources.limit_signatures import add_signatures, limits_authority, signatu
 
 @click.group()
 def limits() -> None:
-    """The signed limits, config/risk.yaml and config/compliance.yaml: sign, verify."""
+    """The signed limits, config/risk.yaml, compliance.yaml and what they rest on in universe.yaml: sign, verify."""
 
 
 @limits.command()
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Your private SSH key.")
 def sign(key: Path) -> None:
-    """Sign the exact bytes of config/risk.yaml and config/compliance.yaml with an Ed25519 key.
+    """Sign config/risk.yaml, config/compliance.yaml and what `text` prints of universe.yaml with an Ed25519 key.
 
     For any other key it names ssh-keygen's commands.
     """
@@ -37,6 +37,12 @@ def sign(key: Path) -> None:
             click.secho(f"it does not count: {made.problem}", fg="yellow")
     found = limits_authority(current, now)
     click.echo("the limits are signed" if found.problem is None else f"not yet signed: {found.problem}")
+
+
+@limits.command()
+def text() -> None:
+    """Print what is signed of config/universe.yaml: sectors, currencies, live accounts, release, reconciliation."""
+    click.echo(settings().basis_document.content, nl=False)
 
 
 @limits.command()

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import octopus_pipelines.cli.limits as limits_command
 from octopus.core.errors import ConfigError
 from octopus.risk.signatures import Authority, SignatureError, authority, read_signatures, read_signers, sign
 from resources.limit_signatures import add_signatures, limits_authority
@@ -219,7 +221,9 @@ def loaded(house: Path) -> Settings:
 )
 def test_what_is_verified_is_what_is_obeyed(house: Path, file: str, old: bytes, new: bytes) -> None:
     current = loaded(house)
-    assert str(limits_authority(current, NOW).problem).startswith("risk.yaml and compliance.yaml: nobody has signed")
+    assert str(limits_authority(current, NOW).problem).startswith(
+        "risk.yaml, compliance.yaml and universe.yaml: nobody has signed"
+    )
     for name in ("ada", "ada", "grace"):
         add_signatures(current.limits_documents, house / name, NOW)
     assert limits_authority(current, NOW) == Authority(False, None, ("ada", "grace"))
@@ -242,11 +246,51 @@ def test_what_is_verified_is_what_is_obeyed(house: Path, file: str, old: bytes, 
     assert len(read_signatures((house / "config" / f"{file}.sig").read_text())) == 1, "the old ones made room"
 
 
+RESTS_ON = [
+    ("    AAPL: technology\n", "    AAPL: energy\n"),
+    ("    AAPL: technology\n", ""),
+    ("rates: {}", "rates: {EUR: EURUSD=X}"),
+    ("live_accounts: []", 'live_accounts: ["U1"]'),
+    ("release: none", "release: live"),
+    ("cash_tolerance: 0.01", "cash_tolerance: 10000"),
+    ("share_tolerance: 0 ", "share_tolerance: 5 "),
+    ("    halt: true", "    halt: false"),
+]
+FREE = [
+    ("refetch_sessions: 10", "refetch_sessions: 20"),
+    ("execution_sensor: false", "execution_sensor: true"),
+    ("    AAPL: technology\n    AMD: technology\n", "    AMD: technology  # chips\n    AAPL: technology\n"),
+]
+
+
+def test_what_limits_rest_on_in_the_universe_is_signed_and_the_rest_of_the_file_is_free(house: Path) -> None:
+    current, file = loaded(house), house / "config" / "universe.yaml"
+    for name in ("ada", "grace"):
+        add_signatures(current.limits_documents, house / name, NOW)
+    text = file.read_text()
+    for old, new in [*RESTS_ON, *FREE]:
+        assert old in text
+        file.write_text(text.replace(old, new))
+        problem = limits_authority(loaded(house), NOW).problem
+        assert (problem is None) is ((old, new) in FREE), (new, problem)
+        assert problem is None or problem.startswith("universe.yaml: no signature counts"), problem
+
+
+def test_what_is_signed_of_the_universe_can_be_read(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = loaded(house)
+    monkeypatch.setattr(limits_command, "settings", lambda: current)
+    printed = CliRunner().invoke(limits_command.limits, ["text"]).output
+    assert printed.encode() == current.basis_document.content
+    assert json.loads(printed)["universe"]["sectors"]["AAPL"] == "technology"
+
+
 def test_signatures_of_one_file_are_none_of_the_other(house: Path) -> None:
     current = loaded(house)
     for name in ("ada", "grace"):
         add_signatures([current.limits_document], house / name, NOW)
-    assert str(limits_authority(current, NOW).problem).startswith("compliance.yaml: nobody has signed")
+    assert str(limits_authority(current, NOW).problem).startswith(
+        "compliance.yaml and universe.yaml: nobody has signed"
+    )
     shutil.copy(current.limits_document.signatures, current.policy_document.signatures)
     assert "compliance.yaml: no signature counts" in str(limits_authority(current, NOW).problem)
 
@@ -255,7 +299,8 @@ def test_a_key_that_cannot_sign_says_how_to(house: Path) -> None:
     documents = loaded(house).limits_documents
     for key in (house / "nothing", house / "other", house / "config" / "risk.yaml"):
         with pytest.raises(
-            ConfigError, match=r"ssh-keygen -Y sign -n octopus-limits.*risk\.yaml\.sig; .*nce\.yaml\.sig"
+            ConfigError,
+            match=r"octopus-limits.*risk\.yaml\.sig; .*nce\.yaml\.sig; octopus limits text \| .*universe\.yaml\.sig",
         ):
             add_signatures(documents, key, NOW)
 
@@ -272,9 +317,13 @@ def test_the_command_line_signs_and_verifies(house: Path) -> None:
 
     refused = octopus("verify")
     assert refused.returncode == 1
-    assert "limits unsigned: paper only: risk.yaml and compliance.yaml: nobody has signed" in refused.stderr
+    assert (
+        "limits unsigned: paper only: risk.yaml, compliance.yaml and universe.yaml: nobody has signed" in refused.stderr
+    )
     first = octopus("sign", "--key", str(house / "ada"))
-    assert "not yet signed: risk.yaml and compliance.yaml: signed by ada alone" in first.stdout, first.stderr
+    assert "not yet signed: risk.yaml, compliance.yaml and universe.yaml: signed by ada alone" in first.stdout, (
+        first.stderr
+    )
     second = octopus("sign", "--key", str(house / "grace"))
     assert "the limits are signed" in second.stdout, second.stderr
     found = octopus("verify", "--json")
