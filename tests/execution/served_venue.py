@@ -50,6 +50,8 @@ class ServedVenue(ABC):
     slow_s: float = 1.0
     now: Callable[[], datetime] | None = None
     """Its clock, which its answers tell as their Date; None: they tell none."""
+    cut: int = 0
+    """How many questions are to be answered by the end of the connection."""
 
     def garbled(self, status: int, content: bytes) -> tuple[int, bytes]:
         """What leaves in place of an answer."""
@@ -125,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.house.answer(
             Request(self.command, parts.path, parse_qs(parts.query), body, dict(self.headers.items()))
         )
-        if answer.fault in DROPS:
+        cut = self.command == "GET" and self.house.cut > 0
+        self.house.cut -= cut
+        if cut or answer.fault in DROPS:
             self.close_connection = True
             self.connection.close()
             return
