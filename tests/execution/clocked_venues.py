@@ -140,7 +140,7 @@ class IbHouse(House):
                 TOKEN, QUERY, SESSIONS, self.flex.url, ACCESS, sleep=lambda _s: None, now=self.clock.now
             )
             yield IbBroker(
-                account, port=self.venue.port, connect_s=2.0, answer_s=2.0, reports=reports, now=self.clock.now
+                account, port=self.venue.port, connect_s=0.6, answer_s=2.0, reports=reports, now=self.clock.now
             )
 
     def entered(self) -> list[datetime]:

@@ -1,12 +1,13 @@
 """Each fault of a venue at each venue, one at a time, through its own client over a real socket, to equal books.
 
-The crash proofs draw many at once (test_alpaca_crashes.py and its like; of the paper broker, test_execution_crashes.py).
+The crash proofs draw many at once (test_alpaca_crashes.py and its like, test_execution_crashes.py for paper).
 docs/proof.md has the table of which test covers which fault at which venue.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,22 @@ SENDS = {
     "ib": ("accept_drop", "silent", "drop", "fill_drop", "late_reject"),
 }
 """What may become of a send, as each simulated venue calls it."""
+QUICK = ("accept_504", "accept_drop", "silent", "busy", "part, then disconnect", "late fills")
+"""What no quick test of an adapter alone goes through to the books."""
 AFTERWARDS = ("part, then disconnect", "duplicate fills", "fills out of order", "late fills", "reject after accept")
 RECORDS = {"alpaca": "activities", "coinbase": "executions", "ib": "executions"}
 """Where a venue keeps what it tells of executions; Schwab does so in each order."""
 
 
-@pytest.mark.parametrize(("venue", "fault"), [(venue, fault) for venue, faults in SENDS.items() for fault in faults])
+def each(cases: Iterable[tuple[str, str]]) -> list[Any]:
+    """Venues with faults; those that are not quick are in the long proof."""
+    return [
+        pytest.param(venue, fault, id=f"{venue}-{fault}", marks=[] if fault in QUICK else [pytest.mark.slow])
+        for venue, fault in cases
+    ]
+
+
+@pytest.mark.parametrize(("venue", "fault"), each((venue, fault) for venue in SENDS for fault in SENDS[venue]))
 def test_one_order_for_each_intent_and_equal_books_whatever_becomes_of_a_send(
     database_url: str, tmp_path: Path, venue: str, fault: str
 ) -> None:
@@ -50,8 +61,7 @@ def test_one_order_for_each_intent_and_equal_books_whatever_becomes_of_a_send(
         require_equal_books(desk)
 
 
-@pytest.mark.parametrize("fault", AFTERWARDS)
-@pytest.mark.parametrize("venue", SENDS)
+@pytest.mark.parametrize(("venue", "fault"), each((venue, fault) for venue in SENDS for fault in AFTERWARDS))
 def test_fills_however_they_are_told_are_booked_once(database_url: str, tmp_path: Path, venue: str, fault: str) -> None:
     with desk_at(database_url, tmp_path, venue, SOUND) as (desk, house):
         batch = store_plan(database_url, "acct", TRADES)
