@@ -25,7 +25,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from served_venue import Answer, Request, ServedVenue
+from served_venue import NEVER, Answer, Request, ServedVenue
 
 KEY = "organizations/11111111-2222-3333-4444-555555555555/apiKeys/66666666-7777-8888-9999-000000000000"
 PREFIX = "/api/v3/brokerage"
@@ -192,7 +192,7 @@ class CoinbaseVenue(ServedVenue):
     def post_order(self, body: dict[str, Any]) -> Answer:
         fault = self.script.pop(0) if self.script else "ok"
         self.faults[fault] += 1
-        if fault == "drop":
+        if fault in NEVER:
             return Answer(0, fault=fault)
         client_id = body["client_order_id"]
         self.posts.append(client_id)

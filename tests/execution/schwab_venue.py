@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from served_venue import Answer, Request, ServedVenue
+from served_venue import NEVER, Answer, Request, ServedVenue
 
 ACCOUNT, HASH = "12345678", "A1B2C3D4E5F6"
 STANDING = ("WORKING", "QUEUED", "PENDING_ACTIVATION", "AWAITING_RELEASE_TIME")
@@ -191,7 +191,7 @@ class SchwabVenue(ServedVenue):
     def _placed(self, body: dict[str, Any]) -> Answer:
         fault = self.script.pop(0) if self.script else "ok"
         self.faults[fault] += 1
-        if fault == "drop":
+        if fault in NEVER:
             return Answer(0, fault=fault)
         self.posts.append(body)
         if fault == "busy":

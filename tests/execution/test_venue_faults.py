@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clocked_venues import TRADES, House, desk_at
-from execution_support import CLOSE, Desk, store_plan
+from clocked_venues import HOUSES, TRADES, House, desk_at
+from execution_support import CLOSE, Desk, ManualClock, store_plan
+
+from resources.sources.patience import Patience
 
 SOUND = timedelta(0)
 SENDS = {
-    "alpaca": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "busy"),
-    "coinbase": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "busy", "unclear", "denied"),
-    "schwab": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "busy", "no_location", "denied"),
+    "alpaca": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "hang", "busy"),
+    "coinbase": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "hang", "busy", "unclear", "denied"),
+    "schwab": ("accept_504", "html", "accept_drop", "accept_slow", "drop", "hang", "busy", "no_location", "denied"),
     "ib": ("accept_drop", "silent", "drop", "fill_drop", "late_reject"),
 }
 """What may become of a send, as each simulated venue calls it."""
-QUICK = ("accept_504", "accept_drop", "silent", "busy", "part, then disconnect", "late fills")
+QUICK = ("accept_504", "accept_drop", "silent", "hang", "busy", "part, then disconnect", "late fills")
 """What no quick test of an adapter alone goes through to the books."""
 AFTERWARDS = ("part, then disconnect", "duplicate fills", "fills out of order", "late fills", "reject after accept")
 RECORDS = {"alpaca": "activities", "coinbase": "executions", "ib": "executions"}
@@ -53,7 +56,7 @@ def test_one_order_for_each_intent_and_equal_books_whatever_becomes_of_a_send(
         done = desk.execute(batch, "last")
         states = desk.states(batch)
         # What never arrived is not sent again where the venue knows no second send for the first.
-        absent = fault == "drop" and venue in ("ib", "schwab")
+        absent = fault in ("drop", "hang") and venue in ("ib", "schwab")
         after = {"ib": "expired", "schwab": "unknown"}[venue] if absent else "filled"
         assert states == {"AAA": "filled", "BBB": "rejected" if fault == "late_reject" else after, "CCC": "filled"}
         assert len(house.entered()) == len(TRADES) - absent
@@ -72,6 +75,36 @@ def test_fills_however_they_are_told_are_booked_once(database_url: str, tmp_path
         assert desk.states(batch) == {"AAA": "filled", "BBB": ended, "CCC": "filled"}
         assert happened[fault]
         assert done.breaks == ()
+        require_equal_books(desk)
+
+
+@pytest.mark.parametrize("venue", ["alpaca", "coinbase", "schwab"])
+def test_a_question_is_asked_again_after_as_long_as_the_venue_says(tmp_path: Path, venue: str) -> None:
+    house = HOUSES[venue](ManualClock(CLOSE), SOUND)
+    with house.opened("", tmp_path, "acct") as broker:
+        waits: list[float] = []
+        patient = replace(broker, access=replace(broker.access, patience=Patience(base_s=0.01), sleep=waits.append))
+        patient.account()
+        assert waits == []
+        house.venue.refuse_busy = 2
+        patient.account()
+        assert len(waits) == 2
+        assert min(waits) >= 1, "Retry-After: 1"
+
+
+def test_a_token_that_ends_in_the_middle_of_a_batch_is_renewed(database_url: str, tmp_path: Path) -> None:
+    """Of Schwab's; Coinbase's are made for each request, and Alpaca's keys do not end."""
+    with desk_at(database_url, tmp_path, "schwab", SOUND) as (desk, house):
+        batch = store_plan(database_url, "acct", TRADES)
+
+        def ends(venue: Any) -> None:
+            venue.revoked |= {f"access-{number}" for number, sent in enumerate((1, 3)) if len(venue.posts) >= sent}
+            house.trade(venue)
+
+        house.venue.auction = ends
+        done = desk.execute(batch)
+        assert (set(desk.states(batch).values()), done.breaks) == ({"filled"}, ())
+        assert house.venue.renewals == 2
         require_equal_books(desk)
 
 
