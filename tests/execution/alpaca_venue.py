@@ -1,13 +1,13 @@
 """Alpaca's trading API over a real socket: an account, its orders and activities, and the ways in which it may fail.
 
 Fields and their spelling are those of Alpaca's recorded answers and its documentation ("Placing Orders", "Account
-Activities", "Bracket Orders", "OTO Orders"); client order ids are unique for ever, and a second one is refused with
-HTTP 422.
+Activities", "Bracket Orders", "OTO Orders"; their addresses are in docs/brokers.md); client order ids are unique for
+ever, and a second one is refused with HTTP 422.
 
 Faults, taken one for each POST of an order: ``ok``; ``accept_504`` and ``accept_drop`` (it stands, and the answer is a
 gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our patience); ``drop`` and ``hang`` (it
-never arrived, and the connection drops or nothing comes);
-``busy`` (429 with Retry-After, not accepted); ``refuse`` (403); ``html`` (accepted, answered with a web page).
+never arrived, and the connection drops or nothing comes); ``busy`` (429 with Retry-After, not accepted); ``refuse``
+(403); ``html`` (accepted, answered with a web page).
 """
 
 from __future__ import annotations

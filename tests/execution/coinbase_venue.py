@@ -2,8 +2,9 @@
 
 Fields and their spelling are those of Coinbase's recorded answers and its documentation ("Create Order", "List Orders",
 "List Fills", "List Accounts", "List Products", "Get API Key Permissions", "Cancel Orders", and "Transactions" of the
-older API). An order under a client order id that is taken is not created, and the first one is returned. Every request
-must bear a token that the key signed for this method, host and path, and that is valid at the venue's own clock.
+older API; their addresses are in docs/brokers.md). An order under a client order id that is taken is not created, and
+the first one is returned. Every request must bear a token that the key signed for this method, host and path, and that
+is valid at the venue's own clock.
 
 Faults of a send: those of `served_venue`, ``busy`` (429 with Retry-After), ``refuse`` (not created: HTTP 200, success
 false), ``unclear`` (created, and said to have failed for an unknown reason), ``denied`` (HTTP 401).
