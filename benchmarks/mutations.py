@@ -722,6 +722,28 @@ MUTATIONS = (
         "tests/execution/test_ib_broker.py::test_nothing_is_sent_after_the_close_for_which_it_is_meant",
     ),
     Mutation(
+        "a venue that has closed by its own clock is sent orders",
+        "resources/brokers/base.py",
+        "there = now + max(ahead, timedelta(0))",
+        "there = now",
+        "tests/execution/test_clock_skew.py::test_nothing_comes_to_a_venue_after_its_close",
+    ),
+    Mutation(
+        "a fill that a slower clock dates before the adoption is lost",
+        "resources/bookkeeping.py",
+        "self._since(account) - _CLOCKS_APART",
+        "self._since(account)",
+        "tests/execution/test_clock_skew.py::"
+        "test_what_fills_right_after_an_adoption_is_booked_though_the_venue_dates_it_before",
+    ),
+    Mutation(
+        "a token that Schwab takes no longer is kept",
+        "resources/brokers/schwab.py",
+        "                self._distrust_token()\n",
+        "                pass\n",
+        "tests/execution/test_schwab_broker.py::test_a_token_that_only_our_clock_holds_for_good_is_renewed_once",
+    ),
+    Mutation(
         "a trade that Interactive Brokers' report cancels counts",
         "resources/brokers/flex.py",
         'if row.get("transactionType") in ("TradeCancel", "FracShareCancel"):',

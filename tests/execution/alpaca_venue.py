@@ -1,12 +1,13 @@
 """Alpaca's trading API over a real socket: an account, its orders and activities, and the ways in which it may fail.
 
 Fields and their spelling are those of Alpaca's recorded answers and its documentation ("Placing Orders", "Account
-Activities", "Bracket Orders", "OTO Orders"); client order ids are unique for ever, and a second one is refused with
-HTTP 422.
+Activities", "Bracket Orders", "OTO Orders"; their addresses are in docs/brokers.md); client order ids are unique for
+ever, and a second one is refused with HTTP 422.
 
 Faults, taken one for each POST of an order: ``ok``; ``accept_504`` and ``accept_drop`` (it stands, and the answer is a
-gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our patience); ``drop`` (it never arrived);
-``busy`` (429 with Retry-After, not accepted); ``refuse`` (403); ``html`` (accepted, answered with a web page).
+gateway's page, or none); ``accept_slow`` (it stands, the answer comes after our patience); ``drop`` and ``hang`` (it
+never arrived, and the connection drops or nothing comes); ``busy`` (429 with Retry-After, not accepted); ``refuse``
+(403); ``html`` (accepted, answered with a web page).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from served_venue import Answer, Request, ServedVenue
+from served_venue import NEVER, Answer, Request, ServedVenue
 
 _OPEN = ("accepted", "new", "partially_filled")
 AUCTION = "2022-12-28T21:00:00.123456789Z"
@@ -195,7 +196,7 @@ class AlpacaVenue(ServedVenue):
             fault = self.script.pop(0) if self.script else "ok"
             self.faults[fault] += 1
             client_id = body["client_order_id"]
-            if fault == "drop":
+            if fault in NEVER:
                 return fault, 0, None
             self.posts.append(client_id)
             self.on_post()

@@ -2,8 +2,9 @@
 
 Fields and their spelling are those of Coinbase's recorded answers and its documentation ("Create Order", "List Orders",
 "List Fills", "List Accounts", "List Products", "Get API Key Permissions", "Cancel Orders", and "Transactions" of the
-older API). An order under a client order id that is taken is not created, and the first one is returned. Every request
-must bear a token that the key signed for this method, host and path, and that is valid at the venue's own clock.
+older API; their addresses are in docs/brokers.md). An order under a client order id that is taken is not created, and
+the first one is returned. Every request must bear a token that the key signed for this method, host and path, and that
+is valid at the venue's own clock.
 
 Faults of a send: those of `served_venue`, ``busy`` (429 with Retry-After), ``refuse`` (not created: HTTP 200, success
 false), ``unclear`` (created, and said to have failed for an unknown reason), ``denied`` (HTTP 401).
@@ -25,7 +26,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from served_venue import Answer, Request, ServedVenue
+from served_venue import NEVER, Answer, Request, ServedVenue
 
 KEY = "organizations/11111111-2222-3333-4444-555555555555/apiKeys/66666666-7777-8888-9999-000000000000"
 PREFIX = "/api/v3/brokerage"
@@ -192,7 +193,7 @@ class CoinbaseVenue(ServedVenue):
     def post_order(self, body: dict[str, Any]) -> Answer:
         fault = self.script.pop(0) if self.script else "ok"
         self.faults[fault] += 1
-        if fault == "drop":
+        if fault in NEVER:
             return Answer(0, fault=fault)
         client_id = body["client_order_id"]
         self.posts.append(client_id)

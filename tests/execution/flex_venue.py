@@ -1,7 +1,8 @@
 """The Flex Web Service over a real socket: reports of an account that a simulated TWS keeps, a day late.
 
-The form of the answers is that of IBKR's reporting guide, "Flex Web Service Version 3", and of its error codes; records
-bear the fields of the Activity Flex Query (Trades, Cash Transactions, Corporate Actions, Transfers, Cash Report).
+The form of the answers is that of IBKR's reporting guide, "Flex Web Service Version 3" (addresses in docs/brokers.md),
+and of its error codes; records bear the fields of the Activity Flex Query (Trades, Cash Transactions, Corporate
+Actions, Transfers, Cash Report).
 
 Faults, taken one for each request: ``1019`` (still being made) and any other code, ``html`` (a gateway's page), ``cut``
 (the XML ends early), ``drop`` (no answer), ``doctype`` (a document that declares entities).

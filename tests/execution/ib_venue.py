@@ -1,7 +1,8 @@
 """TWS's socket over a real socket: an account, its orders and executions, and the ways in which it may fail.
 
 Frames and the order of their fields are those of server version 173, of which real frames are recorded (`wire/ib` of
-the recorded data); what each message means is in IBKR Campus, "TWS API documentation".
+the recorded data); what each message means is in IBKR Campus, "TWS API documentation" (its address is in
+docs/brokers.md).
 
 Faults, taken one for each order that arrives: ``ok``; ``accept_drop`` (it stands, the connection ends); ``silent`` (it
 stands, no acknowledgement comes); ``drop`` (the connection ends before it stands); ``refuse`` (error 201);

@@ -1,9 +1,9 @@
 """Schwab's Trader API over a real socket: a login, an account, its orders and transactions, and its faults.
 
 Fields and their spelling are those of Schwab's recorded answers and its documentation ("Accounts and Trading
-Production", "Market Data Production", "OAuth 2 with Refresh Tokens"): an order's id is told in the Location header
-alone, and orders keep no id of ours. An access token lives 30 minutes; a renewal needs a refresh token, which lives
-seven days from the login.
+Production", "Market Data Production", "OAuth 2 with Refresh Tokens": behind a login, see docs/brokers.md): an order's
+id is told in the Location header alone, and orders keep no id of ours. An access token lives 30 minutes; a renewal
+needs a refresh token, which lives seven days from the login.
 
 Faults of a send: those of `served_venue`, ``busy`` (429 with Retry-After), ``refuse`` (400), ``denied`` (401),
 ``no_location`` (accepted, and the header is missing), ``accept_late`` (no answer, and the order is in no list before
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from served_venue import Answer, Request, ServedVenue
+from served_venue import NEVER, Answer, Request, ServedVenue
 
 ACCOUNT, HASH = "12345678", "A1B2C3D4E5F6"
 STANDING = ("WORKING", "QUEUED", "PENDING_ACTIVATION", "AWAITING_RELEASE_TIME")
@@ -191,7 +191,7 @@ class SchwabVenue(ServedVenue):
     def _placed(self, body: dict[str, Any]) -> Answer:
         fault = self.script.pop(0) if self.script else "ok"
         self.faults[fault] += 1
-        if fault == "drop":
+        if fault in NEVER:
             return Answer(0, fault=fault)
         self.posts.append(body)
         if fault == "busy":

@@ -2,7 +2,8 @@
 
 A venue's faults at a send, which it draws itself: ``accept_504`` and ``html`` (the order stands, and the answer is a
 gateway's page), ``accept_drop`` (it stands, and the connection drops without an answer), ``accept_slow`` (the answer
-comes after our patience), ``drop`` (the request never arrives). Others are answers of the venue's own.
+comes after our patience), ``drop`` and ``hang`` (the request never arrives: the connection drops at once, or nothing
+comes until our patience ends). Others are answers of the venue's own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 
 ENDS = ("fill", "fill", "fill in two", "expire after a part", "reject", "expire")
 """What an auction may do to an order."""
-DROPS = ("drop", "accept_drop")
+NEVER = ("drop", "hang")
+DROPS = (*NEVER, "accept_drop")
 PAGES = {"accept_504": 504, "html": 200}
 
 
@@ -50,6 +52,8 @@ class ServedVenue(ABC):
     slow_s: float = 1.0
     now: Callable[[], datetime] | None = None
     """Its clock, which its answers tell as their Date; None: they tell none."""
+    cut: int = 0
+    """How many questions are to be answered by the end of the connection."""
 
     def garbled(self, status: int, content: bytes) -> tuple[int, bytes]:
         """What leaves in place of an answer."""
@@ -125,7 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.house.answer(
             Request(self.command, parts.path, parse_qs(parts.query), body, dict(self.headers.items()))
         )
-        if answer.fault in DROPS:
+        cut = self.command == "GET" and self.house.cut > 0
+        self.house.cut -= cut
+        if answer.fault == "hang":
+            time.sleep(self.house.slow_s)
+        if cut or answer.fault in DROPS:
             self.close_connection = True
             self.connection.close()
             return

@@ -6,191 +6,37 @@ be lost or doubled by that, and nothing left at a venue after its close.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alpaca_venue import AlpacaVenue
-from coinbase_venue import KEY, CoinbaseVenue, secret
+from clocked_venues import MINUTE, TRADES, IbHouse, desk_at
 from execution_support import (
     CLOSE,
     DECIDED,
     EXECUTED,
     NAMES,
-    OPEN,
-    SESSIONS,
     D,
-    Desk,
     ManualClock,
-    auction_feed,
-    opened,
     order_ids,
-    paper,
     rows,
     store_plan,
 )
-from flex_venue import QUERY, TOKEN, FlexVenue
-from ib_venue import IbVenue
-from schwab_venue import ACCOUNT, SchwabVenue
 
 from octopus.core.orders import OrderType, Side
 from octopus.execution.reconcile import BreakKind
 from octopus_pipelines.cli.adopt import adopt_holdings
-from resources.brokers.alpaca import AlpacaBroker
-from resources.brokers.base import Broker, NotToldYetError, OrderRequest
-from resources.brokers.coinbase import CoinbaseBroker
-from resources.brokers.flex import FlexReports
-from resources.brokers.ib import IbBroker
-from resources.brokers.schwab import SchwabBroker
-from resources.execution_engine import EngineSettings
-from resources.sources.http import Access
-from resources.sources.patience import Patience
+from resources.brokers.base import NotToldYetError, OrderRequest
 from resources.warehouse.order_store import BatchRefusedError
 
-ACCESS = Access(timeout_s=2.0, patience=Patience(attempts=1, total_s=0), sleep=lambda _s: None)
-MINUTE = timedelta(minutes=1)
 AHEAD, BEHIND, FAR_BEHIND = 7 * MINUTE, -7 * MINUTE, -20 * MINUTE
 """Of the venue; the last one is more than the 15 minutes for which orders are asked for after their auction."""
-SETTINGS = EngineSettings(poll_interval=MINUTE, watch_interval=timedelta(hours=2))
-TRADES = (("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(3)), ("CCC", Side.BUY, D(7)))
-
-
-class House(ABC):
-    """A venue with a clock of its own, in which orders fill at its close, and our adapter for it."""
-
-    begins = OPEN + timedelta(hours=1)
-
-    def __init__(self, clock: ManualClock, skew: timedelta) -> None:
-        self.clock, self.skew = clock, skew
-
-    def now(self) -> datetime:
-        """The venue's time."""
-        return self.clock.now() + self.skew
-
-    def trade(self, venue: Any) -> None:
-        """What stands at the venue fills at its close."""
-        if self.now() >= CLOSE:
-            for name, *_ in venue.waiting():
-                venue.fill(name)
-
-    @abstractmethod
-    def opened(self, url: str, folder: Path, account: str) -> Any:
-        """A context in which the venue is served; gives the adapter."""
-
-    @abstractmethod
-    def entered(self) -> list[datetime]:
-        """When each order came to the venue, by its clock."""
-
-
-class AlpacaHouse(House):
-    @contextmanager
-    def opened(self, url: str, folder: Path, account: str) -> Iterator[Broker]:
-        with AlpacaVenue(now=self.now, cash=D(0), auction=self.trade) as self.venue:
-            self.venue.book("CSD", net_amount="100000", date="2022-12-27")
-            access = replace(ACCESS, base_url=self.venue.url)
-            yield AlpacaBroker("KEY", "SECRET", account, SESSIONS, access=access, now=self.clock.now)
-
-    def entered(self) -> list[datetime]:
-        return [datetime.fromisoformat(order["submitted_at"]) for order in self.venue.orders.values()]
-
-
-class CoinbaseHouse(House):
-    """Its clock is this computer's, too, for the signatures: no request is answered that is two minutes old."""
-
-    begins = CLOSE - timedelta(minutes=40)
-
-    @contextmanager
-    def opened(self, url: str, folder: Path, account: str) -> Iterator[Broker]:
-        with CoinbaseVenue(now=self.now, amounts={}, ahead=self.skew, auction=self.trade) as self.venue:
-            self.venue.book("USD", "fiat_deposit", D(100_000), created_at="2022-12-27T12:00:00Z")
-            access = replace(ACCESS, base_url=self.venue.url)
-            yield CoinbaseBroker(KEY, secret(), account, access=access, now=self.clock.now)
-
-    def entered(self) -> list[datetime]:
-        return [datetime.fromisoformat(order["created_time"]) for order in self.venue.orders.values()]
-
-
-class SchwabHouse(House):
-    @contextmanager
-    def opened(self, url: str, folder: Path, account: str) -> Iterator[Broker]:
-        def known() -> dict[str, str]:
-            with opened(url) as store:
-                return store.client_ids(account)
-
-        with SchwabVenue(now=self.now, cash=D(0), auction=self.trade) as self.venue:
-            self.venue.book("ACH_RECEIPT", D(100_000), time="2022-12-27T12:00:00+0000")
-            token = self.venue.write_token(folder / "token.json")
-            access = replace(ACCESS, base_url=self.venue.url)
-            yield SchwabBroker(
-                "KEY", "SECRET", token, ACCOUNT, account, SESSIONS, known, access=access, now=self.clock.now
-            )
-
-    def entered(self) -> list[datetime]:
-        return [datetime.fromisoformat(order["enteredTime"]) for order in self.venue.orders.values()]
-
-
-class IbHouse(House):
-    @contextmanager
-    def opened(self, url: str, folder: Path, account: str) -> Iterator[Broker]:
-        with IbVenue(now=self.now, auction=self.trade) as self.venue, FlexVenue() as self.flex:
-            self.flex.move("Deposits/Withdrawals", "100000")
-            reports = FlexReports(
-                TOKEN, QUERY, SESSIONS, self.flex.url, ACCESS, sleep=lambda _s: None, now=self.clock.now
-            )
-            yield IbBroker(
-                account, port=self.venue.port, connect_s=2.0, answer_s=2.0, reports=reports, now=self.clock.now
-            )
-
-    def entered(self) -> list[datetime]:
-        return [datetime.fromtimestamp(order.entered, UTC) for order in self.venue.orders]
-
-
-class VenueTime:
-    """A house's clock as a clock."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-
-    def now(self) -> datetime:
-        return self.house.now()
-
-
-class PaperHouse(House):
-    """As a process of its own on another computer would be."""
-
-    @contextmanager
-    def opened(self, url: str, folder: Path, account: str) -> Iterator[Broker]:
-        self.url, self.account = url, account
-        yield paper(url, account, VenueTime(self), auction_feed())
-
-    def entered(self) -> list[datetime]:
-        return [at for (at,) in rows(self.url, "select accepted_at from paper.orders where state <> 'rejected'")]
-
-
-HOUSES: dict[str, type[House]] = {
-    "alpaca": AlpacaHouse, "coinbase": CoinbaseHouse, "schwab": SchwabHouse, "ib": IbHouse, "paper": PaperHouse,
-}  # fmt: skip
 APART = [
     *((venue, skew) for venue in ("alpaca", "schwab", "ib") for skew in (AHEAD, BEHIND, FAR_BEHIND)),
     ("coinbase", 1.5 * MINUTE), ("paper", -4 * MINUTE), ("paper", AHEAD),
 ]  # fmt: skip
 """Venues and how far their clock is ahead of ours."""
-
-
-@contextmanager
-def desk_at(url: str, folder: Path, venue: str, skew: timedelta, begins: datetime | None = None) -> Iterator[Any]:
-    """A desk at a venue whose clock is ``skew`` ahead of ours, and the venue."""
-    clock = ManualClock(begins or HOUSES[venue].begins)
-    house = HOUSES[venue](clock, skew)
-    with house.opened(url, folder, "acct") as broker:
-        desk = Desk(url, "acct", clock, auction_feed(), broker, folder / "anchor", settings=SETTINGS)
-        desk.open()
-        yield desk, house
 
 
 @pytest.mark.parametrize(("venue", "skew"), APART)
