@@ -334,7 +334,9 @@ class _Grid:
         )
         places = self._place[days.astype(np.int64) - self._first]
         held = places >= 0
-        whole[places[held], columns[held]] = numbers[held]
+        if not held.all():
+            places, columns, numbers = places[held], columns[held], numbers[held]
+        whole[places, columns] = numbers
         return whole
 
 
