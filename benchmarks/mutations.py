@@ -610,7 +610,7 @@ MUTATIONS = (
     Mutation(
         "compliance: open orders do not count for a position's limit",
         "octopus/compliance/checks.py",
-        "ends.get(key, held + case.snapshot.working(*key))",
+        "ends.get(key, held + self.snapshot.working(*key))",
         "ends.get(key, held)",
         _COMPLIANCE_TESTS + "test_position_limit_in_shares_counts_open_orders_and_lets_reductions_pass",
     ),

@@ -101,14 +101,15 @@ class Gates:
                 reports = standing.after_sending(batch, snapshot, now)
                 if reports is not None and known == facts and gates._fit_the_message_rate(batch, now):
                     return reports
-            # The server reads prices while compliance, which seldom needs them, is judged here.
+            # The server reads prices while what seldom needs them is done here.
             with ThreadPoolExecutor(max_workers=1) as beside:
                 reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
+                state = gates.trading_state(batch.account)
                 reading.result()
             approved = set(compliance.approved)
             left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in approved))
-            market, state = gates.market(left, snapshot, now), gates.trading_state(batch.account)
+            market = gates.market(left, snapshot, now)
             risk = risk_gate.judge(left, snapshot, market, self.settings.risk, state, facts.authority, now)
             reports = (compliance, risk)
             self._standing.clear()

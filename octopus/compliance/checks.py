@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import NamedTuple
 
 from octopus.compliance import rules
@@ -79,6 +80,20 @@ class Case:
     context: ComplianceContext
     now: datetime
     terms: rules.AccountTerms
+
+    @cached_property
+    def position_ends(self) -> Mapping[tuple[str, Side], Decimal]:
+        """How long buys alone and how short sells alone may leave each instrument, shares, positive on the order's
+        side.
+
+        Open orders and the whole batch are included. A position that an order only makes smaller is negative here.
+        """
+        ends: dict[tuple[str, Side], Decimal] = {}
+        for order in self.batch.orders:
+            key = (order.instrument, order.side)
+            held = self.snapshot.positions.get(order.instrument, Decimal(0)) * order.side.sign
+            ends[key] = ends.get(key, held + self.snapshot.working(*key)) + order.quantity
+        return ends
 
 
 class Finding(NamedTuple):
@@ -250,17 +265,17 @@ def _short_sale(
 
 def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
     require_price_basis(case)
-    limit, ends = rule.parameters.max_shares, position_ends(case)
-    found = []
+    limit, ends = rule.parameters.max_shares, case.position_ends
+    bound, found = float(limit), []
     for order in case.batch.orders:
         end = ends[order.instrument, order.side]
         reason = f"{order.side} {order.instrument} may reach {plain(end)} shares on that side, limit {plain(limit)}"
-        found.append(Finding(order, end > limit, reason, float(end), float(limit)))
+        found.append(Finding(order, end > limit, reason, float(end), bound))
     return found
 
 
 def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Finding]:
-    limit, ends, equity = rule.parameters.max_fraction_of_equity, position_ends(case), equity_of(case.snapshot)
+    limit, ends, equity = rule.parameters.max_fraction_of_equity, case.position_ends, equity_of(case.snapshot)
     most, found = Decimal(str(limit)), []
     for order in case.batch.orders:
         fraction = ends[order.instrument, order.side] * dearer_price(order, case.snapshot) / equity
@@ -273,19 +288,6 @@ def dearer_price(order: PlannedOrder, snapshot: AccountSnapshot) -> Decimal:
     """The highest of the prices: the broker may not quote what is not held, and the plan's own price may be old."""
     quoted = snapshot.prices.get(order.instrument)
     return order.dearer_price if quoted is None or not is_price(quoted) else max(order.dearer_price, quoted)
-
-
-def position_ends(case: Case) -> dict[tuple[str, Side], Decimal]:
-    """How long buys alone and how short sells alone may leave each instrument, shares, positive on the order's side.
-
-    Open orders and the whole batch are included. A position that an order only makes smaller is negative here.
-    """
-    ends: dict[tuple[str, Side], Decimal] = {}
-    for order in case.batch.orders:
-        key = (order.instrument, order.side)
-        held = case.snapshot.positions.get(order.instrument, Decimal(0)) * order.side.sign
-        ends[key] = ends.get(key, held + case.snapshot.working(*key)) + order.quantity
-    return ends
 
 
 def equity_of(snapshot: AccountSnapshot) -> Decimal:

@@ -13,7 +13,7 @@ from decimal import Decimal
 import numpy as np
 
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, Finding, position_ends, require_price_basis, short_after
+from octopus.compliance.checks import Case, Finding, require_price_basis, short_after
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import PlannedOrder, Side
@@ -101,13 +101,14 @@ def _halted(is_halted: bool) -> str:
 
 def order_values(rule: rules.OrderValue, case: Case) -> list[Finding]:
     limit = rule.parameters.max_value
+    bound, told = float(limit), f"limit {limit:,.2f}"
     return [
         Finding(
-            order, order.notional > limit,
-            f"{order.side} {order.instrument} is worth {order.notional:,.2f}, limit {limit:,.2f}",
-            float(order.notional), float(limit),
+            order, notional > limit, f"{order.side} {order.instrument} is worth {notional:,.2f}, {told}",
+            float(notional), bound,
         )
         for order in case.batch.orders
+        for notional in (order.notional,)
     ]  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
 
 def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:
     require_price_basis(case)
-    issued, limit, ends = case.context.shares_outstanding, rule.parameters.max_fraction_outstanding, position_ends(case)
+    issued, limit, ends = case.context.shares_outstanding, rule.parameters.max_fraction_outstanding, case.position_ends
     most = Decimal(str(limit))
     if issued is None:
         raise MissingDataError("the shares outstanding are missing: load them for every instrument")

@@ -12,10 +12,11 @@ are left as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding
@@ -149,16 +150,29 @@ def warnings(_rule: rules.WashSale, case: Case) -> list[Finding]:
     if lots is None or disposals is None:
         raise MissingDataError("the tax lots are missing: read them from the order store")
     session = case.context.trade_session
+    sold, held = _by_instrument(disposals), _by_instrument(lots)
     return [
-        _of_buy(order, disposals, session) if order.side is Side.BUY else _of_sale(order, lots, session)
+        _of_buy(order, sold.get(order.instrument, ()), session)
+        if order.side is Side.BUY
+        else _of_sale(order, held.get(order.instrument, ()), session)
         for order in case.batch.orders
     ]
+
+
+_Of = TypeVar("_Of", Lot, Disposal)
+
+
+def _by_instrument(those: Iterable[_Of]) -> Mapping[str, list[_Of]]:
+    found: dict[str, list[_Of]] = {}
+    for one in those:
+        found.setdefault(one.instrument, []).append(one)
+    return found
 
 
 def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -> Finding:
     losses = [
         sale for sale in disposals
-        if sale.instrument == order.instrument and sale.quantity > 0 and sale.economic_gain < 0
+        if sale.quantity > 0 and sale.economic_gain < 0
         and timedelta(0) <= session - sale.disposed <= WINDOW
     ]  # fmt: skip
     loss = -sum((sale.gain for sale in losses if sale.gain < 0), Decimal(0))
@@ -172,7 +186,7 @@ def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -
 
 
 def _of_sale(order: PlannedOrder, lots: Sequence[Lot], session: date) -> Finding:
-    own = [lot for lot in lots if lot.instrument == order.instrument and lot.quantity > 0]
+    own = [lot for lot in lots if lot.quantity > 0]
     losing = [lot for lot in own if lot.basis > order.reference_price * lot.quantity]
     fresh = [lot for lot in own if timedelta(0) <= session - lot.acquired <= WINDOW]
     washed = any(new.lot_id != old.lot_id for old in losing for new in fresh)

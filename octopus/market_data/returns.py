@@ -31,11 +31,13 @@ def total_returns(
         spin-off of unknown worth.
     """
     paid = dividend if spin_off is None else dividend + spin_off
-    rows = np.arange(len(close))[:, None]
     has_bar = ~np.isnan(close)
-    last_bar = np.maximum.accumulate(np.where(has_bar, rows, -1), axis=0)
-    previous_row = np.vstack([np.full((1, close.shape[1]), -1), last_bar[:-1]]) if len(close) else last_bar
-    previous = np.where(previous_row >= 0, np.take_along_axis(close, np.maximum(previous_row, 0), axis=0), np.nan)
+    last = close.copy()
+    for row in np.flatnonzero(~has_bar.all(axis=1)).tolist():  # sessions with holes, each as one vector
+        if row:
+            last[row] = np.where(has_bar[row], close[row], last[row - 1])
+    previous = np.full_like(close, np.nan)
+    previous[1:] = last[:-1]
     if not ((split != 1.0) | (paid != 0.0)).any():
         return close / previous - 1.0
     # One old share becomes `shares` new ones since the previous bar, and has brought `cash` on the way.

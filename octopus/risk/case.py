@@ -199,13 +199,14 @@ def reduces(
 
 def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> list[Verdict]:
     """One verdict for each sound order; a missing datum denies with its name."""
-    verdicts, passed, denied = [], Outcome.PASS, Outcome.DENY
+    verdicts, made, passed, denied = [], Verdict._make, Outcome.PASS, Outcome.DENY
     for order in case.orders:
         try:
             ok, reason, value, limit = check(order)
         except MissingDataError as missing:
             ok, reason, value, limit = False, str(missing), None, None
-        verdicts.append(Verdict(GATE, rule, order.intent_id, passed if ok else denied, reason, value, limit))
+        outcome = passed if ok else denied
+        verdicts.append(made((GATE, rule, order.intent_id, outcome, reason, value, limit, None, ())))
     return verdicts
 
 

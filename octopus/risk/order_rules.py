@@ -19,10 +19,10 @@ from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verd
 
 
 def order_terms(case: Case) -> list[Verdict]:
-    counts = Counter(order.intent_id for order in case.batch.orders)
+    counts, known = Counter(order.intent_id for order in case.batch.orders), {order.intent_id for order in case.orders}
     verdicts = []
     for order in case.batch.orders:
-        problem = terms_problem(order)
+        problem = None if order.intent_id in known else terms_problem(order)
         if counts[order.intent_id] > 1:
             problem = f"the intent id {order.intent_id} stands {counts[order.intent_id]} times in the batch"
         outcome = Outcome.PASS if problem is None else Outcome.DENY

@@ -17,6 +17,7 @@ from octopus.core.sessions import Sessions
 from octopus.market_data.currencies import in_base
 from resources.gates import Gates
 from resources.settings import load_settings
+from resources.warehouse import price_window
 from resources.warehouse.connection import Role
 from resources.warehouse.price_window import read_window, read_window_in_base, window_of
 from resources.warehouse.prices import WarehousePrices
@@ -83,7 +84,11 @@ def warehouse(database_url: str) -> Warehouse:
 
 
 @pytest.mark.parametrize("names", [NAMES, ("PLAIN",), ("SPLIT", "SPIN", "HOLE", "PLAIN"), (NEW, "COIN"), ("HOLE", NEW)])
-def test_a_window_is_the_panel_of_these_days(warehouse: Warehouse, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("in_halves", [False, True])
+def test_a_window_is_the_panel_of_these_days(
+    warehouse: Warehouse, names: tuple[str, ...], in_halves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price_window, "MANY", 1 if in_halves else price_window.MANY)
     clock = Sessions()
     found = read_window(warehouse, "s", AS_OF, clock, names, since=SINCE, details_since=DETAILED)
     assert found is not None
