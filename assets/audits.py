@@ -25,7 +25,7 @@ from octopus.core.panel import Panel
 from octopus.core.sessions import Calendars, Sessions
 from octopus.core.types import DateArray
 from octopus.market_data.identifiers import of_same_instruments
-from octopus.warehouse import suspects
+from octopus.warehouse import suspects, withdrawals
 from octopus.warehouse.defects.audit import audit, screen
 from octopus.warehouse.defects.disagreement import disagreement
 from octopus.warehouse.payers import usual_payers
@@ -43,6 +43,7 @@ from octopus.warehouse.quality import (
 from resources.settings import Settings
 from resources.warehouse.store import Warehouse
 from resources.warehouse.verdicts import vendor_actions, vendor_bars
+from resources.warehouse.withdrawals import read as read_withdrawals
 
 _KEPT = 2
 _audited: OrderedDict[str, list[Finding]] = OrderedDict()
@@ -60,8 +61,11 @@ CHANGED: LiteralString = """
     union
     select instrument from raw.action_verdicts
     where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
+    union
+    select instrument from raw.withdrawals
+    where source = any(%(sources)s) and batch_id > %(batch)s and known_at <= %(as_of)s
 """
-"""Instruments with a verdict since the last audit, or with another bar than those that a screen judges."""
+"""Instruments with a verdict or a withdrawal since the last audit, or with another bar than a screen judges."""
 
 ACTED: LiteralString = """
     select source, instrument, kind, session from raw.corporate_actions
@@ -87,6 +91,7 @@ UNSEEN: LiteralString = """
         union all select batch_id, known_at, source from raw.corporate_actions where batch_id > %(batch)s
         union all select batch_id, known_at, source from raw.bar_verdicts where batch_id > %(batch)s
         union all select batch_id, known_at, source from raw.action_verdicts where batch_id > %(batch)s
+        union all select batch_id, known_at, source from raw.withdrawals where batch_id > %(batch)s
     ) arrived
     where source = any(%(sources)s) and known_at > %(as_of)s
 """
@@ -198,6 +203,11 @@ class DayAudit:
         )
         return found.cast(cast(Any, FINDINGS_SCHEMA))
 
+    @cached_property
+    def withdrawn(self) -> list[Finding]:
+        """What is said of rows that the vendor no longer sends: they are few, so a day knows them of everyone."""
+        return withdrawals.findings(read_withdrawals(self.warehouse, self.source, self.as_of), self.sessions)
+
     def label(self, other: str) -> str:
         """As which the comparison with ``other`` is on record."""
         return f"{self.source} and {other}"
@@ -208,11 +218,18 @@ class DayAudit:
         read = None if names is None else suspects.beside(names, self.everyone)
         bars = vendor_bars(self.warehouse, self.source, self.as_of, read)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, read)
-        if names is None:
-            return Looked(bars, actions, audited(bars, actions, self.calendars), names)
-        # What its peers paid says nothing about an instrument, and takes longest to judge.
-        told = actions.filter((pl.col("kind") == "split") | pl.col("instrument").is_in(names))
-        return Looked(bars, told, suspects.of_instruments(audited(bars, told, self.calendars), names), names)
+        if names is not None:
+            # What its peers paid says nothing about an instrument, and takes longest to judge.
+            actions = actions.filter((pl.col("kind") == "split") | pl.col("instrument").is_in(names))
+        found = audited(bars, self._still_sent(actions), self.calendars)
+        if names is not None:
+            found = suspects.of_instruments(found, names)
+        return Looked(bars, actions, found + self.withdrawn, names)
+
+    def _still_sent(self, actions: pl.DataFrame) -> pl.DataFrame:
+        """``actions`` without those that were withdrawn: one that was moved is not there twice."""
+        gone = withdrawals.single_actions(self.withdrawn)
+        return actions.join(gone, on=gone.columns, how="anti", maintain_order="left")
 
     def rows(self) -> tuple[dict[str, pl.DataFrame], frozenset[str] | None]:
         """All findings as of the session, by label, and who was looked at whole (None: everyone); after the marts."""
@@ -223,6 +240,8 @@ class DayAudit:
                 looked = self.look()
                 found[self.source] = looked.findings + found[self.source]
                 found |= self._comparisons(looked)
+            else:
+                found[self.source] += self.withdrawn
         else:
             lately = self._panel(since=self._begin)
             screened = find_in_prices(lately)
@@ -291,7 +310,7 @@ class DayAudit:
     def _screened(self) -> frozenset[str]:
         bars = vendor_bars(self.warehouse, self.source, self.as_of, since=self.window, stamped=False)
         actions = vendor_actions(self.warehouse, self.source, self.as_of, since=self.window)
-        found = _by_calendar(screen, bars, actions, self.calendars)
+        found = _by_calendar(screen, bars, self._still_sent(actions), self.calendars)
         names = suspects.suspects(found, self.record, self.source, self.since, self._returned(bars))
         names |= self._acted(bars, {finding.instrument for finding in found})
         for other in self.settings.universe.compare_with:

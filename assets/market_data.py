@@ -247,6 +247,7 @@ def _table_metadata(stored: Stored) -> dict[str, dg.MetadataValue]:
         "rows_restated": dg.MetadataValue.int(stored.restated),
         "rows_unchanged": dg.MetadataValue.int(stored.unchanged),
         "rows_quarantined": dg.MetadataValue.int(stored.quarantined),
+        "rows_withdrawn": dg.MetadataValue.int(stored.withdrawn),
         "batch_id": dg.MetadataValue.text(
             " to ".join(dict.fromkeys((batches[0], batches[-1]))) if batches else "none: nothing differed"
         ),

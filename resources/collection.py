@@ -3,24 +3,26 @@
 Belongs here: the way from a source to the warehouse, and where a run that was stopped has come to. Does not: what is
 missing (octopus/market_data/coverage.py), any vendor, what Dagster shows of it (assets/market_data.py).
 
-A part is one transaction: its rows, what was refused, the hash of the answer and what was asked for. Whatever stops a
-run, a limit, a failure or the end of the process, leaves the parts before it, and the next run asks for the rest.
+A part is one transaction: its rows, what was refused, what the vendor no longer sends, the hash of the answer and what
+was asked for. Whatever stops a run, a limit, a failure or the end of the process, leaves the parts before it, and the
+next run asks for the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 
 from octopus.core.errors import OctopusError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Calendars, Sessions
-from octopus.market_data.coverage import Window
+from octopus.market_data.coverage import Window, first_sight, known_from_first_sight
+from octopus.warehouse.withdrawals import Answer, sent_again
 from resources.sources.base import MarketData, MarketDataSource
-from resources.warehouse import coverage
+from resources.warehouse import coverage, withdrawals
 from resources.warehouse.coverage import Asked
 from resources.warehouse.store import AppendReport, Warehouse
 
@@ -34,6 +36,7 @@ class Stored:
     Attributes:
         fetched: rows that came. first, last: sessions of them. sample: the last few.
         batches: numbers of the batches in which anything differed.
+        withdrawn: stored rows that did not come again, and stay.
     """
 
     fetched: int = 0
@@ -41,6 +44,7 @@ class Stored:
     restated: int = 0
     unchanged: int = 0
     quarantined: int = 0
+    withdrawn: int = 0
     batches: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     first: date | None = None
@@ -75,10 +79,11 @@ class Collected:
     parts: int = 0
     stopped: OctopusError | None = None
 
-    def add(self, part: MarketData, reports: Mapping[str, AppendReport]) -> None:
-        """Count a part that is stored."""
+    def add(self, part: MarketData, reports: Mapping[str, AppendReport], withdrawn: Mapping[str, int]) -> None:
+        """Count a part that is stored, and by table the rows that it no longer holds."""
         for table, frame in _frames(part).items():
             self.tables[table].add(reports[table], frame, part.refused(table))
+            self.tables[table].withdrawn += withdrawn.get(table, 0)
         gone = set(part.asked)
         self.left = [name for name in self.left if name not in gone]
         self.parts += 1
@@ -105,29 +110,45 @@ def collect(
     """
     collected = Collected([name for window in requests for name in window.instruments])
     exchanges = dict(warehouse.calendars(source.name, sessions).exchanges)
+    standing = withdrawals.standing(warehouse, source.name)
+    sight = first_sight(asked.covered, end, sessions, now or datetime.now(UTC))
     try:
         for window in requests:
             told(f"{source.name}: asking for {window.start} to {end} of {len(window.instruments)} instruments")
             for part in source.fetch(window.instruments, window.start, end, sessions, asked.described):
                 exchanges |= dict(part.instruments.select("instrument", "exchange").iter_rows())
+                answer = Answer.of(part.asked, part.bars, part.actions, part.rejects)
+                again = sent_again(standing, answer.rows)
                 with warehouse.writing(source.name, run_id=run_id, payload_hash=part.payload_hash, now=now) as writing:
                     reports = {
-                        table: writing.append(table, frame, part.refused(table))
-                        for table, frame in _frames(part).items()
+                        table: writing.append(table, frame, part.refused(table), again=_of_rows(frame, table, again))
+                        for table, frame in _frames(part, sight).items()
                     }
+                    gone = withdrawals.record(writing, answer, window.start, end, asked.covered, sight, standing, again)
                     coverage.record(
                         writing, part.asked, window.start, end, part.bars.select("instrument", "session"),
                         part.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),
                     )  # fmt: skip
-                collected.add(part, reports)
+                collected.add(part, reports, gone)
     except OctopusError as error:
         collected.stopped = error
     return collected
 
 
-def _frames(part: MarketData) -> dict[str, pl.DataFrame]:
-    """The rows of a part by their table."""
+def _frames(part: MarketData, sight: pl.DataFrame | None = None) -> dict[str, pl.DataFrame]:
+    """The rows of a part by their table, as they are to be stored where ``sight`` says what comes late."""
+    bars, actions = (
+        rows if sight is None else known_from_first_sight(rows, sight) for rows in (part.bars, part.actions)
+    )
     return {
-        "instruments": part.instruments, "corporate_actions": part.actions, "bars": part.bars,
-        "adjusted_closes": part.adjusted,
+        "instruments": part.instruments, "corporate_actions": actions, "bars": bars, "adjusted_closes": part.adjusted
     }  # fmt: skip
+
+
+def _of_rows(frame: pl.DataFrame, table: str, again: pl.DataFrame) -> pl.DataFrame | None:
+    """The rows of ``frame`` that a vendor had withdrawn before; None where there is none."""
+    if again.is_empty() or table not in ("bars", "corporate_actions"):
+        return None
+    key = ["instrument", "session"] if table == "bars" else ["instrument", "session", "kind"]
+    theirs = again.filter((pl.col("kind") == "bar") == (table == "bars"))
+    return frame.join(theirs, on=key, how="semi")

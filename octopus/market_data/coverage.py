@@ -1,7 +1,7 @@
 """What a source has been asked for and what it answered: what is still missing, and from where on to ask.
 
-Belongs here: windows of the next fetch, and sessions that an answer should have held and did not. Does not: asking
-(resources/sources), remembering what was asked (resources/warehouse/coverage.py).
+Belongs here: windows of the next fetch, sessions that an answer should have held and did not, and since when what it
+holds late is known. Does not: asking (resources/sources), remembering what was asked (resources/warehouse/coverage.py).
 
 A source is asked for each instrument up to the run's session: from the beginning of history where nobody asked for that
 yet, from a gap that it was not asked for or is to be asked for again, else from a few sessions before the last one
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,13 @@ COVERAGE_SCHEMA = pl.Schema(
 
 HOLES_SCHEMA = pl.Schema({"instrument": pl.String, "session": pl.Date})
 """Sessions without a bar between bars; of an instrument without any bar the first session asked for."""
+
+SIGHT_SCHEMA = pl.Schema(
+    {
+        "instrument": pl.String(), "since": pl.Date(), "decided": pl.Datetime("us", "UTC"),
+        "seen": pl.Datetime("us", "UTC"),
+    }
+)  # fmt: skip
 
 WINDOWS_SCHEMA = pl.Schema({"instrument": pl.String, "start": pl.Date, "why": pl.String, "group": pl.Date})
 
@@ -115,6 +122,52 @@ def windows(asked: pl.DataFrame) -> list[Window]:
     """`missing` as the requests to make, the oldest first."""
     grouped = asked.group_by("group").agg(pl.col("instrument").sort()).sort("group")
     return [Window(start, tuple(names)) for start, names in grouped.iter_rows()]
+
+
+def first_sight(covered: pl.DataFrame, end: date, sessions: Sessions, now: datetime) -> pl.DataFrame:
+    """Since when that counts which an answer up to session ``end`` changes of what was asked for before.
+
+    From the decision that is asked for, after every decision that was asked for before, and no later than it came.
+
+    Args:
+        covered: `COVERAGE_SCHEMA`, as it was before the fetch.
+
+    Returns:
+        `SIGHT_SCHEMA`, of instruments with a bar. Of sessions from ``since`` on, what could be known by ``decided``,
+        the last decision that was asked for, should have come before; what comes of it now is known from ``seen`` on.
+    """
+    asked = covered.filter(pl.col("first_bar").is_not_null())
+    days = asked["asked_to"].unique().sort()
+    decided = pl.Series([_decision(sessions, day) for day in days], dtype=SIGHT_SCHEMA["decided"])
+    instants = pl.DataFrame({"asked_to": days, "decided": decided})
+    this, at = (pl.lit(instant).cast(SIGHT_SCHEMA["seen"]) for instant in (_decision(sessions, end), now))
+    after = pl.max_horizontal(this, pl.col("decided").dt.offset_by("1us"))
+    since, seen = pl.max_horizontal("asked_from", "first_bar"), pl.min_horizontal(after, at)
+    return asked.join(instants, on="asked_to").select("instrument", since=since, decided="decided", seen=seen)
+
+
+def known_from_first_sight(rows: pl.DataFrame, sight: pl.DataFrame) -> pl.DataFrame:
+    """``rows`` (bars or actions), those that should have come before known from when they came.
+
+    A replay of a decision that was made without them then does not see them. A ``known_at`` that the vendor recorded
+    stays, and of a row that is stored already only the stored one counts.
+
+    Args:
+        sight: `first_sight`.
+    """
+    if sight.is_empty() or rows.is_empty():
+        return rows
+    found = rows.join(sight, on="instrument", how="left", maintain_order="left")
+    in_time = (pl.col("session") >= pl.col("since")) & (pl.col("known_at") <= pl.col("decided"))
+    late = pl.col("known_at_imputed") & in_time
+    known = pl.when(late).then(pl.max_horizontal("known_at", "seen")).otherwise("known_at")
+    return found.with_columns(known_at=known).select(rows.columns)
+
+
+def _decision(sessions: Sessions, day: date) -> datetime:
+    """Of the last session up to ``day``; before all of them the end of the day."""
+    days = sessions.between(date.min, day)
+    return sessions.decision_utc(days[-1].item()) if len(days) else datetime.combine(day, time.max, UTC)
 
 
 def unanswered(

@@ -73,6 +73,11 @@ class Kind(StrEnum):
     SCRAPE_SEAM = "scrape_seam"
     VOLUME_SEAM = "volume_seam"
     DISAGREEMENT = "disagreement"
+    WITHDRAWN_BAR = "withdrawn_bar"
+    WITHDRAWN_SPLIT = "withdrawn_split"
+    WITHDRAWN_DIVIDEND = "withdrawn_dividend"
+    WITHDRAWN_ACTION = "withdrawn_action"
+    WITHDRAWN_HISTORY = "withdrawn_history"
 
 
 Repair = Mapping[str, object]
@@ -88,6 +93,7 @@ class Finding:
         session_from, session_to: both inclusive.
         evidence: figures, JSON-able. remedy: what to do, in one sentence.
         known_session: when the evidence was complete; None: ``session_to``. A spike is known once it has gone back.
+        seen: the instant of the evidence, where no session's bars show it.
         repair: the same remedy as data, where the evidence determines one; a proposal, never applied unasked.
     """
 
@@ -101,6 +107,7 @@ class Finding:
     remedy: str
     known_session: date | None = None
     repair: Repair | None = None
+    seen: datetime | None = None
 
     def finding_id(self, source: str) -> str:
         """Named by where it begins, and in which field: a finding that still goes on tomorrow is the same finding."""
@@ -482,7 +489,10 @@ def _told(finding: Finding) -> Mapping[str, object]:
 def known_at(finding: Finding, calendars: KeepsCalendars) -> datetime:
     """When a finding's evidence was complete: `KNOWN_AFTER_CLOSE` after the session that completed it.
 
-    By the instrument's own calendar; of a day that is none of its sessions, after the next one.
+    By the instrument's own calendar; of a day that is none of its sessions, after the next one. Where the finding says
+    when it was ``seen``, then.
     """
+    if finding.seen is not None:
+        return finding.seen
     own, day = calendars.of(finding.instrument), finding.known_session or finding.session_to
     return own.close_utc(day if own.is_session(day) else own.next(day)) + KNOWN_AFTER_CLOSE

@@ -26,8 +26,13 @@ session. With 147 sessions it missed none, and the screen took 1.6 times as long
 """
 PEERS = 30
 """So many others are read beside the suspects: a move is judged against those of the session."""
-OF_EXTENTS = frozenset({Kind.LATE_LISTING, Kind.ENDED, Kind.SURVIVORSHIP, Kind.TOTAL_RETURN_BASIS})
-"""Of first and last bars alone, which a day can afford to know of all instruments."""
+OF_EVERYONE = frozenset(
+    {
+        Kind.LATE_LISTING, Kind.ENDED, Kind.SURVIVORSHIP, Kind.TOTAL_RETURN_BASIS,
+        *(kind for kind in Kind if kind.value.startswith("withdrawn_")),
+    }
+)  # fmt: skip
+"""Of first and last bars alone, or of what is no longer sent: a day can afford to know these of all instruments."""
 _UNSCREENED = frozenset(kind for kind in Kind if kind.value.endswith("_dividend")) | {Kind.ADJUSTED_CLOSE}
 
 
@@ -49,7 +54,7 @@ def suspects(
         (pl.col("source") == source)
         & pl.col("instrument").is_not_null()
         & (pl.col("session_to") >= since)
-        & ~pl.col("kind").is_in([kind.value for kind in OF_EXTENTS | _UNSCREENED])
+        & ~pl.col("kind").is_in([kind.value for kind in OF_EVERYONE | _UNSCREENED])
     )
     known = dict(open_.select("finding_id", "session_to").iter_rows())
     new = {name for key, (name, last) in shown.items() if known.get(key, date.min) < last}
@@ -82,5 +87,5 @@ def standing(record: pl.DataFrame, source: str, names: Collection[str], since: d
     """
     whole = pl.col("instrument").is_null() & (pl.col("session_from") < since)
     other = pl.col("instrument").is_not_null() & ~pl.col("instrument").is_in(list(names))
-    replaced = pl.col("kind").is_in([kind.value for kind in OF_EXTENTS])
+    replaced = pl.col("kind").is_in([kind.value for kind in OF_EVERYONE])
     return record.filter((pl.col("source") == source) & (whole | other) & ~replaced)

@@ -30,7 +30,9 @@ class Changes:
     unchanged: int
 
 
-def changes(fetched: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], now: datetime) -> Changes:
+def changes(
+    fetched: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], now: datetime, again: pl.DataFrame | None = None
+) -> Changes:
     """Rows of ``fetched`` that differ from their current version, a missing number being equal to another.
 
     A row whose key is new keeps its ``known_at``. A restatement whose ``known_at`` was only imputed is known from
@@ -39,6 +41,8 @@ def changes(fetched: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], now
     Args:
         fetched: one row for each ``key``, with `STAMPS`. stored: versions of the same keys and perhaps of
             others, with ``batch_id``; the highest one counts.
+        again: keys whose current version the vendor had withdrawn: sent again, the same content is a version that is
+            known from ``now`` on.
     """
     rows = fetched.with_columns(pl.selectors.float().fill_nan(None))
     content = [name for name in fetched.columns if name not in (*key, *STAMPS)]
@@ -52,8 +56,14 @@ def changes(fetched: pl.DataFrame, stored: pl.DataFrame, key: Sequence[str], now
     differs = pl.any_horizontal(
         [pl.lit(value=False), *(pl.col(name).ne_missing(pl.col(f"_{name}")) for name in content)]
     )
-    judged = compared.with_columns(_new=is_new, _restated=~is_new & differs)
-    late = pl.col("_restated") & pl.col("known_at_imputed")
+    returns = pl.lit(value=False)
+    if again is not None:
+        compared = compared.join(
+            again.select(key, _again=pl.lit(value=True)), on=list(key), how="left", maintain_order="left"
+        )
+        returns = pl.col("_again").fill_null(value=False)
+    judged = compared.with_columns(_new=is_new, _restated=~is_new & (differs | returns))
+    late = pl.col("_restated") & (pl.col("known_at_imputed") | returns)
     instant = pl.lit(now).cast(pl.Datetime("us", "UTC"))
     added = judged.filter(pl.col("_new") | pl.col("_restated")).select(
         pl.when(late).then(pl.max_horizontal("known_at", instant)).otherwise("known_at").alias("known_at")

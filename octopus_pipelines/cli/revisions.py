@@ -26,7 +26,10 @@ SHOWN = 50
 def revisions(
     source: str | None, instrument: str | None, first: datetime | None, last: datetime | None, as_csv: bool
 ) -> None:
-    """Bars that a vendor changed after they were stored: field by field, before and after, and when it was seen."""
+    """Bars and corporate actions that a vendor changed, moved or withdrew after they were stored.
+
+    Field by field, before and after, and when it was seen.
+    """
     from resources.warehouse.connection import Role
     from resources.warehouse.revisions import revisions as changes
     from resources.warehouse.store import Warehouse
@@ -43,11 +46,15 @@ def revisions(
         writer.writerows(found.iter_rows())
         return
     if found.is_empty():
-        click.echo(f"{name} changed nothing that is stored; ingest a range again to ask it anew")
+        click.echo(f"{name} changed and withdrew nothing that is stored; ingest a range again to ask it anew")
         return
     table = Table(*found.columns, title=f"{name}: {len(found):,} changes")
     for row in found.head(SHOWN).iter_rows():
-        table.add_row(*(f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value) for value in row))
+        table.add_row(*map(_shown, row))
     new_console().print(table)
     if len(found) > SHOWN:
         click.echo(f"{len(found) - SHOWN:,} more: narrow the range, or say --csv")
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)

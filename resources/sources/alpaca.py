@@ -102,7 +102,8 @@ class AlpacaMarketData:
         with self._access.session(NAME) as session:
             answers, unknown = self._bars(session, symbols, first, end)
             held = [symbol for symbol in symbols if symbol not in unknown]
-            events = self._events(session, held, first, end)
+            # Alpaca finds an action by the day it processed it, which comes weeks after a dividend's ex-date.
+            events = self._events(session, held, first, max(end, now.astimezone(UTC).date()))
         frames, rejects = _bar_frames(answers)
         settled = settle_bars(frames, first, end, sessions, now)
         acts, bad_events = action_frames(events, held)

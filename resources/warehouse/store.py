@@ -68,6 +68,7 @@ RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "adjusted_closes": ("source", "instrument", "ts"),
     "bar_verdicts": ("source", "instrument", "ts"),
     "action_verdicts": ("source", "instrument", "ts", "kind"),
+    "withdrawals": ("source", "instrument", "ts", "kind"),
     "news": ("source", "instrument", "ts", "item_id"),
     "social_posts": ("source", "instrument", "ts", "item_id"),
     "sentiment_scores": ("source", "instrument", "ts", "item_kind", "item_id", "model"),
@@ -400,7 +401,9 @@ class Warehouse:
                     ],
                 )  # fmt: skip
 
-    def _parts(self, table: str, frame: pl.DataFrame, moment: datetime, batch: int) -> Iterator[_Part]:
+    def _parts(
+        self, table: str, frame: pl.DataFrame, moment: datetime, batch: int, again: pl.DataFrame | None
+    ) -> Iterator[_Part]:
         """What of ``frame`` is not stored yet, slice by slice, for one COPY: the last part ends it."""
         key = RAW_KEYS[table]
         encoder = _Encoder()
@@ -412,7 +415,7 @@ class Warehouse:
                 )
             stored = self._stored(table, rows)
             types = {name: kind for name, kind in stored.schema.items() if name in rows.columns}
-            found = changes(rows.cast(types), stored, key, moment)  # type: ignore[arg-type]
+            found = changes(rows.cast(types), stored, key, moment, again)  # type: ignore[arg-type]
             stamped = found.rows.with_columns(
                 ingested_at=pl.lit(moment).cast(pl.Datetime("us", "UTC")), batch_id=pl.lit(batch, pl.Int64)
             )
@@ -496,11 +499,13 @@ class Writing:
     last_batch: int
     reports: list[AppendReport] = field(default_factory=list)
 
-    def append(self, table: str, frame: pl.DataFrame, rejects: Sequence[Reject] = ()) -> AppendReport:
-        """As `Warehouse.append`."""
+    def append(
+        self, table: str, frame: pl.DataFrame, rejects: Sequence[Reject] = (), again: pl.DataFrame | None = None
+    ) -> AppendReport:
+        """As `Warehouse.append`; ``again`` as `octopus.warehouse.versions.changes` takes it."""
         batch, cursor = self.last_batch + 1, self.cursor
         quarantined = _quarantine(cursor, self.source, rejects, batch, self.moment)
-        with closing(_one_ahead(self.warehouse._parts(table, frame, self.moment, batch))) as parts:
+        with closing(_one_ahead(self.warehouse._parts(table, frame, self.moment, batch, again))) as parts:
             new, restated, unchanged = _copy_binary(cursor, sql.Identifier("raw", table), parts)
         changed = bool(new or restated or quarantined)
         if changed:

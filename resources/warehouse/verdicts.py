@@ -127,7 +127,10 @@ def vendor_actions(
     instruments: Collection[str] | None = None,
     since: date | None = None,
 ) -> pl.DataFrame:
-    """Splits and dividends as the vendor last sent them by ``as_of``, likewise with ``decided``."""
+    """Splits and dividends as the vendor last sent them by ``as_of``, likewise with ``decided``.
+
+    Of one that the vendor has withdrawn since, what was decided before is decided anew.
+    """
     wanted, parameters = _wanted(source, as_of, instruments, since)
     return warehouse.read(
         f"""
@@ -139,14 +142,19 @@ def vendor_actions(
                 and kind in ('split', 'dividend')
             order by instrument, session, kind, batch_id desc
         ),
+        gone as (
+            select instrument, session, kind, max(batch_id) as batch_id from raw.withdrawals
+            where {wanted} group by instrument, session, kind
+        ),
         judged as (
             select instrument, session, kind, max(batch_id) as batch_id from raw.action_verdicts
             where {wanted} group by instrument, session, kind
         )
         select s.source, s.instrument, s.ts, s.session, s.kind, s.value, s.detail, s.known_at, s.known_at_imputed,
-            coalesce(j.batch_id > s.batch_id, false) as decided
+            coalesce(j.batch_id > greatest(s.batch_id, g.batch_id), false) as decided
         from sent s
         left join judged j using (instrument, session, kind)
+        left join gone g using (instrument, session, kind)
         order by s.instrument, s.session, s.kind
         """,  # noqa: S608  # the condition above
         parameters,

@@ -41,8 +41,24 @@ def test_each_changed_field_is_told_with_before_and_after(warehouse: Warehouse) 
     found = revisions(warehouse, "v", FIRST, LAST)
     told = found.select("session", "field", "before", "after").rows()
     day = date(2022, 12, 2)
-    assert told == [(day, "close", 2.0, 2.5), (day, "volume", None, 20.0), (day, "close", 2.5, 2.0)]
+    assert told == [(day, "close", "2.0", "2.5"), (day, "volume", None, "20.0"), (day, "close", "2.5", "2.0")]
     assert found["seen_at"].to_list() == [SEEN + timedelta(days=n) for n in (1, 1, 2)]
+
+
+def test_a_dividend_that_came_with_another_amount_is_told_as_a_bar_is(warehouse: Warehouse) -> None:
+    stamp = datetime(2022, 12, 2, 14, 30, tzinfo=UTC)
+    for number, (cash, kind) in enumerate([(0.23, "dividend"), (0.46, "dividend"), (4.0, "split")]):
+        paid = pl.DataFrame(
+            {
+                "source": "v", "instrument": "A", "ts": stamp, "session": stamp.date(), "kind": kind, "value": cash,
+                "detail": None, "known_at": stamp, "known_at_imputed": True,
+            },
+            schema_overrides={"detail": pl.String},
+        )  # fmt: skip
+        warehouse.append("corporate_actions", paid, source="v", now=SEEN + timedelta(days=number))
+    told = revisions(warehouse, "v", FIRST, LAST).filter(pl.col("row") != "bar")
+    expected = [(stamp.date(), "dividend", "changed", "value", "0.23", "0.46")]
+    assert told.select("session", "row", "change", "field", "before", "after").rows() == expected
 
 
 def test_range_instrument_and_source_narrow_it(warehouse: Warehouse) -> None:

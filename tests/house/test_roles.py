@@ -33,6 +33,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "raw.text_marks": (RECORD, READ, READ),
     "raw.bar_verdicts": (RECORD, READ, READ),
     "raw.action_verdicts": (RECORD, READ, READ),
+    "raw.withdrawals": (RECORD, READ, READ),
     "raw.quarantine": (RECORD, READ, READ),
     "ops.batch_counter": ("rw", READ, ""),
     "ops.batches": (RECORD, READ, ""),

@@ -5,7 +5,7 @@ Of who pays a dividend it reads the whole only where the payment may change a fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -13,9 +13,16 @@ import polars as pl
 import pytest
 
 from assets.audits import DayAudit
+from assets.warehouse import verdicts
 from octopus.core.sessions import Sessions
+from octopus.market_data.coverage import Window
+from octopus.market_data.schema import INSTRUMENTS_SCHEMA
 from octopus.warehouse.quality import Kind
+from resources.collection import collect
+from resources.sources.base import MarketData
+from resources.warehouse import coverage
 from resources.warehouse.store import RAW_KEYS, Warehouse
+from resources.warehouse.verdicts import decide
 from tests.pipelines.conftest import House, make_house
 
 XNYS = Sessions()
@@ -207,3 +214,89 @@ def test_days_one_by_one_find_what_one_audit_of_everything_finds(house: House, s
     wrong = set(at_once.filter(pl.col("kind") == Kind.WRONG_DIVIDEND)["instrument"])
     assert {NAMES[16], AHEAD} <= wrong
     assert {kind.value for kind in expected} <= kinds
+
+
+class Sends:
+    """A vendor that sends the rows it is given."""
+
+    name = "files"
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, bars: pl.DataFrame, actions: pl.DataFrame) -> None:
+        self.bars, self.actions = bars, actions
+
+    def fetch(self, symbols: Sequence[str], start: date, end: date, *_: object) -> Iterator[MarketData]:
+        asked = [frame.filter(pl.col("session").is_between(start, end)) for frame in (self.bars, self.actions)]
+        yield MarketData(tuple(symbols), INSTRUMENTS_SCHEMA.to_frame(), *asked, [], "hash")
+
+
+def paid_on(row: int) -> pl.DataFrame:
+    """A dividend of one instrument that pays on no other day."""
+    opened = XNYS.open_utc(DAYS[row].item())
+    return pl.DataFrame(
+        {
+            "source": "files", "instrument": NAMES[21], "session": DAYS[row : row + 1], "ts": opened,
+            "kind": "dividend", "value": 0.5, "detail": None, "known_at": opened, "known_at_imputed": True,
+        },
+        schema_overrides={"detail": pl.String},
+    )  # fmt: skip
+
+
+def test_what_a_vendor_withdraws_is_found_decided_about_and_over_when_it_is_sent_again(house: House) -> None:
+    with house.warehouse.connect() as connection:
+        for table in (*(f"raw.{name}" for name in RAW_KEYS), "ops.quality_audits", "ops.quality_findings"):
+            connection.execute(f"truncate {table}")
+    random, row = np.random.default_rng(3), FIRST_AUDIT + 3
+    close = np.round(100 * np.exp(np.cumsum(random.normal(0, 0.012, (LAST, len(NAMES))), axis=0)), 4)
+    sound = bars_of({"close": close, "volume": random.integers(9e5, 11e5, close.shape).astype(float)}, 0, LAST)
+    house.warehouse.append("instruments", instruments(), source="files")
+    house.warehouse.append("bars", sound.filter(pl.col("session") <= DAYS[row].item()), source="files")
+    house.warehouse.append("corporate_actions", paid_on(row - 2), source="files")
+    audited(house, row)
+
+    def a_day(row: int, bars: pl.DataFrame, actions: pl.DataFrame) -> set[tuple[object, ...]]:
+        """Collect seven sessions and judge them; what is said of the two instruments, as of the last one's decision."""
+        session, now = DAYS[row].item(), XNYS.decision_utc(DAYS[row].item()) + timedelta(minutes=30)
+        asked = coverage.read(house.warehouse, "files", NAMES, XNYS, now)
+        window = Window(DAYS[row - 6].item(), tuple(NAMES))
+        done = collect(house.warehouse, Sends(bars, actions), [window], session, asked, XNYS, now=now)
+        assert done.stopped is None
+        house.call(verdicts, str(session))
+        found, why, _ = audited(house, row)
+        assert why is None, "no day of these reads everyone"
+        return told(found.filter(pl.col("instrument").is_in([NAMES[20], NAMES[21]])))
+
+    def kept_out(table: str) -> list[dict[str, object]]:
+        return house.warehouse.rows(f"select session, decision, excluded from raw.{table}")  # type: ignore[arg-type]
+
+    gone, moved = DAYS[row - 1].item(), DAYS[row - 2].item()
+    without = sound.filter((pl.col("instrument") != NAMES[20]) | (pl.col("session") != gone))
+    first = a_day(row + 1, without, paid_on(row - 1))
+    assert first == {
+        (Kind.WITHDRAWN_BAR, NAMES[20], "warn", gone, gone),
+        (Kind.WITHDRAWN_DIVIDEND, NAMES[21], "severe", moved, moved),
+    }, "nor is a dividend that was moved a phantom"
+    assert kept_out("action_verdicts") == [{"session": moved, "decision": "hold", "excluded": True}]
+    assert kept_out("bar_verdicts") == [], "a warning is used until a person decides"
+    (named,) = house.warehouse.rows("select finding_id from ops.quality_findings where kind = 'withdrawn_bar'")
+    now = XNYS.decision_utc(DAYS[row + 1].item()) + timedelta(hours=1)
+    decide(house.warehouse, named["finding_id"], "repair", XNYS, by="me", reason="no other has it", now=now)
+    assert kept_out("bar_verdicts") == [{"session": gone, "decision": "repair", "excluded": True}]
+    assert a_day(row + 2, without, paid_on(row - 1)) == first, "what stands is told again, and decided once"
+    assert len(kept_out("action_verdicts")) == 1
+
+    a_day(row + 3, sound, paid_on(row - 2))
+    back = DAYS[row - 1].item()
+    assert a_day(row + 4, sound, paid_on(row - 2)) == {(Kind.WITHDRAWN_DIVIDEND, NAMES[21], "severe", back, back)}
+    newest = house.warehouse.rows(
+        """
+        select distinct on (session) session, kept_out from (
+            select session, false as kept_out, batch_id from raw.bars where instrument = %(bar)s and session = %(gone)s
+            union all select session, excluded, batch_id from raw.bar_verdicts
+            union all select session, false, batch_id from raw.corporate_actions where session = %(moved)s
+            union all select session, excluded, batch_id from raw.action_verdicts where session = %(moved)s
+        ) version order by session, batch_id desc
+        """,
+        {"bar": NAMES[20], "gone": gone, "moved": moved},
+    )
+    assert newest == [{"session": moved, "kept_out": False}, {"session": gone, "kept_out": False}]

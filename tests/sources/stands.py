@@ -28,6 +28,7 @@ from resources.sources.newsapi import NewsApiNews
 from resources.sources.reddit import RedditPosts
 from resources.sources.rss import RssNews
 from resources.sources.stocktwits import StockTwitsPosts
+from resources.sources.text_files import FileNews, FilePosts
 from resources.sources.x import XPosts
 from resources.sources.yahoo import YahooMarketData
 from resources.sources.yahoo_news import YahooNews
@@ -64,6 +65,7 @@ class Stand:
         make: the source itself.
         kind: content type of an answer.
         path: the file that the source reads instead of asking anybody.
+        symbol: of whom the bars are. on: of bars, the record as it would be of another day.
     """
 
     source: str
@@ -75,6 +77,8 @@ class Stand:
     make: Callable[[Access], Any]
     kind: str = "application/json"
     path: Path | None = None
+    symbol: str = "AAPL"
+    on: Callable[[Any, date], Any] | None = None
 
 
 SIDES: Mapping[str, tuple[bytes, str]] = {
@@ -108,22 +112,31 @@ def stands(folder: Path, yfinance_cache: Path) -> dict[str, Stand]:
     """Every stand by name.
 
     Args:
-        folder: where the source ``files`` finds its file.
+        folder: where the sources ``files`` find theirs.
     """
-    bars = folder / "bars.csv"
+    bars, news, posts = folder / "bars.csv", folder / "news.csv", folder / "posts.csv"
     made = {
         "alpaca": _bars("alpaca", "/v2/stocks/bars", [_stock(day) for day in FIVE], _stocks,
-                        lambda access: AlpacaMarketData("key", "secret", access, now=_later)),
+                        lambda access: AlpacaMarketData("key", "secret", access, now=_later),
+                        lambda record, day: record | {"t": _stock(day)["t"]}),
         "alphavantage": _bars("alphavantage", "TIME_SERIES_DAILY_ADJUSTED", [_daily(day) for day in FIVE], _series,
-                              lambda access: AlphaVantageMarketData("key", access, now=_later)),
+                              lambda access: AlphaVantageMarketData("key", access, now=_later), _daily_on),
         "alphavantage pairs": _bars("alphavantage", "FX_DAILY", [_daily(day) for day in FIVE], _series,
-                                    lambda access: AlphaVantageMarketData("key", access, now=_later), "EURUSD"),
+                                    lambda access: AlphaVantageMarketData("key", access, now=_later), _daily_on,
+                                    "EURUSD"),
         "coingecko": _bars("coingecko", "/market_chart", [_midnight(day) for day in FIVE], _coin,
-                           lambda access: CoinGeckoMarketData("key", access, now=_later), "BTC"),
+                           lambda access: CoinGeckoMarketData("key", access, now=_later),
+                           lambda record, day: [_midnight(day)[0], record[1]], "BTC"),
         "files": _bars("files", "", [_line(day) for day in FIVE], _lines,
-                       lambda _access: FileMarketData(bars, now=_later), path=bars),
-        "yahoo": _bars("yahoo", "/v8/finance/chart", [_opening(day) for day in FIVE], _chart,
-                       lambda access: YahooMarketData(access, yfinance_cache, now=_later)),
+                       lambda _access: FileMarketData(bars, now=_later),
+                       lambda record, day: ",".join(["AAPL", str(day), *record.split(",")[2:]]), path=bars),
+        "yahoo": _bars("yahoo", "/v8/finance/chart", [_opened(day) for day in FIVE], _chart,
+                       lambda access: YahooMarketData(access, yfinance_cache, now=_later),
+                       lambda record, day: (_opening(day), *record[1:])),
+        "files news": _texts("files", "news", "", [_row(at) for at in HOURS], _rows("published_at,title"),
+                             lambda _access: FileNews(news, _later), path=news),
+        "files posts": _texts("files", "social_posts", "", [_row(at) for at in HOURS], _rows("created_at,text"),
+                              lambda _access: FilePosts(posts, _later), path=posts),
         "alpaca news": _texts("alpaca", "news", "/v1beta1/news", [_benzinga(at) for at in HOURS], _benzingas,
                               lambda access: AlpacaNews("key", "secret", access, now=_later)),
         "newsapi": _texts("newsapi", "news", "/v2/everything", [_article(at) for at in HOURS], _articles,
@@ -149,7 +162,8 @@ def _later() -> datetime:
 
 def _bars(
     source: str, route: str, records: Sequence[Any], body: Callable[[Sequence[Any]], bytes],
-    make: Callable[[Access], MarketDataSource], symbol: str = "AAPL", path: Path | None = None,
+    make: Callable[[Access], MarketDataSource], on: Callable[[Any, date], Any], symbol: str = "AAPL",
+    path: Path | None = None,
 ) -> Stand:  # fmt: skip
     def fetch(access: Access) -> list[Delivery]:
         data = whole(make(access).fetch([symbol], FIVE[0], FIVE[-1], Sessions()))
@@ -160,18 +174,18 @@ def _bars(
             for table, frame in frames.items()
         ]
 
-    return Stand(source, "bars", route, records, body, fetch, make, path=path)
+    return Stand(source, "bars", route, records, body, fetch, make, path=path, symbol=symbol, on=on)
 
 
 def _texts(
     source: str, table: str, route: str, records: Sequence[Any], body: Callable[[Sequence[Any]], bytes],
-    make: Callable[[Access], NewsSource | SocialSource], kind: str = "application/json",
+    make: Callable[[Access], NewsSource | SocialSource], kind: str = "application/json", path: Path | None = None,
 ) -> Stand:  # fmt: skip
     def fetch(access: Access) -> list[Delivery]:
         found = make(access).fetch(NAMES, *WINDOW)
         return [Delivery(table, found.items, found.rejects)]
 
-    return Stand(source, table, route, records, body, fetch, make, kind)
+    return Stand(source, table, route, records, body, fetch, make, kind, path)
 
 
 def _json(body: object) -> bytes:
@@ -205,6 +219,10 @@ def _daily(day: date) -> tuple[str, dict[str, str]]:
     }  # fmt: skip
 
 
+def _daily_on(record: tuple[str, dict[str, str]], day: date) -> tuple[str, dict[str, str]]:
+    return str(day), record[1]
+
+
 def _series(records: Sequence[tuple[str, dict[str, str]]]) -> bytes:
     # By hand: a day that is sent twice is a name that comes twice in its object.
     days = ", ".join(f'"{day}": {json.dumps(bar)}' for day, bar in records)
@@ -217,7 +235,7 @@ def _midnight(day: date) -> list[float]:
 
 
 def _coin(records: Sequence[Any]) -> bytes:
-    volumes = [[at, 15e9 + at % 1_000_003] for at, _ in records]
+    volumes = [[at, 15e9 + 1e6 * price] for at, price in records]
     return _json({"prices": list(records), "total_volumes": volumes, "market_caps": []})
 
 
@@ -233,17 +251,22 @@ def _opening(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC).timestamp())
 
 
-def _chart(records: Sequence[int]) -> bytes:
-    """Yahoo's bars of the sessions that open at ``records``, seconds since 1970, and a dividend on the third day."""
-    prices = [130.0 + at % 7 for at in records]
+def _opened(day: date) -> tuple[int, float, int]:
+    at = _opening(day)
+    return at, 130.0 + at % 7, at % 1000
+
+
+def _chart(records: Sequence[tuple[int, float, int]]) -> bytes:
+    """Yahoo's bars by opening (seconds since 1970), price and volume, and a dividend with the third."""
+    stamps, prices, volumes = [at for at, _, _ in records], [price for _, price, _ in records], [n for *_, n in records]
     meta = {
         "currency": "USD", "symbol": "AAPL", "exchangeName": "NMS", "instrumentType": "EQUITY",
         "firstTradeDate": 345479400, "exchangeTimezoneName": "America/New_York", "validRanges": ["1d"],
     }  # fmt: skip
-    quote = dict.fromkeys(("open", "high", "low", "close"), prices) | {"volume": [at % 1000 for at in records]}
-    paid = [at for at in records if at == _opening(FIVE[2])][:1]
+    quote = dict.fromkeys(("open", "high", "low", "close"), prices) | {"volume": volumes}
+    paid = [at for at, *bar in records if bar == [*_opened(FIVE[2])[1:]]][:1]
     events = {"events": {"dividends": {str(at): {"amount": 0.23, "date": at} for at in paid}}} if paid else {}
-    result = {"meta": meta, "timestamp": list(records), "indicators": {"quote": [quote]}, **events}
+    result = {"meta": meta, "timestamp": stamps, "indicators": {"quote": [quote]}, **events}
     return _json({"chart": {"error": None, "result": [result]}})
 
 
@@ -328,6 +351,14 @@ def _post(at: datetime) -> dict[str, Any]:
         "id": str(1_600_000_000_000_000_000 + at.hour), "text": f"$AAPL to the moon {at.hour}",
         "created_at": at.strftime("%Y-%m-%dT%H:%M:%S.000Z"), "author_id": "1",
     }  # fmt: skip
+
+
+def _row(at: datetime) -> str:
+    return f"{_iso(at)},{_title(at)}"
+
+
+def _rows(columns: str) -> Callable[[Sequence[str]], bytes]:
+    return lambda records: "\n".join([columns, *records, ""]).encode()
 
 
 def _posts(records: Sequence[Any]) -> bytes:

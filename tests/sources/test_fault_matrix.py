@@ -1,9 +1,11 @@
 """Every source in every way of failing, through its real client over a real socket and into a real warehouse: once the
-fault is over and the same is fetched again, what is stored is what a fetch without faults brings."""
+fault is over and the same is fetched again, what is stored is what a fetch without faults brings. What a vendor moves
+or takes back is told, and stays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,11 +14,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 from chaos_server import Act, ChaosVendor, chaos, fails, html, says, truncated
-from stands import SIDES, Delivery, Stand, stands
+from stands import FIVE, LATER, SIDES, Delivery, Stand, stands
 
 from octopus.core.errors import OctopusError
+from octopus.core.sessions import Sessions
+from octopus.market_data.coverage import Window
+from resources.collection import collect
 from resources.sources.http import Access
 from resources.sources.patience import Patience
+from resources.warehouse import coverage, withdrawals
 from resources.warehouse.store import RAW_KEYS, Warehouse
 
 REFUSALS: dict[str, Callable[[Stand], Act]] = {
@@ -36,8 +42,10 @@ ODDITIES: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
 ON_FILES = {"html", "truncated", *ODDITIES}
 SOURCES = sorted(stands(Path(), Path()))
 CASES = [
-    (source, fault) for source in SOURCES for fault in (*REFUSALS, *ODDITIES) if source != "files" or fault in ON_FILES
-]
+    (source, fault)
+    for source in SOURCES for fault in (*REFUSALS, *ODDITIES) if not source.startswith("files") or fault in ON_FILES
+]  # fmt: skip
+OF_BARS = sorted(name for name, stand in stands(Path(), Path()).items() if stand.on is not None)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -58,8 +66,8 @@ def one_database(server_url: str, template_database: str) -> Iterator[str]:
 def warehouse(one_database: str) -> Warehouse:
     """Without a row of any other case."""
     with psycopg.connect(one_database) as connection:
-        for table in (*RAW_KEYS, "quarantine"):
-            connection.execute(f"delete from raw.{table}")
+        for table in (*(f"raw.{table}" for table in (*RAW_KEYS, "quarantine")), "ops.coverage", "ops.holes"):
+            connection.execute(f"delete from {table}")
     return Warehouse(one_database)
 
 
@@ -140,3 +148,45 @@ def test_after_a_fault_nothing_is_lost_doubled_or_wrongly_dated(
     store(warehouse, stand, stand.fetch(access))
     for delivery in calm:
         assert held(warehouse, delivery) == in_order(delivery.frame.to_dicts(), delivery)
+
+
+@pytest.mark.parametrize("fault", ["moved", "withdrawn"])
+@pytest.mark.parametrize("name", OF_BARS)
+def test_what_a_vendor_moves_or_takes_back_stays_is_told_and_ends_when_it_is_sent_again(
+    name, fault, vendor, warehouse, tmp_path, yfinance_cache
+):
+    stand = stands(tmp_path, yfinance_cache)[name]
+    access = Access(vendor.url, 2.0, Patience(attempts=1))
+    day, other = FIVE[2], FIVE[3]
+    first = [record for record, session in zip(stand.records, FIVE, strict=True) if session != other]
+    later = [*first[:2], *([stand.on(first[2], other)] if fault == "moved" else []), first[3]]
+    events = SIDES["/v1/corporate-actions"][0]
+    taken = {"moved": events.replace(str(day).encode(), str(other).encode()), "withdrawn": b'{"corporate_actions": {}}'}
+
+    def collected(records, side, hours):
+        if stand.path is None:
+            vendor.plays(stand.route, [], then=says(stand.body(records), kind=stand.kind))
+            vendor.plays("/v1/corporate-actions", [], then=says(side))
+        else:
+            stand.path.write_bytes(stand.body(records))
+        now, clock = LATER + timedelta(hours=hours), Sessions()
+        asked = coverage.read(warehouse, stand.source, [stand.symbol], clock, now)
+        done = collect(
+            warehouse, stand.make(access), [Window(FIVE[0], (stand.symbol,))], FIVE[-1], asked, clock, now=now
+        )
+        assert done.stopped is None
+        return withdrawals.read(warehouse, stand.source, now)
+
+    pays = stand.symbol == "AAPL" and stand.source != "files"
+    gone = ["bar", "dividend"] if pays else ["bar"]
+    assert collected(first, events, 0) == []
+    told = collected(later, taken[fault], 1)
+    assert [(one.kind, one.session) for one in told] == [(kind, day) for kind in gone]
+    assert {one.moved_to for one in told} == {other if fault == "moved" else None}
+    kept = warehouse.scalar("select count(*) from raw.bars where session = %s", [day])
+    assert kept == 1, "nothing is deleted"
+    told = collected(first, events, 2)
+    assert [(one.kind, one.session) for one in told] == ([(kind, other) for kind in gone] if fault == "moved" else [])
+    stored = warehouse.rows("select session, count(*) as n from raw.bars group by 1 order by 1")
+    expected = {session: 2 if session == day else 1 for session in FIVE if session != other or fault == "moved"}
+    assert {row["session"]: row["n"] for row in stored} == expected, "sent again, it is a version of its own"
