@@ -64,6 +64,7 @@ _BATCH_ROWS = 10_000
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
     "bars": ("source", "instrument", "ts"),
+    "intraday_bars": ("source", "instrument", "ts", "interval_minutes"),
     "corporate_actions": ("source", "instrument", "ts", "kind"),
     "adjusted_closes": ("source", "instrument", "ts"),
     "bar_verdicts": ("source", "instrument", "ts"),
