@@ -12,6 +12,7 @@ out: they are another market, thin and without an auction. A break at noon is no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -19,13 +20,46 @@ import polars as pl
 
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
+from octopus.core.types import BoolArray, FloatArray
+from octopus.market_data.coverage import RETRIES
 from octopus.market_data.schema import INTRADAY_SCHEMA, UTC_INSTANT
+from octopus.market_data.stamps import BAR_PUBLICATION_DELAY
 from octopus.market_data.validate import validate_intraday
 
 SEEN_WITHIN = timedelta(days=1)
 """A bar that is fetched so soon after its end was first seen then; an older one is backfilled, and its time imputed."""
 
+ASKED_SCHEMA = pl.Schema(
+    {
+        "instrument": pl.String(), "session": pl.Date(), "bars_due": pl.Int32(), "bars": pl.Int32(),
+        "found_at": UTC_INSTANT, "asked_at": UTC_INSTANT,
+    }
+)  # fmt: skip
+"""Sessions that a source was asked for: how many intervals each has, how many have a bar, when first and when last."""
+
+RANGE_SLACK = 0.001
+"""How far, as a fraction, bars may reach beyond the day's high and low: odd lots and late prints count apart."""
+CLOSE_SLACK = 0.01
+"""How far the last bar's close may be from the day's, which is made in the auction after it."""
+MOST_VOLUME, LEAST_VOLUME = 1.01, 0.5
+"""The bars' volume as a fraction of the day's; auctions and prints outside of the hours are in the day's alone."""
+DIFFERENCES_SCHEMA = pl.Schema(
+    {
+        "instrument": pl.String(), "session": pl.Date(), "what": pl.String(), "intraday": pl.Float64(),
+        "daily": pl.Float64(), "bars": pl.Int32(), "bars_due": pl.Int32(),
+    }
+)  # fmt: skip
+
 _US_PER_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class Span:
+    """Instruments to be asked for sessions ``start`` to ``end``, both inclusive; all keep one calendar."""
+
+    start: date
+    end: date
+    instruments: tuple[str, ...]
 
 
 def session_grid(sessions: Sessions, start: date, end: date, minutes: int) -> pl.DataFrame:
@@ -113,3 +147,150 @@ def _belongs(sessions: Sessions, start: date, end: date) -> pl.Expr:
     days = pl.Series(sessions.between(start, end).astype("datetime64[D]")).cast(pl.Date)
     is_stray = day.is_between(start, end) & ~day.is_in(days.implode())
     return pl.col("session").is_not_null() | pl.col("ts").is_null() | is_stray
+
+
+def due_spans(
+    instruments: Sequence[str],
+    asked: pl.DataFrame,
+    session: date,
+    *,
+    history: int,
+    refetch: int,
+    sessions: Sessions,
+    now: datetime,
+) -> list[Span]:
+    """What is to be asked for up to ``session``: what was not asked for yet, gaps again, and the last sessions again.
+
+    A session in which intervals are missing is asked for again `octopus.market_data.coverage.RETRIES` after it was
+    found, and then never: the vendor has no bar there, as of an instrument that does not trade every minute.
+
+    Args:
+        instruments: those that keep the calendar ``sessions``.
+        asked: `ASKED_SCHEMA`.
+        history: how many sessions up to ``session`` there are to be. refetch: how many of them are asked for again.
+
+    Returns:
+        The oldest first.
+    """
+    days = sessions.between(date.min, session)[-history:]
+    wanted = pl.DataFrame({"session": days}).cast(pl.Date).with_row_index("place").join(
+        pl.DataFrame({"instrument": sorted(set(instruments))}, schema={"instrument": pl.String}), how="cross"
+    ).join(asked, on=["instrument", "session"], how="left")  # fmt: skip
+    moment = pl.lit(now.astimezone(UTC)).cast(UTC_INSTANT)
+    waits = [pl.col("found_at") + wait for wait in RETRIES]
+    is_gap = (pl.col("bars") < pl.col("bars_due")) & pl.any_horizontal(
+        (pl.col("asked_at") < wait) & (wait <= moment) for wait in waits
+    )
+    is_due = pl.col("asked_at").is_null() | is_gap | (pl.col("place") >= len(days) - refetch)
+    runs = (
+        wanted.filter(is_due)
+        .sort("instrument", "place")
+        # Places that follow one another differ from their rank by the same number.
+        .with_columns(run=pl.col("place").cast(pl.Int64) - pl.int_range(pl.len()).over("instrument"))
+        .group_by("instrument", "run")
+        .agg(start=pl.col("session").min(), end=pl.col("session").max())
+        .group_by("start", "end")
+        .agg(pl.col("instrument").sort())
+        .sort("start", "end")
+    )
+    return [Span(start, end, tuple(names)) for start, end, names in runs.iter_rows()]
+
+
+def counted(
+    instruments: Sequence[str],
+    start: date,
+    end: date,
+    bars: pl.DataFrame,
+    minutes: int,
+    sessions: Sessions,
+    now: datetime,
+) -> pl.DataFrame:
+    """How many intervals of each session that was over by ``now`` have a bar in an answer.
+
+    Args:
+        bars: what was answered for ``instruments`` and these sessions, `INTRADAY_SCHEMA`.
+
+    Returns:
+        Columns instrument, session, closes_utc, bars_due and bars, one row for each instrument and session.
+    """
+    moment = pl.lit((now - BAR_PUBLICATION_DELAY).astimezone(UTC)).cast(UTC_INSTANT)
+    grid = session_grid(sessions, start, end, minutes).filter(pl.col("closes") <= moment)
+    names = pl.DataFrame({"instrument": sorted(set(instruments))}, schema={"instrument": pl.String})
+    interval = (pl.col("ts") - pl.col("first")).dt.total_microseconds() // (minutes * _US_PER_MINUTE)
+    held = (
+        bars.select("instrument", "session", "ts")
+        .join(grid.select("session", "first"), on="session")
+        .group_by("instrument", "session")
+        .agg(bars=interval.n_unique().cast(pl.Int32))
+    )
+    return (
+        names.join(grid.select("session", closes_utc="closes", bars_due="due"), how="cross")
+        .join(held, on=["instrument", "session"], how="left")
+        .with_columns(pl.col("bars").fill_null(0))
+        .sort("instrument", "session")
+    )
+
+
+def gaps(asked: pl.DataFrame) -> pl.DataFrame:
+    """Sessions in which intervals are missing, of each instrument from its first session with any bar on; and the first
+    one asked for of an instrument that has no bar at all."""
+    begun = pl.col("session").filter(pl.col("bars") > 0).min().over("instrument")
+    asked_from = pl.col("session").min().over("instrument")
+    return asked.filter(
+        (pl.col("bars") < pl.col("bars_due")) & (pl.col("session") >= pl.coalesce(begun, pl.lit(date.max)))
+        | (begun.is_null() & (pl.col("session") == asked_from))
+    ).sort("instrument", "session")  # fmt: skip
+
+
+def whole_days(bars: pl.DataFrame) -> pl.DataFrame:
+    """What the bars of each session add up to.
+
+    Args:
+        bars: one version of each bar, `INTRADAY_SCHEMA`.
+
+    Returns:
+        Columns instrument, session, high, low, close and volume; one row for each instrument and session.
+    """
+    return (
+        bars.sort("ts")
+        .group_by("instrument", "session")
+        .agg(pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum())
+        .sort("instrument", "session")
+    )
+
+
+def differences(days: pl.DataFrame, daily: pl.DataFrame, *, same_source: bool) -> pl.DataFrame:
+    """Where bars within the day cannot be of the day that its daily bar tells.
+
+    Closes are compared where no interval is missing. That less is traded in the bars than in the day says something
+    where one vendor tells both (``same_source``): one venue's feed has a few per cent of the market's volume.
+
+    Args:
+        days: `whole_days` with bars and bars_due. daily: columns instrument, session, high, low, close and volume, as
+            printed.
+
+    Returns:
+        `DIFFERENCES_SCHEMA`, one row for each difference.
+    """
+    both = days.join(daily, on=["instrument", "session"], suffix="_daily")
+    is_whole = pl.col("bars") >= pl.col("bars_due")
+    rules = {
+        "high": pl.col("high") > pl.col("high_daily") * (1 + RANGE_SLACK),
+        "low": pl.col("low") < pl.col("low_daily") * (1 - RANGE_SLACK),
+        "close": is_whole & ((pl.col("close") / pl.col("close_daily") - 1).abs() > CLOSE_SLACK),
+        "volume": (pl.col("volume") > pl.col("volume_daily") * MOST_VOLUME)
+        | (is_whole & same_source & (pl.col("volume") < pl.col("volume_daily") * LEAST_VOLUME)),
+    }
+    found = [
+        both.filter(rule).select(
+            "instrument", "session", what=pl.lit(name), intraday=name, daily=f"{name}_daily", bars="bars",
+            bars_due="bars_due",
+        )
+        for name, rule in rules.items()
+    ]  # fmt: skip
+    return pl.concat(found).cast(DIFFERENCES_SCHEMA).sort("session", "instrument", "what")
+
+
+def within_range(price: FloatArray, low: FloatArray, high: FloatArray) -> BoolArray:
+    """Whether a price can be of the day: between its low and its high, up to `RANGE_SLACK`; not where one is NaN."""
+    return np.asarray((price >= low * (1 - RANGE_SLACK)) & (price <= high * (1 + RANGE_SLACK)))

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octopus.core.sessions import Sessions
-from octopus.market_data.intraday import SEEN_WITHIN, session_grid, settle_intraday
+from octopus.market_data.intraday import (
+    ASKED_SCHEMA,
+    SEEN_WITHIN,
+    counted,
+    differences,
+    due_spans,
+    gaps,
+    session_grid,
+    settle_intraday,
+    whole_days,
+)
 from octopus.market_data.schema import INTERVALS, INTRADAY_SCHEMA
 
 XNYS, COINS = Sessions(), Sessions("24/7")
@@ -128,3 +138,108 @@ def test_bad_prices_and_a_second_record_are_refused_by_name():
 def test_of_nothing_comes_nothing():
     good, rejects = settle_intraday([], 5, date(2024, 3, 8), date(2024, 3, 8), XNYS, LATER)
     assert (good.schema, len(good), rejects) == (INTRADAY_SCHEMA, 0, [])
+
+
+# -- what is asked for -------------------------------------------------------------------------------------------------
+
+WEEK = [day.item() for day in XNYS.between(date(2024, 3, 4), date(2024, 3, 15))]
+FOUND = datetime(2024, 3, 16, tzinfo=UTC)
+
+
+def asked(*rows: tuple[str, date, int, int]) -> pl.DataFrame:
+    """Sessions that were asked for at `FOUND`: instrument, session, intervals due and held."""
+    told = [(*row, FOUND, FOUND) for row in rows]
+    return pl.DataFrame(told, schema=ASKED_SCHEMA, orient="row")
+
+
+def due(rows: pl.DataFrame, now: datetime = FOUND, **changes: int) -> list[tuple[int, int, tuple[str, ...]]]:
+    counts = {"history": len(WEEK), "refetch": 0} | changes
+    spans = due_spans(["A", "B"], rows, WEEK[-1], sessions=XNYS, now=now, **counts)
+    return [(span.start.day, span.end.day, span.instruments) for span in spans]
+
+
+def test_whoever_was_never_asked_for_is_asked_for_together():
+    assert due(asked()) == [(4, 15, ("A", "B"))]
+    assert due(asked(), history=3) == [(13, 15, ("A", "B"))]
+
+
+def test_what_lies_between_is_asked_for_alone_and_the_last_sessions_again():
+    whole = [(name, day, 78, 78) for name in ("A", "B") for day in WEEK]
+    assert due(asked(*whole)) == []
+    assert due(asked(*whole), refetch=2) == [(14, 15, ("A", "B"))]
+    held = [row for row in whole if (row[0], row[1].day) not in {("A", 6), ("A", 7), ("B", 8), ("B", 11)}]
+    assert due(asked(*held), refetch=1) == [(6, 7, ("A",)), (8, 11, ("B",)), (15, 15, ("A", "B"))]
+
+
+def test_a_gap_is_asked_for_again_a_week_and_a_month_later_and_then_never():
+    rows = [(name, day, 78, 77 if (name, day.day) == ("A", 6) else 78) for name in ("A", "B") for day in WEEK]
+    gap = [(6, 6, ("A",))]
+    for days, expected in ((0, []), (6, []), (7, gap), (29, gap)):
+        assert due(asked(*rows), FOUND + timedelta(days=days)) == expected
+    after = asked(*rows).with_columns(asked_at=pl.lit(FOUND + timedelta(days=8)).cast(ASKED_SCHEMA["asked_at"]))
+    for days, expected in ((9, []), (30, gap)):
+        assert due(after, FOUND + timedelta(days=days)) == expected
+    last = asked(*rows).with_columns(asked_at=pl.lit(FOUND + timedelta(days=31)).cast(ASKED_SCHEMA["asked_at"]))
+    assert due(last, FOUND + timedelta(days=400)) == []
+
+
+@given(
+    held=st.lists(st.integers(0, 3), unique=True), minutes=st.sampled_from(INTERVALS),
+    day=st.sampled_from([WEEK[0], date(2024, 3, 11), date(2024, 7, 3), date(2024, 11, 29)]),
+)  # fmt: skip
+def test_the_intervals_of_a_session_without_a_bar_are_counted(held, minutes, day):
+    grid = session_grid(XNYS, day, day, minutes).row(0, named=True)
+    begun = [grid["first"] + place * timedelta(minutes=minutes) for place in held]
+    good, _ = settle_intraday([bars(*begun)], minutes, day, day, XNYS, LATER)
+    (row,) = counted(["A"], day, day, good, minutes, XNYS, LATER).to_dicts()
+    told = {"closes_utc": XNYS.close_utc(day), "bars_due": grid["due"], "bars": len(held)}
+    assert row == {"instrument": "A", "session": day} | told
+    assert counted(["A"], day, day, good, minutes, XNYS, XNYS.close_utc(day)).is_empty(), "it is not published yet"
+
+
+def test_before_its_first_bar_an_instrument_has_no_gap_and_one_without_any_is_told_once():
+    rows = asked(("A", WEEK[0], 78, 0), ("A", WEEK[1], 78, 78), ("A", WEEK[2], 78, 0), ("B", WEEK[0], 78, 0),
+                 ("B", WEEK[1], 78, 0))  # fmt: skip
+    assert gaps(rows).select("instrument", "session").rows() == [("A", WEEK[2]), ("B", WEEK[0])]
+
+
+# -- the day that they add up to ---------------------------------------------------------------------------------------
+
+
+def days_of(**columns: float) -> pl.DataFrame:
+    told = {"high": 11.0, "low": 9.0, "close": 10.0, "volume": 900.0, "bars": 78, "bars_due": 78} | columns
+    return pl.DataFrame({"instrument": ["A"], "session": [WEEK[0]], **{name: [value] for name, value in told.items()}})
+
+
+DAILY = days_of(volume=1000.0).drop("bars", "bars_due")
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({}, []),
+        ({"high": 11.01, "low": 8.995}, []),
+        ({"high": 11.1}, ["high"]),
+        ({"low": 8.9}, ["low"]),
+        ({"close": 10.2}, ["close"]),
+        ({"close": 10.2, "bars": 77}, []),
+        ({"volume": 1100.0}, ["volume"]),
+        ({"volume": 400.0}, ["volume"]),
+        ({"volume": 400.0, "bars": 70}, []),
+        ({"high": 1100.0, "low": 900.0, "close": 1000.0}, ["close", "high"]),
+    ],
+)
+def test_bars_that_cannot_be_of_the_day_are_told(columns, found):
+    told = differences(days_of(**columns), DAILY, same_source=True)
+    assert told["what"].to_list() == found
+
+
+def test_one_venues_volume_is_no_error_beside_the_whole_markets():
+    assert differences(days_of(volume=30.0), DAILY, same_source=False).is_empty()
+
+
+def test_a_day_is_the_highest_the_lowest_the_last_and_the_sum():
+    opened = XNYS.open_utc(WEEK[0])
+    frames = [bars(opened + timedelta(minutes=5), close=10.2), bars(opened, high=12.0, close=10.9)]
+    good, _ = settle_intraday(frames, 5, WEEK[0], WEEK[0], XNYS, LATER)
+    assert whole_days(good).drop("instrument", "session").rows() == [(12.0, 9.0, 10.2, 200.0)]

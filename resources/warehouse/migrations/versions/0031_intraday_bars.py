@@ -38,6 +38,7 @@ def upgrade() -> None:
             instrument text not null,
             interval_minutes smallint not null,
             session date not null,
+            closes_utc timestamptz not null,       -- from when all of it can be known
             bars_due int not null,                 -- intervals of the session by its exchange's calendar
             bars int not null,                     -- of those, how many have a bar
             found_at timestamptz not null,         -- when the source was first asked
