@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from assets import inputs, keys, partitions, reporting
-from octopus.market_data.intraday import Span, differences, gaps, whole_days
+from octopus.market_data.intraday import Span, differences, gaps
 from resources.collection import Stored
 from resources.intraday_collection import CollectedIntraday, IntradayPlan, collect_intraday
 from resources.research_factories import MarketDataCatalogue
@@ -26,7 +26,10 @@ from resources.warehouse.verdicts import vendor_bars
 GROUP = "market_data"
 OWNERS = ["team:market_data"]
 ALL_ASKED, NOTHING_MISSING, LIKE_THE_DAY = "every_session_was_asked_for", "no_interval_missing", "like_the_daily_bars"
+LOOKED_AT = 20
+"""So many sessions before the run's are looked at with it."""
 SHOWN = 50
+SHOWN_OF_GAPS = ("instrument", "session", "bars_due", "bars", "asked_at")
 
 
 @dg.asset(
@@ -76,10 +79,11 @@ def intraday_bars(
         warehouse, source, asked_for, plan, run_id=context.run.run_id, told=context.log.info,
         now=lambda: datetime.now(UTC),
     )  # fmt: skip
-    left = _left(plan, warehouse, source.name, last) if collected.stopped else pl.DataFrame()
+    left = _left(plan, warehouse, source.name, first, last) if collected.stopped else pl.DataFrame()
     asked = intraday.asked(warehouse, source.name, config.interval, plan.instruments)
-    missing = gaps(asked.filter(pl.col("session") <= last)).drop("found_at")
-    differing = _differences(settings, warehouse, asked, first, last)
+    since = min(first, settings.sessions.previous(last, LOOKED_AT))
+    missing = gaps(asked.filter(pl.col("session") <= last), since).select(*SHOWN_OF_GAPS)
+    differing = _differences(settings, warehouse, asked, since, last)
     yield dg.MaterializeResult(metadata=_metadata(collected, asked_for, missing))
     yield _check(ALL_ASKED, left, failed=collected.stopped is not None)
     yield _check(NOTHING_MISSING, missing)
@@ -104,9 +108,10 @@ def _spans(plan: IntradayPlan, warehouse: Warehouse, source: str, first: date, l
     ]
 
 
-def _left(plan: IntradayPlan, warehouse: Warehouse, source: str, last: date) -> pl.DataFrame:
+def _left(plan: IntradayPlan, warehouse: Warehouse, source: str, first: date, last: date) -> pl.DataFrame:
     """What was to be asked for and still is."""
-    return _listed(replace(plan, refetch=0).spans(warehouse, source, last, datetime.now(UTC)))
+    asked = plan if first == last else replace(plan, history=len(plan.calendars.clock.between(first, last)))
+    return _listed(replace(asked, refetch=0).spans(warehouse, source, last, datetime.now(UTC)))
 
 
 def _listed(spans: list[Span]) -> pl.DataFrame:
@@ -119,38 +124,26 @@ def _listed(spans: list[Span]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _differences(
-    settings: Settings, warehouse: Warehouse, asked: pl.DataFrame, first: date, last: date
-) -> pl.DataFrame:
-    """Where the bars of the run's sessions, and of those before it, cannot be of the traded source's daily bars."""
+def _differences(settings: Settings, warehouse: Warehouse, asked: pl.DataFrame, start: date, end: date) -> pl.DataFrame:
+    """Where the bars of a session cannot be of the traded source's daily bar."""
     config, source = settings.intraday, settings.universe.market_data
-    start = min(first, settings.sessions.previous(last, config.history_sessions))
-    names, now = settings.intraday_symbols, datetime.now(UTC)
     basis = warehouse.scalar("select min(price_basis) from raw.instruments where source = %s", [source])
-    bars = intraday.intraday_bars(
-        warehouse, str(config.source), config.interval, now, start=start, end=last, instruments=names
-    )
-    days = whole_days(bars).join(
-        asked.select("instrument", "session", "bars", "bars_due"), on=["instrument", "session"]
-    )
-    # An index of total return is no price: nothing that is printed can be compared with it.
-    daily = vendor_bars(warehouse, source, now, names, start, stamped=False) if basis == "raw" else None
-    if daily is None or daily.is_empty():
+    if basis != "raw":  # an index of total return is no price: nothing that is printed can be compared with it
         return pl.DataFrame()
+    names, now = settings.intraday_symbols, datetime.now(UTC)
+    daily = vendor_bars(warehouse, source, now, names, start, stamped=False)
+    days = intraday.session_totals(
+        warehouse, str(config.source), config.interval, now, start=start, end=end, instruments=names
+    ).join(asked.select("instrument", "session", "bars", "bars_due"), on=["instrument", "session"])
     return differences(
         days, daily.select("instrument", "session", "high", "low", "close", "volume"),
         same_source=source == config.source,
     )  # fmt: skip
 
 
-def _check(
-    name: str,
-    found: pl.DataFrame,
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
-    *,
-    failed: bool = False,
-) -> dg.AssetCheckResult:
-    """Passed where nothing is found."""
+def _check(name: str, found: pl.DataFrame, *, failed: bool = False) -> dg.AssetCheckResult:
+    """Passed where nothing is found; what ended the run is an error, all else a warning."""
+    severity = dg.AssetCheckSeverity.ERROR if name == ALL_ASKED else dg.AssetCheckSeverity.WARN
     told: dict[str, Any] = {"count": len(found)}
     if not found.is_empty():
         told["table"] = reporting.table(found.tail(SHOWN), SHOWN)

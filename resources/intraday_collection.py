@@ -70,11 +70,18 @@ def collect_intraday(
         told: takes a line of progress. now: what time it is.
     """
     collected = CollectedIntraday()
+    answered: list[tuple[str, date, date]] = []
     try:
         for span in spans:
-            calendar = plan.calendars.of(span.instruments[0])
-            told(f"{source.name}: asking for {span.start} to {span.end} of {len(span.instruments)} instruments")
-            for part in source.fetch_intraday(span.instruments, span.start, span.end, plan.minutes, calendar):
+            # A part may reach beyond its span: who was asked for a whole month is not asked for another day of it.
+            known = {name for name, start, end in answered if start <= span.start and span.end <= end}
+            names = [name for name in span.instruments if name not in known]
+            if not names:
+                continue
+            calendar = plan.calendars.of(names[0])
+            told(f"{source.name}: asking for {span.start} to {span.end} of {len(names)} instruments")
+            for part in source.fetch_intraday(names, span.start, span.end, plan.minutes, calendar):
+                answered += [(name, part.start, part.end) for name in part.asked]
                 moment = now()
                 held = counted(part.asked, part.start, part.end, part.bars, plan.minutes, calendar, moment)
                 with warehouse.writing(

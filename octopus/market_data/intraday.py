@@ -231,32 +231,14 @@ def counted(
     )
 
 
-def gaps(asked: pl.DataFrame) -> pl.DataFrame:
-    """Sessions in which intervals are missing, of each instrument from its first session with any bar on; and the first
-    one asked for of an instrument that has no bar at all."""
+def gaps(asked: pl.DataFrame, since: date) -> pl.DataFrame:
+    """Sessions from ``since`` on in which intervals are missing, of each instrument from its first session with any bar
+    on; and the first one asked for of an instrument that has no bar at all."""
     begun = pl.col("session").filter(pl.col("bars") > 0).min().over("instrument")
     asked_from = pl.col("session").min().over("instrument")
-    return asked.filter(
-        (pl.col("bars") < pl.col("bars_due")) & (pl.col("session") >= pl.coalesce(begun, pl.lit(date.max)))
-        | (begun.is_null() & (pl.col("session") == asked_from))
-    ).sort("instrument", "session")  # fmt: skip
-
-
-def whole_days(bars: pl.DataFrame) -> pl.DataFrame:
-    """What the bars of each session add up to.
-
-    Args:
-        bars: one version of each bar, `INTRADAY_SCHEMA`.
-
-    Returns:
-        Columns instrument, session, high, low, close and volume; one row for each instrument and session.
-    """
-    return (
-        bars.sort("ts")
-        .group_by("instrument", "session")
-        .agg(pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum())
-        .sort("instrument", "session")
-    )
+    is_missing = (pl.col("bars") < pl.col("bars_due")) & (pl.col("session") >= begun) & (pl.col("session") >= since)
+    is_silent = begun.is_null() & (pl.col("session") == asked_from)
+    return asked.filter(is_missing.fill_null(value=False) | is_silent).sort("instrument", "session")
 
 
 def differences(days: pl.DataFrame, daily: pl.DataFrame, *, same_source: bool) -> pl.DataFrame:
@@ -266,8 +248,8 @@ def differences(days: pl.DataFrame, daily: pl.DataFrame, *, same_source: bool) -
     where one vendor tells both (``same_source``): one venue's feed has a few per cent of the market's volume.
 
     Args:
-        days: `whole_days` with bars and bars_due. daily: columns instrument, session, high, low, close and volume, as
-            printed.
+        days: what the bars of each session add up to: columns instrument, session, high, low, close, volume, bars and
+            bars_due. daily: the same of the daily bars but for the last two, as printed.
 
     Returns:
         `DIFFERENCES_SCHEMA`, one row for each difference.

@@ -35,23 +35,53 @@ def intraday_bars(
     Returns:
         A frame of `INTRADAY_SCHEMA`, one row for each bar, by instrument and time.
     """
-    # By ts too, which chunks go by: a session opens no earlier than the day before it and closes within the day after.
-    day = timedelta(days=1)
-    found = warehouse.read(
+    parameters = _parameters(source, minutes, as_of, start, end, instruments)
+    return warehouse.read(_KNOWN, parameters).cast(INTRADAY_SCHEMA)
+
+
+def session_totals(
+    warehouse: Warehouse,
+    source: str,
+    minutes: int,
+    as_of: datetime,
+    *,
+    start: date,
+    end: date,
+    instruments: Collection[str] | None = None,
+) -> pl.DataFrame:
+    """What the bars of each session, chosen as in `intraday_bars`, add up to.
+
+    Returns:
+        Columns instrument, session, high, low, close (of the last bar) and volume, by instrument and session.
+    """
+    return warehouse.read(
         f"""
-        select distinct on (instrument, ts) {", ".join(INTRADAY_SCHEMA)} from raw.intraday_bars
-        where source = $1 and interval_minutes = $2 and known_at <= $3
-            and session between $4 and $5 and ts between $6 and $7
-            and ($8::text is null or instrument = any(string_to_array($8, chr(31))))
-        order by instrument, ts, batch_id desc
-        """,  # noqa: S608  # our own columns
-        [
-            source, minutes, as_of, start, end,
-            datetime.combine(start, time(), UTC) - day, datetime.combine(end, time(), UTC) + 2 * day,
-            None if instruments is None else "\x1f".join(instruments),
-        ],
-    )  # fmt: skip
-    return found.cast(INTRADAY_SCHEMA)
+        select instrument, session, max(high) as high, min(low) as low,
+            (array_agg(close order by ts desc))[1] as close, sum(volume) as volume
+        from ({_KNOWN}) known group by instrument, session order by instrument, session
+        """,  # noqa: S608  # our own query
+        _parameters(source, minutes, as_of, start, end, instruments),
+    )
+
+
+# By ts too, which chunks go by: a session opens no earlier than the day before it and closes within the day after.
+_KNOWN = f"""
+    select distinct on (instrument, ts) {", ".join(INTRADAY_SCHEMA)} from raw.intraday_bars
+    where source = $1 and interval_minutes = $2 and known_at <= $3
+        and session between $4 and $5 and ts between $6 and $7
+        and ($8::text is null or instrument = any(string_to_array($8, chr(31))))
+    order by instrument, ts, batch_id desc
+"""  # noqa: S608  # our own columns
+
+
+def _parameters(
+    source: str, minutes: int, as_of: datetime, start: date, end: date, instruments: Collection[str] | None
+) -> list[object]:
+    """Of `_KNOWN`."""
+    day = timedelta(days=1)
+    first, last = (datetime.combine(one, time(), UTC) for one in (start, end))
+    names = None if instruments is None else "\x1f".join(instruments)
+    return [source, minutes, as_of, start, end, first - day, last + 2 * day, names]
 
 
 def asked(warehouse: Warehouse, source: str, minutes: int, instruments: Collection[str]) -> pl.DataFrame:

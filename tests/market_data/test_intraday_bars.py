@@ -20,7 +20,6 @@ from octopus.market_data.intraday import (
     gaps,
     session_grid,
     settle_intraday,
-    whole_days,
 )
 from octopus.market_data.schema import INTERVALS, INTRADAY_SCHEMA
 
@@ -200,7 +199,8 @@ def test_the_intervals_of_a_session_without_a_bar_are_counted(held, minutes, day
 def test_before_its_first_bar_an_instrument_has_no_gap_and_one_without_any_is_told_once():
     rows = asked(("A", WEEK[0], 78, 0), ("A", WEEK[1], 78, 78), ("A", WEEK[2], 78, 0), ("B", WEEK[0], 78, 0),
                  ("B", WEEK[1], 78, 0))  # fmt: skip
-    assert gaps(rows).select("instrument", "session").rows() == [("A", WEEK[2]), ("B", WEEK[0])]
+    assert gaps(rows, WEEK[0]).select("instrument", "session").rows() == [("A", WEEK[2]), ("B", WEEK[0])]
+    assert gaps(rows, WEEK[3]).select("instrument", "session").rows() == [("B", WEEK[0])]
 
 
 # -- the day that they add up to ---------------------------------------------------------------------------------------
@@ -236,10 +236,3 @@ def test_bars_that_cannot_be_of_the_day_are_told(columns, found):
 
 def test_one_venues_volume_is_no_error_beside_the_whole_markets():
     assert differences(days_of(volume=30.0), DAILY, same_source=False).is_empty()
-
-
-def test_a_day_is_the_highest_the_lowest_the_last_and_the_sum():
-    opened = XNYS.open_utc(WEEK[0])
-    frames = [bars(opened + timedelta(minutes=5), close=10.2), bars(opened, high=12.0, close=10.9)]
-    good, _ = settle_intraday(frames, 5, WEEK[0], WEEK[0], XNYS, LATER)
-    assert whole_days(good).drop("instrument", "session").rows() == [(12.0, 9.0, 10.2, 200.0)]

@@ -107,6 +107,9 @@ def collected(house: House, vendor: Vendor, *, stopped: bool = False, source: st
     told = {name: value.value for one in shown for name, value in one.metadata.items()}
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     said = {f"{name}.{what}": value.value for name, check in checks.items() for what, value in check.metadata.items()}
+    assert {name: check.severity.value for name, check in checks.items()} == {
+        ALL_ASKED: "ERROR", NOTHING_MISSING: "WARN", LIKE_THE_DAY: "WARN",
+    }  # fmt: skip
     return told | said | {name: check.passed for name, check in checks.items()}
 
 

@@ -14,11 +14,14 @@ import polars as pl
 import pytest
 
 from octopus.core.errors import ConfigError, SourceUnavailableError
-from octopus.core.sessions import Sessions
+from octopus.core.sessions import Calendars, Sessions
+from octopus.market_data.intraday import Span, gaps
 from octopus.market_data.schema import INTRADAY_SCHEMA
+from resources.intraday_collection import IntradayPlan, collect_intraday
 from resources.sources.alpaca import AlpacaMarketData
 from resources.sources.alphavantage import AlphaVantageMarketData
 from resources.sources.base import IntradayPart
+from resources.warehouse import intraday
 from resources.warehouse.store import Warehouse
 
 KEY = "KEY0123456789"
@@ -172,6 +175,28 @@ def test_a_restated_bar_is_a_new_version_known_from_its_first_sight(vendor, fetc
     )
     assert [(row["volume"] == 99999, row["known_at_imputed"]) for row in versions] == [(False, True), (True, False)]
     assert [row["known_at"] for row in versions] == [datetime(2017, 12, 18, 19, 31, tzinfo=UTC), LATER]
+
+
+def test_a_month_is_asked_for_once_in_a_run_and_what_it_answers_is_on_record(vendor, msft, database_url):
+    vendor.answer(FUNCTION, msft)
+    warehouse = Warehouse(database_url)
+    source = AlphaVantageMarketData(KEY, vendor.access(), now=lambda: LATER)
+    plan = IntradayPlan(["MSFT"], 1, history=3, refetch=1, calendars=Calendars(XNYS))
+    friday = date(2017, 12, 15)
+    spans = [Span(friday, friday, ("MSFT",)), Span(DAY, DAY, ("MSFT",))]
+    done = collect_intraday(warehouse, source, spans, plan, now=lambda: LATER)
+    assert (done.parts, done.stored.new, done.stopped, len(vendor.asked)) == (1, len(msft[SERIES]), None, 1)
+    asked = intraday.asked(warehouse, "alphavantage", 1, ["MSFT"])
+    assert asked["session"].to_list() == XNYS.between(date(2017, 12, 1), date(2017, 12, 31)).astype(object).tolist()
+    assert asked.filter(pl.col("session") == DAY).select("bars_due", "bars").row(0) == (390, len(msft[SERIES]))
+    assert gaps(asked, date.min)["session"].min() == DAY, "before its first bar nothing is missing"
+    (total,) = intraday.session_totals(warehouse, "alphavantage", 1, LATER, start=DAY, end=DAY).to_dicts()
+    volume = sum(float(bar["5. volume"]) for bar in msft[SERIES].values())
+    high, low = (max, "2. high"), (min, "3. low")
+    edges = [pick(float(bar[field]) for bar in msft[SERIES].values()) for pick, field in (high, low)]
+    assert list(total.values()) == ["MSFT", DAY, *edges, 86.5, volume]
+    due = plan.spans(warehouse, "alphavantage", date(2018, 1, 3), LATER)
+    assert [(span.start, span.end) for span in due] == [(date(2018, 1, 2), date(2018, 1, 3))]
 
 
 BARS = "/v2/stocks/bars"
