@@ -49,8 +49,11 @@ def panel(settings: Settings, warehouse: Warehouse, session: date) -> Panel:
 
 def panel_as_of(settings: Settings, warehouse: Warehouse, as_of: datetime, sentiment_model: str | None = None) -> Panel:
     """What was known at an instant; total returns are in the account's currency (`octopus.market_data.currencies`)."""
-    universe = settings.universe
-    known = warehouse.panel(universe.market_data, as_of, settings.sessions, sentiment_model)
+    universe, intraday = settings.universe, settings.intraday
+    known = warehouse.panel(
+        universe.market_data, as_of, settings.sessions, sentiment_model,
+        within_the_day=None if intraday.source is None else (intraday.source, intraday.interval),
+    )  # fmt: skip
     currencies = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
     return in_base(known, universe.currency, universe.rates, currencies)
 

@@ -9,6 +9,7 @@ from octopus.alternative_data.schema import ItemKind
 
 INSTRUMENTS = AssetKey(["raw", "instruments"])
 BARS = AssetKey(["raw", "bars"])
+INTRADAY_BARS = AssetKey(["raw", "intraday_bars"])
 CORPORATE_ACTIONS = AssetKey(["raw", "corporate_actions"])
 ADJUSTED_CLOSES = AssetKey(["raw", "adjusted_closes"])
 BAR_VERDICTS = AssetKey(["raw", "bar_verdicts"])

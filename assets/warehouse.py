@@ -102,16 +102,24 @@ class _Translator(DagsterDbtTranslator):
         return OWNERS if dbt_resource_props["resource_type"] == "model" else None
 
 
-def build_dbt_assets() -> dg.AssetsDefinition:
-    """The dbt models as assets, from the manifest that was made beforehand."""
+WITHIN_THE_DAY = "tag:intraday"
+
+
+def build_dbt_assets(name: str, selected: str, excluded: str = "") -> dg.AssetsDefinition:
+    """dbt models as assets, from the manifest that was made beforehand.
+
+    Args:
+        selected, excluded: which, in dbt's words: what one run builds whole it builds without a list of everything.
+    """
     if not MANIFEST.exists():
         raise ManifestMissingError(
             f"{MANIFEST} is missing; `octopus doctor` and `octopus run` make it, or run `dbt parse`"
         )
 
     @dbt_assets(
-        manifest=MANIFEST, exclude="resource_type:unit_test", dagster_dbt_translator=_Translator(), name="dbt_models"
-    )
+        manifest=MANIFEST, select=selected, exclude=f"resource_type:unit_test {excluded}".strip(),
+        dagster_dbt_translator=_Translator(), name=name,
+    )  # fmt: skip
     def dbt_models(
         context: dg.AssetExecutionContext,
         dbt: DbtCliResource,
@@ -280,4 +288,5 @@ def dbt_resource() -> DbtCliResource:
 
 def build_assets() -> list[dg.AssetsDefinition]:
     """The group's assets; the dbt models come from the manifest."""
-    return [sessions, verdicts, build_dbt_assets(), quality_findings]
+    daily = build_dbt_assets("dbt_models", "fqn:*", WITHIN_THE_DAY)
+    return [sessions, verdicts, daily, build_dbt_assets("intraday_models", WITHIN_THE_DAY), quality_findings]

@@ -12,6 +12,7 @@ from assets import keys
 DAILY = "daily"
 INGEST = "ingest"
 COMPARE = "compare"
+INTRADAY = "intraday"
 FOLDS = "folds"
 SWEEP = "sweep"
 EXECUTE = "execute"
@@ -29,9 +30,10 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     compared = dg.AssetSelection.assets(*(keys.compared_bars(name) for name in keys.COMPARED))
     folds = dg.AssetSelection.assets(keys.FOLD_MODELS)
     sweeps = dg.AssetSelection.assets(keys.SWEEP)
-    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared - folds - sweeps
+    within_the_day = dg.AssetSelection.assets(keys.INTRADAY_BARS).downstream()
+    everything = dg.AssetSelection.groups(*RESEARCH_GROUPS) - compared - within_the_day - folds - sweeps
     reports = dg.AssetSelection.assets(keys.TEXT_SOURCE_REPORTS)
-    ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared - reports
+    ingestion = dg.AssetSelection.groups("market_data", "alternative_data") - compared - within_the_day - reports
     return [
         dg.define_asset_job(
             DAILY, selection=everything, tags=RUN_TAGS,
@@ -44,6 +46,10 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             COMPARE, selection=compared, tags=RUN_TAGS,
             description="Market data of the sources in compare_with; one that fails fails alone.",
+        ),
+        dg.define_asset_job(
+            INTRADAY, selection=within_the_day, tags=RUN_TAGS,
+            description="Bars within the day of the source in the section intraday, and what is made of them.",
         ),
         dg.define_asset_job(
             FOLDS, selection=folds, tags=RUN_TAGS,

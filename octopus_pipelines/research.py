@@ -13,6 +13,7 @@ from assets import (
     alternative_data,
     backtest,
     compliance,
+    intraday,
     market_data,
     model_watch,
     models,
@@ -48,7 +49,8 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
     }
     return dg.Definitions(
         assets=[
-            *market_data.ASSETS, *alternative_data.build_assets(partitions.SOURCES.texts), *warehouse.build_assets(),
+            *market_data.ASSETS, *intraday.ASSETS,
+            *alternative_data.build_assets(partitions.SOURCES.texts), *warehouse.build_assets(),
             *strategy.ASSETS, *models.ASSETS, *model_watch.ASSETS, *backtest.ASSETS, *sweeps.ASSETS, *portfolio.ASSETS,
             *risk.ASSETS, *compliance.ASSETS,
         ],

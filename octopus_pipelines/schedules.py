@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.partitions import CLOCK
 from octopus.core.sessions import Sessions
-from octopus_pipelines.jobs import DAILY, RECONCILE
+from octopus_pipelines.jobs import DAILY, INTRADAY, RECONCILE
 from resources.factories import current_settings
 from resources.settings import Settings
 from resources.warehouse.account_books import AccountBooks
@@ -20,6 +20,8 @@ from resources.warehouse.store import Warehouse
 
 AFTER_CLOSE = timedelta(hours=1)
 """From a normal close to the run: vendors have published the day's bar by then."""
+AFTER_DAILY = timedelta(hours=2)
+"""From a normal close to collecting bars within the day: the daily run has had an hour for itself."""
 _DAY = timedelta(days=1)
 _NORMAL = date(2024, 1, 17)
 """A Wednesday without a holiday anywhere: its close is the exchange's normal one, in any year's local time."""
@@ -27,7 +29,7 @@ _NORMAL = date(2024, 1, 17)
 
 def research_schedules() -> list[dg.ScheduleDefinition]:
     """Schedules of the research location."""
-    return [daily_after_close]
+    return [daily_after_close, intraday_after_close]
 
 
 def execution_schedules(*, running: bool) -> list[dg.ScheduleDefinition]:
@@ -70,13 +72,13 @@ _IS_BEGUN = """
 """
 
 
-def after_close(clock: Sessions) -> str:
-    """Cron expression, in the exchange's zone, of an hour after a normal close: ``0 17 * * 1-5`` of XNYS.
+def after_close(clock: Sessions, delay: timedelta = AFTER_CLOSE) -> str:
+    """Cron expression, in the exchange's zone, of ``delay`` after a normal close: ``0 17 * * 1-5`` of XNYS.
 
     Where a session ends with its day (24/7, 24/5), that is the next day: ``0 1 * * *``.
     """
     normal = _NORMAL if clock.is_session(_NORMAL) else clock.next(_NORMAL)
-    tick = (clock.close_utc(normal) + AFTER_CLOSE).astimezone(ZoneInfo(clock.timezone))
+    tick = (clock.close_utc(normal) + delay).astimezone(ZoneInfo(clock.timezone))
     days = "1-5" if tick.date() == normal else "2-6"
     return f"{tick.minute} {tick.hour} * * {'*' if clock.on_weekends else days}"
 
@@ -98,7 +100,26 @@ def due_session(clock: Sessions, tick: datetime) -> date | None:
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run for the session that has closed; holidays are skipped, and so is everything on recorded data."""
+    return _run_of_the_session(current_settings(), DAILY, context.scheduled_execution_time)
+
+
+@dg.schedule(
+    job_name=INTRADAY,
+    cron_schedule=after_close(CLOCK, AFTER_DAILY),
+    execution_timezone=CLOCK.timezone,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Bars within the day, two hours after the close of every session.",
+)
+def intraday_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """As `daily_after_close`, where a source of bars within the day is named."""
     settings = current_settings()
+    if settings.intraday.source is None:
+        return dg.SkipReason("nobody is asked for bars within the day: name a source in intraday.source")
+    return _run_of_the_session(settings, INTRADAY, context.scheduled_execution_time)
+
+
+def _run_of_the_session(settings: Settings, job: str, tick: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The run of ``job`` for the session that has closed before ``tick``, or why there is none."""
     if settings.recorded:
         return dg.SkipReason("the market data is a recording; use `octopus run`, or set OCTOPUS_MARKET_DATA=yahoo")
     if settings.sessions != CLOCK:
@@ -106,9 +127,8 @@ def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | 
             f"universe.exchange is {settings.universe.exchange}, but the location was loaded with {CLOCK.exchange}: "
             "reload it"
         )
-    tick = context.scheduled_execution_time
     session = due_session(CLOCK, tick)
     if session is None:
         day = tick.astimezone(ZoneInfo(CLOCK.timezone)).date()
         return dg.SkipReason(f"{day} is no session of {CLOCK.exchange}")
-    return dg.RunRequest(run_key=f"daily:{session}", partition_key=session.isoformat())
+    return dg.RunRequest(run_key=f"{job}:{session}", partition_key=session.isoformat())

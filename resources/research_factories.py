@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from octopus.alternative_data.schema import ItemKind
     from resources.registry import ModelRegistry
     from resources.sentiment.base import SentimentModel
-    from resources.sources.base import MarketDataSource, NewsSource, SocialSource
+    from resources.sources.alpaca import AlpacaMarketData
+    from resources.sources.alphavantage import AlphaVantageMarketData
+    from resources.sources.base import IntradaySource, MarketDataSource, NewsSource, SocialSource
     from resources.sources.http import Access
 
 
@@ -50,6 +52,11 @@ class MarketDataCatalogue:
     def source(self, name: str) -> MarketDataSource:
         """As `market_data_of`."""
         return market_data_of(name, self.settings)
+
+    def intraday(self, name: str) -> IntradaySource:
+        """The source of bars within the day of that name in the settings. Raises `ConfigError` likewise."""
+        makers: dict[str, Callable[[Settings], IntradaySource]] = {"alpaca": _alpaca, "alphavantage": _alphavantage}
+        return makers[name](self.settings)
 
 
 def market_data_of(name: str, settings: Settings) -> MarketDataSource:
@@ -81,7 +88,7 @@ def _yahoo(settings: Settings) -> MarketDataSource:
     return YahooMarketData(access("yahoo", settings), cache_dir=settings.home / "yfinance")
 
 
-def _alphavantage(settings: Settings) -> MarketDataSource:
+def _alphavantage(settings: Settings) -> AlphaVantageMarketData:
     from resources.sources.alphavantage import AlphaVantageMarketData
 
     return AlphaVantageMarketData(secret("ALPHAVANTAGE_API_KEY"), access("alphavantage", settings))
@@ -97,7 +104,7 @@ def _coingecko(settings: Settings) -> MarketDataSource:
     )  # fmt: skip
 
 
-def _alpaca(settings: Settings) -> MarketDataSource:
+def _alpaca(settings: Settings) -> AlpacaMarketData:
     from resources.sources.alpaca import AlpacaMarketData
 
     return AlpacaMarketData(

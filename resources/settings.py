@@ -68,6 +68,8 @@ SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
 NEWS: tuple[NewsName, ...] = get_args(NewsName)
 SOCIAL: tuple[SocialName, ...] = get_args(SocialName)
 """Every source of news, and of posts."""
+IntradayName = Literal["alphavantage", "alpaca"]
+"""Every source of bars within the day."""
 
 
 LIVE_VARIABLE = "OCTOPUS_LIVE"
@@ -350,6 +352,24 @@ class PlansConfig(_Section):
     coingecko: CoinGeckoPlan = CoinGeckoPlan()
 
 
+class IntradayConfig(_Section):
+    """Bars within the day (config/universe.yaml, section intraday): collected by the job `intraday`, never traded on.
+
+    Attributes:
+        source: who is asked; None: nobody.
+        interval: length of a bar, minutes.
+        symbols: whose bars; none named: those of universe.symbols.
+        history_sessions: how many sessions up to the run's there are to be.
+        refetch_sessions: how many of them each run asks for again to see restatements.
+    """
+
+    source: IntradayName | None = None
+    interval: Literal[1, 5, 15, 30, 60] = 5
+    symbols: tuple[str, ...] = ()
+    history_sessions: int = Field(default=20, ge=1, le=5040)
+    refetch_sessions: int = Field(default=1, ge=0)
+
+
 class UniverseFile(_Section):
     """config/universe.yaml.
 
@@ -361,6 +381,7 @@ class UniverseFile(_Section):
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig = AlternativeDataConfig()
     quality: QualityConfig = QualityConfig()
+    intraday: IntradayConfig = IntradayConfig()
     plans: PlansConfig = PlansConfig()
     request_limits: dict[str, SourceLimits] = Field(default_factory=dict)
     paper: PaperConfig = PaperConfig()
@@ -449,6 +470,7 @@ class Settings:
     universe: UniverseConfig
     alternative_data: AlternativeDataConfig
     quality: QualityConfig
+    intraday: IntradayConfig
     plans: PlansConfig
     request_limits: Mapping[str, SourceLimits]
     paper: PaperConfig
@@ -493,6 +515,11 @@ class Settings:
         return tuple(sorted({*self.universe.symbols, *self.universe.rates.values()}))
 
     @property
+    def intraday_symbols(self) -> tuple[str, ...]:
+        """Instruments that bars within the day are collected of."""
+        return tuple(sorted(set(self.intraday.symbols or self.universe.symbols)))
+
+    @property
     def decision(self) -> DecisionConfig:
         """What the one decision function needs: inside the risk gate's limits, with sectors where one asks for them."""
         chosen = self.strategies.decision
@@ -520,7 +547,7 @@ class Settings:
     @property
     def asked(self) -> AskedSources:
         """Who is asked for market data and texts."""
-        return AskedSources.of(self.universe.market_data, self.alternative_data)
+        return AskedSources.of(self.universe.market_data, self.alternative_data, self.intraday)
 
     @property
     def recorded(self) -> bool:
@@ -550,27 +577,30 @@ class AskedSources:
     Attributes:
         market_data: the source that is traded on.
         texts: sources of news and of posts. Those of the sample belong to its prices: with any other they are left out.
+        intraday: the source of bars within the day, if any.
     """
 
     market_data: MarketDataName
     texts: Mapping[ItemKind, tuple[str, ...]]
+    intraday: IntradayName | None = None
 
     @classmethod
-    def of(cls, market_data: MarketDataName, texts: AlternativeDataConfig) -> AskedSources:
-        """As the sections universe and alternative_data of config/universe.yaml say."""
+    def of(cls, market_data: MarketDataName, texts: AlternativeDataConfig, intraday: IntradayConfig) -> AskedSources:
+        """As the sections universe, alternative_data and intraday of config/universe.yaml say."""
         named: dict[ItemKind, tuple[str, ...]] = {"news": texts.news, "post": texts.social}
         left_out = () if market_data == "sample" else ("sample",)
         asked = {kind: tuple(dict.fromkeys(n for n in names if n not in left_out)) for kind, names in named.items()}
-        return cls(market_data, asked)
+        return cls(market_data, asked, intraday.source)
 
 
 def configured_sources(environment: Mapping[str, str], root: Path = ROOT) -> AskedSources:
     """Who is asked, alone; the defaults where the file cannot be read, as in `configured_exchange`."""
     try:
         file = read_section(_config_folder(environment, root) / "universe.yaml", UniverseFile)
-        return AskedSources.of(_market_data(environment, file.universe).market_data, file.alternative_data)
+        named = _market_data(environment, file.universe).market_data
+        return AskedSources.of(named, file.alternative_data, file.intraday)
     except ConfigError:
-        return AskedSources.of("sample", AlternativeDataConfig())
+        return AskedSources.of("sample", AlternativeDataConfig(), IntradayConfig())
 
 
 def configured_sweeps(environment: Mapping[str, str], root: Path = ROOT) -> Mapping[str, SweepConfig]:
@@ -611,6 +641,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     embedded, urls = _databases(environment, home)
     limits, rules = (_limits_document(environment, folder, name) for name in ("risk.yaml", "compliance.yaml"))
     _settles(file, folder / "universe.yaml")
+    _within_the_universe(file, folder / "universe.yaml")
     policy = policy_of(rules)
     require_sources(policy, str(rules.path))
     require_listed(policy, universe.symbols, rules.path)
@@ -628,6 +659,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
         universe=universe,
         alternative_data=file.alternative_data,
         quality=file.quality,
+        intraday=file.intraday,
         plans=file.plans,
         request_limits=file.request_limits,
         paper=file.paper,
@@ -658,6 +690,16 @@ def _settles(file: UniverseFile, path: Path) -> None:
             raise ConfigError(
                 where=str(path), field=f"universe.{name}", value=getattr(file.universe, name),
                 remedy=f"{settles}: {remedy}, or choose broker.name: {PAPER} (docs/currencies.md)",
+            )  # fmt: skip
+
+
+def _within_the_universe(file: UniverseFile, path: Path) -> None:
+    """That bars within the day are asked for of instruments that there are."""
+    for symbol in file.intraday.symbols:
+        if symbol not in file.universe.symbols:
+            raise ConfigError(
+                where=str(path), field="intraday.symbols", value=symbol,
+                remedy="add it to universe.symbols, or leave it out; an empty list means all of them",
             )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Columns of instruments, bars, corporate actions and adjusted closes, as every source delivers them.
+"""Columns of instruments, bars, intraday bars, corporate actions and adjusted closes, as every source delivers them.
 
-Belongs here: names, types and units of the business columns of raw.instruments, raw.bars, raw.corporate_actions and of
-vendors' own adjusted closes. Does not: the columns that the writer adds (ingested_at, batch_id).
+Belongs here: names, types and units of the business columns of raw.instruments, raw.bars, raw.intraday_bars,
+raw.corporate_actions and of vendors' own adjusted closes. Does not: the columns that the writer adds (ingested_at,
+batch_id).
 """
 
 from __future__ import annotations
@@ -62,6 +63,29 @@ BARS_SCHEMA = pl.Schema(
         "known_at_imputed": pl.Boolean(),
     }
 )
+
+INTERVALS = (1, 5, 15, 30, 60)
+"""Lengths of intraday bars, minutes."""
+
+INTRADAY_SCHEMA = pl.Schema(
+    {
+        "source": pl.String(),
+        "instrument": pl.String(),
+        "ts": UTC_INSTANT,
+        "interval_minutes": pl.Int16(),
+        "session": pl.Date(),
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+        "vwap": pl.Float64(),
+        "known_at": UTC_INSTANT,
+        "known_at_imputed": pl.Boolean(),
+    }
+)
+"""``ts`` is the beginning of the bar, as vendors stamp it; nothing of it is known before its end. ``vwap`` is the
+vendor's own volume-weighted average price of the trades in the bar, null where it tells none."""
 
 ACTIONS_SCHEMA = pl.Schema(
     {

@@ -1,4 +1,4 @@
-"""Which instruments, bars, adjusted closes and corporate actions are refused, and why.
+"""Which instruments, bars, intraday bars, adjusted closes and corporate actions are refused, and why.
 
 Belongs here: rules on single records that make one unusable. Does not: suspicions about series, such as outliers or
 stale prices (octopus/warehouse/quality.py): those keep the record and report a finding.
@@ -35,14 +35,38 @@ def validate_bars(
         The good rows in the order given, and one `Reject` with its first reason for each other row. Of rows with the
         same key the first good one is kept.
     """
-    volume = pl.col("volume")
     rules = [
         *_day_rules("session date", sessions),
         *_time_rules(now),
-        *_price_rules(),
-        Rule((volume < 0) | ~volume.is_finite(), pl.format("volume {} is not a non-negative number", volume)),
+        *_price_rules("day"),
+        _volume_rule(),
     ]
     return split_rejects(frame, rules, key=("source", "instrument", "ts"), table="bars")
+
+
+def validate_intraday(
+    frame: pl.DataFrame, sessions: Sessions, now: datetime | None = None
+) -> tuple[pl.DataFrame, list[Reject]]:
+    """Split intraday bars into good rows and rejects, like `validate_bars`.
+
+    Args:
+        frame: `schema.INTRADAY_SCHEMA` and ``on_grid``: whether the bar begins with an interval of its session;
+            ``session`` is null where ``ts`` is in none.
+        now: instant of the fetch; a bar that begins later is refused. None: not judged.
+    """
+    instant, vwap = pl.col("ts").cast(pl.String), pl.col("vwap")
+    rules = [
+        Rule(pl.col("instrument").is_null() | (pl.col("instrument") == ""), "the instrument is missing"),
+        Rule(pl.col("ts").is_null(), "the beginning of the bar is missing"),
+        Rule(pl.col("session").is_null(), pl.format(f"{{}} is in no session of {sessions.exchange}", instant)),
+        Rule(~pl.col("on_grid"), pl.format("{} is no beginning of an interval", instant)),
+        *_price_rules("bar"),
+        _volume_rule(),
+        Rule(vwap.is_infinite() | (vwap <= 0), pl.format("vwap {} is not a positive number", vwap)),
+    ]
+    if now is not None:
+        rules.append(Rule(pl.col("ts") > _moment(now), "the bar had not begun when it was fetched"))
+    return split_rejects(frame, rules, key=("source", "instrument", "ts", "interval_minutes"), table="intraday_bars")
 
 
 def validate_adjusted(
@@ -129,12 +153,20 @@ def _day_rules(what: str, sessions: Sessions) -> list[Rule]:
 def _time_rules(now: datetime | None) -> list[Rule]:
     rules = [Rule(pl.col("known_at").is_null() | (pl.col("known_at") < pl.col("ts")), "known before it happened")]
     if now is not None:
-        moment = pl.lit(now.astimezone(UTC)).cast(UTC_INSTANT)
-        rules.append(Rule(pl.col("ts") > moment, "the session had not closed when the bar was fetched"))
+        rules.append(Rule(pl.col("ts") > _moment(now), "the session had not closed when the bar was fetched"))
     return rules
 
 
-def _price_rules() -> list[Rule]:
+def _moment(now: datetime) -> pl.Expr:
+    return pl.lit(now.astimezone(UTC)).cast(UTC_INSTANT)
+
+
+def _volume_rule() -> Rule:
+    volume = pl.col("volume")
+    return Rule((volume < 0) | ~volume.is_finite(), pl.format("volume {} is not a non-negative number", volume))
+
+
+def _price_rules(span: str) -> list[Rule]:
     close, low, high = pl.col("close"), pl.col("low"), pl.col("high")
     slack = RANGE_TOLERANCE * (1 + close.abs())
     rules = [Rule(close.is_null() | close.is_nan(), "close is missing")]
@@ -148,6 +180,6 @@ def _price_rules() -> list[Rule]:
         price = pl.col(name)
         outside = price.is_not_nan() & ((low.is_not_nan() & (price < low - slack)) | (price > high + slack))
         rules.append(
-            Rule(outside, pl.format(f"{name} {{}} lies outside the day's range {{}} to {{}}", price, low, high))
+            Rule(outside, pl.format(f"{name} {{}} lies outside the {span}'s range {{}} to {{}}", price, low, high))
         )
     return rules

@@ -45,7 +45,8 @@ def compute_chosen(panel: Panel, names: Sequence[str], last: int | None = None) 
     """The features ``names`` on every session of ``panel``, or on the ``last`` ones with the bits that they have then.
 
     Alpha158's adjustment of prices goes back to an instrument's first bar, so that a panel must not begin later than
-    the one that its values are compared with. Without a volume-weighted price in the panel VWAP0 is missing.
+    the one that its values are compared with. VWAP0 is missing: a panel's volume-weighted prices may have become known
+    after the decision.
     """
     count = len(panel.sessions)
     rows = count if last is None else min(last, count)

@@ -157,7 +157,12 @@ def _sources(current: Settings) -> Iterator[Finding]:
         "reddit": ("REDDIT_CLIENT_ID", "REDDIT_CLIENT_SECRET", "REDDIT_USER_AGENT"),
         "x": ("X_BEARER_TOKEN",),
     }
-    bars = (current.universe.market_data, *current.universe.compare_with)
+    intraday = current.intraday
+    bars = (
+        current.universe.market_data,
+        *current.universe.compare_with,
+        *([intraday.source] if intraday.source else ()),
+    )
     # A vendor of bars may be one of news too, under the same name and key.
     for name in dict.fromkeys((*bars, *current.alternative_data.news, *current.alternative_data.social)):
         missing = [variable for variable in needed.get(name, ()) if not os.environ.get(variable)]
@@ -165,6 +170,9 @@ def _sources(current: Settings) -> Iterator[Finding]:
             yield Finding("!", f"source {name}", f"it fails until {', '.join(missing)} is set (see .env.example)")
         else:
             yield Finding("✓", f"source {name}", "needs no key" if name not in needed else "key is set")
+    if intraday.source:
+        whose = f"bars of {intraday.interval} min of {len(current.intraday_symbols)} instruments from {intraday.source}"
+        yield Finding("✓", "intraday", f"{whose}: the job `intraday` collects them")
 
 
 def _watch(current: Settings) -> Iterator[Finding]:

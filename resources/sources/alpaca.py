@@ -1,4 +1,4 @@
-"""Alpaca through alpaca-py: raw daily bars of US stocks, and what happened to their shares.
+"""Alpaca through alpaca-py: raw bars of US stocks, daily and within the day, and what happened to their shares.
 
 Belongs here: asking Alpaca's market data and turning its answers into bars and actions. Does not: its trading
 (resources/brokers), repairing or adjusting prices.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -19,12 +20,13 @@ import polars as pl
 from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.market_data.intraday import settle_intraday
 from octopus.market_data.parse import read_fields, records_frame
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
 from octopus.market_data.settle import settle_actions, settle_bars
 from octopus.market_data.stamps import BAR_PUBLICATION_DELAY, undated_listing
 from octopus.market_data.validate import validate_instruments
-from resources.sources.base import MarketData, require_key
+from resources.sources.base import IntradayPart, MarketData, require_key
 from resources.sources.http import Access, VendorSession
 
 NAME = "alpaca"
@@ -36,6 +38,13 @@ _BATCH = 100
 """Symbols in one request: an address may not grow without end."""
 
 _BAR_FIELDS: Mapping[str, str] = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+_INTRADAY_FIELDS: Mapping[str, str] = {**_BAR_FIELDS, "vwap": "vw"}
+
+_DAY_MINUTES = 960
+"""Alpaca's day within the day: from 04:00 to 20:00 in New York."""
+
+_PART_BARS = 200_000
+"""About so many bars are asked for before they are stored."""
 
 _UNEXPRESSED: Mapping[str, str] = {
     "unit_splits": "old_symbol",
@@ -104,7 +113,9 @@ class AlpacaMarketData:
             held = [symbol for symbol in symbols if symbol not in unknown]
             # Alpaca finds an action by the day it processed it, which comes weeks after a dividend's ex-date.
             events = self._events(session, held, first, max(end, now.astimezone(UTC).date()))
-        frames, rejects = _bar_frames(answers)
+        begun, rejects = _bar_frames(answers)
+        session_of = pl.col("begun").dt.convert_time_zone(MARKET_ZONE).dt.date()
+        frames = [frame.with_columns(session=session_of).drop("begun") for frame in begun]
         settled = settle_bars(frames, first, end, sessions, now)
         acts, bad_events = action_frames(events, held)
         actions, bad_actions = settle_actions(acts, first, end, sessions)
@@ -123,20 +134,48 @@ class AlpacaMarketData:
             payload_hash=session.payload_hash,
         )  # fmt: skip
 
+    def fetch_intraday(
+        self, symbols: Sequence[str], start: date, end: date, minutes: int, sessions: Sessions
+    ) -> Iterator[IntradayPart]:
+        """As `IntradaySource.fetch_intraday`, a part for each request's symbols and so many sessions as fit into one.
+
+        Raises:
+            as `fetch`.
+        """
+        wanted = sorted(set(symbols))
+        for row in range(0, len(wanted), _BATCH):
+            batch = wanted[row : row + _BATCH]
+            days = max(_PART_BARS * minutes // (_DAY_MINUTES * len(batch)), 1)
+            for first in (start + timedelta(days=day) for day in range(0, (end - start).days + 1, days)):
+                yield self._intraday(batch, first, min(first + timedelta(days=days - 1), end), minutes, sessions)
+
+    def _intraday(
+        self, symbols: Sequence[str], first: date, last: date, minutes: int, sessions: Sessions
+    ) -> IntradayPart:
+        with self._access.session(NAME) as session:
+            answers, unknown = self._bars(session, symbols, first, last, minutes)
+        frames, rejects = _bar_frames(answers, _INTRADAY_FIELDS)
+        bars, refused = settle_intraday(frames, minutes, first, last, sessions, self._now())
+        told = [_unknown(symbol, why) for symbol, why in unknown.items()] + rejects
+        meant = [replace(reject, table="intraday_bars") for reject in told]
+        return IntradayPart(tuple(symbols), first, last, bars, meant + refused, session.payload_hash)
+
     def _bars(
-        self, session: VendorSession, symbols: Sequence[str], start: date, end: date
+        self, session: VendorSession, symbols: Sequence[str], start: date, end: date, minutes: int | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Raw bars by symbol, and symbols that Alpaca calls invalid with what it says."""
+        """Raw bars by symbol, a day's or of so many minutes; symbols that Alpaca calls invalid with what it says."""
         from alpaca.data.enums import Adjustment, DataFeed
         from alpaca.data.historical.stock import StockHistoricalDataClient
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
         client = on_session(StockHistoricalDataClient(self._key, self._secret, raw_data=True), session)
+        whole_hours = minutes is not None and minutes % 60 == 0
+        length, unit = (1, "Day") if minutes is None else (minutes // 60, "Hour") if whole_hours else (minutes, "Min")
 
         def ask(batch: Sequence[str]) -> Mapping[str, Any]:
             request = StockBarsRequest(
-                symbol_or_symbols=list(batch), timeframe=TimeFrame(1, TimeFrameUnit("Day")),
+                symbol_or_symbols=list(batch), timeframe=TimeFrame(length, TimeFrameUnit(unit)),
                 start=datetime.combine(start, time(), UTC), end=datetime.combine(end + timedelta(days=1), time(), UTC),
                 adjustment=Adjustment.RAW, feed=DataFeed(self._feed),
             )  # fmt: skip
@@ -277,7 +316,10 @@ def _unexpressed(kind: str, events: Sequence[Mapping[str, Any]], symbols: Sequen
     return rejects
 
 
-def _bar_frames(answers: Mapping[str, Any]) -> tuple[list[pl.DataFrame], list[Reject]]:
+def _bar_frames(
+    answers: Mapping[str, Any], fields: Mapping[str, str] = _BAR_FIELDS
+) -> tuple[list[pl.DataFrame], list[Reject]]:
+    """Readable bars of each symbol with the instant at which they began, and those that are not readable."""
     frames: list[pl.DataFrame] = []
     rejects: list[Reject] = []
     for symbol, bars in answers.items():
@@ -288,14 +330,13 @@ def _bar_frames(answers: Mapping[str, Any]) -> tuple[list[pl.DataFrame], list[Re
             for bar in held
             if not isinstance(bar, Mapping)
         ]
-        frame = records_frame(whole, ["t", *_BAR_FIELDS.values()]).select(
+        frame = records_frame(whole, ["t", *fields.values()]).select(
             source=pl.lit(NAME), instrument=pl.lit(symbol), begun="t",
-            **{name: pl.col(field) for name, field in _BAR_FIELDS.items()},
+            **{name: pl.col(field) for name, field in fields.items()},
         )  # fmt: skip
         needed = ["begun", *_BAR_FIELDS]
-        read, bad = read_fields(frame, table="bars", numbers=list(_BAR_FIELDS), instants=["begun"], required=needed)
-        session = pl.col("begun").dt.convert_time_zone(MARKET_ZONE).dt.date()
-        frames.append(read.with_columns(session=session).drop("begun"))
+        read, bad = read_fields(frame, table="bars", numbers=list(fields), instants=["begun"], required=needed)
+        frames.append(read)
         rejects += bad
     return frames, rejects
 

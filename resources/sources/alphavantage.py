@@ -13,21 +13,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
+from octopus.core.ids import fingerprint
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.market_data.intraday import settle_intraday
 from octopus.market_data.parse import read_fields, records_frame
-from octopus.market_data.schema import ACTIONS_SCHEMA, BARS_SCHEMA, INSTRUMENTS_SCHEMA, UTC_INSTANT
+from octopus.market_data.schema import INSTRUMENTS_SCHEMA, INTRADAY_SCHEMA
 from octopus.market_data.settle import settle_actions, settle_bars
 from octopus.market_data.stamps import undated_listing
-from octopus.market_data.validate import validate_bars, validate_instruments
-from resources.sources.base import MarketData, require_key
+from octopus.market_data.validate import validate_instruments
+from resources.sources.base import IntradayPart, MarketData, require_key
 from resources.sources.http import Access, VendorSession
 
 NAME = "alphavantage"
@@ -39,8 +41,6 @@ PAIRS = Sessions("24/5")
 
 COMPACT_POINTS = 100
 """Bars in a compact answer; a full one reaches back twenty years and needs a larger plan."""
-
-INTERVALS = ("1min", "5min", "15min", "30min", "60min")
 
 _PAIR = re.compile(r"^([A-Z]{3})/?([A-Z]{3})$")
 _FIELDS: Mapping[str, str] = {
@@ -141,35 +141,37 @@ class AlphaVantageMarketData:
         )
 
     def fetch_intraday(
-        self, symbol: str, sessions: Sessions, interval: str = "5min", month: str | None = None
-    ) -> MarketData:
-        """Bars within the day, as printed; regular hours of ``sessions`` only.
+        self, symbols: Sequence[str], start: date, end: date, minutes: int, sessions: Sessions
+    ) -> Iterator[IntradayPart]:
+        """As `IntradaySource.fetch_intraday`, a part for each symbol and month: so Alpha Vantage hands them out.
 
-        Their ``ts`` and ``known_at`` (imputed) are the end of each bar and ``session`` is its day: Alpha Vantage stamps
-        the beginning, when nothing of the bar is known.
-
-        Args:
-            interval: one of `INTERVALS`. month: like ``2024-01``; None: the latest bars.
+        It has no bars within the day of pairs here: each of them is a reject.
 
         Raises:
-            as `fetch`; ConfigError also for another interval.
+            as `fetch`.
         """
-        if interval not in INTERVALS:
-            raise ConfigError(
-                where=NAME, field="interval", value=interval, remedy=f"choose one of {', '.join(INTERVALS)}"
-            )
-        query = {"function": "TIME_SERIES_INTRADAY", "symbol": symbol, "interval": interval, "adjusted": "false",
-                 "extended_hours": "false", "outputsize": "full" if month else "compact"}  # fmt: skip
-        if month:
-            query["month"] = month
+        for symbol in sorted(set(symbols)):
+            if _PAIR.match(symbol):
+                yield IntradayPart((symbol,), start, end, INTRADAY_SCHEMA.to_frame(), [_no_pair(symbol)], fingerprint())
+                continue
+            for first, last in _months(start, end):
+                yield self._month(symbol, first, last, minutes, sessions)
+
+    def _month(self, symbol: str, first: date, last: date, minutes: int, sessions: Sessions) -> IntradayPart:
+        query = {
+            "function": "TIME_SERIES_INTRADAY", "symbol": symbol, "interval": f"{minutes}min", "adjusted": "false",
+            "extended_hours": "false", "outputsize": "full", "month": f"{first:%Y-%m}",
+        }  # fmt: skip
         with self._access.session(NAME) as session:
             series = self._series(session, symbol, query, _INTRADAY_FIELDS)
-        empty = INSTRUMENTS_SCHEMA.to_frame()
         if isinstance(series, Reject):
-            bars, rejects = BARS_SCHEMA.to_frame(), [series]
+            bars, rejects = INTRADAY_SCHEMA.to_frame(), [series]
         else:
-            bars, rejects = _intraday(symbol, series, interval, sessions, self._now())
-        return MarketData((symbol,), empty, bars, ACTIONS_SCHEMA.to_frame(), rejects, session.payload_hash)
+            begun, unread = _begun(series)
+            bars, refused = settle_intraday([begun], minutes, first, last, sessions, self._now())
+            rejects = series.rejects + unread + refused
+        meant = [replace(reject, table="intraday_bars") for reject in rejects]
+        return IntradayPart((symbol,), first, last, bars, meant, session.payload_hash)
 
     def _daily(self, session: VendorSession, symbol: str, size: str) -> _Series | Reject:
         pair = _PAIR.match(symbol)
@@ -346,34 +348,36 @@ def _series_of(symbol: str, series: _Object, fields: Mapping[str, str]) -> _Seri
     return _Series(rows, rejects + bad)
 
 
-def _intraday(
-    symbol: str, series: _Series, interval: str, sessions: Sessions, now: datetime
-) -> tuple[pl.DataFrame, list[Reject]]:
-    begun = pl.col("day").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
-    unread = series.rows.filter(begun.is_null())
-    rejects = [
-        Reject("bars", symbol, f"the time {row['day']} is unreadable", json_payload(row)) for row in unread.to_dicts()
-    ]
-    width = interval.replace("min", "m")
+def _begun(series: _Series) -> tuple[pl.DataFrame, list[Reject]]:
+    """Intraday rows with the instant at which each bar begins; and those that do not say it."""
+    local = pl.col("day").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
     # The service's hours are the exchange's: US/Eastern for what it offers within the day.
-    frame = (
-        series.rows.with_columns(begun=begun)
-        .filter(pl.col("begun").is_not_null())
-        .with_columns(
-            session=pl.col("begun").dt.date(),
-            ts=pl.col("begun")
-            .dt.replace_time_zone("America/New_York", ambiguous="null", non_existent="null")
-            .dt.convert_time_zone("UTC")
-            .dt.offset_by(width),
-        )
-        .filter(pl.col("ts").is_null() | (pl.col("ts") <= pl.lit(now.astimezone(UTC)).cast(UTC_INSTANT)))
-        .with_columns(known_at="ts", known_at_imputed=pl.lit(True))
-        .sort("ts", maintain_order=True)
-        .select(BARS_SCHEMA.names())
-        .cast(BARS_SCHEMA)
+    rows = series.rows.with_columns(
+        begun=local.dt.replace_time_zone(
+            "America/New_York", ambiguous="null", non_existent="null"
+        ).dt.convert_time_zone("UTC")
     )
-    good, bad = validate_bars(frame, sessions, now)
-    return good, series.rejects + rejects + bad
+    unread = [
+        Reject("intraday_bars", row["instrument"], f"the time {row['day']} is unreadable", json_payload(row))
+        for row in series.rows.filter(rows["begun"].is_null()).to_dicts()
+    ]
+    return rows.filter(pl.col("begun").is_not_null()).drop("day"), unread
+
+
+def _months(start: date, end: date) -> Iterator[tuple[date, date]]:
+    """First and last day of every month from that of ``start`` to that of ``end``."""
+    first = start.replace(day=1)
+    while first <= end:
+        following = (first + timedelta(days=31)).replace(day=1)
+        yield first, following - timedelta(days=1)
+        first = following
+
+
+def _no_pair(symbol: str) -> Reject:
+    return Reject(
+        "intraday_bars", symbol, f"{symbol} is a pair, which is not asked for within the day: leave it out of "
+        "intraday.symbols", json_payload({"symbol": symbol}),
+    )  # fmt: skip
 
 
 def _size(start: date, now: datetime, sessions: Sessions) -> str:

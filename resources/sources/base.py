@@ -62,6 +62,26 @@ def whole(parts: Iterable[MarketData]) -> MarketData:
 
 
 @dataclass(frozen=True)
+class IntradayPart:
+    """A part of a fetch of intraday bars.
+
+    Attributes:
+        asked, start, end: it answers for all sessions from ``start`` to ``end``, both inclusive, of these instruments:
+            what is not in it, the vendor does not have.
+        bars: valid rows, by `octopus.market_data.schema.INTRADAY_SCHEMA`.
+        rejects: refused records and symbols that the vendor could not serve, each with its reason.
+        payload_hash: fingerprint of the bytes the vendor sent.
+    """
+
+    asked: tuple[str, ...]
+    start: date
+    end: date
+    bars: pl.DataFrame
+    rejects: list[Reject]
+    payload_hash: str
+
+
+@dataclass(frozen=True)
 class TextItems:
     """One fetch of texts.
 
@@ -106,6 +126,29 @@ class MarketDataSource(Protocol):
             sessions: the universe's clock, and the calendar of the exchange that stocks and funds trade on. Currency
                 pairs and coins keep calendars of their own (24/5, 24/7): stamped with a stock exchange's close they
                 would be known before they were. An instrument's ``exchange`` says which one its bars keep.
+        """
+        ...
+
+
+class IntradaySource(Protocol):
+    """A vendor of bars within the day; parts and errors as in `MarketDataSource`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def fetch_intraday(
+        self, symbols: Sequence[str], start: date, end: date, minutes: int, sessions: Sessions
+    ) -> Iterator[IntradayPart]:
+        """Bars as printed, of the regular hours of sessions ``start`` to ``end``, both inclusive.
+
+        Args:
+            minutes: length of a bar, one of `octopus.market_data.schema.INTERVALS`.
+            sessions: the calendar of ``symbols``.
+
+        A part may reach beyond the window where the vendor sends more for the same request.
         """
         ...
 

@@ -40,6 +40,7 @@ from octopus.market_data.identifiers import (
     one_history,
     spans_as_of,
 )
+from octopus.market_data.intraday import within_range
 from octopus.market_data.returns import total_returns
 from octopus.warehouse.versions import STAMPS, changes
 from resources.warehouse.connection import Role, connect, safe_address
@@ -64,6 +65,7 @@ _BATCH_ROWS = 10_000
 RAW_KEYS: Mapping[str, tuple[str, ...]] = {
     "instruments": ("source", "instrument", "ts"),
     "bars": ("source", "instrument", "ts"),
+    "intraday_bars": ("source", "instrument", "ts", "interval_minutes"),
     "corporate_actions": ("source", "instrument", "ts", "kind"),
     "adjusted_closes": ("source", "instrument", "ts"),
     "bar_verdicts": ("source", "instrument", "ts"),
@@ -165,6 +167,7 @@ class Warehouse:
         instruments: Collection[str] | None = None,
         since: date | None = None,
         closes_only: bool = False,
+        within_the_day: tuple[str, int] | None = None,
     ) -> Panel:
         """Everything known of ``source`` by ``as_of``, one row for each session of the exchange up to then.
 
@@ -178,6 +181,8 @@ class Warehouse:
             sentiment_model: whose daily sentiment to take; None leaves it empty.
             instruments: only these, through all their renames. since: only sessions from this one on.
             closes_only: open, high, low and volume stay NaN, and what is read is a third less.
+            within_the_day: the source and the interval, minutes, of the bars within the day that tell the
+                volume-weighted average prices; None: nobody does.
 
         Raises:
             MissingDataError: no bar is known by then.
@@ -201,7 +206,8 @@ class Warehouse:
                 f"no bar of source {source!r} is known by {as_of.isoformat()} in {safe_address(self.url)}; "
                 "materialise raw/bars and the marts first, or ask for a later day"
             )
-        bars = on_clock(bars, self.calendars(source, sessions, as_of), sessions.last_decided(as_of))
+        calendars = self.calendars(source, sessions, as_of)
+        bars = on_clock(bars, calendars, sessions.last_decided(as_of))
         if bars.is_empty():
             raise MissingDataError(f"no bar of source {source!r} belongs to a session of {sessions.exchange} yet")
         bars = one_history(bars, moved)
@@ -234,6 +240,9 @@ class Warehouse:
             dividend=dividend,
             price_basis=cast(PriceBasis, bases[0]),
             spin_off=spin_off,
+            vwap=None
+            if within_the_day is None or bases != ["raw"]
+            else self._vwap(*within_the_day, as_of, grid, moved, frozenset(calendars.elsewhere()), beside),
             exchange=sessions.exchange,
         )
 
@@ -317,6 +326,38 @@ class Warehouse:
                 high = np.searchsorted(days, np.datetime64(end, "D"), side="right") if end else len(days)
                 member[low:high, column] = True
         return member
+
+    def _vwap(
+        self,
+        source: str,
+        minutes: int,
+        as_of: datetime,
+        grid: _Grid,
+        moved: pl.DataFrame,
+        elsewhere: frozenset[str],
+        of_day: Mapping[str, FloatArray],
+    ) -> FloatArray | None:
+        """Volume-weighted average prices of sessions of which most intervals have a bar; None where there is none.
+
+        One that lies outside the daily bar's range is left out: it is of another day, or told in another unit. So is
+        that of an instrument with a calendar of its own, whose row of the clock is another day than its name says.
+        """
+        # Made by the job that collects these bars, and not by the daily one.
+        if self.scalar("select to_regclass('marts.session_bars')") is None:
+            return None
+        rows = self.read(
+            """
+            select instrument, session, vwap from marts.session_bars
+            where source = $1 and interval_minutes = $2 and known_from <= $3 and (known_to is null or known_to > $3)
+                and vwap is not null and 2 * bars > bars_due
+            """,
+            [source, minutes, as_of],
+        ).filter(~pl.col("instrument").is_in(elsewhere))
+        if rows.is_empty():
+            return None
+        found = grid.placed(one_history(rows, moved))("vwap")
+        is_of_day = within_range(found, of_day["low"], of_day["high"])
+        return np.where(is_of_day, found, np.nan) if is_of_day.any() else None
 
     def _sentiment(
         self, model: str | None, as_of: datetime, grid: _Grid, sessions: Sessions, moved: pl.DataFrame

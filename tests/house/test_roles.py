@@ -25,6 +25,7 @@ PRIVILEGES = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 DECLARED: dict[str, tuple[str, str, str]] = {
     "raw.instruments": (RECORD, READ, READ),
     "raw.bars": (RECORD, READ, READ),
+    "raw.intraday_bars": (RECORD, READ, READ),
     "raw.corporate_actions": (RECORD, READ, READ),
     "raw.adjusted_closes": (RECORD, READ, READ),
     "raw.news": (RECORD, READ, READ),
@@ -40,6 +41,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "ops.fetches": (RECORD, READ, ""),
     "ops.coverage": (STATE, READ, ""),
     "ops.holes": ("rawd", READ, ""),
+    "ops.intraday_sessions": (STATE, READ, ""),
     "ops.runs": (READ, READ, ""),
     "ops.replay_clock": (READ, STATE, ""),
     "ops.sessions": (RECORD, READ, ""),

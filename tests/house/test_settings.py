@@ -58,6 +58,10 @@ def test_what_ships_is_valid(config: Path) -> None:
         ("universe.yaml", "currency: USD", "currency: GBX", ["GBX is a part of GBP"]),
         ("universe.yaml", "rates: {}", "rates: {USD: EURUSD=X}", ["USD is the account's own currency"]),
         ("universe.yaml", "rates: {}", "rates: {EUR: KO}", ["rates: KO is in symbols, too"]),
+        ("universe.yaml", "  source: null", "  source: yahoo", ["intraday.source", "yahoo", "alpaca"]),
+        ("universe.yaml", "  interval: 5 ", "  interval: 7 ", ["intraday.interval", "7", "60"]),
+        ("universe.yaml", "  symbols: []", "  symbols: [TSLA]", ["intraday.symbols", "TSLA", "universe.symbols"]),
+        ("universe.yaml", "history_sessions: 20", "history_sessions: 0", ["intraday.history_sessions", "0", "greater"]),
         ("universe.yaml", "mode: paper", "mode: maybe", ["trading.mode", "maybe", "paper"]),
         ("universe.yaml", "cash_tolerance: 0.01", "cash_tolerance: 0", ["reconciliation.cash_tolerance", "greater"]),
         ("universe.yaml", "share_tolerance: 0 ", "share_tolerance: -1 ", ["reconciliation.share_tolerance", "-1"]),
@@ -150,6 +154,17 @@ def test_the_samples_texts_are_asked_for_with_its_prices_alone(config: Path, sou
     asked = configured_sources(environment)
     assert asked == AskedSources(source, {"news": ("newsapi", *sample), "post": sample})
     assert load_settings(environment).asked == asked
+
+
+def test_bars_within_the_day_are_off_until_a_source_is_named(config: Path) -> None:
+    environment = {"OCTOPUS_CONFIG": str(config), "OCTOPUS_HOME": str(config.parent / "home")}
+    assert load_settings(environment).intraday.source is None
+    assert configured_sources(environment).intraday is None
+    edit(config, "universe.yaml", "  source: null", "  source: alpaca")
+    edit(config, "universe.yaml", "  symbols: []", "  symbols: [KO, AAPL]")
+    found = load_settings(environment)
+    assert (found.asked.intraday, found.intraday_symbols) == ("alpaca", ("AAPL", "KO"))
+    assert configured_sources(environment).intraday == "alpaca", "its pool"
 
 
 def test_pairs_are_ingested_and_not_traded(config: Path) -> None:

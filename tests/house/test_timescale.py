@@ -45,6 +45,7 @@ def test_time_tables_are_hypertables_and_go_back(timescale: str) -> None:
             "adjusted_closes",
             "bars",
             "corporate_actions",
+            "intraday_bars",
             "news",
             "sentiment_scores",
             "social_posts",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import takewhile
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -19,6 +20,7 @@ from resources.settings import Settings, load_settings
 from resources.sources.sample import SampleMarketData
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
+from tests.pipelines.conftest import edited_config
 
 NEW_YORK = ZoneInfo("America/New_York")
 XNYS = Sessions("XNYS")
@@ -46,9 +48,11 @@ def ticks(schedule: dg.ScheduleDefinition, first: date, last: date) -> Iterator[
     return takewhile(lambda tick: tick < end, found)
 
 
-def due(research: dg.Definitions, first: date, last: date) -> dict[datetime, dg.RunRequest | str]:
+def due(
+    research: dg.Definitions, first: date, last: date, name: str = "daily_after_close"
+) -> dict[datetime, dg.RunRequest | str]:
     """Tick in UTC → the run that is asked for, or why none is."""
-    schedule = research.resolve_schedule_def("daily_after_close")
+    schedule = research.resolve_schedule_def(name)
     assert isinstance(schedule, dg.ScheduleDefinition)
     answers: dict[datetime, dg.RunRequest | str] = {}
     for tick in ticks(schedule, first, last):
@@ -109,6 +113,21 @@ def test_on_a_recording_nothing_is_due(research: dg.Definitions, monkeypatch: py
     (answer,) = due(research, date(2024, 3, 8), date(2024, 3, 8)).values()
     assert isinstance(answer, str)
     assert "recording" in answer
+
+
+@pytest.mark.usefixtures("live")
+def test_bars_within_the_day_are_due_an_hour_after_the_daily_run_where_a_source_is_named(
+    research: dg.Definitions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    day = date(2024, 3, 8)
+    (off,) = due(research, day, day, "intraday_after_close").values()
+    assert "intraday.source" in str(off)
+    monkeypatch.setenv("OCTOPUS_CONFIG", str(edited_config(tmp_path, **{"universe.intraday": {"source": "alpaca"}})))
+    ((tick, on),) = due(research, day, day, "intraday_after_close").items()
+    assert isinstance(on, dg.RunRequest)
+    assert (on.run_key, on.partition_key) == (f"intraday:{day}", str(day))
+    ((daily, _),) = due(research, day, day).items()
+    assert tick - daily == timedelta(hours=1)
 
 
 def test_the_account_is_read_once_the_sessions_bars_are_judged(research: dg.Definitions) -> None:

@@ -276,19 +276,3 @@ def test_a_cut_answer_and_nobody_there(vendor, source, ibm, closed_port_url):
 def test_a_missing_key_names_its_variable():
     with pytest.raises(ConfigError, match=r"ALPHAVANTAGE_API_KEY.*set it to use the source alphavantage"):
         AlphaVantageMarketData(None)
-
-
-def test_bars_within_the_day_are_known_at_their_end(vendor, recorded):
-    now = datetime(2017, 12, 18, 19, 56, 30, tzinfo=UTC)
-    vendor.answer("function=TIME_SERIES_INTRADAY", recorded("romeltorres/mock_time_series"))
-    source = AlphaVantageMarketData(KEY, vendor.access(), now=lambda: now)
-    data = source.fetch_intraday("MSFT", XNYS, "1min")
-    assert data.bars.schema == BARS_SCHEMA
-    last = data.bars.row(-1, named=True)
-    assert (last["ts"], last["close"], last["volume"]) == (datetime(2017, 12, 18, 19, 56, tzinfo=UTC), 86.5, 12682.0)
-    assert last["session"] == date(2017, 12, 18)
-    assert data.bars["ts"].is_sorted()
-    assert (data.bars["known_at"] == data.bars["ts"]).all()
-    assert data.rejects == []
-    with pytest.raises(ConfigError, match="interval = '2min'"):
-        source.fetch_intraday("MSFT", XNYS, "2min")
