@@ -1,7 +1,11 @@
 """Findings on the untouched bars of the benchmark that are defects of the record itself, looked at one by one.
 
-Belongs here: those findings by reason, each reason told by the record alone. Does not: counting (quality.py). A finding
-that is not here counts as a false alarm, whatever may be known of it elsewhere.
+Belongs here: those findings by reason. Does not: counting (quality.py). A finding that is not here counts as a false
+alarm. A reason is told by the record itself, or by a second history of the same instrument, where there is one: another
+vendor's, or the same vendor's fetched years later. Second histories are Alpha Vantage's (of github.com/tareqalyousef/
+Backtester, December 2020) and Yahoo's (github.com/Bluefin-Tuna/Yahoo-Finance-Historical-Data, December 2020;
+github.com/dieperdev/yfinance-stock-data, March 2024; of github.com/dsturdy/Factor_Attribution, 2026, adjusted closes,
+whose returns beside those of printed closes give the payments).
 """
 
 from __future__ import annotations
@@ -84,18 +88,39 @@ _BY_REASON: Mapping[str, str] = {
         phantom_dividend FRO 2016-03-07, phantom_dividend HIMX 2007-10-02, phantom_dividend RYAAY 2015-10-23,
         phantom_dividend SHG 2012-12-28, phantom_dividend SSL 2018-03-14, phantom_dividend TS 2017-05-19,
         phantom_dividend TX 2011-06-06, phantom_dividend VEDL 2014-07-02, phantom_dividend FXE 2008-04-03,
-        phantom_dividend FXF 2008-04-03, phantom_dividend GVI 2008-04-03, phantom_dividend TUR 2016-06-23
+        phantom_dividend FXF 2008-04-03, phantom_dividend GVI 2008-04-03, phantom_dividend TUR 2016-06-23,
+        phantom_dividend CP 2013-12-24
+    """,
+    "the period's one payment is recorded on two days near each other; a second history has it once": """
+        phantom_dividend AZZ 2012-07-18, phantom_dividend AZZ 2015-10-07, phantom_dividend CLF 2014-11-12,
+        phantom_dividend COLB 2015-11-06, phantom_dividend CP 2019-12-24, phantom_dividend CR 2019-08-30,
+        phantom_dividend CVA 2012-10-08, phantom_dividend CVA 2017-09-29, phantom_dividend CVI 2017-08-04,
+        phantom_dividend DRE 2015-02-13, phantom_dividend ECOL 2014-01-16, phantom_dividend EDD 2018-03-27,
+        phantom_dividend EGP 2015-06-26, phantom_dividend ETY 2019-11-20, phantom_dividend VCLT 2014-02-05,
+        phantom_dividend VGLT 2014-02-03, phantom_dividend VGLT 2014-03-03, phantom_dividend RYAAY 2010-09-15
+    """,
+    "off the beat, and not in a second history": """
+        phantom_dividend AMJ 2014-11-06, phantom_dividend CASY 2017-08-30, phantom_dividend CBU 2016-08-10,
+        phantom_dividend CCJ 2009-02-27, phantom_dividend PGF 2015-02-20, phantom_dividend SSL 2011-04-20
+    """,
+    "3.12 of 11.76, of which the price shows nothing, and not in a second history": "wrong_dividend ENV 2011-09-16",
+    "a second history has 5.071, a quarter of it; the price does not show 20.284": "wrong_dividend TECL 2010-03-23",
+    "about a hundredth of what a second history has": "wrong_dividend PBR 2007-08-20, wrong_dividend SSL 2012-10-10",
+    "the stock dividend of four in a hundred, recorded as a split, is recorded as cash as well": """
+        phantom_dividend CX 2013-04-23
+    """,
+    "monthly or quarterly, and a second history has the payment": """
+        missing_dividend CIB 2020-03-23, missing_dividend IGSB 2013-05-20, missing_dividend IGSB 2014-04-17
     """,
     "the year's one payment is recorded twice, 0.61 and 0.587 nine sessions later": "phantom_dividend SAP 2011-06-06",
-    "the same 6.3 is recorded twice within a week": "wrong_dividend IHG 2016-05-09",
+    "the same 6.3 is recorded twice within a week; a second history has it on the later day": """
+        wrong_dividend IHG 2016-05-04
+    """,
     "pays in spring and autumn of every year around, but this once": """
         missing_dividend CRH 2018-02-26, missing_dividend TS 2006-10-30
     """,
     "monthly, and as much before as after, but this once": """
         missing_dividend IGLB 2013-05-20, missing_dividend IGLB 2014-04-17
-    """,
-    "0.05, of an instrument that paid 0.4379 before its split of 3 and 0.1487 after: divided by it twice": """
-        wrong_dividend XBI 2015-09-18
     """,
     "six new shares for ten old at a merger; no action is recorded": "scrape_seam VEDL 2013-09-09",
     "5.62 without a trade between 43.50 and 43.50": "price_spike DOOR 2010-05-03",
@@ -105,16 +130,18 @@ _BY_REASON: Mapping[str, str] = {
     """,
     "one price for all four of 6 May 2010, from 11 to 30 % off: trades that were cancelled": """
         price_spike IJT 2010-05-06, price_spike ITA 2010-05-06, price_spike IWF 2010-05-06, price_spike IWN 2010-05-06,
-        price_spike IWV 2010-05-06, price_spike IYE 2010-05-06, price_spike PRF 2010-05-06
+        price_spike IWV 2010-05-06, price_spike IYE 2010-05-06, price_spike PRF 2010-05-06, price_spike IHF 2010-05-06,
+        price_spike IWD 2010-05-06
     """,
-    "a whole bar 3 to 26 % off, as in dozens of this vendor's between January and October 2014; in another vendor's \
-closes (Yahoo's, in github.com/dsturdy/Factor_Attribution) no such move": """
+    "a whole bar 3 to 26 % off, one of dozens from January to October 2014; a second history has no such move": """
         price_spike FXL 2014-10-30, price_spike GXC 2014-01-31, price_spike ITB 2014-07-03, price_spike PRF 2014-08-13,
         price_spike RPG 2014-08-05, price_spike RWR 2014-04-29, price_spike TAN 2014-01-30, price_spike VAW 2014-06-02,
         price_spike VB 2014-08-06, price_spike VBK 2014-08-05, price_spike VBR 2014-08-01, price_spike VOE 2014-08-05,
         price_spike VOT 2014-08-05, price_spike VSS 2014-08-06, price_spike VTV 2014-08-06, price_spike XLP 2014-08-05,
-        price_spike XLY 2014-08-15, price_spike EXK 2014-07-03
+        price_spike XLY 2014-08-15, price_spike EXK 2014-07-03, price_spike IHF 2014-08-05, price_spike IYW 2014-08-05,
+        price_spike XLK 2014-08-11
     """,
+    "a whole bar 24 % off; two other funds of the same market fell by 3.7 % on that day": "price_spike PIN 2014-01-24",
     "a quarter off on the same day as EXK, on ordinary volume": "price_spike SAND 2014-07-03",
 }
 """Reason: findings as kind, symbol and first session."""

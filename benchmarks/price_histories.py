@@ -20,9 +20,9 @@ Looked at once, both halves, and spent since; nothing in them is an instrument o
 - ``funds``: exchange traded funds, 2004 to January 2021, of Yahoo as well. Folder ``etfs`` of
   github.com/atxarib99/stonks, copied to ``funds``.
 
-New, with readers and halves committed before anything in them was audited; nothing in them is an instrument of those
-above. Detectors may be changed for their tuned half. Of the other half `DRAWN` symbols of each were looked at in a
-first draw, and detectors changed for them since; as many more, where there are, make the second (`NEW`):
+With readers and halves committed before anything in them was audited; nothing in them is an instrument of those above.
+Detectors may be changed for their tuned half. Of the other half `DRAWN` symbols of each were looked at in a first draw,
+and as many more, where there are, in a second; both are spent:
 
 - ``companies``: US companies of A to E, 2004 to January 2021, Yahoo's bars: prices adjusted for splits. Folder
   ``stocks`` of github.com/atxarib99/stonks (MIT licence), copied to ``companies``.
@@ -30,6 +30,14 @@ first draw, and detectors changed for them since; as many more, where there are,
   printed, splits and dividends in columns of their own, recorded apart from the adjusted close. Folder ``data`` of
   github.com/tareqalyousef/Backtester (no licence is stated), copied to ``alpha``.
 - ``more_funds``: exchange traded funds of A to Z from the same folder.
+
+New (`NEW`), with readers and the draw committed before anything in them was audited: of the reported half of US
+companies of F to Z, which are in none of the histories above, `THIRD` names of each, so many of which as have eight
+years and the turnover; no name is in both:
+
+- ``yahoo_2020``: Yahoo's bars of December 2020, adjusted for splits, of github.com/Bluefin-Tuna/
+  Yahoo-Finance-Historical-Data (MIT licence), copied to ``yahoo_2020``.
+- ``alpha_companies``: of the folder ``alpha``.
 
 What is a fund, and what is foreign, is told by ``listed.csv``: names of Nasdaq's list of April 2020, the file
 ``symbols_valid_meta.csv`` of github.com/khushi4321gupta/Stock-Market-Dataset, copied under that name.
@@ -71,11 +79,13 @@ SAME_COMPANY = {
 DRAWN = {"companies": 80, "foreign": 60, "more_funds": 100}
 """Symbols of the reported half that were looked at in a first draw, and, where there are as many more, in a second."""
 SECOND = ", second draw"
-NEW = tuple(f"{name}{SECOND}" for name in DRAWN)
+THIRD = 300
+NEW = ("yahoo_2020", "alpha_companies")
 FOREIGN = r"(?i)depositary|\bADR|\bADS|ordinary sh|N\.V\.|p\.?l\.?c\b|S\.A\.|sponsored|american dep"
 """What the list says of a share whose company sits outside of the United States, or is taxed there."""
 COMPANIES_UNTIL = date(2021, 1, 26)
-"""The session after it was still open when the bars were fetched."""
+YAHOO_2020_UNTIL = date(2020, 12, 10)
+"""The session after it was still open, or may have been, when the bars were fetched."""
 SEEN_FROM, SEEN_TO = np.datetime64("2012-09-04"), np.datetime64("2017-09-01")
 """StockNet's sessions: of its 88 stocks they were looked at, whoever recorded them."""
 SPLIT_STEP = 0.1
@@ -214,7 +224,19 @@ def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> l
         else:
             draws = {name: some}
         found += [Histories(title, ordered(one), "XNYS", (), frozenset(), basis) for title, one in draws.items()]
-    return found
+    return [*found, *_third(folder, named(~foreign & ~fund & (pl.col("Symbol") >= "F")))] if reported else found
+
+
+def _third(folder: Path, names: frozenset[str]) -> list[Histories]:
+    """The third draw, out of the reported half of ``names``."""
+    drawn = sorted((name for name in names if is_reported(name)), key=lambda name: _drawn(f"third/{name}"))
+    yahoo = _traded(folder / "yahoo_2020", _adjusted, frozenset(drawn[:THIRD]))
+    alpha = _traded(folder / "alpha", _alpha, frozenset(drawn[THIRD : 2 * THIRD]))
+    return [
+        Histories("yahoo_2020", [_until(one, YAHOO_2020_UNTIL) for one in yahoo], "XNYS", (), frozenset(),
+                  "split_adjusted"),
+        Histories("alpha_companies", alpha, "XNYS", (), frozenset()),
+    ]  # fmt: skip
 
 
 def kdd17(folder: Path) -> list[Series]:
