@@ -516,7 +516,6 @@ class Scenario:
         figure: the shares held then; linear in the lot, so that what one order adds does not hang on the others.
         returns: the window, shape (instruments, sessions), rows as ``names``.
         weight: of shares of an instrument, a fraction of equity.
-        products: to work in, shape of ``returns``; scenarios may share it.
     """
 
     def __init__(
@@ -526,13 +525,13 @@ class Scenario:
         names: Sequence[str],
         returns: FloatArray,
         weight: Callable[[str, Decimal], float],
-        products: FloatArray,
     ) -> None:
         self.proposal, self.names, self.returns = proposal, names, returns
-        self._figure, self._weight, self._products = figure, weight, products
+        self._figure, self._weight = figure, weight
         self._rows = {name: row for row, name in enumerate(names)}
         lots = proposal.lots
         self._weights = np.array([weight(name, figure(lots[name])) if name in lots else 0.0 for name in names])
+        self._products: FloatArray | None = None
         self._portfolio: FloatArray | None = None
         self._removals = Removals(proposal)
         self._orders: list[PlannedOrder] = []
@@ -548,14 +547,18 @@ class Scenario:
     def portfolio(self) -> FloatArray:
         """Shape (sessions,)."""
         self._follow()
+        if self._products is None:
+            self._products = self._weights[:, None] * self.returns
         if self._portfolio is None:
-            self._portfolio = self._of(self._weights)
+            # Not a product of matrices: the same weights give the same bits on every machine.
+            self._portfolio = self._products.sum(axis=0)
         return self._portfolio
 
     def opening(self) -> FloatArray:
         """As `portfolio`, without any order of the batch."""
-        book = self.proposal.book
-        return self._of(np.array([self._weight(n, self._figure(book.opening.get(n, Lot()))) for n in self.names]))
+        held = self.proposal.book.opening
+        weights = np.array([self._weight(name, self._figure(held.get(name, Lot()))) for name in self.names])
+        return np.asarray((weights[:, None] * self.returns).sum(axis=0))
 
     def each(self) -> tuple[list[PlannedOrder], FloatArray]:
         """Orders, and what each adds to the portfolio's returns: shape (orders, sessions).
@@ -581,14 +584,13 @@ class Scenario:
             return
         for order in self._removals.news():
             name = order.instrument
-            self._weights[self._rows[name]] = self._weight(name, self._figure(self.proposal.lots[name]))
+            row, weight = self._rows[name], self._weight(name, self._figure(self.proposal.lots[name]))
+            self._weights[row] = weight
+            if self._products is not None:
+                self._products[row] = weight * self.returns[row]
             if self._added is not None:
                 self._added[self._places[order.intent_id]] = 0.0
         self._portfolio = None
-
-    def _of(self, weights: FloatArray) -> FloatArray:
-        # Not a product of matrices: the same weights give the same bits on every machine.
-        return np.asarray(np.multiply(weights[:, None], self.returns, out=self._products).sum(axis=0))
 
     def _change(self, order: PlannedOrder) -> float:
         """What the order adds to the weight of its instrument."""
@@ -785,8 +787,7 @@ def return_rules(
         (PART_FILLED, " if only the sells fill", _lowest),
     )
     weight = _weights(proposal.book)
-    products = np.empty_like(rows)
-    scenarios = [Scenario(proposal, figure, names, rows, weight, products) for _, _, figure in forms]
+    scenarios = [Scenario(proposal, figure, names, rows, weight) for _, _, figure in forms]
     measures = _losses(limits, history.sessions_per_year)
     if benchmark is not None:
         measures += _against(benchmark, limits, history.sessions_per_year)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 
 import numpy as np
@@ -256,7 +256,7 @@ class Warehouse:
             """,
             [source],
         )
-        return moved_spans(spans_as_of(pl.DataFrame(rows, schema=IDENTIFIERS_SCHEMA), as_of))
+        return _moved(rows, as_of) if rows else _nothing_moved()
 
     def calendars(self, source: str, clock: Sessions, as_of: datetime | None = None) -> Calendars:
         """The calendar of each instrument of ``source``, by its latest description, beside the universe's clock."""
@@ -562,6 +562,16 @@ class Writing:
         report = AppendReport(table, batch if changed else None, new, restated, unchanged, quarantined)
         self.reports.append(report)
         return report
+
+
+def _moved(rows: Sequence[Mapping[str, object]], as_of: datetime) -> pl.DataFrame:
+    return moved_spans(spans_as_of(pl.DataFrame(rows, schema=IDENTIFIERS_SCHEMA), as_of))
+
+
+@cache
+def _nothing_moved() -> pl.DataFrame:
+    """What `Warehouse.moved` says of most sources, at any instant."""
+    return _moved([], datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
