@@ -42,7 +42,7 @@ from resources.execution_engine import EngineSettings
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 
-ACCESS = Access(timeout_s=0.6, patience=Patience(attempts=2, base_s=0.0, total_s=0.05), sleep=lambda _s: None)
+ACCESS = Access(timeout_s=0.8, patience=Patience(attempts=2, base_s=0.0, total_s=0.05), sleep=lambda _s: None)
 MINUTE = timedelta(minutes=1)
 SETTINGS = EngineSettings(poll_interval=MINUTE, watch_interval=timedelta(hours=2))
 TRADES = (("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(3)), ("CCC", Side.BUY, D(7)))
@@ -185,3 +185,12 @@ def desk_at(url: str, folder: Path, venue: str, skew: timedelta, begins: datetim
         desk = Desk(url, "acct", clock, auction_feed(), broker, folder / "anchor", settings=SETTINGS)
         desk.open()
         yield desk, house
+
+
+def require_equal_books(desk: Desk) -> None:
+    """Cash, positions and fills are the venue's."""
+    theirs = desk.broker.statement(None)
+    with desk.engine() as engine:
+        book = engine.bookkeeper.books.book("acct")
+    assert set(book.fills) == set(theirs.fills)
+    assert (book.cash, dict(book.positions)) == (theirs.cash, dict(theirs.positions))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clocked_venues import HOUSES, TRADES, House, desk_at
-from execution_support import CLOSE, Desk, ManualClock, store_plan
+from clocked_venues import HOUSES, TRADES, House, desk_at, require_equal_books
+from execution_support import CLOSE, ManualClock, store_plan
 
 from resources.sources.patience import Patience
 
@@ -106,15 +106,6 @@ def test_a_token_that_ends_in_the_middle_of_a_batch_is_renewed(database_url: str
         assert (set(desk.states(batch).values()), done.breaks) == ({"filled"}, ())
         assert house.venue.renewals == 2
         require_equal_books(desk)
-
-
-def require_equal_books(desk: Desk) -> None:
-    """Cash, positions and fills are the venue's."""
-    theirs = desk.broker.statement(None)
-    with desk.engine() as engine:
-        book = engine.bookkeeper.books.book("acct")
-    assert set(book.fills) == set(theirs.fills)
-    assert (book.cash, dict(book.positions)) == (theirs.cash, dict(theirs.positions))
 
 
 class Market:
