@@ -121,10 +121,16 @@ def collect(
                 again = sent_again(standing, answer.rows)
                 with warehouse.writing(source.name, run_id=run_id, payload_hash=part.payload_hash, now=now) as writing:
                     reports = {
-                        table: writing.append(table, frame, part.refused(table), again=_of_rows(frame, table, again))
+                        table: writing.append(
+                            table, frame, part.refused(table), _of_rows(frame, table, again),
+                            span=(window.start, end) if table == "bars" else None,
+                        )
                         for table, frame in _frames(part, sight).items()
-                    }
-                    gone = withdrawals.record(writing, answer, window.start, end, asked.covered, sight, standing, again)
+                    }  # fmt: skip
+                    gone = withdrawals.record(
+                        writing, answer, window.start, end, asked.covered, sight, standing, again,
+                        reports["bars"].lacking,
+                    )  # fmt: skip
                     coverage.record(
                         writing, part.asked, window.start, end, part.bars.select("instrument", "session"),
                         part.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),

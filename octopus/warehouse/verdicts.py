@@ -4,7 +4,7 @@ Belongs here: the rows that carry a verdict, from findings and the vendor's rows
 repair does (defects/repair.py), storing (resources/warehouse/verdicts.py).
 
 A verdict is a version of the vendor's row, never an edit: it holds until the vendor sends the row with other content,
-and it is taken back by one more version with the vendor's own values.
+or again after withdrawing it, and it is taken back by one more version with the vendor's own values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Versions of bitemporal rows: which fetched rows say something that is not stored yet.
 
-Belongs here: comparing a fetch with the current versions, and when a new version was known. Does not: reading and
-writing them (resources/warehouse/store.py).
+Belongs here: comparing a fetch with the current versions, when a new version was known, and what the fetch lacks. Does
+not: reading and writing them (resources/warehouse/store.py), what it means (withdrawals.py).
 """
 
 from __future__ import annotations
@@ -75,3 +75,13 @@ def changes(
     )
     new, restated = int(judged["_new"].sum()), int(judged["_restated"].sum())
     return Changes(added, new, restated, len(fetched) - new - restated)
+
+
+def lacking(fetched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Stored sessions of the instruments in ``fetched`` that are not in it; columns instrument, session, ts.
+
+    By session and not by key: a calendar that corrects a closing time makes no other bar.
+    """
+    day = ["instrument", "session"]
+    missing = stored.join(fetched, on="instrument", how="semi").join(fetched, on=day, how="anti")
+    return missing.sort("batch_id").unique(day, keep="last", maintain_order=True).select(*day, "ts")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import pandas as pd
 import polars as pl
 
 from octopus.core.rejects import Reject
@@ -37,9 +38,8 @@ STANDING_SCHEMA = pl.Schema({**LACKING_SCHEMA, "session_to": pl.Date(), "rows": 
 _ROW = ["instrument", "session", "kind"]
 _KIND_OF: Mapping[str, Kind] = {
     BAR: Kind.WITHDRAWN_BAR, "split": Kind.WITHDRAWN_SPLIT, "dividend": Kind.WITHDRAWN_DIVIDEND,
-    BARS: Kind.WITHDRAWN_HISTORY, ACTIONS: Kind.WITHDRAWN_HISTORY,
 }  # fmt: skip
-_AGAIN = "when the vendor sends it again, that ends by itself"
+"""Of single rows; any other is a `WITHDRAWN_ACTION`."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Answer:
         """An empty answer is none; a row that was refused came, though nobody may know of which day it was."""
         told = frozenset(asked) & frozenset(bars["instrument"].unique())
         rows = [bars.select("instrument", "session", kind=pl.lit(BAR)), actions.select(_ROW)]
-        return cls(told - _refused(told, rejects, "bars"), told - _refused(told, rejects, "corporate_actions"),
-                   pl.concat(rows))  # fmt: skip
+        refused = {table: _refused(told, rejects, table) for table in ("bars", "corporate_actions")}
+        return cls(told - refused["bars"], told - refused["corporate_actions"], pl.concat(rows))
 
 
 def _refused(told: frozenset[str], rejects: Sequence[Reject], table: str) -> frozenset[str]:
@@ -125,7 +125,7 @@ class Withdrawal:
     Attributes:
         kind: of the row, or `BARS` or `ACTIONS`. session, session_to: of the first and the last row.
         rows: how many. seen: when it could first count. stored: when the row came as it stands.
-        values: its fields, and those of it that have no value; empty where they are many.
+        values: its fields; none where they are many.
         moved_to: session near it on which the same stands.
     """
 
@@ -164,8 +164,6 @@ def single_actions(found: Sequence[Finding]) -> pl.DataFrame:
 
 def _at_once(standing: Sequence[Withdrawal], clock: Sessions) -> Iterator[list[Withdrawal]]:
     """Bars and actions by the decision that they count from."""
-    import pandas as pd
-
     if not standing:
         return
     sessions = clock.session_of(pd.DatetimeIndex([one.seen for one in standing]))
@@ -210,9 +208,9 @@ def _of_row(one: Withdrawal) -> Finding:
         "moved_to": None if one.moved_to is None else str(one.moved_to),
     }  # fmt: skip
     return Finding(
-        kind, Severity.SEVERE if is_acted_on else Severity.WARN, one.instrument, one.session, one.session,
-        stood, f"the {what} of {one.instrument} is not sent any more{moved}", f"{_REMEDY[kind]}; {_AGAIN}",
-        seen=one.seen, repair=_repair(one, kind),
+        kind, Severity.SEVERE if is_acted_on else Severity.WARN, one.instrument, one.session, one.session, stood,
+        f"the {what} of {one.instrument} is not sent any more{moved}",
+        f"{_REMEDY[kind]}; when it is sent again, this ends by itself", seen=one.seen, repair=_repair(one, kind),
     )  # fmt: skip
 
 

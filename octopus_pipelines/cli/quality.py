@@ -77,7 +77,8 @@ def decide(finding: str, decision: str, reason: str, by: str | None) -> None:
     """Decide about the rows under FINDING (the beginning of its name is enough).
 
     hold keeps them out of the marts, repair applies what the finding proposes, keep uses them as they are, and
-    take_back gives the vendor's rows back. A decision holds until the vendor sends other content.
+    take_back gives the vendor's rows back. A decision holds until the vendor sends other content, or the row again
+    after withdrawing it.
     """
     from resources.warehouse.verdicts import decide as store_decision
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 
@@ -42,7 +42,7 @@ from octopus.market_data.identifiers import (
 )
 from octopus.market_data.intraday import within_range
 from octopus.market_data.returns import total_returns
-from octopus.warehouse.versions import STAMPS, changes
+from octopus.warehouse.versions import STAMPS, changes, lacking
 from resources.warehouse.connection import Role, connect, safe_address
 
 if TYPE_CHECKING:
@@ -83,7 +83,11 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True)
 class AppendReport:
-    """What one append did; ``batch_id`` is None when nothing differed from what was stored."""
+    """What one append did; ``batch_id`` is None when nothing differed from what was stored.
+
+    Attributes:
+        lacking: what is stored of a span and did not come, where that was asked (`Writing.append`).
+    """
 
     table: str
     batch_id: int | None
@@ -91,6 +95,7 @@ class AppendReport:
     restated: int
     unchanged: int
     quarantined: int
+    lacking: pl.DataFrame | None = None
 
     @property
     def changed(self) -> bool:
@@ -443,7 +448,7 @@ class Warehouse:
                 )  # fmt: skip
 
     def _parts(
-        self, table: str, frame: pl.DataFrame, moment: datetime, batch: int, again: pl.DataFrame | None
+        self, table: str, frame: pl.DataFrame, moment: datetime, batch: int, again: pl.DataFrame | None, span: _Span
     ) -> Iterator[_Part]:
         """What of ``frame`` is not stored yet, slice by slice, for one COPY: the last part ends it."""
         key = RAW_KEYS[table]
@@ -454,7 +459,8 @@ class Warehouse:
                 raise MissingDataError(
                     f"raw.{table}: the frame holds a key of {key} twice; validate it before appending"
                 )
-            stored = self._stored(table, rows)
+            stored = self._stored(table, rows, span)
+            span.compare(rows, stored)
             types = {name: kind for name, kind in stored.schema.items() if name in rows.columns}
             found = changes(rows.cast(types), stored, key, moment, again)  # type: ignore[arg-type]
             stamped = found.rows.with_columns(
@@ -463,8 +469,8 @@ class Warehouse:
             yield _Part(found.new, found.restated, found.unchanged, stamped.columns, encoder.rows(stamped))
         yield _Part(0, 0, 0, (), encoder.end())
 
-    def _stored(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Versions of the keys of ``frame`` and of some between them: the range that it touches, not all history."""
+    def _stored(self, table: str, frame: pl.DataFrame, span: _Span) -> pl.DataFrame:
+        """Versions of the keys of ``frame`` and of others in the range that it or ``span`` touches, not all history."""
         names = frame["instrument"].unique().to_list()
         columns = ", ".join(f'"{name}"' for name in (*(c for c in frame.columns if c not in STAMPS), "batch_id"))
         return self.read(
@@ -474,7 +480,7 @@ class Warehouse:
               and ($4::text is null or instrument = any(string_to_array($4, chr(31))))
             """,  # noqa: S608  # names of our own tables and columns
             [
-                "\x1f".join(frame["source"].unique().to_list()), frame["ts"].min(), frame["ts"].max(),
+                "\x1f".join(frame["source"].unique().to_list()), *span.range(frame["ts"]),
                 "\x1f".join(names) if len(names) <= _FEW_INSTRUMENTS else None,
             ],
         )  # fmt: skip
@@ -541,12 +547,19 @@ class Writing:
     reports: list[AppendReport] = field(default_factory=list)
 
     def append(
-        self, table: str, frame: pl.DataFrame, rejects: Sequence[Reject] = (), again: pl.DataFrame | None = None
-    ) -> AppendReport:
-        """As `Warehouse.append`; ``again`` as `octopus.warehouse.versions.changes` takes it."""
-        batch, cursor = self.last_batch + 1, self.cursor
+        self, table: str, frame: pl.DataFrame, rejects: Sequence[Reject] = (), again: pl.DataFrame | None = None,
+        span: tuple[date, date] | None = None,
+    ) -> AppendReport:  # fmt: skip
+        """As `Warehouse.append`.
+
+        Args:
+            again: as `octopus.warehouse.versions.changes` takes it.
+            span: of bars, the sessions that were asked for: the report then has what is stored of them and did not come
+                (`octopus.warehouse.versions.lacking`); it is read with what the rows are compared with.
+        """
+        batch, cursor, asked = self.last_batch + 1, self.cursor, _Span(span)
         quarantined = _quarantine(cursor, self.source, rejects, batch, self.moment)
-        with closing(_one_ahead(self.warehouse._parts(table, frame, self.moment, batch, again))) as parts:
+        with closing(_one_ahead(self.warehouse._parts(table, frame, self.moment, batch, again, asked))) as parts:
             new, restated, unchanged = _copy_binary(cursor, sql.Identifier("raw", table), parts)
         changed = bool(new or restated or quarantined)
         if changed:
@@ -559,7 +572,7 @@ class Writing:
                     new, restated, unchanged, quarantined,
                 ],
             )  # fmt: skip
-        report = AppendReport(table, batch if changed else None, new, restated, unchanged, quarantined)
+        report = AppendReport(table, batch if changed else None, new, restated, unchanged, quarantined, asked.found())
         self.reports.append(report)
         return report
 
@@ -663,6 +676,28 @@ class _Part:
     unchanged: int
     columns: Sequence[str]
     encoded: Sequence[bytes]
+
+
+@dataclass
+class _Span:
+    """Sessions of bars that were asked for, and what of them is stored and did not come; None: nobody asks."""
+
+    sessions: tuple[date, date] | None
+    lacking: list[pl.DataFrame] = field(default_factory=list)
+
+    def range(self, ts: pl.Series) -> tuple[object, object]:
+        """The instants of rows stamped ``ts`` and of these sessions: a session closes on its own day, or with it."""
+        if self.sessions is None:
+            return ts.min(), ts.max()
+        first, last = (datetime.combine(day, time(), UTC) for day in self.sessions)
+        return min(first, cast(datetime, ts.min())), max(last + timedelta(days=1), cast(datetime, ts.max()))
+
+    def compare(self, rows: pl.DataFrame, stored: pl.DataFrame) -> None:
+        if self.sessions is not None:
+            self.lacking.append(lacking(rows, stored.filter(pl.col("session").is_between(*self.sessions))))
+
+    def found(self) -> pl.DataFrame | None:
+        return pl.concat(self.lacking) if self.lacking else None
 
 
 def _slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -18,27 +18,12 @@ from resources.warehouse.store import Warehouse, Writing
 _FEW_INSTRUMENTS = 500
 """Up to so many are named in a query; of more the whole range of time is read."""
 
-_IN_RANGE: LiteralString = """
-    source = %(source)s and session between %(start)s and %(end)s and ts between %(from)s and %(until)s
-    and (%(few)s::text[] is null or instrument = any(%(few)s))
-"""
-# As a rule nothing is missing: only of whom more is stored than came are the sessions read.
-_MORE_STORED: LiteralString = f"""
-    select instrument from unnest(%(instruments)s::text[], %(came)s::bigint[]) as a (instrument, came)
-    join (
-        select instrument, count(distinct session) as stored from raw.bars where {_IN_RANGE} group by instrument
-    ) s using (instrument)
-    where s.stored > a.came
-"""  # noqa: S608  # conditions of ours
-_STORED_BARS: LiteralString = f"""
-    select distinct on (instrument, session) instrument, session, 'bar' as kind, ts from raw.bars
-    where {_IN_RANGE} and instrument = any(%(instruments)s) order by instrument, session, batch_id desc
-"""  # noqa: S608  # conditions of ours
-_STORED_ACTIONS: LiteralString = f"""
+_STORED_ACTIONS: LiteralString = """
     select distinct on (instrument, session, kind) instrument, session, kind, ts from raw.corporate_actions
-    where {_IN_RANGE} order by instrument, session, kind, batch_id desc
-"""  # noqa: S608  # conditions of ours
-
+    where source = %(source)s and session between %(start)s and %(end)s and ts between %(from)s and %(until)s
+        and (%(few)s::text[] is null or instrument = any(%(few)s))
+    order by instrument, session, kind, batch_id desc
+"""
 _STANDING: LiteralString = """
     select * from (
         select distinct on (instrument, ts, kind) *, rows as many from raw.withdrawals
@@ -99,19 +84,20 @@ def standing(warehouse: Warehouse, source: str) -> pl.DataFrame:
 
 def record(
     writing: Writing, answer: Answer, start: date, end: date, covered: pl.DataFrame, sight: pl.DataFrame,
-    standing: pl.DataFrame, again: pl.DataFrame,
+    standing: pl.DataFrame, again: pl.DataFrame, bars: pl.DataFrame | None,
 ) -> dict[str, int]:  # fmt: skip
     """Put on record, once the rows of an answer are stored, what of sessions ``start`` to ``end`` it does not hold.
 
     Args:
         covered: what was asked for before. sight: `octopus.market_data.coverage.first_sight` of it.
         standing: withdrawals in force before. again: those of them that the answer ends.
+        bars: what is stored of these sessions and did not come, where any bar came (`Writing.append`).
 
     Returns:
         How many rows are newly withdrawn, by raw table.
     """
     ours = standing.filter(pl.col("instrument").is_in(answer.bars | answer.actions))
-    lacking = _lacking(writing, answer, start, end, covered)
+    lacking = _lacking(writing, answer, start, end, covered, bars)
     if lacking.is_empty() and ours.is_empty() and again.is_empty():
         return {}
     found = told(lacking, ours, again, answer, start, end)
@@ -167,38 +153,33 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in _VALUES if name in row}
 
 
-def _lacking(writing: Writing, answer: Answer, start: date, end: date, covered: pl.DataFrame) -> pl.DataFrame:
+def _lacking(
+    writing: Writing, answer: Answer, start: date, end: date, covered: pl.DataFrame, bars: pl.DataFrame | None
+) -> pl.DataFrame:
     """Stored rows of the range that the answer is whole for and does not hold, of `LACKING_SCHEMA`."""
-    # Of whom no bar of the range was stored before, none can be missing: a first fetch reads nothing.
+    # Of whom no bar of the range was stored before, nothing is looked for: a first fetch reads nothing.
     before = covered.filter(pl.col("first_bar") <= end, pl.col("last_bar") >= start)["instrument"]
-    bars, actions = (sorted(names.intersection(before)) for names in (answer.bars, answer.actions))
-    came = answer.rows.filter(pl.col("kind") == BAR).group_by("instrument").len("came")
-    counted = pl.DataFrame({"instrument": bars}, schema={"instrument": pl.String}).join(came, on="instrument")
-    more = [
-        row["instrument"]
-        for row in _rows(writing, _MORE_STORED, start, end, counted["instrument"].to_list(), counted["came"].to_list())
-    ]
-    stored = _rows(writing, _STORED_BARS, start, end, more) + _rows(writing, _STORED_ACTIONS, start, end, actions)
-    found = pl.DataFrame(stored, schema=LACKING_SCHEMA)
-    whole = (pl.col("kind") == BAR) | pl.col("instrument").is_in(actions)
-    return found.filter(whole).join(answer.rows, on=["instrument", "session", "kind"], how="anti")
+    actions = _stored_actions(writing, start, end, sorted(answer.actions.intersection(before)))
+    lost = actions.join(answer.rows, on=["instrument", "session", "kind"], how="anti")
+    if bars is None:
+        return lost
+    whole = bars.filter(pl.col("instrument").is_in(list(answer.bars)))
+    return pl.concat([whole.with_columns(kind=pl.lit(BAR)).select(LACKING_SCHEMA.names()).cast(LACKING_SCHEMA), lost])
 
 
-def _rows(
-    writing: Writing, query: LiteralString, start: date, end: date, names: list[str], came: list[int] | None = None
-) -> list[dict[str, Any]]:
-    """Rows of a query about the instruments ``names`` and sessions ``start`` to ``end``."""
+def _stored_actions(writing: Writing, start: date, end: date, names: list[str]) -> pl.DataFrame:
+    """Actions of the instruments ``names`` and sessions ``start`` to ``end``, of `LACKING_SCHEMA`."""
     if not names:
-        return []
-    # By ts too, which chunks go by: a session opens no earlier than its own day begins anywhere.
-    midnights = [datetime.combine(day, time(), UTC) for day in (start, end)]
-    writing.cursor.execute(
-        query,
+        return LACKING_SCHEMA.to_frame()
+    # By ts too, which keys go by: a session opens no earlier than its own day begins anywhere.
+    first, last = (datetime.combine(day, time(), UTC) for day in (start, end))
+    few = names if len(names) <= _FEW_INSTRUMENTS else None
+    found = writing.cursor.execute(
+        _STORED_ACTIONS,
         {
-            "source": writing.source, "start": start, "end": end, "instruments": names, "came": came,
-            "few": names if len(names) <= _FEW_INSTRUMENTS else None,
-            "from": midnights[0] - timedelta(days=1), "until": midnights[1] + timedelta(days=2),
+            "source": writing.source, "start": start, "end": end, "few": few, "from": first - timedelta(days=1),
+            "until": last + timedelta(days=1),
         },
-    )  # fmt: skip
-    columns = [column.name for column in writing.cursor.description or ()]
-    return [dict(zip(columns, row, strict=True)) for row in writing.cursor.fetchall()]
+    ).fetchall()  # fmt: skip
+    stored = pl.DataFrame(found, schema=LACKING_SCHEMA, orient="row")
+    return stored.filter(pl.col("instrument").is_in(names))

@@ -65,6 +65,9 @@ def test_bars_are_raw_and_dated_in_new_york(vendor, source, recorded):
     assert (query["adjustment"], query["feed"], query["timeframe"]) == (["raw"], ["iex"], ["1Day"])
     assert query["start"][0].startswith("2022-02-01T00:00:00")
     assert query["end"][0].startswith("2022-08-01T00:00:00"), "the last session's bar begins before this"
+    query = parse_qs(urlsplit(vendor.paths(EVENTS)[0]).query)
+    expected = (["2022-02-01"], [str(NOW.date())])
+    assert (query["start"], query["end"]) == expected, "a dividend is found by when it was processed"
     sent = vendor.asked[0][2]
     assert (sent["APCA-API-KEY-ID"], sent["APCA-API-SECRET-KEY"]) == (KEY, SECRET)
 
