@@ -2,6 +2,7 @@
 
 Belongs here: the clean base, and every kind of defect at its magnitudes, seeded. Does not: detecting or scoring
 (benchmarks/quality.py). Frozen before any detector was tuned: a change here makes earlier figures incomparable.
+`PEER_CELLS` and `SECOND_CELLS` came later, for detectors that were not changed for them.
 
 The base is StockNet's 88 US stocks, 2012-09-04 to 2017-09-01, brought back to what a vendor of raw bars delivers:
 rows without any price are dropped (three, known), prices and volumes are undone for the splits of `SPLITS` (each
@@ -533,6 +534,44 @@ def _gap(length: int) -> Plant:
     return planted
 
 
+# beyond one instrument's own bars -------------------------------------------------------------------------------------
+
+
+def _stale(length: int) -> Plant:
+    """``length`` closes in a row are the first of them; the other prices go on."""
+
+    def planted(one: Series, random: np.random.Generator) -> Planted:
+        row = _anywhere(one, random, length)
+        series = one.scaled([], 1.0, ("close", "adj_close"))
+        for name in ("close", "adj_close"):
+            getattr(series, name)[row : row + length] = getattr(one, name)[row]
+        return Planted(series, *_at(one, row, row + length - 1))
+
+    return planted
+
+
+def _without_end(lost: int, first: bool) -> Plant:
+    """The first or last ``lost`` sessions are not delivered, of half of the instruments: the others have them."""
+
+    def planted(one: Series, random: np.random.Generator) -> Planted | None:
+        if random.random() < 0.5:
+            return None
+        kept, gone = (slice(lost, None), slice(0, lost)) if first else (slice(0, -lost), slice(-lost, None))
+        arrays = {name: getattr(one, name)[kept] for name in ("session", *BARS[2:])}
+        days = one.session[gone]
+        return Planted(replace(one, **arrays), days[0], days[-1])
+
+    return planted
+
+
+def _high(share: float) -> Plant:
+    def planted(one: Series, random: np.random.Generator) -> Planted:
+        row = _anywhere(one, random)
+        return Planted(one.scaled([row], 1 + share, ("high",)), *_at(one, row))
+
+    return planted
+
+
 def _both(kind: str, magnitude: str, make: Callable[..., Plant], *given: object) -> list[Cell]:
     """The defect beside a right adjusted close, and with one that was computed from it."""
     return [
@@ -618,3 +657,18 @@ def _bar_cells() -> list[Cell]:
 
 
 CELLS: tuple[Cell, ...] = (*_unit_cells(), *_split_cells(), *_dividend_cells(), *_seam_cells(), *_bar_cells())
+
+PEER_CELLS: tuple[Cell, ...] = (
+    *(Cell("outlier return", f"{share:.0%}, close", _spike(share, False)) for share in (0.2, 0.3, 0.5, 1.0)),
+    *(Cell("stale close", f"{length}", _stale(length)) for length in (3, 5, 10)),
+    *(Cell("late listing", f"{lost}", _without_end(lost, True)) for lost in (1, 5, 63)),
+    *(Cell("early end", f"{lost}", _without_end(lost, False)) for lost in (1, 5, 63)),
+)
+"""For detectors that see an instrument beside its peers, and where the source begins and ends."""
+UNLIKE = "unlike a second source"
+SECOND_CELLS: tuple[Cell, ...] = (
+    *(Cell(UNLIKE, f"close {share:.1%}", _spike(share, False)) for share in (0.001, 0.003, 0.01, 0.05)),
+    *(Cell(UNLIKE, f"level {share:.1%}", _level(share)) for share in (0.003, 0.01)),
+    *(Cell(UNLIKE, f"high {share:.0%}", _high(share)) for share in (0.01, 0.03, 0.1)),
+)
+"""For the comparison of two sources: one of them is wrong."""

@@ -142,6 +142,12 @@ _BY_REASON: Mapping[str, str] = {
         price_spike XLK 2014-08-11
     """,
     "a whole bar 24 % off; two other funds of the same market fell by 3.7 % on that day": "price_spike PIN 2014-01-24",
+    "the return into, or out of, a bar or level that is wrong, or on a payment that was not made (all above)": """
+        outlier_return DOOR 2010-05-03, outlier_return DOOR 2010-05-04, outlier_return ENV 2011-09-16,
+        outlier_return GLL 2008-12-03, outlier_return IHF 2010-05-07, outlier_return PRF 2010-05-06,
+        outlier_return PRF 2010-05-07, outlier_return SAND 2014-07-03, outlier_return SAND 2014-07-07,
+        outlier_return VEDL 2013-09-09
+    """,
     "a quarter off on the same day as EXK, on ordinary volume": "price_spike SAND 2014-07-03",
 }
 """Reason: findings as kind, symbol and first session."""
@@ -151,6 +157,9 @@ GENUINE: Mapping[tuple[str, str, str], str] = {
     for reason, findings in _BY_REASON.items()
     for kind, symbol, day in (one.split() for one in findings.split(","))
 }
-EXACT: frozenset[Kind] = frozenset({Kind.CALENDAR_GAP, Kind.ZERO_VOLUME, Kind.FROZEN_BAR, Kind.IMPOSSIBLE_BAR})
-"""Findings that only say what the record says: no bar, no volume, the last bar once more, a close outside of its range.
-They cannot be false, and are counted apart."""
+EXACT: frozenset[Kind] = frozenset({
+    Kind.CALENDAR_GAP, Kind.ZERO_VOLUME, Kind.FROZEN_BAR, Kind.IMPOSSIBLE_BAR,
+    Kind.STALE_PRICE, Kind.LATE_LISTING, Kind.ENDED, Kind.DISAGREEMENT,
+})  # fmt: skip
+"""Findings that only say what the record says: no bar, no volume, the last bar once more, a close outside of its range,
+equal closes, a first or last bar, two records that differ. They cannot be false, and are counted apart."""

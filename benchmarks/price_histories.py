@@ -227,6 +227,15 @@ def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> l
     return [*found, *_third(folder, named(~foreign & ~fund & (pl.col("Symbol") >= "F")))] if reported else found
 
 
+def second(folder: Path, one: Histories) -> tuple[Histories, list[Series]]:
+    """Those of ``one`` that defects are planted into and that Alpha Vantage has too, and its bars of them."""
+    names = frozenset(some.symbol for some in one.planted_into)
+    theirs = _traded(folder / "alpha", _alpha, names)
+    both = {some.symbol for some in theirs}
+    ours = [some for some in one.planted_into if some.symbol in both]
+    return replace(one, series=ours, into=None), theirs
+
+
 def _third(folder: Path, names: frozenset[str]) -> list[Histories]:
     """The third draw, out of the reported half of ``names``."""
     drawn = sorted((name for name in names if is_reported(name)), key=lambda name: _drawn(f"third/{name}"))

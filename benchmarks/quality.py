@@ -11,6 +11,9 @@ defect; wrong are all others on planted bars, and the false ones on untouched ba
 Wilson's at 95 %, as if plants in one symbol were independent; those of false alarms are exact for a Poisson count.
 Beside the recall stands what the evidence allows (attainable.py).
 
+What sees more than an instrument's own bars is measured beside that: an instrument among its peers, and where its
+source begins and ends (`beside_peers`), and two sources of the same bars (`beside`).
+
 No detector reads the digits of what the injector multiplied, but for one: prices before a level seam are no whole
 cents, as those of a scaled history are. Vendors that round afterwards are measured by themselves ("in whole cents").
 """
@@ -20,7 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,15 +32,35 @@ import numpy as np
 import polars as pl
 
 from benchmarks.attainable import Known, bound
-from benchmarks.defect_injector import CELLS, PRICES, Cell, Planted, Series, frames, plant
+from benchmarks.defect_injector import (
+    CELLS,
+    PEER_CELLS,
+    PRICES,
+    SECOND_CELLS,
+    Cell,
+    Planted,
+    Series,
+    frames,
+    plant,
+)  # fmt: skip
 from benchmarks.genuine import EXACT, GENUINE
-from benchmarks.price_histories import Histories, histories
+from benchmarks.price_histories import Histories, histories, second
 from benchmarks.yahoo_defects import SLACK, Sound, Witness, yahoo
 from octopus.core.errors import MissingDataError
+from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.market_data.splits import later_split_factor
 from octopus.warehouse.defects.audit import apply_repairs, audit
-from octopus.warehouse.quality import Finding, Kind, Severity
+from octopus.warehouse.defects.disagreement import disagreement
+from octopus.warehouse.quality import (
+    Finding,
+    Kind,
+    Severity,
+    extents_of,
+    listings,
+    outlier_returns,
+    stale_prices,
+)  # fmt: skip
 
 RIGHT: Mapping[str, frozenset[Kind]] = {
     "unit bars": frozenset({Kind.UNIT_ERROR}),
@@ -64,6 +87,11 @@ RIGHT: Mapping[str, frozenset[Kind]] = {
     "zero volume": frozenset({Kind.ZERO_VOLUME}),
     "spike": frozenset({Kind.PRICE_SPIKE}),
     "calendar gap": frozenset({Kind.CALENDAR_GAP}),
+    "outlier return": frozenset({Kind.OUTLIER_RETURN}),
+    "stale close": frozenset({Kind.STALE_PRICE}),
+    "late listing": frozenset({Kind.LATE_LISTING}),
+    "early end": frozenset({Kind.ENDED}),
+    "unlike a second source": frozenset({Kind.DISAGREEMENT}),
 }
 """Which kinds of finding name the planted kind; a finding of another kind at the place is found, but not named."""
 
@@ -87,6 +115,52 @@ ROUNDED = tuple(in_whole_cents(cell) for cell in CELLS if cell.kind == "level se
 def data_folder() -> Path:
     """The recorded data: OCTOPUS_TEST_DATA, or ../shared/data beside the repository."""
     return Path(os.environ.get("OCTOPUS_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+
+Look = Callable[[Histories, Sequence[Series]], list[Finding]]
+"""Detectors over some of the series of a vendor."""
+
+
+def audited(of: Histories, series: Sequence[Series]) -> list[Finding]:
+    """What each instrument's own bars and actions show."""
+    return audit(*frames(series), of.basis, of.calendar)
+
+
+def beside_peers(of: Histories, series: Sequence[Series]) -> list[Finding]:
+    """What all instruments together show: returns unlike those of the others, stale closes, beginnings and ends."""
+    panel = panel_of(series, of)
+    return [*outlier_returns(panel), *stale_prices(panel), *listings(extents_of(panel))]
+
+
+def beside(theirs: Sequence[Series]) -> Look:
+    """Where the bars differ from those of a second source."""
+    bars, _ = frames(theirs)
+    return lambda of, series: disagreement(frames(series)[0], bars)
+
+
+def panel_of(series: Sequence[Series], of: Histories) -> Panel:
+    """Closes and total returns on the vendor's calendar; what these detectors do not read is empty."""
+    days, shape = of.calendar, (len(of.calendar), len(series))
+    close, total, volume = (np.full(shape, np.nan) for _ in range(3))
+    split, dividend = np.ones(shape), np.zeros(shape)
+    for column, one in enumerate(series):
+        rows = np.searchsorted(days, one.session)
+        kept = days[np.minimum(rows, len(days) - 1)] == one.session
+        rows, closes = rows[kept], one.close[kept]
+        for day, kind, value in one.actions:
+            row = int(np.searchsorted(days, day))
+            if row < len(days) and kind == "split":
+                split[row, column] *= value
+            elif row < len(days):
+                dividend[row, column] += value
+        close[rows, column], volume[rows, column] = closes, one.volume[kept]
+        total[rows[1:], column] = (closes[1:] * split[rows[1:], column] + dividend[rows[1:], column]) / closes[:-1] - 1
+    none = np.full(shape, np.nan)
+    return Panel(
+        sessions=days, symbols=tuple(one.symbol for one in series), close=close, total_return=total, open=none,
+        high=none, low=none, volume=volume, member=np.isfinite(close), sentiment=none, split=split, dividend=dividend,
+        price_basis="raw",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,10 +201,13 @@ class Recall:
 @dataclass(frozen=True)
 class Result:
     """Everything measured on one half; ``wrong`` and ``right`` count findings by kind, ``beside`` those that touch a
-    planted defect that they do not name."""
+    planted defect that they do not name, ``peers`` is what `beside_peers` finds on untouched bars, ``second`` what
+    `beside` does."""
 
     half: str
     untouched: Sequence[Untouched]
+    peers: Sequence[Untouched]
+    second: Sequence[Untouched]
     recalls: Sequence[Recall]
     right: Counter[Kind]
     beside: Counter[Kind]
@@ -144,15 +221,18 @@ class Bench:
     """One vendor's half: the findings on untouched bars are known before anything is planted."""
 
     histories: Histories
+    look: Look = audited
 
     @cached_property
     def clean(self) -> list[Finding]:
-        return self._audit(self.histories.series)
+        return self.look(self.histories, self.histories.series)
 
     @cached_property
     def clean_there(self) -> list[Finding]:
         """The same of the series that defects are planted into."""
-        return self.clean if self.histories.into is None else self._audit(self.histories.planted_into)
+        if self.histories.into is None:
+            return self.clean
+        return self.look(self.histories, self.histories.planted_into)
 
     @cached_property
     def known(self) -> Known:
@@ -162,18 +242,16 @@ class Bench:
     def originals(self) -> dict[str, Series]:
         return {one.symbol: one for one in self.histories.planted_into}
 
-    def _audit(self, series: Sequence[Series]) -> list[Finding]:
-        return audit(*frames(series), self.histories.basis, self.histories.calendar)
-
     def untouched(self) -> Untouched:
         """False alarms where nothing was planted."""
         counted = self._counted(self.clean)
         false = [one for one in counted if _key(one) not in GENUINE and one.kind not in EXACT]
+        once = self._once_found() if self.look is audited else set()
         return Untouched(
             self.histories.name, len(self.histories.series), self.histories.years,
             tuple(" ".join(_key(one)) for one in counted), tuple(one.kind for one in false),
             sum(one.kind in EXACT for one in counted), sum(one.severity is Severity.SEVERE for one in false),
-            tuple(" ".join(one) for one in sorted(self._once_found() - {_key(one) for one in self.clean})),
+            tuple(" ".join(one) for one in sorted(once - {_key(one) for one in self.clean})),
         )  # fmt: skip
 
     def _counted(self, found: Sequence[Finding]) -> list[Finding]:
@@ -194,8 +272,8 @@ class Bench:
 
     def new(self, planted: Sequence[Series]) -> list[Finding]:
         """Findings that the untouched bars do not have."""
-        known = {(one.instrument, one.kind, one.session_from) for one in self.clean_there}
-        return [one for one in self._audit(planted) if (one.instrument, one.kind, one.session_from) not in known]
+        known = {_named(one) for one in self.clean_there}
+        return [one for one in self.look(self.histories, planted) if _named(one) not in known]
 
     def measure(self, cell: Cell) -> tuple[Recall, Counter[tuple[Kind, str]]]:
         """Recall of one kind at one magnitude, and its findings by kind: ``right``, ``beside`` or ``wrong``."""
@@ -218,6 +296,12 @@ class Bench:
             None if best is None else best.price, None if best is None else best.attainable,
         )  # fmt: skip
         return recall, judged
+
+
+def _named(finding: Finding) -> tuple[object, ...]:
+    # A listing that is late all the same is another one if it is later.
+    until = finding.session_to if finding.kind is Kind.LATE_LISTING else None
+    return finding.instrument, finding.kind, finding.session_from, until
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:
@@ -289,23 +373,30 @@ def _in_todays_shares(bars: pl.DataFrame, actions: pl.DataFrame) -> tuple[pl.Dat
 def run(half: str, kinds: Sequence[str] = ()) -> Result:
     """Every figure of one half (``tuned`` or ``reported``); of some ``kinds`` alone, then without Yahoo's."""
     folder = data_folder()
-    benches = [Bench(one) for one in histories(folder, reported=half == "reported")]
+    parts = histories(folder, reported=half == "reported")
+    benches = [Bench(one) for one in parts]
+    peers = [Bench(one, beside_peers) for one in parts]
+    seconds = [Bench(ours, beside(theirs)) for ours, theirs in _seconds(folder, parts)]
     recalls: list[Recall] = []
     judged: Counter[tuple[Kind, str]] = Counter()
-    for cell in (*CELLS, *ROUNDED):
-        if kinds and cell.kind not in kinds:
-            continue
-        for bench in benches:
-            if bench.histories.seeds:
+    for cells, some in (((*CELLS, *ROUNDED), benches), (PEER_CELLS, peers), (SECOND_CELLS, seconds)):
+        for cell in [one for one in cells if not kinds or one.kind in kinds]:
+            for bench in [one for one in some if one.histories.seeds]:
                 recall, findings = bench.measure(cell)
                 recalls.append(recall)
                 judged.update(findings)
-    untouched = [bench.untouched() for bench in benches]
-    judged.update((kind, "wrong") for one in untouched for kind in one.false)
+    untouched, among, differing = ([bench.untouched() for bench in some] for some in (benches, peers, seconds))
+    judged.update((kind, "wrong") for one in (*untouched, *among) for kind in one.false)
     verdicts = {name: Counter({kind: n for (kind, verdict), n in judged.items() if verdict == name})
                 for name in ("right", "beside", "wrong")}  # fmt: skip
     witnesses, sound = ([], None) if kinds else yahoo(folder)
-    return Result(half, untouched, recalls, **verdicts, yahoo=witnesses, sound=sound)
+    return Result(half, untouched, among, differing, recalls, **verdicts, yahoo=witnesses, sound=sound)
+
+
+def _seconds(folder: Path, parts: Sequence[Histories]) -> list[tuple[Histories, list[Series]]]:
+    """Those of ``parts`` that defects are planted into beside a second source, where there is one."""
+    pairs = [second(folder, one) for one in parts if one.seeds]
+    return [(ours, theirs) for ours, theirs in pairs if theirs]
 
 
 def main() -> None:

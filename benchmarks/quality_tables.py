@@ -50,7 +50,8 @@ def poisson(count: int) -> tuple[float, float]:
 def tables(result: Result) -> list[Table]:
     """The tables of one half that fit on a page."""
     found = [_untouched(result.untouched), _recalls("Kinds and magnitudes below 95 %", result.recalls, below=True)]
-    return [*found, _by_kind(result.recalls), _precision(result), *_yahoo(result)]
+    beyond = _beyond([*result.peers, *result.second])
+    return [*found, _by_kind(result.recalls), _precision(result), beyond, *_yahoo(result)]
 
 
 def printed(result: Result) -> None:
@@ -61,7 +62,7 @@ def printed(result: Result) -> None:
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
-    for one in result.untouched:
+    for one in (*result.untouched, *result.peers, *result.second):
         console.print(f"on untouched {one.base}: {', '.join(one.findings) or 'nothing'}")
         console.print(f"and withdrawn: {', '.join(one.withdrawn) or 'nothing'}")
     if result.sound:
@@ -107,6 +108,22 @@ def _untouched(parts: Sequence[Untouched]) -> Table:
         ],
         [*rows, *(_false_alarms(name, some) for name, some in sums if some)],
     )
+
+
+def _beyond(parts: Sequence[Untouched]) -> Table:
+    """Findings on untouched bars of what sees peers, beginnings and ends, or a second source."""
+    kinds = (Kind.OUTLIER_RETURN, Kind.STALE_PRICE, Kind.LATE_LISTING, Kind.ENDED, Kind.DISAGREEMENT)
+    rows = []
+    for one in parts:
+        counts = Counter(name.split()[0] for name in one.findings)
+        low, high = (100 * bound / one.years for bound in poisson(len(one.false)))
+        told = [*(str(counts[kind]) for kind in kinds), str(len(one.false)), _interval(low, high, ".2f")]
+        rows.append([one.base, str(one.symbols), str(round(one.years)), *told])
+    return Table(
+        "Untouched bars beside peers and a second source",
+        ["history", "symbols", "symbol-years", *(kind.value for kind in kinds), "false", "per 100 symbol-years, 95 %"],
+        rows,
+    )  # fmt: skip
 
 
 def _false_alarms(name: str, parts: Sequence[Untouched]) -> list[str]:

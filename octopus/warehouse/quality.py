@@ -33,6 +33,9 @@ STALE_BREAK_SESSIONS = 63
 OUTLIER_RETURN = 0.25
 OUTLIER_DEVIATIONS = 10.0
 """Beyond its peers by this many of their median absolute deviations (scaled to a standard deviation)."""
+OUTLIER_OWN, OUTLIER_LOUD, OUTLIER_SESSIONS = 8.0, 3.0, 63
+"""Deviations of its own, and times its median volume, of the quarter before: who moves that much anyway, or with the
+volume of news, is none."""
 SURVIVORSHIP_SESSIONS = 1260
 """Five years: over less, that nothing was delisted says little."""
 KNOWN_AFTER_CLOSE = timedelta(minutes=15)
@@ -357,7 +360,11 @@ def _stale(panel: Panel, column: int, runs: Sequence[tuple[int, int]]) -> Findin
 
 
 def outlier_returns(panel: Panel) -> list[Finding]:
-    """Returns beyond `OUTLIER_RETURN` in size and far beyond those of the other instruments on that session."""
+    """Returns beyond `OUTLIER_RETURN` in size and far beyond those of the other instruments, without news' volume.
+
+    Volume counts in shares or in money, whichever rose less: on the day of a split that is not recorded the first is
+    higher by its ratio, the second as usual. Where none is known it says nothing.
+    """
     returns = panel.total_return
     large = np.abs(np.nan_to_num(returns)) > OUTLIER_RETURN
     found: list[Finding] = []
@@ -367,7 +374,9 @@ def outlier_returns(panel: Panel) -> list[Finding]:
         middle = float(np.median(peers)) if len(peers) else 0.0
         spread = 1.4826 * float(np.median(np.abs(peers - middle))) if len(peers) else 0.0
         value = float(returns[row, column])
-        if abs(value - middle) > OUTLIER_DEVIATIONS * spread:
+        loudness, usual = _loudness(panel, row, column), _usual_move(panel, row, column)
+        beyond = abs(value - middle) > OUTLIER_DEVIATIONS * spread and not abs(value - middle) < OUTLIER_OWN * usual
+        if beyond and not loudness > OUTLIER_LOUD:
             found.append(
                 _finding(
                     panel,
@@ -376,12 +385,35 @@ def outlier_returns(panel: Panel) -> list[Finding]:
                     column,
                     row,
                     row + 1,
-                    {"return": value, "peers_median": middle, "peers_spread": spread, "peers": len(peers)},
+                    {
+                        "return": value,
+                        "peers_median": middle,
+                        "peers_spread": spread,
+                        "peers": len(peers),
+                        "volume_over_median": loudness if np.isfinite(loudness) else None,
+                    },
                     f"{panel.symbols[column]} moved {value:+.1%} while its peers moved {middle:+.1%}",
                     "look for news, or for a split that is missing or recorded twice; correct the actions if so",
                 )
             )
     return found
+
+
+def _loudness(panel: Panel, row: int, column: int) -> float:
+    """Volume over its median of the quarter before, in shares or in money, the lesser; NaN where it is not known."""
+    rows = slice(max(0, row - OUTLIER_SESSIONS), row + 1)
+    shares = panel.volume[rows, column]
+    both = np.column_stack([shares, shares * panel.close[rows, column]])
+    before = both[:-1][np.isfinite(both[:-1]).all(axis=1)]
+    if not len(before) or not np.isfinite(both[-1]).all() or not (median := np.median(before, axis=0)).all():
+        return float("nan")
+    return float((both[-1] / median).min())
+
+
+def _usual_move(panel: Panel, row: int, column: int) -> float:
+    """Median size of the returns in the quarter before, scaled to a standard deviation; NaN without any."""
+    before = np.abs(panel.total_return[max(0, row - OUTLIER_SESSIONS) : row, column])
+    return 1.4826 * float(np.nanmedian(before)) if np.isfinite(before).any() else float("nan")
 
 
 def survivorship(extents: Extents) -> list[Finding]:

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.defect_injector import CELLS, Cell, Series, clean_series, frames, plant
-from benchmarks.quality import RIGHT, same
+from benchmarks.defect_injector import CELLS, PEER_CELLS, SECOND_CELLS, Cell, Series, clean_series, frames, plant
+from benchmarks.price_histories import Histories
+from benchmarks.quality import RIGHT, Bench, beside, beside_peers, same
 from benchmarks.quality_tables import wilson
 from benchmarks.yahoo_defects import SLACK, yahoo_frames
 from octopus.core.errors import MissingDataError
@@ -313,6 +314,20 @@ def test_nothing_is_found_in_nothing_and_a_missing_column_is_said():
 def test_wilson_by_hand():
     assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-3)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+BELOW_THE_RULE = {"20%, close", "3", "close 0.1%", "high 1%"}
+
+
+@pytest.mark.testdata
+def test_what_is_planted_beside_peers_and_beside_a_second_source_is_named(sound):
+    of = Histories("sound", sound, "XNYS", (31,), frozenset())
+    benches = ((Bench(of, beside_peers), PEER_CELLS), (Bench(of, beside(sound)), SECOND_CELLS))
+    for bench, cells in benches:
+        for one in [one for one in cells if one.magnitude != "30%, close"]:
+            recall, _ = bench.measure(one)
+            found = 0 if one.magnitude in BELOW_THE_RULE else recall.planted
+            assert (recall.named, recall.planted > 0) == (found, True), (one.kind, one.magnitude)
 
 
 # two sources ---------------------------------------------------------------------------------------------------------

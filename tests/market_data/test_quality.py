@@ -160,6 +160,27 @@ def test_an_outlier_must_be_large_and_alone():
     assert outlier.evidence["return"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_volume_of_news_explains_a_move_and_that_of_a_split_does_not():
+    close, volume = walk(300, 6), np.full((300, 6), 1000.0)
+    close[200:, 1] *= 0.5
+    volume[200, 1] = 8000.0  # on news
+    close[200:, 2] *= 0.5
+    volume[200:, 2] = 2000.0  # one share became two
+    close[200:, 3] *= 1.5
+    volume[200, 3] = np.nan
+    found = of_kind(replace(panel_of(close, tuple("ABCDEF")), volume=volume), Kind.OUTLIER_RETURN)
+    assert [(one.instrument, one.evidence["volume_over_median"]) for one in found] == [
+        ("C", pytest.approx(1.0, abs=0.25)), ("D", None)
+    ]  # fmt: skip
+
+
+def test_who_moves_as_much_all_the_time_is_no_outlier():
+    close = walk(300, 6)
+    close[:, 2] = 100 * np.exp(np.cumsum(np.random.default_rng(5).choice([-0.15, 0.15], 300)))
+    close[200:, 2] *= 1.5
+    assert of_kind(panel_of(close, tuple("ABCDEF")), Kind.OUTLIER_RETURN) == []
+
+
 def test_a_tick_of_a_raw_price_is_no_rounding():
     close = np.round(walk(300, 2) / 50, 2)
     assert of_kind(panel_of(close, ("A", "B")), Kind.ROUNDING) == []
