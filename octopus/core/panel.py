@@ -44,7 +44,7 @@ class Panel:
         spin_off: worth of the shares of another company that one share brought on that session, at their first close;
             0.0 on ordinary days, NaN where that is not known. None: nothing was spun off.
         vwap: volume-weighted average price of the session, as printed, like ``close``; NaN where it is not known. None:
-            no source told it. The warehouse has no such column: a user's own arrays may bring it.
+            no source told it. It may be known later than the decision: orders fill at it, and no feature reads it.
         price_basis: ``total_return`` when ``close`` is itself an index of total return: shares are then
             pseudo-shares and rules on raw prices and volumes do not apply.
         base: the currency that money is counted in; empty where nothing is converted.
