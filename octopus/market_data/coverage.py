@@ -127,7 +127,8 @@ def windows(asked: pl.DataFrame) -> list[Window]:
 def first_sight(covered: pl.DataFrame, end: date, sessions: Sessions, now: datetime) -> pl.DataFrame:
     """Since when that counts which an answer up to session ``end`` changes of what was asked for before.
 
-    From the decision that is asked for, after every decision that was asked for before, and no later than it came.
+    From the decision that is asked for (one that is made again sees what it lacked at first), after any later decision
+    that was asked for before, and no later than it came.
 
     Args:
         covered: `COVERAGE_SCHEMA`, as it was before the fetch.
@@ -141,7 +142,7 @@ def first_sight(covered: pl.DataFrame, end: date, sessions: Sessions, now: datet
     decided = pl.Series([_decision(sessions, day) for day in days], dtype=SIGHT_SCHEMA["decided"])
     instants = pl.DataFrame({"asked_to": days, "decided": decided})
     this, at = (pl.lit(instant).cast(SIGHT_SCHEMA["seen"]) for instant in (_decision(sessions, end), now))
-    after = pl.max_horizontal(this, pl.col("decided").dt.offset_by("1us"))
+    after = pl.when(pl.col("asked_to") > end).then(pl.col("decided").dt.offset_by("1us")).otherwise(this)
     since, seen = pl.max_horizontal("asked_from", "first_bar"), pl.min_horizontal(after, at)
     return asked.join(instants, on="asked_to").select("instrument", since=since, decided="decided", seen=seen)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from octopus_pipelines.cli.revisions import revisions as command
 from resources.warehouse.connection import Role
 from resources.warehouse.revisions import revisions
 from resources.warehouse.store import Warehouse
@@ -66,3 +69,20 @@ def test_range_instrument_and_source_narrow_it(warehouse: Warehouse) -> None:
     assert revisions(warehouse, "v", FIRST, LAST, "B").is_empty()
     assert revisions(warehouse, "w", FIRST, LAST).is_empty()
     assert revisions(warehouse, "v", FIRST, LAST, "A").height == 3
+
+
+def test_the_command_prints_what_changed_and_says_when_nothing_did(warehouse: Warehouse, tmp_path: Path) -> None:
+    databases = {f"OCTOPUS_{name}_URL": warehouse.url for name in ("DATABASE", "DAGSTER", "MLFLOW")}
+    house = {**databases, "OCTOPUS_HOME": str(tmp_path)}
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(command, arguments, env=house)
+        assert result.exception is None
+        return result.output
+
+    header, *lines = told("--source", "v", "--csv").splitlines()
+    assert header == "instrument,session,row,seen_at,batch_id,change,field,before,after"
+    assert lines[1].startswith("A,2022-12-02,bar,2026-01-02 ")
+    assert lines[1].endswith(",changed,volume,,20.0")
+    assert "–" in told("--source", "v"), "no value"
+    assert told("--source", "w").startswith("w changed and withdrew nothing that is stored")

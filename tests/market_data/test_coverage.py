@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octopus.core.sessions import Calendars, Sessions
-from octopus.market_data.coverage import COVERAGE_SCHEMA, HOLES_SCHEMA, Window, missing, unanswered, windows
+from octopus.market_data.coverage import (
+    COVERAGE_SCHEMA,
+    HOLES_SCHEMA,
+    Window,
+    first_sight,
+    known_from_first_sight,
+    missing,
+    unanswered,
+    windows,
+)
 
 XNYS = Sessions()
 CALENDARS = Calendars(XNYS, {"BTC": "24/7"})
@@ -122,3 +131,20 @@ def test_bars_and_gaps_together_are_the_calendar(held: set[date], start: date) -
     since = stored[-1] if stored else answer[0]
     until = answer[-1] if answer else since
     assert sorted({*found, *answer, since}) == days(since, until)
+
+
+def test_a_coins_day_that_ends_after_the_decision_is_not_late_and_one_that_was_missing_is() -> None:
+    first, second, third = date(2022, 12, 19), date(2022, 12, 20), date(2022, 12, 21)
+    before = covered(("BTC", first, second, first, first), ("NEW", first, second, None, None))
+    coin = Sessions("24/7")
+    ends = [coin.close_utc(day) for day in (first, second, third)]
+    rows = pl.DataFrame(
+        {
+            "instrument": ["BTC"] * 3 + ["NEW"] * 3, "session": [first, second, third] * 2, "known_at": ends * 2,
+            "known_at_imputed": True,
+        },
+        schema_overrides={"known_at": pl.Datetime("us", "UTC")},
+    )  # fmt: skip
+    decided = XNYS.decision_utc(third)
+    found = known_from_first_sight(rows, first_sight(before, third, XNYS, decided + timedelta(hours=1)))
+    assert found["known_at"].to_list() == [decided, *ends[1:], *ends], "at its decision nobody had the 20th"

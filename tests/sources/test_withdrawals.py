@@ -75,9 +75,11 @@ def warehouse(database_url: str) -> Warehouse:
     return Warehouse(database_url, Role.RESEARCH)
 
 
-def run(warehouse: Warehouse, vendor: Vendor, session: date, since: date = FIRST) -> Collected:
+def run(
+    warehouse: Warehouse, vendor: Vendor, session: date, since: date = FIRST, now: datetime | None = None
+) -> Collected:
     """Ask for sessions ``since`` to ``session``, half an hour after the latter's decision."""
-    now = at(session)
+    now = now or at(session)
     asked = coverage.read(warehouse, vendor.name, list(vendor.bars), XNYS, now)
     windows = [Window(since, tuple(sorted(vendor.bars)))]
     return collect(warehouse, vendor, windows, session, asked, XNYS, now=now)
@@ -223,6 +225,18 @@ def test_a_bar_that_comes_days_late_is_known_from_the_first_decision_that_could_
     assert known[WEDNESDAY] < XNYS.decision_utc(WEDNESDAY)
     assert known[THURSDAY] < XNYS.decision_utc(THURSDAY), "what was never asked for before is in time"
     assert warehouse.scalar("select known_at from raw.corporate_actions") == XNYS.decision_utc(THURSDAY)
+
+
+@pytest.mark.parametrize(("session", "after"), [(WEDNESDAY, 0), (TUESDAY, 1)])
+def test_what_comes_when_a_session_is_asked_for_again_counts_for_it_or_after_a_later_decision(
+    session: date, after: int, warehouse: Warehouse
+) -> None:
+    vendor = Vendor({"KO": until(WEDNESDAY, TUESDAY)})
+    run(warehouse, vendor, WEDNESDAY)
+    vendor.bars["KO"] = until(WEDNESDAY)
+    run(warehouse, vendor, session, MONDAY, at(WEDNESDAY) + timedelta(hours=1))
+    known = warehouse.scalar("select known_at from raw.bars where session = %s", [TUESDAY])
+    assert known == XNYS.decision_utc(WEDNESDAY) + timedelta(microseconds=after)
 
 
 def test_history_that_was_never_asked_for_is_known_as_ever(warehouse: Warehouse) -> None:
