@@ -41,7 +41,7 @@ _BAR_FIELDS: Mapping[str, str] = {"open": "o", "high": "h", "low": "l", "close":
 _INTRADAY_FIELDS: Mapping[str, str] = {**_BAR_FIELDS, "vwap": "vw"}
 
 _DAY_MINUTES = 960
-"""Alpaca's day within the day: from 04:00 to 20:00 in New York."""
+"""So many minutes of a day Alpaca has bars of: from 04:00 to 20:00 in New York."""
 
 _PART_BARS = 200_000
 """About so many bars are asked for before they are stored."""

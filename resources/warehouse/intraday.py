@@ -15,6 +15,15 @@ from octopus.market_data.intraday import ASKED_SCHEMA
 from octopus.market_data.schema import INTRADAY_SCHEMA
 from resources.warehouse.store import Warehouse, Writing
 
+# By ts too, which chunks go by: a session opens no earlier than the day before it and closes within the day after.
+_KNOWN = f"""
+    select distinct on (instrument, ts) {", ".join(INTRADAY_SCHEMA)} from raw.intraday_bars
+    where source = $1 and interval_minutes = $2 and known_at <= $3
+        and session between $4 and $5 and ts between $6 and $7
+        and ($8::text is null or instrument = any(string_to_array($8, chr(31))))
+    order by instrument, ts, batch_id desc
+"""  # noqa: S608  # our own columns
+
 
 def intraday_bars(
     warehouse: Warehouse,
@@ -62,16 +71,6 @@ def session_totals(
         """,  # noqa: S608  # our own query
         _parameters(source, minutes, as_of, start, end, instruments),
     )
-
-
-# By ts too, which chunks go by: a session opens no earlier than the day before it and closes within the day after.
-_KNOWN = f"""
-    select distinct on (instrument, ts) {", ".join(INTRADAY_SCHEMA)} from raw.intraday_bars
-    where source = $1 and interval_minutes = $2 and known_at <= $3
-        and session between $4 and $5 and ts between $6 and $7
-        and ($8::text is null or instrument = any(string_to_array($8, chr(31))))
-    order by instrument, ts, batch_id desc
-"""  # noqa: S608  # our own columns
 
 
 def _parameters(

@@ -357,7 +357,7 @@ class Warehouse:
                 and vwap is not null and 2 * bars > bars_due
             """,
             [source, minutes, as_of],
-        ).filter(~pl.col("instrument").is_in(elsewhere))
+        ).filter(~pl.col("instrument").is_in(list(elsewhere)))
         if rows.is_empty():
             return None
         found = grid.placed(one_history(rows, moved))("vwap")

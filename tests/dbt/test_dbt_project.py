@@ -41,6 +41,7 @@ MARTS: Mapping[str, str] = {
     "adjustment_factors": "source, instrument, ex_session, kind, known_at",
     "universe": "source, instrument, valid_from, known_from",
     "daily_sentiment": "model, instrument, session",
+    "session_bars": "source, instrument, interval_minutes, session, known_from",
     "panel": "source, instrument, session",
 }
 BARS_AND_ACTIONS = ("bars", "bar_verdicts", "corporate_actions")
@@ -384,6 +385,44 @@ def random_history(seed: int = 7) -> tuple[Raw, Raw]:
     return parts
 
 
+HALF_HOURS = 13
+"""Intervals of a session."""
+OVER_LATER = DAYS[9]
+"""A session of source ``i`` that is recorded as over in the second part alone."""
+
+
+def within_the_day(seed: int = 11) -> tuple[Raw, Raw]:
+    """Half-hours of source ``i``, some of which come late, twice or not at all, in two parts; two in three tell their
+    own average."""
+    dice = random.Random(seed)
+    parts = Raw(), Raw()
+    for name in ("I1", "I2"):
+        for day in DAYS[:10]:
+            for place in range(HALF_HOURS):
+                began = XNYS.open_utc(day) + timedelta(minutes=30 * place)
+                batches = sorted(dice.sample(range(2, 61), dice.choice((0, 1, 1, 1, 1, 1, 1, 2, 3))))
+                late = timedelta(minutes=30)
+                for batch in [1] if day == OVER_LATER else batches:
+                    low, open_, close, high = sorted(float(dice.randint(50, 60)) for _ in range(4))
+                    prices = {"open": open_, "high": high, "low": low, "close": close}
+                    parts[batch > 30].add(
+                        "intraday_bars", began + late, batch, source="i", instrument=name, ts=began,
+                        interval_minutes=30, session=day, **prices, volume=float(dice.randint(0, 9)),
+                        vwap=dice.choice((None, (low + high) / 2, close)),
+                    )  # fmt: skip
+                    late += timedelta(hours=dice.choice((0, 1, 30, 400)))
+    return parts
+
+
+def store_over(url: str, days: list[date]) -> None:
+    """Put on record that these sessions of source ``i`` are over."""
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.intraday_sessions values ('i', %s, 30, %s, %s, %s, 1, now(), now())",
+            [(name, day, XNYS.close_utc(day), HALF_HOURS) for name in ("I1", "I2") for day in days],
+        )
+
+
 def _random_texts(dice: random.Random, parts: tuple[Raw, Raw], name: str) -> None:
     """Scores that come late, are corrected and are marked afterwards, also across the parts."""
     for number in range(30):
@@ -435,7 +474,10 @@ def story(server_url: str, template_database: str, tmp_path_factory: pytest.Temp
 
 def tell(dbt: Dbt) -> Story:
     random_one, random_two = random_history()
+    day_one, day_two = within_the_day()
     store_calendar(dbt.url)
+    day_one.store(dbt.url)
+    store_over(dbt.url, DAYS[:9])
     part_one().store(dbt.url)
     random_one.store(dbt.url)
     growing(0).store(dbt.url)
@@ -448,6 +490,8 @@ def tell(dbt: Dbt) -> Story:
     verdicts.judged(Warehouse(dbt.url, Role.OWNER), "n", 31)
     part_two().store(dbt.url)
     random_two.store(dbt.url)
+    day_two.store(dbt.url)
+    store_over(dbt.url, [OVER_LATER])
     growing(1).store(dbt.url)
     tell_lent_tickers(dbt.url, 1)
     dbt.build()
@@ -465,6 +509,7 @@ def tell(dbt: Dbt) -> Story:
             "action_verdicts",
             "instruments",
             "sentiment_scores",
+            "intraday_bars",
         ):
             connection.execute(f"delete from raw.{table} where known_at > %s", [CUT])
         # As if an earlier version had had other columns: the build below makes it anew, with what stands on it.
@@ -472,6 +517,7 @@ def tell(dbt: Dbt) -> Story:
         connection.execute("create view staging.stg_bars as select 1 as gone")
     dbt.build("--full-refresh")
     rows = {table: random_one.rows[table] + random_two.rows[table] for table in BARS_AND_ACTIONS}
+    rows["intraday_bars"] = day_one.rows["intraday_bars"] + day_two.rows["intraday_bars"]
     readable = {role: dbt.readable(role) for role in ("octopus_research", "octopus_trader", "octopus_reader")}
     return Story(statuses, first, again, later, rebuilt, dbt.marts(), rows, readable, fed)
 
@@ -516,14 +562,14 @@ def test_every_model_check_and_unit_test_passes(story: Story) -> None:
     assert set(story.statuses.values()) <= {"success", "pass", "warn"}
     assert warnings <= {"returns_are_plausible", "adjustment_factors_dividends_are_plausible"}
     kinds = [name.split(".")[0] for name in story.statuses]
-    assert kinds.count("model") == 19
+    assert kinds.count("model") == 21
     assert kinds.count("unit_test") == 22
     assert kinds.count("test") > 30
 
 
 @pytest.mark.parametrize("role", ["octopus_research", "octopus_trader"])
 def test_the_roles_of_the_warehouse_may_read_what_dbt_built(story: Story, role: str) -> None:
-    assert len(story.readable[role]) == 19
+    assert len(story.readable[role]) == 21
 
 
 def test_a_reader_may_read_the_marts_alone(story: Story) -> None:
@@ -562,10 +608,11 @@ def test_deleting_what_was_known_later_changes_nothing_earlier(story: Story, mar
     assert after == before
 
 
-def test_deleting_what_was_known_later_changes_no_earlier_week(story: Story) -> None:
+@pytest.mark.parametrize("mart", ["bars_weekly", "session_bars"])
+def test_deleting_what_was_known_later_changes_no_earlier_week_nor_session(story: Story, mart: str) -> None:
     for instant in (january(9, 22), january(16, 13), CUT):
         before, after = (
-            [{k: v for k, v in row.items() if k != "known_to"} for row in as_of(marts["bars_weekly"], instant)]
+            [{k: v for k, v in row.items() if k != "known_to"} for row in as_of(marts[mart], instant)]
             for marts in (story.rebuilt, story.cut)
         )
         assert before
@@ -576,6 +623,36 @@ def test_deleting_what_was_known_later_changes_no_earlier_sentiment(story: Story
     before = [row for row in story.rebuilt["daily_sentiment"] if row["known_from"] <= CUT]
     assert before
     assert [row for row in story.cut["daily_sentiment"] if row["known_from"] <= CUT] == before
+
+
+# -- bars within the day -------------------------------------------------------------------------------------------
+
+
+def test_a_session_adds_up_to_what_was_known_of_its_bars_since_it_closed(story: Story) -> None:
+    """Beside a brute force, at any instant; a session that is not over on record has no row."""
+    assert {row["session"] for row in story.first["session_bars"]} == set(DAYS[:9])
+    versions = sorted(story.random_rows["intraday_bars"], key=lambda row: row["batch_id"])
+    states = 0
+    for instant in (january(2, 20), january(2, 21), january(4, 12), january(9, 23), january(17), january(31)):
+        seen: dict[tuple[str, date], dict[datetime, Row]] = {}
+        for row in versions:
+            if row["known_at"] <= instant and XNYS.close_utc(row["session"]) <= instant:
+                seen.setdefault((row["instrument"], row["session"]), {})[row["ts"]] = row
+        found = {(row["instrument"], row["session"]): row for row in as_of(story.later["session_bars"], instant)}
+        assert found.keys() == seen.keys()
+        for key, bars in seen.items():
+            told, own = found[key], [bars[ts] for ts in sorted(bars)]
+            volume = sum(bar["volume"] for bar in own)
+            typical = [(bar["high"] + bar["low"] + bar["close"]) / 3 for bar in own]
+            prices = [mean if bar["vwap"] is None else bar["vwap"] for bar, mean in zip(own, typical, strict=True)]
+            worth = sum(price * bar["volume"] for price, bar in zip(prices, own, strict=True))
+            assert told["vwap"] == (pytest.approx(worth / volume) if volume else None)
+            assert told["is_vwap_told"] == all(bar["vwap"] is not None for bar in own)
+            assert (told["open"], told["close"]) == (own[0]["open"], own[-1]["close"])
+            assert (told["high"], told["low"]) == (max(b["high"] for b in own), min(b["low"] for b in own))
+            assert (told["volume"], told["bars"], told["bars_due"]) == (volume, len(own), HALF_HOURS)
+            states += 1
+    assert states > 50
 
 
 # -- prices --------------------------------------------------------------------------------------------------------

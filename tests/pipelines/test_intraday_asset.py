@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import pytest
 
@@ -175,52 +176,24 @@ def test_a_limit_keeps_what_came_and_the_next_run_asks_for_the_rest(house: House
     assert sessions_of(house) == dict.fromkeys(NAMES, len(DAYS))
 
 
-def marts(house: House) -> pl.DataFrame:
-    return house.warehouse.read("select * from marts.session_bars order by instrument, session, known_from")
-
-
-def test_each_session_has_its_average_in_all_versions_and_the_panel_has_it_from_when_it_was_known(house: House) -> None:
+def test_the_panel_has_the_average_of_each_session_from_when_it_was_known(house: House) -> None:
     def edit(told: pl.DataFrame) -> pl.DataFrame:
-        """KO's averages are told; its first bar of each session trades at 9.9, as much as all others together."""
+        """KO's first bar of each session trades at 9.9, as much as all others at 10.1; AAPL's averages are no prices of
+        its days."""
         first = pl.col("begun") == pl.col("begun").min().over(pl.col("begun").dt.date())
-        told = told.with_columns(volume=pl.when(first).then(720.0).otherwise(60.0))
-        vwap = pl.when(pl.col("instrument") == "KO").then(pl.when(first).then(9.9).otherwise(10.1))
-        return told.with_columns(vwap=vwap)
+        vwap = pl.when(pl.col("instrument") == "AAPL").then(20.2).when(first).then(9.9).otherwise(10.1)
+        return told.with_columns(volume=pl.when(first).then(720.0).otherwise(60.0), vwap=vwap)
 
     collected(house, Vendor(edit))
     house.dbt("session_bars", "prices", "universe")
-    first = marts(house)
-    assert len(first) == 2 * len(DAYS)
-    assert first["vwap"].round(6).to_list() == [round((10.6 + 9.9 + 10.5) / 3, 6)] * len(DAYS) + [10.0] * len(DAYS)
-    assert first["is_vwap_told"].to_list() == [False] * len(DAYS) + [True] * len(DAYS)
-    assert first["known_from"].to_list() == [XNYS.close_utc(day) for day in DAYS] * 2
-    assert first.select("open", "high", "low", "close", "volume", "bars", "bars_due").unique().rows() == [
-        (10.0, 10.6, 9.9, 10.5, 1440.0, 13, 13)
-    ]
+    sessions = house.warehouse.read("select * from marts.session_bars order by instrument, session")
+    assert sessions["known_from"].to_list() == [XNYS.close_utc(day) for day in DAYS] * 2
+    assert sessions["vwap"].round(6).to_list() == [20.2] * len(DAYS) + [10.0] * len(DAYS)
     panel = inputs.panel_as_of(house.settings, house.warehouse, datetime.now(UTC))
     assert panel.vwap is not None
-    assert panel.vwap[:, 1].tolist() == pytest.approx([10.0] * len(DAYS))
+    assert np.allclose(panel.vwap, [[np.nan, 10.0]] * len(DAYS), equal_nan=True)
     before = inputs.panel_as_of(house.settings, house.warehouse, XNYS.decision_utc(DAYS[2]))
     assert before.vwap is not None
     assert len(before.vwap) == 3
     off = replace(house.settings, intraday=house.settings.intraday.model_copy(update={"source": None}))
     assert inputs.panel_as_of(off, house.warehouse, datetime.now(UTC)).vwap is None
-
-    # The last session comes again, with other averages of KO; and of AAPL no price that is of the day.
-    began = datetime.now(UTC)
-    is_ko = pl.col("instrument") == "KO"
-    prices = [pl.when(is_ko).then(pl.col(name)).otherwise(pl.col(name) * 2).alias(name)
-              for name in ("open", "high", "low", "close")]  # fmt: skip
-    collected(house, Vendor(lambda told: edit(told).with_columns(*prices, vwap=pl.when(is_ko).then(10.2))))
-    house.dbt("session_bars")
-    second = marts(house)
-    assert len(second) == len(first) + 2
-    assert second.filter(pl.col("known_from") < began).drop("known_to").equals(first.drop("known_to"))
-    (told,) = second.filter((pl.col("instrument") == "KO") & (pl.col("known_from") >= began)).to_dicts()
-    assert (told["session"], round(told["vwap"], 6), told["known_to"]) == (SESSION, 10.2, None)
-    now = inputs.panel_as_of(house.settings, house.warehouse, datetime.now(UTC)).vwap
-    then = inputs.panel_as_of(house.settings, house.warehouse, began).vwap
-    assert now is not None
-    assert then is not None
-    assert now[-1].tolist() == pytest.approx([float("nan"), 10.2], nan_ok=True), "twice the day's price is no price"
-    assert then[-1].tolist() == pytest.approx([31 / 3, 10.0])

@@ -250,6 +250,26 @@ def test_alpaca_failing_is_one_clear_error(vendor, status, body):
         list(source.fetch_intraday(["MSFT"], DAY, DAY, 5, XNYS))
 
 
+def test_alpacas_doubled_and_reordered_minutes_are_those_of_a_calm_answer_and_a_cut_one_is_none(vendor, minutes):
+    (bar,) = minutes["bars"]["TSLA"]
+    calm = [bar | {"t": f"2022-07-26T19:{minute}:00Z"} for minute in range(50, 55)]
+    source = AlpacaMarketData(KEY, "secret", vendor.access(), now=lambda: datetime(2022, 9, 1, tzinfo=UTC))
+    frames, refused = [], []
+    for bars in (calm, [*calm, *calm], calm[::-1]):
+        vendor.routes.clear()
+        vendor.answer(BARS, {"bars": {"TSLA": bars}, "next_page_token": None})
+        (part,) = source.fetch_intraday(["TSLA"], date(2022, 7, 26), date(2022, 7, 26), 1, XNYS)
+        frames.append(part.bars)
+        refused.append(len(part.rejects))
+    assert frames[0].equals(frames[1])
+    assert frames[0].equals(frames[2])
+    assert (len(frames[0]), refused) == (5, [0, 5, 0])
+    vendor.routes.clear()
+    vendor.answer(BARS, minutes, cut=True)
+    with pytest.raises(SourceUnavailableError, match=r"^alpaca: no answer for bars"):
+        list(source.fetch_intraday(["TSLA"], date(2022, 7, 26), date(2022, 7, 26), 1, XNYS))
+
+
 def test_a_symbol_that_alpaca_calls_invalid_loses_no_other(vendor, minutes):
     vendor.answer("GONE%2CTSLA", {"message": "invalid symbol: GONE"}, status=400)
     vendor.answer("symbols=GONE", {"message": "invalid symbol: GONE"}, status=400)
