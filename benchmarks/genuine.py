@@ -97,11 +97,39 @@ _BY_REASON: Mapping[str, str] = {
         phantom_dividend CVA 2012-10-08, phantom_dividend CVA 2017-09-29, phantom_dividend CVI 2017-08-04,
         phantom_dividend DRE 2015-02-13, phantom_dividend ECOL 2014-01-16, phantom_dividend EDD 2018-03-27,
         phantom_dividend EGP 2015-06-26, phantom_dividend ETY 2019-11-20, phantom_dividend VCLT 2014-02-05,
-        phantom_dividend VGLT 2014-02-03, phantom_dividend VGLT 2014-03-03, phantom_dividend RYAAY 2010-09-15
+        phantom_dividend VGLT 2014-02-03, phantom_dividend VGLT 2014-03-03, phantom_dividend RYAAY 2010-09-15,
+        phantom_dividend GOLD 2005-05-27, phantom_dividend GOLD 2010-05-26, phantom_dividend GOLD 2011-05-27,
+        phantom_dividend GOLD 2013-11-27, phantom_dividend GOLD 2014-11-26, phantom_dividend GOLD 2015-11-25,
+        phantom_dividend GOLD 2016-05-26, phantom_dividend GOLD 2017-05-26, phantom_dividend GOLD 2019-11-29,
+        phantom_dividend GPK 2018-09-13, phantom_dividend HCSG 2016-08-18, phantom_dividend OFG 2016-03-24,
+        phantom_dividend SIX 2016-02-12, phantom_dividend STBA 2018-08-01, phantom_dividend WAB 2017-07-28,
+        phantom_dividend INT 2004-03-16, phantom_dividend INT 2005-03-15, phantom_dividend INT 2006-03-22,
+        phantom_dividend IVC 2004-03-30, phantom_dividend IVC 2005-03-29, phantom_dividend IVR 2012-03-21,
+        phantom_dividend PSB 2010-03-03, phantom_dividend RNP 2005-03-10, phantom_dividend RNP 2017-09-20,
+        phantom_dividend SCHN 2008-05-14, phantom_dividend SCHN 2011-02-15, phantom_dividend SU 2017-09-01,
+        phantom_dividend WWW 2004-03-29, phantom_dividend WWW 2005-03-30, phantom_dividend WWW 2006-03-29
+    """,
+    "0.075 on two days running; a second history under this name is another company's": """
+        phantom_dividend TCF 2016-11-10
     """,
     "off the beat, and not in a second history": """
         phantom_dividend AMJ 2014-11-06, phantom_dividend CASY 2017-08-30, phantom_dividend CBU 2016-08-10,
-        phantom_dividend CCJ 2009-02-27, phantom_dividend PGF 2015-02-20, phantom_dividend SSL 2011-04-20
+        phantom_dividend CCJ 2009-02-27, phantom_dividend PGF 2015-02-20, phantom_dividend SSL 2011-04-20,
+        phantom_dividend IVR 2012-09-27, phantom_dividend IVR 2018-09-04, phantom_dividend MGRC 2019-12-16,
+        phantom_dividend PENN 2017-03-09, phantom_dividend RNP 2008-10-13, phantom_dividend WWW 2015-03-11
+    """,
+    "a second history has it on the next session; on this one the price does not fall": """
+        phantom_dividend SVC 2007-01-31
+    """,
+    "10 of 13, of which the price shows nothing, and not in a second history": "wrong_dividend FOE 2014-05-28",
+    "one special share for each old one is recorded as 20.262; the price halves, as a second history does": """
+        scrape_seam TDS 2005-05-16
+    """,
+    "a trust's unit, 0.2089 Weatherford shares and 6.83 Canadian dollars for each share; no action is recorded": """
+        missing_split PDS 2005-11-07
+    """,
+    "volumes of before are in other shares than prices and those of after; a second history has them in the same": """
+        volume_seam GRPN 2020-04-03, volume_seam NBR 2020-04-03, volume_seam NMM 2019-03-11
     """,
     "3.12 of 11.76, of which the price shows nothing, and not in a second history": "wrong_dividend ENV 2011-09-16",
     "a second history has 5.071, a quarter of it; the price does not show 20.284": "wrong_dividend TECL 2010-03-23",
@@ -110,7 +138,8 @@ _BY_REASON: Mapping[str, str] = {
         phantom_dividend CX 2013-04-23
     """,
     "monthly or quarterly, and a second history has the payment": """
-        missing_dividend CIB 2020-03-23, missing_dividend IGSB 2013-05-20, missing_dividend IGSB 2014-04-17
+        missing_dividend CIB 2020-03-23, missing_dividend HWC 2009-11-20, missing_dividend IGSB 2013-05-20,
+        missing_dividend IGSB 2014-04-17
     """,
     "the year's one payment is recorded twice, 0.61 and 0.587 nine sessions later": "phantom_dividend SAP 2011-06-06",
     "the same 6.3 is recorded twice within a week; a second history has it on the later day": """
@@ -139,14 +168,19 @@ _BY_REASON: Mapping[str, str] = {
         price_spike VB 2014-08-06, price_spike VBK 2014-08-05, price_spike VBR 2014-08-01, price_spike VOE 2014-08-05,
         price_spike VOT 2014-08-05, price_spike VSS 2014-08-06, price_spike VTV 2014-08-06, price_spike XLP 2014-08-05,
         price_spike XLY 2014-08-15, price_spike EXK 2014-07-03, price_spike IHF 2014-08-05, price_spike IYW 2014-08-05,
-        price_spike XLK 2014-08-11
+        price_spike XLK 2014-08-11, price_spike HXL 2014-05-19, price_spike HXL 2014-10-30, price_spike LXU 2014-10-30
     """,
     "a whole bar 24 % off; two other funds of the same market fell by 3.7 % on that day": "price_spike PIN 2014-01-24",
+    "45.38 for all four prices; a second history has 62.45 and 76.85": """
+        price_spike NAV 2007-06-07, price_spike NAV 2008-05-28
+    """,
+    "the next session opens at 10.58, at 11.15 in a second history": "price_spike XAN 2018-08-02",
     "the return into, or out of, a bar or level that is wrong, or on a payment that was not made (all above)": """
         outlier_return DOOR 2010-05-03, outlier_return DOOR 2010-05-04, outlier_return ENV 2011-09-16,
         outlier_return GLL 2008-12-03, outlier_return IHF 2010-05-07, outlier_return PRF 2010-05-06,
         outlier_return PRF 2010-05-07, outlier_return SAND 2014-07-03, outlier_return SAND 2014-07-07,
-        outlier_return VEDL 2013-09-09
+        outlier_return VEDL 2013-09-09, outlier_return FOE 2014-05-28, outlier_return NAV 2007-06-07,
+        outlier_return NAV 2007-06-08, outlier_return PDS 2005-11-07
     """,
     "a quarter off on the same day as EXK, on ordinary volume": "price_spike SAND 2014-07-03",
 }

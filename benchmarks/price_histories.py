@@ -31,8 +31,8 @@ and as many more, where there are, in a second; both are spent:
   github.com/tareqalyousef/Backtester (no licence is stated), copied to ``alpha``.
 - ``more_funds``: exchange traded funds of A to Z from the same folder.
 
-New (`NEW`), with readers and the draw committed before anything in them was audited: of the reported half of US
-companies of F to Z, which are in none of the histories above, `THIRD` names of each, so many of which as have eight
+Newest (`NEW`), with readers and the draw committed before anything in them was audited, looked at once: of the reported
+half of US companies of F to Z, which are in none of the histories above, those of `THIRD` names of each that have eight
 years and the turnover; no name is in both:
 
 - ``yahoo_2020``: Yahoo's bars of December 2020, adjusted for splits, of github.com/Bluefin-Tuna/
