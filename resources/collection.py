@@ -19,8 +19,10 @@ from octopus.core.errors import OctopusError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Calendars, Sessions
 from octopus.market_data.coverage import Window
+from octopus.market_data.reference import Reference
 from resources.sources.base import MarketData, MarketDataSource
-from resources.warehouse import coverage
+from resources.sources.reference import joined
+from resources.warehouse import coverage, instruments
 from resources.warehouse.coverage import Asked
 from resources.warehouse.store import AppendReport, Warehouse
 
@@ -95,6 +97,7 @@ def collect(
     run_id: str | None = None,
     told: Callable[[str], object] = lambda _: None,
     now: datetime | None = None,
+    reference: Reference | None = None,
 ) -> Collected:
     """Ask ``source`` for each window up to ``end`` and store what comes, part by part, until it ends or fails.
 
@@ -102,13 +105,16 @@ def collect(
         asked: what the source was asked for before.
         told: takes a line of progress.
         now: the instant of storing; the wall clock unless a test says otherwise.
+        reference: what the user tells of instruments beside the source: stored with the part that it is about.
     """
     collected = Collected([name for window in requests for name in window.instruments])
     exchanges = dict(warehouse.calendars(source.name, sessions).exchanges)
+    beside = _beside(warehouse, source.name, sessions, reference)
     try:
         for window in requests:
             told(f"{source.name}: asking for {window.start} to {end} of {len(window.instruments)} instruments")
-            for part in source.fetch(window.instruments, window.start, end, sessions, asked.described):
+            for answer in source.fetch(window.instruments, window.start, end, sessions, asked.described):
+                part = beside(answer)
                 exchanges |= dict(part.instruments.select("instrument", "exchange").iter_rows())
                 with warehouse.writing(source.name, run_id=run_id, payload_hash=part.payload_hash, now=now) as writing:
                     reports = {
@@ -123,6 +129,16 @@ def collect(
     except OctopusError as error:
         collected.stopped = error
     return collected
+
+
+def _beside(
+    warehouse: Warehouse, source: str, sessions: Sessions, reference: Reference | None
+) -> Callable[[MarketData], MarketData]:
+    """What joins ``reference`` to a part; without one it stays as it is."""
+    if reference is None:
+        return lambda part: part
+    stored, turns = instruments.descriptions(warehouse, source), instruments.turns(warehouse, source)
+    return lambda part: joined(part, reference, source, stored, turns, sessions)
 
 
 def _frames(part: MarketData) -> dict[str, pl.DataFrame]:

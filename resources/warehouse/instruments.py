@@ -1,0 +1,42 @@
+"""Instruments on record: their current descriptions, what ended or renamed them, and in which units they trade.
+
+Belongs here: reading those. Does not: calendars, currencies and panels (store.py), who had which ticker
+(identifiers.py).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+from psycopg import sql
+
+from octopus.market_data.schema import INSTRUMENTS_SCHEMA
+from resources.warehouse.store import Warehouse
+
+TURNS_SCHEMA = pl.Schema({"instrument": pl.String(), "session": pl.Date(), "kind": pl.String(), "detail": pl.String()})
+"""Renames and delistings."""
+
+
+def descriptions(warehouse: Warehouse, source: str) -> pl.DataFrame:
+    """The current version of each description of ``source``, as `octopus.market_data.schema.INSTRUMENTS_SCHEMA`."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, INSTRUMENTS_SCHEMA))
+    with warehouse.connect(autocommit=True) as connection:
+        rows = connection.execute(
+            sql.SQL(
+                "select distinct on (instrument, ts) {} from raw.instruments where source = %s "
+                "order by instrument, ts, batch_id desc"
+            ).format(columns),
+            [source],
+        ).fetchall()
+    return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA, orient="row")
+
+
+def turns(warehouse: Warehouse, source: str) -> pl.DataFrame:
+    """Renames and delistings of ``source`` on record, `TURNS_SCHEMA`."""
+    rows = warehouse.rows(
+        """
+        select distinct on (instrument, ts, kind) instrument, session, kind, detail from raw.corporate_actions
+        where source = %s and kind in ('symbol_change', 'delisting') order by instrument, ts, kind, batch_id desc
+        """,
+        [source],
+    )
+    return pl.DataFrame(rows, schema=TURNS_SCHEMA)
