@@ -6,10 +6,14 @@ Belongs here: reading those. Does not: calendars, currencies and panels (store.p
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 import polars as pl
 from psycopg import sql
 
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
+from octopus.portfolio.units import TradingUnits
 from resources.warehouse.store import Warehouse
 
 TURNS_SCHEMA = pl.Schema({"instrument": pl.String(), "session": pl.Date(), "kind": pl.String(), "detail": pl.String()})
@@ -28,6 +32,30 @@ def descriptions(warehouse: Warehouse, source: str) -> pl.DataFrame:
             [source],
         ).fetchall()
     return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA, orient="row")
+
+
+def trading_units(warehouse: Warehouse, source: str, as_of: datetime, moved: pl.DataFrame) -> TradingUnits:
+    """Lots and ticks of the instruments of ``source``, by their latest descriptions as known by ``as_of``.
+
+    Args:
+        moved: of the same instant (`Warehouse.moved`); of one that was renamed, those of its latest ticker count.
+    """
+    rows = warehouse.rows(
+        """
+        select * from (
+            select distinct on (instrument) instrument, lot_size, tick_size from raw.instruments
+            where source = %s and known_at <= %s order by instrument, ts desc, batch_id desc
+        ) as described where lot_size is not null or tick_size is not null
+        """,
+        [source, as_of],
+    )
+    names = dict(moved.sort("valid_from", nulls_last=False).select("ticker", "name").iter_rows())
+    steps: dict[str, dict[str, Decimal]] = {"lot_size": {}, "tick_size": {}}
+    for row in rows:
+        for kind, found in steps.items():
+            if row[kind] is not None:
+                found[names.get(row["instrument"], row["instrument"])] = Decimal(repr(row[kind]))
+    return TradingUnits(steps["lot_size"], steps["tick_size"])
 
 
 def turns(warehouse: Warehouse, source: str) -> pl.DataFrame:

@@ -38,6 +38,8 @@ spans as (
         d.currency,
         d.asset_class,
         d.price_basis,
+        d.lot_size,
+        d.tick_size,
         d.member_from,
         least(d.member_to, case when d.next_valid_from is not null then coalesce((
             select max(s.session) from {{ source('ops', 'sessions') }} s
