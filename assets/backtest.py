@@ -65,13 +65,15 @@ def backtest_runs(
     prepared = inputs.prepared(panel, settings.decision)
     predictions = inputs.past_predictions(settings, warehouse, registry, prepared)
     delisting = inputs.delistings(warehouse, settings, panel, session)
+    own = inputs.units(settings, warehouse, session)
+    decision = inputs.decision_in(settings.decision, own)
     reference = read_reference(settings.compliance, settings.root)
     gating = Gating(settings.risk, settings.compliance, settings.universe.sectors, reference)
     mark = fingerprint(
         inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),
         "none" if predictions is None else predictions, delisting, settings.risk.model_dump(mode="json"),
         settings.compliance.model_dump(mode="json"), settings.universe.sectors, repr(reference),
-        _tried(warehouse, settings, panel), config.schedule.model_dump(mode="json"),
+        _tried(warehouse, settings, panel), config.schedule.model_dump(mode="json"), *inputs.units_record(own),
     )  # fmt: skip
     page = settings.home / "tearsheets" / f"{session}.html"
     known = warehouse.rows("select metrics from backtest.runs where fingerprint = %s", [mark])
@@ -81,10 +83,10 @@ def backtest_runs(
         yield _agreement(known[0]["metrics"])
         return
     published = publish(
-        panel, config, settings.decision, gating, predictions=predictions, prepared=prepared, delisting=delisting
+        panel, config, decision, gating, predictions=predictions, prepared=prepared, delisting=delisting
     )
     result = published.result
-    benchmark = run_benchmarks(panel, config, settings.decision, delisting=delisting)["equal_weight"]
+    benchmark = run_benchmarks(panel, config, decision, delisting=delisting)["equal_weight"]
     metrics = measure(
         result, benchmark, trials=_trials(warehouse, settings, result), tried_before=config.trials,
         trial_sharpe_spread=config.trial_sharpe_spread,
@@ -92,7 +94,7 @@ def backtest_runs(
     told = standard_warnings(result, metrics, survivors_only=settings.recorded)
     warnings = [*warnings_of(published), *told]
     costs = config.costs or settings.decision.costs
-    replay = Replay(panel, result, config, Sizing.of(portfolio_of(config, settings.decision)), costs, delisting)
+    replay = Replay(panel, result, config, Sizing.of(portfolio_of(config, decision)), costs, delisting)
     analysis = analyse(replay, benchmark, settings.universe.sectors)
     second = analysis_png(analysis, TITLE)
     png = tearsheet_png(result, benchmark, metrics, TITLE)

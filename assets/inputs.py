@@ -31,10 +31,13 @@ from octopus.models.meta import bets
 from octopus.models.selection import Appointment, FoldRecord, Speaker, model_for
 from octopus.models.training import TrainingSet, as_model_sees, build, side_of, training_session
 from octopus.models.walkforward import predict
+from octopus.portfolio.config import PortfolioConfig
+from octopus.portfolio.units import TradingUnits
 from octopus.strategy.catalogue import record as strategy_record
 from octopus.warehouse.quality import find_all, training_exclusions
 from resources.registry import ModelRegistry
 from resources.settings import Settings, StrategiesFile
+from resources.warehouse import instruments
 from resources.warehouse.store import Warehouse
 
 _KEPT = 2
@@ -65,6 +68,27 @@ def foreign(settings: Settings, warehouse: Warehouse, session: date) -> frozense
         return frozenset()
     units = warehouse.currencies(universe.market_data, as_of, warehouse.moved(universe.market_data, as_of))
     return frozenset(name for name, unit in units.items() if major_unit(unit)[0] != universe.currency)
+
+
+def units(settings: Settings, warehouse: Warehouse, session: date) -> TradingUnits:
+    """Lots and ticks of the instruments' own, as known by the decision of ``session``."""
+    source, as_of = settings.universe.market_data, settings.sessions.decision_utc(session)
+    return instruments.trading_units(warehouse, source, as_of, warehouse.moved(source, as_of))
+
+
+def in_units(portfolio: PortfolioConfig, own: TradingUnits) -> PortfolioConfig:
+    """The settings of sizes with ``own`` lots and ticks."""
+    return portfolio.model_copy(update={"units": own}) if own else portfolio
+
+
+def decision_in(config: DecisionConfig, own: TradingUnits) -> DecisionConfig:
+    """What decides and sizes, with ``own`` lots and ticks."""
+    return config.model_copy(update={"portfolio": in_units(config.portfolio, own)}) if own else config
+
+
+def units_record(own: TradingUnits) -> list[object]:
+    """What a fingerprint takes in of lots and ticks: nothing where there are none, as it was before they were known."""
+    return [own.record()] if own else []
 
 
 def calendars(settings: Settings, warehouse: Warehouse) -> Calendars:

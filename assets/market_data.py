@@ -18,6 +18,7 @@ from resources.research_factories import MarketDataCatalogue
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
 from resources.sources.patience import TryLaterError
+from resources.sources.reference import read_reference
 from resources.sources.sample import RECORDED_TO
 from resources.warehouse import coverage, identifiers
 from resources.warehouse.coverage import Asked
@@ -134,11 +135,15 @@ def _collect(
     Raises:
         dg.Failure: nothing came.
     """
+    universe = settings.universe
+    reference = None
+    if source.name == universe.market_data:
+        reference = read_reference(universe.reference, settings.root, settings.sessions)
     before = coverage.read(warehouse, source.name, settings.watched, settings.sessions, datetime.now(UTC))
     wanted, end = _wanted(context, settings, source.name, before)
     collected = collect(
         warehouse, source, windows(wanted), end, before, settings.sessions,
-        run_id=context.run.run_id, told=context.log.info,
+        run_id=context.run.run_id, told=context.log.info, reference=reference,
     )  # fmt: skip
     if collected.stopped is not None and not collected.parts:
         raise dg.Failure(description=str(collected.stopped), allow_retries=False) from collected.stopped

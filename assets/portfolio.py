@@ -27,6 +27,7 @@ from octopus.decision import Decision, decide
 from octopus.execution.window import auction, execution_window
 from octopus.portfolio.optimiser import value
 from octopus.portfolio.rebalance import plan_orders, rounding
+from octopus.portfolio.units import TradingUnits
 from resources.brokers.base import Broker
 from resources.brokers.table import PAPER
 from resources.clock import Clock
@@ -124,9 +125,12 @@ def target_weights(
         "panel": inputs.panel_fingerprint(panel), "config": inputs.decision_record(settings.decision),
         "snapshot": snapshot_id, "predictions": None if predictions is None else fingerprint(predictions),
     }  # fmt: skip
+    own = inputs.units(settings, warehouse, session)
+    if own:
+        sources["units"] = own.record()
     decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"
     record = decision.certificate_record() | {"rounding": _rounding(
-        decision, panel.symbols, snapshot, settings, inputs.foreign(settings, warehouse, session))}  # fmt: skip
+        decision, panel.symbols, snapshot, settings, inputs.foreign(settings, warehouse, session), own)}  # fmt: skip
     changed = _store(warehouse, session, decision_id, panel, decision, model, sources, record)
     frame = _weights(panel.symbols, decision)
     return dg.MaterializeResult(
@@ -146,9 +150,10 @@ def _rounding(
     snapshot: AccountSnapshot,
     settings: Settings,
     foreign: frozenset[str],
+    own: TradingUnits,
 ) -> dict[str, Any]:
     """What the plan that follows from the decision gives up to lots, band and cash: plans repeat it bit for bit."""
-    portfolio, costs = settings.strategies.portfolio, settings.strategies.costs
+    portfolio, costs = inputs.in_units(settings.strategies.portfolio, own), settings.strategies.costs
     targets = dict(zip(symbols, decision.target_weights.tolist(), strict=True))
 
     def objective(weights: Mapping[str, float]) -> float:
@@ -235,17 +240,21 @@ def rebalance_plan(
     bracket, offset = worked.bracket, worked.limit_offset
     order_type = worked.order_type(auction(settings.sessions, has_opens=not settings.recorded))
     window = execution_window(settings.sessions, session, order_type, from_open=worked.from_open)
+    own = inputs.units(settings, warehouse, session)
+    if worked.is_scheduled:
+        own.require_unsliced()
     prices = [*([] if bracket is None else bracket.fractions), *([] if offset is None else [offset])]
-    name = batch_id(account, session, fingerprint(decision_id, snapshot_id, order_type.value, *prices))
+    made_from = fingerprint(decision_id, snapshot_id, order_type.value, *prices, *inputs.units_record(own))
+    name = batch_id(account, session, made_from)
     foreign = inputs.foreign(settings, warehouse, session)
     orders = plan_orders(
-        name, targets, snapshot, settings.strategies.portfolio, settings.strategies.costs, order_type=order_type,
-        foreign=foreign,
+        name, targets, snapshot, inputs.in_units(settings.strategies.portfolio, own), settings.strategies.costs,
+        order_type=order_type, foreign=foreign,
     )  # fmt: skip
     if bracket is not None:
         orders = with_brackets(orders, snapshot.positions, bracket.fractions, foreign)
     if offset is not None:
-        orders = with_limits(orders, offset, foreign)
+        orders = own.with_ticks(with_limits(orders, offset, foreign))
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)
     changed = plans.save_plan(batch, decision_id, snapshot_id, datetime.now(UTC))
     return dg.MaterializeResult(

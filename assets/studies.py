@@ -32,6 +32,7 @@ from octopus.core.panel import Panel
 from octopus.core.trials import STRATEGIES, Deflation, Kind, Trial, deflate
 from octopus.core.types import FloatArray
 from octopus.decision import MODEL, prepare
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.strategy.catalogue import known_strategies, settings_of, speaking_extensions
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.probe import refuse_look_ahead
@@ -54,12 +55,14 @@ class Inputs:
         predictions: of each session's own model, shape (T, N); None: no model ever spoke.
         delisting: as `octopus.backtest.simulator.simulate` takes it.
         gating: the gates, for studies that enforce them.
+        units: lots and ticks of the instruments' own.
     """
 
     panel: Panel
     predictions: FloatArray | None
     delisting: FloatArray
     gating: Gating
+    units: TradingUnits = NO_UNITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +175,8 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
     reference = read_reference(current.compliance, current.root)
     gating = Gating(current.risk, current.compliance, current.universe.sectors, reference)
-    return Inputs(panel, predictions, inputs.delistings(warehouse, current, panel, session), gating)
+    delisting, units = inputs.delistings(warehouse, current, panel, session), inputs.units(current, warehouse, session)
+    return Inputs(panel, predictions, delisting, gating, units)
 
 
 def speaks(of: Study) -> bool:
@@ -186,7 +190,7 @@ def simulate(of: Study, read: Inputs) -> BacktestResult:
     Raises:
         LookAheadError: a strategy of another package knows the future.
     """
-    decision = of.settings.decision
+    decision = inputs.decision_in(of.settings.decision, read.units)
     refuse_look_ahead(read.panel, decision.strategy)
     return run_configured(
         read.panel, of.settings.simulation, decision, read.gating, predictions=read.predictions,
@@ -229,7 +233,7 @@ def write_page(
     """The study's tear sheet as a file, and what must be known before it is believed."""
     title = f"Octopus · {of.strategy}"
     warnings = standard_warnings(result, metrics, survivors_only=current.recorded)
-    config, decision = of.settings.simulation, of.settings.decision
+    config, decision = of.settings.simulation, inputs.decision_in(of.settings.decision, read.units)
     sizing = Sizing.of(portfolio_of(config, decision))
     replay = Replay(read.panel, result, config, sizing, config.costs or decision.costs, read.delisting)
     analysis = analyse(replay, benchmark, current.universe.sectors)

@@ -11,7 +11,7 @@ next run asks for the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -20,9 +20,11 @@ from octopus.core.errors import OctopusError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Calendars, Sessions
 from octopus.market_data.coverage import Window, first_sight, known_from_first_sight
+from octopus.market_data.reference import Reference
 from octopus.warehouse.withdrawals import Answer, sent_again
 from resources.sources.base import MarketData, MarketDataSource
-from resources.warehouse import coverage, withdrawals
+from resources.sources.reference import joined
+from resources.warehouse import coverage, instruments, withdrawals
 from resources.warehouse.coverage import Asked
 from resources.warehouse.store import AppendReport, Warehouse
 
@@ -100,6 +102,7 @@ def collect(
     run_id: str | None = None,
     told: Callable[[str], object] = lambda _: None,
     now: datetime | None = None,
+    reference: Reference | None = None,
 ) -> Collected:
     """Ask ``source`` for each window up to ``end`` and store what comes, part by part, until it ends or fails.
 
@@ -107,15 +110,18 @@ def collect(
         asked: what the source was asked for before.
         told: takes a line of progress.
         now: the instant of storing; the wall clock unless a test says otherwise.
+        reference: what the user tells of instruments beside the source: stored with the part that it is about.
     """
     collected = Collected([name for window in requests for name in window.instruments])
     exchanges = dict(warehouse.calendars(source.name, sessions).exchanges)
     standing = withdrawals.standing(warehouse, source.name)
     sight = first_sight(asked.covered, end, sessions, now or datetime.now(UTC))
+    beside = _beside(warehouse, source.name, sessions, reference)
     try:
         for window in requests:
             told(f"{source.name}: asking for {window.start} to {end} of {len(window.instruments)} instruments")
-            for part in source.fetch(window.instruments, window.start, end, sessions, asked.described):
+            for came in source.fetch(window.instruments, window.start, end, sessions, asked.described):
+                part = beside(_from_first_sight(came, sight))
                 exchanges |= dict(part.instruments.select("instrument", "exchange").iter_rows())
                 answer = Answer.of(part.asked, part.bars, part.actions, part.rejects)
                 again = sent_again(standing, answer.rows)
@@ -125,7 +131,7 @@ def collect(
                             table, frame, part.refused(table), _of_rows(frame, table, again),
                             span=(window.start, end) if table == "bars" else None,
                         )
-                        for table, frame in _frames(part, sight).items()
+                        for table, frame in _frames(part).items()
                     }  # fmt: skip
                     gone = withdrawals.record(
                         writing, answer, window.start, end, asked.covered, sight, standing, again,
@@ -141,13 +147,27 @@ def collect(
     return collected
 
 
-def _frames(part: MarketData, sight: pl.DataFrame | None = None) -> dict[str, pl.DataFrame]:
-    """The rows of a part by their table, as they are to be stored where ``sight`` says what comes late."""
-    bars, actions = (
-        rows if sight is None else known_from_first_sight(rows, sight) for rows in (part.bars, part.actions)
-    )
+def _beside(
+    warehouse: Warehouse, source: str, sessions: Sessions, reference: Reference | None
+) -> Callable[[MarketData], MarketData]:
+    """What joins ``reference`` to a part; without one it stays as it is."""
+    if reference is None:
+        return lambda part: part
+    stored, turns = instruments.descriptions(warehouse, source), instruments.turns(warehouse, source)
+    return lambda part: joined(part, reference, source, stored, turns, sessions)
+
+
+def _from_first_sight(part: MarketData, sight: pl.DataFrame) -> MarketData:
+    """``part`` with what comes late of the vendor known from when it came: what a user's files tell counts by them."""
+    bars, actions = (known_from_first_sight(rows, sight) for rows in (part.bars, part.actions))
+    return replace(part, bars=bars, actions=actions)
+
+
+def _frames(part: MarketData) -> dict[str, pl.DataFrame]:
+    """The rows of a part by their table."""
     return {
-        "instruments": part.instruments, "corporate_actions": actions, "bars": bars, "adjusted_closes": part.adjusted
+        "instruments": part.instruments, "corporate_actions": part.actions, "bars": part.bars,
+        "adjusted_closes": part.adjusted,
     }  # fmt: skip
 
 

@@ -93,6 +93,19 @@ class FilesConfig(_Section):
     price_basis: Literal["raw", "total_return"] = "raw"
 
 
+class ReferenceConfig(_Section):
+    """What the user knows of instruments beside their source (universe.reference); docs/data.md has the files' form.
+
+    Attributes:
+        members: who belonged to the universe when. actions: renames, delistings and the like. instruments: lots and
+            ticks. CSV or Parquet; a relative path counts from the repository.
+    """
+
+    members: Path | None = None
+    actions: Path | None = None
+    instruments: Path | None = None
+
+
 CurrencyName = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
@@ -103,6 +116,7 @@ class UniverseConfig(_Section):
         market_data: source of bars that is traded on; the variable OCTOPUS_MARKET_DATA overrides it.
         compare_with: further sources, ingested beside it and compared with it, never traded on.
         files: where the source ``files`` finds its bars.
+        reference: what is told of instruments beside the source that is traded on, whatever that is.
         exchange: the calendar that everything is decided by, as `exchange_calendars` names it: an ISO 10383 code
             (XNYS), or 24/7 for a universe of coins, 24/5 for one of currency pairs.
         currency: that the account counts in (ISO 4217).
@@ -117,6 +131,7 @@ class UniverseConfig(_Section):
     market_data: MarketDataName = "sample"
     compare_with: tuple[MarketDataName, ...] = ()
     files: FilesConfig | None = None
+    reference: ReferenceConfig = ReferenceConfig()
     exchange: str = EXCHANGE
     currency: CurrencyName = BASE
     rates: dict[CurrencyName, str] = Field(default_factory=dict)

@@ -70,7 +70,8 @@ from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind, cl
 from octopus.execution.schedules import quantities
 from octopus.execution.states import Event, OrderState
 from octopus.portfolio.config import PortfolioConfig
-from octopus.portfolio.rebalance import affordable, floor_to_lot, share_changes
+from octopus.portfolio.rebalance import affordable, share_changes
+from octopus.portfolio.units import floor_to_lot
 from octopus.strategy import windows
 
 MILLIONTH, CENT, ZERO, ONE = Decimal("0.000001"), Decimal("0.01"), Decimal(0), Decimal(1)
@@ -258,7 +259,7 @@ class _Run:
             raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        require(panel, config, self.execution, long_only=portfolio.constraints.long_only)
+        require(panel, config, self.execution, long_only=portfolio.constraints.long_only, units=portfolio.units)
         self.panel, self.config, self.portfolio, self.costs = as_booked(panel, config), config, portfolio, costs
         self.delisting = None if delisting is None else in_steps(delisting, config)
         self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
@@ -266,12 +267,14 @@ class _Run:
         if self.bracket is not None:
             exit_prices(self.panel, self.bracket)
         if self.offset is not None:
-            limit_prices(self.panel, self.offset)
+            limit_prices(self.panel, self.offset, portfolio.units)
         auction = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
         order_type, from_open = config.schedule.order_type(auction), config.schedule.from_open
-        self.judges = (
-            Judges(gating, panel, order_type, from_open=from_open, limit_offset=self.offset) if gating else None
-        )
+        self.judges = None
+        if gating:
+            self.judges = Judges(
+                gating, panel, order_type, from_open=from_open, limit_offset=self.offset, units=portfolio.units
+            )
         self.rates = _Rates.of(costs, config, panel.clock.per_year)
         self.lot = QUANTITY_STEP if portfolio.fractional else portfolio.lot
         self.money = _Money(self.panel, costs, rounds=config.round_as_venue)
@@ -520,9 +523,10 @@ class _Run:
         Returns:
             What filled of each, signed shares.
         """
+        sides = {name: Side.BUY if change > 0 else Side.SELL for name, change in orders.change.items()}
         limits = {
-            name: limit_price(Side.BUY if change > 0 else Side.SELL, orders.reference[name], offset)
-            for name, change in orders.change.items()
+            name: self.portfolio.units.limit(side, name, limit_price(side, orders.reference[name], offset))
+            for name, side in sides.items()
         }
         opened = self._opens_within(row, orders, limits)
         wanted = self._executable(row, orders, opened)
@@ -562,6 +566,7 @@ class _Run:
         most = floor_to_lot(
             _decimal(float(self.config.participation_max or 0.0)) * _decimal(volume), self.portfolio.lot
         )
+        most = self.portfolio.units.whole_lots(name, most)
         return min(max(change, -most), most)
 
     def _moves(self, row: int, wanted: Mapping[str, Decimal]) -> dict[str, Decimal]:
@@ -600,7 +605,7 @@ class _Run:
         costs = self.costs
         if children > 1:
             costs = costs.model_copy(update={"commission_min": costs.commission_min * children})
-        return affordable(wanted, prices, self.cash, costs, self.portfolio.lot)
+        return affordable(wanted, prices, self.cash, costs, self.portfolio.lot, self.portfolio.units)
 
     def _converted(self, changes: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
         """What a share costs or brings at those prices, the conversion's costs included, account currency."""
@@ -766,10 +771,14 @@ class _Run:
         changes = share_changes(wanted, self.held_of(names), self.marks, self.equity, self.portfolio)
         if self.portfolio.constraints.long_only:
             free = {name: -max(self.held.get(name, ZERO), ZERO) for name in changes}
-            changes = {name: kept for name, change in changes.items() if (kept := max(change, free[name]))}
+            changes = {
+                name: kept
+                for name, change in changes.items()
+                if (kept := self.portfolio.units.whole_lots(name, max(change, free[name])))
+            }
         spendable = self.cash - _decimal(self.portfolio.cash_buffer) * self.equity
         prices = self.money.with_spread(changes, self.marks)
-        changes = affordable(changes, prices, spendable, self.costs, self.portfolio.lot)
+        changes = affordable(changes, prices, spendable, self.costs, self.portfolio.lot, self.portfolio.units)
         self.pending = Orders(row, changes, {name: self.marks[name] for name in changes})
         if self.judges is not None and changes:
             self._deny(self.judges.plan(self.pending, self._state({})), judged=True)

@@ -81,8 +81,13 @@ def exit_prices(panel: Panel, bracket: BracketConfig) -> tuple[FloatArray, Float
     return stops, targets
 
 
-def to_tick(price: FloatArray, *, up: bool) -> FloatArray:
-    """Prices in whole ticks (`octopus.core.brackets.tick_size`), shape unchanged."""
-    tick = np.where(price >= 1.0, 0.01, 0.0001)
+def to_tick(price: FloatArray, *, up: bool, own: FloatArray | None = None) -> FloatArray:
+    """Prices in whole ticks (`octopus.core.brackets.tick_size`), shape unchanged.
+
+    Args:
+        own: ticks of the instruments', shape (N,), instead; NaN leaves a price as it is.
+    """
+    tick = np.where(price >= 1.0, 0.01, 0.0001) if own is None else own
     ticks = np.rint(price / tick * _ROUNDING) / _ROUNDING
-    return np.asarray(np.round((np.ceil(ticks) if up else np.floor(ticks)) * tick, 4))
+    whole = np.round((np.ceil(ticks) if up else np.floor(ticks)) * tick, 4 if own is None else 9)
+    return np.asarray(whole if own is None else np.where(np.isnan(own), price, whole))

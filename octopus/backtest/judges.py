@@ -49,6 +49,7 @@ from octopus.core.panel import ADV_SESSIONS, Panel, average_volume
 from octopus.core.types import BoolArray, FloatArray
 from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.risk import gate as risk_gate
 from octopus.risk.case import open_case
 from octopus.risk.drawdown import SimulatedPeak
@@ -190,7 +191,8 @@ class Judges:
 
     Attributes:
         from_open: whether orders that stand to the close are sent before the open, as those with exits are.
-        limit_offset: of limit orders (`octopus.core.limit_orders`); None: orders have none.
+        limit_offset: of limit orders (`octopus.core.limit_orders`); None: orders have none. units: whose ticks they
+            keep.
         denials: so far, in order of time.
     """
 
@@ -199,6 +201,7 @@ class Judges:
     order_type: OrderType
     from_open: bool = False
     limit_offset: Decimal | None = None
+    units: TradingUnits = NO_UNITS
     denials: list[Denial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -365,7 +368,7 @@ class Judges:
         ]  # fmt: skip
         ordered = tuple(sorted(planned, key=lambda order: (order.side is Side.BUY, order.instrument)))
         if self.limit_offset is not None:
-            ordered = with_limits(ordered, self.limit_offset)
+            ordered = self.units.with_ticks(with_limits(ordered, self.limit_offset))
         return Batch(name, self.gating.account, session, window.not_before, window.expires_at, ordered)
 
     def _snapshot(self, asked: _Asked) -> AccountSnapshot:

@@ -136,6 +136,7 @@ class Rules(NamedTuple):
         borrow, financing, interest: of one session, fractions of short value, debt and cash.
         rounds: prices of fills to a millionth (half to even), commissions to the cent (half up), rates of conversions
             to `RATE_DECIMALS` places.
+        lots: of the instruments' own, to which is cut after ``lot``, shape (N,), 0.0 for none; (0,) where none has one.
     """
 
     lot: float
@@ -153,6 +154,7 @@ class Rules(NamedTuple):
     financing: float
     interest: float
     rounds: bool
+    lots: FloatArray
 
 
 class Account(NamedTuple):
@@ -197,6 +199,12 @@ def floor_to_lot(shares: float, lot: float) -> float:
     if lot <= 0.0:
         return shares
     return float(np.trunc(np.rint(shares / lot * _ROUNDING) / _ROUNDING) * lot)
+
+
+@_inlined
+def _own_lots(shares: float, i: int, rules: Rules) -> float:
+    """Cut to the instrument's own lots, where it has any."""
+    return floor_to_lot(shares, rules.lots[i]) if len(rules.lots) > 0 else shares
 
 
 @_inlined
@@ -260,7 +268,8 @@ def afford(
     part = max(power - least * buys, 0.0) / (value * (1.0 + rules.rate))
     for i in range(count):
         if change[i] > 0.0:
-            change[i] = np.trunc(change[i] * part / rules.lot) * rules.lot if rules.lot > 0.0 else change[i] * part
+            scaled = np.trunc(change[i] * part / rules.lot) * rules.lot if rules.lot > 0.0 else change[i] * part
+            change[i] = _own_lots(scaled, i, rules)
 
 
 @_step
@@ -404,6 +413,7 @@ def _curb(row: int, market: Market, rules: Rules, account: Account) -> None:
         if capped and wanted != 0.0:
             volume = market.volume[row, i]
             most = floor_to_lot(rules.participation * volume, rules.lot) if np.isfinite(volume) else 0.0
+            most = _own_lots(most, i, rules)
             wanted = min(max(wanted, -most), most)
         account.change[i] = wanted
 
@@ -653,11 +663,12 @@ def plan(row: int, targets: FloatArray, market: Market, rules: Rules, account: A
         change = target * equity / price - held[i]
         if lot > 0.0:
             change = floor_to_lot(change, lot)
+        change = _own_lots(change, i, rules)
         change = change if abs(change) * price >= least else 0.0
         left = -held[i] if rules.fractional else floor_to_lot(-held[i], lot)
         change = left if target == 0.0 else change
         bounded = max(change, -max(held[i], 0.0))
-        change = bounded if rules.long_only else change
+        change = _own_lots(bounded if rules.long_only else change, i, rules)
         can = np.isfinite(target) & (price > 0.0)
         pending[i] = change if can else 0.0
         worse = market.conversion[i]

@@ -19,6 +19,7 @@ from octopus.core.limit_orders import limit_price
 from octopus.core.orders import Side
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 
 
 def refuse_limits(panel: Panel) -> None:
@@ -36,8 +37,9 @@ def refuse_limits(panel: Panel) -> None:
     require_sessions(panel, "limit_bps", "sessions that open", panel.high, panel.low)
 
 
-def limit_prices(panel: Panel, offset: Decimal) -> tuple[FloatArray, FloatArray]:
-    """Limits of a purchase and of a sale planned at each close, as `octopus.core.limit_orders.limit_price` has them.
+def limit_prices(panel: Panel, offset: Decimal, units: TradingUnits = NO_UNITS) -> tuple[FloatArray, FloatArray]:
+    """Limits of a purchase and of a sale planned at each close, as `octopus.core.limit_orders.limit_price` has them, in
+    whole ticks of the instruments' own where ``units`` has any.
 
     Returns:
         Both of shape (T, N) like the panel, NaN without a close.
@@ -47,6 +49,10 @@ def limit_prices(panel: Panel, offset: Decimal) -> tuple[FloatArray, FloatArray]
     """
     close, part = panel.close, float(offset)
     purchases, sales = to_tick(close * (1.0 - part), up=False), to_tick(close * (1.0 + part), up=True)
+    if units.ticks:
+        ticks = units.ticks_of(panel.symbols)
+        purchases, sales = to_tick(purchases, up=False, own=ticks), to_tick(sales, up=True, own=ticks)
     for row, column in np.argwhere((purchases <= 0.0) & panel.member)[:1].tolist():
-        limit_price(Side.BUY, Decimal(repr(float(close[row, column]))), offset)
+        limit = limit_price(Side.BUY, Decimal(repr(float(close[row, column]))), offset)
+        units.limit(Side.BUY, panel.symbols[column], limit)
     return purchases, sales

@@ -5,6 +5,7 @@ Belongs here: translating. Does not: rules (kernel.py says what is done with the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import ADV_SESSIONS, Panel
 from octopus.core.types import FloatArray
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.strategy import windows
 
 SIGMA_SESSIONS = 63
@@ -49,13 +51,14 @@ def market_of(
     delisting: FloatArray | None,
     *,
     long_only: bool,
+    units: TradingUnits = NO_UNITS,
 ) -> Market:
     """The panel as the kernel reads it.
 
     Raises:
-        MissingDataError: a rule of ``config`` asks for data that the panel does not have.
+        MissingDataError: a rule of ``config`` asks for data that the panel does not have. ConfigError: as `require`.
     """
-    require(panel, config, execution, long_only=long_only)
+    require(panel, config, execution, long_only=long_only, units=units)
     panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     rate = none if panel.rate is None else _plain(panel.rate)
@@ -68,7 +71,7 @@ def market_of(
     work, bracket = work_of(panel, config.schedule), config.schedule.bracket
     stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket)
     offset = config.schedule.limit_offset
-    purchases, sales = (none, none) if offset is None else limit_prices(panel, offset)
+    purchases, sales = (none, none) if offset is None else limit_prices(panel, offset, units)
     exits, has_limit, has_volume = bracket is not None, offset is not None, config.participation_max is not None
     sized = config.impact > 0
     # Nothing is paid for what nobody can price.
@@ -109,8 +112,14 @@ def market_of(
     )
 
 
-def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_per_year: float) -> Rules:
-    """The settings as the kernel reads them; yearly rates are spread over the sessions of a year."""
+def rules_of(
+    sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_per_year: float, symbols: Sequence[str] = ()
+) -> Rules:
+    """The settings as the kernel reads them; yearly rates are spread over the sessions of a year.
+
+    Args:
+        symbols: of the panel, whose own lots are cut to.
+    """
     a_session = 1e-4 / sessions_per_year
     return Rules(
         lot=sizing.lot,
@@ -128,6 +137,7 @@ def rules_of(sizing: Sizing, costs: CostModel, config: BacktestConfig, sessions_
         financing=config.financing_bps_year * a_session,
         interest=config.interest_bps_year * a_session,
         rounds=config.round_as_venue,
+        lots=sizing.units.lots_of(symbols),
     )
 
 
@@ -161,13 +171,17 @@ def _fill(panel: Panel, execution: Execution, *, bracketed: bool) -> FloatArray:
     return panel.open if execution == "open" else panel.close
 
 
-def require(panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool) -> None:
+def require(
+    panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool, units: TradingUnits = NO_UNITS
+) -> None:
     """See that the panel has what the settings ask for.
 
     Raises:
         MissingDataError: it has not; the setting is named.
-        ConfigError: exits or limits where they are not simulated.
+        ConfigError: exits or limits where they are not simulated, slices where instruments have lots of their own.
     """
+    if config.schedule.is_scheduled:
+        units.require_unsliced()
     if config.schedule.bracket is not None:
         refuse_brackets(panel, long_only=long_only)
     if config.schedule.limit_bps is not None:

@@ -400,8 +400,10 @@ class _Run:
         self.panel, self.config, self.denied = panel, config, denied
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        self.market = market_of(panel, config, self.execution, costs, delisting, long_only=sizing.long_only)
-        self.rules = rules_of(sizing, costs, config, panel.clock.per_year)
+        self.market = market_of(
+            panel, config, self.execution, costs, delisting, long_only=sizing.long_only, units=sizing.units
+        )
+        self.rules = rules_of(sizing, costs, config, panel.clock.per_year, panel.symbols)
         length, count = self.stop - self.first, len(panel.symbols)
         self.account = kernel.new_account(count, config.initial_cash)
         self.record = np.zeros((length, kernel.KINDS))

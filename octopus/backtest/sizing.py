@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octopus.portfolio.config import PortfolioConfig
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Sizing:
 
     Attributes:
         lot: shares; 0.0 trades any fraction of one. band: least change, fraction of equity. least_notional: account
-        currency. cash_buffer: fraction of equity that a plan leaves in cash.
+        currency. cash_buffer: fraction of equity that a plan leaves in cash. units: lots and ticks of the instruments'
+        own.
     """
 
     lot: float
@@ -26,6 +28,7 @@ class Sizing:
     least_notional: float
     cash_buffer: float
     long_only: bool
+    units: TradingUnits = NO_UNITS
 
     @classmethod
     def of(cls, portfolio: PortfolioConfig) -> Sizing:
@@ -36,4 +39,5 @@ class Sizing:
             least_notional=float(portfolio.trade_min_notional),
             cash_buffer=portfolio.cash_buffer,
             long_only=portfolio.constraints.long_only,
+            units=portfolio.units,
         )

@@ -139,10 +139,11 @@ def sweep(
     """
     first, stop = period(panel, config)
     market = market_of(
-        panel, config, execution_of(panel, config, first, stop), costs, delisting, long_only=sizing.long_only
-    )
+        panel, config, execution_of(panel, config, first, stop), costs, delisting, long_only=sizing.long_only,
+        units=sizing.units,
+    )  # fmt: skip
     per_year = panel.clock.per_year
-    rules = rules_of(sizing, costs, config, per_year)
+    rules = rules_of(sizing, costs, config, per_year, panel.symbols)
 
     def one(parameters: Parameters) -> SweepOutcome:
         wanted = np.ascontiguousarray(targets(parameters), dtype=np.float64)

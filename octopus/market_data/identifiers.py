@@ -272,14 +272,21 @@ def of_same_instruments(names: Collection[str], moved: pl.DataFrame) -> list[str
 def moved_members(members: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:
     """Stays in the universe (instrument, member_from, member_to) under the names of `one_history`.
 
-    A stay told of a ticker is of whoever bore it then.
+    A stay told of a ticker is of whoever bore it then, and of before its first bearer's span of that one, as in
+    `one_history`.
     """
     if moved.is_empty():
         return members
     is_moved = pl.col("instrument").is_in(moved["ticker"].implode())
+    first = pl.col("valid_from") == pl.col("valid_from").min().over("ticker")
+    told = moved.with_columns(
+        valid_from=pl.when(first & ~pl.col("valid_from").is_null().any().over("ticker"))
+        .then(None)
+        .otherwise("valid_from")
+    )
     parts = (
         members.filter(is_moved)
-        .join(moved, left_on="instrument", right_on="ticker", maintain_order="left")
+        .join(told, left_on="instrument", right_on="ticker", maintain_order="left")
         .with_columns(
             instrument="name",
             member_from=pl.max_horizontal("member_from", "valid_from"),

@@ -45,8 +45,8 @@ INSTRUMENTS_SCHEMA = pl.Schema(
         "known_at_imputed": pl.Boolean(),
     }
 )
-"""``asset_class`` is one of `ASSET_CLASSES`; ``lot_size`` is the smallest tradable quantity (1 where the vendor is
-silent), ``tick_size`` the smallest step of the price in the instrument's currency (null where unknown)."""
+"""``asset_class`` is one of `ASSET_CLASSES`; ``lot_size`` is the smallest tradable quantity, ``tick_size`` the smallest
+step of the price in the instrument's currency; null where nobody says."""
 
 BARS_SCHEMA = pl.Schema(
     {

@@ -130,7 +130,6 @@ def validate_instruments(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Reject
         size = pl.col(name)
         rules.append(Rule(~size.is_finite() | (size <= 0), pl.format(f"{name} {{}} is not a positive number", size)))
     rules += [
-        Rule(pl.col("lot_size").is_null(), "lot_size is missing"),
         Rule(
             pl.col("member_to") < pl.col("member_from"),
             pl.format("member_to {} is before member_from {}", pl.col("member_to"), pl.col("member_from")),

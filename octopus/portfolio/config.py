@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from octopus.core.limits import AGAINST_BENCHMARK
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 
 Estimator = Literal["ledoit_wolf", "sample", "oas", "ewma", "factor"]
 Fallback = Literal["keep", "cash"]
@@ -144,6 +145,8 @@ class PortfolioConfig(_Section):
         lot_size: quantities are multiples of it, shares; none means 1, or a millionth where shares may be fractions.
         trade_min_fraction: the no-trade band: changes smaller than this fraction of equity are not traded.
         trade_min_notional: nor are orders smaller than this, account currency. Closing a position is exempt from both.
+        units: lots and ticks of the instruments' own. They are data: whoever reads for a session puts them in, and no
+            record of the settings holds them.
         cash_buffer: cash the plan leaves for prices that move before the orders fill, fraction of equity.
     """
 
@@ -173,6 +176,7 @@ class PortfolioConfig(_Section):
     lot_size: Decimal | None = Field(default=None, gt=0)
     trade_min_fraction: float = Field(default=0.002, ge=0, le=0.1)
     trade_min_notional: Decimal = Field(default=Decimal(0), ge=0)
+    units: TradingUnits = Field(default=NO_UNITS, exclude=True)
     cash_buffer: float = Field(default=0.005, ge=0, le=1)
 
     @property

@@ -18,9 +18,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.ids import intent_id
 from octopus.core.orders import AccountSnapshot, OrderType, PlannedOrder, Side
 from octopus.portfolio.config import PortfolioConfig
-
-LOT_ROUNDING = Decimal("1e-9")
-"""Quantities are rounded to this fraction of a lot before they are cut to whole lots: 999.9999999999 lots are 1000."""
+from octopus.portfolio.units import NO_UNITS, TradingUnits, floor_to_lot
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,11 @@ def plan_orders(
     prices = {name: snapshot.prices[name] for name in names if snapshot.prices.get(name, Decimal(0)) > 0}
     changes = share_changes({n: targets.get(n, 0.0) for n in prices}, held, prices, snapshot.equity, config)
     if config.constraints.long_only:
-        changes = _deliverable(changes, snapshot)
+        changes = _deliverable(changes, snapshot, config.units)
     spendable = snapshot.cash - _open_purchases(snapshot, costs) - _decimal(config.cash_buffer) * snapshot.equity
-    changes = affordable(changes, _converted(changes, prices, costs, foreign), spendable, costs, config.lot)
+    changes = affordable(
+        changes, _converted(changes, prices, costs, foreign), spendable, costs, config.lot, config.units
+    )
     orders = [
         PlannedOrder(
             intent_id(batch_id, name),
@@ -150,17 +150,18 @@ def share_changes(
 ) -> dict[str, Decimal]:
     """Shares to buy (positive) or sell, by instrument; changes too small to trade are absent.
 
-    A position whose target is zero is closed whatever its size. Otherwise a change is cut to whole lots towards the
-    target and never beyond it, and dropped within the no-trade band.
+    A position whose target is zero is closed whatever its size, but for less than a lot of the instrument's own.
+    Otherwise a change is cut to whole lots towards the target, never beyond it, and dropped within the no-trade band.
     """
     least = max(_decimal(config.trade_min_fraction) * equity, config.trade_min_notional)
     changes: dict[str, Decimal] = {}
     for name, weight in targets.items():
         now = held.get(name, Decimal(0))
         if weight == 0:
-            change = -now if config.fractional else floor_to_lot(-now, config.lot)
+            change = config.units.whole_lots(name, -now if config.fractional else floor_to_lot(-now, config.lot))
         else:
-            change = floor_to_lot(_decimal(weight) * equity / prices[name] - now, config.lot)
+            wanted = floor_to_lot(_decimal(weight) * equity / prices[name] - now, config.lot)
+            change = config.units.whole_lots(name, wanted)
             if abs(change) * prices[name] < least:
                 continue
         if change:
@@ -174,6 +175,7 @@ def affordable(
     cash: Decimal,
     costs: CostModel,
     lot: Decimal,
+    units: TradingUnits = NO_UNITS,
 ) -> dict[str, Decimal]:
     """``changes`` with all purchases scaled down by one factor to what cash and the sales' proceeds can pay.
 
@@ -181,7 +183,8 @@ def affordable(
     planned. Costs are included: the fill price is moved against the trader and the commission comes on top.
 
     Args:
-        prices: reference prices, before costs. cash: what may be spent besides the proceeds.
+        prices: reference prices, before costs. cash: what may be spent besides the proceeds. units: lots of the
+            instruments' own, beside ``lot``.
 
     Returns:
         The changes whose purchases cost at most ``cash`` plus the proceeds; those cut to nothing are absent.
@@ -195,6 +198,7 @@ def affordable(
     full = (1 + _decimal(costs.price_move)) * (1 + _decimal(costs.commission_rate))
     part = max(power, Decimal(0)) / sum((c * prices[n] * full for n, c in buys.items()), Decimal(0))
     scaled = {n: c if c < 0 else (c * part / lot).to_integral_value(ROUND_DOWN) * lot for n, c in changes.items()}
+    scaled = {name: units.whole_lots(name, change) if change > 0 else change for name, change in scaled.items()}
     return {name: change for name, change in scaled.items() if change}
 
 
@@ -208,11 +212,6 @@ def proceeds(shares: Decimal, price: Decimal, costs: CostModel) -> Decimal:
     """Cash that selling ``shares`` at the reference ``price`` brings, costs deducted."""
     value = shares * price * (1 - _cost(costs.price_move))
     return value - _commission(value, costs)
-
-
-def floor_to_lot(shares: Decimal, lot: Decimal) -> Decimal:
-    """``shares`` cut towards zero to a multiple of ``lot``."""
-    return (shares / lot).quantize(LOT_ROUNDING).to_integral_value(ROUND_DOWN) * lot
 
 
 def _commission(value: Decimal, costs: CostModel) -> Decimal:
@@ -237,12 +236,12 @@ def _with_open_orders(snapshot: AccountSnapshot) -> dict[str, Decimal]:
     return dict(held)
 
 
-def _deliverable(changes: Mapping[str, Decimal], snapshot: AccountSnapshot) -> dict[str, Decimal]:
+def _deliverable(changes: Mapping[str, Decimal], snapshot: AccountSnapshot, units: TradingUnits) -> dict[str, Decimal]:
     """Sales cut to the shares that are held now and that no open order sells already."""
     result = {}
     for name, change in changes.items():
         free = snapshot.positions.get(name, Decimal(0)) - snapshot.working(name, Side.SELL)
-        result[name] = max(change, -max(free, Decimal(0)))
+        result[name] = units.whole_lots(name, max(change, -max(free, Decimal(0))))
     return {name: change for name, change in result.items() if change}
 
 

@@ -442,7 +442,7 @@ def _instruments(symbols: Sequence[str], sessions: Sessions) -> pl.DataFrame:
     rows = [
         {
             "source": NAME, "instrument": symbol, "ts": listed, "name": None, "exchange": sessions.exchange,
-            "currency": "USD", "asset_class": "equity", "price_basis": "raw", "lot_size": 1.0, "tick_size": None,
+            "currency": "USD", "asset_class": "equity", "price_basis": "raw", "lot_size": None, "tick_size": None,
             "member_from": None, "member_to": None, "known_at": listed, "known_at_imputed": True,
         }
         for symbol in symbols

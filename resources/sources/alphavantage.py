@@ -260,7 +260,7 @@ class AlphaVantageMarketData:
             "currency": pair[2] if pair else found.get("8. currency") or "USD",
             "asset_class": "fx" if pair else _CLASSES.get(str(found.get("3. type")), "equity"),
             "price_basis": "raw",
-            "lot_size": 1.0,
+            "lot_size": None,
             "tick_size": None,
             "member_from": None,
             "member_to": None,

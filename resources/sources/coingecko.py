@@ -265,7 +265,7 @@ class CoinGeckoMarketData:
             {
                 "source": NAME, "instrument": symbol, "ts": listed, "name": names.get(ids[symbol]),
                 "exchange": DAYS.exchange, "currency": self._quote.upper(), "asset_class": "crypto",
-                "price_basis": "raw", "lot_size": 1.0, "tick_size": None, "member_from": None, "member_to": None,
+                "price_basis": "raw", "lot_size": None, "tick_size": None, "member_from": None, "member_to": None,
                 "known_at": listed, "known_at_imputed": True,
             }
             for symbol in symbols

@@ -213,7 +213,7 @@ class FileMarketData:
             name="name",
             exchange=pl.col("exchange").fill_null(sessions.exchange),
             **{name: pl.col(name).fill_null(value) for name, value in self._defaults.items()},
-            lot_size=pl.col("lot_size").fill_null(1.0),
+            lot_size="lot_size",
             tick_size="tick_size",
             member_from="member_from",
             member_to=pl.min_horizontal("member_to", "delisted"),

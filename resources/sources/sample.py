@@ -231,7 +231,7 @@ def _instruments(symbols: Sequence[str], first: date, sessions: Sessions) -> pl.
         currency=pl.lit("USD"),
         asset_class=pl.lit("equity"),
         price_basis=pl.lit("total_return"),
-        lot_size=pl.lit(1.0),
+        lot_size=pl.lit(None, pl.Float64),
         tick_size=pl.lit(None, pl.Float64),
         member_from=pl.lit(first),
         member_to=pl.lit(None, pl.Date),

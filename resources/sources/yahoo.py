@@ -284,7 +284,7 @@ def _instrument(answer: _Answer) -> dict[str, object]:
         "currency": str(meta.get("currency", "")),
         "asset_class": _asset_class(answer),
         "price_basis": "raw",
-        "lot_size": 1.0,
+        "lot_size": None,
         "tick_size": None,
         "member_from": listed.date(),
         "member_to": None,

@@ -27,7 +27,7 @@ from octopus.compliance.catalogue import CHECKS
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.brackets import tick_size
 from octopus.core.costs import CostModel
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import ConfigError, MissingDataError
 from octopus.core.limit_orders import with_limits
 from octopus.core.orders import Fill, PlannedOrder, Side
 from octopus.decision import DecisionConfig
@@ -43,6 +43,7 @@ from octopus.execution.states import (
     advance,
 )
 from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.risk import gate as risk_gate
 from octopus.risk.limits import RiskLimits
 
@@ -89,6 +90,38 @@ def test_the_limits_of_a_backtest_are_those_of_the_plan(cents, bps, sells, scale
     assert abs(limited.price - price * (1 - side.sign * offset)) < tick_size(max(limited.price, price))
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    cents=st.integers(100, 5_000_000), bps=st.integers(0, 2000).map(lambda value: value / 4), sells=st.booleans(),
+    tick=st.sampled_from([Decimal(step) for step in ("0.001", "0.01", "0.05", "0.125", "0.5")]),
+)  # fmt: skip
+def test_a_limit_keeps_the_instruments_tick_and_is_never_the_dearer_for_it(cents, bps, sells, tick):
+    price, side, units = Decimal(cents) / 100, Side.SELL if sells else Side.BUY, TradingUnits(ticks={"AAA": tick})
+    offset = ScheduleConfig(limit_bps=bps).limit_offset
+    (limited,) = with_limits([PlannedOrder("i", "AAA", side, Decimal(1), price)], offset)
+    (own,) = units.with_ticks([limited])
+    assert own.price % tick == 0
+    assert 0 <= side.sign * (limited.price - own.price) < tick
+    panel = replace(make_panel(np.array([[float(price)]])), symbols=("AAA",))
+    assert limit_prices(panel, offset, units)[int(sells)][0, 0] == float(own.price)
+
+
+def test_a_limit_of_less_than_a_tick_and_slices_beside_own_lots_are_refused():
+    with pytest.raises(ConfigError, match=r"a buy of AAA at 0\.04 is below one tick of 0\.05"):
+        TradingUnits(ticks={"AAA": Decimal("0.05")}).limit(Side.BUY, "AAA", Decimal("0.04"))
+    panel, _ = eventful_panel(1)
+    portfolio = PortfolioConfig(units=of_their_own(panel.symbols))
+    config = BacktestConfig(start=START, schedule=SCHEDULES[2])
+    for run, sizing in ((simulate, Sizing.of(portfolio)), (simulate_events, portfolio)):
+        with pytest.raises(ConfigError, match=r"execution\.schedule .* which have lots of their own"):
+            run(panel, lambda row, _: np.zeros(6), config, sizing, CostModel())
+
+
+def of_their_own(symbols: tuple[str, ...]) -> TradingUnits:
+    lots, ticks = (Decimal(10), Decimal(7), Decimal(100)), (Decimal("0.05"), Decimal("0.125"), Decimal("0.001"))
+    return TradingUnits(dict(zip(symbols[:3], lots, strict=True)), dict(zip(symbols[1:4], ticks, strict=True)))
+
+
 NONE = ScheduleConfig()
 SCHEDULES = [
     NONE, NONE, ScheduleConfig(schedule=Kind.TWAP, slices=7),
@@ -112,6 +145,7 @@ SCHEDULES = [
     every=st.sampled_from([1, 3]),
     least=st.sampled_from([0.0, 1.5]),
     exchange=st.sampled_from(["XNYS", "24/7"]),
+    own=st.booleans(),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
     seed,
@@ -127,6 +161,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     every,
     least,
     exchange,
+    own,
 ):
     panel, delisting = eventful_panel(seed, exchange=exchange)
     if several_currencies:
@@ -150,6 +185,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     portfolio = PortfolioConfig(
         fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004, trade_min_notional=Decimal(50),
         constraints=Constraints(long_only=long_only),
+        units=of_their_own(panel.symbols) if own and not schedule.is_scheduled else NO_UNITS,
     )  # fmt: skip
     costs = CostModel(commission_min=least)
     fast = simulate(panel, decider, config, Sizing.of(portfolio), costs, delisting=delisting)
@@ -157,6 +193,9 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     told = compare(fast, slow.result)
     assert told.agree, str(told)
     assert told.trades > 10 or schedule.limit_bps is not None
+    lots = np.array([float(portfolio.units.lots.get(name, 1e-6)) for name in panel.symbols])
+    traded = fast.trades.shares / lots[fast.trades.instrument]
+    assert np.abs(traded - np.round(traded)).max(initial=0.0) < 1e-3
     # What is left of a worked order fills a second time, in the close.
     assert sum(slow.ends.values()) >= len({*zip(fast.trades.session, fast.trades.instrument, strict=True)})
 

@@ -62,9 +62,10 @@ def test_a_revision_up_or_down_restates_nothing(database_url: str) -> None:
     split = {"source": "s", "instrument": "AAPL", "ts": ts, "session": ts.date(), "kind": "split", "value": 4.0}
     actions = pl.DataFrame([split | {"detail": None} | stamps], schema_overrides={"detail": pl.String})
     described = {"source": "s", "instrument": "AAPL", "ts": ts, "name": "Apple", "exchange": "XNAS", "currency": "USD",
-                 "asset_class": "equity", "price_basis": "raw", "lot_size": 1.0, "tick_size": None,
+                 "asset_class": "equity", "price_basis": "raw", "lot_size": None, "tick_size": None,
                  "member_from": ts.date(), "member_to": None}  # fmt: skip
-    instruments = pl.DataFrame([described | stamps], schema_overrides={"tick_size": pl.Float64, "member_to": pl.Date})
+    kinds = {"lot_size": pl.Float64, "tick_size": pl.Float64, "member_to": pl.Date}
+    instruments = pl.DataFrame([described | stamps], schema_overrides=kinds)
     warehouse = Warehouse(database_url, Role.RESEARCH)
     warehouse.append("corporate_actions", actions, source="s")
     warehouse.append("instruments", instruments, source="s")

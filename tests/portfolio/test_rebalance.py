@@ -14,6 +14,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, OpenOrder, OrderType, Side
 from octopus.portfolio.config import Constraints, PortfolioConfig
 from octopus.portfolio.rebalance import affordable, outlay, plan_orders, planned_weights, proceeds, rounding
+from octopus.portfolio.units import TradingUnits
 
 AT = datetime(2022, 12, 27, 21, 30, tzinfo=UTC)
 NAMES = ("A", "B", "C", "D", "E")
@@ -46,6 +47,24 @@ def test_by_hand() -> None:
     again = plan_orders("batch", {"C": 0.1, "B": 0.0, "A": 0.5}, snapshot, PLAIN, FREE)
     assert [order.intent_id for order in again] == [order.intent_id for order in orders]
     assert len({order.intent_id for order in orders}) == 3
+
+
+def test_an_instrument_with_a_lot_of_its_own_is_traded_in_it() -> None:
+    """Purchases, sales, what closes a position and what cash cuts; the others keep the portfolio's lot."""
+    own = PLAIN.model_copy(update={"units": TradingUnits({"A": Decimal(100), "B": Decimal(100), "C": Decimal(7)})})
+    snapshot = account(10_000, {"B": 250, "C": 3}, {"A": 10, "B": 8, "C": 1, "D": 10})
+    targets = {"A": 0.5, "B": 0.0, "C": 0.0, "D": 0.25}
+    assert sizes(plan_orders("b", targets, snapshot, own, FREE)) == [
+        ("sell", "B", 200),
+        ("buy", "A", 600),
+        ("buy", "D", 300),
+    ]
+    poor = account(3_500, {"B": 250}, {"A": 10, "B": 20})
+    assert sizes(plan_orders("b", {"A": 0.9, "B": 0.625}, poor, own, FREE)) == [("buy", "A", 300)]
+    assert "units" not in own.model_dump(), "what is recorded of the settings holds no data"
+    assert not TradingUnits()
+    same = TradingUnits({"A": Decimal("100.0")}, {"B": Decimal("0.05")}).record()
+    assert same == {"lots": {"A": "100"}, "ticks": {"B": "0.05"}}
 
 
 def test_a_target_of_an_exact_number_of_shares_is_not_cut_by_one() -> None:

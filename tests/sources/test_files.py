@@ -53,7 +53,7 @@ def test_bars_are_read_stamped_and_put_in_order(write):
     ]  # fmt: skip
     assert data.adjusted.select("instrument", "adj_close").rows() == [("BBY", 20.5), ("KO", 10.1)]
     assert data.instruments.select("instrument", "currency", "asset_class", "lot_size", "member_from").rows() == [
-        ("BBY", "USD", "equity", 1.0, None), ("KO", "USD", "equity", 1.0, None),
+        ("BBY", "USD", "equity", None, None), ("KO", "USD", "equity", None, None),
     ]  # fmt: skip
 
 
@@ -207,9 +207,9 @@ def test_instruments_with_membership_and_delisting(write):
     bars = BARS + "".join(f"1,{name},2022-12-27,1,1,1,1,,,\n" for name in ("XYZ", "ABC", "DEF", "GHI", "JKL"))
     data = whole(source(write(bars), None, listed).fetch([], START, END, XNYS))
     assert data.instruments.select("instrument", "ts", "lot_size", "tick_size", "member_from", "member_to").rows() == [
-        ("KO", datetime(2020, 1, 2, tzinfo=UTC), 1.0, 0.01, date(2020, 1, 2), date(2021, 12, 31)),
+        ("KO", datetime(2020, 1, 2, tzinfo=UTC), None, 0.01, date(2020, 1, 2), date(2021, 12, 31)),
         ("KO", datetime(2022, 6, 1, tzinfo=UTC), 10.0, 0.01, date(2022, 6, 1), None),
-        ("BBY", datetime(2020, 1, 2, tzinfo=UTC), 1.0, None, date(2020, 1, 2), date(2022, 12, 28)),
+        ("BBY", datetime(2020, 1, 2, tzinfo=UTC), None, None, date(2020, 1, 2), date(2022, 12, 28)),
     ]
     assert data.instruments["known_at"][1] == datetime(2022, 5, 15, tzinfo=UTC)
     assert data.actions.select("instrument", "session", "kind", "value").rows() == [

@@ -34,7 +34,7 @@ select
     spans.instrument,
     s.session,
     b.session is not null as has_bar,
-    m.member_days @> s.session as member,
+    coalesce(m.member_days @> s.session, false) as member,
     b.open,
     b.high,
     b.low,
@@ -47,7 +47,7 @@ select
     t.decayed_score,
     t.decayed_score_clean
 from spans
-join memberships m using (source, instrument)
+left join memberships m using (source, instrument)
 join {{ ref('int_sessions') }} s
     on s.exchange = spans.exchange and s.session between spans.first_session and spans.last_session
 left join bars b on b.source = spans.source and b.instrument = spans.instrument and b.session = s.session

@@ -1,5 +1,6 @@
 {{ config(indexes=[{'columns': ['source', 'instrument', 'valid_from', 'known_from'], 'unique': true}]) }}
--- A description holds from its valid_from until the next one of the same instrument, as far as that was known.
+-- A description holds from its valid_from until the next one of the same instrument, as far as that was known. One whose
+-- stay ends before it begins is a stay that was withdrawn, and holds for no time.
 with versions as (
     select * from {{ ref('stg_instruments') }} where {{ was_ever_seen() }}
 ),
@@ -24,6 +25,7 @@ described as (
     from states s
     join versions v
         on v.source = s.source and v.instrument = s.instrument and {{ seen_at('v', 's.instant') }}
+        and (v.member_to < v.member_from) is not true
 ),
 
 spans as (
@@ -36,6 +38,8 @@ spans as (
         d.currency,
         d.asset_class,
         d.price_basis,
+        d.lot_size,
+        d.tick_size,
         d.member_from,
         least(d.member_to, case when d.next_valid_from is not null then coalesce((
             select max(s.session) from {{ source('ops', 'sessions') }} s

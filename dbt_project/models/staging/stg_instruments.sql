@@ -7,6 +7,8 @@ select
     currency,
     asset_class,
     price_basis,
+    lot_size,
+    tick_size,
     member_from,
     member_to,
     known_at as known_from,
