@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -41,9 +41,26 @@ def module_database(server_url: str, template_database: str) -> Iterator[str]:
             connection.execute(f'drop database if exists "{name}" with (force)')
 
 
+@pytest.fixture(scope="module")
+def empty(module_database: str) -> Iterator[Callable[[], None]]:
+    """Empties the file's database over a connection that is kept: a new one first reads the catalogue of 70 tables."""
+    kept = connect(module_database, autocommit=True)
+
+    def run() -> None:
+        nonlocal kept
+        try:
+            kept.execute(_EMPTY)
+        except psycopg.OperationalError:  # the test has ended every session of the database
+            kept.close()
+            kept = connect(module_database, autocommit=True)
+            kept.execute(_EMPTY)
+
+    yield run
+    kept.close()
+
+
 @pytest.fixture
-def database_url(module_database: str) -> Iterator[str]:
+def database_url(module_database: str, empty: Callable[[], None]) -> Iterator[str]:
     """The file's database, emptied after the test."""
     yield module_database
-    with connect(module_database, autocommit=True) as connection:
-        connection.execute(_EMPTY)
+    empty()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -119,28 +120,54 @@ def test_execution_loads_without_dbt_and_machine_learning(tmp_path: Path) -> Non
     assert [name for name in HEAVY if f"'{name}'" in loaded] == []
 
 
-def test_importing_does_no_input_or_output_and_warns_of_nothing_but_backfills(manifest: Any, tmp_path: Path) -> None:
-    home = tmp_path / "never-made"
+@dataclass(frozen=True)
+class LoadedApart:
+    """Both locations, loaded by a process of its own that knows a secret and has a home that nobody made.
+
+    Attributes:
+        files: where the packages were found.
+        snapshot: what Dagster is told of the research location.
+        warned: what the process wrote on standard error.
+    """
+
+    home: Path
+    files: list[str]
+    snapshot: str
+    warned: str
+
+
+@pytest.fixture(scope="module")
+def loaded_apart(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> LoadedApart:
+    folder = tmp_path_factory.mktemp("apart")
+    home = folder / "never-made"
     code = (
-        "import octopus_pipelines.execution, octopus_pipelines.research, assets, resources; "
-        "print(assets.__file__, resources.__file__)"
-    )
-    done = _python(code, tmp_path, OCTOPUS_HOME=str(home), OCTOPUS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
-    assert not home.exists()
-    from resources.settings import ROOT
-
-    assert all(Path(name).is_relative_to(ROOT) for name in done.stdout.split())
-    ours = [line for line in done.stderr.splitlines() if "BetaWarning" in line or "PreviewWarning" in line]
-    assert [line for line in ours if "backfill_policy" not in line] == []
-
-
-def test_a_secret_is_in_no_snapshot(manifest: Any, tmp_path: Path) -> None:
-    code = (
-        "from octopus_pipelines import research; from dagster._serdes import serialize_value; "
+        "import octopus_pipelines.execution, octopus_pipelines.research as research, assets, resources; "
+        "print(assets.__file__, resources.__file__); "
+        "from dagster._serdes import serialize_value; "
         "from dagster._core.remote_representation.external_data import RepositorySnap; "
         "print(serialize_value(RepositorySnap.from_def(research.defs.get_repository_def())))"
     )
-    assert "s3cr3t-value" not in _python(code, tmp_path, NEWSAPI_API_KEY="s3cr3t-value").stdout
+    done = _python(
+        code, folder, OCTOPUS_HOME=str(home), OCTOPUS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x",
+        NEWSAPI_API_KEY="s3cr3t-value",
+    )  # fmt: skip
+    files, snapshot = done.stdout.split("\n", 1)
+    return LoadedApart(home, files.split(), snapshot, done.stderr)
+
+
+def test_importing_does_no_input_or_output_and_warns_of_nothing_but_backfills(loaded_apart: LoadedApart) -> None:
+    assert not loaded_apart.home.exists()
+    from resources.settings import ROOT
+
+    assert len(loaded_apart.files) == 2
+    assert all(Path(name).is_relative_to(ROOT) for name in loaded_apart.files)
+    ours = [line for line in loaded_apart.warned.splitlines() if "BetaWarning" in line or "PreviewWarning" in line]
+    assert [line for line in ours if "backfill_policy" not in line] == []
+
+
+def test_a_secret_is_in_no_snapshot(loaded_apart: LoadedApart) -> None:
+    assert "target_weights" in loaded_apart.snapshot
+    assert "s3cr3t-value" not in loaded_apart.snapshot
 
 
 def test_partitions_are_the_exchanges_sessions() -> None:

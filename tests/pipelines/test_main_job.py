@@ -89,6 +89,12 @@ def first_run(home: Path) -> subprocess.CompletedProcess[str]:
     return octopus(home, "run")
 
 
+@pytest.fixture(scope="module")
+def after_first(home: Path, first_run: Any) -> dict[str, Any]:
+    """What `octopus status` says right after it."""
+    return status(home)
+
+
 def _stores_a_batch(home: Path, process: subprocess.Popen[bytes], deadline: float) -> bool:
     """Wait until ingestion has committed a batch; False at once while there is no database or no table yet."""
     with suppress(psycopg.Error), psycopg.connect(EmbeddedPostgres(home).url(), autocommit=True) as connection:
@@ -100,15 +106,14 @@ def _stores_a_batch(home: Path, process: subprocess.Popen[bytes], deadline: floa
 
 
 @pytest.mark.timeout(600)
-def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, first_run: Any) -> None:
-    state = status(home)
-    assert state["last_run"]["status"] == "succeeded"
-    assert state["last_run"]["as_of"] == "2022-12-27"
-    assert state["tables"]["raw.bars"] == 8313 * 20
-    assert state["reconciliation"] == {"session": "2022-12-28", "ok": True, "breaks": 0}
-    assert state["audit"]["ok"]
-    assert state["audit"]["entries"] > 0
-    assert state["orders"].keys() == {"filled"}
+def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, after_first: dict[str, Any]) -> None:
+    assert after_first["last_run"]["status"] == "succeeded"
+    assert after_first["last_run"]["as_of"] == "2022-12-27"
+    assert after_first["tables"]["raw.bars"] == 8313 * 20
+    assert after_first["reconciliation"] == {"session": "2022-12-28", "ok": True, "breaks": 0}
+    assert after_first["audit"]["ok"]
+    assert after_first["audit"]["entries"] > 0
+    assert after_first["orders"].keys() == {"filled"}
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
         twice = connection.execute(
             "select count(*) from (select from raw.bars group by source, instrument, session having count(*) > 1) t"
@@ -126,14 +131,14 @@ def test_a_run_after_a_killed_one_completes_and_stores_no_row_twice(home: Path, 
         assert equal == (True,), "our NAV is not the broker's cash plus positions"
 
 
-def test_a_source_of_texts_that_fails_stops_nothing(home: Path, first_run: Any) -> None:
+def test_a_source_of_texts_that_fails_stops_nothing(home: Path, first_run: Any, after_first: dict[str, Any]) -> None:
     with psycopg.connect(EmbeddedPostgres(home).url()) as connection:
         rows = connection.execute("select source, problem from ops.text_fetches where item_kind = 'news'").fetchall()
     asked = {row[0]: row[1] for row in rows}
     assert asked["sample"] is None
     assert "rss: feed 'dead'" in asked["rss"]
     assert "decided without rss" in first_run.stdout
-    assert status(home)["orders"].keys() == {"filled"}
+    assert after_first["orders"].keys() == {"filled"}
 
 
 def test_an_order_is_followed_back_to_its_model_and_raw_rows(home: Path, first_run: Any) -> None:
