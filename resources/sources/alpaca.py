@@ -37,6 +37,9 @@ MARKET_ZONE = "America/New_York"
 _BATCH = 100
 """Symbols in one request: an address may not grow without end."""
 
+_PROCESSED_WITHIN = timedelta(days=100)
+"""How long after its ex-date an action may be processed: dividends are paid, and processed, weeks later."""
+
 _BAR_FIELDS: Mapping[str, str] = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _INTRADAY_FIELDS: Mapping[str, str] = {**_BAR_FIELDS, "vwap": "vw"}
 
@@ -111,14 +114,15 @@ class AlpacaMarketData:
         with self._access.session(NAME) as session:
             answers, unknown = self._bars(session, symbols, first, end)
             held = [symbol for symbol in symbols if symbol not in unknown]
-            # Alpaca finds an action by the day it processed it, which comes weeks after a dividend's ex-date.
+            # Alpaca finds an action by the day it processed it, which may be weeks after a dividend's ex-date: one that was
+            # not there when its own session was asked for is among those processed since.
             events = self._events(session, held, first, max(end, now.astimezone(UTC).date()))
         begun, rejects = _bar_frames(answers)
         session_of = pl.col("begun").dt.convert_time_zone(MARKET_ZONE).dt.date()
         frames = [frame.with_columns(session=session_of).drop("begun") for frame in begun]
         settled = settle_bars(frames, first, end, sessions, now)
         acts, bad_events = action_frames(events, held)
-        actions, bad_actions = settle_actions(acts, first, end, sessions)
+        actions, bad_actions = settle_actions(acts, first - _PROCESSED_WITHIN, end, sessions)
         if _closed_sessions(first, end, sessions, now):
             unknown |= {symbol: "no bars" for symbol in held if not answers.get(symbol)}
         instruments, bad_instruments = validate_instruments(

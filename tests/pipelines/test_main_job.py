@@ -52,7 +52,7 @@ def octopus(home: Path, *arguments: str, check: bool = True, **environment: str)
     result = subprocess.run(
         [OCTOPUS, *arguments],
         env={**clean, "OCTOPUS_HOME": str(home), "OCTOPUS_CONFIG": config_of(home), "COLUMNS": "160", **environment},
-        capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=580, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if check:
         assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]

@@ -130,6 +130,15 @@ def test_each_kind_of_action_says_what_it_is(events):
     assert data.rejects == []
 
 
+def test_a_dividend_that_is_processed_weeks_after_its_ex_date_comes_with_a_later_window(vendor, source):
+    paid = {"id": "d", "symbol": "KO", "rate": 0.46, "ex_date": "2023-09-14", "process_date": "2023-10-02"}
+    vendor.answer(EVENTS, {"corporate_actions": {"cash_dividends": [paid]}, "next_page_token": None})
+    vendor.answer(BARS, {"bars": {}, "next_page_token": None})
+    data = whole(source.fetch(["KO"], date(2023, 9, 25), date(2023, 10, 2), XNYS))
+    assert data.actions.select("session", "kind", "value").rows() == [(date(2023, 9, 14), "dividend", 0.46)]
+    assert "start=2023-09-25" in vendor.paths(EVENTS)[0]
+
+
 def test_a_symbol_change_is_found_by_its_new_symbol_too(events):
     data = events(["VFS"])
     assert data.actions.select("instrument", "kind", "detail").rows() == [("BSAQ", "symbol_change", "VFS")]
