@@ -114,8 +114,8 @@ class AlpacaMarketData:
         with self._access.session(NAME) as session:
             answers, unknown = self._bars(session, symbols, first, end)
             held = [symbol for symbol in symbols if symbol not in unknown]
-            # Alpaca finds an action by the day it processed it, which may be weeks after a dividend's ex-date: one that was
-            # not there when its own session was asked for is among those processed since.
+            # Alpaca finds an action by the day it processed it, which may be weeks after a dividend's ex-date: one that
+            # was not there when its session was asked for is among those processed since.
             events = self._events(session, held, first, max(end, now.astimezone(UTC).date()))
         begun, rejects = _bar_frames(answers)
         session_of = pl.col("begun").dt.convert_time_zone(MARKET_ZONE).dt.date()
