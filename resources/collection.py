@@ -123,7 +123,7 @@ def collect(
                     }
                     coverage.record(
                         writing, part.asked, window.start, end, part.bars.select("instrument", "session"),
-                        part.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),
+                        answer.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),
                     )  # fmt: skip
                 collected.add(part, reports)
     except OctopusError as error:
