@@ -139,6 +139,11 @@ def _collect(
     reference = None
     if source.name == universe.market_data:
         reference = read_reference(universe.reference, settings.root, settings.sessions)
+    if reference is not None and (unasked := reference.unasked(settings.watched)):
+        context.log.warning(
+            f"{len(unasked)} members of universe.reference are not in universe.symbols, so that their bars are not "
+            f"asked for and history lacks them: {_names(unasked)}"
+        )
     before = coverage.read(warehouse, source.name, settings.watched, settings.sessions, datetime.now(UTC))
     wanted, end = _wanted(context, settings, source.name, before)
     collected = collect(

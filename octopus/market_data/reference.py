@@ -51,6 +51,11 @@ class Reference:
     actions_file: str
     digest: str
 
+    def unasked(self, asked: Collection[str]) -> list[str]:
+        """Members that are none of ``asked``, nor their former tickers."""
+        members = [] if self.members is None else self.members["instrument"].to_list()
+        return sorted({*members} - {*asked} - former_tickers(asked, self.actions).keys())
+
 
 def former_tickers(names: Collection[str], actions: pl.DataFrame) -> dict[str, str]:
     """Tickers that are none of ``names`` and were renamed, in any number of steps, to one of them: which one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -107,10 +108,9 @@ def test_a_former_ticker_is_described_as_what_it_became() -> None:
     rows = described(told("META", "KO"), INSTRUMENTS_SCHEMA.to_frame(), brought(stays), former, NOBODY, UNDATED)
     assert sorted(held(rows).rows()) == sorted(stays.rows())
     assert set(rows["instrument"]) == {"FB", "KO", "META", "OLD"}
-    assert (
-        former_tickers(("A", "B"), pl.DataFrame({"instrument": ["A"], "kind": ["symbol_change"], "detail": ["B"]}))
-        == {}
-    )
+    own = replace(brought(stays), actions=pl.concat([ACTION_COLUMNS.to_frame(), renames], how="diagonal"))
+    assert (own.unasked(("META", "KO")), own.unasked(("KO",))) == ([], ["FB", "META"])
+    assert former_tickers(("FB", "META"), renames.head(1)) == {}, "who is asked for is no former ticker"
 
 
 def test_a_source_that_tells_a_rename_some_days_off_is_overruled_and_other_facts_stay() -> None:

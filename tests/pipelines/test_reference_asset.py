@@ -46,7 +46,7 @@ def chart(symbol: str) -> bytes:
     prices = [100.0 + number for number in range(len(days))]
     quote = dict.fromkeys(("open", "high", "low", "close"), prices) | {"volume": [1000] * len(days)}
     meta = {
-        "currency": "USD", "symbol": symbol, "exchangeName": "NMS", "instrumentType": "EQUITY",
+        "currency": "USD", "symbol": symbol, "exchangeName": "NYQ", "instrumentType": "EQUITY",
         "firstTradeDate": stamps[0], "exchangeTimezoneName": "America/New_York", "validRanges": ["1d"],
     }  # fmt: skip
     result = {"meta": meta, "timestamp": stamps, "indicators": {"quote": [quote]}}
@@ -93,6 +93,8 @@ def house(server_url: str, tmp_path: Path, manifest: None, yahoo_url: str) -> It
         yield made
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_users_files_bind_what_is_decided_on(house: House, tmp_path: Path) -> None:
     house.call(market_data, LAST.isoformat())
     house.dbt("panel", "universe", "prices")
