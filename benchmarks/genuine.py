@@ -102,11 +102,11 @@ _BY_REASON: Mapping[str, str] = {
         phantom_dividend GOLD 2013-11-27, phantom_dividend GOLD 2014-11-26, phantom_dividend GOLD 2015-11-25,
         phantom_dividend GOLD 2016-05-26, phantom_dividend GOLD 2017-05-26, phantom_dividend GOLD 2019-11-29,
         phantom_dividend GPK 2018-09-13, phantom_dividend HCSG 2016-08-18, phantom_dividend OFG 2016-03-24,
-        phantom_dividend SIX 2016-02-12, phantom_dividend STBA 2018-08-01, phantom_dividend WAB 2017-07-28,
+        phantom_dividend SIX 2016-02-12, phantom_dividend STBA 2018-08-01, phantom_dividend WAB 2017-08-10,
         phantom_dividend INT 2004-03-16, phantom_dividend INT 2005-03-15, phantom_dividend INT 2006-03-22,
         phantom_dividend IVC 2004-03-30, phantom_dividend IVC 2005-03-29, phantom_dividend IVR 2012-03-21,
         phantom_dividend PSB 2010-03-03, phantom_dividend RNP 2005-03-10, phantom_dividend RNP 2017-09-20,
-        phantom_dividend SCHN 2008-05-14, phantom_dividend SCHN 2011-02-15, phantom_dividend SU 2017-09-01,
+        phantom_dividend SCHN 2008-05-14, phantom_dividend SCHN 2011-02-15, phantom_dividend SU 2017-08-31,
         phantom_dividend WWW 2004-03-29, phantom_dividend WWW 2005-03-30, phantom_dividend WWW 2006-03-29
     """,
     "0.075 on two days running; a second history under this name is another company's": """

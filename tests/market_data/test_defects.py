@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.defect_injector import CELLS, PEER_CELLS, SECOND_CELLS, Cell, Series, clean_series, frames, plant
+from benchmarks.defect_injector import (
+    CELLS,
+    PEER_CELLS,
+    PRICES,
+    SECOND_CELLS,
+    Cell,
+    Series,
+    clean_series,
+    frames,
+    plant,
+)
 from benchmarks.price_histories import Histories
 from benchmarks.quality import RIGHT, Bench, beside, beside_peers, same
 from benchmarks.quality_tables import wilson
@@ -160,6 +171,48 @@ def test_a_spike_is_known_a_day_later(sound):
     (row,) = finding_rows([finding], "s", XNYS).iter_rows(named=True)
     assert row["known_at"].date() == XNYS.next(day)
     assert '"action":"drop"' in row["evidence"]
+
+
+def new_of(one: Series, changed: Series, kinds: set[Kind]) -> list[Finding]:
+    """What is found in ``changed`` and not in ``one``."""
+    before = {key(found) for found in audit(*frames([one]), calendar=CALENDAR)}
+    found = audit(*frames([changed]), calendar=CALENDAR)
+    return [one for one in found if one.kind in kinds and key(one) not in before]
+
+
+@pytest.mark.testdata
+def test_a_jump_is_calm_on_an_ordinary_volume_and_not_on_a_part_of_it(sound):
+    one = next(replace(one, actions=(), adj_close=one.close) for one in sound if one.symbol == "KO")
+    usual = [max(one.volume[row : row + 2]) / np.median(one.volume[row - 21 : row]) for row in range(200, 1000)]
+    row = 200 + int(np.argmin(np.abs(np.array(usual) - 0.7)))
+    cents = one.scaled(slice(0, row), 1.15, (*PRICES, "adj_close"))
+    for name in PRICES:
+        getattr(cents, name)[:] = np.round(getattr(cents, name), 2)
+    jump = {Kind.SCRAPE_SEAM, Kind.MISSING_SPLIT}
+    assert [found.session_from for found in new_of(one, cents, jump)] == [one.session[row].astype(object)]
+    assert new_of(one, cents.scaled([row], 0.01, ("volume",)), jump) == []
+
+
+@pytest.mark.testdata
+@pytest.mark.parametrize(("cash", "count"), [(0.005, 0), (0.02, 1)])
+def test_half_a_cent_between_close_and_adjusted_close_is_rounding(sound, cash, count):
+    one = next(one for one in sound if one.symbol == "KO")
+    changed = one.scaled(slice(0, 600), 1 - cash / one.close[600], ("adj_close",))
+    assert len(new_of(one, changed, {Kind.ADJUSTED_CLOSE, Kind.MISSING_DIVIDEND})) == count
+
+
+@pytest.mark.testdata
+def test_of_two_payments_for_one_period_one_is_taken_away(sound):
+    one = next(one for one in sound if one.symbol == "UPS")
+    day, kind, cash = [action for action in one.actions if action[1] == "dividend"][8]
+    row = one.row_of(day) - 2
+    extra = 0.8 * cash
+    changed = replace(
+        one.scaled(slice(0, row), 1 - extra / one.close[row - 1], ("adj_close",)),
+        actions=tuple(sorted([*one.actions, (one.session[row], kind, extra)])),
+    )
+    (found,) = new_of(one, changed, {Kind.PHANTOM_DIVIDEND})
+    assert found.session_from in (one.session[row].astype(object), day.astype(object))
 
 
 # sound ---------------------------------------------------------------------------------------------------------------

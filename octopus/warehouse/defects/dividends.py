@@ -54,6 +54,8 @@ LARGE_YIELD = 0.1
 POOLED_PAYMENTS, POOLED_DECISIVE, POOLED_BY_PRICE = 4, 12.0, 0.0
 """Log likelihood ratios of all payments together, what is usual elsewhere included, and of their prices alone."""
 SAME_CASH = 0.05
+HALF_CENT, HALF_CENT_SHARE = 0.0051, 5e-4
+"""Vendors round a close of half a cent and adjust the one before rounding; of a price of ten and more."""
 LEVEL_YIELD = 0.12
 """A step of the adjusted close beyond this, without an action, is no forgotten dividend."""
 STEP_NONE = 1e-5
@@ -214,6 +216,8 @@ class _Case:
         self.off = [row for row in (np.flatnonzero(off[low:high]) + low).tolist() if row > low]
         self.done: set[int] = set()
         """Rows that a finding explains."""
+        self.phantoms: list[int] = []
+        """Rows of payments that were not made."""
 
     def findings(self) -> list[Finding]:
         found = [*self._glued(), *self._pooled()]
@@ -222,7 +226,7 @@ class _Case:
                 finding = None if payment.row in self.done else judge(payment)
                 if finding:
                     found.append(finding)
-        found += [self._step(row) for row in self.off if row not in self.done]
+        found += [self._step(row) for row in self.off if row not in self.done and not self._is_rounding(row)]
         return found + self._seasonal() + self._cadence()
 
     # evidence
@@ -237,6 +241,10 @@ class _Case:
 
     def _base(self, row: int) -> float:
         return float(self.tape.close[row - 1] * np.exp(-self.tape.log_split[row]))
+
+    def _is_rounding(self, row: int) -> bool:
+        """Whether the step at ``row``, where nothing is recorded, is a close's half a cent."""
+        return abs(self._implied(row)) < HALF_CENT and abs(float(self.tape.residue[row])) < HALF_CENT_SHARE
 
     def _unapplied(self, payment: Payment) -> bool:
         """Whether the adjusted close knows nothing of the payment."""
@@ -423,6 +431,7 @@ class _Case:
         tape, row = self.tape, payment.row
         applied = np.isfinite(tape.step[row]) and row not in self.off
         self.done.add(row)
+        self.phantoms.append(row)
         gone = remove_action("dividend", payment.session, payment.cash)
         level = multiply(("adj_close",), float(np.exp(-tape.log_yield[row])), None, tape.day(row - 1))
         return tape.finding(
@@ -702,7 +711,9 @@ class _Case:
     def _stranger(self, index: int) -> Finding | None:
         """A payment in weeks in which no other year has one, and of which the price shows nothing."""
         payment, day = self.payments[index], self._seasons.days[index]
-        if payment.row in self.done or any(abs(gap - day) < self._seasons.spacing for gap in self._seasons.missed):
+        if payment.row in self.done or self._stands_for_a_phantom(payment):
+            return None
+        if any(abs(gap - day) < self._seasons.spacing for gap in self._seasons.missed):
             return None
         paid = _likelihood(self.tape, payment.row, payment.share) - _likelihood(self.tape, payment.row, 0.0)
         if self._surprise(index) - paid < INVENTED:
@@ -713,6 +724,10 @@ class _Case:
         if self._is_year_end_of_fund(payment, known):
             return None
         return self._phantom(payment, known, "no other year has one in these weeks")
+
+    def _stands_for_a_phantom(self, payment: Payment) -> bool:
+        """Whether one beside it was taken away: of two payments for one period the other stays."""
+        return any(0 < abs(row - payment.row) <= DUPLICATE_ROWS for row in self.phantoms)
 
     def _is_year_end_of_fund(self, payment: Payment, known: int) -> bool:
         """Whether it is what funds pay once more at the end of the year: theirs are amounts that do not repeat.
@@ -771,6 +786,8 @@ class _Case:
     def _insertion(self, usual: list[Payment], index: int) -> Finding | None:
         """A payment without which the beat would be whole."""
         last, now, later = usual[index - 1 : index + 2]
+        if self._stands_for_a_phantom(now):
+            return None
         middle, spread, known = self._beat([one.row for one in usual], index, 2)
         whole = abs((later.row - last.row) / middle - 1) < CADENCE_BAND
         # A second one of its size is a habit of its own, such as a small yearly bonus.

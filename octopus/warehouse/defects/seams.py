@@ -11,7 +11,7 @@ import numpy as np
 
 from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.warehouse.defects.repair import multiply
-from octopus.warehouse.defects.tape import PRICES, Tape
+from octopus.warehouse.defects.tape import MUTE, PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
 
 LEVEL_LEAST, LEVEL_DEVIATIONS, LEVEL_RANGE = 0.025, 6.5, 3.0
@@ -60,7 +60,8 @@ def calm_jumps(tape: Tape) -> IntArray:
         bound = tape.loudness_bound(jump)
         last = rows + 1 == tape.end(rows)
         next_day = np.where(last, np.nan, tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)))
-        calm: BoolArray = (tape.loudness_at(rows) < bound) & (next_day < bound + NEXT_LOUDNESS)
+        loudness = tape.loudness_at(rows)
+        calm: BoolArray = (loudness > MUTE) & (loudness < bound) & (next_day < bound + NEXT_LOUDNESS)
     rows, jump = rows[calm], jump[calm]
     seldom = tape.seldomness(excess, jump, tape.gap_scale_at(rows), rows) > LEVEL_SELDOM
     return rows[seldom & tape.trades_at(rows)]

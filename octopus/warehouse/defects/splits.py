@@ -20,7 +20,7 @@ from octopus.warehouse.defects.repair import (
     remove_action,
     several,
 )
-from octopus.warehouse.defects.tape import PRICES, Tape
+from octopus.warehouse.defects.tape import MUTE, PRICES, Tape
 from octopus.warehouse.quality import Finding, Kind, Severity
 
 RATIOS: FloatArray = np.array(
@@ -236,7 +236,8 @@ def _calm_ratio(tape: Tape, row: int) -> float | None:
     loud = float(tape.loudness_at(at)[0]) - np.log(ratio)
     inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale_at(at)[0])
     bound = float(tape.loudness_bound(tape.raw_gap[at])[0])
-    return ratio if inside and not loud > bound and bool(tape.trades_at(at)[0]) else None
+    calm = inside and not (loud > bound or loud < MUTE)
+    return ratio if calm and bool(tape.trades_at(at)[0]) else None
 
 
 def _missing(tape: Tape, row: int, ratio: float) -> Finding:

@@ -53,6 +53,8 @@ CALM_LOUDNESS = (-0.30, -0.20, 0.05, 0.10, 0.10, 0.50, 0.60, 1.20)
 """News that moves a price overnight moves volume: of 400 true jumps of the tuning half (1998 to 2021, the crash of 2008
 among them) that held until the close none was as quiet as this (log of the month's median volume). Two days of three
 are quieter than 0.10, three of four than 0.21, nine of ten than 0.53."""
+MUTE = -1.5
+"""Of the same log: less is seldom a quiet day (half days mostly have more); the vendor may have a part of it."""
 
 
 @dataclass(frozen=True, eq=False)
