@@ -139,7 +139,7 @@ def collect(
                     )  # fmt: skip
                     coverage.record(
                         writing, part.asked, window.start, end, part.bars.select("instrument", "session"),
-                        answer.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),
+                        came.instruments["instrument"].to_list(), asked.covered, Calendars(sessions, exchanges),
                     )  # fmt: skip
                 collected.add(part, reports, gone)
     except OctopusError as error:
