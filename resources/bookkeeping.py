@@ -11,7 +11,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -43,6 +43,8 @@ class BookSettings:
         cash_tolerance: a difference in cash from which on it is a break.
         share_tolerance: a difference in shares, without a record that explains it, from which on it is a break; zero:
             any.
+        amount_tolerance: prices, fees and payments that both books have, and with different amounts, halt once these
+            differ by so much in all, in the account's currency.
         halt_on_breaks: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
@@ -51,6 +53,7 @@ class BookSettings:
     lot: Decimal = QUANTITY_STEP
     cash_tolerance: Decimal = CENT
     share_tolerance: Decimal = Decimal(0)
+    amount_tolerance: Decimal = Decimal(100)
     halt_on_breaks: bool = True
 
 
@@ -162,7 +165,7 @@ class Bookkeeper:
         Args:
             session: whose orders were the last before it. what: names it, in the reason of a halt.
         """
-        halting = [item for item in compared.breaks if item.kind in _HALTING]
+        halting = self._halting(compared.breaks)
         reason = compared.unseen
         if halting and self.settings.halt_on_breaks:
             known = self.books.known_breaks(account)
@@ -175,6 +178,13 @@ class Bookkeeper:
         self.store.drain_outbox(self.audit)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _halting(self, breaks: Sequence[Break]) -> list[Break]:
+        """Those of ``breaks`` that halt trading where nobody has seen them."""
+        halting = [item for item in breaks if item.kind in _HALTING]
+        amounts = [item for item in breaks if item.kind in _AMOUNTS and None not in (item.ours, item.brokers)]
+        differ = sum((abs(item.cash_effect) for item in amounts), Decimal(0))
+        return halting + amounts if differ >= self.settings.amount_tolerance else halting
 
     def _compared(self, account: str, since: datetime, theirs: Book) -> Comparison:
         ours, sent = self.books.book(account, since), self.store.sent_ids(account)
@@ -313,3 +323,6 @@ _HALTING = frozenset(
     }
 )
 """Breaks after which our book may not be what we hold."""
+
+_AMOUNTS = frozenset({BreakKind.PRICE, BreakKind.FEE, BreakKind.DIVIDEND, BreakKind.SPIN_OFF})
+"""Breaks in how much money one thing moved. A payment that the broker does not have yet is none: it may still come."""

@@ -260,11 +260,14 @@ class ReconciliationConfig(_Section):
         cash_tolerance: a difference in cash from which on it is a break, in the account's currency.
         share_tolerance: a difference in shares, without a record that explains it, from which on it is a break; zero:
             any difference.
+        amount_tolerance: prices, fees and payments that both have, and with different amounts, halt trading once these
+            differ by so much in all, in the account's currency.
         halt: whether a break in shares, cash or fills halts trading until a person resumes it.
     """
 
     cash_tolerance: Decimal = Field(default=CENT, gt=0, allow_inf_nan=False)
     share_tolerance: Decimal = Field(default=Decimal(0), ge=0, allow_inf_nan=False)
+    amount_tolerance: Decimal = Field(default=Decimal(100), gt=0, allow_inf_nan=False)
     halt: bool = True
 
 

@@ -75,6 +75,7 @@ class Trading:
                     data_patience=data_patience(self.settings),
                     cash_tolerance=terms.cash_tolerance,
                     share_tolerance=terms.share_tolerance,
+                    amount_tolerance=terms.amount_tolerance,
                     halt_on_breaks=terms.halt,
                     require_release=self.settings.trading.needs_release,
                     watch_interval=None if self.settings.recorded else WATCH_INTERVAL,

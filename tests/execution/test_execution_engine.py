@@ -936,6 +936,18 @@ def test_a_break_that_a_person_resumed_after_does_not_halt_again_and_another_doe
         assert engine.store.trading_status("acct").state is TradingState.HALTED
 
 
+@pytest.mark.parametrize(("fees", "halts"), [(D("99.99"), False), (D(100), True)])
+def test_amounts_that_differ_by_the_tolerance_in_all_halt(desk: Desk, fees: Decimal, halts: bool) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    with connect(desk.url) as connection:
+        connection.execute("update paper.fills set fees = fees + %s where instrument = 'AAA'", [fees / 2])
+        connection.execute("update paper.fills set price = price + %s / quantity where instrument = 'BBB'", [fees / 2])
+    with desk.engine() as engine:
+        found = engine.reconcile("acct", EXECUTED)
+        assert {item.kind for item in found} == {BreakKind.FEE, BreakKind.PRICE}
+        assert engine.store.trading_status("acct").state is (TradingState.HALTED if halts else TradingState.ACTIVE)
+
+
 def test_fills_flows_and_actions_not_booked_yet_are_no_breaks_before_a_batch(desk: Desk) -> None:
     """Yesterday's worker died before it asked for its fills; a deposit, a charge and a split came overnight."""
     with desk.engine() as engine:
