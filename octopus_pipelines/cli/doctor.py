@@ -25,7 +25,7 @@ from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
 from resources.brokers.table import PAPER, HasLogin, HasReports, IbConfig
 from resources.limit_signatures import limits_authority
-from resources.permission import problems, refusal
+from resources.permission import live_alone, problems, refusal
 from resources.settings import Settings
 from resources.trading import halt_file, open_broker, trading_clock
 from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
@@ -115,14 +115,20 @@ def _schema(current: Settings) -> Finding:
 
 
 def _broker(current: Settings) -> Iterator[Finding]:
-    """What the settings say of the broker, and where they may be used what the broker says of the account."""
+    """What the settings say of the broker, and where they may be used what `_account` finds."""
     subject = f"broker {current.broker.name}"
     wrong = problems(current)
     yield from (Finding("✗", subject, str(error)) for error in wrong)
     if current.is_live and (unsigned := limits_authority(current, datetime.now(UTC)).problem):
         yield Finding("✗", "limits", f"live orders are denied while the limits are unsigned: {unsigned}")
-    if wrong:
-        return
+    if reason := live_alone(current):
+        yield Finding("✗", subject, reason)
+    elif not wrong:
+        yield from _account(current, subject)
+
+
+def _account(current: Settings, subject: str) -> Iterator[Finding]:
+    """What the broker says of the account that the settings open."""
     if current.broker.name == PAPER:
         yield Finding("✓", subject, f"account {current.account}, our own simulation: no order leaves this house")
         return

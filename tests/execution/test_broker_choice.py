@@ -24,6 +24,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, Side, TradingState
 from octopus_pipelines.cli import doctor
 from octopus_pipelines.cli.doctor import _login
+from octopus_pipelines.overview import reconciliation
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, BrokerAccount
 from resources.brokers.coinbase import CoinbaseBroker
@@ -176,6 +177,10 @@ def test_coinbase_and_schwab_open_with_their_keys_and_are_live_alone(
     assert isinstance(opened, adapter)
     assert "SECRET-KEY" not in repr(replace(opened, token_file=Path("t")) if name == "schwab" else opened)
     assert "no paper account" in refusal(settings, BrokerAccount(name, "1", "USD", is_paper=False))
+    (told,) = doctor._broker(settings)
+    assert (told.mark, told.text.split(";")[0]) == (
+        "✗", f"{name} has no paper accounts and trading.mode is paper: it takes no order"
+    )  # fmt: skip
     for variable in settings.broker.secrets:
         with monkeypatch.context() as one:
             one.delenv(variable)
@@ -265,6 +270,19 @@ def test_coinbase_needs_the_calendar_that_never_closes(tmp_path: Path) -> None:
 def test_doctor_says_when_a_login_ends() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert [_login("schwab", now + timedelta(days=days), now).mark for days in (6, 0, -1)] == ["✓", "!", "!"]
+
+
+def test_the_status_tells_of_the_account_that_is_traded(database_url: str) -> None:
+    with connect(database_url, autocommit=True) as connection:
+        for account, session, kind in (("paper", "2024-01-02", "ok"), ("another", "2024-01-03", "breaks")):
+            connection.execute(
+                "insert into execution.reconciliation (account, session, seq, kind, detail, at) "
+                "values (%s, %s, 0, %s, '', now())",
+                [account, session, kind],
+            )
+    told = reconciliation(Warehouse(database_url, Role.OWNER), "paper")
+    assert told == {"session": "2024-01-02", "ok": True, "breaks": 0}
+    assert reconciliation(Warehouse(database_url, Role.OWNER), "third") is None
 
 
 # -- the account -------------------------------------------------------------------------------------------------------
