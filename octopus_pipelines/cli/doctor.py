@@ -123,7 +123,7 @@ def _broker(current: Settings) -> Iterator[Finding]:
         yield Finding("✗", "limits", f"live orders are denied while the limits are unsigned: {unsigned}")
     if reason := live_alone(current):
         yield Finding("✗", subject, reason)
-    elif not wrong:
+    if not wrong:
         yield from _account(current, subject)
 
 
@@ -138,9 +138,10 @@ def _account(current: Settings, subject: str) -> Iterator[Finding]:
     except OctopusError as error:
         yield Finding("✗", subject, str(error))
         return
-    if reason := refusal(current, told):
+    reason = refusal(current, told)
+    if reason and reason != live_alone(current):
         yield Finding("✗", subject, reason)
-    else:
+    if not reason:
         kind = "paper" if told.is_paper else "LIVE"
         yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
     if isinstance(opened, HasLogin):

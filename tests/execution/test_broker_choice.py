@@ -177,15 +177,16 @@ def test_coinbase_and_schwab_open_with_their_keys_and_are_live_alone(
     assert isinstance(opened, adapter)
     assert "SECRET-KEY" not in repr(replace(opened, token_file=Path("t")) if name == "schwab" else opened)
     assert "no paper account" in refusal(settings, BrokerAccount(name, "1", "USD", is_paper=False))
-    (told,) = doctor._broker(settings)
-    assert (told.mark, told.text.split(";")[0]) == (
-        "✗", f"{name} has no paper accounts and trading.mode is paper: it takes no order"
-    )  # fmt: skip
     for variable in settings.broker.secrets:
         with monkeypatch.context() as one:
             one.delenv(variable)
             with pytest.raises(ConfigError, match=variable):
                 open_broker(settings, ManualClock(OPEN))
+            missing, alone = doctor._broker(settings)
+        assert variable in missing.text
+        assert (alone.mark, alone.text.split(";")[0]) == (
+            "✗", f"{name} has no paper accounts and trading.mode is paper: it takes no order"
+        )  # fmt: skip
 
 
 def test_interactive_brokers_opens_on_paper_and_live_with_its_secrets_and_contracts(
