@@ -36,6 +36,7 @@ from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.strategy.catalogue import known_strategies, settings_of, speaking_extensions
 from octopus.strategy.config import StrategyConfig
 from octopus.strategy.probe import refuse_look_ahead
+from resources.plain_yaml import remedy_of, shown
 from resources.reference_files import read_reference
 from resources.settings import Settings, StrategiesFile
 from resources.warehouse.connection import Role
@@ -114,7 +115,10 @@ def study(
     except ValidationError as error:
         told = error.errors(include_url=False)[0]
         raise ConfigError(
-            where="settings", field=".".join(map(str, told["loc"])), value=told.get("input"), remedy=told["msg"]
+            where="settings",
+            field=".".join(map(str, told["loc"])),
+            value=shown(told.get("input")),
+            remedy=remedy_of(told),
         ) from None
 
 

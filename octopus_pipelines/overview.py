@@ -49,7 +49,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "last_run": last_run(warehouse),
         "champion": champion(warehouse),
         "orders": _counts(warehouse, "select state as name, count(*) as n from execution.orders group by 1 order by 1"),
-        "reconciliation": reconciliation(warehouse),
+        "reconciliation": reconciliation(warehouse, settings.account),
         "audit": {"ok": audit.ok, "entries": audit.entries},
         "trading": trading(settings),
         "quality": _counts(
@@ -136,14 +136,15 @@ def champion(warehouse: Warehouse) -> dict[str, Any] | None:
     return rows[0] if rows and rows[0]["version"] is not None else None
 
 
-def reconciliation(warehouse: Warehouse) -> dict[str, Any] | None:
-    """Result of the latest reconciliation, or None before the first."""
+def reconciliation(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
+    """Result of the account's latest reconciliation, or None before the first."""
     rows = warehouse.rows(
         """
         select session::text as session, bool_and(kind = 'ok') filter (where seq = 0) as ok,
                count(*) filter (where seq > 0) as breaks
-        from execution.reconciliation group by session order by session desc limit 1
-        """
+        from execution.reconciliation where account = %s group by session order by session desc limit 1
+        """,
+        [account],
     )
     return rows[0] if rows else None
 

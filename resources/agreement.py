@@ -7,7 +7,8 @@ Belongs here: checks that need more than one of them. Does not: reading them (se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -18,6 +19,64 @@ from octopus.core.errors import ConfigError
 from octopus.core.limits import SHARED, allows_more, taken
 from octopus.portfolio.config import Constraints, PortfolioConfig
 from octopus.risk.limits import RiskLimits
+from resources.plain_yaml import remedy_of
+
+MISSPELT = 0.75
+"""So much alike are a name that may be another's and the one that is likely meant (`nearest`)."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that a field may write; any other would do nothing, and nobody would know.
+
+    Attributes:
+        kind: what bears them, as a message says it. names: all of them.
+        otherwise: what to do where none of them is meant.
+    """
+
+    kind: str
+    names: Collection[str]
+    otherwise: str
+
+    def require(self, written: Iterable[str], where: Path, field: str) -> None:
+        """That each name written in ``field`` of the file ``where`` is one of them.
+
+        Raises:
+            ConfigError: naming the file, the field, the name, the nearest one and the remedy.
+        """
+        for name in sorted(set(written) - set(self.names)):
+            near = nearest(name, self.names)
+            remedy = f"write {near}" if near else "correct it"
+            raise ConfigError(
+                where=str(where), field=field, value=name,
+                remedy=f"no {self.kind} has this name: {remedy}, or {self.otherwise}",
+            )  # fmt: skip
+
+    def require_meant(self, written: Iterable[str], where: Path, field: str) -> None:
+        """The same where other names may stand, too: that none is much like one of them that is not written itself.
+
+        Raises:
+            ConfigError: as `require`.
+        """
+        left = set(self.names).difference(written := set(written))
+        misspelt = [name for name in written.difference(self.names) if nearest(name, left, MISSPELT)]
+        Known(self.kind, left, self.otherwise).require(misspelt, where, field)
+
+
+def nearest(name: str, names: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Which of ``names`` is most likely meant by ``name``, whatever its case; None: none is so much like it.
+
+    Args:
+        likeness: from 0 to 1, as `difflib.SequenceMatcher.ratio`.
+    """
+    folded = {one.casefold(): one for one in sorted(names)}
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=likeness)
+    return folded[near[0]] if near else None
+
+
+def instruments(symbols: Collection[str]) -> Known:
+    """The names of the universe's instruments."""
+    return Known("instrument of universe.symbols", symbols, "add it to universe.yaml")
 
 
 def require_traded(portfolio: PortfolioConfig, limits: RiskLimits, symbols: Collection[str], folder: Path) -> None:
@@ -28,23 +87,52 @@ def require_traded(portfolio: PortfolioConfig, limits: RiskLimits, symbols: Coll
     Raises:
         ConfigError: naming the file, the field and the instrument.
     """
-    named = (
-        ("strategies.yaml", "portfolio.benchmark", portfolio.benchmark or {}),
-        ("strategies.yaml", "portfolio.risk_budgets", portfolio.risk_budgets),
-        ("risk.yaml", "benchmark", limits.benchmark or {}),
+    traded = instruments(symbols)
+    traded.require(portfolio.benchmark or (), folder / "strategies.yaml", "portfolio.benchmark")
+    traded.require(portfolio.risk_budgets, folder / "strategies.yaml", "portfolio.risk_budgets")
+    traded.require(limits.benchmark or (), folder / "risk.yaml", "benchmark")
+
+
+def require_shocked(limits: RiskLimits, symbols: Collection[str], sectors: Mapping[str, str], path: Path) -> None:
+    """That the shocks of the risk report are of instruments and sectors of the universe.
+
+    A shock of any other name loses nothing. A sector in which nothing is traded may stand there, unless it is much like
+    one in which something is: the same scenarios go with other universes (`idle_shocks`).
+
+    Raises:
+        ConfigError: naming the shock, the name, the nearest one and the remedy.
+    """
+    known = Known("sector of a traded instrument", _traded_sectors(symbols, sectors), "take it out of the shock")
+    for name, shock in limits.stress.shocks.items():
+        instruments(symbols).require(shock.instruments, path, f"stress.shocks.{name}.instruments")
+        known.require_meant(shock.sectors, path, f"stress.shocks.{name}.sectors")
+
+
+def idle_shocks(limits: RiskLimits, symbols: Collection[str], sectors: Mapping[str, str]) -> tuple[str, ...]:
+    """Shocks of the risk report that name a sector in which nothing is traded: one line for each."""
+    known = _traded_sectors(symbols, sectors)
+    return tuple(
+        f"shock {name!r} of risk.yaml is of sector {sector}, in which universe.sectors has no traded instrument: "
+        "it moves nothing"
+        for name, shock in limits.stress.shocks.items()
+        for sector in sorted(set(shock.sectors) - known)
     )
-    for file, field, names in named:
-        for name in sorted(set(names) - set(symbols)):
-            raise ConfigError(
-                where=str(folder / file), field=field, value=name,
-                remedy=f"no instrument of universe.symbols has this name: {meant(name, symbols)}",
-            )  # fmt: skip
 
 
-def meant(name: str, symbols: Collection[str]) -> str:
-    """The remedy for a name that is not in the universe."""
-    near = get_close_matches(name.upper(), symbols, n=1, cutoff=0.6)
-    return f"write {near[0]}, or add it to universe.yaml" if near else "correct it, or add it to universe.yaml"
+def _traded_sectors(symbols: Collection[str], sectors: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(sector for symbol, sector in sectors.items() if symbol in symbols)
+
+
+def require_brokers(policy: CompliancePolicy, brokers: Collection[str], path: Path) -> None:
+    """That the policy names brokers that there are: a rule that holds at another one is off.
+
+    Raises:
+        ConfigError: naming the rule, the name and the nearest broker.
+    """
+    known = Known("broker", brokers, f"choose one of {', '.join(sorted(brokers))}")
+    known.require((policy.account.broker,), path, "account.broker")
+    for rule in policy.rules:
+        known.require(rule.brokers or (), path, f"rules.{rule.id}.brokers")
 
 
 def require_listed(policy: CompliancePolicy, symbols: Collection[str], path: Path) -> None:
@@ -68,10 +156,10 @@ def likely_misspelt(policy: CompliancePolicy, symbols: Collection[str]) -> tuple
     Lists name what is not traded here, too: other names are no matter.
     """
     return tuple(
-        f"{rule} of compliance.yaml lists {entry}, which is no instrument of universe.yaml: is {near[0]} meant? "
-        f"Until then orders of {near[0]} pass the rule"
+        f"{rule} of compliance.yaml lists {entry}, which is no instrument of universe.yaml: is {near} meant? "
+        f"Until then orders of {near} pass the rule"
         for rule, entry in _strangers(policy, symbols)
-        if (near := get_close_matches(_plain(entry), symbols, n=1, cutoff=0.75))
+        if (near := nearest(_plain(entry), symbols, MISSPELT))
     )
 
 
@@ -110,7 +198,7 @@ def require_inside(portfolio: PortfolioConfig, limits: RiskLimits, sectors: Mapp
     try:
         Constraints.model_validate(inside_limits(portfolio, limits, sectors).constraints.model_dump())
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"]
+        problem = remedy_of(error.errors(include_url=False)[0])
         raise ConfigError(
             where=where, field="portfolio.constraints", value=", ".join(sorted(constraints.chosen)),
             remedy=f"with the limits of risk.yaml for what is left out: {problem}",

@@ -59,6 +59,8 @@ def refusal(settings: Settings, account: BrokerAccount) -> str:
             f"{name}: the account is kept in {account.currency} and universe.currency in {FILE} is "
             f"{settings.universe.currency}: set it to {account.currency}, or use an account of that currency"
         )
+    if reason := live_alone(settings):
+        return reason
     if not live and not account.is_paper:
         return (
             f"{name}: account {account.number} is no paper account and trading.mode is paper; use the paper account's "
@@ -72,6 +74,18 @@ def refusal(settings: Settings, account: BrokerAccount) -> str:
             "trade, write it there"
         )
     return ""
+
+
+def live_alone(settings: Settings) -> str:
+    """Why no account at the broker may trade in this mode; empty where one may."""
+    name = settings.broker.name
+    if settings.is_live or BROKERS[name].has_paper:
+        return ""
+    others = ", ".join(other for other, entry in BROKERS.items() if entry.has_paper)
+    return (
+        f"{name} has no paper accounts and trading.mode is paper: it takes no order; choose broker.name of "
+        f"{others}, or switch live trading on (docs/brokers.md)"
+    )
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------

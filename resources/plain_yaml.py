@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 _Read = TypeVar("_Read")
 _PLAIN_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)")
@@ -113,10 +114,24 @@ def _remedy(written: Any, read: Any) -> str | None:
     return None
 
 
+class Gist(str):
+    """What stands for something nested in an error's line, without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def shown(value: object) -> object:
-    """``value`` for an error's line: the kind of what is nested, the beginning of what is long."""
-    if isinstance(value, Mapping | list | tuple | set | BaseModel):
-        return type(value).__name__
+    """``value`` for an error's line: the keys of a section, how long a list is, the beginning of what is long."""
+    if isinstance(value, Mapping):
+        keys = " ".join(", ".join(str(shown(key)) for key in value).split())
+        return Gist(f"{{{keys if len(keys) <= _WORDS else f'{keys[:_WORDS]}...'}}}")
+    if isinstance(value, list | tuple | set):
+        return Gist(f"[{len(value)} in all]" if value else "[]")
+    if isinstance(value, BaseModel):
+        return Gist(type(value).__name__)
     if isinstance(value, str | bytes):
         return value[:_WORDS]
     try:
@@ -124,6 +139,11 @@ def shown(value: object) -> object:
     except ValueError:
         # An integer of more digits than Python writes.
         return f"a very long {type(value).__name__}"
+
+
+def remedy_of(details: ErrorDetails) -> str:
+    """What pydantic says is wrong, without the name it has for an error of ours."""
+    return details["msg"].removeprefix("Value error, ")
 
 
 def _problem(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:

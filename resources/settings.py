@@ -50,8 +50,17 @@ from octopus.strategy.feature_sets import chosen_features
 from octopus.warehouse.quality import Kind
 from octopus.warehouse.verdicts import Decision
 from resources import plain_yaml
-from resources.agreement import inside_limits, require_inside, require_listed, require_traded
-from resources.brokers.table import BROKERS, PAPER, BrokerConfig, VenueConfig, broker_config
+from resources.agreement import (
+    Known,
+    inside_limits,
+    instruments,
+    require_brokers,
+    require_inside,
+    require_listed,
+    require_shocked,
+    require_traded,
+)
+from resources.brokers.table import BROKERS, PAPER, BrokerConfig, IbConfig, VenueConfig, broker_config
 from resources.limit_signatures import SIGNERS_VARIABLE, LimitsDocument
 from resources.reference_files import require_sources
 from resources.runtime.postgres import EmbeddedPostgres
@@ -68,6 +77,8 @@ SocialName = Literal["sample", "reddit", "stocktwits", "x", "files"]
 NEWS: tuple[NewsName, ...] = get_args(NewsName)
 SOCIAL: tuple[SocialName, ...] = get_args(SocialName)
 """Every source of news, and of posts."""
+ASKED = frozenset({*MARKET_DATA, *NEWS, *SOCIAL} - {"sample", "files"})
+"""Every source that requests are sent to."""
 IntradayName = Literal["alphavantage", "alpaca"]
 """Every source of bars within the day."""
 
@@ -662,10 +673,12 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     _within_the_universe(file, folder / "universe.yaml")
     policy = policy_of(rules)
     require_sources(policy, str(rules.path))
+    require_brokers(policy, BROKERS, rules.path)
     require_listed(policy, universe.symbols, rules.path)
     strategies = read_section(folder / "strategies.yaml", StrategiesFile)
     risk = limits_of(limits)
     require_traded(strategies.portfolio, risk, universe.symbols, folder)
+    require_shocked(risk, universe.symbols, universe.sectors, limits.path)
     require_inside(strategies.portfolio, risk, universe.sectors, folder)
     return Settings(
         root=root,
@@ -712,13 +725,19 @@ def _settles(file: UniverseFile, path: Path) -> None:
 
 
 def _within_the_universe(file: UniverseFile, path: Path) -> None:
-    """That bars within the day are asked for of instruments that there are."""
-    for symbol in file.intraday.symbols:
-        if symbol not in file.universe.symbols:
-            raise ConfigError(
-                where=str(path), field="intraday.symbols", value=symbol,
-                remedy="add it to universe.symbols, or leave it out; an empty list means all of them",
-            )  # fmt: skip
+    """That what the file says of single instruments and sources is of some that there are: else it does nothing.
+
+    What may be left of instruments that were traded once, a sector and a contract, is an error only where it is much
+    like one that is traded and has none.
+    """
+    traded = instruments(file.universe.symbols)
+    traded.require(file.intraday.symbols, path, "intraday.symbols")
+    traded.require(file.paper.reject, path, "paper.reject")
+    traded.require_meant(file.universe.sectors, path, "universe.sectors")
+    if isinstance(file.broker, IbConfig):
+        traded.require_meant(file.broker.contracts, path, "broker.contracts")
+    asked = Known("source that is asked over the network", ASKED, f"choose one of {', '.join(sorted(ASKED))}")
+    asked.require(file.request_limits, path, "request_limits")
 
 
 def _home(environment: Mapping[str, str], root: Path) -> Path:
@@ -812,7 +831,7 @@ def _parse(path: Path, text: bytes, model: type[_Model]) -> _Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise _wrong(path, first["loc"], first.get("input"), first["msg"] + more) from None
+        raise _wrong(path, first["loc"], first.get("input"), plain_yaml.remedy_of(first) + more) from None
     for name, value, remedy in plain_yaml.misread(content, read):
         raise _wrong(path, (name,), value, remedy)
     return read

@@ -16,7 +16,7 @@ from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding, require_price_basis, short_after
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import PlannedOrder, Side
+from octopus.core.orders import OrderType, PlannedOrder, Side
 from octopus.core.types import BoolArray, FloatArray
 
 PRICE_TEST_FALL = 0.10
@@ -82,7 +82,8 @@ def _price_test(order: PlannedOrder, is_short: bool, known: Mapping[str, bool]) 
     if restricted is None:
         return Finding(order, True, f"whether the price test restricts {name} is missing: ask the venue or the broker")
     what = "restricts it: only above the best bid" if restricted else "does not restrict it"
-    return Finding(order, restricted, f"short sale of {name} at the market, and the price test {what}")
+    how = f"with a limit of {order.price}" if order.order_type is OrderType.LIMIT else "at the market"
+    return Finding(order, restricted, f"short sale of {name} {how}, and the price test {what}")
 
 
 def trading_halts(_rule: rules.TradingHalt, case: Case) -> list[Finding]:

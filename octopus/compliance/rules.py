@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from octopus.compliance.surveillance import SurveillanceTerms
 
@@ -129,6 +129,13 @@ class _Rule(_Dated):
             wanted = ", ".join(sorted(self.NEEDS)) or "nothing"
             raise ValueError(f"rule {self.id} needs {wanted}: write exactly that into needs")
         return self
+
+    @field_validator("brokers")
+    @classmethod
+    def _holds_somewhere(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("a rule of no broker never holds: name one, leave brokers out, or set mode to off")
+        return value
 
     def holds_at(self, broker: str) -> bool:
         return self.brokers is None or broker in self.brokers
@@ -260,10 +267,11 @@ class MinimumPrice(_Rule):
 
 
 class ShortSalePriceTest(_Rule):
-    """No short sale at the market while the price test restricts the instrument.
+    """No short sale while the price test restricts the instrument.
 
     Reg SHO 201(b)(1): once the price fell by 10 % from the last close, short sales execute only above the national best
-    bid, for the rest of that day and the next. An order at the market has no price above the bid.
+    bid, for the rest of that day and the next. An order at the market has no price above the bid, and of one with a
+    limit it is not known: no bid is.
     """
 
     NEEDS = frozenset({Datum.PRICE_TEST})

@@ -72,7 +72,7 @@ def _made(name: str, config: ModelConfig, chosen: Mapping[str, Any] | None = Non
         first = error.errors()[0]
         raise ConfigError(
             where=f"models, settings of {name}", field=".".join(str(part) for part in first["loc"]),
-            value=first["input"], remedy=first["msg"],
+            value=first["input"], remedy=first["msg"].removeprefix("Value error, "),
         ) from error  # fmt: skip
     return kind.create(settings, config.seed, lambda member: _made(member, config))
 

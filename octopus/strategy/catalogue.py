@@ -85,7 +85,10 @@ def settings_of(name: str, config: StrategyConfig) -> BaseModel:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(
-            where=where, field=".".join(map(str, first["loc"])), value=first["input"], remedy=first["msg"]
+            where=where,
+            field=".".join(map(str, first["loc"])),
+            value=first["input"],
+            remedy=first["msg"].removeprefix("Value error, "),
         ) from error
 
 

@@ -19,12 +19,13 @@ import click
 from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
 from octopus_pipelines.cli.house import has_schema, settings
+from resources.agreement import idle_shocks
 from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
-from resources.brokers.table import PAPER, HasLogin, HasReports
+from resources.brokers.table import PAPER, HasLogin, HasReports, IbConfig
 from resources.limit_signatures import limits_authority
-from resources.permission import problems, refusal
+from resources.permission import live_alone, problems, refusal
 from resources.settings import Settings
 from resources.trading import halt_file, open_broker, trading_clock
 from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
@@ -65,6 +66,7 @@ def _examine() -> Iterator[Finding]:
         yield Finding("✗", "configuration", str(error))
         return
     yield Finding("✓", "configuration", f"{len(current.symbols)} instruments from {current.universe.market_data}")
+    yield from _idle(current)
     yield from _databases(current)
     yield from _broker(current)
     yield from _sources(current)
@@ -75,6 +77,17 @@ def _examine() -> Iterator[Finding]:
     yield Finding("✓" if enough else "!", "disk", f"{free / 1024**3:.1f} GiB free at {current.home}")
     made = dbt_manifest.is_current()
     yield Finding("✓" if made else "!", "dbt manifest", "current" if made else "not made yet: `octopus run` makes it")
+
+
+def _idle(current: Settings) -> Iterator[Finding]:
+    """What names something that is not traded: it may be meant for another universe, or for what is still held."""
+    for told in idle_shocks(current.risk, current.universe.symbols, current.universe.sectors):
+        yield Finding("!", "stress", f"{told}; name another sector, or leave it out")
+    if isinstance(current.broker, IbConfig):
+        for name in sorted(set(current.broker.contracts) - set(current.symbols)):
+            yield Finding(
+                "!", "broker.contracts", f"{name} is no instrument of universe.symbols: leave it out unless it is held"
+            )
 
 
 def _databases(current: Settings) -> Iterator[Finding]:
@@ -102,14 +115,20 @@ def _schema(current: Settings) -> Finding:
 
 
 def _broker(current: Settings) -> Iterator[Finding]:
-    """What the settings say of the broker, and where they may be used what the broker says of the account."""
+    """What the settings say of the broker, and where they may be used what `_account` finds."""
     subject = f"broker {current.broker.name}"
     wrong = problems(current)
     yield from (Finding("✗", subject, str(error)) for error in wrong)
     if current.is_live and (unsigned := limits_authority(current, datetime.now(UTC)).problem):
         yield Finding("✗", "limits", f"live orders are denied while the limits are unsigned: {unsigned}")
-    if wrong:
-        return
+    if reason := live_alone(current):
+        yield Finding("✗", subject, reason)
+    if not wrong:
+        yield from _account(current, subject)
+
+
+def _account(current: Settings, subject: str) -> Iterator[Finding]:
+    """What the broker says of the account that the settings open."""
     if current.broker.name == PAPER:
         yield Finding("✓", subject, f"account {current.account}, our own simulation: no order leaves this house")
         return
@@ -119,9 +138,10 @@ def _broker(current: Settings) -> Iterator[Finding]:
     except OctopusError as error:
         yield Finding("✗", subject, str(error))
         return
-    if reason := refusal(current, told):
+    reason = refusal(current, told)
+    if reason and reason != live_alone(current):
         yield Finding("✗", subject, reason)
-    else:
+    if not reason:
         kind = "paper" if told.is_paper else "LIVE"
         yield Finding("✓", subject, f"account {told.number} ({kind}), {_GUARANTEES[opened.guarantee]}")
     if isinstance(opened, HasLogin):

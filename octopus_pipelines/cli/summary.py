@@ -232,7 +232,7 @@ def _account(console: Console, warehouse: Warehouse, settings: Settings) -> None
         f"{held} positions; the day: price {nav['price_pnl']:+,.2f}, fees {-nav['fees']:+,.2f}, "
         f"dividends {nav['dividends']:+,.2f}, flows {nav['flows']:+,.2f}"
     )
-    compared = reconciliation(warehouse)
+    compared = reconciliation(warehouse, account)
     if compared is not None:
         verdict = "[green]our book and the broker's agree[/green]" if compared["ok"] else (
             f"[red]{compared['breaks']} breaks: see execution/reconciliation in Dagster[/red]"

@@ -182,8 +182,9 @@ class BrokerEntry:
 
     Attributes:
         settings: its section. open: makes the adapter.
-        can_be_live: whether it can move money. whole_shares: it takes no fractions.
-        brackets: it takes entries with exits (`resources.brokers.base.BracketBroker`).
+        can_be_live: whether it can move money. has_paper: whether it has accounts that move none.
+        whole_shares: it takes no fractions. brackets: it takes entries with exits
+            (`resources.brokers.base.BracketBroker`).
         url_variable: variable that moves its end point, for rehearsals against a simulator; empty where there is none.
         exchange: the one calendar (universe.exchange) by which it takes orders; empty: any.
     """
@@ -191,6 +192,7 @@ class BrokerEntry:
     settings: type[BrokerConfig]
     open: Opener
     can_be_live: bool = True
+    has_paper: bool = True
     whole_shares: bool = True
     brackets: bool = False
     url_variable: str = ""
@@ -265,8 +267,8 @@ def _ib(settings: Settings, chosen: IbConfig, clock: Clock) -> Broker:
 BROKERS: Mapping[str, BrokerEntry] = {
     PAPER: BrokerEntry(BrokerConfig, _paper, can_be_live=False, whole_shares=False, brackets=True),
     "alpaca": BrokerEntry(AlpacaConfig, _alpaca, brackets=True, url_variable="OCTOPUS_ALPACA_TRADING_URL"),
-    "coinbase": BrokerEntry(CoinbaseConfig, _coinbase, whole_shares=False, exchange="24/7"),
-    "schwab": BrokerEntry(SchwabConfig, _schwab),
+    "coinbase": BrokerEntry(CoinbaseConfig, _coinbase, has_paper=False, whole_shares=False, exchange="24/7"),
+    "schwab": BrokerEntry(SchwabConfig, _schwab, has_paper=False),
     "ib": BrokerEntry(IbConfig, _ib, brackets=True, url_variable="OCTOPUS_IB_FLEX_URL"),
 }
 

@@ -19,7 +19,7 @@ from octopus.compliance.market_checks import price_test_restricts
 from octopus.compliance.rules import KINDS, CompliancePolicy
 from octopus.compliance.wash_sales import adjust
 from octopus.core.lots import Disposal, Lot
-from octopus.core.orders import OpenOrder, Outcome, Side
+from octopus.core.orders import OpenOrder, OrderType, Outcome, Side
 
 D = Decimal
 DAY = CONTEXT.trade_session
@@ -109,12 +109,16 @@ def short_context(**changes: object) -> ComplianceContext:
     return replace(CONTEXT, short_allowed=True, locates={"AAA": D(100)}, **changes)  # type: ignore[arg-type]
 
 
-def test_the_price_test_stops_short_sales_at_the_market_alone() -> None:
+def test_the_price_test_stops_short_sales_alone() -> None:
     restricted = short_context(price_tests={"AAA": True})
     account = snapshot({"AAA": 10})
     assert broken(run(order("AAA", "sell", 11), account=account, context=restricted)) == {
         "AAA-sell-0": ["short_sale_price_test"]
     }
+    limited = replace(order("AAA", "sell", 11), order_type=OrderType.LIMIT, price=D(21))
+    for sold, how in ((order("AAA", "sell", 11), "at the market"), (limited, "with a limit of 21")):
+        (denied,) = run(sold, account=account, context=restricted).denials
+        assert f"short sale of AAA {how}, and the price test restricts it: only above the best bid" in denied.reason
     assert run(order("AAA", "sell", 10), account=account, context=restricted).approved
     assert run(order("AAA", "buy", 10), account=account, context=restricted).approved
     assert run(order("AAA", "sell", 11), account=account, context=short_context(price_tests={"AAA": False})).approved

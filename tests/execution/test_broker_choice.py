@@ -24,6 +24,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, Side, TradingState
 from octopus_pipelines.cli import doctor
 from octopus_pipelines.cli.doctor import _login
+from octopus_pipelines.overview import reconciliation
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import Broker, BrokerAccount
 from resources.brokers.coinbase import CoinbaseBroker
@@ -181,6 +182,11 @@ def test_coinbase_and_schwab_open_with_their_keys_and_are_live_alone(
             one.delenv(variable)
             with pytest.raises(ConfigError, match=variable):
                 open_broker(settings, ManualClock(OPEN))
+            missing, alone = doctor._broker(settings)
+        assert variable in missing.text
+        assert (alone.mark, alone.text.split(";")[0]) == (
+            "✗", f"{name} has no paper accounts and trading.mode is paper: it takes no order"
+        )  # fmt: skip
 
 
 def test_interactive_brokers_opens_on_paper_and_live_with_its_secrets_and_contracts(
@@ -265,6 +271,19 @@ def test_coinbase_needs_the_calendar_that_never_closes(tmp_path: Path) -> None:
 def test_doctor_says_when_a_login_ends() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert [_login("schwab", now + timedelta(days=days), now).mark for days in (6, 0, -1)] == ["✓", "!", "!"]
+
+
+def test_the_status_tells_of_the_account_that_is_traded(database_url: str) -> None:
+    with connect(database_url, autocommit=True) as connection:
+        for account, session, kind in (("paper", "2024-01-02", "ok"), ("another", "2024-01-03", "breaks")):
+            connection.execute(
+                "insert into execution.reconciliation (account, session, seq, kind, detail, at) "
+                "values (%s, %s, 0, %s, '', now())",
+                [account, session, kind],
+            )
+    told = reconciliation(Warehouse(database_url, Role.OWNER), "paper")
+    assert told == {"session": "2024-01-02", "ok": True, "breaks": 0}
+    assert reconciliation(Warehouse(database_url, Role.OWNER), "third") is None
 
 
 # -- the account -------------------------------------------------------------------------------------------------------

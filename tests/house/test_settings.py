@@ -16,6 +16,7 @@ from octopus.core.errors import ConfigError
 from octopus.core.limits import AGAINST_BENCHMARK, SHARED, allows_more
 from octopus.portfolio.config import Constraints, PortfolioConfig
 from octopus.risk.limits import RiskLimits
+from octopus_pipelines.cli import doctor
 from resources.agreement import inside_limits, likely_misspelt, require_inside, require_listed
 from resources.settings import (
     ROOT,
@@ -223,6 +224,47 @@ def listing(symbol: str, kind: str = "restricted_list") -> dict[str, object]:
     return content
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("universe", "reject: []", "reject: [APPL]", r"paper\.reject = 'APPL': no instrument.*: write AAPL,"),
+        ("universe", "  XOM: energy", "  XXOM: energy", r"universe\.sectors = 'XXOM': .*: write XOM, or add"),
+        ("universe", "request_limits: {}", "request_limits: {newsap: {}}", r"request_limits = 'newsap'.*write newsapi"),
+        ("universe", "name: paper", "name: ib\n  contracts: {mstf: {id: 1}}", r"contracts = 'mstf'.*write MSFT"),
+        ("risk", "{technology:", "{tecnology:", r"shocks\.technology .*\.sectors = 'tecnology'.*write technology"),
+        ("risk", "{sectors: {energy", "{instruments: {APPL", r"shocks\.energy .*\.instruments = 'APPL'.*write AAPL"),
+    ],
+)  # fmt: skip
+def test_a_name_that_would_do_nothing_is_refused(config: Path, file: str, old: str, new: str, words: str) -> None:
+    edit(config, f"{file}.yaml", old, new)
+    with pytest.raises(ConfigError, match=words):
+        load(config)
+
+
+def test_what_is_left_of_another_universe_may_stand_and_is_told(config: Path) -> None:
+    change(config / "universe.yaml", {"symbols": {"AAPL": "Apple"}}, "universe")
+    change(config / "universe.yaml", {"broker": {"name": "ib", "contracts": {"KO": {"id": 1}}}})
+    stress, contract = doctor._idle(load(config))
+    assert (stress.mark, "'energy -30 %' of risk.yaml is of sector energy" in stress.text) == ("!", True)
+    assert (contract.mark, contract.text.split(":")[0]) == ("!", "KO is no instrument of universe.symbols")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("binds: firm", "brokers: [papr]\n    binds: firm", r"rules\.restricted_list\.brokers = 'papr'.*write paper,"),
+        ("binds: firm", "brokers: [Alpaca]\n    binds: firm", r"'Alpaca': no broker.*write alpaca, or choose one of"),
+        ("binds: firm", "brokers: []\n    binds: firm", r"restricted_list\.brokers .*name one, leave brokers out"),
+        ("  broker: paper", "  broker: papper", r"account\.broker = 'papper': no broker has this name: write paper"),
+        ("jurisdictions: [US]", "jurisdictions: [USA]", r"account\.jurisdictions.* = 'USA'"),
+    ],
+)  # fmt: skip
+def test_a_broker_that_nobody_is_does_not_switch_a_rule_off(config: Path, old: str, new: str, words: str) -> None:
+    edit(config, "compliance.yaml", old, new)
+    with pytest.raises(ConfigError, match=words):
+        load(config)
+
+
 @pytest.mark.parametrize("kind", ["restricted_list", "watch_list"])
 def test_a_listed_name_that_the_universe_writes_otherwise_is_refused(config: Path, kind: str) -> None:
     (config / "compliance.yaml").write_text(yaml.safe_dump(listing("aapl", kind)))
@@ -326,6 +368,31 @@ def test_a_benchmark_of_nothing_is_refused(config: Path) -> None:
     edit(config, "strategies.yaml", "\nportfolio:", "\nportfolio:\n  benchmark: {KO: 0.0}\n  #")
     with pytest.raises(ConfigError, match="benchmark holds nothing"):
         load(config)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "section", "told"),
+    [
+        ("strategies", {"execution": {"schedule": "vwap", "slices": 3}}, (),
+         "execution = {schedule, slices}: execution.profile has 0 figures: vwap needs one for each slice"),
+        ("universe", {"symbols": {}}, ("universe",), "universe.symbols = {}: name at least one instrument, "),
+        ("universe", {"news": [["rss"]]}, ("alternative_data",), "alternative_data.news.0 = [1 in all]: Input should"),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_whole_section_is_told_by_its_keys(
+    config: Path, file: str, changes: dict[str, object], section: tuple[str, ...], told: str
+) -> None:
+    change(config / f"{file}.yaml", changes, *section)
+    with pytest.raises(ConfigError) as raised:
+        load(config)
+    assert str(raised.value).startswith(f"{config / file}.yaml: {told}")
+
+
+def test_the_documented_defaults_of_the_optimiser_are_its_defaults() -> None:
+    text = " ".join((ROOT / "docs" / "risk.md").read_text().split())
+    defaults = {name: value for name, value in Constraints().model_dump().items() if value is not None}
+    for name, value in defaults.items():
+        assert f"`{name}` {str(value).lower() if value is True else f'{value:g}'}" in text
 
 
 def test_settings_have_one_record_in_every_process() -> None:
