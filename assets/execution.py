@@ -77,7 +77,7 @@ def orders(
 ) -> dg.MaterializeResult[None]:
     """The approved intents, each sent to the broker once."""
     batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
-    launches.note(warehouse, batch, context.run.run_id)
+    launches.seen(warehouse, batch, context.run.run_id)
     with trading.engine() as engine:
         placement = engine.send(batch, context.run.run_id)
     rows = _orders(warehouse, batch)
@@ -101,7 +101,7 @@ def fills(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """What the broker filled: orders are followed until they are terminal, each fill is booked once."""
     batch = _batch_id(warehouse, trading.account, partitions.session_of(context))
-    launches.note(warehouse, batch, context.run.run_id)
+    launches.seen(warehouse, batch, context.run.run_id)
     with trading.engine() as engine:
         collection = engine.collect_fills(batch, context.run.run_id)
     rows = warehouse.read(

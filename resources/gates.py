@@ -38,7 +38,7 @@ from resources.reference_files import read_reference
 from resources.settings import Settings
 from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.execution_reports import ExecutionReports
-from resources.warehouse.order_store import OrderStore
+from resources.warehouse.order_store import OrderStore, TradingStatus
 from resources.warehouse.price_window import PriceWindow, read_window_in_base
 from resources.warehouse.prices import decimal_price, recorded_prices
 from resources.warehouse.store import Warehouse
@@ -105,7 +105,7 @@ class Gates:
             with ThreadPoolExecutor(max_workers=1) as beside:
                 reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
-                state = gates.trading_state(batch.account)
+                state = gates.trading_status(batch.account).state
                 reading.result()
             approved = set(compliance.approved)
             left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in approved))
@@ -119,20 +119,22 @@ class Gates:
             return reports
 
     def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
-        """The risk gate's verdicts."""
-        market, state = self.market(batch, snapshot, now), self.trading_state(batch.account)
+        """The risk gate's verdicts on a plan."""
+        market, status = self.market(batch, snapshot, now), self.trading_status(batch.account)
         authority = limits_authority(self.settings, now)
-        return risk_gate.judge(batch, snapshot, market, self.settings.risk, state, authority, now)
+        return risk_gate.judge_plan(
+            batch, snapshot, market, self.settings.risk, status.state, status.reason, authority, now
+        )
 
     def compliance(self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool) -> GateReport:
         """The compliance gate's verdicts."""
         context = self.compliance_context(batch, snapshot, now, sending=sending)
         return compliance_gate.judge(batch, snapshot, context, self.settings.compliance, now)
 
-    def trading_state(self, account: str) -> TradingState:
+    def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now."""
         with OrderStore.opened(self.warehouse.url) as store:
-            return store.trading_status(account).state
+            return store.trading_status(account)
 
     def market(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> MarketContext:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""

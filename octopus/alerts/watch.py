@@ -57,7 +57,8 @@ class PlannedBatch:
 
     Attributes:
         awaits_release: a person has to release it first.
-        executed: a run took it up, or it plans no order.
+        executed: its orders were decided, sent or denied, or it plans none. A run that took it up and got no further
+            has executed nothing.
     """
 
     batch_id: str
@@ -129,7 +130,7 @@ def _batch(facts: Facts) -> Iterator[Alert]:
         happened = f"batch {name} may be sent from {batch.not_before.isoformat()} and awaits `octopus release {name}`"
         yield Alert(Kind.AWAITING_RELEASE, name, happened, facts.seen_at, f"awaiting_release:{name}")
     elif facts.now >= batch.expires_at:
-        why = "nobody released it" if batch.awaits_release else "no run took it up"
+        why = "nobody released it" if batch.awaits_release else "no run took it up, or none got as far as its orders"
         happened = f"the window of batch {name} closed at {batch.expires_at.isoformat()} and {why}"
         yield Alert(Kind.MISSED_RUN, name, happened, facts.seen_at, f"missed_run:execute:{name}")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from octopus.core.amounts import plain
@@ -120,6 +120,33 @@ def judge(
         rule on the batch leaves out; in the order of `RULES`, the batch first, then the plan's order.
     """
     return judge_by(frozenset(RULES), open_case(batch, snapshot, market, limits, state, authority, now)).report
+
+
+def judge_plan(
+    batch: Batch,
+    snapshot: AccountSnapshot,
+    market: MarketContext,
+    limits: RiskLimits,
+    state: TradingState,
+    why: str,
+    authority: Authority,
+    now: datetime,
+) -> GateReport:
+    """As `judge`, hours before anything may be sent: the kill switch warns and denies nothing.
+
+    A plan's denial is final, and trading may go on before its window. Whoever sends obeys the state of that moment.
+
+    Args:
+        why: the reason for ``state``.
+    """
+    report = judge(batch, snapshot, market, limits, TradingState.ACTIVE, authority, now)
+    if state is TradingState.ACTIVE:
+        return report
+    leaves = "only orders that make a position smaller leave" if state is TradingState.REDUCING else "no order leaves"
+    told = f"trading is {state.value}: {why}; {leaves} until `octopus resume`, and execution asks again as it sends"
+    warning = Verdict(GATE, "kill_switch", None, Outcome.WARN, told)
+    verdicts = tuple(warning if verdict.rule == warning.rule else verdict for verdict in report.verdicts)
+    return replace(report, verdicts=verdicts)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,11 @@ def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
 
 
 def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """What the sensor asks for at ``now``: the first run of a current batch, or another to finish what was begun."""
+    """What the sensor asks for at ``now``: a first run of a current batch, or another to finish what was begun.
+
+    That the books of its session were compared makes no batch an executed one whose orders nobody decided: a person may
+    have them compared at any time.
+    """
     warehouse = Warehouse(settings.database_url, Role.TRADER)
     if (waiting := _unfinished(warehouse, settings)) is not None:
         return waiting
@@ -46,12 +50,13 @@ def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.Skip
     if batch is None:
         return dg.SkipReason("no approved batch")
     name, decided = batch["batch_id"], batch["session"]
-    if _is_reconciled(warehouse, settings, decided):
+    if (batch["is_decided"] or batch["is_empty"]) and _is_reconciled(warehouse, settings, decided):
         return dg.SkipReason(f"batch {name} was executed and reconciled already")
     launched = launches.of(warehouse, name)
     if launched.is_active:
         return dg.SkipReason(f"batch {name} is being executed by run {launched.latest_run}")
-    if launched.count == 0 and (reason := _why_not_now(settings, batch, now) or _awaits_release(settings, name, now)):
+    is_begun = batch["is_decided"] or (batch["is_empty"] and launched.count > 0)
+    if not is_begun and (reason := _why_not_now(settings, batch, now) or _awaits_release(settings, name, now)):
         return dg.SkipReason(reason)
     attempt = launched.count + 1
     return _run(name, decided, f"{name}:{attempt}", attempt)
@@ -89,7 +94,7 @@ def _run(batch: str, decided: date, run_key: str, attempt: int) -> dg.RunRequest
 
 
 def _why_not_now(settings: Settings, batch: dict[str, Any], now: datetime) -> str | None:
-    """Why a batch that nobody has begun may not be begun now; None when it may.
+    """Why a batch none of whose orders was decided may not be begun now; None when it may.
 
     On recorded data the clock stands at the decision until execution itself moves it into the window.
     """
@@ -123,10 +128,12 @@ def _is_reconciled(warehouse: Warehouse, settings: Settings, decided: date) -> b
 
 
 def _latest(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
-    """The latest approved batch of the account that nothing supersedes."""
+    """The latest approved batch of the account that nothing supersedes; whether its orders were decided, if any."""
     rows = warehouse.rows(
         """
-        select b.batch_id, b.session, b.not_before, b.expires_at
+        select b.batch_id, b.session, b.not_before, b.expires_at,
+               exists (select from execution.order_intents i where i.batch_id = b.batch_id) as is_decided,
+               not exists (select from portfolio.rebalance_plan p where p.batch_id = b.batch_id) as is_empty
         from portfolio.batches b join compliance.approvals a using (batch_id)
         where b.account = %s and b.superseded_by is null
         order by b.session desc limit 1

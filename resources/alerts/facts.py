@@ -120,5 +120,7 @@ def _batch(settings: Settings, warehouse: Warehouse, now: datetime) -> PlannedBa
             return None
         batch = stored.batch
         waits = settings.trading.needs_release and not store.is_released(batch, min(now, batch.not_before))
-    taken = warehouse.scalar("select exists (select from execution.launches where batch_id = %s)", [batch.batch_id])
-    return PlannedBatch(batch.batch_id, batch.not_before, batch.expires_at, waits, bool(taken) or not batch.orders)
+    decided = warehouse.scalar(
+        "select exists (select from execution.order_intents where batch_id = %s)", [batch.batch_id]
+    )
+    return PlannedBatch(batch.batch_id, batch.not_before, batch.expires_at, waits, bool(decided) or not batch.orders)

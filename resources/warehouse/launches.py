@@ -32,7 +32,7 @@ class Launched:
 
 
 def note(warehouse: Warehouse, batch_id: str, run_id: str) -> None:
-    """Note that ``run_id`` is at work on the batch now."""
+    """Note that ``run_id`` sets out to execute the batch now."""
     with warehouse.connect() as connection:
         connection.execute(
             """
@@ -40,6 +40,17 @@ def note(warehouse: Warehouse, batch_id: str, run_id: str) -> None:
             on conflict (batch_id, run_id) do update set last_seen = now()
             """,
             {"batch": batch_id, "run": run_id},
+        )
+
+
+def seen(warehouse: Warehouse, batch_id: str, run_id: str) -> None:
+    """Note that ``run_id``, if it began the batch, is still at work on it.
+
+    Steps that a person runs by themselves begin nothing, and are no run of the batch.
+    """
+    with warehouse.connect() as connection:
+        connection.execute(
+            "update execution.launches set last_seen = now() where batch_id = %s and run_id = %s", [batch_id, run_id]
         )
 
 

@@ -1,0 +1,205 @@
+"""A batch around its day: books compared before it, a halt while it was planned, nobody who begins it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    D,
+    Desk,
+    ManualClock,
+    flat_feed,
+    paper,
+    rows,
+    store_plan,
+)
+from execution_support import opened as store_of
+from test_execution_reports import DeskTrading
+
+from assets import execution
+from octopus.alerts.alert import Kind
+from octopus.alerts.watch import Patience, assess
+from octopus.core.orders import AccountSnapshot, Batch, Side, TradingState
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
+from octopus_pipelines.sensors.execution import next_execution
+from resources.alerts.facts import facts
+from resources.gates import Gates
+from resources.settings import Settings, load_settings
+from resources.warehouse import launches
+from resources.warehouse.connection import Role
+from resources.warehouse.order_store import TradingHaltedError
+from resources.warehouse.plans import Plans
+from resources.warehouse.store import Warehouse
+
+NOON = OPEN + timedelta(hours=1)
+NAMES = ("AAA", "BBB")
+BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
+
+
+@pytest.fixture
+def desk(database_url: str) -> Desk:
+    clock, feed = ManualClock(NOON), flat_feed(NAMES)
+    made = Desk(database_url, "paper", clock, feed, paper(database_url, "paper", clock, feed))
+    made.open()
+    return made
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    names = {f"OCTOPUS_{name}_URL": database_url for name in ("DATABASE", "DAGSTER", "MLFLOW")}
+    made = load_settings({**names, "OCTOPUS_HOME": str(tmp_path)})
+    return replace(made, universe=made.universe.model_copy(update={"market_data": "yahoo"}))
+
+
+def plan(desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    """A batch with the limit report that research makes of it now, on a quiet market."""
+    batch, days = store_plan(desk.url, "paper", BUYS), SESSIONS.between(date(2020, 1, 2), DECIDED)
+    closes = dict.fromkeys(NAMES, LastPrice(D(100), SESSIONS.close_utc(DECIDED)))
+    returns = np.random.default_rng(7).normal(0, 0.01, (len(days), len(NAMES)))
+    market = MarketContext(
+        closes, ReturnHistory(np.array(days, "datetime64[D]"), NAMES, returns), "total_return", D(100_000), D(100_000),
+        sectors=dict(zip(NAMES, ("energy", "utilities"), strict=True)), sent=(),
+    )  # fmt: skip
+    monkeypatch.setattr(Gates, "market", lambda *_arguments: market)
+    decided = SESSIONS.decision_utc(DECIDED)
+    snapshot = AccountSnapshot("paper", decided, D(100_000), {}, dict.fromkeys(NAMES, D(100)))
+    research = Warehouse(desk.url, Role.RESEARCH)
+    report = Gates(settings, research).risk(batch, snapshot, decided)
+    Plans(research).save_report("risk.limit_report", batch.batch_id, report)
+    return batch
+
+
+def turn(desk: Desk, state: TradingState) -> None:
+    with store_of(desk.url) as store:
+        store.set_trading_state("paper", state, "Ann Example", "the cause is looked for", NOON)
+
+
+def told(desk: Desk) -> list[tuple[str, str]]:
+    """What the limit report says of the kill switch."""
+    return rows(desk.url, "select outcome, reason from risk.limit_report where rule = 'kill_switch'")
+
+
+def materialise(desk: Desk, settings: Settings, *assets: dg.AssetsDefinition) -> None:
+    """As a person does it in Dagster, for the batch's partition."""
+    trading, warehouse = DeskTrading(desk, "paper", settings), Warehouse(desk.url, Role.TRADER)
+    assert dg.materialize(
+        assets, partition_key=DECIDED.isoformat(), instance=dg.DagsterInstance.ephemeral(),
+        resources={"trading": trading, "warehouse": warehouse},
+    ).success  # fmt: skip
+
+
+def asked(settings: Settings, now: datetime) -> str:
+    """What the sensor says at ``now``: the batch that it has executed, or why none."""
+    answer = next_execution(settings, now)
+    return answer.tags["octopus/batch"] if isinstance(answer, dg.RunRequest) else str(answer.skip_message)
+
+
+def missed(settings: Settings, now: datetime) -> list[str]:
+    """What the watchdog says of batches at ``now``."""
+    known = replace(facts(settings, datetime.now(UTC), watches_daemon=False), now=now, due=None)
+    return [alert.happened for alert in assess(known, SESSIONS, Patience()) if alert.kind is Kind.MISSED_RUN]
+
+
+@pytest.mark.parametrize("from_fills", [True, False], ids=["fills to reconciliation", "the job reconcile"])
+def test_books_that_were_compared_before_a_batch_was_begun_do_not_make_it_an_executed_one(
+    desk: Desk, settings: Settings, *, from_fills: bool
+) -> None:
+    batch = store_plan(desk.url, "paper", BUYS)
+    compared = (execution.positions, execution.reconciliation)
+    materialise(desk, settings, *((execution.fills, *compared) if from_fills else compared))
+    assert rows(desk.url, "select session, kind from execution.reconciliation") == [(EXECUTED, "ok")]
+    assert launches.of(Warehouse(desk.url, Role.TRADER), batch.batch_id).count == 0
+    assert asked(settings, NOON) == batch.batch_id
+    after = batch.expires_at + timedelta(hours=1)
+    assert "a past day cannot trade" in asked(settings, after)
+    (happened,) = missed(settings, after)
+    assert "paper-batch" in happened
+
+    desk.execute(batch)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "filled"}
+    assert "executed and reconciled already" in asked(settings, NOON)
+    assert missed(settings, after) == []
+
+
+def test_a_run_that_was_refused_is_followed_by_another_while_the_window_is_open_and_reported_after_it(
+    desk: Desk, settings: Settings
+) -> None:
+    batch, trader = store_plan(desk.url, "paper", BUYS), Warehouse(desk.url, Role.TRADER)
+    turn(desk, TradingState.HALTED)
+    with pytest.raises(Exception, match="trading is halted"):
+        materialise(desk, settings, execution.order_intents)
+    assert launches.of(trader, batch.batch_id).count == 1
+    assert "is being executed" in asked(settings, NOON)
+    with trader.connect() as connection:
+        connection.execute("update execution.launches set last_seen = last_seen - interval '1 hour'")
+    request = next_execution(settings, NOON)
+    assert isinstance(request, dg.RunRequest)
+    assert request.run_key == f"{batch.batch_id}:2"
+    assert "closed" in asked(settings, batch.expires_at), "a run that came so late would be refused for ever"
+    (happened,) = missed(settings, CLOSE + timedelta(hours=1))
+    assert "none got as far as its orders" in happened
+
+
+def test_a_batch_without_orders_is_executed_once_the_books_were_compared(desk: Desk, settings: Settings) -> None:
+    batch = store_plan(desk.url, "paper", [])
+    assert asked(settings, NOON) == batch.batch_id
+    materialise(desk, settings, execution.order_intents, execution.positions, execution.reconciliation)
+    assert "executed and reconciled already" in asked(settings, NOON)
+    assert missed(settings, CLOSE + timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [(TradingState.HALTED, "no order leaves"), (TradingState.REDUCING, "only orders that make a position smaller")],
+)
+def test_a_batch_that_was_planned_while_trading_was_stopped_is_sent_once_it_is_resumed(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch, state: TradingState, says: str
+) -> None:
+    turn(desk, state)
+    batch = plan(desk, settings, monkeypatch)
+    ((outcome, reason),) = told(desk)
+    assert outcome == "warn"
+    for word in ("the cause is looked for", says, "octopus resume"):
+        assert word in reason
+    turn(desk, TradingState.ACTIVE)
+    desk.execute(batch)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "filled"}
+
+
+def test_an_account_that_is_opened_after_its_first_plan_loses_no_batch(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, feed = ManualClock(NOON), flat_feed(NAMES)
+    desk = Desk(database_url, "paper", clock, feed, paper(database_url, "paper", clock, feed))
+    batch = plan(desk, settings, monkeypatch)
+    assert "never opened" in told(desk)[0][1]
+    with pytest.raises(TradingHaltedError, match="never opened"):
+        desk.execute(batch)
+    desk.open()
+    desk.execute(batch, "again")
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "filled"}
+
+
+def test_a_batch_that_was_planned_before_trading_stopped_is_not_sent(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = plan(desk, settings, monkeypatch)
+    assert told(desk) == [("pass", "trading is active")]
+    turn(desk, TradingState.HALTED)
+    with pytest.raises(TradingHaltedError):
+        desk.execute(batch)
+    turn(desk, TradingState.REDUCING)
+    desk.execute(batch, "again")
+    assert rows(desk.url, "select 1 from paper.orders") == []
+    assert rows(desk.url, "select distinct status from execution.order_intents") == [("denied",)]
+    assert rows(desk.url, "select distinct rule from execution.verdicts where outcome = 'deny'") == [("trading_state",)]
