@@ -94,8 +94,9 @@ def daily_reports(
 ) -> dg.MaterializeResult[None]:
     """The day for those who answer for it: blotter, limits and their use, exceptions, lots named, best execution."""
     session = trading.execution_session(partitions.session_of(context))
-    source = trading.settings.universe.market_data
-    reports = posttrade.reports(warehouse, source, trading.account, partitions.session_of(context), session)
+    decided, settings = partitions.session_of(context), trading.settings
+    source = settings.universe.market_data
+    reports = posttrade.reports(warehouse, settings.sessions, source, trading.account, decided, session)
     changed = posttrade.save_reports(warehouse, trading.account, session, reports)
     tables = {name: reporting.table(frame) for name, frame in reports.items()}
     return dg.MaterializeResult(metadata={"session": str(session), "changed": changed, **tables})

@@ -27,8 +27,7 @@ def build_defs(
     """The definitions of the location; a test swaps any resource by its key.
 
     Args:
-        executes: the sensor that executes approved batches, and the schedule that compares the books of other days,
-            start switched on.
+        executes: the sensor that executes approved batches starts switched on.
         alerts: the sensors that tell people start switched on.
     """
     resources: dict[str, object] = {
@@ -38,7 +37,7 @@ def build_defs(
     return dg.Definitions(
         assets=[*execution.ASSETS, *compliance.POSTTRADE_ASSETS],
         jobs=execution_jobs(),
-        schedules=execution_schedules(running=executes),
+        schedules=execution_schedules(),
         sensors=[execution_sensor(running=executes), *alert_sensors(running=alerts)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,

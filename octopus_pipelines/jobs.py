@@ -75,7 +75,9 @@ def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             ),
         ),
         dg.define_asset_job(
-            RECONCILE, tags=tags, description="Book what the broker tells and compare the books, without a batch.",
-            selection=dg.AssetSelection.assets(keys.POSITIONS, keys.RECONCILIATION),
+            RECONCILE, tags=tags, description="Without a batch: book what the broker tells, compare the books, report.",
+            selection=dg.AssetSelection.assets(
+                keys.POSITIONS, keys.RECONCILIATION, keys.SURVEILLANCE, keys.DAILY_REPORTS
+            ),
         ),
     ]  # fmt: skip

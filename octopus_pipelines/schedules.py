@@ -21,7 +21,7 @@ from resources.warehouse.store import Warehouse
 AFTER_CLOSE = timedelta(hours=1)
 """From a normal close to the run: vendors have published the day's bar by then."""
 AFTER_DAILY = timedelta(hours=2)
-"""From a normal close to collecting bars within the day: the daily run has had an hour for itself."""
+"""From a normal close to what follows the daily run, which has had an hour for itself by then."""
 _DAY = timedelta(days=1)
 _NORMAL = date(2024, 1, 17)
 """A Wednesday without a holiday anywhere: its close is the exchange's normal one, in any year's local time."""
@@ -32,20 +32,8 @@ def research_schedules() -> list[dg.ScheduleDefinition]:
     return [daily_after_close, intraday_after_close]
 
 
-def execution_schedules(*, running: bool) -> list[dg.ScheduleDefinition]:
-    """Schedules of the execution location; ``running``: switched on from the start."""
-
-    @dg.schedule(
-        name="daily_reconciliation",
-        job_name=RECONCILE,
-        cron_schedule=after_close(CLOCK),
-        execution_timezone=CLOCK.timezone,
-        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
-        description="Our book against the broker's, after every session in which no batch was executed.",
-    )
-    def daily_reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return due_comparison(current_settings(), context.scheduled_execution_time)
-
+def execution_schedules() -> list[dg.ScheduleDefinition]:
+    """Schedules of the execution location."""
     return [daily_reconciliation]
 
 
@@ -116,6 +104,20 @@ def intraday_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     if settings.intraday.source is None:
         return dg.SkipReason("nobody is asked for bars within the day: name a source in intraday.source")
     return _run_of_the_session(settings, INTRADAY, context.scheduled_execution_time)
+
+
+@dg.schedule(
+    job_name=RECONCILE,
+    cron_schedule=after_close(CLOCK, AFTER_DAILY),
+    execution_timezone=CLOCK.timezone,
+    # It sends nothing, and an account that holds something wants its NAV and its comparison on every session.
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Our book against the broker's and the day's NAV, after every session in which no batch was executed.",
+)
+def daily_reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run for a session without a batch, once the daily run has brought its bars; an account of which nothing is
+    booked is skipped, and so is everything on recorded data."""
+    return due_comparison(current_settings(), context.scheduled_execution_time)
 
 
 def _run_of_the_session(settings: Settings, job: str, tick: datetime) -> dg.RunRequest | dg.SkipReason:

@@ -131,12 +131,18 @@ def save_findings(warehouse: Warehouse, account: str, session: date, found: Sequ
     return warehouse.replace("compliance.surveillance", {"account": account, "session": session}, frame)
 
 
-def reports(warehouse: Warehouse, source: str, account: str, decided: date, executed: date) -> dict[str, pl.DataFrame]:
-    """The day's reports: of the batch decided in session ``decided`` and executed in ``executed``."""
+def reports(
+    warehouse: Warehouse, sessions: Sessions, source: str, account: str, decided: date, executed: date
+) -> dict[str, pl.DataFrame]:
+    """The day's reports: of the batch decided in session ``decided`` and executed, or refused, in ``executed``.
+
+    Exceptions are also what was found before the batch, and halts since it was decided.
+    """
+    day = [sessions.decision_utc(session) for session in (decided, executed)]
     return {
         "blotter": warehouse.read(_BLOTTER, [account, decided]),
         "limits": warehouse.read(_LIMITS, [account, decided]),
-        "exceptions": warehouse.read(_EXCEPTIONS, [account, decided, executed]),
+        "exceptions": warehouse.read(_EXCEPTIONS, [account, decided, executed, *day]),
         "lot_identifications": warehouse.read(_LOTS, [account, executed]),
         "best_execution": warehouse.read(_BEST_EXECUTION, [account, decided, executed, source]),
     }
@@ -202,8 +208,17 @@ _EXCEPTIONS = """
         from execution.orders o join execution.order_intents i using (intent_id) join batches using (batch_id)
         where o.state in ('rejected', 'unknown', 'expired', 'cancelled')
         union
-        select 'reconciliation', r.kind, coalesce(r.instrument, 'cash'), r.detail
-        from execution.reconciliation r where r.account = $1 and r.session = $3 and r.seq > 0
+        select 'reconciliation', r.kind, coalesce(r.instrument, 'cash'),
+               case when r.session = $2 then 'before the batch: ' else '' end || r.detail
+        from execution.reconciliation r where r.account = $1 and r.session in ($2, $3) and r.seq > 0
+        union
+        select 'refusal', 'refused', l.subject, l.payload::jsonb ->> 'reason'
+        from audit.log l join batches b on b.batch_id = l.subject where l.kind = 'batch.refused'
+        union
+        select 'halt', substr(l.kind, 9), l.subject, h.detail ->> 'reason' || ' (by ' || (h.detail ->> 'by') || ')'
+        from audit.log l cross join lateral (select l.payload::jsonb as detail) h
+        where l.subject = $1 and l.kind in ('trading.halted', 'trading.reducing')
+          and (h.detail ->> 'trading_time')::timestamptz > $4 and (h.detail ->> 'trading_time')::timestamptz <= $5
         union
         select 'surveillance', s.pattern, s.instrument, s.message
         from compliance.surveillance s where s.account = $1 and s.session = $3

@@ -95,12 +95,19 @@ def test_of_several_that_start_at_once_one_makes_the_manifest(tmp_path: Path, mo
     assert len(made) == 1
 
 
-def test_nothing_starts_by_itself_and_nothing_that_trades_is_retried(locations: dict[str, dg.Definitions]) -> None:
+def test_nothing_but_the_comparison_of_the_books_starts_by_itself_and_nothing_that_trades_is_retried(
+    locations: dict[str, dg.Definitions],
+) -> None:
     for defs in locations.values():
         for sensor in defs.sensors or ():
             assert sensor.default_status is dg.DefaultSensorStatus.STOPPED  # type: ignore[union-attr]
-        for schedule in defs.schedules or ():
-            assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+    running = {
+        schedule.name
+        for defs in locations.values()
+        for schedule in defs.schedules or ()
+        if schedule.default_status is dg.DefaultScheduleStatus.RUNNING  # type: ignore[union-attr]
+    }
+    assert running == {"daily_reconciliation"}
     execute = locations["execution"].resolve_job_def("execute")
     assert execute.tags["dagster/max_retries"] == "0"
     assert all(node.definition.retry_policy is None for node in execute.graph.nodes)  # type: ignore[attr-defined]
