@@ -292,14 +292,17 @@ class Gates:
         return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
 
     def _was_invested(self, account: str, session: date, last: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the account's NAV may have moved by the close of ``session``: it had traded, or held something at its
-        ``last`` NAV."""
+        """Whether the account's NAV may have moved by the close of ``session``: it had traded, had got shares
+        otherwise (it was taken over with them), or held something at its ``last`` NAV."""
         if any(nav["closing"] != nav["cash"] for nav in last):
             return True
-        traded: bool = self.warehouse.scalar(
-            "select exists (select from execution.fills where account = %s and session <= %s)", [account, session]
+        moved: bool = self.warehouse.scalar(
+            "select exists (select from execution.fills where account = %(account)s and session <= %(session)s) "
+            "or exists (select from execution.entries where account = %(account)s and session <= %(session)s "
+            "and quantity <> 0)",
+            {"account": account, "session": session},
         )
-        return traded
+        return moved
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""

@@ -109,13 +109,18 @@ class Settler:
                     "ingest its bars, then book the break"
                 )
             now = engine.clock.now()
-            booked, session = self.proposed(item, found, told), keeper.session_at(now)
+            booked = self.proposed(item, found, told)
+            missed = booked.fill
+            session = keeper.session_at(now) if missed is None else keeper.sessions.trade_date(missed.at)
             if shown and booked.described != tuple(shown):
                 raise SettlingError(
                     f"the broker's statement changed meanwhile, and nothing was booked: break {item.break_id} would "
                     f"now book {'; '.join(booked.described)}. Give the command again"
                 )
             keeper.books.correct(self.account, item, booked, session, by, reason, now)
+            if missed is not None:
+                # It may have been what its batch waited for.
+                engine.store.finish(self.account, now)
             engine.store.drain_outbox(engine.audit)
             last, after = keeper.books.last_compared(self.account), keeper.compare_again(self.account, found)
             if last is not None:

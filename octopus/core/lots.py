@@ -23,6 +23,7 @@ class Lot:
 
     Attributes:
         lot_id: the fill that opened it; parts of it that stay open keep the id.
+        instrument: its name of today (changes of symbol applied).
         quantity: shares still open, signed, in the units of today (splits applied).
         cost: cash that opening the open shares took, commissions included, without ``wash_sale``.
         acquired: trade date of the opening fill.
@@ -51,10 +52,10 @@ class Lot:
 
 @dataclass(frozen=True)
 class Disposal:
-    """Shares of one lot closed by one fill.
+    """Shares of one lot closed by one fill, or by an entry that takes them.
 
     Attributes:
-        fill_id: the closing fill. lot_id: the lot that it closed, or a part of it.
+        fill_id: the closing fill or entry. lot_id: the lot that it closed, or a part of it.
         quantity: shares closed, signed as the lot's: positive for a sale of shares held.
         proceeds: cash that closing brought, commissions taken off; negative for covering a short.
         basis: of the closed shares, wash-sale adjustments of earlier sales included.

@@ -24,6 +24,8 @@ AMENDS = "~"
 """Behind it, in an entry's id, the number of a correction of the entry that is named before it."""
 UNRECORDED = "unrecorded:"
 """Begins the ids of entries that a person booked and no record of the broker has."""
+OFFSET = f"{AMENDS}cash"
+"""Ends the id of the cash beside shares that moved without any: it takes back the cash that they are booked at."""
 OF_FILL = "fill:"
 """Begins the ids of entries that stand for fills which no order of ours caused."""
 

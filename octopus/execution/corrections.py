@@ -3,9 +3,10 @@
 Belongs here: from one break to the entries, or the revision of a fill, that take it out of the next comparison. Does
 not: finding breaks (reconcile.py), asking the person, storing.
 
-Our book follows the broker's record of what happened, under that record's name and instant: a fill that no order of
-ours caused becomes an entry by hand of the same shares and cash, which lots and NAV take as a trade; a fill of ours
-that the broker has otherwise gets a revision; an entry is booked as the broker has it, or its difference beside ours.
+Our book follows the broker's record of what happened, under that record's name and instant: a fill of an order of ours
+that we missed becomes a fill of that order; one that no order of ours caused becomes an entry by hand of the same
+shares and cash, which lots and NAV take as a trade; a fill of ours that the broker has otherwise gets a revision; an
+entry is booked as the broker has it, or its difference beside ours.
 Only what no record explains has a name of ours.
 """
 
@@ -20,7 +21,7 @@ from enum import StrEnum
 from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import AMENDS, UNRECORDED, Book, Entry, EntryKind, fill_entry
+from octopus.execution.book import AMENDS, OFFSET, UNRECORDED, Book, Entry, EntryKind, fill_entry
 from octopus.execution.reconcile import Break, BreakKind, with_booked_fills
 
 
@@ -49,10 +50,15 @@ class FillChange:
 
 @dataclass(frozen=True)
 class Correction:
-    """What is booked, all of it at once; one of both is empty."""
+    """What is booked, all of it at once; one of the three alone.
+
+    Attributes:
+        fill: of an order of ours, which we missed.
+    """
 
     entries: tuple[Entry, ...] = ()
     change: FillChange | None = None
+    fill: Fill | None = None
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -61,6 +67,12 @@ class Correction:
             fill, to = self.change.fill, self.change
             became = f"{plain(to.quantity)} at {plain(to.price)}, fees {plain(to.fees)}" if to.quantity else "nothing"
             return (f"fill {fill.fill_id} of {fill.instrument} becomes {became}",)
+        if self.fill is not None:
+            fill = self.fill
+            return (
+                f"fill {fill.fill_id} of order {fill.client_order_id}: {fill.side.value} {plain(fill.quantity)} "
+                f"{fill.instrument} at {plain(fill.price)}, fees {plain(fill.fees)}",
+            )
         return tuple(
             f"{one.kind.value} {one.entry_id}: {plain(one.quantity, '+')} {one.instrument or 'shares'}, "
             f"cash {plain(one.cash, '+')}"
@@ -98,6 +110,8 @@ def correction(item: Break, breaks: Sequence[Break], ours: Book, theirs: Book, a
     others = {fill.fill_id: fill for fill in theirs.fills}
     if item.kind is BreakKind.UNKNOWN_FILL or (item.reference in mine and item.reference in others):
         return Correction(change=_changed(item, mine[item.reference], others.get(item.reference)))
+    if item.kind is BreakKind.MISSING_FILL:
+        return Correction(fill=others[item.reference])
     if item.reference in others:
         return Correction(entries=(fill_entry(others[item.reference], told.note),))
     return Correction(entries=(_amended(item, ours, theirs, told.note),))
@@ -148,10 +162,17 @@ def _unrecorded(item: Break, breaks: Sequence[Break], ours: Book, at: datetime, 
     # A trade whose cash has no record either: both are booked. Else the shares came, or went, by themselves.
     if paid is not None and abs(paid.cash_effect + worth) <= abs(worth) * _FEES:
         return (Entry(name, EntryKind.MANUAL, item.instrument, item.quantity_effect, paid.cash_effect, at, told.note),)
-    money = _free(f"{name}{AMENDS}cash", ours)
     return (
         Entry(name, EntryKind.MANUAL, item.instrument, item.quantity_effect, -worth, at, told.note),
-        Entry(money, EntryKind.MANUAL, None, Decimal(0), worth, at, f"{told.note}; no cash moved for the shares"),
+        Entry(
+            f"{name}{OFFSET}",
+            EntryKind.MANUAL,
+            None,
+            Decimal(0),
+            worth,
+            at,
+            f"{told.note}; no cash moved for the shares",
+        ),
     )
 
 

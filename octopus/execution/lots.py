@@ -1,16 +1,31 @@
 """Tax lots: which shares a fill opens or closes, what they cost and what they brought.
 
-Belongs here: keeping lots by FIFO or by specific identification, through splits. Does not: the lots themselves
-(octopus/core/lots.py), the wash-sale rule (octopus/compliance), settlement (settlement.py).
+Belongs here: keeping lots by FIFO or by specific identification, through splits, changes of symbol and delistings. Does
+not: the lots themselves (octopus/core/lots.py), the wash-sale rule (octopus/compliance), settlement (settlement.py).
 
 A sale closes the shares that were identified for it, and the earliest ones as far as none were (26 CFR 1.1012-1(c)). A
 fill that passes through zero closes all lots and opens one on the other side. Where an amount is divided among lots,
 each part is rounded to the ledger's step and the last part takes the rest: sums are exact.
+
+The open shares of every instrument are the book's position in it (`positions_of`), whatever was booked and however
+late. What companies do to their shares:
+
+- A change of symbol moves lots to the new name with their id, cost and dates: the same shares, at most an exchange of
+  them within one corporation (26 USC 368(a)(1)(E) and (F)), in which nothing is recognised (354, 1036) and basis and
+  holding period carry over (358(a), 1223(1)). Lots that come upon a short of the new name cover it at their cost
+  (26 CFR 1.1233-1(a)).
+- A delisting closes all lots on its day at the cash it paid, as a sale does (26 USC 1001). Shares that paid nothing are
+  closed at nothing on that day; that worthless shares count as sold on the last day of the year (165(g)) is not kept,
+  nor what an exchange into another company's shares would defer: no source tells its terms.
+- A spin-off touches no lot. The book takes its worth in cash, as it does a dividend, and the lots keep their whole
+  basis. How much of it goes to the new shares where the spin-off is tax-free (355, 358(b)), the company says on Form
+  8937: that is for a person to reckon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Context, Decimal, localcontext
@@ -19,7 +34,7 @@ from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import Fill
-from octopus.execution.book import QUANTITY_STEP, Entry, EntryKind
+from octopus.execution.book import AMENDS, QUANTITY_STEP, UNRECORDED, Entry, EntryKind
 
 _EXACT = Context(prec=60)
 
@@ -63,8 +78,9 @@ def lot_book(
     """Lots and disposals after all fills and entries of an account, in time order.
 
     Args:
-        entries: splits change lots; shares entered by hand open or close lots at the cash that came with them,
-            adopted ones open them at their basis, on the day of their adoption; other entries concern no lot.
+        entries: splits, changes of symbol and delistings change lots; shares entered by hand open or close lots at the
+            cash that came with them, adopted ones open them at their basis, on the day of their adoption; entries
+            without shares concern no lot, but for what amends one with shares.
         ratios: new shares for one old, by the entry id of each split.
         selections: shares identified for a fill, by fill id; the rest goes first in, first out.
 
@@ -72,14 +88,93 @@ def lot_book(
         LotSelectionError, UnknownRatioError: see there.
     """
     keeper = _Keeper(dates, ratios or {}, selections or {})
-    # At one instant corporate actions come first: their instant is the open, and they concern what was held before.
-    movements: list[tuple[datetime, int, str, Fill | Entry]] = [(e.at, 0, e.entry_id, e) for e in entries]
-    movements += [(f.at, 1, f.fill_id, f) for f in fills]
     with localcontext(_EXACT):
-        for _, _, _, movement in sorted(movements, key=lambda one: one[:3]):
+        for _, movement in sorted(_movements(fills, entries), key=lambda one: one[0]):
             keeper.take(movement)
     lots = (lot for name in sorted(keeper.lots) for lot in keeper.lots[name])
     return LotBook(tuple(lots), tuple(keeper.disposals))
+
+
+@dataclass(frozen=True)
+class _Renames:
+    """Changes of symbol that take effect together.
+
+    Attributes:
+        pairs: the entry of the name that gives shares up, that of the one that gets them, and how many.
+    """
+
+    at: datetime
+    pairs: tuple[tuple[Entry, Entry, Decimal], ...]
+
+
+_When = tuple[datetime, int, str]
+
+
+def _movements(fills: Iterable[Fill], entries: Iterable[Entry]) -> Iterator[tuple[_When, Fill | Entry | _Renames]]:
+    """What changes lots, with its place in time: at one instant in the order in which a book takes it (book.py)."""
+    changes = defaultdict[datetime, list[Entry]](list)
+    others: list[Entry] = []
+    for entry in entries:
+        if entry.kind is EntryKind.SYMBOL_CHANGE:
+            changes[entry.at].append(entry)
+        elif entry.instrument is not None:
+            others.append(entry)
+    for at, legs in changes.items():
+        pairs, alone = _paired(sorted(legs, key=lambda one: one.entry_id))
+        yield (at, 0, ""), _Renames(at, pairs)
+        others += alone
+    for entry in _amended(others):
+        yield (entry.at, _RANKS.get(entry.kind, 3), entry.entry_id), entry
+    for fill in fills:
+        yield (fill.at, 4, fill.fill_id), fill
+
+
+_RANKS = {EntryKind.SYMBOL_CHANGE: 1, EntryKind.SPLIT: 2, EntryKind.DELISTING: 5}
+"""Where entries stand among what happens at one instant: whole changes of symbol are first, fills before delistings."""
+
+
+def _paired(legs: Sequence[Entry]) -> tuple[tuple[tuple[Entry, Entry, Decimal], ...], list[Entry]]:
+    """The two entries of each change of symbol, less what was taken back of it; and entries that have no other side.
+
+    Those of one change have the same note, as far as it was booked by itself; an entry without another side (a fraction
+    that was paid for, a side that is not booked yet) is a trade at its cash.
+    """
+    left, alone = list(legs), list[Entry]()
+    booked: dict[tuple[str, str], tuple[Entry, Entry]] = {}
+    net = defaultdict[tuple[str, str], Decimal](Decimal)
+    while left:
+        leg = left.pop(0)
+        mirrors = [one for one in left if _mirrors(leg, one)]
+        if not mirrors:
+            alone.append(leg)
+            continue
+        other = min(mirrors, key=lambda one: one.note != leg.note)
+        left.remove(other)
+        first, second = sorted((leg, other), key=lambda one: str(one.instrument))
+        names = str(first.instrument), str(second.instrument)
+        booked.setdefault(names, (first, second))
+        net[names] += second.quantity
+    pairs = [(*pair, net[names]) if net[names] > 0 else (*pair[::-1], -net[names]) for names, pair in booked.items()]
+    return tuple(pair for pair in pairs if pair[2]), alone
+
+
+def _mirrors(one: Entry, other: Entry) -> bool:
+    return one.quantity == -other.quantity and one.instrument != other.instrument and not (one.cash or other.cash)
+
+
+def _amended(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries, each with its amendments in it: shares that never were delisted are not bought back, and cash that was
+    told wrong is in the cost or the proceeds."""
+    found: dict[tuple[str, str | None, object], Entry] = {}
+    for entry in sorted(entries, key=lambda one: (one.at, one.entry_id)):
+        amends = entry.kind in (EntryKind.MANUAL, EntryKind.DELISTING) and not entry.entry_id.startswith(UNRECORDED)
+        base = entry.entry_id.partition(AMENDS)[0] if amends else entry.entry_id
+        key = entry.kind.value, entry.instrument, entry.at if entry.kind is EntryKind.DELISTING else base
+        first = found.get(key)
+        found[key] = entry if first is None else replace(
+            first, quantity=first.quantity + entry.quantity, cash=first.cash + entry.cash
+        )  # fmt: skip
+    yield from found.values()
 
 
 @dataclass
@@ -92,23 +187,77 @@ class _Keeper:
     lots: dict[str, list[Lot]] = field(default_factory=dict)
     disposals: list[Disposal] = field(default_factory=list)
 
-    def take(self, movement: Fill | Entry) -> None:
-        if isinstance(movement, Fill):
+    def take(self, movement: Fill | Entry | _Renames) -> None:
+        if isinstance(movement, _Renames):
+            self.rename(movement)
+        elif isinstance(movement, Fill):
             signed = movement.side.sign * movement.quantity
             self.trade(movement.fill_id, movement.instrument, signed, movement.cash_flow, movement.at)
         elif movement.instrument is not None and movement.kind is EntryKind.SPLIT:
             self.split(movement, movement.instrument)
-        elif movement.instrument is not None and movement.kind is EntryKind.MANUAL and movement.quantity:
-            self.trade(movement.entry_id, movement.instrument, movement.quantity, movement.cash, movement.at)
-        elif movement.instrument is not None and movement.basis is not None:
-            self.trade(movement.entry_id, movement.instrument, movement.quantity, -movement.basis, movement.at)
+        elif movement.instrument is not None and movement.quantity:
+            cash = movement.cash if movement.basis is None else -movement.basis
+            self.trade(movement.entry_id, movement.instrument, movement.quantity, cash, movement.at)
+
+    def rename(self, renames: _Renames) -> None:
+        """Move lots to their new names, all at once: the name that one gives up may be another's new one.
+
+        Whether the shares of a pair were held or sold short, the lots tell. What neither name has lots for (a sale that
+        was told after the change was booked) is owed under the one name and held under the other, at no cost.
+        """
+        arriving: list[tuple[Entry, Lot]] = []
+        rests: list[tuple[Entry, Decimal]] = []
+        for gives, gets, quantity in renames.pairs:
+            held = self._taken(str(gives.instrument), quantity)
+            left = quantity - sum((lot.quantity for lot in held), Decimal(0))
+            short = self._taken(str(gets.instrument), -left)
+            left += sum((lot.quantity for lot in short), Decimal(0))
+            arriving += [(gets, lot) for lot in held] + [(gives, lot) for lot in short]
+            rests += [(gives, -left), (gets, left)] if left else []
+        for entry, lot in arriving:
+            self._arrive(entry.entry_id, str(entry.instrument), lot, renames.at)
+        for entry, left in rests:
+            self.trade(entry.entry_id, str(entry.instrument), left, Decimal(0), renames.at)
+
+    def _taken(self, instrument: str, quantity: Decimal) -> list[Lot]:
+        """Lots on the side of ``quantity``, the earliest first, no more shares than that; they are here no more."""
+        taken: list[Lot] = []
+        lots, left = self.lots.get(instrument, []), abs(quantity)
+        while left and lots and (lots[0].quantity > 0) is (quantity > 0):
+            part, rest = _parted(lots[0], min(left, abs(lots[0].quantity)))
+            lots[:1] = [rest] if rest.quantity else []
+            taken.append(part)
+            left -= abs(part.quantity)
+        return taken
+
+    def _arrive(self, name: str, instrument: str, lot: Lot, at: datetime) -> None:
+        """Take a lot in under another name, in its place by acquisition; lots on the other side it closes."""
+        lots = self.lots.setdefault(instrument, [])
+        against = self._against(instrument, lot.quantity)
+        if against:
+            part, lot = _parted(lot, min(against, abs(lot.quantity)))
+            self.trade(name, instrument, part.quantity, -part.cost, at)
+        if not lot.quantity:
+            return
+        # A part of it that went another way may be here already.
+        same = next((place for place, one in enumerate(lots) if one.lot_id == lot.lot_id), None)
+        if same is None:
+            lots.append(replace(lot, instrument=instrument))
+        else:
+            one = lots[same]
+            lots[same] = replace(one, quantity=one.quantity + lot.quantity, cost=one.cost + lot.cost)
+        lots.sort(key=lambda one: one.acquired)
+
+    def _against(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Open shares on the other side of ``quantity``."""
+        lots = self.lots.get(instrument, [])
+        opposite = bool(lots) and (lots[0].quantity > 0) is not (quantity > 0)
+        return abs(sum((lot.quantity for lot in lots), Decimal(0))) if opposite else Decimal(0)
 
     def trade(self, name: str, instrument: str, quantity: Decimal, cash: Decimal, at: datetime) -> None:
         """Close lots on the other side with ``quantity`` (signed), then open one with what is left."""
         lots = self.lots.setdefault(instrument, [])
-        opposite = bool(lots) and (lots[0].quantity > 0) is not (quantity > 0)
-        closing = min(abs(quantity), abs(sum((lot.quantity for lot in lots), Decimal(0)))) if opposite else Decimal(0)
-        parts = self._closed_parts(name, instrument, closing)
+        parts = self._closed_parts(name, instrument, min(abs(quantity), self._against(instrument, quantity)))
         left = abs(quantity)
         for lot_id, part in parts:
             proceeds = _share(cash, part, left)
@@ -123,12 +272,15 @@ class _Keeper:
         """Multiply the shares of each lot; a fraction that was paid in cash is sold for it, from the earliest lots."""
         lots = self.lots.get(instrument, [])
         before = sum((lot.quantity for lot in lots), Decimal(0))
-        if not before:
+        whole = before + entry.quantity
+        if not before or before * whole < 0 or not (whole or entry.cash):
+            # Of shares that were taken back after it was booked: there are none to multiply.
+            if entry.quantity:
+                self.trade(entry.entry_id, instrument, entry.quantity, entry.cash, entry.at)
             return
         ratio = self.ratios.get(entry.entry_id)
         if ratio is None and entry.cash:
             raise UnknownRatioError(f"split {entry.entry_id} of {instrument} has no ratio: ingest the corporate action")
-        whole = before + entry.quantity
         after = whole if ratio is None or not entry.cash else before * ratio
         self.lots[instrument] = _scaled(lots, after)
         if after != whole:
@@ -159,27 +311,30 @@ class _Keeper:
     def _close(self, name: str, instrument: str, lot_id: str, part: Decimal, proceeds: Decimal, at: datetime) -> None:
         lots = self.lots[instrument]
         place = next(place for place, lot in enumerate(lots) if lot.lot_id == lot_id)
-        lot = lots[place]
-        size = abs(lot.quantity)
-        closed = part if lot.quantity > 0 else -part
-        cost, wash_sale = _share(lot.cost, part, size), _share(lot.wash_sale, part, size)
+        closed, rest = _parted(lots[place], part)
         traded, settles = self.dates(at, instrument)
         self.disposals.append(
             Disposal(
                 name,
                 lot_id,
                 instrument,
-                closed,
+                closed.quantity,
                 proceeds,
-                cost + wash_sale,
-                lot.acquired,
-                lot.held_from,
+                closed.cost,
+                closed.acquired,
+                closed.held_from,
                 traded,
                 settles,
             )
         )
-        rest = replace(lot, quantity=lot.quantity - closed, cost=lot.cost - cost, wash_sale=lot.wash_sale - wash_sale)
         lots[place : place + 1] = [rest] if rest.quantity else []
+
+
+def _parted(lot: Lot, shares: Decimal) -> tuple[Lot, Lot]:
+    """``shares`` of a lot, a positive number, and the rest of it; either may be without shares."""
+    part = shares if lot.quantity > 0 else -shares
+    cost = _share(lot.cost, shares, abs(lot.quantity))
+    return replace(lot, quantity=part, cost=cost), replace(lot, quantity=lot.quantity - part, cost=lot.cost - cost)
 
 
 def _share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:

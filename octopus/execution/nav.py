@@ -14,7 +14,7 @@ from decimal import Context, Decimal, localcontext
 
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import Entry, EntryKind, cash_of, positions_of
+from octopus.execution.book import OF_FILL, OFFSET, Entry, EntryKind, cash_of, positions_of
 
 _EXACT = Context(prec=60)
 """Enough digits that no product or sum of ledger figures (20 digits before and 8 after the point) is rounded."""
@@ -22,6 +22,7 @@ _EXACT = Context(prec=60)
 
 _PAYMENTS = (EntryKind.DIVIDEND, EntryKind.SPIN_OFF)
 _EXCHANGES = (EntryKind.SPLIT, EntryKind.SYMBOL_CHANGE, EntryKind.DELISTING)
+_TRANSFERS = (EntryKind.MANUAL, EntryKind.ADOPTED)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class NavStatement:
     """Why the value changed over a session: ``opening + price_pnl - fees + dividends + flows == closing``.
 
     Attributes:
-        price_pnl: from prices moving while shares were held, from fills' prices to the close, splits' fractions, and a
-            delisting's last step.
-        fees: commissions and charges, positive; negative where more interest was received.
+        price_pnl: from prices moving while shares were held, from fills' prices to the close, splits' fractions, a
+            delisting's last step, and of trades by hand what their shares are worth beyond the cash they took.
+        fees: commissions and charges, positive; negative where more interest was received. Those of a trade by hand
+            are in ``price_pnl``: it is told in one amount.
         dividends: received, with what spun-off shares were worth; negative when paid on a short.
-        flows: deposits less withdrawals, and adopted holdings and corrections by hand at closing prices.
+        flows: deposits less withdrawals, adopted holdings, and what a person booked of shares or cash that moved by
+            themselves; shares at closing prices.
     """
 
     opening: Decimal
@@ -135,7 +138,7 @@ def _closing(
 
 
 def _price_pnl(
-    opening: Holdings, fills: Iterable[Fill], entries: Iterable[Entry], prices: Mapping[str, Decimal]
+    opening: Holdings, fills: Sequence[Fill], entries: Sequence[Entry], prices: Mapping[str, Decimal]
 ) -> Decimal:
     held = sum(
         (
@@ -149,23 +152,35 @@ def _price_pnl(
         Decimal(0),
     )
     # A split alone makes no one richer: the shares it adds are worth what the fall of the price takes. Nor does another
-    # name; and what a delisting pays stands for the shares it takes.
-    exchanged = sum(
-        (
-            entry.quantity * price_of(entry.instrument, prices) + entry.cash
-            for entry in entries
-            if entry.kind in _EXCHANGES and entry.instrument is not None
-        ),
-        Decimal(0),
-    )
+    # name; what a delisting pays stands for the shares it takes, as what a trade by hand brought does.
+    exchanged = sum((_worth(entry, prices) for entry in (*_exchanges(entries), *_trades_by_hand(entries))), Decimal(0))
     return held + traded + exchanged
 
 
-def _flows(entries: Iterable[Entry], prices: Mapping[str, Decimal]) -> Decimal:
-    total = Decimal(0)
-    for entry in entries:
-        if entry.kind.is_flow or entry.kind in (EntryKind.MANUAL, EntryKind.ADOPTED):
-            total += entry.cash
-            if entry.instrument is not None:
-                total += entry.quantity * price_of(entry.instrument, prices)
-    return total
+def _flows(entries: Sequence[Entry], prices: Mapping[str, Decimal]) -> Decimal:
+    trades = {entry.entry_id for entry in _trades_by_hand(entries)}
+    moved = (e for e in entries if e.kind.is_flow or (e.kind in _TRANSFERS and e.entry_id not in trades))
+    return sum((_worth(entry, prices) for entry in moved), Decimal(0))
+
+
+def _exchanges(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind in _EXCHANGES and entry.instrument is not None]
+
+
+def _trades_by_hand(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries by hand that are trades: fills that no order of ours caused, and shares that cash was paid for.
+
+    Shares alone, and cash alone, are the owner's: moved in, or out. So are shares whose cash another entry takes back.
+    """
+    names = {entry.entry_id for entry in entries}
+    return [
+        one for one in entries
+        if one.kind is EntryKind.MANUAL and one.instrument is not None
+        and (one.entry_id.startswith(OF_FILL) or (one.cash and f"{one.entry_id}{OFFSET}" not in names))
+    ]  # fmt: skip
+
+
+def _worth(entry: Entry, prices: Mapping[str, Decimal]) -> Decimal:
+    """Cash of an entry, and its shares at the close."""
+    shares = Decimal(0) if entry.instrument is None else entry.quantity * price_of(entry.instrument, prices)
+    return entry.cash + shares

@@ -154,11 +154,17 @@ class AccountBooks(OrderRecords):
     def correct(
         self, account: str, found: Break, booked: Correction, session: date, by: str, reason: str, now: datetime
     ) -> bool:
-        """Book what a person says about a break, all of it or nothing, once; False if it is booked already."""
+        """Book what a person says about a break, all of it or nothing, once; False if it is booked already.
+
+        Args:
+            session: the exchange's date of a missed fill; for everything else the session it is booked in.
+        """
         with self.connection.transaction():
             done = [self.recognise(account, entry, session, now) for entry in booked.entries]
             if booked.change is not None:
                 done.append(self._revise(account, booked.change, session, f"{by}: {reason}", now))
+            if booked.fill is not None:
+                done.append(self._book_missed(account, booked.fill, session, f"{by}: {reason}", now))
             if not all(done):
                 if any(done):
                     raise CorrectionError(f"break {found.break_id} was booked in part already; list the breaks anew")
@@ -185,6 +191,12 @@ class AccountBooks(OrderRecords):
             change.price, change.fees, now, reason,
         )  # fmt: skip
         return self.record_revision(account, revision, session, now)
+
+    def _book_missed(self, account: str, fill: Fill, session: date, reason: str, now: datetime) -> bool:
+        """Book a fill that the broker has and our book has not: one that was taken back here counts again."""
+        if self.record_fill(account, fill, session, now):
+            return True
+        return self._revise(account, FillChange(fill, fill.quantity, fill.price, fill.fees), session, reason, now)
 
     def settle_order(
         self, account: str, order_id: str, event: Event | None, fills: Mapping[date, Sequence[Fill]], by: str,

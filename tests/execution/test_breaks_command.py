@@ -200,6 +200,40 @@ class Unexplained:
         return replace(told, cash=told.cash + self.cash, positions={**told.positions, "BBB": told.positions["BBB"] + 5})
 
 
+@dataclass
+class Forgetful:
+    """A broker whose list of fills lacks what its statement has."""
+
+    inner: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def fills(self, since: datetime | None = None) -> list[Fill]:
+        return [fill for fill in self.inner.fills(since) if fill.instrument != "AAA"]
+
+
+def test_a_missed_fill_is_booked_as_the_fill_of_its_order_and_once_however_it_is_told_later(desk: Desk) -> None:
+    desk.broker, whole = Forgetful(desk.broker), desk.broker
+    batch = store_plan(desk.url, "acct", BUYS)
+    desk.execute(batch)
+    (found,) = [item for item in listed() if item["kind"] == "missing_fill"]
+    (order_id, told) = rows(desk.url, "select client_order_id, fill_id from paper.fills where instrument = 'AAA'")[0]
+    assert found["books"] == [f"fill {told} of order {order_id}: buy 10 AAA at 100, fees 0"]
+    booked(found["break"])
+    assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
+    assert "was booked before" in booked(found["break"])
+    desk.broker = whole
+    assert listed() == []
+    counted = rows(desk.url, "select client_order_id, count(*), sum(quantity) from execution.fills group by 1")
+    assert (order_id, 1, D(10)) in counted
+    assert rows(desk.url, "select count(*) from execution.entries where kind = 'manual'") == [(0,)]
+    told_log = rows(desk.url, "select kind from audit.log where subject = %s and kind = 'order.fill'", order_id)
+    assert told_log == [("order.fill",)]
+    assert rows(desk.url, "select count(*) from execution.attempts where status <> 'done'") == [(0,)]
+    assert verify(desk.url, desk.anchor).ok
+
+
 def test_what_a_person_was_shown_is_booked_or_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """While she looks at shares and what they cost, the broker takes the cash back."""
     desk.execute(store_plan(desk.url, "acct", BUYS))

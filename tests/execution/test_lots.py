@@ -1,7 +1,8 @@
-"""Tax lots: by hand, and what no trade, split or identification may change."""
+"""Tax lots: by hand, and what no trade, corporate action or identification may change."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import Fill, Side
 from octopus.core.sessions import Sessions
-from octopus.execution.book import Entry, EntryKind, positions_of
+from octopus.execution.book import (
+    CorporateAction,
+    Entry,
+    EntryKind,
+    action_entry,
+    cash_of,
+    closing_entries,
+    fill_entry,
+    opening_entries,
+    positions_of,
+)
 from octopus.execution.lots import LotBook, LotSelectionError, Selection, UnknownRatioError, lot_book
 from octopus.execution.settlement import identifiable_until, settlement_date
 
@@ -104,6 +115,138 @@ def test_a_fraction_that_a_reverse_split_pays_in_cash_is_sold() -> None:
 def test_shares_entered_by_hand_are_a_lot_at_their_cash() -> None:
     moved = Entry("m", EntryKind.MANUAL, "AAA", D(3), D(-60), START)
     assert book(entries=(moved,)).lots[0].cost == D(60)
+
+
+def act(kind: EntryKind, of: str, day: int, value: str = "1", detail: str = "") -> CorporateAction:
+    return CorporateAction(kind, of, D(value), START + timedelta(days=day), detail)
+
+
+def renamed(held: dict[str, int], day: int, **names: str) -> tuple[Entry, ...]:
+    """As production books changes of symbol of what is held."""
+    actions = [act(EntryKind.SYMBOL_CHANGE, old, day, detail=new) for old, new in names.items()]
+    return tuple(opening_entries(actions, {of: D(shares) for of, shares in held.items()}, lambda _: D(1), D(1)))
+
+
+def of(name: str, one: Fill) -> Fill:
+    return replace(one, instrument=name)
+
+
+def test_a_new_symbol_keeps_id_cost_and_holding_period_and_shares_can_be_identified_under_it() -> None:
+    sale = of("BBB", fill("s", -120, 20, 400))
+    change = renamed({"AAA": 200}, 60, AAA="BBB")
+    kept = book(*TWO, sale, entries=change, selections={"s": [Selection("b", D(100))]})
+    late, early = kept.disposals
+    assert (late.lot_id, late.instrument, late.basis, late.acquired) == ("b", "BBB", D(1201), date(2022, 2, 2))
+    assert (early.lot_id, early.quantity, early.basis, early.is_long_term) == ("a", D(20), D("200.2"), True)
+    assert kept.lots == (Lot("a", "BBB", D(80), D("800.8"), date(2022, 1, 3), date(2022, 1, 3)),)
+
+
+def test_names_pass_on_at_once_longs_and_shorts_alike_before_a_split_of_the_same_open() -> None:
+    """GOOG becomes GOOGL and GOOCV becomes GOOG; a third, sold short, takes a name that nobody had."""
+    trades = of("GOOG", fill("a", 10, 100)), of("GOOCV", fill("b", 10, 99)), of("ZZZ", fill("c", -4, 5))
+    entries = renamed({"GOOG": 10, "GOOCV": 10, "ZZZ": -4}, 5, GOOG="GOOGL", GOOCV="GOOG", ZZZ="YYY")
+    doubled = action_entry(act(EntryKind.SPLIT, "GOOGL", 5, "2"), D(10), D(1), D(1))
+    assert doubled is not None
+    kept = book(*trades, entries=(*entries, doubled))
+    assert [(lot.lot_id, lot.instrument, lot.quantity, lot.cost) for lot in kept.lots] == [
+        ("b", "GOOG", D(10), D(990)), ("a", "GOOGL", D(20), D(1000)), ("c", "YYY", D(-4), D(-20)),
+    ]  # fmt: skip
+    assert kept.disposals == ()
+
+
+def test_a_change_that_never_was_is_taken_back_by_a_persons_entries() -> None:
+    change = renamed({"AAA": 200}, 60, AAA="BBB")
+    back = tuple(replace(one, entry_id=f"{n}~1", quantity=-one.quantity, note="Ann") for n, one in enumerate(change))
+    assert book(*TWO, entries=(*change, *back)) == book(*TWO)
+
+
+def test_shares_that_get_the_name_of_a_short_cover_it_at_their_cost() -> None:
+    kept = book(of("BBB", fill("s", -4, 30)), fill("a", 10, 20), entries=renamed({"AAA": 10}, 5, AAA="BBB"))
+    (covered,) = kept.disposals
+    assert (covered.lot_id, covered.quantity, covered.gain) == ("s", D(-4), D(40))
+    assert [(lot.lot_id, lot.instrument, lot.quantity, lot.cost) for lot in kept.lots] == [("a", "BBB", D(6), D(120))]
+
+
+def test_a_delisting_closes_every_lot_at_its_last_cash_on_that_day_after_the_days_trades() -> None:
+    gone = act(EntryKind.DELISTING, "AAA", 60, "54.20", "cash_mergers")
+    (paid,) = closing_entries([gone], {"AAA": D(250)}, lambda _at, _name: D(0))
+    kept = book(*TWO, fill("c", 50, 54, 60), entries=(paid,))
+    assert [(one.lot_id, one.proceeds, one.gain, one.disposed) for one in kept.disposals] == [
+        ("a", D(5420), D(4419), date(2022, 3, 4)), ("b", D(5420), D(4219), date(2022, 3, 4)),
+        ("c", D(2710), D(10), date(2022, 3, 4)),
+    ]  # fmt: skip
+    assert kept.lots == ()
+    # Told wrong, and that it was none: amended by a person, the lots are as if it had been told right.
+    less = replace(paid, entry_id=f"{paid.entry_id}~1", quantity=D(0), cash=D(-50))
+    assert sum(one.gain for one in book(*TWO, fill("c", 50, 54, 60), entries=(paid, less)).disposals) == D(8598)
+    none = replace(paid, entry_id=f"{paid.entry_id}~1", quantity=D(250), cash=-paid.cash)
+    assert book(*TWO, fill("c", 50, 54, 60), entries=(paid, none)) == book(*TWO, fill("c", 50, 54, 60))
+
+
+def test_a_spin_off_leaves_the_basis_where_it_was() -> None:
+    spun = Entry("spin_off:AAA:20220304:NEW", EntryKind.SPIN_OFF, "AAA", D(0), D(400), START + timedelta(days=60))
+    assert book(*TWO, entries=(spun,)) == book(*TWO)
+
+
+def test_a_hand_trade_that_was_amended_has_the_amended_cost() -> None:
+    hand = fill_entry(fill("h", 3, 20))
+    fee = replace(hand, entry_id=f"{hand.entry_id}~1", quantity=D(0), cash=D(-2))
+    assert [(lot.lot_id, lot.cost) for lot in book(entries=(hand, fee)).lots] == [("fill:h", D(62))]
+
+
+NAMES = ("AAA", "BBB", "CCC")
+STOCKS = st.sampled_from(NAMES)
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> tuple[list[Fill], list[Entry], dict[str, Decimal]]:
+    """Trades of ours and by hand, splits, changes of symbol, delistings, as a book takes them; some of it told late."""
+    fills: list[Fill] = []
+    entries: list[Entry] = []
+    ratios: dict[str, Decimal] = {}
+    for day in range(2, 2 + 2 * draw(st.integers(1, 9)), 2):
+        held = positions_of(fills, entries)
+        what, name = draw(st.sampled_from(["fill", "hand", "late", "split", "rename", "delist"])), draw(STOCKS)
+        if what in ("fill", "hand", "late"):
+            told = draw(st.integers(1, day)) if what == "late" else day
+            shares, cents = draw(st.integers(-50, 50).filter(bool)), draw(st.integers(1, 9_999))
+            trade = of(name, fill(f"f{day}", shares, str(D(cents) / 100), told, "0.35"))
+            entries, fills = ([*entries, fill_entry(trade)], fills) if what == "hand" else (entries, [*fills, trade])
+        elif what == "split":
+            ratio = draw(st.sampled_from(["2", "1.5", "0.1", "0.3"]))
+            entry = action_entry(act(EntryKind.SPLIT, name, day, ratio), held.get(name, D(0)), D(7), D(1))
+            entries += [entry] if entry else []
+            ratios |= {entry.entry_id: D(ratio)} if entry else {}
+        elif what == "rename":
+            news = draw(st.permutations(NAMES))
+            changes = {old: new for old, new in zip(NAMES, news, strict=True) if old != new}
+            booked = renamed({of: int(shares) for of, shares in held.items()}, day, **changes)
+            entries += booked
+            if draw(st.integers(0, 3)) == 0:
+                entries += [replace(one, entry_id=f"{one.entry_id}~1", quantity=-one.quantity) for one in booked]
+        else:
+            gone = act(EntryKind.DELISTING, name, day, draw(st.sampled_from(["0", "54.20"])))
+            entries += closing_entries([gone], held, lambda _at, _name: D(0))
+    return fills, entries, ratios
+
+
+@settings(max_examples=150)
+@given(accounts())
+def test_open_lots_are_the_positions_and_no_money_is_lost(
+    account: tuple[list[Fill], list[Entry], dict[str, Decimal]],
+) -> None:
+    fills, entries, ratios = account
+    kept = book(*fills, entries=tuple(entries), ratios=ratios)
+    shares: dict[str, Decimal] = {}
+    for lot in kept.lots:
+        shares[lot.instrument] = shares.get(lot.instrument, D(0)) + lot.quantity
+    assert shares == positions_of(fills, entries)
+    spent = sum((lot.cost for lot in kept.lots), D(0)) - sum((one.gain for one in kept.disposals), D(0))
+    assert spent == -cash_of(fills, entries)
+    sides = {(lot.instrument, lot.quantity > 0) for lot in kept.lots}
+    assert len(sides) == len({lot.instrument for lot in kept.lots})
+    assert len({(lot.instrument, lot.lot_id) for lot in kept.lots}) == len(kept.lots)
+    assert book(*reversed(fills), entries=tuple(reversed(entries)), ratios=ratios) == kept
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Fill, Side
-from octopus.execution.book import CorporateAction, Entry, EntryKind, action_entry
+from octopus.execution.book import CorporateAction, Entry, EntryKind, action_entry, fill_entry
 from octopus.execution.nav import Holdings, strike_nav
 
 D = Decimal
@@ -49,6 +50,37 @@ def test_a_reverse_split_pays_the_fraction_in_cash() -> None:
     assert split is not None
     assert (split.quantity, split.cash) == (D(-4), D(10))
     assert action_entry(CorporateAction(EntryKind.SPLIT, "AAA", D(2), AT), D(0), D(10), D(1)) is None
+
+
+def test_the_loss_of_a_hand_trade_is_a_loss_as_that_of_a_fill_of_ours_is() -> None:
+    funded, bought = Holdings(D(1_000_000), {}, {}), Fill("h", "o", "AAA", Side.BUY, D(1000), D(100), D(0), AT)
+    of_ours = strike_nav(funded, (bought,), (), {"AAA": D(80)})
+    by_hand = strike_nav(funded, (), (fill_entry(bought),), {"AAA": D(80)})
+    assert by_hand == of_ours
+    assert (by_hand.price_pnl, by_hand.flows) == (D(-20_000), D(0))
+    # Bought and sold by hand on one day, and a fee that was told later.
+    sold = replace(bought, fill_id="s", side=Side.SELL, price=D(90))
+    fee = replace(fill_entry(sold), entry_id="fill:s~1", quantity=D(0), cash=D(-3))
+    nav = strike_nav(funded, (), (fill_entry(bought), fill_entry(sold), fee), {"AAA": D(80)})
+    assert (nav.price_pnl, nav.flows) == (D(-10_003), D(0))
+
+
+@pytest.mark.parametrize(
+    ("booked", "pnl", "flows"),
+    [
+        ([("m", "AAA", 10, 0)], 0, 800),  # shares moved in
+        ([("m", None, 0, -50)], 0, -50),  # cash moved out
+        ([("unrecorded:AAA", "AAA", 10, -1000)], -200, 0),  # paid for
+        ([("unrecorded:AAA", "AAA", 10, -1000), ("unrecorded:AAA~cash", None, 0, 1000)], 0, 800),  # not paid for
+        ([("c", "AAA", -10, 900)], 100, 0),  # a trade that the broker told as a correction
+    ],
+)
+def test_what_moved_by_itself_is_a_flow_at_the_close_and_what_was_paid_for_is_a_trade(
+    booked: list[tuple[str, str | None, int, int]], pnl: int, flows: int
+) -> None:
+    entries = [Entry(name, EntryKind.MANUAL, of, D(shares), D(cash), AT) for name, of, shares, cash in booked]
+    nav = strike_nav(Holdings(D(0), {}, {}), (), entries, {"AAA": D(80)})
+    assert (nav.price_pnl, nav.flows) == (D(pnl), D(flows))
 
 
 def test_an_instrument_without_a_price_is_named() -> None:

@@ -282,6 +282,22 @@ def test_a_nav_that_is_missing_or_old_is_no_reference(database_url: str) -> None
         assert references(database_url, exchange, f"a{number}", decided) == {expected}, (decided, navs, filled)
 
 
+@pytest.mark.parametrize(("shares", "known"), [(3, {None}), (0, {Decimal(450)})])
+def test_an_account_that_was_taken_over_with_shares_is_not_new(
+    database_url: str, shares: int, known: set[Decimal | None]
+) -> None:
+    """With cash alone it is."""
+    name, basis = ("PLAIN", 300) if shares else (None, None)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,"
+            " basis) values ('a', 'adopted:it', 'adopted', %s, %s, %s, '2024-02-23 20:00Z', '2024-02-23', '', %s)",
+            [name, shares, 0 if shares else 450, basis],
+        )
+    assert references(database_url, "XNYS", "a", MONDAY) == known
+    assert references(database_url, "XNYS", "a", date(2024, 2, 23)) == {Decimal(450)}
+
+
 def test_what_is_held_at_an_old_nav_may_have_fallen_since(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(
