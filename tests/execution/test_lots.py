@@ -154,6 +154,13 @@ def test_names_pass_on_at_once_longs_and_shorts_alike_before_a_split_of_the_same
     assert kept.disposals == ()
 
 
+def test_a_fraction_that_a_change_of_symbol_paid_in_cash_is_sold_for_it() -> None:
+    paid = Entry("symbol_change:BBB:x", EntryKind.SYMBOL_CHANGE, "BBB", D(-1), D(12), START + timedelta(days=60))
+    kept = book(*TWO, entries=(*renamed({"AAA": 200}, 60, AAA="BBB"), paid))
+    assert [(one.lot_id, one.quantity, one.gain) for one in kept.disposals] == [("a", D(1), D("1.99"))]
+    assert [(lot.instrument, lot.quantity) for lot in kept.lots] == [("BBB", D(99)), ("BBB", D(100))]
+
+
 def test_a_change_that_never_was_is_taken_back_by_a_persons_entries() -> None:
     change = renamed({"AAA": 200}, 60, AAA="BBB")
     back = tuple(replace(one, entry_id=f"{n}~1", quantity=-one.quantity, note="Ann") for n, one in enumerate(change))
