@@ -234,6 +234,21 @@ def test_a_missed_fill_is_booked_as_the_fill_of_its_order_and_once_however_it_is
     assert verify(desk.url, desk.anchor).ok
 
 
+def test_a_fill_that_was_taken_back_and_is_told_again_counts_again(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    planted(
+        desk, "create table paper.kept as select * from paper.fills where instrument = 'CCC'",
+        "delete from paper.fills where instrument = 'CCC'",
+    )  # fmt: skip
+    (gone,) = listed()
+    assert "the books of account acct agree" in booked(gone["break"])
+    planted(desk, "insert into paper.fills select * from paper.kept")
+    (back,) = listed()
+    assert back["kind"] == "missing_fill"
+    assert "the books of account acct agree" in booked(back["break"])
+    assert rows(desk.url, "select sum(quantity) from execution.current_fills where instrument = 'CCC'") == [(D(10),)]
+
+
 def test_what_a_person_was_shown_is_booked_or_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """While she looks at shares and what they cost, the broker takes the cash back."""
     desk.execute(store_plan(desk.url, "acct", BUYS))

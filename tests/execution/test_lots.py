@@ -154,6 +154,36 @@ def test_names_pass_on_at_once_longs_and_shorts_alike_before_a_split_of_the_same
     assert kept.disposals == ()
 
 
+def test_a_fraction_that_a_change_of_symbol_paid_in_cash_is_sold_for_it() -> None:
+    paid = Entry("symbol_change:BBB:x", EntryKind.SYMBOL_CHANGE, "BBB", D(-1), D(12), START + timedelta(days=60))
+    kept = book(*TWO, entries=(*renamed({"AAA": 200}, 60, AAA="BBB"), paid))
+    assert [(one.lot_id, one.quantity, one.gain) for one in kept.disposals] == [("a", D(1), D("1.99"))]
+    assert [(lot.instrument, lot.quantity) for lot in kept.lots] == [("BBB", D(99)), ("BBB", D(100))]
+
+
+def test_lots_stand_by_their_acquisition_under_a_new_name_and_parts_of_one_are_one_again() -> None:
+    """Forty of the hundred were heard of after the change; the name is given back when there are later ones of it."""
+    there, back = renamed({"AAA": 60}, 20, AAA="BBB"), renamed({"BBB": 110}, 40, BBB="AAA")
+    trades = fill("a", 100, 10), of("BBB", fill("b", 50, 11, 10)), fill("c", 5, 12, 30)
+    split_up = book(*trades, entries=there)
+    assert [(lot.lot_id, lot.instrument, lot.quantity, lot.cost) for lot in split_up.lots] == [
+        ("a", "AAA", D(40), D(400)), ("c", "AAA", D(5), D(60)), ("a", "BBB", D(60), D(600)),
+        ("b", "BBB", D(50), D(550)),
+    ]  # fmt: skip
+    whole = book(*trades, entries=(*there, *back))
+    assert [(lot.lot_id, lot.quantity, lot.cost) for lot in whole.lots] == [
+        ("a", D(100), D(1000)), ("b", D(50), D(550)), ("c", D(5), D(60)),
+    ]  # fmt: skip
+    assert all(lot.instrument == "AAA" for lot in whole.lots)
+
+
+def test_a_split_of_shares_that_were_taken_back_since_multiplies_none() -> None:
+    """1 for 10 was booked of 105; 95 of them were sold before, as is told later. Ours until amended: 10 - 95."""
+    kept = book(fill("a", 105, 10), fill("s", -95, 10, 20), entries=(split("-95", "0", 40),))
+    assert [(lot.lot_id, lot.quantity, lot.cost) for lot in kept.lots] == [("split:AAA", D(-85), D(0))]
+    assert [(one.fill_id, one.quantity) for one in kept.disposals] == [("s", D(95)), ("split:AAA", D(10))]
+
+
 def test_a_change_that_never_was_is_taken_back_by_a_persons_entries() -> None:
     change = renamed({"AAA": 200}, 60, AAA="BBB")
     back = tuple(replace(one, entry_id=f"{n}~1", quantity=-one.quantity, note="Ann") for n, one in enumerate(change))
