@@ -948,6 +948,25 @@ def test_amounts_that_differ_by_the_tolerance_in_all_halt(desk: Desk, fees: Deci
         assert engine.store.trading_status("acct").state is (TradingState.HALTED if halts else TradingState.ACTIVE)
 
 
+@pytest.mark.parametrize(
+    ("told", "halts"),
+    [("delete from paper.entries where kind = 'dividend'", False),
+     ("update paper.entries set cash = cash - 150 where kind = 'dividend'", True)],
+)  # fmt: skip
+def test_a_payment_that_is_not_there_yet_halts_nothing_and_one_of_another_amount_does(
+    desk: Desk, told: str, halts: bool
+) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    later = SESSIONS.next(EXECUTED)
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.DIVIDEND, "BBB", D(50), SESSIONS.open_utc(later)))
+    desk.execute(next_day(desk))
+    with connect(desk.url) as connection:
+        assert connection.execute(told).rowcount == 1
+    with desk.engine() as engine:
+        assert [item.kind for item in engine.reconcile("acct", later)] == [BreakKind.DIVIDEND]
+        assert engine.store.trading_status("acct").state is (TradingState.HALTED if halts else TradingState.ACTIVE)
+
+
 def test_fills_flows_and_actions_not_booked_yet_are_no_breaks_before_a_batch(desk: Desk) -> None:
     """Yesterday's worker died before it asked for its fills; a deposit, a charge and a split came overnight."""
     with desk.engine() as engine:

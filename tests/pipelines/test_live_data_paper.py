@@ -7,12 +7,10 @@ client is the real yfinance, the clock is the test's.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from resources.trading import Trading, paper_broker
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 from tests.pipelines.conftest import House, make_house
+from tests.pipelines.yahoo_stand import serving
 
 SYMBOLS = {"AAPL": "Apple", "CVX": "Chevron", "JNJ": "Johnson & Johnson", "KO": "Coca-Cola", "INTC": "Intel",
            "PFE": "Pfizer", "PG": "Procter & Gamble", "WMT": "Walmart", "XOM": "Exxon Mobil"}  # fmt: skip
@@ -76,33 +75,13 @@ def prices(test_data: Path) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def yahoo_url(prices: pl.DataFrame, clock: TestClock) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            symbol = self.path.split("?")[0].rsplit("/", 1)[-1]
-            known = pl.col("session").map_elements(
-                lambda day: XNYS.close_utc(day) < clock.now(), return_dtype=pl.Boolean
-            )
-            rows = prices.filter(pl.col("symbol") == symbol).filter(pl.col("session") > DECIDED)
-            rows = pl.concat(
-                [prices.filter((pl.col("symbol") == symbol) & (pl.col("session") <= DECIDED)), rows.filter(known)]
-            )
-            body = b"crumb" if "getcrumb" in self.path else json.dumps(chart(symbol, rows.sort("session"))).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def chart_so_far(symbol: str) -> bytes:
+        own = prices.filter(pl.col("symbol") == symbol).sort("session")
+        closed = [day <= DECIDED or XNYS.close_utc(day) < clock.now() for day in own["session"]]
+        return json.dumps(chart(symbol, own.filter(pl.Series(closed)))).encode()
 
-        def log_message(self, *args: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    with serving(chart_so_far) as url:
+        yield url
 
 
 def chart(symbol: str, rows: pl.DataFrame) -> dict[str, Any]:

@@ -4,11 +4,9 @@ through the asset and dbt to what is decided on."""
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +20,7 @@ from octopus.core.sessions import Sessions
 from resources.sources.http import Access
 from resources.sources.yahoo import YahooMarketData
 from tests.pipelines.conftest import House, make_house
+from tests.pipelines.yahoo_stand import serving
 
 XNYS = Sessions()
 DAYS = [day.item() for day in XNYS.between(date(2022, 5, 31), date(2022, 6, 14))]
@@ -55,25 +54,8 @@ def chart(symbol: str) -> bytes:
 
 @pytest.fixture
 def yahoo_url() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b"crumb" if "getcrumb" in self.path else chart(self.path.split("?")[0].rsplit("/", 1)[-1])
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    with serving(chart) as url:
+        yield url
 
 
 @pytest.fixture

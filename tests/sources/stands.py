@@ -6,7 +6,8 @@ Belongs here: what any fault can be played with. Does not: what is particular to
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from chaos_server import ChaosVendor, chaos, says
 
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
@@ -106,6 +108,15 @@ SIDES: Mapping[str, tuple[bytes, str]] = {
     ),
 }  # fmt: skip
 """What the vendors answer beside the records: route → body and content type."""
+
+
+@contextmanager
+def vendors() -> Iterator[ChaosVendor]:
+    """A server that answers what sources ask beside the records; a test says what else it plays."""
+    with chaos() as running:
+        for route, (body, kind) in SIDES.items():
+            running.plays(route, [], then=says(body, kind=kind))
+        yield running
 
 
 def stands(folder: Path, yfinance_cache: Path) -> dict[str, Stand]:

@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 import pytest
-from chaos_server import ChaosVendor, chaos, says
+from chaos_server import ChaosVendor, says
 from psycopg import sql
-from stands import FIVE, SIDES, Stand, stands
+from stands import FIVE, Stand, stands, vendors
 
 from octopus.core.sessions import Sessions
 from octopus.market_data.coverage import Window, missing, windows
@@ -51,9 +51,7 @@ def warehouse(database_url: str) -> Warehouse:
 
 @pytest.fixture
 def vendor() -> Iterator[ChaosVendor]:
-    with chaos() as running:
-        for route, (body, kind) in SIDES.items():
-            running.plays(route, [], then=says(body, kind=kind))
+    with vendors() as running:
         yield running
 
 

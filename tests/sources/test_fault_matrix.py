@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from chaos_server import Act, ChaosVendor, chaos, fails, html, says, truncated
-from stands import FIVE, LATER, SIDES, Delivery, Stand, stands
+from chaos_server import Act, ChaosVendor, fails, html, says, truncated
+from stands import FIVE, LATER, SIDES, Delivery, Stand, stands, vendors
 
 from octopus.core.errors import OctopusError
 from octopus.core.sessions import Sessions
@@ -73,9 +73,7 @@ def warehouse(one_database: str) -> Warehouse:
 
 @pytest.fixture
 def vendor() -> Iterator[ChaosVendor]:
-    with chaos() as running:
-        for route, (body, kind) in SIDES.items():
-            running.plays(route, [], then=says(body, kind=kind))
+    with vendors() as running:
         yield running
 
 

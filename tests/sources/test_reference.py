@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from chaos_server import ChaosVendor, chaos, says
-from stands import FIVE, SIDES, stands
+from chaos_server import ChaosVendor, says
+from stands import FIVE, stands, vendors
 
 from octopus.core.errors import ConfigError
 from octopus.core.sessions import Sessions
@@ -37,9 +37,7 @@ def warehouse(database_url: str) -> Warehouse:
 
 @pytest.fixture
 def vendor() -> Iterator[ChaosVendor]:
-    with chaos() as running:
-        for route, (body, kind) in SIDES.items():
-            running.plays(route, [], then=says(body, kind=kind))
+    with vendors() as running:
         yield running
 
 
@@ -124,6 +122,17 @@ def test_files_that_come_later_or_are_mended_withdraw_what_was_said_before(
     assert stays(warehouse) == none | {"AAPL": [(SECOND, None)]}
     late = warehouse.scalar("select min(known_at) from raw.instruments where member_to < member_from")
     assert late == second, "a stay that was said is withdrawn when that is told, not before"
+
+
+def test_a_users_fact_counts_from_its_own_day_although_the_days_were_collected_before(
+    warehouse: Warehouse, vendor: ChaosVendor, tmp_path: Path
+) -> None:
+    first, second = (datetime.fromisoformat(f"2022-12-{day}T12:00+00:00") for day in (28, 29))
+    collected(warehouse, vendor, tmp_path, ReferenceConfig(), first)
+    fact = f"instrument,session,kind,value,detail GONE,{LAST},delisting,3.5,"
+    collected(warehouse, vendor, tmp_path, brought(tmp_path, actions=fact), second)
+    known = warehouse.scalar("select known_at from raw.corporate_actions where kind = 'delisting'")
+    assert known == XNYS.open_utc(LAST), "a vendor's row that came as late would count from now on"
 
 
 def test_the_users_action_counts_and_the_sources_is_kept_in_quarantine(
