@@ -36,6 +36,9 @@ LOUD_QUIET, LOUD_USUAL, LOUD, LOUD_BEYOND, LOUD_UNKNOWN = -0.5, 1.0, 2.0, 4.0, 6
 that matters and what is usual, and beyond it; quotes of the untraded wander, for them as much as of so loud a day."""
 RANGE_USUAL, RANGE_LEAST, RANGE_MOST = 1.2, -0.7, 1.5
 """The range of a day in scales of moves; the bounds of the log beside it that counts against a bar that stands off."""
+AT_END, NOT_AT_END, END_SLACK = -1.0, 3.0, 1e-6
+"""What a close that is the high or the low of its day counts against a spike of the close alone, and one that is
+neither: nothing else of that day was as far off as a bad close; of true moves away and back one in four ends there."""
 YOUNG_SESSIONS = 63
 """Before a quarter has passed the scale itself is uncertain, by the root of what is missing."""
 SPIKE_OWN = 0.5
@@ -216,7 +219,9 @@ def price_spikes(tape: Tape) -> list[Finding]:
         tape, rows, nights, night_away, tape.gap_scale_at(rows), _news(tape, rows) + _range(tape, rows)
     )
     rows = np.flatnonzero(closes > 0)
-    close = _seldom_pairs(tape, rows, closes, move_away, tape.move_scale_at(rows), _news(tape, rows))
+    close = _seldom_pairs(
+        tape, rows, closes, move_away, tape.move_scale_at(rows), _news(tape, rows) + _end(tape, rows, move_away)
+    )
     return [_spike(tape, row) for row in np.union1d(whole, close).tolist()]
 
 
@@ -256,6 +261,19 @@ def _range(tape: Tape, rows: IntArray) -> FloatArray:
     spread = np.log(np.maximum(tape.high[rows] / tape.low[rows], 1.0)) / (RANGE_USUAL * tape.move_scale_at(rows))
     longer: FloatArray = np.clip(np.nan_to_num(np.log(np.maximum(spread, 1e-9))), RANGE_LEAST, RANGE_MOST)
     return longer
+
+
+def _end(tape: Tape, rows: IntArray, away: FloatArray) -> FloatArray:
+    """What the place of the close in its day's range says for news.
+
+    Args:
+        away: moves, of which the sign is read, shape (rows of the tape,).
+    """
+    up, close = away[rows] > 0, tape.close[rows]
+    end = np.where(up, tape.high[rows], tape.low[rows])
+    with np.errstate(invalid="ignore"):
+        within = np.where(up, close < end * (1 - END_SLACK), close > end * (1 + END_SLACK))
+    return np.where(np.isnan(end), 0.0, np.where(within, NOT_AT_END, AT_END))
 
 
 def _remainder(tape: Tape) -> FloatArray:
