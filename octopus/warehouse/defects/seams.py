@@ -62,6 +62,7 @@ def calm_jumps(tape: Tape) -> IntArray:
         next_day = np.where(last, np.nan, tape.loudness_at(np.minimum(rows + 1, len(tape) - 1)))
         loudness = tape.loudness_at(rows)
         calm: BoolArray = (loudness > MUTE) & (loudness < bound) & (next_day < bound + NEXT_LOUDNESS)
+    calm &= ~tape.stirs_at(rows, jump)
     rows, jump = rows[calm], jump[calm]
     seldom = tape.seldomness(excess, jump, tape.gap_scale_at(rows), rows) > LEVEL_SELDOM
     return rows[seldom & tape.trades_at(rows)]
