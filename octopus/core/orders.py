@@ -310,11 +310,12 @@ def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -
     shares that a working buy may add do not count. A cover of a short likewise.
     """
     used: dict[tuple[str, Side], Decimal] = {}
-    reducing = set()
+    reducing, buy, nothing = set(), Side.BUY, Decimal(0)
     for order in orders:
         key = (order.instrument, order.side)
         taken = used.get(key, snapshot.working(*key)) + order.quantity
         used[key] = taken
-        if taken <= -order.side.sign * snapshot.positions.get(order.instrument, Decimal(0)):
+        held = snapshot.positions.get(order.instrument, nothing)
+        if taken <= (-held if order.side is buy else held):
             reducing.add(order.intent_id)
     return frozenset(reducing)

@@ -74,18 +74,21 @@ def historical_var_each(returns: FloatArray, level: float = LEVEL) -> FloatArray
     return np.asarray(_var_of_rows(returns, rank))
 
 
-def historical_var_without_each(returns: FloatArray, parts: FloatArray, level: float = LEVEL) -> FloatArray:
+def historical_var_without_each(
+    returns: FloatArray, parts: FloatArray, bounds: tuple[FloatArray, FloatArray], level: float = LEVEL
+) -> FloatArray:
     """`historical_var_each` of ``returns - parts``, bit for bit, without looking at days that are in no series' tail.
 
     Args:
         returns: of one series, shape (days,). parts: what is taken away from it, shape (series, days).
+        bounds: no part is below the first or above the second on any day, shape (days,); tight ones spare days.
 
     Returns:
         Shape (series,).
     """
     rank, _ = tail(returns, level)
     # No series is above `highest` on any day, so none has its loss above what `highest` has.
-    highest, lowest = returns - parts.min(axis=0), returns - parts.max(axis=0)
+    highest, lowest = returns - bounds[0], returns - bounds[1]
     days = np.flatnonzero(lowest <= np.partition(highest, rank - 1)[rank - 1])
     return np.asarray(_var_of_rows(returns[days] - parts[:, days], rank))
 
