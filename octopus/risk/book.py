@@ -16,7 +16,6 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, PlannedOrder, Side
 from octopus.risk.market import MarketContext
 
-
 _BUY, _ZERO = Side.BUY, Decimal(0)
 
 

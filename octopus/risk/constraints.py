@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from octopus.core.orders import PlannedOrder
-from octopus.core.types import FloatArray
+from octopus.core.types import FloatArray, IntArray
 from octopus.risk.book import NO_SHARES, Book, Lot
 from octopus.risk.case import Window
 from octopus.risk.components import Decomposition, cvar_components, var_components, volatility_components
@@ -513,18 +513,41 @@ class Messages:
         return ()
 
 
-class Each(NamedTuple):
-    """What each of some orders adds to the portfolio's returns.
+class Each:
+    """What each of some orders adds to the portfolio's returns: a weight times the returns of its instrument.
+
+    It is worked out as it is asked for: memory for all of it at once takes longer to get than to fill.
+
+    Args:
+        weights: shape (orders,). rows: of the orders' instruments in ``returns``, shape (instruments, sessions).
 
     Attributes:
-        added: shape (orders, sessions).
-        least, most: bounds of that on each session, shape (sessions,).
+        bounds: nothing that an order adds is below the first or above the second, shape (sessions,), whatever orders
+            are `leave_out` since.
     """
 
-    orders: Orders
-    added: FloatArray
-    least: FloatArray
-    most: FloatArray
+    def __init__(self, orders: Orders, weights: FloatArray, rows: Sequence[int], returns: FloatArray) -> None:
+        self.orders = orders
+        self._weights, self._rows, self._returns = weights, np.array(rows, dtype=np.intp), returns
+        self._places = {order.intent_id: place for place, order in enumerate(orders)}
+        least = most = np.zeros(returns.shape[1])
+        for added in self.blocks():
+            least, most = np.minimum(least, added.min(axis=0)), np.maximum(most, added.max(axis=0))
+        self.bounds = least, most
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Some orders after the other, shape (some, sessions)."""
+        for first in range(0, len(self.orders), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            yield self._weights[block, None] * self._returns[self._rows[block]]
+
+    def on(self, sessions: IntArray) -> FloatArray:
+        """All orders on some sessions, shape (orders, some)."""
+        return np.asarray(self._weights[:, None] * self._returns[np.ix_(self._rows, sessions)])
+
+    def leave_out(self, orders: Orders) -> None:
+        """They add nothing from here on."""
+        self._weights[[self._places[order.intent_id] for order in orders]] = 0.0
 
 
 class Scenario:
@@ -551,7 +574,6 @@ class Scenario:
         self._weights = np.array([weight(name, figure(lots[name])) if name in lots else 0.0 for name in names])
         self._sums: list[FloatArray] = []
         self._removals = Removals(proposal)
-        self._places: dict[str, int] = {}
         self._each: Each | None = None
 
     @property
@@ -576,11 +598,8 @@ class Scenario:
         self._follow()
         if self._each is None:
             orders = self.proposal.orders
-            self._places = {order.intent_id: place for place, order in enumerate(orders)}
             weights = np.array([self._change(order) for order in orders])
-            added = self.returns[[self._rows[order.instrument] for order in orders]]
-            added *= weights[:, None]
-            self._each = Each(orders, added, added.min(axis=0, initial=0.0), added.max(axis=0, initial=0.0))
+            self._each = Each(orders, weights, [self._rows[order.instrument] for order in orders], self.returns)
         return self._each
 
     def with_alone(self, order: PlannedOrder) -> FloatArray:
@@ -612,7 +631,7 @@ class Scenario:
         self._weights[rows] = [self._weight(name, figure(lots[name])) for name in names]
         del self._sums[min(rows) // _BLOCK :]
         if self._each is not None:
-            self._each.added[[self._places[order.intent_id] for order in gone]] = 0.0
+            self._each.leave_out(gone)
 
     def _change(self, order: PlannedOrder) -> float:
         """What the order adds to the weight of its instrument."""
@@ -809,7 +828,13 @@ def return_rules(
         (PART_FILLED, " if only the sells fill", _lowest),
     )
     weight = _weights(proposal.book)
-    scenarios = [Scenario(proposal, figure, names, rows, weight) for _, _, figure in forms]
+    whole = Scenario(proposal, _after, names, rows, weight)
+    lots = proposal.lots.values()
+    # Where nothing is sold, only the buys filled is everything filled, and the other way round.
+    is_whole = {_after: True, _highest: not any(lot.sold for lot in lots), _lowest: not any(lot.bought for lot in lots)}
+    scenarios = [
+        whole if is_whole[figure] else Scenario(proposal, figure, names, rows, weight) for _, _, figure in forms
+    ]
     measures = _losses(limits, history.sessions_per_year)
     if benchmark is not None:
         measures += _against(benchmark, limits, history.sessions_per_year)
@@ -860,8 +885,7 @@ def _against(benchmark: FloatArray, limits: RiskLimits, sessions_per_year: float
         # What the instruments make of it; the rest is the benchmark's own.
         return volatility_components(weights, returns, sessions_per_year, portfolio=portfolio - benchmark).component
 
-    sensitive = Statistic(beta, lambda portfolio, each: beta(portfolio - each.added), beta_parts)
-    tracking = Statistic(error, lambda portfolio, each: error(portfolio - each.added), error_parts)
+    sensitive, tracking = Statistic(beta, _without(beta), beta_parts), Statistic(error, _without(error), error_parts)
     slack, found = limits.partial_fill_allowance, list[_Limited]()
     if (most := limits.beta_max) is not None:
         found.append(("beta_max", "beta", most, most + slack, sensitive))
@@ -873,11 +897,15 @@ def _against(benchmark: FloatArray, limits: RiskLimits, sessions_per_year: float
 
 
 def _plainly(statistic: Callable[[FloatArray], FloatArray], decompose: Callable[..., Decomposition]) -> Statistic:
-    return Statistic(statistic, lambda portfolio, each: statistic(portfolio - each.added), _components(decompose))
+    return Statistic(statistic, _without(statistic), _components(decompose))
+
+
+def _without(statistic: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray, Each], FloatArray]:
+    return lambda portfolio, each: np.concatenate([statistic(portfolio - added) for added in each.blocks()])
 
 
 def _var_without_each(portfolio: FloatArray, each: Each) -> FloatArray:
-    return historical_var_without_each(portfolio, each.added, (each.least, each.most))
+    return historical_var_without_each(portfolio, each.on, each.bounds)
 
 
 def _components(decompose: Callable[..., Decomposition]) -> Callable[[FloatArray, FloatArray, FloatArray], FloatArray]:

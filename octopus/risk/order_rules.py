@@ -17,7 +17,6 @@ from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
 from octopus.risk.book import usable_price
 from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verdict
 
-
 _NOTHING = Decimal(0)
 
 
