@@ -31,7 +31,7 @@ from octopus.compliance.checks import ComplianceContext
 from octopus.compliance.gate import judge as judge_compliance
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.ids import fingerprint
-from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side, TradingState
 from resources.warehouse.connection import connect
 from resources.warehouse.order_story import OrderStories, UnknownOrderError
 from resources.warehouse.store import Role, Warehouse
@@ -58,7 +58,7 @@ def judged(rules: CompliancePolicy):  # type: ignore[no-untyped-def]
         price_basis="raw", sending=True,
     )  # fmt: skip
 
-    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
         report = judge_compliance(batch, snapshot, context, rules, now)
         return report, GateReport("risk", tuple(order.intent_id for order in batch.orders))
 
