@@ -438,11 +438,12 @@ class ExecutionEngine:
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
         fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
-        decision = Decision((), (), state=self._state(batch.account))
         if fresh:
             seen = with_open_orders(snapshot, _open_orders(unresolved))
             frozen = {order.order.instrument for order in unresolved}
             decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen)
+        else:
+            decision = Decision((), (), state=self._state(batch.account))
         return self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
 
     def _decide(self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str]) -> Decision:
