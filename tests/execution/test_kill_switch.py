@@ -288,6 +288,9 @@ def test_a_halt_on_recorded_data_is_in_the_report_of_the_session_that_was_curren
     assert ("halted", "in the session") in halts_told(settings)
     assert halts_told(settings, EXECUTED, LATER) == [("halted", "still in force: in the session")]
     ReplayClock(settings.database_url, SESSIONS).begin_session(EXECUTED)
+    said(settings, "halt", "--reason", "as the next is decided")
+    assert ("halted", "as the next is decided") not in halts_told(settings)
+    assert ("halted", "as the next is decided") in halts_told(settings, EXECUTED, LATER)
     said(settings, "resume")
     ReplayClock(settings.database_url, SESSIONS).begin_session(LATER)
     assert halts_told(settings, LATER, SESSIONS.next(LATER)) == []
