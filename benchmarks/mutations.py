@@ -356,8 +356,8 @@ MUTATIONS = (
     Mutation(
         "an order that turns a position round reduces it",
         "octopus/core/orders.py",
-        "if taken <= -order.side.sign",
-        "if -order.quantity <= -order.side.sign",
+        "if taken <= -signs[order.side]",
+        "if -order.quantity <= -signs[order.side]",
         "tests/core/test_reducing_orders.py::test_an_order_reduces_only_down_to_nothing",
     ),
     # What a send came to.
@@ -693,7 +693,7 @@ MUTATIONS = (
     Mutation(
         "risk: slices of one instrument do not count together for its volume",
         "octopus/risk/order_rules.py",
-        "asked[name] = asked.get(name, Decimal(0)) + order.quantity",
+        "asked[name] = asked.get(name, _NOTHING) + order.quantity",
         "asked[name] = order.quantity",
         "tests/risk/test_gates_fuzz.py::test_slices_of_one_instrument_count_together_for_its_volume",
     ),
@@ -714,8 +714,8 @@ MUTATIONS = (
     Mutation(
         "risk: what was left out weighs on in the losses",
         "octopus/risk/constraints.py",
-        "] = 0.0\n        self._portfolio = None",
-        "] = 0.0",
+        "        del self._sums[min(rows) // _BLOCK :]\n",
+        "",
         _RISK_TESTS + "test_loss_limits_leave_out_what_adds_the_loss",
     ),
     Mutation(

@@ -319,12 +319,12 @@ def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -
     shares that a working buy may add do not count. A cover of a short likewise.
     """
     used: dict[tuple[str, Side], Decimal] = {}
-    reducing, buy, nothing = set(), Side.BUY, Decimal(0)
+    reducing, nothing = set(), Decimal(0)
+    signs = {side: side.sign for side in Side}
     for order in orders:
         key = (order.instrument, order.side)
         taken = used.get(key, snapshot.working(*key)) + order.quantity
         used[key] = taken
-        held = snapshot.positions.get(order.instrument, nothing)
-        if taken <= (-held if order.side is buy else held):
+        if taken <= -signs[order.side] * snapshot.positions.get(order.instrument, nothing):
             reducing.add(order.intent_id)
     return frozenset(reducing)

@@ -831,9 +831,10 @@ def return_rules(
     whole = Scenario(proposal, _after, names, rows, weight)
     lots = proposal.lots.values()
     # Where nothing is sold, only the buys filled is everything filled, and the other way round.
-    is_whole = {_after: True, _highest: not any(lot.sold for lot in lots), _lowest: not any(lot.bought for lot in lots)}
+    nothing_else = (True, not any(lot.sold for lot in lots), not any(lot.bought for lot in lots))
     scenarios = [
-        whole if is_whole[figure] else Scenario(proposal, figure, names, rows, weight) for _, _, figure in forms
+        whole if same else Scenario(proposal, figure, names, rows, weight)
+        for (_, _, figure), same in zip(forms, nothing_else, strict=True)
     ]
     measures = _losses(limits, history.sessions_per_year)
     if benchmark is not None:

@@ -18,11 +18,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from itertools import starmap
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import DictRow
@@ -54,7 +54,7 @@ from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
 
 _LOCK_POLL_SECONDS = 0.05
-_LIVE = WORKING | {OrderState.APPROVED}
+_LIVE_STATES = sorted(state.value for state in WORKING | {OrderState.APPROVED})
 
 
 class BatchRefusedError(OctopusError):
@@ -142,6 +142,18 @@ class LiveOrder:
     state: OrderState
     open: OpenOrder
     exit_of: str | None
+
+
+class _Intent(NamedTuple):
+    """What stays as it is of an order, in the order in which orders are told; ``quantity`` as text."""
+
+    session: date
+    instrument: str
+    intent_id: str
+    batch_id: str
+    exit_of: str | None
+    side: str
+    quantity: str
 
 
 @dataclass(frozen=True)
@@ -420,18 +432,28 @@ class OrderStore(OrderRecords):
     def live(self, account: str) -> tuple[LiveOrder, ...]:
         """Orders of the account that wait to be sent or may still fill, oldest batch first.
 
-        Asked before each order: it has its own short statement.
+        Asked before each order: only what changes is read again.
         """
         rows = self.connection.execute(
-            """
-            select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
-                coalesce(o.quantity, i.quantity)::text, o.filled_quantity::text, o.revised_quantity::text
-            from execution.orders o join execution.order_intents i using (intent_id)
-            where o.account = %s and o.state = any(%s) order by i.session, i.instrument
-            """,
-            [account, [state.value for state in _LIVE]],
+            "select client_order_id, state, quantity::text, filled_quantity::text, revised_quantity::text "
+            "from execution.orders where account = %s and state = any(%s)",
+            [account, _LIVE_STATES],
         ).fetchall()
-        return tuple(starmap(_live_order, rows))
+        known = self._intents
+        new = [row[0] for row in rows if row[0] not in known]
+        if new:
+            told = self.connection.execute(
+                "select client_order_id, session, instrument, intent_id, batch_id, exit_of, side, quantity::text "
+                "from execution.order_intents where client_order_id = any(%s)",
+                [new],
+            )
+            known.update((row[0], _Intent(*row[1:])) for row in told)
+        return tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
+
+    @cached_property
+    def _intents(self) -> dict[str, _Intent]:
+        """By client order id, intents of orders that were live once: of an intent nothing changes but its status."""
+        return {}
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -1221,8 +1243,8 @@ class OrderStore(OrderRecords):
             {
                 "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
                 "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": as_json(record),
-                "detail": as_json(detail),
+                "fence": sent_under, "kind": kind or f"order.{after.state.value}",
+                "record": as_json(record), "detail": as_json(detail),
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
@@ -1339,15 +1361,14 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 
 @lru_cache(maxsize=4096)
 def _live_order(
-    intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
-    quantity: str, filled: str, revised: str,
-) -> LiveOrder:  # fmt: skip
+    intent: _Intent, order_id: str, state: str, quantity: str | None, filled: str, revised: str
+) -> LiveOrder:
     # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
     taken_back = Decimal(revised)
-    status = OrderStatus(Decimal(quantity), OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
-    return LiveOrder(
-        intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
-    )
+    sent = Decimal(intent.quantity if quantity is None else quantity)
+    status = OrderStatus(sent, OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
+    standing = OpenOrder(order_id, intent.instrument, Side(intent.side), status.remaining)
+    return LiveOrder(intent.intent_id, intent.batch_id, status.state, standing, intent.exit_of)
 
 
 def _order_status(row: Mapping[str, Any]) -> OrderStatus:
