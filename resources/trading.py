@@ -25,6 +25,7 @@ from resources.permission import require_permitted, require_usable
 from resources.settings import Settings
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
+from resources.warehouse.instruments import trading_units
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
@@ -82,6 +83,7 @@ class Trading:
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,
+                units=lambda as_of: trading_units(warehouse, self.settings.universe.market_data, as_of),
             )
 
     def _permission(self) -> Callable[[], None]:
@@ -188,6 +190,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
+        ticks=lambda now: trading_units(warehouse, settings.universe.market_data, now).ticks,
         behaviour=PaperBehaviour(
             settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
         ),

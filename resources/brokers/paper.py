@@ -49,7 +49,7 @@ The rules of the house:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -144,6 +144,7 @@ class PaperBroker:
         data_patience: how long after a session's close its bars may still arrive; zero for a recording.
         deposit: cash the account is opened with, once, at the clock's time of the first call.
         allow_fractional: whether shares may be fractions; fixed when the account is opened.
+        ticks: of the instruments that have their own, as known by an instant; of the others exits keep the market's.
     """
 
     url: str
@@ -158,6 +159,7 @@ class PaperBroker:
     allow_short: bool = False
     data_patience: timedelta = timedelta(0)
     behaviour: PaperBehaviour = field(default_factory=PaperBehaviour)
+    ticks: Callable[[datetime], Mapping[str, Decimal]] = lambda _now: {}
 
     @property
     def name(self) -> str:
@@ -575,7 +577,8 @@ class PaperBroker:
         exits = entry.exits(bracket)
         mark, session = self._mark(entry.instrument, ledger.now), self._last_closed(ledger.now)
         conversion = self.feed.conversion(entry.instrument, session)
-        problem = why_invalid(entry.side, mark / conversion.rate, bracket) if mark and conversion else ""
+        tick = self.ticks(ledger.now).get(entry.instrument)
+        problem = why_invalid(entry.side, mark / conversion.rate, bracket, tick) if mark and conversion else ""
         received = self._receive(ledger, entry, problem)
         refusal = f"its entry was refused: {received.reason}" if received.state is OrderState.REJECTED else ""
         for one in exits:
