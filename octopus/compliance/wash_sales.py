@@ -1,7 +1,8 @@
 """Wash sales: a loss that is deferred because the same shares were bought within 30 days before or after the sale.
 
 Belongs here: adjusting closed and open tax lots, and warning of an order. Does not: keeping lots (octopus/execution)
-and substantially identical instruments under another name, which no data here tells.
+and substantially identical instruments of another company or class, which no data here tells: shares are the same
+under whatever names one company had.
 
 26 USC 1091(a) and (d), 26 CFR 1.1091-1: the loss is denied for as many shares as were acquired in the 61 days around
 the sale, taken in the order of their acquisition, each acquired share once; it is added to the basis of those shares,
@@ -104,7 +105,7 @@ def _defer(place: int, closed: list[Disposal], held: list[Lot], taken_closed: se
 
 def _replaces(found: Lot | Disposal, sale: Disposal) -> bool:
     return (
-        found.instrument == sale.instrument
+        found.known_as == sale.known_as
         and found.quantity > 0
         and found.lot_id != sale.lot_id
         and abs(found.acquired - sale.disposed) <= WINDOW
@@ -165,7 +166,7 @@ _Of = TypeVar("_Of", Lot, Disposal)
 def _by_instrument(those: Iterable[_Of]) -> Mapping[str, list[_Of]]:
     found: dict[str, list[_Of]] = {}
     for one in those:
-        found.setdefault(one.instrument, []).append(one)
+        found.setdefault(one.known_as, []).append(one)
     return found
 
 
@@ -178,9 +179,11 @@ def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -
     loss = -sum((sale.gain for sale in losses if sale.gain < 0), Decimal(0))
     if not loss:
         return Finding(order, False, f"{order.instrument} was not sold at a loss in the 30 days before")
-    last = max(sale.disposed for sale in losses)
+    last = max(losses, key=lambda sale: sale.disposed)
+    then = "" if last.instrument == order.instrument else f" as {last.instrument}"
     reason = (
-        f"buys back {order.instrument}, sold at a loss on {last}: up to {loss:,.2f} of loss moves into the new basis"
+        f"buys back {order.instrument}, sold{then} at a loss on {last.disposed}: up to {loss:,.2f} of loss moves into "
+        "the new basis"
     )
     return Finding(order, True, reason, float(loss), 0.0)
 
