@@ -190,7 +190,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
-        ticks=lambda now: trading_units(warehouse, settings.universe.market_data, now).ticks,
+        units=lambda now: trading_units(warehouse, settings.universe.market_data, now),
         behaviour=PaperBehaviour(
             settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
         ),

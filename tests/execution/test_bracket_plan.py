@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,12 +74,13 @@ def cells(table: str, *columns: str) -> list[tuple[str, ...]]:
 def open_house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> House:
     settings = settings_of(tmp_path, changes)
     clock, feed = ManualClock(OPEN - timedelta(minutes=30)), flat_feed(NAMES)
-    own = ticks_of(replace(settings, database_url=database_url), clock)
+    # As the paper broker of the settings has them.
+    own = paper_broker(replace(settings, database_url=database_url), clock).units
     # AAA reaches its target, BBB neither of its exits.
     feed.bars["AAA", EXECUTED] = Bar(D(100), D(105), high=D(111), low=D(99))
     feed.bars["BBB", EXECUTED] = Bar(D(100), D(101), high=D(103), low=D(98))
     desk = Desk(
-        database_url, settings.account, clock, feed, paper(database_url, settings.account, clock, feed, ticks=own)
+        database_url, settings.account, clock, feed, paper(database_url, settings.account, clock, feed, units=own)
     )
     desk.open()
     warehouse = Warehouse(database_url, Role.OWNER)
@@ -94,11 +93,6 @@ def open_house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     there = SimpleNamespace(database_url=database_url, account=settings.account)
     monkeypatch.setattr(command, "open_database", lambda: there)
     return House(settings, desk, warehouse)
-
-
-def ticks_of(settings: Settings, clock: ManualClock) -> Callable[[datetime], Mapping[str, Decimal]]:
-    """As the paper broker of the settings has them."""
-    return paper_broker(settings, clock).ticks
 
 
 def describe(house: House, instrument: str, lot: float, tick: float) -> None:
