@@ -40,6 +40,7 @@ _RISK_TESTS = "tests/risk/test_risk_gate.py::"
 _COMPLIANCE_TESTS = "tests/compliance/test_compliance_gate.py::"
 _GATES_FUZZ = "tests/risk/test_gates_fuzz.py::test_what_both_gates_approve_is_inside_every_limit"
 _SETTINGS_FUZZ = "tests/house/test_settings_fuzz.py::test_what_could_be_read_in_two_ways_is_refused"
+_STORY_TESTS = "tests/execution/test_order_story.py::"
 _STANDING_TESTS = "tests/execution/test_standing.py::"
 _REVISION_TEST = (
     "tests/execution/test_fill_revisions.py::test_fills_and_revisions_in_any_order_and_any_number_give_one_book"
@@ -283,6 +284,20 @@ MUTATIONS = (
         "        if approved_by_all\n        and order",
         "        if order",
         _ENGINE_TESTS + "test_denials_are_stored_and_no_gate_at_all_approves_nothing",
+    ),
+    Mutation(
+        "the risk gate keeps nothing to judge it by again",
+        "octopus/risk/gate.py",
+        "return replace(_judged(case), evidence=GateEvidence(case))",
+        "return _judged(case)",
+        _STORY_TESTS + "test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged",
+    ),
+    Mutation(
+        "returns that were altered are judged by again",
+        "octopus/risk/evidence.py",
+        "if fingerprint(returns) != told.kept_as:",
+        "if not told.kept_as:",
+        _STORY_TESTS + "test_a_record_that_was_altered_is_seen_through",
     ),
     Mutation(
         "research's denial is forgotten",

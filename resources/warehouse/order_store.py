@@ -530,10 +530,18 @@ class OrderStore(OrderRecords):
             self._add_verdicts(claim, decision.verdicts)
             evidence = {gate: canonical_json(item.record()) for gate, item in decision.evidence.items()}
             for gate, record in evidence.items():
+                contents = decision.evidence[gate].contents()
                 self.connection.execute(
-                    "insert into execution.evidence (batch_id, attempt, gate, record) values (%s, %s, %s, %s)",
-                    [batch.batch_id, attempt, gate, record],
+                    "insert into execution.evidence (batch_id, attempt, gate, record, contents) "
+                    "values (%s, %s, %s, %s, %s)",
+                    [batch.batch_id, attempt, gate, record, list(contents)],
                 )
+                for name, content in contents.items():
+                    self.connection.execute(
+                        "insert into execution.evidence_contents (fingerprint, content) values (%s, %s) "
+                        "on conflict do nothing",
+                        [name, content],
+                    )
             sealed = seal_of(_snapshot_record(snapshot), decision.verdicts, evidence)
             approved = set(decision.approved)
             for order in judged:
