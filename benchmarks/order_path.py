@@ -173,7 +173,7 @@ class NoPrices:
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
         return ()
 
-    def renames(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
         return ()
 
 

@@ -88,6 +88,7 @@ class PriceFeed(Protocol):
         """
         ...
 
-    def renames(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
-        """Changes of symbol of ``instruments`` in that time, and those of what they changed to, however often."""
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        """Changes of symbol and splits of ``instruments`` in that time, and those of what they changed to, however
+        often."""
         ...

@@ -51,6 +51,11 @@ class Lot:
         return self.instrument
 
     @property
+    def shares(self) -> Decimal:
+        """``quantity``, which is in the units of today."""
+        return self.quantity
+
+    @property
     def is_short(self) -> bool:
         return self.quantity < 0
 
@@ -68,6 +73,7 @@ class Disposal:
         disposed: trade date of the closing fill. settles: the day its cash and shares change hands.
         disallowed: the part of the loss that a wash sale denies, positive; it is in a replacement lot's basis.
         renamed: what its instrument is called today; None: as it was.
+        ratio: shares of today for one of that day, by the splits since.
     """
 
     fill_id: str
@@ -82,11 +88,17 @@ class Disposal:
     settles: date
     disallowed: Decimal = Decimal(0)
     renamed: str | None = None
+    ratio: Decimal = Decimal(1)
 
     @property
     def known_as(self) -> str:
         """Its instrument's name of today."""
         return self.renamed or self.instrument
+
+    @property
+    def shares(self) -> Decimal:
+        """``quantity`` in the units of today."""
+        return self.quantity * self.ratio
 
     @property
     def economic_gain(self) -> Decimal:

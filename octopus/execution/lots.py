@@ -58,7 +58,7 @@ class Selection:
 @dataclass(frozen=True)
 class LotBook:
     """Open lots, by instrument and acquisition, and every disposal, in the order of the trades; both know what their
-    instrument is called today."""
+    instrument is called today, and disposals how many shares of today theirs are."""
 
     lots: tuple[Lot, ...]
     disposals: tuple[Disposal, ...]
@@ -75,7 +75,7 @@ def lot_book(
     dates: Dates,
     ratios: Mapping[str, Decimal] | None = None,
     selections: Mapping[str, Sequence[Selection]] | None = None,
-    renames: Iterable[CorporateAction] = (),
+    told: Iterable[CorporateAction] = (),
 ) -> LotBook:
     """Lots and disposals after all fills and entries of an account, in time order.
 
@@ -85,15 +85,15 @@ def lot_book(
             without shares concern no lot, but for what amends one with shares.
         ratios: new shares for one old, by the entry id of each split.
         selections: shares identified for a fill, by fill id; the rest goes first in, first out.
-        renames: changes of symbol that took effect, also of names of which nothing was held by then: they move no lot,
-            and tell what the shares sold before are called today.
+        told: changes of symbol and splits that took effect, also of what was not held by then: they change no lot, and
+            tell what the shares sold before are called today, and how many they would be.
 
     Raises:
         LotSelectionError, UnknownRatioError: see there.
     """
     keeper = _Keeper(dates, ratios or {}, selections or {})
     with localcontext(_EXACT):
-        for _, movement in sorted(_movements(fills, entries, renames), key=lambda one: one[0]):
+        for _, movement in sorted(_movements(fills, entries, told), key=lambda one: one[0]):
             keeper.take(movement)
     lots = (lot for name in sorted(keeper.lots) for lot in keeper.lots[name])
     return LotBook(tuple(lots), tuple(keeper.disposals))
@@ -117,22 +117,25 @@ _When = tuple[datetime, int, str]
 
 
 def _movements(
-    fills: Iterable[Fill], entries: Iterable[Entry], renames: Iterable[CorporateAction]
-) -> Iterator[tuple[_When, Fill | Entry | _Renames]]:
+    fills: Iterable[Fill], entries: Iterable[Entry], told: Iterable[CorporateAction]
+) -> Iterator[tuple[_When, Fill | Entry | _Renames | CorporateAction]]:
     """What changes lots, with its place in time: at one instant in the order in which a book takes it (book.py)."""
     changes = defaultdict[datetime, list[Entry]](list)
-    told = defaultdict[datetime, dict[str, str]](dict)
-    for action in renames:
-        told[action.at][action.instrument] = action.detail
+    names = defaultdict[datetime, dict[str, str]](dict)
+    for action in told:
+        if action.kind is EntryKind.SYMBOL_CHANGE:
+            names[action.at][action.instrument] = action.detail
+        else:
+            yield (action.at, _RANKS[action.kind], ""), action
     others: list[Entry] = []
     for entry in entries:
         if entry.kind is EntryKind.SYMBOL_CHANGE:
             changes[entry.at].append(entry)
         elif entry.instrument is not None:
             others.append(entry)
-    for at in {*changes, *told}:
+    for at in {*changes, *names}:
         pairs, alone = _paired(sorted(changes.get(at, ()), key=lambda one: one.entry_id))
-        yield (at, 0, ""), _Renames(at, pairs, told.get(at, {}))
+        yield (at, 0, ""), _Renames(at, pairs, names.get(at, {}))
         others += alone
     for entry in _amended(others):
         yield (entry.at, _RANKS.get(entry.kind, 3), entry.entry_id), entry
@@ -198,9 +201,11 @@ class _Keeper:
     lots: dict[str, list[Lot]] = field(default_factory=dict)
     disposals: list[Disposal] = field(default_factory=list)
 
-    def take(self, movement: Fill | Entry | _Renames) -> None:
+    def take(self, movement: Fill | Entry | _Renames | CorporateAction) -> None:
         if isinstance(movement, _Renames):
             self.rename(movement)
+        elif isinstance(movement, CorporateAction):
+            self.disposals[:] = [_multiplied(one, movement) for one in self.disposals]
         elif isinstance(movement, Fill):
             signed = movement.side.sign * movement.quantity
             self.trade(movement.fill_id, movement.instrument, signed, movement.cash_flow, movement.at)
@@ -347,6 +352,11 @@ class _Keeper:
 
 def _named(disposal: Disposal, name: str) -> Disposal:
     return replace(disposal, renamed=None if name == disposal.instrument else name)
+
+
+def _multiplied(disposal: Disposal, split: CorporateAction) -> Disposal:
+    is_of_it = disposal.known_as == split.instrument
+    return replace(disposal, ratio=disposal.ratio * split.value) if is_of_it else disposal
 
 
 def _parted(lot: Lot, shares: Decimal) -> tuple[Lot, Lot]:

@@ -70,7 +70,7 @@ class ExecutionReports:
         feed: of the prices that orders are measured by.
         calendars: of the instruments, whose exchanges settle in their own time; None: all keep ``sessions``.
         wash_sales: whether losses that wash sales disallow move into the lots that replaced what was sold.
-        now: until when changes of symbol have taken effect; None: all that the feed knows have.
+        now: until when changes of symbol and splits have taken effect; None: all that the feed knows have.
     """
 
     store: OrderStore
@@ -189,16 +189,16 @@ class ExecutionReports:
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
         return lot_book(
             book.fills, book.entries, dates=self._dates, ratios=ratios, selections=selections,
-            renames=self._renames(book),
+            told=self._exchanges(book),
         )  # fmt: skip
 
-    def _renames(self, book: Book) -> Sequence[CorporateAction]:
+    def _exchanges(self, book: Book) -> Sequence[CorporateAction]:
         """Of all that was ever traded or held, also where nothing of it was held by then."""
         names = {fill.instrument for fill in book.fills} | {one.instrument for one in book.entries if one.instrument}
         if not names:
             return ()
         since = min([*(fill.at for fill in book.fills), *(entry.at for entry in book.entries)])
-        return self.feed.renames(names, since, self.now or _EVER)
+        return self.feed.exchanges(names, since, self.now or _EVER)
 
     def _stands(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> bool:
         try:

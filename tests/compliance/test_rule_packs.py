@@ -401,6 +401,17 @@ def test_shares_of_one_company_are_the_same_under_all_its_names() -> None:
     assert adjust(moved, []).disposals[0].disallowed == 100
 
 
+@pytest.mark.parametrize(("ratio", "bought", "washed"), [("1", 50, 50), ("2", 50, 25), ("2", 200, 100), ("0.1", 5, 50)])
+def test_shares_are_matched_in_the_units_of_today(ratio: str, bought: int, washed: int) -> None:
+    """A hundred shares were sold at a loss of a dollar each, and split before they were bought back."""
+    sale = replace(sold("old", 100, 5000, 4900, date(2023, 1, 3), FEB), ratio=D(ratio))
+    result = adjust([sale], [lot("new", bought, 40 * bought, FEB + timedelta(days=9))])
+    assert sum(one.quantity for one in result.disposals if one.disallowed) == washed
+    assert sum(one.disallowed for one in result.disposals) == sum(one.wash_sale for one in result.lots) == washed
+    assert sum(one.quantity for one in result.disposals) == 100
+    assert sum(one.quantity for one in result.lots) == bought
+
+
 dates = st.integers(0, 120).map(lambda days: date(2024, 1, 1) + timedelta(days=days))
 amounts = st.integers(1, 9).map(lambda n: D(n * 100))
 
@@ -415,6 +426,7 @@ def books(draw: st.DrawFn) -> tuple[list[Disposal], list[Lot]]:
         replace(
             sold(f"sale-{number}", draw(st.integers(1, 20)), draw(amounts), draw(amounts), day, day),
             disposed=day + timedelta(days=draw(st.integers(0, 60))),
+            ratio=draw(st.sampled_from([D(1), D(1), D(2), D("0.5")])),
         )
         for number, day in enumerate(draw(st.lists(dates, max_size=5)))
     ]

@@ -137,11 +137,12 @@ class TableFeed:
         names = {*instruments, *(a.detail for a in due if a.instrument in instruments and a.kind in _CHANGES)}
         return [a for a in due if a.instrument in names]
 
-    def renames(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
-        return [a for a in self.corporate_actions if after < a.at <= until and a.kind in _CHANGES]
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        return [a for a in self.corporate_actions if after < a.at <= until and a.kind in _EXCHANGES]
 
 
 _CHANGES = (EntryKind.SYMBOL_CHANGE,)
+_EXCHANGES = (EntryKind.SYMBOL_CHANGE, EntryKind.SPLIT)
 
 
 def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:

@@ -148,7 +148,7 @@ def test_a_loss_under_an_old_name_is_washed_by_a_purchase_under_the_new_one(desk
         snapshot = replace(desk.broker.snapshot(("BBB",)), taken_at=now)
         report = gates.compliance(back, snapshot, now, sending=True)
         said = [one for one in report.verdicts if one.rule == "wash_sale" and one.outcome is Outcome.WARN]
-        assert judged_again(json.dumps(report.evidence.record())) == report  # type: ignore[union-attr]
+        assert judged_again(json.dumps(report.evidence.record()), {}) == report  # type: ignore[union-attr]
         return [one.reason for one in said]
 
     assert warned(opened - timedelta(hours=1)) == []

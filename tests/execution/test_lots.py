@@ -163,13 +163,29 @@ def test_shares_sold_before_a_change_of_symbol_are_known_by_the_name_of_today() 
     ]
     changes = [("GOOG", 5, "GOOGL"), ("GOOCV", 5, "GOOG"), ("GOOGL", 9, "ALPH"), ("ZZZ", 0, "QQQ")]
     told = [act(EntryKind.SYMBOL_CHANGE, old, day, detail=new) for old, day, new in changes]
-    kept = book(*trades, renames=told)
+    kept = book(*trades, told=told)
     assert {one.fill_id: (one.instrument, one.known_as) for one in kept.disposals} == {
         "GOOG1": ("GOOG", "ALPH"), "GOOCV1": ("GOOCV", "GOOG"), "GOOG7": ("GOOG", "GOOG"),
         # Who was sold as ZZZ after ZZZ became QQQ is another.
         "ZZZ1": ("ZZZ", "ZZZ"),
     }  # fmt: skip
-    assert book(*trades[::-1], renames=told[::-1]) == kept
+    assert book(*trades[::-1], told=told[::-1]) == kept
+
+
+def test_shares_sold_before_a_split_are_known_in_the_units_of_today() -> None:
+    trades = fill("a", 10, 100), fill("s", -4, 90, 5), fill("t", -6, 90, 8)
+    told = [
+        act(EntryKind.SPLIT, "AAA", 3, "7"), act(EntryKind.SYMBOL_CHANGE, "AAA", 6, detail="BBB"),
+        act(EntryKind.SPLIT, "BBB", 6, "2"), act(EntryKind.SPLIT, "AAA", 7, "5"), act(EntryKind.SPLIT, "BBB", 9, "0.1"),
+        act(EntryKind.SPLIT, "AAA", 8, "3"),
+    ]  # fmt: skip
+    kept = book(*trades, told=told)
+    # What was sold as AAA after it was BBB is of another company; on the day of a split shares are counted after it.
+    assert [(one.fill_id, one.quantity, one.shares) for one in kept.disposals] == [
+        ("s", D(4), D("0.8")),
+        ("t", D(6), D(6)),
+    ]
+    assert kept.lots == ()
 
 
 @pytest.mark.parametrize("held", [10, -10])
