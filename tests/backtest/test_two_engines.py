@@ -129,16 +129,16 @@ def test_orders_that_are_cut_again_keep_the_step_that_they_were_cut_to(lot, own,
 def test_slices_are_whole_lots_of_the_instruments_own_and_each_pays_its_commission():
     panel, _ = eventful_panel(1)
     panel = replace(panel, split=np.ones(panel.close.shape))
-    portfolio = PortfolioConfig(units=TradingUnits({panel.symbols[0]: Decimal(40)}), cash_buffer=0.1)
+    portfolio = PortfolioConfig(units=TradingUnits({panel.symbols[0]: Decimal(800)}), cash_buffer=0.1)
     config = BacktestConfig(start=START, schedule=SCHEDULES[2], rebalance_sessions=200)
     targets = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.0])
     fast = simulate(
         panel, lambda row, _: targets, config, Sizing.of(portfolio), CostModel(commission_bps=0, commission_min=1)
     )
     (shares,), (fees,) = fast.trades.shares, fast.trades.fees
-    assert shares % 40 == 0
+    assert shares % 800 == 0
     due = [Decimal(number) / 7 * Decimal(shares) for number in range(1, 8)]
-    assert fees == len(quantities(Decimal(shares), due, Decimal(40)))
+    assert fees == len(quantities(Decimal(shares), due, Decimal(800))) == 6
 
 
 def of_their_own(symbols: tuple[str, ...]) -> TradingUnits:
