@@ -170,6 +170,7 @@ SCHEDULES = [
     least=st.sampled_from([0.0, 1.5]),
     exchange=st.sampled_from(["XNYS", "24/7"]),
     own=st.booleans(),
+    lot=st.sampled_from([None, None, Decimal(5)]),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
     seed,
@@ -186,6 +187,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     least,
     exchange,
     own,
+    lot,
 ):
     panel, delisting = eventful_panel(seed, exchange=exchange)
     if several_currencies:
@@ -209,7 +211,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     portfolio = PortfolioConfig(
         fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004, trade_min_notional=Decimal(50),
         constraints=Constraints(long_only=long_only),
-        units=of_their_own(panel.symbols) if own else NO_UNITS,
+        units=of_their_own(panel.symbols) if own else NO_UNITS, lot_size=lot,
     )  # fmt: skip
     costs = CostModel(commission_min=least)
     fast = simulate(panel, decider, config, Sizing.of(portfolio), costs, delisting=delisting)
