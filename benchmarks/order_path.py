@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from octopus.core.ids import intent_id
-from octopus.core.orders import AccountSnapshot, Batch, Fill, GateReport, OrderType, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, Fill, GateReport, OrderType, PlannedOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus.execution.approval import Decision
 from octopus.execution.book import Book, CorporateAction
@@ -190,7 +190,7 @@ class Clock:
         self.at = max(self.at, instant)
 
 
-def approve(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+def approve(batch: Batch, _snapshot: AccountSnapshot, _now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
     ids = tuple(order.intent_id for order in batch.orders)
     return GateReport("risk", ids), GateReport("compliance", ids)
 

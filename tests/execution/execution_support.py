@@ -27,6 +27,7 @@ from octopus.core.orders import (
     OrderType,
     PlannedOrder,
     Side,
+    TradingState,
 )
 from octopus.core.sessions import Sessions
 from octopus.execution.book import Book, CorporateAction, EntryKind
@@ -156,7 +157,9 @@ def auction_feed() -> TableFeed:
     return TableFeed(bars)
 
 
-def approve_all(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+def approve_all(
+    batch: Batch, _snapshot: AccountSnapshot, _now: datetime, _state: TradingState = TradingState.ACTIVE
+) -> tuple[GateReport, ...]:
     ids = tuple(order.intent_id for order in batch.orders)
     return (GateReport("risk", ids), GateReport("compliance", ids))
 

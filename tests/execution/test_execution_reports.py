@@ -50,7 +50,7 @@ def reports(desk: Desk, engine) -> ExecutionReports:  # type: ignore[no-untyped-
     return ExecutionReports(engine.store, Warehouse(desk.url, Role.TRADER), desk.feed, SESSIONS)
 
 
-def deny_ccc(batch, _snapshot, _now):  # type: ignore[no-untyped-def]
+def deny_ccc(batch, _snapshot, _now, _state):  # type: ignore[no-untyped-def]
     denied = {order.intent_id for order in batch.orders if order.instrument == "CCC"}
     verdicts = tuple(Verdict("risk", "gross", name, Outcome.DENY, "too much") for name in denied)
     return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in denied), verdicts),)

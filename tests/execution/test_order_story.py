@@ -73,11 +73,11 @@ def judged(rules: CompliancePolicy):  # type: ignore[no-untyped-def]
         price_basis="raw", sending=True,
     )  # fmt: skip
 
-    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState) -> tuple[GateReport, ...]:
         report = judge_compliance(batch, snapshot, context, rules, now)
         left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in report.approved))
         authority = Authority(live=False, problem="nobody signed")
-        return report, judge_risk(left, snapshot, MARKET, LIMITS, TradingState.ACTIVE, authority, now)
+        return report, judge_risk(left, snapshot, MARKET, LIMITS, state, authority, now)
 
     return judge
 

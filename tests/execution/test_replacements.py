@@ -242,7 +242,7 @@ def test_a_replacement_that_comes_after_the_fill_is_too_late(database_url: str, 
 def test_elsewhere_the_old_order_ends_before_the_rest_is_sent(database_url: str, guarantee: Guarantee) -> None:
     judged: list[Decimal] = []
 
-    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         judged.extend(order.quantity for order in batch.orders)
         return (GateReport("risk", tuple(order.intent_id for order in batch.orders)),)
 
@@ -344,7 +344,7 @@ def test_the_store_sends_no_replacement_while_the_order_may_fill(database_url: s
 def test_the_gates_judge_the_worse_of_the_two_in_the_old_ones_place(database_url: str) -> None:
     seen: list[tuple[Decimal, tuple[OpenOrder, ...]]] = []
 
-    def judge(batch: Batch, snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         seen.extend((order.quantity, snapshot.open_orders) for order in batch.orders)
         return (GateReport("risk", tuple(order.intent_id for order in batch.orders)),)
 
@@ -363,7 +363,7 @@ def test_the_gates_judge_the_worse_of_the_two_in_the_old_ones_place(database_url
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_a_gate_denies_leaves_the_old_order_alone(database_url: str, tmp_path: Path, at_once: bool) -> None:
-    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         barred = {order.intent_id for order in batch.orders if order.quantity > 12}
         verdicts = tuple(Verdict("risk", "size", name, Outcome.DENY, "too large") for name in barred)
         return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in barred), verdicts),)

@@ -93,7 +93,7 @@ def test_each_slice_is_an_intent_of_its_own_and_sent_as_it_begins(database_url: 
 def test_what_the_last_slice_was_denied_is_left_or_goes_into_the_close(
     database_url: str, tmp_path: Path, remainder: Remainder, left: list[object]
 ) -> None:
-    def judge(batch: Batch, _snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
         barred = {o.intent_id for o in batch.orders if o.instrument == "AAA" and begins(2) <= now < END}
         verdicts = tuple(Verdict("risk", "mood", name, Outcome.DENY, "not now") for name in barred)
         return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in barred), verdicts),)
