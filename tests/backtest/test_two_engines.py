@@ -141,6 +141,34 @@ def test_slices_are_whole_lots_of_the_instruments_own_and_each_pays_its_commissi
     assert fees == len(quantities(Decimal(shares), due, Decimal(800))) == 6
 
 
+@pytest.mark.parametrize("place", range(2, 6), ids=["twap", "vwap", "participation", "into the close"])
+@pytest.mark.parametrize("volume", [1_000, 1_304, 60_000])
+def test_a_position_in_no_whole_lots_is_closed_alike(place, volume):
+    """Five for four leaves half a lot of five, which goes with the child that is cut once all is due.
+
+    Of a volume of 1,304 it is due that 313.46 be sold of 312.5: all of them, and not 310.
+    """
+    length = 12
+    split = np.ones((length, 1))
+    split[5] = 1.25
+    close = np.round(100.0 / np.cumprod(split, axis=0), 2)
+    values = {"open": close, "high": close, "low": close, "split": split, "volume": np.full((length, 1), float(volume))}
+    panel = on_clock(make_panel(close, **values))
+    config = BacktestConfig(start=panel.sessions[0].item(), schedule=SCHEDULES[place], initial_cash=50_000)
+    portfolio = PortfolioConfig(fractional=True, lot_size=Decimal(5), cash_buffer=0.1, trade_min_fraction=0.0)
+    costs = CostModel(commission_bps=10, commission_min=1)
+
+    def decider(row, _weights):
+        return np.array([0.5 if row < 6 else 0.0])
+
+    fast = simulate(panel, decider, config, Sizing.of(portfolio), costs)
+    slow = simulate_events(panel, decider, config, portfolio, costs)
+    told = compare(fast, slow.result)
+    assert told.agree, str(told)
+    assert (fast.trades.shares % 5 != 0).any()
+    assert fast.shares[-1, 0] == 0.0
+
+
 def of_their_own(symbols: tuple[str, ...]) -> TradingUnits:
     lots, ticks = (Decimal(10), Decimal(7), Decimal(100)), (Decimal("0.05"), Decimal("0.125"), Decimal("0.001"))
     return TradingUnits(dict(zip(symbols[:3], lots, strict=True)), dict(zip(symbols[1:4], ticks, strict=True)))
