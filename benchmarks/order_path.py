@@ -173,6 +173,9 @@ class NoPrices:
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
         return ()
 
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        return ()
+
 
 class Clock:
     """Stands at the window's beginning and jumps where it is waited for."""

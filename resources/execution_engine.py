@@ -55,6 +55,7 @@ from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.bookkeeping import Bookkeeper, BookSettings
 from resources.brokers.base import (
     BracketBroker,
@@ -166,6 +167,7 @@ class ExecutionEngine:
         judge: the gates; see `Judge`.
         permit: raises where the account at the broker may not be traded: asked before our book follows it.
         volume: shares of an instrument that the market traded between two instants, for participation.
+        units: lots and ticks of the instruments' own, as known by an instant.
         feed: closing prices and expected corporate actions for our own book, never the broker's word for them.
         sessions: the exchange's calendar.
     """
@@ -180,6 +182,7 @@ class ExecutionEngine:
     settings: EngineSettings = field(default_factory=EngineSettings)
     permit: Callable[[], None] = lambda: None
     volume: Callable[[str, datetime, datetime], Decimal] = lambda _name, _since, _until: Decimal(0)
+    units: Callable[[datetime], TradingUnits] = lambda _as_of: NO_UNITS
 
     @property
     def bookkeeper(self) -> Bookkeeper:
@@ -282,6 +285,16 @@ class ExecutionEngine:
         with self._account(account):
             self._poll(account)
 
+    def ask_replacement(
+        self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str
+    ) -> str:
+        """Commit that an order is to be replaced, in the lots and ticks that are known now; see
+        `OrderStore.ask_replacement`. Needs no lock."""
+        now = self.clock.now()
+        return self.store.ask_replacement(
+            order_id, quantity, price, by, reason, now, self.settings.lot, self.units(now)
+        )  # fmt: skip
+
     def cancel_order(self, order_id: str, by: str, reason: str) -> None:
         """Ask the broker to cancel one order for good; whoever follows it records the end. Needs no lock.
 
@@ -375,6 +388,8 @@ class ExecutionEngine:
         """A scheduled batch with its orders' children in their place."""
         terms, batch = self.settings.schedule, planned.batch
         schedule, now = terms.over(batch.not_before, batch.expires_at), self.clock.now()
+        # As the plan had them: the children of an order are cut alike, whenever and by whom.
+        units = self.units(self.sessions.decision_utc(batch.session))
         cut = self.store.children(batch.batch_id)
         orders: list[PlannedOrder] = []
         for parent in batch.orders:
@@ -383,7 +398,8 @@ class ExecutionEngine:
                 continue
             children = cut.get(parent.intent_id, [])
             orders += [child for child, _ in children]
-            if (fresh := self._cut(parent, schedule, children, now)) is not None:
+            lot = units.step(parent.instrument, self.settings.lot)
+            if (fresh := self._cut(parent, schedule, children, now, lot)) is not None:
                 orders.append(fresh)
         return replace(planned, batch=replace(batch, orders=tuple(orders)))
 
@@ -399,13 +415,14 @@ class ExecutionEngine:
         schedule: Schedule,
         children: Sequence[tuple[PlannedOrder, OrderStatus]],
         now: datetime,
+        lot: Decimal,
     ) -> PlannedOrder | None:
         """The child of a scheduled order that is due now."""
         if now < schedule.window.end:
             traded = self.volume(parent.instrument, schedule.window.start, now)
             statuses = [status for _, status in children]
-            return next_child(parent, schedule, statuses, now, lot=self.settings.lot, market_volume=traded)
-        return closing_child(parent, children) if self.settings.schedule.remainder is Remainder.CLOSE else None
+            return next_child(parent, schedule, statuses, now, lot=lot, market_volume=traded)
+        return closing_child(parent, children, lot=lot) if self.settings.schedule.remainder is Remainder.CLOSE else None
 
     def _send_slices(self, planned: StoredBatch, run_id: str, claim: Claim | None) -> Placement:
         """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due."""

@@ -178,10 +178,10 @@ class Gates:
             price_tests=self._price_tests(names, now),
             halted=reference.halted(now),
             # What no order concerns is not recorded with every claim.
-            lots=None if book is None else tuple(lot for lot in book.lots if lot.instrument in names),
+            lots=None if book is None else tuple(lot for lot in book.lots if lot.known_as in names),
             disposals=None
             if book is None
-            else tuple(one for one in book.disposals if one.instrument in names and session - one.disposed <= WINDOW),
+            else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
         )
 
@@ -379,14 +379,14 @@ class Gates:
         for of, at, book in self._books:
             if of == account and timedelta(0) <= now - at < _SAME_MARKET:
                 return book
-        self._books[:] = [(account, now, self._lot_book(account))]
+        self._books[:] = [(account, now, self._lot_book(account, now))]
         return self._books[0][2]
 
-    def _lot_book(self, account: str) -> LotBook | None:
+    def _lot_book(self, account: str, now: datetime) -> LotBook | None:
         feed = recorded_prices(self.settings, self.warehouse)
         with OrderStore.opened(self.warehouse.url) as store:
             try:
-                return ExecutionReports.of(store, self.warehouse, feed, self.settings).lot_book(account)
+                return ExecutionReports.of(store, self.warehouse, feed, self.settings, now).lot_book(account)
             except (UnknownRatioError, LotSelectionError):
                 # The rule says that lots are missing: a matter of tax stops no trade.
                 return None

@@ -24,6 +24,7 @@ from resources.settings import Settings
 from resources.trading_state import halt_file
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
+from resources.warehouse.instruments import trading_units
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
@@ -81,6 +82,7 @@ class Trading:
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,
+                units=lambda as_of: trading_units(warehouse, self.settings.universe.market_data, as_of),
             )
 
     def _permission(self) -> Callable[[], None]:
@@ -185,6 +187,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
+        units=lambda now: trading_units(warehouse, settings.universe.market_data, now),
         behaviour=PaperBehaviour(
             settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
         ),

@@ -48,6 +48,7 @@ from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
@@ -787,13 +788,14 @@ class OrderStore(OrderRecords):
 
     def ask_replacement(
         self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str, now: datetime,
-        lot: Decimal,
+        lot: Decimal, units: TradingUnits = NO_UNITS,
     ) -> str:  # fmt: skip
         """Commit that the order is to be replaced, and return the client order id of its replacement.
 
         Args:
             quantity: that the order and its replacement may fill together; None: the order's.
             price: the new limit or trigger; None: it stays.
+            lot: the portfolio's. units: lots and ticks of the instruments' own.
 
         Raises:
             OrderActionError: the order cannot be replaced so, or is being replaced already.
@@ -809,7 +811,8 @@ class OrderStore(OrderRecords):
             order, together = _planned(row), status.quantity if quantity is None else quantity
             sliced = row["parent_id"] is not None and row["replaces"] is None
             protects = row["exit_of"] is not None or bool(held.exits)
-            problem = why_not(order, status, together, price, lot=lot, sliced=sliced, bracketed=protects)
+            step, tick = units.step(order.instrument, lot), units.ticks.get(order.instrument)
+            problem = why_not(order, status, together, price, lot=step, tick=tick, sliced=sliced, bracketed=protects)
             origin = parent_of(order.intent_id) or order.intent_id
             open_id = _scalar(
                 self.connection,

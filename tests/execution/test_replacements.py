@@ -508,6 +508,31 @@ def test_why_an_order_may_not_be_replaced(
     assert bool(says) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("quantity", "price", "tick", "says"),
+    [
+        (45, None, None, "quantity 45 is no multiple of the lot 20 of AAA; give 40 or 60"),
+        (5, None, None, "quantity 5 is no multiple of the lot 20 of AAA; give 20"),
+        (40, "98.03", "0.05", "price 98.03 is no multiple of the tick 0.05 of AAA; give 98 or 98.05, or correct"),
+        (40, "98.005", None, "price 98.005 is no multiple of the tick 0.01 of AAA; give 98 or 98.01, or correct"),
+        (40, "98.005", "0.005", ""),
+        (40, "98.125", "0.125", ""),
+        # What stays as it is was planned so.
+        (10, "98.05", "0.05", ""),
+        (40, "99", "2", ""),
+    ],
+)
+def test_a_new_quantity_or_price_keeps_the_instruments_lot_and_tick(
+    quantity: int, price: str | None, tick: str | None, says: str
+) -> None:
+    found = why_not(
+        LIMIT, OrderStatus(D(10), OrderState.ACCEPTED), D(quantity), None if price is None else D(price), lot=D(20),
+        tick=None if tick is None else D(tick), sliced=False,
+    )  # fmt: skip
+    assert found.startswith(says)
+    assert bool(says) == bool(found)
+
+
 def test_a_market_order_has_no_price_to_change() -> None:
     market = replace(LIMIT, order_type=OrderType.MARKET, price=None)
     status = OrderStatus(D(10), OrderState.ACCEPTED)
