@@ -260,6 +260,15 @@ def test_what_fails_after_the_ingestion_is_another_matter(desk: Desk) -> None:
     assert "came later" in str(desk.look(timedelta(hours=8)))
 
 
+def test_a_session_that_is_run_again_and_cut_short_is_collected_again(desk: Desk) -> None:
+    assert desk.run()
+    desk.vendor.acts = [fails(429, Retry_After="7200")]
+    assert not desk.run()
+    request = only(desk.look(timedelta(hours=3)))
+    assert {AssetKey(["raw", table]) for table in MARKET_DATA} <= set(request.asset_selection or ())
+    assert desk.run(request)
+
+
 def test_what_a_person_ended_is_left_alone(desk: Desk) -> None:
     desk.vendor.acts = [answers, fails(429, Retry_After="7200")]
     assert not desk.run()
@@ -308,12 +317,16 @@ from octopus_pipelines.launch import execute
 from octopus_pipelines.research import defs
 from resources.runtime import dagster_home
 with dagster_home.opened() as instance:
-    execute(defs.resolve_job_def("ingest"), instance, partition_key={session!r})
+    job = defs.resolve_job_def("ingest")
+    {how}
 """
+BY_COMMAND = "execute(job, instance, partition_key={session!r})"
+BY_DAEMON = "job.execute_in_process(instance=instance, partition_key={session!r})"
+"""As a worker of Dagster's does it, with nothing of ours around."""
 
 
 @contextmanager
-def killed_half_way(desk: Desk) -> Iterator[None]:
+def killed_half_way(desk: Desk, how: str = BY_COMMAND) -> Iterator[None]:
     """A process of its own collects two symbols, and dies as it asks for the third."""
     child: list[subprocess.Popen[bytes]] = []
 
@@ -322,7 +335,7 @@ def killed_half_way(desk: Desk) -> Iterator[None]:
         return False
 
     desk.vendor.acts = [answers, answers, kills]
-    code = CHILD.format(session=desk.session)
+    code = CHILD.format(how=how.format(session=desk.session))
     child.append(subprocess.Popen([sys.executable, "-W", "ignore", "-c", code]))
     assert child[0].wait(120) == -signal.SIGKILL
     yield
@@ -330,8 +343,9 @@ def killed_half_way(desk: Desk) -> Iterator[None]:
     assert len(set(desk.stored().values())) == 1
 
 
-def test_a_run_whose_process_was_killed_is_gone_on_with(desk: Desk) -> None:
-    with killed_half_way(desk):
+@pytest.mark.parametrize("how", [BY_COMMAND, BY_DAEMON], ids=["octopus run", "daemon"])
+def test_a_run_whose_process_was_killed_is_gone_on_with(desk: Desk, how: str) -> None:
+    with killed_half_way(desk, how):
         assert list(desk.stored()) == ["AAPL", "IBM"]
         assert desk.asked() == ["AAPL", "IBM", "KO"]
         waits = str(desk.look())
