@@ -256,7 +256,10 @@ def hours(prices: list[float]) -> list[list[float]]:
     """Candles of the two days before `LATER` and of its own hours, each stamped with its end, the last with now."""
     ends = [datetime(2018, 8, 27, tzinfo=UTC) + timedelta(hours=hour) for hour in range(1, 51)]
     low, high = min(prices), max(prices)
-    return [[at.timestamp() * 1000, prices[0], high, low, prices[-1]] for at in (*ends, LATER)]
+    return [
+        [at.timestamp() * 1000, prices[place % len(prices)], high, low, prices[-1]]
+        for place, at in enumerate((*ends, LATER))
+    ]
 
 
 @contextmanager
@@ -277,11 +280,18 @@ def test_hours_of_coins_are_candles_of_utc_days_named_by_their_beginning(vendor,
     assert part.rejects == []
     assert part.bars["ts"].to_list() == [datetime(2018, 8, 28, hour, tzinfo=UTC) for hour in range(24)]
     last = part.bars.row(-1, named=True)
-    assert (last["session"], last["open"], last["close"]) == (COIN_DAY, prices[0], prices[-1])
+    assert part.bars["open"].to_list() == [prices[place % len(prices)] for place in range(24, 48)]
+    assert (last["session"], last["close"]) == (COIN_DAY, prices[-1])
     assert (last["high"], last["low"], last["volume"], last["vwap"]) == (max(prices), min(prices), None, None)
     assert last["known_at"] == LATER, "it was seen within a day of its end"
     query = parse_qs(urlsplit(vendor.paths(OHLC)[0]).query)
     assert (query["interval"], query["days"], query["vs_currency"]) == (["hourly"], ["7"], ["usd"])
+
+
+def test_an_hour_that_is_under_way_is_left_out_and_refused_by_nobody(vendor, hours):
+    with coins(vendor, hours) as source:
+        (part,) = source.fetch_intraday(["BTC"], LATER.date(), LATER.date(), 60, XNYS)
+    assert (part.bars["ts"].dt.hour().to_list(), part.rejects) == ([0, 1], [])
 
 
 @pytest.mark.parametrize(
