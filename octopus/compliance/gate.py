@@ -40,6 +40,10 @@ class GateEvidence:
         """As plain JSON values: `octopus.compliance.replay` gives the same verdicts from it."""
         return {"case": CASE.dump_python(self.case, mode="json"), "policy": self.policy.model_dump(mode="json")}
 
+    def contents(self) -> Mapping[str, bytes]:
+        """Nothing: all of it is in the record."""
+        return {}
+
 
 def judge(
     batch: Batch, snapshot: AccountSnapshot, context: ComplianceContext, policy: rules.CompliancePolicy, now: datetime
