@@ -147,7 +147,7 @@ def _next(
         job_name=run.job_name,
         partition_key=session.isoformat(),
         tags={_GOES_ON_TAG: run.run_id},
-        asset_selection=_unmade(ingestion, runs, instance, repository),
+        asset_selection=_unmade(ingestion, runs, settings, instance, repository),
     )
 
 
@@ -212,20 +212,25 @@ def _failure(event: dg.DagsterEvent) -> Cut:
 
 
 def _unmade(
-    ingestion: Ingestion, runs: Sequence[dg.RunRecord], instance: dg.DagsterInstance,
+    ingestion: Ingestion, runs: Sequence[dg.RunRecord], settings: Settings, instance: dg.DagsterInstance,
     repository: dg.RepositoryDefinition,
 ) -> list[dg.AssetKey]:  # fmt: skip
-    """Of what the run that was cut short was to make: the ingestion, what follows from it, and what was not made."""
+    """Of what the run that was cut short was to make: the ingestion, what follows from it, and what was not made.
+
+    Other sources' ingestions are gone on with by themselves.
+    """
     run = runs[0].dagster_run
     job = repository.get_job(run.job_name)
     node = repository.assets_defs_by_key[ingestion.asset]
     following = dg.AssetSelection.assets(*node.keys).downstream().resolve(repository.asset_graph)
-    made: set[dg.AssetKey] = set()
+    succeeded: set[str] = set()
     for record in runs:
         if record.dagster_run.job_name == run.job_name:
-            made |= _made(instance, record.dagster_run.run_id)
+            succeeded |= _succeeded(instance, record.dagster_run.run_id)
     wanted = set(job.asset_layer.executable_asset_keys)
-    return sorted(wanted & _selected(runs, run, wanted) - (made - following))
+    made = {key for key in wanted if repository.assets_defs_by_key[key].op.name in succeeded}
+    others = {one.asset for one in ingestions(settings)} - {ingestion.asset}
+    return sorted(wanted & _selected(runs, run, wanted) - (made - following) - others)
 
 
 def _selected(runs: Sequence[dg.RunRecord], run: dg.DagsterRun, wanted: set[dg.AssetKey]) -> set[dg.AssetKey]:
@@ -236,15 +241,10 @@ def _selected(runs: Sequence[dg.RunRecord], run: dg.DagsterRun, wanted: set[dg.A
     return set(run.asset_selection) if before is None else _selected(runs, before, wanted)
 
 
-def _made(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
-    """The assets whose step succeeded in the run."""
-    told = {DagsterEventType.STEP_SUCCESS, DagsterEventType.ASSET_MATERIALIZATION}
-    events = [
-        record.event_log_entry.get_dagster_event()
-        for record in instance.get_records_for_run(run_id, of_type=told).records
-    ]
-    succeeded = {event.step_key for event in events if event.event_type is DagsterEventType.STEP_SUCCESS}
-    return {event.asset_key for event in events if event.asset_key is not None and event.step_key in succeeded}
+def _succeeded(instance: dg.DagsterInstance, run_id: str) -> set[str]:
+    """The steps that succeeded in the run, whether or not they had anything to make."""
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_SUCCESS).records
+    return {str(record.event_log_entry.get_dagster_event().step_key) for record in records}
 
 
 def _left(ingestion: Ingestion, session: date, settings: Settings) -> str:

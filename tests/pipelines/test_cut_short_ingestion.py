@@ -148,10 +148,14 @@ class Desk:
             connection.execute("update ops.source_budgets set window_start = window_start - interval '1 day'")
 
     def allow(self, per_day: int) -> None:
-        limits = {"alphavantage": {"per_day": per_day, "reset_timezone": "America/New_York"}}
+        self.edit({"request_limits": {"alphavantage": {"per_day": per_day, "reset_timezone": "America/New_York"}}})
+
+    def edit(self, sections: dict[str, dict[str, Any]]) -> None:
+        """Change fields of sections of config/universe.yaml, as a person does."""
         path = Path(self.house.environment["OCTOPUS_CONFIG"]) / "universe.yaml"
         held = yaml.safe_load(path.read_text())
-        path.write_text(yaml.safe_dump(held | {"request_limits": limits}, sort_keys=False))
+        changed = {name: {**held[name], **fields} for name, fields in sections.items()}
+        path.write_text(yaml.safe_dump(held | changed, sort_keys=False))
         self.house = replace(self.house, settings=current_settings())
 
 
@@ -213,6 +217,39 @@ def test_a_larger_plan_does_not_wait_for_the_day_to_end(desk: Desk) -> None:
     assert "is spent until" in str(desk.look(timedelta(minutes=6)))
     desk.allow(50)
     assert desk.run(only(desk.look(timedelta(minutes=6))))
+
+
+def test_a_daily_run_goes_on_to_its_decision(desk: Desk) -> None:
+    desk.allow(2)
+    assert not desk.run(job="daily")
+    desk.a_day_passes()
+    request = only(desk.look(timedelta(hours=1)))
+    assert request.job_name == "daily"
+    asked = {tuple(key.path) for key in request.asset_selection or ()}
+    path = {("raw", "bars"), ("marts", "prices"), ("portfolio", "target_weights"), ("compliance", "pretrade_report")}
+    assert path <= asked
+    assert not asked & {("news", "sample"), ("raw", "news"), ("raw", "text_marks")}, "what was made is not made again"
+
+
+def test_a_source_that_is_only_compared_and_bars_within_the_day_are_gone_on_with_by_themselves(desk: Desk) -> None:
+    desk.edit({"universe": {"market_data": "yahoo", "compare_with": ["alphavantage"]}, "intraday": {
+        "source": "alphavantage", "interval": 60, "history_sessions": 1}})  # fmt: skip
+    desk.vendor.acts = [answers, fails(429, Retry_After="7200")]
+    assert not desk.run(job="compare")
+    waits = str(desk.look(timedelta(hours=1)))
+    assert f"yahoo {desk.session} (daily): no run was begun; alphavantage {desk.session} (compare): 1 of 4" in waits
+    assert f"alphavantage {desk.session} (intraday): no run was begun" in waits
+    request = only(desk.look(timedelta(hours=3)))
+    assert (request.job_name, request.asset_selection) == ("compare", [AssetKey(["compared", "alphavantage"])])
+    assert desk.run(request)
+    assert "(compare): complete" in str(desk.look(timedelta(hours=3)))
+
+    desk.vendor.acts = [fails(429, Retry_After="7200")]
+    assert not desk.run(job="intraday")
+    within = only(desk.look(timedelta(hours=3)))
+    assert within.job_name == "intraday"
+    assert AssetKey(["raw", "intraday_bars"]) in set(within.asset_selection or ())
+    assert AssetKey(["marts", "session_bars"]) in set(within.asset_selection or ())
 
 
 def test_a_wait_that_the_vendor_asks_for_is_kept(desk: Desk) -> None:
