@@ -37,7 +37,7 @@ _BY_REASON: Mapping[str, str] = {
         missing_dividend AON 2011-04-18, missing_dividend CBOE 2013-08-16, missing_dividend XLNX 2014-04-30,
         missing_dividend ZTS 2016-07-28, missing_dividend AMLP 2015-10-26, missing_dividend BAB 2020-09-09,
         missing_dividend CWB 2011-01-19, missing_dividend DIA 2010-01-04, missing_dividend GRMN 2015-03-02,
-        missing_dividend LYB 2015-05-14, missing_dividend LYB 2016-08-11, missing_dividend PSA 2015-11-30,
+        missing_dividend LYB 2015-05-13, missing_dividend LYB 2016-08-12, missing_dividend PSA 2015-11-30,
         missing_dividend STX 2014-04-28,
         missing_dividend STX 2014-04-25, missing_dividend BWX 2014-07-21,
         missing_dividend BWX 2014-07-22
@@ -62,7 +62,7 @@ _BY_REASON: Mapping[str, str] = {
         phantom_dividend BNS 2016-07-01, phantom_dividend IBN 2015-06-11, phantom_dividend LFC 2017-06-06,
         phantom_dividend RY 2018-01-25, phantom_dividend BBH 2009-10-30
     """,
-    "0.334 new shares for one old at the merger; no action is recorded": "scrape_seam EVHC 2016-12-02",
+    "0.334 new shares for one old at the merger; no action is recorded": "missing_split EVHC 2016-12-02",
     "the adjusted close takes off a third that the price does not show": "phantom_split EXPE 2011-12-21",
     "a payment of 0.01, too small for the reader of the record": "adjusted_close PRGO 2013-12-19",
     "volumes before one share for fifteen are in other shares than prices": "volume_seam LVLT 2011-10-19",
@@ -183,6 +183,55 @@ _BY_REASON: Mapping[str, str] = {
         outlier_return NAV 2007-06-08, outlier_return PDS 2005-11-07
     """,
     "a quarter off on the same day as EXK, on ordinary volume": "price_spike SAND 2014-07-03",
+    "fourth draw: the period's one payment is recorded on two days near each other; a second history has it once": """
+        phantom_dividend GBDC 2017-09-05, phantom_dividend GLT 2014-12-31, phantom_dividend KMPR 2016-02-12,
+        phantom_dividend LANC 2013-12-06, phantom_dividend MXIM 2008-05-12, phantom_dividend SCS 2014-03-31,
+        phantom_dividend SCS 2014-07-03, phantom_dividend TXRH 2017-06-14, phantom_dividend WERN 2014-07-03,
+        phantom_dividend HMN 2004-03-11, phantom_dividend HMN 2005-03-16, phantom_dividend HMN 2006-03-15,
+        phantom_dividend IEX 2007-07-16, phantom_dividend SHO 2005-03-28, phantom_dividend SHO 2006-03-29,
+        phantom_dividend SLF 2011-05-20, phantom_dividend X 2008-11-10
+    """,
+    "fourth draw: off the beat, and not in a second history": """
+        phantom_dividend SKYW 2016-11-28, phantom_dividend FCNCA 2012-11-07, phantom_dividend MIC 2015-02-19,
+        phantom_dividend TK 2013-02-28, phantom_dividend UMBF 2008-09-29
+    """,
+    "fourth draw: off the beat; of three second histories two have none, and one four times as much": """
+        phantom_dividend HOMB 2012-12-13
+    """,
+    "fourth draw: monthly or quarterly, and a second history has the payment": """
+        missing_dividend GDV 2005-05-03, missing_dividend GDV 2006-06-01, missing_dividend IGR 2005-05-05,
+        missing_dividend PSEC 2012-10-15, missing_dividend SLF 2017-05-15
+    """,
+    "fourth draw: prices halve and no split is recorded; a second history, adjusted for splits, goes on": """
+        missing_split JCOM 2006-05-25, missing_split KEX 2006-06-02, missing_split TRMB 2007-02-26,
+        missing_split WST 2004-09-30, outlier_return JCOM 2006-05-25, outlier_return KEX 2006-06-02,
+        outlier_return TRMB 2007-02-26, outlier_return WST 2004-09-30
+    """,
+    "the adjusted close halves for that split one session before the price does": "adjusted_close TRMB 2007-02-23",
+    "the bar of the session before, one price for all four, is 4 and 67 % above that of a second history": """
+        scrape_seam SHO 2005-01-13, missing_split HMN 2008-10-10
+    """,
+    "4.06 for each old share beside prices of new ones, half of what a second history has": """
+        scrape_seam TMUS 2013-05-01
+    """,
+    "0.54 in old shares beside prices of new ones; a second history has 0.22": "wrong_dividend SNN 2014-10-22",
+    "a stock dividend of eight in a hundred is recorded as cash of 2.0016; a second history has no payment": """
+        wrong_dividend HOMB 2008-08-11
+    """,
+    "25.61, more than the price: what was spun off, in the shares after one for three, which is not recorded": """
+        wrong_dividend RRD 2016-10-03, outlier_return RRD 2016-10-03
+    """,
+    "the recorded payment is not in the adjusted close; a second history has it in both": """
+        adjusted_close PKG 2020-09-14
+    """,
+    "27.30 where a second history has 25.14, and 25.64 on the next session": "price_spike UIS 2014-10-30",
+    "one share for forty is recorded between 16.00 and 16.00, and a second history has none": """
+        wrong_split ZIOP 2005-11-09, outlier_return ZIOP 2005-08-25
+    """,
+    "shares of before and after a bankruptcy, 0.82 and 28.00, 0.16 and 40.85, in one history without an action": """
+        outlier_return WLL 2020-09-02, outlier_return OAS 2020-11-20
+    """,
+    "3.65 for all four prices of the session before, where a second history has 1.32": "outlier_return YRCW 2009-11-03",
 }
 """Reason: findings as kind, symbol and first session."""
 

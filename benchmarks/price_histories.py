@@ -31,13 +31,15 @@ and as many more, where there are, in a second; both are spent:
   github.com/tareqalyousef/Backtester (no licence is stated), copied to ``alpha``.
 - ``more_funds``: exchange traded funds of A to Z from the same folder.
 
-Newest (`NEW`), with readers and the draw committed before anything in them was audited, looked at once: of the reported
-half of US companies of F to Z, which are in none of the histories above, those of `THIRD` names of each that have eight
-years and the turnover; no name is in both:
+With readers and draws committed before anything in them was audited, each looked at once: of the reported half of US
+companies of F to Z, which are in none of the histories above, those of `A_DRAW` names that have eight years and the
+turnover; no name is in two:
 
 - ``yahoo_2020``: Yahoo's bars of December 2020, adjusted for splits, of github.com/Bluefin-Tuna/
   Yahoo-Finance-Historical-Data (MIT licence), copied to ``yahoo_2020``.
 - ``alpha_companies``: of the folder ``alpha``.
+
+A third draw took of each, and so did a fourth, the newest (`NEW`); the names that are left nobody has looked at.
 
 What is a fund, and what is foreign, is told by ``listed.csv``: names of Nasdaq's list of April 2020, the file
 ``symbols_valid_meta.csv`` of github.com/khushi4321gupta/Stock-Market-Dataset, copied under that name.
@@ -79,8 +81,8 @@ SAME_COMPANY = {
 DRAWN = {"companies": 80, "foreign": 60, "more_funds": 100}
 """Symbols of the reported half that were looked at in a first draw, and, where there are as many more, in a second."""
 SECOND = ", second draw"
-THIRD = 300
-NEW = ("yahoo_2020", "alpha_companies")
+A_DRAW = 300
+NEW = ("yahoo_2020, fourth draw", "alpha_companies, fourth draw")
 FOREIGN = r"(?i)depositary|\bADR|\bADS|ordinary sh|N\.V\.|p\.?l\.?c\b|S\.A\.|sponsored|american dep"
 """What the list says of a share whose company sits outside of the United States, or is taxed there."""
 COMPANIES_UNTIL = date(2021, 1, 26)
@@ -224,7 +226,7 @@ def _new(folder: Path, half: Half, used: frozenset[str], *, reported: bool) -> l
         else:
             draws = {name: some}
         found += [Histories(title, ordered(one), "XNYS", (), frozenset(), basis) for title, one in draws.items()]
-    return [*found, *_third(folder, named(~foreign & ~fund & (pl.col("Symbol") >= "F")))] if reported else found
+    return [*found, *_later(folder, named(~foreign & ~fund & (pl.col("Symbol") >= "F")))] if reported else found
 
 
 def second(folder: Path, one: Histories) -> tuple[Histories, list[Series]]:
@@ -236,16 +238,19 @@ def second(folder: Path, one: Histories) -> tuple[Histories, list[Series]]:
     return replace(one, series=ours, into=None), theirs
 
 
-def _third(folder: Path, names: frozenset[str]) -> list[Histories]:
-    """The third draw, out of the reported half of ``names``."""
+def _later(folder: Path, names: frozenset[str]) -> list[Histories]:
+    """The third draw and the fourth of the reported half of ``names``: `A_DRAW` of one vendor, then of the other."""
     drawn = sorted((name for name in names if is_reported(name)), key=lambda name: _drawn(f"third/{name}"))
-    yahoo = _traded(folder / "yahoo_2020", _adjusted, frozenset(drawn[:THIRD]))
-    alpha = _traded(folder / "alpha", _alpha, frozenset(drawn[THIRD : 2 * THIRD]))
-    return [
-        Histories("yahoo_2020", [_until(one, YAHOO_2020_UNTIL) for one in yahoo], "XNYS", (), frozenset(),
-                  "split_adjusted"),
-        Histories("alpha_companies", alpha, "XNYS", (), frozenset()),
-    ]  # fmt: skip
+    parts = [frozenset(drawn[first : first + A_DRAW]) for first in range(0, 4 * A_DRAW, A_DRAW)]
+    found = []
+    for draw, (of_yahoo, of_alpha) in (("", parts[:2]), (", fourth draw", parts[2:])):
+        yahoo = _traded(folder / "yahoo_2020", _adjusted, of_yahoo)
+        found += [
+            Histories(f"yahoo_2020{draw}", [_until(one, YAHOO_2020_UNTIL) for one in yahoo], "XNYS", (), frozenset(),
+                      "split_adjusted"),
+            Histories(f"alpha_companies{draw}", _traded(folder / "alpha", _alpha, of_alpha), "XNYS", (), frozenset()),
+        ]  # fmt: skip
+    return found
 
 
 def kdd17(folder: Path) -> list[Series]:

@@ -22,7 +22,8 @@ WHERE = 640
 class Panel:
     """Instruments that follow one market; ``gaps`` and ``moves`` within the day may be changed before prices are made.
 
-    Attributes: gaps, within: log returns, shape (instruments, sessions). paid: rows and cash of the first instrument.
+    Attributes: gaps, within: log returns, shape (instruments, sessions). reach: of high and low beyond open and close,
+    as a share. paid: rows and cash of the first instrument.
     """
 
     def __init__(self, seed: int = 3) -> None:
@@ -31,6 +32,7 @@ class Panel:
         self.gaps = 0.004 * random.standard_normal(shape) + 0.003 * random.standard_normal(SESSIONS)
         self.within = 0.008 * random.standard_normal(shape) + 0.005 * random.standard_normal(SESSIONS)
         self.volume = np.round(1e6 * np.exp(0.2 * random.standard_normal(shape)))
+        self.reach = np.full(shape, 0.002)
         self.paid: list[tuple[int, float]] = []
 
     def spike(self, row: int, size: float, which: int = FIRST) -> None:
@@ -59,7 +61,8 @@ class Panel:
         return pl.DataFrame(
             {
                 "instrument": [f"S{which}"] * SESSIONS, "session": pl.Series(DAYS).cast(pl.Date), "open": opened,
-                "high": np.maximum(opened, close) * 1.002, "low": np.minimum(opened, close) * 0.998, "close": close,
+                "high": np.maximum(opened, close) * (1 + self.reach[which]),
+                "low": np.minimum(opened, close) * (1 - self.reach[which]), "close": close,
                 "volume": self.volume[which], "adj_close": close,
             }
         )  # fmt: skip
@@ -154,3 +157,40 @@ def test_where_trading_is_thin_a_quiet_day_says_nothing() -> None:
         panel.volume[FIRST, WHERE : WHERE + 2] = np.median(panel.volume[FIRST]) / 2
     assert found(steady, Kind.SCRAPE_SEAM) == [DAYS[WHERE].astype(object)]
     assert found(thin, Kind.SCRAPE_SEAM) == []
+
+
+@pytest.mark.parametrize(("reach", "count"), [(0.0, 1), (0.01, 0)])
+def test_a_bad_close_is_the_end_of_its_day(reach: float, count: int) -> None:
+    panel = Panel()
+    panel.within[FIRST, WHERE], panel.gaps[FIRST, WHERE + 1] = 0.035, -0.035
+    panel.reach[FIRST, WHERE] = reach
+    assert len(found(panel, Kind.PRICE_SPIKE)) == count
+
+
+@pytest.mark.parametrize(("part", "count"), [(1.0, 1), (0.1, 0)])
+def test_a_day_without_most_of_its_volume_is_no_quiet_one(part: float, count: int) -> None:
+    panel = Panel()
+    panel.spike(WHERE, 0.0245)
+    panel.volume[FIRST, WHERE] *= part
+    assert len(found(panel, Kind.PRICE_SPIKE)) == count
+
+
+@pytest.mark.parametrize(("reach", "count"), [(0.002, 1), (0.03, 0)])
+def test_a_jump_is_no_seam_where_the_day_is_as_wide_as_news_make_it(reach: float, count: int) -> None:
+    panel = Panel()
+    panel.gaps[FIRST, WHERE] += 0.1
+    panel.within[FIRST, WHERE] = 0.0
+    panel.volume[:, WHERE : WHERE + 2] = panel.volume[:, WHERE - 21 : WHERE - 19]
+    panel.reach[FIRST, WHERE] = reach
+    assert len(found(panel, Kind.SCRAPE_SEAM)) == count
+
+
+@pytest.mark.parametrize(("before", "count"), [(slice(0, 0), 1), (slice(WHERE - 50, WHERE, 3), 0)])
+def test_another_unit_of_volume_leaves_no_day_on_the_old_level(before: slice, count: int) -> None:
+    """Who traded as much now and then before has found interest."""
+    panel = Panel()
+    panel.volume[FIRST, WHERE:] *= 10
+    panel.volume[FIRST, before] *= 10
+    seams = found(panel, Kind.VOLUME_SEAM)
+    assert len(seams) == count
+    assert seams == [DAYS[WHERE].astype(object)] * count

@@ -236,7 +236,7 @@ def _calm_ratio(tape: Tape, row: int) -> float | None:
     loud = float(tape.loudness_at(at)[0]) - np.log(ratio)
     inside = abs(float(tape.raw_move[row] - tape.raw_gap[row])) < 5 * float(tape.move_scale_at(at)[0])
     bound = float(tape.loudness_bound(tape.raw_gap[at])[0])
-    calm = inside and not (loud > bound or loud < MUTE)
+    calm = inside and not (loud > bound or loud < MUTE or bool(tape.stirs_at(at, tape.raw_gap[at])[0]))
     return ratio if calm and bool(tape.trades_at(at)[0]) else None
 
 

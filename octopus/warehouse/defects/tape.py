@@ -49,10 +49,13 @@ STEP_SHARE = 0.03
 
 
 CALM_JUMPS = (0.02, 0.03, 0.06, 0.08, 0.10, 0.15, 0.25, 0.40)
-CALM_LOUDNESS = (-0.30, -0.20, 0.05, 0.10, 0.10, 0.50, 0.60, 1.20)
+CALM_LOUDNESS = (-0.20, -0.10, 0.15, 0.20, 0.20, 0.60, 0.70, 1.30)
 """News that moves a price overnight moves volume: of 400 true jumps of the tuning half (1998 to 2021, the crash of 2008
-among them) that held until the close none was as quiet as this (log of the month's median volume). Two days of three
-are quieter than 0.10, three of four than 0.21, nine of ten than 0.53."""
+among them) that held until the close none was as quiet as this less 0.1 (log of the month's median volume). Two days of
+three are quieter than 0.10, three of four than 0.21, nine of ten than 0.53."""
+CALM_RANGE = 0.4
+"""And it is argued about during the day: of the untouched jumps that are as quiet as that and were true, most of the
+tuned halves' have a range of more than this share of the jump; a level that was shifted has that of any day."""
 MUTE = -1.5
 """Of the same log: less is seldom a quiet day (half days mostly have more); the vendor may have a part of it."""
 
@@ -424,6 +427,12 @@ class Tape:
         if len(some):
             spread = np.nanmedian(np.abs(some - np.nanmedian(some, axis=1)[:, None]), axis=1)
             result[result] = MAD_TO_DEVIATION * spread < TRADED_SPREAD
+        return result
+
+    def stirs_at(self, rows: IntArray, jump: FloatArray) -> BoolArray:
+        """Whether the day's range is wider than an overnight ``jump`` (log, either way) without news leaves it."""
+        with np.errstate(invalid="ignore"):
+            result: BoolArray = np.log(self.high[rows] / self.low[rows]) > CALM_RANGE * np.abs(jump)
         return result
 
     def loudness_bound(self, jump: FloatArray) -> FloatArray:
