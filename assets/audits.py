@@ -34,6 +34,7 @@ from octopus.warehouse.quality import (
     STALE_SESSIONS,
     Extents,
     Finding,
+    Kind,
     extents_of,
     find_all,
     find_in_extents,
@@ -224,7 +225,12 @@ class DayAudit:
         found = audited(bars, self._still_sent(actions), self.calendars)
         if names is not None:
             found = suspects.of_instruments(found, names)
-        return Looked(bars, actions, found + self.withdrawn, names)
+        return Looked(bars, pl.concat([actions, self._spun_off()]), found + self.withdrawn, names)
+
+    def _spun_off(self) -> pl.DataFrame:
+        """Spin-offs of whom one was withdrawn: no detector looks at them, but a verdict may be about them."""
+        names = {one.instrument for one in self.withdrawn if one.kind is Kind.WITHDRAWN_SPIN_OFF and one.instrument}
+        return vendor_actions(self.warehouse, self.source, self.as_of, names, kinds=["spin_off"])
 
     def _still_sent(self, actions: pl.DataFrame) -> pl.DataFrame:
         """``actions`` without those that were withdrawn: one that was moved is not there twice."""

@@ -297,7 +297,7 @@ _BREAKS_BY_SESSION = """
 
 
 def _reports(engine: ExecutionEngine, warehouse: Warehouse, trading: Trading) -> ExecutionReports:
-    return ExecutionReports.of(engine.store, warehouse, engine.feed, trading.settings)
+    return ExecutionReports.of(engine.store, warehouse, engine.feed, trading.settings, engine.clock.now())
 
 
 def _orders(warehouse: Warehouse, batch: str) -> pl.DataFrame:

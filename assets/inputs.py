@@ -73,7 +73,7 @@ def foreign(settings: Settings, warehouse: Warehouse, session: date) -> frozense
 def units(settings: Settings, warehouse: Warehouse, session: date) -> TradingUnits:
     """Lots and ticks of the instruments' own, as known by the decision of ``session``."""
     source, as_of = settings.universe.market_data, settings.sessions.decision_utc(session)
-    return instruments.trading_units(warehouse, source, as_of, warehouse.moved(source, as_of))
+    return instruments.trading_units(warehouse, source, as_of)
 
 
 def in_units(portfolio: PortfolioConfig, own: TradingUnits) -> PortfolioConfig:

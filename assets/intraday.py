@@ -17,8 +17,8 @@ from octopus.market_data.intraday import Span, differences, gaps
 from resources.collection import Stored
 from resources.intraday_collection import CollectedIntraday, IntradayPlan, collect_intraday
 from resources.research_factories import MarketDataCatalogue
+from resources.runtime import processes
 from resources.settings import Settings
-from resources.sources.patience import TryLaterError
 from resources.warehouse import intraday
 from resources.warehouse.store import Warehouse
 from resources.warehouse.verdicts import vendor_bars
@@ -68,6 +68,7 @@ def intraday_bars(
         context.log.info("no bars within the day: name a source in the section intraday of config/universe.yaml")
         yield from (_check(name, pl.DataFrame()) for name in (ALL_ASKED, NOTHING_MISSING, LIKE_THE_DAY))
         return
+    processes.note(context.instance, context.run.run_id)
     source = market_data_catalogue.intraday(config.source)
     first, last = partitions.session_range(context)
     plan = IntradayPlan(
@@ -173,8 +174,7 @@ def _span_of(stored: Stored) -> dict[str, Any]:
 
 def _retry(collected: CollectedIntraday) -> dict[str, Any]:
     """When it is worth going on."""
-    stopped = collected.stopped
-    return {"retry_at": stopped.retry_at.isoformat()} if isinstance(stopped, TryLaterError) else {}
+    return {} if collected.stopped is None else dict(reporting.stop(collected.stopped))
 
 
 ASSETS = (intraday_bars,)

@@ -15,9 +15,9 @@ from octopus.market_data.coverage import missing, together, windows
 from octopus.market_data.identifiers import IdentifierConflictError, moved_spans
 from resources.collection import Collected, Stored, collect
 from resources.research_factories import MarketDataCatalogue
+from resources.runtime import processes
 from resources.settings import Settings
 from resources.sources.base import MarketDataSource
-from resources.sources.patience import TryLaterError
 from resources.sources.reference import read_reference
 from resources.sources.sample import RECORDED_TO
 from resources.warehouse import coverage, identifiers
@@ -135,6 +135,7 @@ def _collect(
     Raises:
         dg.Failure: nothing came.
     """
+    processes.note(context.instance, context.run.run_id)
     universe = settings.universe
     reference = None
     if source.name == universe.market_data:
@@ -151,7 +152,9 @@ def _collect(
         run_id=context.run.run_id, told=context.log.info, reference=reference,
     )  # fmt: skip
     if collected.stopped is not None and not collected.parts:
-        raise dg.Failure(description=str(collected.stopped), allow_retries=False) from collected.stopped
+        raise dg.Failure(
+            description=str(collected.stopped), metadata=_left_metadata(collected), allow_retries=False
+        ) from collected.stopped
     return collected, wanted
 
 
@@ -234,8 +237,7 @@ def _left_metadata(collected: Collected) -> dict[str, dg.MetadataValue]:
             "left": dg.MetadataValue.text(_names(collected.left)),
             "why": dg.MetadataValue.text(str(collected.stopped)),
         }
-        if isinstance(collected.stopped, TryLaterError):
-            told["retry_at"] = dg.MetadataValue.text(collected.stopped.retry_at.isoformat())
+        told |= reporting.stop(collected.stopped)
     return told
 
 

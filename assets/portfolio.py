@@ -241,8 +241,6 @@ def rebalance_plan(
     order_type = worked.order_type(auction(settings.sessions, has_opens=not settings.recorded))
     window = execution_window(settings.sessions, session, order_type, from_open=worked.from_open)
     own = inputs.units(settings, warehouse, session)
-    if worked.is_scheduled:
-        own.require_unsliced()
     prices = [*([] if bracket is None else bracket.fractions), *([] if offset is None else [offset])]
     made_from = fingerprint(decision_id, snapshot_id, order_type.value, *prices, *inputs.units_record(own))
     name = batch_id(account, session, made_from)
@@ -252,7 +250,7 @@ def rebalance_plan(
         order_type=order_type, foreign=foreign,
     )  # fmt: skip
     if bracket is not None:
-        orders = with_brackets(orders, snapshot.positions, bracket.fractions, foreign)
+        orders = with_brackets(orders, snapshot.positions, bracket.fractions, foreign, own.ticks)
     if offset is not None:
         orders = own.with_ticks(with_limits(orders, offset, foreign))
     batch = Batch(name, account, session, window.not_before, window.expires_at, orders)

@@ -12,7 +12,14 @@ import dagster as dg
 import polars as pl
 
 from octopus.core.amounts import plain
+from octopus.core.errors import OctopusError
 from octopus.core.orders import Batch, GateReport
+from resources.collection import stop_of
+from resources.sources.patience import TryLaterError
+
+STOPPED_BY, RETRY_AT = "stopped_by", "retry_at"
+"""Metadata of a failed ingestion: a value of `resources.collection.Stop`, and the instant from which on it is worth
+going on, ISO 8601, where the vendor or our budget tells one."""
 
 
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
@@ -46,3 +53,11 @@ def denials(report: GateReport, batch: Batch) -> dg.MarkdownMetadataValue:
                 "reason": pl.String},
     )  # fmt: skip
     return table(frame, limit=100)
+
+
+def stop(error: OctopusError) -> dict[str, dg.MetadataValue]:
+    """Why an ingestion ended before its end, and when it is worth going on: what the sensor that goes on reads."""
+    told: dict[str, dg.MetadataValue] = {STOPPED_BY: dg.MetadataValue.text(stop_of(error).value)}
+    if isinstance(error, TryLaterError):
+        told[RETRY_AT] = dg.MetadataValue.text(error.retry_at.isoformat())
+    return told

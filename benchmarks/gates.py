@@ -201,7 +201,7 @@ def with_loading(console: Console, server: str = "") -> None:
             for _ in range(RUNS):
                 gates = Gates(settings, Warehouse(url, Role.TRADER))
                 started = time.perf_counter()
-                reports = gates.judge_at_execution(batch, snapshot, NOW)
+                reports = gates.judge_at_execution(batch, snapshot, NOW, TradingState.ACTIVE)
                 times.append(1000 * (time.perf_counter() - started))
                 approved = len(reports[-1].approved)
             used = 1000 * (time.process_time() - used) / RUNS
@@ -246,7 +246,8 @@ def one_by_one(console: Console) -> None:
             for place, order in enumerate(whole.orders):
                 left = replace(whole, orders=whole.orders[place:])
                 started = time.perf_counter()
-                reports = gates.judge_at_execution(left, replace(snapshot, open_orders=open_orders), NOW)
+                seen = replace(snapshot, open_orders=open_orders)
+                reports = gates.judge_at_execution(left, seen, NOW, TradingState.ACTIVE)
                 times.append(1000 * (time.perf_counter() - started))
                 assert order.intent_id in reports[-1].approved, "this batch is within every limit"
                 name = client_order_id(order.intent_id)

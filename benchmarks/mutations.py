@@ -31,6 +31,7 @@ PAPER = "resources/brokers/paper.py"
 REPLACEMENTS = "octopus/execution/replacements.py"
 STANDING = "octopus/execution/standing.py"
 _ENGINE_TESTS = "tests/execution/test_execution_engine.py::"
+_SWITCH_TESTS = "tests/execution/test_kill_switch.py::"
 _STATE_TESTS = "tests/execution/test_order_states.py::"
 _REPLACE_TESTS = "tests/execution/test_replacements.py::"
 _PAPER_TESTS = "tests/execution/test_paper_broker.py::"
@@ -40,6 +41,7 @@ _RISK_TESTS = "tests/risk/test_risk_gate.py::"
 _COMPLIANCE_TESTS = "tests/compliance/test_compliance_gate.py::"
 _GATES_FUZZ = "tests/risk/test_gates_fuzz.py::test_what_both_gates_approve_is_inside_every_limit"
 _SETTINGS_FUZZ = "tests/house/test_settings_fuzz.py::test_what_could_be_read_in_two_ways_is_refused"
+_STORY_TESTS = "tests/execution/test_order_story.py::"
 _STANDING_TESTS = "tests/execution/test_standing.py::"
 _REVISION_TEST = (
     "tests/execution/test_fill_revisions.py::test_fills_and_revisions_in_any_order_and_any_number_give_one_book"
@@ -93,15 +95,17 @@ MUTATIONS = (
         "sends before `submitting` is committed",
         ENGINE,
         """        quantity = self.store.begin_send(
-            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
-        )
+            claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
+            exits_are_messages=in_many,
+        )  # fmt: skip
         self.store.drain_outbox(self.audit, waits=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 """,
         """        answer = self._ask(order_id, order, stored)
         self.store.begin_send(
-            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
-        )
+            claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
+            exits_are_messages=in_many,
+        )  # fmt: skip
         self.store.drain_outbox(self.audit, waits=True)
         return answer
 """,
@@ -141,8 +145,8 @@ MUTATIONS = (
         "a denial needs no fence",
         STORE,
         """            self._renew_lease(claim)
-            self._add_verdicts""",
-        """            self._add_verdicts""",
+            row = self._row(""",
+        """            row = self._row(""",
         _ENGINE_TESTS + "test_a_worker_that_was_overtaken_takes_no_approval_back",
     ),
     Mutation(
@@ -173,6 +177,43 @@ MUTATIONS = (
         "if row is None or status.state is TradingState.HALTED:",
         "if row is None:",
         _ENGINE_TESTS + "test_the_kill_switch_counts_in_the_transaction_that_claims_or_sends",
+    ),
+    Mutation(
+        "an order leaves in another trading state than it was judged under",
+        STORE,
+        "        if status.state is not judged_under:",
+        "        if False:",
+        _SWITCH_TESTS
+        + "test_what_opens_risk_stays_back_when_the_switch_is_turned_between_its_judgement_and_its_commit",
+    ),
+    Mutation(
+        "a trading state that is over denies an order",
+        STORE,
+        "            self._require_state(claim.account, row, judged_under)\n",
+        "",
+        _SWITCH_TESTS + "test_a_state_that_is_over_denies_no_order",
+    ),
+    Mutation(
+        "what may open risk is sent again while trading only reduces",
+        ENGINE,
+        "        return state if reducing_orders([order], seen) else None",
+        "        return state",
+        _SWITCH_TESTS + "test_an_order_of_unknown_outcome_is_sent_again_while_trading_only_reduces_if_it_reduces",
+    ),
+    Mutation(
+        "the halt file does not count for who only looks",
+        "resources/trading_state.py",
+        "halts=halt_file(settings)",
+        "halts=None",
+        "tests/execution/test_batch_day.py::test_the_plan_tells_of_a_halt_that_is_in_the_file_alone",
+    ),
+    Mutation(
+        "what a halt kept back is lost once the books were compared",
+        "octopus_pipelines/sensors/execution.py",
+        "and not waits and _is_reconciled",
+        "and _is_reconciled",
+        "tests/execution/test_batch_day.py::"
+        "test_a_halt_lets_a_batch_that_was_begun_be_followed_and_keeps_what_was_not_sent",
     ),
     Mutation(
         "a frozen instrument is sent",
@@ -244,8 +285,8 @@ MUTATIONS = (
     Mutation(
         "limits are not judged again before each order",
         ENGINE,
-        "if not resend and not self._within_remaining_limits(claim, stored, order):",
-        "if False:",
+        "self._resends_under(claim, order) if resend else self._approved_under(claim, stored, order)",
+        "self._state(claim.account)",
         _ENGINE_TESTS + "test_limits_are_judged_again_before_each_order",
     ),
     Mutation(
@@ -285,6 +326,20 @@ MUTATIONS = (
         _ENGINE_TESTS + "test_denials_are_stored_and_no_gate_at_all_approves_nothing",
     ),
     Mutation(
+        "the risk gate keeps nothing to judge it by again",
+        "octopus/risk/gate.py",
+        "return replace(_judged(case), evidence=GateEvidence(case))",
+        "return _judged(case)",
+        _STORY_TESTS + "test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged",
+    ),
+    Mutation(
+        "returns that were altered are judged by again",
+        "octopus/risk/evidence.py",
+        "if fingerprint(returns) != told.kept_as:",
+        "if not told.kept_as:",
+        _STORY_TESTS + "test_a_record_that_was_altered_is_seen_through",
+    ),
+    Mutation(
         "research's denial is forgotten",
         APPROVAL,
         "if order.intent_id in research_denials:",
@@ -301,8 +356,8 @@ MUTATIONS = (
     Mutation(
         "an order that turns a position round reduces it",
         "octopus/core/orders.py",
-        "if taken <= -order.side.sign",
-        "if -order.quantity <= -order.side.sign",
+        "if taken <= -signs[order.side]",
+        "if -order.quantity <= -signs[order.side]",
         "tests/core/test_reducing_orders.py::test_an_order_reduces_only_down_to_nothing",
     ),
     # What a send came to.
@@ -638,7 +693,7 @@ MUTATIONS = (
     Mutation(
         "risk: slices of one instrument do not count together for its volume",
         "octopus/risk/order_rules.py",
-        "asked[name] = asked.get(name, Decimal(0)) + order.quantity",
+        "asked[name] = asked.get(name, _NOTHING) + order.quantity",
         "asked[name] = order.quantity",
         "tests/risk/test_gates_fuzz.py::test_slices_of_one_instrument_count_together_for_its_volume",
     ),
@@ -659,8 +714,8 @@ MUTATIONS = (
     Mutation(
         "risk: what was left out weighs on in the losses",
         "octopus/risk/constraints.py",
-        "] = 0.0\n        self._portfolio = None",
-        "] = 0.0",
+        "        del self._sums[min(rows) // _BLOCK :]\n",
+        "",
         _RISK_TESTS + "test_loss_limits_leave_out_what_adds_the_loss",
     ),
     Mutation(

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from octopus.core.ids import intent_id
-from octopus.core.orders import AccountSnapshot, Batch, Fill, GateReport, OrderType, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, Fill, GateReport, OrderType, PlannedOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus.execution.approval import Decision
 from octopus.execution.book import Book, CorporateAction
@@ -173,6 +173,9 @@ class NoPrices:
     def actions(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
         return ()
 
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        return ()
+
 
 class Clock:
     """Stands at the window's beginning and jumps where it is waited for."""
@@ -187,7 +190,7 @@ class Clock:
         self.at = max(self.at, instant)
 
 
-def approve(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+def approve(batch: Batch, _snapshot: AccountSnapshot, _now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
     ids = tuple(order.intent_id for order in batch.orders)
     return GateReport("risk", ids), GateReport("compliance", ids)
 

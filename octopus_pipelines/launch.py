@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 import uuid
 from collections import Counter
@@ -18,16 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
-import psutil
 from dagster import DagsterEventType, EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
+
+from resources.runtime.processes import PROCESS_TAG, is_gone, this_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Events go to Dagster's storage; the terminal shows progress instead."""
 
 SENSOR_NAME_TAG = "dagster/sensor_name"
 RUN_KEY_TAG = "dagster/run_key"
-PROCESS_TAG = "octopus/process"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class _Steps:
         if event is None:
             return
         if event.event_type is DagsterEventType.RUN_FAILURE and event.job_failure_data.error is not None:
-            self.run_error = _innermost(event.job_failure_data.error)
+            self.run_error = innermost(event.job_failure_data.error)
         if event.step_key is None:
             return
         kind, step = event.event_type, event.step_key
@@ -135,7 +134,7 @@ def execute(
             instance=instance,
             run_id=run_id,
             partition_key=partition_key,
-            tags={**(tags or {}), PROCESS_TAG: _process(os.getpid())},
+            tags={**(tags or {}), PROCESS_TAG: this_process()},
             asset_selection=selection,
             run_config=QUIET,
             raise_on_error=False,
@@ -146,28 +145,14 @@ def execute(
 def release_dead(instance: dg.DagsterInstance) -> None:
     """End runs of this machine whose process was killed, and give back the pool slots that they hold.
 
-    Without a daemon nobody else would: the next run would wait for a slot for ever.
+    Without a daemon nobody else would, and with one it takes hours: the next run would wait for a slot meanwhile.
     """
-    here = socket.gethostname()
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        host, _, process = run.tags.get(PROCESS_TAG, "").partition("/")
-        if host != here or _is_alive(process):
+        process = run.tags.get(PROCESS_TAG)
+        if process is None or not is_gone(process):
             continue
         instance.report_run_failed(run, "its process was killed; what it had done is not done twice")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _process(pid: int) -> str:
-    """Host, number and start of a process: a number is given again, its start is not."""
-    return f"{socket.gethostname()}/{pid}.{psutil.Process(pid).create_time():.2f}"
-
-
-def _is_alive(process: str) -> bool:
-    pid = process.partition(".")[0]
-    try:
-        return f"{socket.gethostname()}/{process}" == _process(int(pid))
-    except (psutil.NoSuchProcess, ValueError):
-        return False
 
 
 def _failure_text(event: dg.DagsterEvent) -> str:
@@ -175,10 +160,11 @@ def _failure_text(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
-    return _innermost(data.error) if data.error is not None else "failed without a message"
+    return innermost(data.error) if data.error is not None else "failed without a message"
 
 
-def _innermost(error: SerializableErrorInfo) -> str:
+def innermost(error: SerializableErrorInfo) -> str:
+    """The message of what caused it first."""
     while error.cause is not None:
         error = error.cause
     # An error of ours is a sentence for the user: the class's path before it says nothing to him.

@@ -6,16 +6,16 @@ Belongs here: reading the state and saying it as plain values. Does not: printin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
 
 from resources.settings import Settings
-from resources.trading import anchor_file, halt_file
+from resources.trading import anchor_file
+from resources.trading_state import trading_status
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import Role
-from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 from resources.warehouse.verdicts import waiting
 
@@ -35,20 +35,24 @@ DIARIES = frozenset(
 
 def trading(settings: Settings) -> dict[str, str]:
     """The kill switch as it counts now, and why."""
-    with OrderStore.opened(settings.database_url, halts=halt_file(settings)) as store:
-        now = store.trading_status(settings.account)
+    now = trading_status(settings, settings.account)
     return {"state": now.state.value, "reason": now.reason}
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """The stable form of `octopus status --json`."""
+    """The stable form of `octopus status --json`; trading, orders and reconciliation are of ``account``."""
     warehouse = Warehouse(settings.database_url, Role.OWNER)
     audit = verify(settings.database_url, anchor_file(settings))
     return {
         "tables": table_counts(warehouse),
         "last_run": last_run(warehouse),
         "champion": champion(warehouse),
-        "orders": _counts(warehouse, "select state as name, count(*) as n from execution.orders group by 1 order by 1"),
+        "account": settings.account,
+        "orders": _counts(
+            warehouse,
+            "select state as name, count(*) as n from execution.orders where account = %s group by 1 order by 1",
+            [settings.account],
+        ),
         "reconciliation": reconciliation(warehouse, settings.account),
         "audit": {"ok": audit.ok, "entries": audit.entries},
         "trading": trading(settings),
@@ -149,5 +153,5 @@ def reconciliation(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def _counts(warehouse: Warehouse, query: Any) -> dict[str, int]:
-    return {row["name"]: row["n"] for row in warehouse.rows(query)}
+def _counts(warehouse: Warehouse, query: Any, parameters: Sequence[object] = ()) -> dict[str, int]:
+    return {row["name"]: row["n"] for row in warehouse.rows(query, parameters)}

@@ -5,6 +5,7 @@ Belongs here: joining assets, jobs, schedules, sensors and resources. Does not: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import dagster as dg
@@ -27,12 +28,18 @@ from assets import (
 from octopus_pipelines.jobs import research_jobs
 from octopus_pipelines.schedules import research_schedules
 from octopus_pipelines.sensors.champion import champion_moved
+from octopus_pipelines.sensors.ingestion import ingestion_sensor
 from resources import factories, research_factories
+from resources.runtime.dagster_home import INGESTION_SENSOR
 from resources.warehouse.connection import Role
 
 
-def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Definitions:
-    """The definitions of the location; a test swaps any resource by its key."""
+def build_defs(resource_overrides: Mapping[str, object] | None = None, *, goes_on: bool = False) -> dg.Definitions:
+    """The definitions of the location; a test swaps any resource by its key.
+
+    Args:
+        goes_on: the sensor that goes on with an ingestion that was cut short starts switched on.
+    """
     resources: dict[str, object] = {
         "settings": factories.lazily(lambda settings: settings, "config/*.yaml and OCTOPUS_* variables"),
         "warehouse": factories.warehouse_as(Role.RESEARCH),
@@ -47,6 +54,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         "broker": factories.lazily(factories.broker, "The account's broker, read only here"),
         "dbt": warehouse.dbt_resource(),
     }
+    jobs = research_jobs()
     return dg.Definitions(
         assets=[
             *market_data.ASSETS, *intraday.ASSETS,
@@ -54,12 +62,12 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
             *strategy.ASSETS, *models.ASSETS, *model_watch.ASSETS, *backtest.ASSETS, *sweeps.ASSETS, *portfolio.ASSETS,
             *risk.ASSETS, *compliance.ASSETS,
         ],
-        jobs=research_jobs(),
+        jobs=jobs,
         schedules=research_schedules(),
-        sensors=[champion_moved],
+        sensors=[champion_moved, ingestion_sensor(jobs, running=goes_on)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )  # fmt: skip
 
 
-defs = build_defs()
+defs = build_defs(goes_on=os.environ.get(INGESTION_SENSOR) == "on")

@@ -13,22 +13,47 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from enum import StrEnum
 
 import polars as pl
 
-from octopus.core.errors import OctopusError
+from octopus.core.errors import OctopusError, SourceUnavailableError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Calendars, Sessions
 from octopus.market_data.coverage import Window, first_sight, known_from_first_sight
 from octopus.market_data.reference import Reference
 from octopus.warehouse.withdrawals import Answer, sent_again
 from resources.sources.base import MarketData, MarketDataSource
+from resources.sources.patience import BudgetExhaustedError, TryLaterError
 from resources.sources.reference import joined
 from resources.warehouse import coverage, instruments, withdrawals
+from resources.warehouse.connection import WarehouseUnreachableError
 from resources.warehouse.coverage import Asked
 from resources.warehouse.store import AppendReport, Warehouse
 
 TABLES = ("instruments", "corporate_actions", "bars", "adjusted_closes")
+
+
+class Stop(StrEnum):
+    """Why a source was not asked for all of it, by what ends that."""
+
+    BUDGET = "budget"
+    """What we may ask of it is spent: its window resets, or a larger plan is configured."""
+    WAIT = "wait"
+    """It told us to wait, and until when."""
+    OUTAGE = "outage"
+    """It, or the warehouse, does not answer: that may pass."""
+    MISTAKE = "mistake"
+    """Nothing that passes by itself: a person has to mend it."""
+
+
+def stop_of(error: OctopusError) -> Stop:
+    """What kind of end ``error`` is."""
+    if isinstance(error, BudgetExhaustedError):
+        return Stop.BUDGET
+    if isinstance(error, TryLaterError):
+        return Stop.WAIT
+    return Stop.OUTAGE if isinstance(error, SourceUnavailableError | WarehouseUnreachableError) else Stop.MISTAKE
 
 
 @dataclass

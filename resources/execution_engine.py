@@ -28,8 +28,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, TypeVar
 
 from octopus.core.amounts import plain
 from octopus.core.ids import client_order_id
@@ -43,6 +43,7 @@ from octopus.core.orders import (
     PlannedOrder,
     TradingState,
     Verdict,
+    reducing_orders,
 )
 from octopus.execution.approval import GATE, Decision, decide, in_sending_order, with_open_orders
 from octopus.execution.book import ends_orders
@@ -54,6 +55,7 @@ from octopus.execution.replacements import Swap, in_judgement
 from octopus.execution.schedules import Schedule, closing_child, next_child
 from octopus.execution.states import UNRESOLVED, Event, OrderState, OrderStatus
 from octopus.execution.window import send_by
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.bookkeeping import Bookkeeper, BookSettings
 from resources.brokers.base import (
     BracketBroker,
@@ -79,14 +81,19 @@ from resources.warehouse.order_store import (
     StoredBatch,
     StoredOrder,
     TradingHaltedError,
+    TradingStateChangedError,
 )
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
     from resources.clock import Clock
 
-Judge = Callable[[Batch, AccountSnapshot, datetime], Sequence[GateReport]]
-"""All gates over a batch: every report must approve an order. It reads limits and market anew each time it is asked."""
+Judge = Callable[[Batch, AccountSnapshot, datetime, TradingState], Sequence[GateReport]]
+"""All gates over a batch: every report must approve an order. It reads limits and market anew each time it is asked.
+The kill switch's state is given: all is judged under one, and committed under no other."""
+
+
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ class ExecutionEngine:
         judge: the gates; see `Judge`.
         permit: raises where the account at the broker may not be traded: asked before our book follows it.
         volume: shares of an instrument that the market traded between two instants, for participation.
+        units: lots and ticks of the instruments' own, as known by an instant.
         feed: closing prices and expected corporate actions for our own book, never the broker's word for them.
         sessions: the exchange's calendar.
     """
@@ -174,6 +182,7 @@ class ExecutionEngine:
     settings: EngineSettings = field(default_factory=EngineSettings)
     permit: Callable[[], None] = lambda: None
     volume: Callable[[str, datetime, datetime], Decimal] = lambda _name, _since, _until: Decimal(0)
+    units: Callable[[datetime], TradingUnits] = lambda _as_of: NO_UNITS
 
     @property
     def bookkeeper(self) -> Bookkeeper:
@@ -276,6 +285,16 @@ class ExecutionEngine:
         with self._account(account):
             self._poll(account)
 
+    def ask_replacement(
+        self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str
+    ) -> str:
+        """Commit that an order is to be replaced, in the lots and ticks that are known now; see
+        `OrderStore.ask_replacement`. Needs no lock."""
+        now = self.clock.now()
+        return self.store.ask_replacement(
+            order_id, quantity, price, by, reason, now, self.settings.lot, self.units(now)
+        )  # fmt: skip
+
     def cancel_order(self, order_id: str, by: str, reason: str) -> None:
         """Ask the broker to cancel one order for good; whoever follows it records the end. Needs no lock.
 
@@ -288,12 +307,15 @@ class ExecutionEngine:
 
     def take_over_halt(self, account: str) -> None:
         """A halt that was written without the database becomes the account's own, and its open orders are cancelled."""
-        halt = self.store.take_over_halt(account)
-        if halt is not None and self.store.halts is not None:
+        halts = self.store.halts
+        if halts is None or halts.read() is None:
+            return
+        halt = self.store.take_over_halt(account, self.clock.now())
+        if halt is not None:
             if halt.cancel:
                 self.cancel_open(account)
             self.store.drain_outbox(self.audit)
-            self.store.halts.remove(halt)
+            halts.remove(halt)
 
     # -- inside: before sending --------------------------------------------------------------------------------------
 
@@ -366,6 +388,8 @@ class ExecutionEngine:
         """A scheduled batch with its orders' children in their place."""
         terms, batch = self.settings.schedule, planned.batch
         schedule, now = terms.over(batch.not_before, batch.expires_at), self.clock.now()
+        # As the plan had them: the children of an order are cut alike, whenever and by whom.
+        units = self.units(self.sessions.decision_utc(batch.session))
         cut = self.store.children(batch.batch_id)
         orders: list[PlannedOrder] = []
         for parent in batch.orders:
@@ -374,7 +398,8 @@ class ExecutionEngine:
                 continue
             children = cut.get(parent.intent_id, [])
             orders += [child for child, _ in children]
-            if (fresh := self._cut(parent, schedule, children, now)) is not None:
+            lot = units.step(parent.instrument, self.settings.lot)
+            if (fresh := self._cut(parent, schedule, children, now, lot)) is not None:
                 orders.append(fresh)
         return replace(planned, batch=replace(batch, orders=tuple(orders)))
 
@@ -390,13 +415,14 @@ class ExecutionEngine:
         schedule: Schedule,
         children: Sequence[tuple[PlannedOrder, OrderStatus]],
         now: datetime,
+        lot: Decimal,
     ) -> PlannedOrder | None:
         """The child of a scheduled order that is due now."""
         if now < schedule.window.end:
             traded = self.volume(parent.instrument, schedule.window.start, now)
             statuses = [status for _, status in children]
-            return next_child(parent, schedule, statuses, now, lot=self.settings.lot, market_volume=traded)
-        return closing_child(parent, children) if self.settings.schedule.remainder is Remainder.CLOSE else None
+            return next_child(parent, schedule, statuses, now, lot=lot, market_volume=traded)
+        return closing_child(parent, children, lot=lot) if self.settings.schedule.remainder is Remainder.CLOSE else None
 
     def _send_slices(self, planned: StoredBatch, run_id: str, claim: Claim | None) -> Placement:
         """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due."""
@@ -419,42 +445,54 @@ class ExecutionEngine:
         return placement
 
     def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
+        claim = _in_one_state(lambda: self._claim_judged(stored, decided, run_id))
+        self.store.drain_outbox(self.audit)
+        return claim
+
+    def _claim_judged(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
         batch = stored.batch
         snapshot = self._snapshot(batch)
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
         fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
-        decision = Decision((), ())
         if fresh:
             seen = with_open_orders(snapshot, _open_orders(unresolved))
             frozen = {order.order.instrument for order in unresolved}
             decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen)
-        claim = self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
-        self.store.drain_outbox(self.audit)
-        return claim
+        else:
+            decision = Decision((), (), state=self._state(batch.account))
+        return self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
 
     def _decide(self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str]) -> Decision:
-        """What the gates and the order path's own rules say of ``judged`` now.
+        """What the gates and the order path's own rules say of ``judged`` now, under one state of the kill switch.
 
         Raises:
-            TradingHaltedError: the kill switch was turned, which denies no order: it waits.
+            TradingHaltedError: the kill switch is on, which denies no order: it waits.
         """
         orders, seen = in_judgement(judged.orders, seen, stored.swaps.values())
         judged = replace(judged, orders=orders)
-        reports = self.judge(judged, seen, self.clock.now())
-        # Read after the gates took their time.
-        status = self.store.trading_status(judged.account)
-        if status.state is TradingState.HALTED:
-            raise TradingHaltedError(f"trading in account {judged.account} is halted: {status.reason}")
+        state = self._state(judged.account)
+        reports = self.judge(judged, seen, self.clock.now(), state)
         return decide(
             judged,
             seen,
             reports,
-            state=status.state,
+            state=state,
             research_denials=stored.research_denials,
             frozen=frozen,
             changed=self._changed(judged),
         )
+
+    def _state(self, account: str) -> TradingState:
+        """The kill switch's state, under which orders may be judged. Whoever commits what comes of it asks again.
+
+        Raises:
+            TradingHaltedError: nothing is judged while trading is halted.
+        """
+        status = self.store.trading_status(account)
+        if status.state is TradingState.HALTED:
+            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
+        return status.state
 
     def _changed(self, batch: Batch) -> dict[str, str]:
         """What the next session's open does to shares that were planned before it, by instrument."""
@@ -585,25 +623,37 @@ class ExecutionEngine:
     def _send_one(self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool) -> str:
         """Send one order; returns why nothing more must be sent, or nothing."""
         self._require_sendable(claim, stored.batch, order)
-        if not resend and not self._within_remaining_limits(claim, stored, order):
-            return ""
+        answer: BrokerOrder | BrokerError | None = None
         for _ in range(self.settings.max_sends):
-            answer = self._submit(claim, stored, order, resend=resend)
+            again = _in_one_state(partial(self._submit_judged, claim, stored, order, resend=resend))
+            if again is None:
+                break
+            answer = again
             if not (isinstance(answer, UncertainOutcomeError) and self._may_resend):
                 break
             resend = True
+        if answer is None:
+            return ""
         return self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
 
-    def _submit(
+    def _submit_judged(
         self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool
+    ) -> BrokerOrder | BrokerError | None:
+        """Send an order that may leave now; None: it may not."""
+        state = self._resends_under(claim, order) if resend else self._approved_under(claim, stored, order)
+        return None if state is None else self._submit(claim, stored, order, state, resend=resend)
+
+    def _submit(
+        self, claim: Claim, stored: StoredBatch, order: PlannedOrder, state: TradingState, *, resend: bool
     ) -> BrokerOrder | BrokerError:
         order_id, event = client_order_id(order.intent_id), Event.RESEND if resend else Event.SEND
         in_many = (
             order.bracket is not None and isinstance(self.broker, BracketBroker) and self.broker.exits_are_messages
         )
         quantity = self.store.begin_send(
-            claim, order_id, event, self.clock.now(), swaps=self._swaps_at_once, exits_are_messages=in_many
-        )
+            claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
+            exits_are_messages=in_many,
+        )  # fmt: skip
         self.store.drain_outbox(self.audit, waits=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
@@ -665,8 +715,22 @@ class ExecutionEngine:
                 f"{self.settings.max_snapshot_age}; start another attempt"
             )
 
-    def _within_remaining_limits(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> bool:
-        """Judge what is left once more, with what was sent counted as filled; a denial is committed."""
+    def _resends_under(self, claim: Claim, order: PlannedOrder) -> TradingState | None:
+        """The state in which an order that may stand at the broker or not may be sent again; None: it waits, for it may
+        open risk, and trading only reduces."""
+        state, order_id = self._state(claim.account), client_order_id(order.intent_id)
+        if state is TradingState.ACTIVE:
+            return state
+        others = tuple(one for one in claim.snapshot.open_orders if one.client_order_id != order_id)
+        unresolved = (o.open for o in self.store.live(claim.account) if o.state in UNRESOLVED and o.exit_of is None)
+        seen = with_open_orders(
+            replace(claim.snapshot, open_orders=others), (o for o in unresolved if o.client_order_id != order_id)
+        )
+        return state if reducing_orders([order], seen) else None
+
+    def _approved_under(self, claim: Claim, stored: StoredBatch, order: PlannedOrder) -> TradingState | None:
+        """Judge what is left once more, with what was sent counted as filled: the state of the kill switch under which
+        the order is still approved; None: it is denied, which is committed."""
         now = self.clock.now()
         orders = self.store.live(claim.account)
         left = {o.intent_id for o in orders if o.state is OrderState.APPROVED}
@@ -679,13 +743,12 @@ class ExecutionEngine:
         frozen = {o.open.instrument for o in orders if o.state in UNRESOLVED}
         decision = self._decide(stored, judged, seen, frozen)
         if order.intent_id in decision.approved:
-            return True
+            return decision.state
         denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]
         reason = "a gate no longer approves it and names no rule"
-        self.store.deny(
-            claim, order, denials or [Verdict(GATE, "remaining_limits", order.intent_id, Outcome.DENY, reason)], now
-        )
-        return False
+        verdicts = denials or [Verdict(GATE, "remaining_limits", order.intent_id, Outcome.DENY, reason)]
+        self.store.deny(claim, order, verdicts, now, judged_under=decision.state)
+        return None
 
     # -- inside: after sending ---------------------------------------------------------------------------------------
 
@@ -701,13 +764,26 @@ class ExecutionEngine:
         return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
 
     def _watch(self, batch: Batch, run_id: str) -> None:
-        """Wait for the auction, and replace meanwhile what persons ask for."""
+        """Wait for the auction; meanwhile send what a halt kept back once trading is resumed, and replace what persons
+        ask for."""
+        gone_on: datetime | None = None
         while (now := self.clock.now()) < batch.expires_at and (self._awaited(batch) or self._is_asked(batch)):
             # What is sent has its own outcomes: only questions and cancels end so, and are asked again.
             with suppress(BrokerError):
+                resumed = self.store.resumed_at(batch.batch_id)
+                if resumed not in (None, gone_on):
+                    self._go_on(batch, run_id)
+                    gone_on = resumed
                 self._replace_orders(batch, run_id)
             step = self.settings.watch_interval
             self.clock.wait_until(batch.expires_at if step is None else min(batch.expires_at, now + step))
+
+    def _go_on(self, batch: Batch, run_id: str) -> None:
+        """Judge and send what waits, as another attempt would; a run that waits for the auction keeps others out."""
+        planned = self.store.batch(batch.batch_id)
+        claim = self._prepare(planned, run_id)
+        if claim is not None:
+            self._send_slices(planned, run_id, claim)
 
     def _is_asked(self, batch: Batch) -> bool:
         return bool(self.store.swaps(batch.account, batch.batch_id))
@@ -826,8 +902,17 @@ class ExecutionEngine:
             self.store.record(order_id, event, now, reason, report.broker_order_id)
 
 
+def _in_one_state(step: Callable[[], _Done]) -> _Done:
+    """``step``, and again where the kill switch was turned between its judgement and the commit that rests on it."""
+    for _ in range(_LOOKS - 1):
+        with suppress(TradingStateChangedError):
+            return step()
+    return step()
+
+
 _LOOKS = 3
-"""How often the books are compared while orders stand, before what differs is a break."""
+"""How often the books are compared while orders stand, before what differs is a break; and how often what is to be sent
+is judged while persons turn the kill switch, before it waits for the next attempt."""
 
 _ENDS = {
     OrderState.FILLED: Event.ACCEPT,

@@ -36,9 +36,10 @@ from octopus.risk.signatures import Authority
 from resources.limit_signatures import limits_authority
 from resources.reference_files import read_reference
 from resources.settings import Settings
+from resources.trading_state import trading_status
 from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.execution_reports import ExecutionReports
-from resources.warehouse.order_store import OrderStore, TradingStatus
+from resources.warehouse.order_store import OrderStore
 from resources.warehouse.price_window import PriceWindow, read_window_in_base
 from resources.warehouse.prices import decimal_price, recorded_prices
 from resources.warehouse.store import Warehouse
@@ -88,16 +89,22 @@ class Gates:
     _standing: list[tuple[_Facts, Standing]] = field(default_factory=list, repr=False, compare=False)
     _books: list[tuple[str, datetime, LotBook | None]] = field(default_factory=list, repr=False, compare=False)
 
-    def judge_at_execution(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
-        """Both reports at the moment of sending, with that moment's account, prices and kill switch.
+    def judge_at_execution(
+        self, batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState
+    ) -> tuple[GateReport, ...]:
+        """Both reports at the moment of sending, with that moment's account and prices.
 
         Risk judges what compliance lets through: a sale that compliance denies must not make room for a purchase. What
         is left of a batch that was approved as a whole is not judged anew before each send
-        (`octopus.execution.standing`); whether trading is halted since is asked by who sends.
+        (`octopus.execution.standing`).
+
+        Args:
+            state: of the kill switch; who sends reads it, and sends under no other one.
         """
         with self._one_connection() as gates:
             facts = gates._facts(batch, snapshot, now)
-            for known, standing in self._standing:
+            # What stands was approved while trading was active.
+            for known, standing in self._standing if state is TradingState.ACTIVE else ():
                 reports = standing.after_sending(batch, snapshot, now)
                 if reports is not None and known == facts and gates._fit_the_message_rate(batch, now):
                     return reports
@@ -105,7 +112,6 @@ class Gates:
             with ThreadPoolExecutor(max_workers=1) as beside:
                 reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
-                state = gates.trading_status(batch.account).state
                 reading.result()
             approved = set(compliance.approved)
             left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in approved))
@@ -120,7 +126,7 @@ class Gates:
 
     def risk(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> GateReport:
         """The risk gate's verdicts on a plan."""
-        market, status = self.market(batch, snapshot, now), self.trading_status(batch.account)
+        market, status = self.market(batch, snapshot, now), trading_status(self.settings, batch.account)
         authority = limits_authority(self.settings, now)
         return risk_gate.judge_plan(
             batch, snapshot, market, self.settings.risk, status.state, status.reason, authority, now
@@ -130,11 +136,6 @@ class Gates:
         """The compliance gate's verdicts."""
         context = self.compliance_context(batch, snapshot, now, sending=sending)
         return compliance_gate.judge(batch, snapshot, context, self.settings.compliance, now)
-
-    def trading_status(self, account: str) -> TradingStatus:
-        """The kill switch as it counts now."""
-        with OrderStore.opened(self.warehouse.url) as store:
-            return store.trading_status(account)
 
     def market(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> MarketContext:
         """Prices, returns and NAV as known now; what is not known stays out, and its rule then refuses."""
@@ -177,10 +178,10 @@ class Gates:
             price_tests=self._price_tests(names, now),
             halted=reference.halted(now),
             # What no order concerns is not recorded with every claim.
-            lots=None if book is None else tuple(lot for lot in book.lots if lot.instrument in names),
+            lots=None if book is None else tuple(lot for lot in book.lots if lot.known_as in names),
             disposals=None
             if book is None
-            else tuple(one for one in book.disposals if one.instrument in names and session - one.disposed <= WINDOW),
+            else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
         )
 
@@ -378,14 +379,14 @@ class Gates:
         for of, at, book in self._books:
             if of == account and timedelta(0) <= now - at < _SAME_MARKET:
                 return book
-        self._books[:] = [(account, now, self._lot_book(account))]
+        self._books[:] = [(account, now, self._lot_book(account, now))]
         return self._books[0][2]
 
-    def _lot_book(self, account: str) -> LotBook | None:
+    def _lot_book(self, account: str, now: datetime) -> LotBook | None:
         feed = recorded_prices(self.settings, self.warehouse)
         with OrderStore.opened(self.warehouse.url) as store:
             try:
-                return ExecutionReports.of(store, self.warehouse, feed, self.settings).lot_book(account)
+                return ExecutionReports.of(store, self.warehouse, feed, self.settings, now).lot_book(account)
             except (UnknownRatioError, LotSelectionError):
                 # The rule says that lots are missing: a matter of tax stops no trade.
                 return None

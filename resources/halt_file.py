@@ -33,6 +33,7 @@ class Halt:
     """A turn of the kill switch.
 
     Attributes:
+        at: by the machine's clock, which is there without the database.
         cancel: open orders are to be cancelled, too, and again by whoever takes the halt over.
         cancelled: client order ids that the broker was asked to cancel without the database.
     """

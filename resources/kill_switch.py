@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from octopus.core.errors import OctopusError
 from resources.halt_file import Cancellation, Halt, cancel_at_broker
 from resources.settings import Settings
-from resources.trading import Trading, halt_file
+from resources.trading import Trading
+from resources.trading_state import halt_file
 from resources.warehouse.connection import connect
 
 

@@ -87,3 +87,8 @@ class PriceFeed(Protocol):
         Also those of the names that ``instruments`` change to meanwhile. A spin-off takes effect once it has a worth.
         """
         ...
+
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        """Changes of symbol and splits of ``instruments`` in that time, and those of what they changed to, however
+        often."""
+        ...

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resources.sources.alpaca import AlpacaMarketData
     from resources.sources.alphavantage import AlphaVantageMarketData
     from resources.sources.base import IntradaySource, MarketDataSource, NewsSource, SocialSource
+    from resources.sources.coingecko import CoinGeckoMarketData
     from resources.sources.http import Access
 
 
@@ -55,7 +56,12 @@ class MarketDataCatalogue:
 
     def intraday(self, name: str) -> IntradaySource:
         """The source of bars within the day of that name in the settings. Raises `ConfigError` likewise."""
-        makers: dict[str, Callable[[Settings], IntradaySource]] = {"alpaca": _alpaca, "alphavantage": _alphavantage}
+        makers: dict[str, Callable[[Settings], IntradaySource]] = {
+            "alpaca": _alpaca,
+            "alphavantage": _alphavantage,
+            "coingecko": _coingecko,
+            "yahoo": _yahoo_intraday,
+        }
         return makers[name](self.settings)
 
 
@@ -88,13 +94,19 @@ def _yahoo(settings: Settings) -> MarketDataSource:
     return YahooMarketData(access("yahoo", settings), cache_dir=settings.home / "yfinance")
 
 
+def _yahoo_intraday(settings: Settings) -> IntradaySource:
+    from resources.sources.yahoo_intraday import YahooIntraday
+
+    return YahooIntraday(access("yahoo", settings), cache_dir=settings.home / "yfinance")
+
+
 def _alphavantage(settings: Settings) -> AlphaVantageMarketData:
     from resources.sources.alphavantage import AlphaVantageMarketData
 
     return AlphaVantageMarketData(secret("ALPHAVANTAGE_API_KEY"), access("alphavantage", settings))
 
 
-def _coingecko(settings: Settings) -> MarketDataSource:
+def _coingecko(settings: Settings) -> CoinGeckoMarketData:
     from resources.sources.coingecko import CoinGeckoMarketData
 
     chosen = settings.plans.coingecko

@@ -79,7 +79,7 @@ SOCIAL: tuple[SocialName, ...] = get_args(SocialName)
 """Every source of news, and of posts."""
 ASKED = frozenset({*MARKET_DATA, *NEWS, *SOCIAL} - {"sample", "files"})
 """Every source that requests are sent to."""
-IntradayName = Literal["alphavantage", "alpaca"]
+IntradayName = Literal["alphavantage", "alpaca", "coingecko", "yahoo"]
 """Every source of bars within the day."""
 
 

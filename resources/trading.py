@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from octopus.core.orders import AccountSnapshot, Batch, GateReport
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, TradingState
 from resources.brokers.base import Broker
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.brokers.table import BROKERS, PAPER
 from resources.clock import Clock, ReplayClock, WallClock
 from resources.execution_engine import EngineSettings, ExecutionEngine, Judge
 from resources.gates import Gates
-from resources.halt_file import NAME as HALT_FILE
-from resources.halt_file import HaltFile
 from resources.permission import require_permitted, require_usable
 from resources.settings import Settings
+from resources.trading_state import halt_file
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
+from resources.warehouse.instruments import trading_units
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
@@ -82,6 +82,7 @@ class Trading:
                     schedule=self.settings.strategies.execution,
                 ),
                 volume=feed.expected_volume,
+                units=lambda as_of: trading_units(warehouse, self.settings.universe.market_data, as_of),
             )
 
     def _permission(self) -> Callable[[], None]:
@@ -101,9 +102,11 @@ class Trading:
 def _behind(permit: Callable[[], None], judge: Judge) -> Judge:
     """The gates behind a permission."""
 
-    def ask_and_judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> Sequence[GateReport]:
+    def ask_and_judge(
+        batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState
+    ) -> Sequence[GateReport]:
         permit()
-        return judge(batch, snapshot, now)
+        return judge(batch, snapshot, now, state)
 
     return ask_and_judge
 
@@ -132,14 +135,10 @@ def open_paper_account(settings: Settings) -> bool:
     if settings.is_live:
         return False
     with OrderStore.opened(settings.database_url) as store:
-        opened = store.open_account(settings.account, "octopus", "paper account opened", datetime.now(UTC))
+        now = trading_clock(settings).now()
+        opened = store.open_account(settings.account, "octopus", "paper account opened", now)
         store.drain_outbox(audit_log(settings))
     return opened
-
-
-def halt_file(settings: Settings) -> HaltFile:
-    """The kill switch that works without the database."""
-    return HaltFile(settings.home / HALT_FILE)
 
 
 def anchor_file(settings: Settings) -> Path:
@@ -188,6 +187,7 @@ def paper_broker(settings: Settings, clock: Clock) -> PaperBroker:
         currency=settings.universe.currency,
         allow_fractional=settings.strategies.portfolio.fractional,
         data_patience=data_patience(settings),
+        units=lambda now: trading_units(warehouse, settings.universe.market_data, now),
         behaviour=PaperBehaviour(
             settings.paper.fill_fraction, settings.paper.fills_per_order, frozenset(settings.paper.reject)
         ),

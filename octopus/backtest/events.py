@@ -259,13 +259,13 @@ class _Run:
             raise MissingDataError(f"delisting has shape {delisting.shape}, the panel {panel.close.shape}")
         self.first, self.stop = period(panel, config)
         self.execution = execution_of(panel, config, self.first, self.stop)
-        require(panel, config, self.execution, long_only=portfolio.constraints.long_only, units=portfolio.units)
+        require(panel, config, self.execution, long_only=portfolio.constraints.long_only)
         self.panel, self.config, self.portfolio, self.costs = as_booked(panel, config), config, portfolio, costs
         self.delisting = None if delisting is None else in_steps(delisting, config)
         self.work, self.bracket = work_of(panel, config.schedule), config.schedule.bracket
         self.offset = config.schedule.limit_offset
         if self.bracket is not None:
-            exit_prices(self.panel, self.bracket)
+            exit_prices(self.panel, self.bracket, portfolio.units)
         if self.offset is not None:
             limit_prices(self.panel, self.offset, portfolio.units)
         auction = OrderType.MARKET_ON_OPEN if self.execution == "open" else OrderType.MARKET_ON_CLOSE
@@ -473,7 +473,8 @@ class _Run:
             opening, high, low = (self._price(values[row, self.places[name]]) for values in self.ranges)
             if change < 0 or opening is None:
                 continue
-            bracket = bracket_at(Side.BUY, orders.reference[name], *fractions)
+            tick = self.portfolio.units.ticks.get(name)
+            bracket = bracket_at(Side.BUY, orders.reference[name], *fractions, tick=tick)
             if (hit := exit_hit(Side.BUY, bracket, opening, high, low)) is not None:
                 sold[name], prices[name] = -min(change, self.held.get(name, ZERO)), hit.price
                 kinds[name] = TARGETED if hit.exit is Exit.TARGET else STOPPED
@@ -490,7 +491,8 @@ class _Run:
         if work.expected is not None:
             volume = float(work.expected[row - 1, self.places[name]])
             of = _decimal(volume) if math.isfinite(volume) else ZERO
-        return quantities(size, (_decimal(part) * of for part in work.due[row].tolist()), self.portfolio.lot)
+        lot = self.portfolio.units.step(name, self.portfolio.lot)
+        return quantities(size, (_decimal(part) * of for part in work.due[row].tolist()), lot)
 
     def _prices(self, row: int, orders: Orders) -> dict[str, Decimal]:
         panel = self.panel

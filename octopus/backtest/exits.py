@@ -20,6 +20,7 @@ from octopus.core.orders import Side
 from octopus.core.panel import Panel
 from octopus.core.types import FloatArray
 from octopus.execution.config import BracketConfig
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 
 _ROUNDING = 1e8
 """Prices are rounded to this part of a tick before they are cut: 9499.9999999999 ticks are 9500."""
@@ -63,8 +64,9 @@ def require_sessions(panel: Panel, setting: str, asked: str, *values: FloatArray
         )
 
 
-def exit_prices(panel: Panel, bracket: BracketConfig) -> tuple[FloatArray, FloatArray]:
-    """Stop and target of a purchase planned at each close, as `octopus.core.brackets.bracket_at` has them.
+def exit_prices(panel: Panel, bracket: BracketConfig, units: TradingUnits = NO_UNITS) -> tuple[FloatArray, FloatArray]:
+    """Stop and target of a purchase planned at each close, as `octopus.core.brackets.bracket_at` has them, in whole
+    ticks of the instruments' own where ``units`` has any.
 
     Returns:
         Both of shape (T, N) like the panel, NaN where there is none.
@@ -75,9 +77,13 @@ def exit_prices(panel: Panel, bracket: BracketConfig) -> tuple[FloatArray, Float
     close, nothing = panel.close, np.full(panel.close.shape, np.nan)
     stops = nothing if bracket.stop_loss is None else to_tick(close * (1.0 - bracket.stop_loss), up=True)
     targets = nothing if bracket.take_profit is None else to_tick(close * (1.0 + bracket.take_profit), up=False)
+    if units.ticks:
+        ticks = units.ticks_of(panel.symbols)
+        stops, targets = to_tick(stops, up=True, own=ticks), to_tick(targets, up=False, own=ticks)
     beyond = (stops <= 0.0) | (stops >= close) | (targets <= close)
     for row, column in np.argwhere(beyond & panel.member)[:1].tolist():
-        bracket_at(Side.BUY, Decimal(repr(float(close[row, column]))), *bracket.fractions)
+        price, own = Decimal(repr(float(close[row, column]))), units.ticks.get(panel.symbols[column])
+        bracket_at(Side.BUY, price, *bracket.fractions, tick=own)
     return stops, targets
 
 

@@ -137,6 +137,8 @@ class Rules(NamedTuple):
         rounds: prices of fills to a millionth (half to even), commissions to the cent (half up), rates of conversions
             to `RATE_DECIMALS` places.
         lots: of the instruments' own, to which is cut after ``lot``, shape (N,), 0.0 for none; (0,) where none has one.
+        steps: of which each instrument's orders are multiples (`octopus.portfolio.units.TradingUnits.step`), shape
+            (N,); (0,) where all keep ``lot``.
     """
 
     lot: float
@@ -155,6 +157,7 @@ class Rules(NamedTuple):
     interest: float
     rounds: bool
     lots: FloatArray
+    steps: FloatArray
 
 
 class Account(NamedTuple):
@@ -205,6 +208,11 @@ def floor_to_lot(shares: float, lot: float) -> float:
 def _own_lots(shares: float, i: int, rules: Rules) -> float:
     """Cut to the instrument's own lots, where it has any."""
     return floor_to_lot(shares, rules.lots[i]) if len(rules.lots) > 0 else shares
+
+
+@_inlined
+def _step_of(i: int, rules: Rules) -> float:
+    return float(rules.steps[i]) if len(rules.steps) > 0 else rules.lot
 
 
 @_inlined
@@ -423,8 +431,11 @@ def _follow(row: int, market: Market, rules: Rules, account: Account) -> None:
     """Of orders that follow the volume, what is never due is left for the close, or expires."""
     share = market.due[row, -1]
     for i in range(len(account.change)):
-        wanted, volume = account.change[i], market.expected[row - 1, i]
-        most = floor_to_lot(share * volume, rules.lot) if np.isfinite(volume) else 0.0
+        wanted, volume, lot = account.change[i], market.expected[row - 1, i], _step_of(i, rules)
+        due = share * volume if np.isfinite(volume) else 0.0
+        # Of what is all due, a part that is no whole lot goes with the last child.
+        is_all = abs(wanted) - due <= lot / _ROUNDING
+        most = abs(wanted) if is_all else floor_to_lot(due, lot)
         account.change[i] = min(max(wanted, -most), most)
         if market.in_close:
             account.pending[i] = wanted - account.change[i]
@@ -472,12 +483,15 @@ def _commission(size: float, price: float, paid: float, rules: Rules) -> float:
 def _commissions(row: int, i: int, size: float, price: float, paid: float, market: Market, rules: Rules) -> float:
     """Of the children that a worked order is cut into, see `octopus.execution.schedules.quantities`."""
     # Counted in lots: what is left of two sums of fractions is a hair above or below a lot.
-    lot = rules.lot if rules.lot > 0.0 else 1.0
+    step = _step_of(i, rules)
+    lot = step if step > 0.0 else 1.0
+    # What is no whole lot goes with the child that is cut once all is due.
+    odd = size / lot - _whole(size / lot) > 1.0 / _ROUNDING
     fees, ordered = 0.0, 0.0
     for k in range(market.due.shape[1]):
         wanted = market.due[row, k] * (market.expected[row - 1, i] if market.follows else size)
         reached = min(wanted, size) / lot
-        if rules.lot > 0.0:
+        if step > 0.0 and not (odd and size - wanted <= lot / _ROUNDING):
             reached = _whole(reached)
         if reached > ordered:
             fees += _commission((reached - ordered) * lot, price, paid, rules)

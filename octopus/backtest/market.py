@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def market_of(
     Raises:
         MissingDataError: a rule of ``config`` asks for data that the panel does not have. ConfigError: as `require`.
     """
-    require(panel, config, execution, long_only=long_only, units=units)
+    require(panel, config, execution, long_only=long_only)
     panel = as_booked(panel, config)
     none = np.full((1, 1), np.nan)
     rate = none if panel.rate is None else _plain(panel.rate)
@@ -69,7 +70,7 @@ def market_of(
         # On its last session it still trades; without a close no further order is planned.
         close = np.where(ended, np.nan, close)
     work, bracket = work_of(panel, config.schedule), config.schedule.bracket
-    stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket)
+    stops, targets = (none, none) if bracket is None else exit_prices(panel, bracket, units)
     offset = config.schedule.limit_offset
     purchases, sales = (none, none) if offset is None else limit_prices(panel, offset, units)
     exits, has_limit, has_volume = bracket is not None, offset is not None, config.participation_max is not None
@@ -138,6 +139,7 @@ def rules_of(
         interest=config.interest_bps_year * a_session,
         rounds=config.round_as_venue,
         lots=sizing.units.lots_of(symbols),
+        steps=sizing.units.steps_of(symbols, Decimal(repr(sizing.lot))),
     )
 
 
@@ -171,17 +173,13 @@ def _fill(panel: Panel, execution: Execution, *, bracketed: bool) -> FloatArray:
     return panel.open if execution == "open" else panel.close
 
 
-def require(
-    panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool, units: TradingUnits = NO_UNITS
-) -> None:
+def require(panel: Panel, config: BacktestConfig, execution: Execution, *, long_only: bool) -> None:
     """See that the panel has what the settings ask for.
 
     Raises:
         MissingDataError: it has not; the setting is named.
-        ConfigError: exits or limits where they are not simulated, slices where instruments have lots of their own.
+        ConfigError: exits or limits where they are not simulated.
     """
-    if config.schedule.is_scheduled:
-        units.require_unsliced()
     if config.schedule.bracket is not None:
         refuse_brackets(panel, long_only=long_only)
     if config.schedule.limit_bps is not None:

@@ -17,6 +17,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from octopus.compliance.audit import GENESIS_HASH, MARK_DIGITS, AuditHead
@@ -95,10 +96,15 @@ def sign(
         at=at.isoformat(),
         trail="".join(digest[:MARK_DIGITS] for digest in hashes),
         previous=_digest(previous.line) if previous else GENESIS_HASH,
-        key=key.public_key().public_bytes_raw().hex(),
+        key=_public_hex(key),
         signature="",
     )
     return replace(unsigned, signature=key.sign(_signed_text(unsigned)).hex())
+
+
+@lru_cache(maxsize=1)
+def _public_hex(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
 
 
 def parse(text: str, number: int) -> Checkpoint:

@@ -71,6 +71,9 @@ class ComplianceContext:
     shares_outstanding: Mapping[str, Decimal] | None = None
 
 
+_NOTHING = Decimal(0)
+
+
 @dataclass(frozen=True)
 class Case:
     """All that is judged."""
@@ -89,9 +92,10 @@ class Case:
         Open orders and the whole batch are included. A position that an order only makes smaller is negative here.
         """
         ends: dict[tuple[str, Side], Decimal] = {}
+        signs = {side: side.sign for side in Side}
         for order in self.batch.orders:
             key = (order.instrument, order.side)
-            held = self.snapshot.positions.get(order.instrument, Decimal(0)) * order.side.sign
+            held = self.snapshot.positions.get(order.instrument, _NOTHING) * signs[order.side]
             ends[key] = ends.get(key, held + self.snapshot.working(*key)) + order.quantity
         return ends
 
@@ -180,10 +184,11 @@ def duplicates(rule: rules.DuplicateOrder, case: Case) -> list[Finding]:
     }
     found = []
     for order in case.batch.orders:
-        twin = seen.get(_likeness(order))
+        likeness = _likeness(order)
+        twin = seen.get(likeness)
         what = f"{order.side} {plain(order.quantity)} {order.instrument}"
         found.append(Finding(order, twin is not None, f"{what} repeats {twin}" if twin else f"{what} is no repetition"))
-        seen.setdefault(_likeness(order), f"intent {order.intent_id} of the same batch")
+        seen.setdefault(likeness, f"intent {order.intent_id} of the same batch")
     return found
 
 
@@ -223,10 +228,10 @@ def short_sales(_rule: rules.ShortSale, case: Case) -> list[Finding]:
     allowed = case.context.short_allowed
     if allowed is None:
         raise MissingDataError(f"whether account {case.batch.account} may be short is missing: set its permissions")
-    short = short_after(case)
+    short, buy = short_after(case), Side.BUY
     return [
         Finding(order, False, "a buy is no short sale")
-        if order.side is Side.BUY
+        if order.side is buy
         else _short_sale(order, short[order.intent_id], allowed=allowed, locates=case.context.locates)
         for order in case.batch.orders
     ]
@@ -239,11 +244,12 @@ def short_after(case: Case) -> dict[str, Decimal]:
     """
     sold: dict[str, Decimal] = {}
     short: dict[str, Decimal] = {}
+    sell = Side.SELL
     for order in case.batch.orders:
-        if order.side is Side.SELL:
+        if order.side is sell:
             name = order.instrument
-            sold[name] = sold.get(name, case.snapshot.working(name, Side.SELL)) + order.quantity
-            short[order.intent_id] = sold[name] - case.snapshot.positions.get(name, Decimal(0))
+            sold[name] = sold.get(name, case.snapshot.working(name, sell)) + order.quantity
+            short[order.intent_id] = sold[name] - case.snapshot.positions.get(name, _NOTHING)
     return short
 
 
@@ -266,28 +272,28 @@ def _short_sale(
 def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
     require_price_basis(case)
     limit, ends = rule.parameters.max_shares, case.position_ends
-    bound, found = float(limit), []
+    bound, told, found = float(limit), plain(limit), []
     for order in case.batch.orders:
         end = ends[order.instrument, order.side]
-        reason = f"{order.side} {order.instrument} may reach {plain(end)} shares on that side, limit {plain(limit)}"
+        reason = f"{order.side} {order.instrument} may reach {plain(end)} shares on that side, limit {told}"
         found.append(Finding(order, end > limit, reason, float(end), bound))
     return found
 
 
 def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Finding]:
     limit, ends, equity = rule.parameters.max_fraction_of_equity, case.position_ends, equity_of(case.snapshot)
-    most, found = Decimal(str(limit)), []
+    most, told, found = Decimal(str(limit)), f"limit {limit:.2%}", []
     for order in case.batch.orders:
         fraction = ends[order.instrument, order.side] * dearer_price(order, case.snapshot) / equity
-        reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, limit {limit:.2%}"
+        reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, {told}"
         found.append(Finding(order, fraction > most, reason, float(fraction), limit))
     return found
 
 
 def dearer_price(order: PlannedOrder, snapshot: AccountSnapshot) -> Decimal:
     """The highest of the prices: the broker may not quote what is not held, and the plan's own price may be old."""
-    quoted = snapshot.prices.get(order.instrument)
-    return order.dearer_price if quoted is None or not is_price(quoted) else max(order.dearer_price, quoted)
+    quoted, dearer = snapshot.prices.get(order.instrument), order.dearer_price
+    return quoted if quoted is not None and is_price(quoted) and quoted > dearer else dearer
 
 
 def equity_of(snapshot: AccountSnapshot) -> Decimal:
@@ -312,12 +318,12 @@ def order_count(rule: rules.OrderCount, case: Case) -> list[Finding]:
 
 def minimum_prices(rule: rules.MinimumPrice, case: Case) -> list[Finding]:
     require_price_basis(case)
-    limit = rule.parameters.min_price_usd
-    found = []
+    limit, buy = rule.parameters.min_price_usd, Side.BUY
+    least, told, found = float(limit), plain(limit), []
     for order in case.batch.orders:
-        price, is_buy = order.reference_price, order.side is Side.BUY
-        reason = f"{order.side} {order.instrument} at {plain(price)}, lowest price to buy at {plain(limit)}"
-        found.append(Finding(order, is_buy and price < limit, reason, float(price), float(limit)))
+        price, is_buy = order.reference_price, order.side is buy
+        reason = f"{order.side} {order.instrument} at {plain(price)}, lowest price to buy at {told}"
+        found.append(Finding(order, is_buy and price < limit, reason, float(price), least))
     return found
 
 

@@ -40,6 +40,10 @@ class GateEvidence:
         """As plain JSON values: `octopus.compliance.replay` gives the same verdicts from it."""
         return {"case": CASE.dump_python(self.case, mode="json"), "policy": self.policy.model_dump(mode="json")}
 
+    def contents(self) -> Mapping[str, bytes]:
+        """Nothing: all of it is in the record."""
+        return {}
+
 
 def judge(
     batch: Batch, snapshot: AccountSnapshot, context: ComplianceContext, policy: rules.CompliancePolicy, now: datetime
@@ -67,7 +71,8 @@ def judge(
     verdicts = [*_account(case), *terms]
     for rule in policy.rules:
         verdicts += _judge_rule(rule, case)
-    denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is Outcome.DENY}
+    deny = Outcome.DENY
+    denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is deny}
     approved = tuple(order.intent_id for order in sound if order.intent_id not in denied)
     given = replace(case, batch=batch)
     return GateReport(GATE, approved, tuple(verdicts), GateEvidence(given, policy))
@@ -109,12 +114,12 @@ def _account(case: Case) -> list[Verdict]:
 
 
 def _order_terms(batch: Batch) -> list[Verdict]:
-    verdicts = []
+    verdicts, passed = [], Outcome.PASS
     counts = Counter(order.intent_id for order in batch.orders)
     for order in batch.orders:
         problem = _terms_problem(order, counts[order.intent_id])
         reason = problem or f"{order.side} {plain(order.quantity)} {order.instrument} at {plain(order.reference_price)}"
-        outcome = Outcome.PASS if problem is None else Outcome.DENY
+        outcome = passed if problem is None else Outcome.DENY
         verdicts.append(Verdict(GATE, "order_terms", order.intent_id, outcome, reason))
     return verdicts
 

@@ -37,15 +37,16 @@ def intraday_margins(rule: rules.IntradayMargin, case: Case) -> list[Finding]:
 
 def _full_payment(case: Case) -> list[Finding]:
     equity_of(case.snapshot)
-    spent = sum((_worth(order, case) for order in case.batch.orders if order.side is Side.BUY), Decimal(0))
-    earned = sum((order.notional for order in case.batch.orders if order.side is Side.SELL), Decimal(0))
+    buy, sell = Side.BUY, Side.SELL
+    spent = sum((_worth(order, case) for order in case.batch.orders if order.side is buy), Decimal(0))
+    earned = sum((order.notional for order in case.batch.orders if order.side is sell), Decimal(0))
     prices = _prices(case)
-    open_buys = [order for order in case.snapshot.open_orders if order.side is Side.BUY and order.remaining]
+    open_buys = [order for order in case.snapshot.open_orders if order.side is buy and order.remaining]
     _require_prices((order.instrument for order in open_buys), prices)
     working = sum((order.remaining * prices[order.instrument] for order in open_buys), Decimal(0))
     left = case.snapshot.cash + earned - working - spent
     reason, value = f"the batch's buys leave cash {left:,.2f}; a cash account pays in full", float(left)
-    return [Finding(order, order.side is Side.BUY and left < 0, reason, value, 0.0) for order in case.batch.orders]
+    return [Finding(order, order.side is buy and left < 0, reason, value, 0.0) for order in case.batch.orders]
 
 
 def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[Finding]:

@@ -1,13 +1,15 @@
 """Why an order was allowed, judged again from what was recorded when it was.
 
-Belongs here: what the compliance gate judged by, as a record; judging it again; the checks that records of one order
-agree with each other and with the audit log. Does not: reading the records (resources/warehouse/order_story.py).
+Belongs here: judging again what the compliance gate judged; the checks that records of one order agree with each other,
+with the audit log and with what the gates say of them today. Does not: reading the records
+(resources/warehouse/order_story.py), how another gate judges again (octopus/risk/gate.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,20 +18,19 @@ from pydantic import ValidationError
 
 from octopus.compliance import gate
 from octopus.compliance.rules import CompliancePolicy
-from octopus.core.errors import OctopusError
+from octopus.core.errors import UnreadableEvidenceError
 from octopus.core.ids import canonical_json, fingerprint
 from octopus.core.orders import GateReport, Outcome, Verdict
 
+Replay = Callable[[str, Mapping[str, bytes]], GateReport]
+"""Judges again by the record of a gate's evidence and its contents by name; raises `UnreadableEvidenceError`."""
 
-class UnreadableEvidenceError(OctopusError):
-    """The record of what a gate judged by is not of this release's form."""
 
-
-def judged_again(record: str) -> GateReport:
+def judged_again(record: str, _contents: Mapping[str, bytes]) -> GateReport:
     """The report that the compliance gate gives today for what was recorded then.
 
     Args:
-        record: JSON text of `GateEvidence.record`.
+        record: JSON text of `GateEvidence.record`, which has no contents beside it.
 
     Raises:
         UnreadableEvidenceError: another release recorded another form.
@@ -80,7 +81,7 @@ class Attempt:
         verdicts: all of the attempt, in stored order.
         sealed: how many verdicts the audit log's entry covers, and its fingerprint; None where there is no entry, or
             an earlier release wrote it.
-        evidence: record of each gate, as text.
+        evidence: record of each gate, as text. contents: what the records name, by its name.
         sends: fences under which the order was sent in this attempt, with the instants.
     """
 
@@ -91,16 +92,22 @@ class Attempt:
     verdicts: Sequence[Verdict]
     sealed: tuple[int, str] | None
     evidence: Mapping[str, str]
+    contents: Mapping[str, bytes]
     sends: Sequence[tuple[int, datetime]]
 
 
-def check_attempts(attempts: Sequence[Attempt], intent_id: str) -> list[RecordCheck]:
-    """Do the records of an order's attempts hold together, and do they carry what was done with it?"""
+def check_attempts(attempts: Sequence[Attempt], intent_id: str, replays: Mapping[str, Replay]) -> list[RecordCheck]:
+    """Do the records of an order's attempts hold together, and do they carry what was done with it?
+
+    Args:
+        replays: of each gate that can judge again.
+    """
     found: list[RecordCheck] = []
     allowed = False
     for attempt in attempts:
         verdict = _check_verdicts(attempt, intent_id, allowed_before=allowed)
-        found += [_check_seal(attempt), verdict, *_check_sends(attempt), _check_replay(attempt)]
+        found += [_check_seal(attempt), verdict, *_check_sends(attempt)]
+        found += [_check_replay(attempt, gate, replay) for gate, replay in replays.items() if attempt.verdicts]
         allowed = allowed or (verdict.ok and is_allowed(attempt, intent_id))
     return found
 
@@ -155,24 +162,41 @@ def _check_sends(attempt: Attempt) -> list[RecordCheck]:
     return found
 
 
-def _decision(verdict: Verdict) -> Verdict:
+def _decision(verdict: Verdict) -> tuple[object, ...]:
     """Without its words: another release may put the same decision otherwise, and the log seals what was said then."""
-    return verdict._replace(reason="")
+    return verdict.gate, verdict.rule, verdict.intent_id, verdict.outcome
 
 
-def _check_replay(attempt: Attempt) -> RecordCheck:
-    name, record = "replayed", attempt.evidence.get(gate.GATE)
+def _is_figure(ours: float | None, theirs: float | None) -> bool:
+    """The same to the last digits, in which sums over the same numbers in another order differ."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(ours) and math.isnan(theirs))
+
+
+def is_same(ours: Verdict, theirs: Verdict) -> bool:
+    """The same decision on the same figures, whatever its words."""
+    same = _decision(ours) == _decision(theirs)
+    return same and _is_figure(ours.value, theirs.value) and _is_figure(ours.limit, theirs.limit)
+
+
+def _check_replay(attempt: Attempt, gate: str, replay: Replay) -> RecordCheck:
+    name, record = "replayed", attempt.evidence.get(gate)
     if record is None:
-        return RecordCheck(name, not attempt.verdicts, f"attempt {attempt.number} recorded no evidence to judge again")
+        return RecordCheck(
+            name, False, f"attempt {attempt.number} recorded nothing by which the {gate} gate could judge again"
+        )
     try:
-        again = judged_again(record)
+        again = replay(record, attempt.contents)
     except UnreadableEvidenceError as error:
         return RecordCheck(name, False, str(error))
-    stored = [v for v in attempt.verdicts if v.gate == gate.GATE][: len(again.verdicts)]
-    differing = next((a for a, b in zip(again.verdicts, stored, strict=False) if _decision(a) != _decision(b)), None)
-    if differing is None and len(stored) == len(again.verdicts):
-        return RecordCheck(
-            name, True, f"the compliance gate gives its {len(stored)} verdicts again from what was recorded"
-        )
+    told = [v for v in attempt.verdicts if v.gate == gate]
+    # What still stood of an approval is told of the orders that were left; what was denied later comes after it.
+    of = {v.intent_id for v in told}
+    verdicts = [v for v in again.verdicts if v.intent_id is None or v.intent_id in of]
+    stored = told[: len(verdicts)]
+    differing = next((ours for ours, theirs in zip(verdicts, stored, strict=False) if not is_same(ours, theirs)), None)
+    if differing is None and len(stored) == len(verdicts):
+        return RecordCheck(name, True, f"the {gate} gate gives its {len(stored)} verdicts again from what was recorded")
     what = "another number of verdicts" if differing is None else f"another verdict of {differing.rule}"
-    return RecordCheck(name, False, f"judged again from what was recorded, the compliance gate gives {what}")
+    return RecordCheck(name, False, f"judged again from what was recorded, the {gate} gate gives {what}")

@@ -1,7 +1,8 @@
 """Wash sales: a loss that is deferred because the same shares were bought within 30 days before or after the sale.
 
 Belongs here: adjusting closed and open tax lots, and warning of an order. Does not: keeping lots (octopus/execution)
-and substantially identical instruments under another name, which no data here tells.
+and substantially identical instruments of another company or class, which no data here tells: shares are the same
+under whatever names one company had, and as many as they are after its splits.
 
 26 USC 1091(a) and (d), 26 CFR 1.1091-1: the loss is denied for as many shares as were acquired in the 61 days around
 the sale, taken in the order of their acquisition, each acquired share once; it is added to the basis of those shares,
@@ -79,8 +80,8 @@ def _defer(place: int, closed: list[Disposal], held: list[Lot], taken_closed: se
             return
         _, is_open, number = min(candidates)
         found: Lot | Disposal = held[number] if is_open else closed[number]
-        shares = min(found.quantity, sale.quantity)
-        loss = -sale.economic_gain * shares / sale.quantity
+        shares = min(found.shares, sale.shares)
+        loss = -sale.economic_gain * shares / sale.shares
         if isinstance(found, Lot):
             own, rest_lot = _split_lot(found, shares)
             held[number] = replace(own, wash_sale=own.wash_sale + loss, held_from=_tacked(own.held_from, sale))
@@ -104,7 +105,7 @@ def _defer(place: int, closed: list[Disposal], held: list[Lot], taken_closed: se
 
 def _replaces(found: Lot | Disposal, sale: Disposal) -> bool:
     return (
-        found.instrument == sale.instrument
+        found.known_as == sale.known_as
         and found.quantity > 0
         and found.lot_id != sale.lot_id
         and abs(found.acquired - sale.disposed) <= WINDOW
@@ -132,12 +133,14 @@ def _split_lot(lot: Lot, shares: Decimal) -> tuple[Lot, Lot | None]:
 
 
 def _split_disposal(sale: Disposal, shares: Decimal) -> tuple[Disposal, Disposal | None]:
-    if shares == sale.quantity:
+    """``shares`` of it, in the units of today, and the rest."""
+    if shares == sale.shares:
         return sale, None
-    proceeds, basis = sale.proceeds * shares / sale.quantity, sale.basis * shares / sale.quantity
-    first = replace(sale, quantity=shares, proceeds=proceeds, basis=basis)
+    proceeds, basis = sale.proceeds * shares / sale.shares, sale.basis * shares / sale.shares
+    quantity = shares if sale.ratio == 1 else shares / sale.ratio
+    first = replace(sale, quantity=quantity, proceeds=proceeds, basis=basis)
     return first, replace(
-        sale, quantity=sale.quantity - shares, proceeds=sale.proceeds - proceeds, basis=sale.basis - basis
+        sale, quantity=sale.quantity - quantity, proceeds=sale.proceeds - proceeds, basis=sale.basis - basis
     )
 
 
@@ -165,7 +168,7 @@ _Of = TypeVar("_Of", Lot, Disposal)
 def _by_instrument(those: Iterable[_Of]) -> Mapping[str, list[_Of]]:
     found: dict[str, list[_Of]] = {}
     for one in those:
-        found.setdefault(one.instrument, []).append(one)
+        found.setdefault(one.known_as, []).append(one)
     return found
 
 
@@ -178,9 +181,11 @@ def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -
     loss = -sum((sale.gain for sale in losses if sale.gain < 0), Decimal(0))
     if not loss:
         return Finding(order, False, f"{order.instrument} was not sold at a loss in the 30 days before")
-    last = max(sale.disposed for sale in losses)
+    last = max(losses, key=lambda sale: sale.disposed)
+    then = "" if last.instrument == order.instrument else f" as {last.instrument}"
     reason = (
-        f"buys back {order.instrument}, sold at a loss on {last}: up to {loss:,.2f} of loss moves into the new basis"
+        f"buys back {order.instrument}, sold{then} at a loss on {last.disposed}: up to {loss:,.2f} of loss moves into "
+        "the new basis"
     )
     return Finding(order, True, reason, float(loss), 0.0)
 

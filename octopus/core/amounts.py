@@ -7,6 +7,7 @@ stored or sent to a venue, and ratios and sums of money that are rounded on purp
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 _ZERO = Decimal(0)
@@ -18,5 +19,12 @@ def plain(number: Decimal, form: Literal["", "+", ","] = "") -> str:
     Args:
         form: ``+``: with a plus sign; ``,``: with thousands set apart.
     """
+    # What is no number may not be looked up, either.
+    return _finite(number, form) if number.is_finite() else f"{number:{form}f}"
+
+
+@lru_cache(maxsize=4096)
+def _finite(number: Decimal, form: str) -> str:
+    """Equal numbers read the same, and the rules of a gate name each quantity and price again and again."""
     text = f"{number or _ZERO:{form}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

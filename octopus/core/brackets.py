@@ -15,6 +15,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from types import MappingProxyType
 
 from octopus.core.amounts import plain
 from octopus.core.errors import ConfigError
@@ -37,35 +38,43 @@ def tick_size(price: Decimal) -> Decimal:
     return Decimal("0.01") if price >= 1 else Decimal("0.0001")
 
 
-def bracket_at(side: Side, reference: Decimal, stop_loss: Decimal | None, take_profit: Decimal | None) -> Bracket:
+def bracket_at(
+    side: Side,
+    reference: Decimal,
+    stop_loss: Decimal | None,
+    take_profit: Decimal | None,
+    tick: Decimal | None = None,
+) -> Bracket:
     """The exits of an entry, as fractions of ``reference`` away from it, rounded to the tick towards it.
 
     Args:
         side: the entry's.
         reference: price of one share, in the instrument's own currency.
+        tick: the instrument's own, to which prices are rounded after the market's, likewise; None: it has none.
 
     Raises:
         ConfigError: neither exit is asked for, or one would not stand beyond the reference price.
     """
-    stop = None if stop_loss is None else _towards(reference, reference * (1 - side.sign * stop_loss))
-    target = None if take_profit is None else _towards(reference, reference * (1 + side.sign * take_profit))
+    stop = None if stop_loss is None else _towards(reference, reference * (1 - side.sign * stop_loss), tick)
+    target = None if take_profit is None else _towards(reference, reference * (1 + side.sign * take_profit), tick)
     bracket = Bracket(stop, target)
-    if problem := why_invalid(side, reference, bracket):
+    if problem := why_invalid(side, reference, bracket, tick):
         raise _refused([stop_loss, take_profit], f"{problem}; give larger fractions, or bracket: null")
     return bracket
 
 
-def why_invalid(side: Side, reference: Decimal, bracket: Bracket) -> str:
+def why_invalid(side: Side, reference: Decimal, bracket: Bracket, tick: Decimal | None = None) -> str:
     """Why no entry of ``side`` can have these exits; empty where it can.
 
     Of a purchase the stop is below ``reference`` and the target above it, of a short sale the contrary; both are
-    positive multiples of the tick.
+    positive multiples of ``tick``, the instrument's own, or of the market's where it has none.
     """
     if not bracket.exits:
         return "neither stop nor target is given"
     for exit_, price in bracket.exits.items():
-        if price <= 0 or price % tick_size(price):
-            return f"the {exit_} {plain(price)} is no positive multiple of the tick {tick_size(price)}"
+        step = tick or tick_size(price)
+        if price <= 0 or price % step:
+            return f"the {exit_} {plain(price)} is no positive multiple of the tick {plain(step)}"
         beyond = side.sign * (price - reference) * (1 if exit_ is Exit.TARGET else -1)
         if beyond <= 0:
             where = "above" if (exit_ is Exit.TARGET) is (side is Side.BUY) else "below"
@@ -78,6 +87,7 @@ def with_brackets(
     positions: Mapping[str, Decimal],
     fractions: tuple[Decimal | None, Decimal | None],
     foreign: Collection[str] = (),
+    ticks: Mapping[str, Decimal] = MappingProxyType({}),
 ) -> tuple[PlannedOrder, ...]:
     """``orders`` with exits for those that open or enlarge a position.
 
@@ -85,13 +95,17 @@ def with_brackets(
         positions: shares held, negative for a short.
         fractions: stop-loss and take-profit, of each order's reference price.
         foreign: instruments whose reference prices are not in their own currency.
+        ticks: of the instruments that have their own.
 
     Raises:
         ConfigError: an entry that would have an exit is foreign, or turns a position into its opposite: exits of all
             its shares would turn it back.
     """
     return tuple(
-        replace(order, bracket=bracket_at(order.side, order.reference_price, *fractions))
+        replace(
+            order,
+            bracket=bracket_at(order.side, order.reference_price, *fractions, tick=ticks.get(order.instrument)),
+        )
         if _is_entry(order, positions.get(order.instrument, Decimal(0)), foreign)
         else order
         for order in orders
@@ -116,9 +130,13 @@ def _refused(value: object, remedy: str) -> ConfigError:
     return ConfigError(where="config/strategies.yaml", field="execution.bracket", value=value, remedy=remedy)
 
 
-def _towards(reference: Decimal, price: Decimal) -> Decimal:
-    tick = tick_size(price)
-    return (price / tick).to_integral_value(ROUND_CEILING if price < reference else ROUND_FLOOR) * tick
+def _towards(reference: Decimal, price: Decimal, own: Decimal | None) -> Decimal:
+    """``price`` in whole ticks of the market, then of the instrument's own, each time towards ``reference``."""
+    rounding = ROUND_CEILING if price < reference else ROUND_FLOOR
+    for tick in (tick_size(price), own):
+        if tick is not None:
+            price = (price / tick).to_integral_value(rounding) * tick
+    return price
 
 
 def exit_at(sign: float, stop: float, target: float, opening: float, high: float, low: float) -> tuple[float, float]:

@@ -29,3 +29,7 @@ class MissingDataError(OctopusError):
 
 class SourceUnavailableError(OctopusError):
     """A vendor could not be reached or refused; the message names the source and what to check."""
+
+
+class UnreadableEvidenceError(OctopusError):
+    """The record of what a gate judged by is not of this release's form, or not what was recorded."""

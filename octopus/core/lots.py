@@ -46,6 +46,16 @@ class Lot:
         return self.cost + self.wash_sale
 
     @property
+    def known_as(self) -> str:
+        """Its instrument's name of today."""
+        return self.instrument
+
+    @property
+    def shares(self) -> Decimal:
+        """``quantity``, which is in the units of today."""
+        return self.quantity
+
+    @property
     def is_short(self) -> bool:
         return self.quantity < 0
 
@@ -56,11 +66,14 @@ class Disposal:
 
     Attributes:
         fill_id: the closing fill or entry. lot_id: the lot that it closed, or a part of it.
+        instrument: its name on that day.
         quantity: shares closed, signed as the lot's: positive for a sale of shares held.
         proceeds: cash that closing brought, commissions taken off; negative for covering a short.
         basis: of the closed shares, wash-sale adjustments of earlier sales included.
         disposed: trade date of the closing fill. settles: the day its cash and shares change hands.
         disallowed: the part of the loss that a wash sale denies, positive; it is in a replacement lot's basis.
+        renamed: what its instrument is called today; None: as it was.
+        ratio: shares of today for one of that day, by the splits since.
     """
 
     fill_id: str
@@ -74,6 +87,18 @@ class Disposal:
     disposed: date
     settles: date
     disallowed: Decimal = Decimal(0)
+    renamed: str | None = None
+    ratio: Decimal = Decimal(1)
+
+    @property
+    def known_as(self) -> str:
+        """Its instrument's name of today."""
+        return self.renamed or self.instrument
+
+    @property
+    def shares(self) -> Decimal:
+        """``quantity`` in the units of today."""
+        return self.quantity * self.ratio
 
     @property
     def economic_gain(self) -> Decimal:

@@ -15,7 +15,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
+
+from pydantic import ConfigDict
 
 
 class Side(StrEnum):
@@ -112,6 +114,9 @@ class PlannedOrder:
     order_type: OrderType = OrderType.MARKET_ON_CLOSE
     price: Decimal | None = None
     bracket: Bracket | None = None
+
+    # A gate's evidence also holds, and gives back, an order that the gate denied because a number of it is none.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=True)
 
     @property
     def notional(self) -> Decimal:
@@ -227,7 +232,11 @@ class Evidence(Protocol):
     """All that a gate judged by."""
 
     def record(self) -> Mapping[str, object]:
-        """As plain JSON values, from which the gate's own group can judge again."""
+        """As plain JSON values, from which, with `contents`, the gate's own group can judge again."""
+        ...
+
+    def contents(self) -> Mapping[str, bytes]:
+        """What is too large for the record and the same in many, by its fingerprint, which the record has."""
         ...
 
 
@@ -310,11 +319,12 @@ def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -
     shares that a working buy may add do not count. A cover of a short likewise.
     """
     used: dict[tuple[str, Side], Decimal] = {}
-    reducing = set()
+    reducing, nothing = set(), Decimal(0)
+    signs = {side: side.sign for side in Side}
     for order in orders:
         key = (order.instrument, order.side)
         taken = used.get(key, snapshot.working(*key)) + order.quantity
         used[key] = taken
-        if taken <= -order.side.sign * snapshot.positions.get(order.instrument, Decimal(0)):
+        if taken <= -signs[order.side] * snapshot.positions.get(order.instrument, nothing):
             reducing.add(order.intent_id)
     return frozenset(reducing)

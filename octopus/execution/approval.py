@@ -33,11 +33,16 @@ GATE = "execution"
 @dataclass(frozen=True)
 class Decision:
     """Which intents are approved, in the order they are to be sent, every verdict that led to it, and by what the gates
-    judged."""
+    judged.
+
+    Attributes:
+        state: of the kill switch, under which all of it was judged.
+    """
 
     approved: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    state: TradingState = TradingState.ACTIVE
 
 
 def decide(
@@ -53,7 +58,7 @@ def decide(
     """Join all gates: an intent is approved only if every one of them approves it.
 
     Args:
-        reports: at least one; none at all approves nothing.
+        reports: at least one, made under ``state``; none at all approves nothing.
         research_denials: reason by intent id, from the gates of the research run; a denial there is final.
         frozen: instruments with an order whose outcome is not known.
         changed: what became, since the decision, of instruments whose shares are counted or named otherwise now: what
@@ -74,7 +79,7 @@ def decide(
     )
     verdicts = tuple(verdict for report in reports for verdict in report.verdicts)
     evidence = {report.gate: report.evidence for report in reports if report.evidence is not None}
-    return Decision(approved, verdicts + own, evidence)
+    return Decision(approved, verdicts + own, evidence, state)
 
 
 def content_hash(batch: Batch) -> str:

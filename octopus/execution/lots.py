@@ -34,7 +34,7 @@ from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import Fill
-from octopus.execution.book import AMENDS, QUANTITY_STEP, UNRECORDED, Entry, EntryKind
+from octopus.execution.book import AMENDS, QUANTITY_STEP, UNRECORDED, CorporateAction, Entry, EntryKind
 
 _EXACT = Context(prec=60)
 
@@ -57,7 +57,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class LotBook:
-    """Open lots, by instrument and acquisition, and every disposal, in the order of the trades."""
+    """Open lots, by instrument and acquisition, and every disposal, in the order of the trades; both know what their
+    instrument is called today, and disposals how many shares of today theirs are."""
 
     lots: tuple[Lot, ...]
     disposals: tuple[Disposal, ...]
@@ -74,6 +75,7 @@ def lot_book(
     dates: Dates,
     ratios: Mapping[str, Decimal] | None = None,
     selections: Mapping[str, Sequence[Selection]] | None = None,
+    told: Iterable[CorporateAction] = (),
 ) -> LotBook:
     """Lots and disposals after all fills and entries of an account, in time order.
 
@@ -83,13 +85,15 @@ def lot_book(
             without shares concern no lot, but for what amends one with shares.
         ratios: new shares for one old, by the entry id of each split.
         selections: shares identified for a fill, by fill id; the rest goes first in, first out.
+        told: changes of symbol and splits that took effect, also of what was not held by then: they change no lot, and
+            tell what the shares sold before are called today, and how many they would be.
 
     Raises:
         LotSelectionError, UnknownRatioError: see there.
     """
     keeper = _Keeper(dates, ratios or {}, selections or {})
     with localcontext(_EXACT):
-        for _, movement in sorted(_movements(fills, entries), key=lambda one: one[0]):
+        for _, movement in sorted(_movements(fills, entries, told), key=lambda one: one[0]):
             keeper.take(movement)
     lots = (lot for name in sorted(keeper.lots) for lot in keeper.lots[name])
     return LotBook(tuple(lots), tuple(keeper.disposals))
@@ -101,27 +105,37 @@ class _Renames:
 
     Attributes:
         pairs: the entry of the name that gives shares up, that of the one that gets them, and how many.
+        names: new names by old ones, as companies told them.
     """
 
     at: datetime
     pairs: tuple[tuple[Entry, Entry, Decimal], ...]
+    names: Mapping[str, str]
 
 
 _When = tuple[datetime, int, str]
 
 
-def _movements(fills: Iterable[Fill], entries: Iterable[Entry]) -> Iterator[tuple[_When, Fill | Entry | _Renames]]:
+def _movements(
+    fills: Iterable[Fill], entries: Iterable[Entry], told: Iterable[CorporateAction]
+) -> Iterator[tuple[_When, Fill | Entry | _Renames | CorporateAction]]:
     """What changes lots, with its place in time: at one instant in the order in which a book takes it (book.py)."""
     changes = defaultdict[datetime, list[Entry]](list)
+    names = defaultdict[datetime, dict[str, str]](dict)
+    for action in told:
+        if action.kind is EntryKind.SYMBOL_CHANGE:
+            names[action.at][action.instrument] = action.detail
+        else:
+            yield (action.at, _RANKS[action.kind], ""), action
     others: list[Entry] = []
     for entry in entries:
         if entry.kind is EntryKind.SYMBOL_CHANGE:
             changes[entry.at].append(entry)
         elif entry.instrument is not None:
             others.append(entry)
-    for at, legs in changes.items():
-        pairs, alone = _paired(sorted(legs, key=lambda one: one.entry_id))
-        yield (at, 0, ""), _Renames(at, pairs)
+    for at in {*changes, *names}:
+        pairs, alone = _paired(sorted(changes.get(at, ()), key=lambda one: one.entry_id))
+        yield (at, 0, ""), _Renames(at, pairs, names.get(at, {}))
         others += alone
     for entry in _amended(others):
         yield (entry.at, _RANKS.get(entry.kind, 3), entry.entry_id), entry
@@ -187,9 +201,11 @@ class _Keeper:
     lots: dict[str, list[Lot]] = field(default_factory=dict)
     disposals: list[Disposal] = field(default_factory=list)
 
-    def take(self, movement: Fill | Entry | _Renames) -> None:
+    def take(self, movement: Fill | Entry | _Renames | CorporateAction) -> None:
         if isinstance(movement, _Renames):
             self.rename(movement)
+        elif isinstance(movement, CorporateAction):
+            self.disposals[:] = [_multiplied(one, movement) for one in self.disposals]
         elif isinstance(movement, Fill):
             signed = movement.side.sign * movement.quantity
             self.trade(movement.fill_id, movement.instrument, signed, movement.cash_flow, movement.at)
@@ -207,13 +223,17 @@ class _Keeper:
         """
         arriving: list[tuple[Entry, Lot]] = []
         rests: list[tuple[Entry, Decimal]] = []
+        names = dict(renames.names)
         for gives, gets, quantity in renames.pairs:
             held = self._taken(str(gives.instrument), quantity)
             left = quantity - sum((lot.quantity for lot in held), Decimal(0))
             short = self._taken(str(gets.instrument), -left)
             left += sum((lot.quantity for lot in short), Decimal(0))
+            old, new = (gives, gets) if held or not short else (gets, gives)
+            names.setdefault(str(old.instrument), str(new.instrument))
             arriving += [(gets, lot) for lot in held] + [(gives, lot) for lot in short]
             rests += [(gives, -left), (gets, left)] if left else []
+        self.disposals[:] = [_named(one, names.get(one.known_as, one.known_as)) for one in self.disposals]
         for entry, lot in arriving:
             self._arrive(entry.entry_id, str(entry.instrument), lot, renames.at)
         for entry, left in rests:
@@ -328,6 +348,15 @@ class _Keeper:
             )
         )
         lots[place : place + 1] = [rest] if rest.quantity else []
+
+
+def _named(disposal: Disposal, name: str) -> Disposal:
+    return replace(disposal, renamed=None if name == disposal.instrument else name)
+
+
+def _multiplied(disposal: Disposal, split: CorporateAction) -> Disposal:
+    is_of_it = disposal.known_as == split.instrument
+    return replace(disposal, ratio=disposal.ratio * split.value) if is_of_it else disposal
 
 
 def _parted(lot: Lot, shares: Decimal) -> tuple[Lot, Lot]:

@@ -19,6 +19,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from octopus.core.amounts import plain
+from octopus.core.brackets import tick_size
 from octopus.core.orders import AccountSnapshot, PlannedOrder
 from octopus.execution.states import TERMINAL, UNRESOLVED, OrderState, OrderStatus
 
@@ -138,6 +139,7 @@ def why_not(
     price: Decimal | None,
     *,
     lot: Decimal,
+    tick: Decimal | None = None,
     sliced: bool,
     bracketed: bool = False,
 ) -> str:
@@ -145,7 +147,9 @@ def why_not(
 
     Args:
         quantity: that the order and its replacement may fill together.
-        lot: the smallest quantity of the account. sliced: the order is a slice of a scheduled one.
+        lot: of which a new quantity is to be a multiple. tick: the instrument's own, of which a new price is; None: the
+            market's.
+        sliced: the order is a slice of a scheduled one.
         bracketed: it has exits at the venue, or is one.
     """
     state = status.state.value
@@ -161,13 +165,36 @@ def why_not(
         return f"it is {state}; wait for what becomes of it"
     if price is not None and (not order.order_type.has_price or price <= 0):
         return f"price {plain(price)}: a {order.order_type.value} order has none, or it is not positive; leave it out"
-    if quantity % lot:
-        return f"quantity {plain(quantity)} is no multiple of the lot {plain(lot)}; round it"
+    if problem := _between_steps(order, status, quantity, price, lot, tick):
+        return problem
     if quantity <= _executed(status):
         return f"quantity {plain(quantity)}: {plain(status.filled)} of it are filled; give more, or cancel the order"
     if quantity == status.quantity and price in (None, order.price):
         return "nothing would change; give another quantity or price"
     return ""
+
+
+def _between_steps(
+    order: PlannedOrder,
+    status: OrderStatus,
+    quantity: Decimal,
+    price: Decimal | None,
+    lot: Decimal,
+    tick: Decimal | None,
+) -> str:
+    """Why what is new of quantity or price is none of the instrument's, and which are next to it; empty where it is."""
+    if price is not None and price != order.price and price % (step := tick or tick_size(price)):
+        near = _near(order, price, step)
+        return f"price {plain(price)} is no multiple of the tick {near}, or correct it in the reference file"
+    if quantity != status.quantity and quantity % lot:
+        return f"quantity {plain(quantity)} is no multiple of the lot {_near(order, quantity, lot)}"
+    return ""
+
+
+def _near(order: PlannedOrder, value: Decimal, step: Decimal) -> str:
+    below = value - value % step
+    near = " or ".join(plain(one) for one in (below, below + step) if one > 0)
+    return f"{plain(step)} of {order.instrument}; give {near}"
 
 
 def in_judgement(

@@ -8,6 +8,10 @@ than the parent has left: every child's fills, and whatever of it works or is no
 (`committed`). So filled + working + unknown never exceeds the parent, whatever becomes of the children; what a
 child leaves unfilled when it ends falls to the next one.
 
+Children are whole lots. Where the parent is none itself (the whole of a position with a fraction, a lot that is larger
+since it was planned), the child that is cut once all is due takes the rest, whatever it is. Of a parent in whole lots
+a rest of less than a lot, which an odd fill leaves, is not sent: no venue of such lots takes it.
+
 Sources: A. Madhavan, VWAP Strategies, Institutional Investor Journals, Transaction Performance (2002); R. Kissell, The
 Science of Algorithmic Trading and Portfolio Management (2013), chapter 1.
 """
@@ -152,16 +156,14 @@ def next_child(
 
     Args:
         children: every child cut so far, in order, whatever became of it.
-        lot: the smallest quantity that may be ordered; every child is a multiple of it.
+        lot: of which every child is a multiple, but the one that takes the rest of a parent that is none.
         market_volume: shares traded since the window's start, for participation.
 
     Raises:
-        ScheduleError: the lot is not positive, or the parent's quantity is no multiple of it.
+        ScheduleError: the lot is not positive.
     """
-    if not lot > 0 or parent.quantity % lot:
-        raise ScheduleError(
-            f"quantity {plain(parent.quantity)} of {parent.intent_id}: no multiple of the lot {plain(lot)}; round it"
-        )
+    if not lot > 0:
+        raise ScheduleError(f"lot = {plain(lot)} of {parent.instrument}: give a positive number of shares")
     if not schedule.window.contains(now) or _is_open(children):
         return None
     quantity = _cut(parent.quantity, schedule.due(parent.quantity, now, market_volume), committed(children), lot)
@@ -188,18 +190,35 @@ def quantities(quantity: Decimal, due: Iterable[Decimal], lot: Decimal) -> list[
 
 def _cut(quantity: Decimal, due: Decimal, ordered: Decimal, lot: Decimal) -> Decimal:
     """Whole lots that are missing to what is due; a part of a billion of a lot that rounding took is no lot less."""
-    lots = (min(due, quantity) - ordered) / lot
-    return lots.quantize(_LOT_ROUNDING).to_integral_value(ROUND_DOWN) * lot
+    if quantity - due <= lot * _LOT_ROUNDING:
+        return _rest(quantity, ordered, lot)
+    return _whole_lots(due - ordered, lot)
 
 
-def closing_child(parent: PlannedOrder, children: Sequence[tuple[PlannedOrder, OrderStatus]]) -> PlannedOrder | None:
+def _rest(quantity: Decimal, ordered: Decimal, lot: Decimal) -> Decimal:
+    """What is left to order, in whole lots where the order as a whole is."""
+    left = quantity - ordered
+    return left if quantity % lot else _whole_lots(left, lot)
+
+
+def _whole_lots(shares: Decimal, lot: Decimal) -> Decimal:
+    return (shares / lot).quantize(_LOT_ROUNDING).to_integral_value(ROUND_DOWN) * lot
+
+
+def closing_child(
+    parent: PlannedOrder, children: Sequence[tuple[PlannedOrder, OrderStatus]], *, lot: Decimal
+) -> PlannedOrder | None:
     """After the window: one market-on-close child of what no child has filled and none may still fill.
 
-    None while a child is still to be sent or its outcome is unknown, and once there was such a child.
+    None while a child is still to be sent or its outcome is unknown, once there was such a child, and where less than a
+    lot is left of a parent in whole lots.
+
+    Args:
+        lot: as of `next_child`.
     """
     statuses = [status for _, status in children]
     was_cut = any(child.order_type is OrderType.MARKET_ON_CLOSE for child, _ in children)
-    quantity = parent.quantity - committed(statuses)
+    quantity = _rest(parent.quantity, committed(statuses), lot)
     if was_cut or _is_open(statuses) or quantity <= 0:
         return None
     name = child_id(parent.intent_id, len(children))

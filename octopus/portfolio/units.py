@@ -1,7 +1,9 @@
 """In which steps each instrument trades: shares in its own lots, limits in its own ticks.
 
-Belongs here: cutting to them, as the plan and both engines of the backtest do. Does not: where they are known from
-(resources/warehouse/instruments.py), the lot and the tick that all have (config.py, octopus/core/brackets.py).
+Belongs here: cutting to them, as the plan, the order path and both engines of the backtest do. Does not: where they are
+known from (resources/warehouse/instruments.py), the lot and the tick that all have (config.py,
+octopus/core/brackets.py), exits, whose tick is passed on to them (octopus/core/brackets.py), and children of schedules,
+whose lot is (octopus/execution/schedules.py).
 
 Quantities are cut to the portfolio's lot first and to the instrument's own after it; limits are rounded to the market's
 tick first and to the instrument's own after it, each time away from the price.
@@ -76,18 +78,21 @@ class TradingUnits:
             for order in orders
         )
 
-    def require_unsliced(self) -> None:
-        """Refuse lots of the instruments' own where orders are cut into slices, which keep the portfolio's alone.
+    def step(self, instrument: str, lot: Decimal) -> Decimal:
+        """What an order of the instrument is a multiple of once it is cut: its own lot, but the portfolio's where that
+        holds whole ones of its own.
 
-        Raises:
-            ConfigError: there are such lots.
+        Args:
+            lot: the portfolio's; zero: any fraction.
         """
-        if self.lots:
-            raise ConfigError(
-                where="config/strategies.yaml", field="execution.schedule", value="set",
-                remedy=f"slices would be no whole lots of {', '.join(sorted(self.lots)[:5])}, which have lots of their "
-                "own: set none, or leave their lots out of the reference file and set portfolio.lot_size",
-            )  # fmt: skip
+        own = self.lots.get(instrument)
+        return lot if own is None or (lot and not lot % own) else own
+
+    def steps_of(self, symbols: Sequence[str], lot: Decimal) -> FloatArray:
+        """`step` of each, shape (N,); of shape (0,) where none of ``symbols`` has a lot of its own."""
+        if not any(name in self.lots for name in symbols):
+            return np.empty(0)
+        return np.array([float(self.step(name, lot)) for name in symbols], dtype=np.float64)
 
     def lots_of(self, symbols: Sequence[str]) -> FloatArray:
         """Lots, shape (N,), 0.0 where there is none; of shape (0,) where none of ``symbols`` has one."""

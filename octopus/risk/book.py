@@ -16,6 +16,8 @@ from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, PlannedOrder, Side
 from octopus.risk.market import MarketContext
 
+_BUY, _ZERO = Side.BUY, Decimal(0)
+
 
 class Lot(NamedTuple):
     """One instrument's shares: what is held, and what open and approved orders may still buy and sell (positive)."""
@@ -41,9 +43,12 @@ class Lot(NamedTuple):
 
     def plus(self, side: Side, quantity: Decimal) -> Lot:
         """The lot with one more order that may fill; a negative ``quantity`` takes an order away."""
-        if side is Side.BUY:
+        if side is _BUY:
             return Lot(self.held, self.bought + quantity, self.sold)
         return Lot(self.held, self.bought, self.sold + quantity)
+
+
+NO_SHARES = Lot()
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Book:
         """Lots by instrument with ``orders`` beside the open ones."""
         lots = dict(self.opening)
         for order in orders:
-            lots[order.instrument] = lots.get(order.instrument, Lot()).plus(order.side, order.quantity)
+            lots[order.instrument] = lots.get(order.instrument, NO_SHARES).plus(order.side, order.quantity)
         return lots
 
 
@@ -125,13 +130,13 @@ def price_problem(instrument: str, market: MarketContext, *, max_age_seconds: fl
 
 
 def usable_price(price: Decimal | None) -> bool:
-    return price is not None and price.is_finite() and price > 0
+    return price is not None and price.is_finite() and price > _ZERO
 
 
 def _opening_lots(snapshot: AccountSnapshot) -> dict[str, Lot]:
     lots = {name: Lot(held=shares) for name, shares in sorted(snapshot.positions.items()) if shares != 0}
     for working in snapshot.open_orders:
-        lots[working.instrument] = lots.get(working.instrument, Lot()).plus(working.side, working.remaining)
+        lots[working.instrument] = lots.get(working.instrument, NO_SHARES).plus(working.side, working.remaining)
     for name, lot in lots.items():
         if not (lot.held.is_finite() and lot.bought.is_finite() and lot.sold.is_finite()):
             raise MissingDataError(f"the quantity held or working in {name} is not a number: take a new snapshot")

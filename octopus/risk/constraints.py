@@ -25,8 +25,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from octopus.core.orders import PlannedOrder
-from octopus.core.types import FloatArray
-from octopus.risk.book import Book, Lot
+from octopus.core.types import FloatArray, IntArray
+from octopus.risk.book import NO_SHARES, Book, Lot
 from octopus.risk.case import Window
 from octopus.risk.components import Decomposition, cvar_components, var_components, volatility_components
 from octopus.risk.limits import LOWER_BOUNDS, PART_FILLED, RiskLimits
@@ -251,7 +251,7 @@ class Parts:
     def opening(self, instrument: str) -> Decimal:
         """Without any order of the batch."""
         book = self.proposal.book
-        return book.marks[instrument] * self._figure(book.opening.get(instrument, Lot()))
+        return book.marks[instrument] * self._figure(book.opening.get(instrument, NO_SHARES))
 
     def added(self, order: PlannedOrder) -> Decimal:
         """What the order adds, given all the others."""
@@ -260,7 +260,7 @@ class Parts:
 
     def added_alone(self, order: PlannedOrder) -> Decimal:
         """What the order adds where no other is in."""
-        before = self.proposal.book.opening.get(order.instrument, Lot())
+        before = self.proposal.book.opening.get(order.instrument, NO_SHARES)
         figures = self._figure(before.plus(order.side, order.quantity)) - self._figure(before)
         return self.proposal.book.marks[order.instrument] * figures
 
@@ -318,8 +318,7 @@ class Exposure:
     def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
         self._follow()
         if self._rising is None:
-            self._rising = _Rising(reducing)
-            self._rising.add(self._marginals_of(self.instruments))
+            self._rising = _Rising(self._marginals_of(self.instruments), reducing)
         return self._rising.choice(excess, self._marginals_of)
 
     def alone(self, order: PlannedOrder) -> Decimal:
@@ -395,10 +394,10 @@ class _Rising:
     """The orders that add to an excess, ranked: one is found, put in or taken out without looking at the rest.
 
     Args:
-        reducing: ids of those that come last.
+        choices: every order. reducing: ids of those that come last.
     """
 
-    def __init__(self, reducing: Collection[str]) -> None:
+    def __init__(self, choices: Iterable[Choice], reducing: Collection[str]) -> None:
         self._reducing = reducing
         self._places: dict[str, int] = {}
         self._orders: list[PlannedOrder] = []
@@ -406,14 +405,19 @@ class _Rising:
         self._eager: list[tuple[Decimal, int]] = []
         self._last: list[tuple[Decimal, int]] = []
         self._changed: set[str] = set()
+        for place, (added, order) in enumerate(choices):
+            self._places[order.intent_id] = place
+            self._orders.append(order)
+            if added > 0:
+                self._amounts[order.intent_id] = added
+                self._of(order).append((added, place))
+        self._eager.sort()
+        self._last.sort()
 
-    def add(self, choices: Iterable[Choice]) -> None:
-        """Put orders in, or move those that are in; an order keeps the place among its equals that it had at first."""
+    def move(self, choices: Iterable[Choice]) -> None:
+        """Rank orders anew; each keeps the place among its equals that it had at first."""
         for added, order in choices:
             self.remove(order)
-            if order.intent_id not in self._places:
-                self._places[order.intent_id] = len(self._orders)
-                self._orders.append(order)
             if added > 0:
                 self._amounts[order.intent_id] = added
                 insort(self._of(order), (added, self._places[order.intent_id]))
@@ -432,7 +436,7 @@ class _Rising:
     def choice(self, excess: Decimal, marginals_of: Callable[[Iterable[str]], Iterable[Choice]]) -> Choice | None:
         """`Constraint.choice`; ``marginals_of`` says what each order of some instruments adds."""
         if self._changed:
-            self.add(marginals_of(self._changed))
+            self.move(marginals_of(self._changed))
             self._changed.clear()
         ranking = self._eager or self._last
         if not ranking:
@@ -509,6 +513,43 @@ class Messages:
         return ()
 
 
+class Each:
+    """What each of some orders adds to the portfolio's returns: a weight times the returns of its instrument.
+
+    It is worked out as it is asked for: memory for all of it at once takes longer to get than to fill.
+
+    Args:
+        weights: shape (orders,). rows: of the orders' instruments in ``returns``, shape (instruments, sessions).
+
+    Attributes:
+        bounds: nothing that an order adds is below the first or above the second, shape (sessions,), whatever orders
+            are `leave_out` since.
+    """
+
+    def __init__(self, orders: Orders, weights: FloatArray, rows: Sequence[int], returns: FloatArray) -> None:
+        self.orders = orders
+        self._weights, self._rows, self._returns = weights, np.array(rows, dtype=np.intp), returns
+        self._places = {order.intent_id: place for place, order in enumerate(orders)}
+        least = most = np.zeros(returns.shape[1])
+        for added in self.blocks():
+            least, most = np.minimum(least, added.min(axis=0)), np.maximum(most, added.max(axis=0))
+        self.bounds = least, most
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Some orders after the other, shape (some, sessions)."""
+        for first in range(0, len(self.orders), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            yield self._weights[block, None] * self._returns[self._rows[block]]
+
+    def on(self, sessions: IntArray) -> FloatArray:
+        """All orders on some sessions, shape (orders, some)."""
+        return np.asarray(self._weights[:, None] * self._returns[np.ix_(self._rows, sessions)])
+
+    def leave_out(self, orders: Orders) -> None:
+        """They add nothing from here on."""
+        self._weights[[self._places[order.intent_id] for order in orders]] = 0.0
+
+
 class Scenario:
     """The returns that the portfolio would have had, if one part of the orders fills.
 
@@ -531,12 +572,9 @@ class Scenario:
         self._rows = {name: row for row, name in enumerate(names)}
         lots = proposal.lots
         self._weights = np.array([weight(name, figure(lots[name])) if name in lots else 0.0 for name in names])
-        self._products: FloatArray | None = None
-        self._portfolio: FloatArray | None = None
+        self._sums: list[FloatArray] = []
         self._removals = Removals(proposal)
-        self._orders: list[PlannedOrder] = []
-        self._places: dict[str, int] = {}
-        self._added: FloatArray | None = None
+        self._each: Each | None = None
 
     @property
     def weights(self) -> FloatArray:
@@ -547,67 +585,70 @@ class Scenario:
     def portfolio(self) -> FloatArray:
         """Shape (sessions,)."""
         self._follow()
-        if self._products is None:
-            self._products = self._weights[:, None] * self.returns
-        if self._portfolio is None:
-            # Not a product of matrices: the same weights give the same bits on every machine.
-            self._portfolio = self._products.sum(axis=0)
-        return self._portfolio
+        return self._summed(self._weights, self._sums)
 
     def opening(self) -> FloatArray:
         """As `portfolio`, without any order of the batch."""
         held = self.proposal.book.opening
-        weights = np.array([self._weight(name, self._figure(held.get(name, Lot()))) for name in self.names])
-        return np.asarray((weights[:, None] * self.returns).sum(axis=0))
+        weights = np.array([self._weight(name, self._figure(held.get(name, NO_SHARES))) for name in self.names])
+        return self._summed(weights, [])
 
-    def each(self) -> tuple[list[PlannedOrder], FloatArray]:
-        """Orders, and what each adds to the portfolio's returns: shape (orders, sessions).
-
-        They are those that were in when it was first asked; what was left out since adds nothing.
-        """
+    def each(self) -> Each:
+        """What each order adds, of those that were in when it was first asked; what was left out since adds nothing."""
         self._follow()
-        if self._added is None:
-            self._orders = self.proposal.orders
-            self._places = {order.intent_id: place for place, order in enumerate(self._orders)}
-            weights = np.array([self._change(order) for order in self._orders])
-            self._added = self.returns[[self._rows[order.instrument] for order in self._orders]]
-            self._added *= weights[:, None]
-        return self._orders, self._added
+        if self._each is None:
+            orders = self.proposal.orders
+            weights = np.array([self._change(order) for order in orders])
+            self._each = Each(orders, weights, [self._rows[order.instrument] for order in orders], self.returns)
+        return self._each
 
     def with_alone(self, order: PlannedOrder) -> FloatArray:
         """As `opening`, with the one order."""
         return np.asarray(self.opening() + self._change(order) * self.returns[self._rows[order.instrument]])
 
+    def _summed(self, weights: FloatArray, sums: list[FloatArray]) -> FloatArray:
+        """Returns of all instruments, from ``sums``, those of the first block, the first two and so on, which grow.
+
+        Instrument after instrument and not as a product of matrices: the same weights give the same bits on every
+        machine. Block by block, because memory for all products at once takes longer to get than to fill.
+        """
+        while len(sums) * _BLOCK < len(weights) or not sums:
+            block = slice(len(sums) * _BLOCK, (len(sums) + 1) * _BLOCK)
+            products = weights[block, None] * self.returns[block]
+            if sums:
+                products[0] += sums[-1]
+            sums.append(products.sum(axis=0))
+        return sums[-1]
+
     def _follow(self) -> None:
         """Take in what was left out."""
         if not self._removals:
             return
-        for order in self._removals.news():
-            name = order.instrument
-            row, weight = self._rows[name], self._weight(name, self._figure(self.proposal.lots[name]))
-            self._weights[row] = weight
-            if self._products is not None:
-                self._products[row] = weight * self.returns[row]
-            if self._added is not None:
-                self._added[self._places[order.intent_id]] = 0.0
-        self._portfolio = None
+        gone = self._removals.news()
+        names = list({order.instrument for order in gone})
+        rows = [self._rows[name] for name in names]
+        lots, figure = self.proposal.lots, self._figure
+        self._weights[rows] = [self._weight(name, figure(lots[name])) for name in names]
+        del self._sums[min(rows) // _BLOCK :]
+        if self._each is not None:
+            self._each.leave_out(gone)
 
     def _change(self, order: PlannedOrder) -> float:
         """What the order adds to the weight of its instrument."""
-        return self._weight(order.instrument, self._figure(Lot().plus(order.side, order.quantity)))
+        return self._weight(order.instrument, self._figure(NO_SHARES.plus(order.side, order.quantity)))
 
 
 class Statistic(NamedTuple):
     """A figure of many series at once, shape (series, sessions).
 
     Attributes:
-        without_each: the same of one series less each of many, shapes (sessions,) and (series, sessions).
+        without_each: the same of one series, shape (sessions,), less what each order adds to it.
         parts: what each instrument makes of it, shape (instruments,), of weights, the instruments' returns, shape
             (sessions, instruments), and the portfolio's, shape (sessions,).
     """
 
     of: Callable[[FloatArray], FloatArray]
-    without_each: Callable[[FloatArray, FloatArray], FloatArray]
+    without_each: Callable[[FloatArray, Each], FloatArray]
     parts: Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
@@ -636,9 +677,9 @@ class ReturnMeasure:
         return self._value
 
     def choice(self, excess: Decimal, reducing: Collection[str]) -> Choice | None:
-        orders, added = self._scenario.each()
-        without = self._statistic.without_each(self._scenario.portfolio(), added)
-        return chosen(self._sign * (self.value() - without), orders, excess, reducing)
+        each = self._scenario.each()
+        without = self._statistic.without_each(self._scenario.portfolio(), each)
+        return chosen(self._sign * (self.value() - without), each.orders, excess, reducing)
 
     def alone(self, order: PlannedOrder) -> Decimal:
         with_it, without = self._scenario.with_alone(order), self._scenario.opening()
@@ -787,7 +828,14 @@ def return_rules(
         (PART_FILLED, " if only the sells fill", _lowest),
     )
     weight = _weights(proposal.book)
-    scenarios = [Scenario(proposal, figure, names, rows, weight) for _, _, figure in forms]
+    whole = Scenario(proposal, _after, names, rows, weight)
+    lots = proposal.lots.values()
+    # Where nothing is sold, only the buys filled is everything filled, and the other way round.
+    nothing_else = (True, not any(lot.sold for lot in lots), not any(lot.bought for lot in lots))
+    scenarios = [
+        whole if same else Scenario(proposal, figure, names, rows, weight)
+        for (_, _, figure), same in zip(forms, nothing_else, strict=True)
+    ]
     measures = _losses(limits, history.sessions_per_year)
     if benchmark is not None:
         measures += _against(benchmark, limits, history.sessions_per_year)
@@ -813,7 +861,7 @@ def _losses(limits: RiskLimits, sessions_per_year: float) -> list[_Limited]:
         ),
         (
             "var_95", "one-day VaR 95 %", limits.var_95_max,
-            Statistic(historical_var_each, historical_var_without_each, _components(var_components)),
+            Statistic(historical_var_each, _var_without_each, _components(var_components)),
         ),
         ("cvar_95", "one-day CVaR 95 %", limits.cvar_95_max, _plainly(historical_cvar_each, cvar_components)),
     )  # fmt: skip
@@ -838,8 +886,7 @@ def _against(benchmark: FloatArray, limits: RiskLimits, sessions_per_year: float
         # What the instruments make of it; the rest is the benchmark's own.
         return volatility_components(weights, returns, sessions_per_year, portfolio=portfolio - benchmark).component
 
-    sensitive = Statistic(beta, lambda portfolio, added: beta(portfolio - added), beta_parts)
-    tracking = Statistic(error, lambda portfolio, added: error(portfolio - added), error_parts)
+    sensitive, tracking = Statistic(beta, _without(beta), beta_parts), Statistic(error, _without(error), error_parts)
     slack, found = limits.partial_fill_allowance, list[_Limited]()
     if (most := limits.beta_max) is not None:
         found.append(("beta_max", "beta", most, most + slack, sensitive))
@@ -851,7 +898,15 @@ def _against(benchmark: FloatArray, limits: RiskLimits, sessions_per_year: float
 
 
 def _plainly(statistic: Callable[[FloatArray], FloatArray], decompose: Callable[..., Decomposition]) -> Statistic:
-    return Statistic(statistic, lambda portfolio, added: statistic(portfolio - added), _components(decompose))
+    return Statistic(statistic, _without(statistic), _components(decompose))
+
+
+def _without(statistic: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray, Each], FloatArray]:
+    return lambda portfolio, each: np.concatenate([statistic(portfolio - added) for added in each.blocks()])
+
+
+def _var_without_each(portfolio: FloatArray, each: Each) -> FloatArray:
+    return historical_var_without_each(portfolio, each.on, each.bounds)
 
 
 def _components(decompose: Callable[..., Decomposition]) -> Callable[[FloatArray, FloatArray, FloatArray], FloatArray]:

@@ -27,6 +27,7 @@ from octopus.risk import account_rules, order_rules
 from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
 from octopus.risk.constraints import FewConstraints, Messages, Proposal, Rule, exposure_rules, return_rules
 from octopus.risk.cut import Removal, cut
+from octopus.risk.evidence import GateEvidence, opened_again
 from octopus.risk.limits import LOWER_BOUNDS, RiskLimits, amount
 from octopus.risk.market import MarketContext, SentMessage
 from octopus.risk.signatures import Authority
@@ -119,7 +120,24 @@ def judge(
         One verdict for each rule on an order and order, one for each rule on the batch, and one for each order that a
         rule on the batch leaves out; in the order of `RULES`, the batch first, then the plan's order.
     """
-    return judge_by(frozenset(RULES), open_case(batch, snapshot, market, limits, state, authority, now)).report
+    case = open_case(batch, snapshot, market, limits, state, authority, now)
+    return replace(_judged(case), evidence=GateEvidence(case))
+
+
+def judged_again(record: str, contents: Mapping[str, bytes]) -> GateReport:
+    """The report that this gate gives today for what was recorded then.
+
+    Args:
+        record, contents: as `octopus.risk.evidence.opened_again` takes them.
+
+    Raises:
+        UnreadableEvidenceError: they cannot be read.
+    """
+    return _judged(opened_again(record, contents))
+
+
+def _judged(case: Case) -> GateReport:
+    return judge_by(frozenset(RULES), case).report
 
 
 def judge_plan(

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Side
@@ -44,6 +47,9 @@ class ReturnHistory:
         returns: fractions, shape (T, N); NaN where the instrument has none.
         sessions_per_year: of their calendar, for annual volatility.
     """
+
+    # pydantic writes and reads what stands beside it in a `MarketContext` (evidence.py).
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     sessions: DateArray
     symbols: tuple[str, ...]

@@ -7,12 +7,13 @@ Does not: measures that assume a distribution (var_models.py), limits (limits.py
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from octopus.core.errors import OctopusError
 from octopus.core.stats import SESSIONS_PER_YEAR
-from octopus.core.types import FloatArray
+from octopus.core.types import FloatArray, IntArray
 
 # 1 - 0.95 is a little more than 0.05 in binary: without this slack the worst of 20 days would become the second worst.
 _RANK_SLACK = 1e-9
@@ -74,20 +75,26 @@ def historical_var_each(returns: FloatArray, level: float = LEVEL) -> FloatArray
     return np.asarray(_var_of_rows(returns, rank))
 
 
-def historical_var_without_each(returns: FloatArray, parts: FloatArray, level: float = LEVEL) -> FloatArray:
-    """`historical_var_each` of ``returns - parts``, bit for bit, without looking at days that are in no series' tail.
+def historical_var_without_each(
+    returns: FloatArray,
+    parts: Callable[[IntArray], FloatArray],
+    bounds: tuple[FloatArray, FloatArray],
+    level: float = LEVEL,
+) -> FloatArray:
+    """`historical_var_each` of ``returns`` less parts, bit for bit, without asking for days that are in no tail.
 
     Args:
-        returns: of one series, shape (days,). parts: what is taken away from it, shape (series, days).
+        returns: of one series, shape (days,). parts: what is taken away from it on some days, shape (series, some).
+        bounds: no part is below the first or above the second on any day, shape (days,); tight ones spare days.
 
     Returns:
         Shape (series,).
     """
     rank, _ = tail(returns, level)
     # No series is above `highest` on any day, so none has its loss above what `highest` has.
-    highest, lowest = returns - parts.min(axis=0), returns - parts.max(axis=0)
+    highest, lowest = returns - bounds[0], returns - bounds[1]
     days = np.flatnonzero(lowest <= np.partition(highest, rank - 1)[rank - 1])
-    return np.asarray(_var_of_rows(returns[days] - parts[:, days], rank))
+    return np.asarray(_var_of_rows(returns[days] - parts(days), rank))
 
 
 def historical_cvar_each(returns: FloatArray, level: float = LEVEL) -> FloatArray:

@@ -17,15 +17,17 @@ from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
 from octopus.risk.book import usable_price
 from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verdict
 
+_NOTHING = Decimal(0)
+
 
 def order_terms(case: Case) -> list[Verdict]:
     counts, known = Counter(order.intent_id for order in case.batch.orders), {order.intent_id for order in case.orders}
-    verdicts = []
+    verdicts, passed = [], Outcome.PASS
     for order in case.batch.orders:
         problem = None if order.intent_id in known else terms_problem(order)
         if counts[order.intent_id] > 1:
             problem = f"the intent id {order.intent_id} stands {counts[order.intent_id]} times in the batch"
-        outcome = Outcome.PASS if problem is None else Outcome.DENY
+        outcome = passed if problem is None else Outcome.DENY
         sound = f"{order.side} {plain(order.quantity)} {order.instrument} at {plain(order.reference_price)}"
         verdicts.append(verdict("order_terms", order, outcome, problem or sound))
     return verdicts
@@ -93,11 +95,11 @@ def adv_participation(case: Case) -> list[Verdict]:
     asked: dict[str, Decimal] = {}
     most = Decimal(str(limit))
     for working in case.snapshot.open_orders:
-        asked[working.instrument] = asked.get(working.instrument, Decimal(0)) + working.remaining
+        asked[working.instrument] = asked.get(working.instrument, _NOTHING) + working.remaining
 
     def check(order: PlannedOrder) -> Finding:
         name = order.instrument
-        asked[name] = asked.get(name, Decimal(0)) + order.quantity
+        asked[name] = asked.get(name, _NOTHING) + order.quantity
         volume = case.market.adv_shares.get(name)
         if volume is None or not usable_price(volume):
             raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
@@ -122,8 +124,7 @@ def repeated_execution(case: Case) -> list[Verdict]:
     told = f"since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
 
     def check(order: PlannedOrder) -> Finding:
-        counts[order.instrument, order.side] += 1
-        count = counts[order.instrument, order.side]
+        count = counts[order.instrument, order.side] = counts[order.instrument, order.side] + 1
         reason = f"order {count} to {order.side} {order.instrument} {told}"
         return count <= limit, reason, float(count), float(limit)
 

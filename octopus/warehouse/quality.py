@@ -79,6 +79,7 @@ class Kind(StrEnum):
     WITHDRAWN_BAR = "withdrawn_bar"
     WITHDRAWN_SPLIT = "withdrawn_split"
     WITHDRAWN_DIVIDEND = "withdrawn_dividend"
+    WITHDRAWN_SPIN_OFF = "withdrawn_spin_off"
     WITHDRAWN_ACTION = "withdrawn_action"
     WITHDRAWN_HISTORY = "withdrawn_history"
 

@@ -40,9 +40,12 @@ ACTION_VERDICTS_SCHEMA = pl.Schema(
 )
 """Rows of raw.bar_verdicts and raw.action_verdicts: the vendor's columns, then what was decided, by whom and why."""
 
+JUDGED_ACTIONS = ("split", "dividend", "spin_off")
+"""Kinds of actions that a verdict can be about: what readers of the others make of them has no versions."""
 _OF_ACTIONS = frozenset(
     {Kind.PHANTOM_SPLIT, Kind.MISDATED_SPLIT, Kind.PHANTOM_DIVIDEND, Kind.WRONG_DIVIDEND, Kind.MISDATED_DIVIDEND,
-     Kind.MISSING_DIVIDEND, Kind.ADJUSTED_CLOSE, Kind.WITHDRAWN_SPLIT, Kind.WITHDRAWN_DIVIDEND, Kind.WITHDRAWN_ACTION}
+     Kind.MISSING_DIVIDEND, Kind.ADJUSTED_CLOSE, Kind.WITHDRAWN_SPLIT, Kind.WITHDRAWN_DIVIDEND, Kind.WITHDRAWN_SPIN_OFF,
+     Kind.WITHDRAWN_ACTION}
 )  # fmt: skip
 """Findings about an action: no bar is wrong."""
 _OTHER_SCALE = frozenset({Kind.MISSING_SPLIT, Kind.WRONG_SPLIT, Kind.SCRAPE_SEAM})
@@ -142,8 +145,15 @@ def personal_verdict(
         bars, actions: as `policy_verdicts` takes them, and actions that a verdict of this finding added.
 
     Raises:
-        MissingDataError: the finding proposes no repair, or no stored row is under it.
+        MissingDataError: the finding proposes no repair, is about a change of name or an instrument's end, or no stored
+            row is under it.
     """
+    if case.kind is Kind.WITHDRAWN_ACTION:
+        raise MissingDataError(
+            f"finding {case.finding_id} is about a change of name or the end of an instrument, which no decision keeps "
+            "out: it says who an instrument is, also to the decisions and the books of before; look whether another "
+            "source has it"
+        )
     if decision == "repair" and case.repair is None:
         raise MissingDataError(
             f"finding {case.finding_id} ({case.kind.value}) proposes no repair; hold the rows, keep them, or ingest "
@@ -254,7 +264,7 @@ def _bars_under(case: Case) -> pl.Expr:
 
 def _actions_under(case: Case) -> pl.Expr:
     """Which actions a finding keeps out: of its kind, on its sessions. A missing action has no row."""
-    named = {"split": "split", "dividend": "dividend"}.get(case.kind.value.rpartition("_")[2])
+    named = next((kind for kind in JUDGED_ACTIONS if case.kind.value.endswith(f"_{kind}")), None)
     if named is None or case.kind in (Kind.MISSING_SPLIT, Kind.MISSING_DIVIDEND, Kind.UNEVEN_SPLIT):
         return pl.lit(value=False)
     days = [case.first, case.last, *(day for span in _spans(case.repair or {}) for day in span if day is not None)]

@@ -38,8 +38,11 @@ STANDING_SCHEMA = pl.Schema({**LACKING_SCHEMA, "session_to": pl.Date(), "rows": 
 _ROW = ["instrument", "session", "kind"]
 _KIND_OF: Mapping[str, Kind] = {
     BAR: Kind.WITHDRAWN_BAR, "split": Kind.WITHDRAWN_SPLIT, "dividend": Kind.WITHDRAWN_DIVIDEND,
+    "spin_off": Kind.WITHDRAWN_SPIN_OFF,
 }  # fmt: skip
-"""Of single rows; any other is a `WITHDRAWN_ACTION`."""
+"""Of single rows; any other, a change of name or the end of an instrument, is a `WITHDRAWN_ACTION`."""
+_PAYS_OR_SPLITS = frozenset({Kind.WITHDRAWN_SPLIT, Kind.WITHDRAWN_DIVIDEND, Kind.WITHDRAWN_SPIN_OFF})
+"""What returns and adjusted prices are made of, and a verdict can keep out (verdicts.py)."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def _of_history(one: Withdrawal) -> Finding:
 
 def _of_row(one: Withdrawal) -> Finding:
     kind = _KIND_OF.get(one.kind, Kind.WITHDRAWN_ACTION)
-    is_acted_on = kind in (Kind.WITHDRAWN_SPLIT, Kind.WITHDRAWN_DIVIDEND)
+    is_acted_on = kind in _PAYS_OR_SPLITS
     moved = f"; the same stands on {one.moved_to} now" if one.moved_to else ""
     what = f"{one.kind.replace('_', ' ')} of {one.session}"
     stood = {
@@ -218,13 +221,15 @@ _REMEDY: Mapping[Kind, str] = {
     Kind.WITHDRAWN_BAR: "leave it out if another source has none either",
     Kind.WITHDRAWN_SPLIT: "take it out unless another source has it",
     Kind.WITHDRAWN_DIVIDEND: "take it out unless another source has it",
-    Kind.WITHDRAWN_ACTION: "it is used as it stands: look whether another source has it",
+    Kind.WITHDRAWN_SPIN_OFF: "take it out unless another source has it",
+    Kind.WITHDRAWN_ACTION: "it is used as it stands, and nothing can be decided about it: look whether another source "
+    "has it",
 }
 
 
 def _repair(one: Withdrawal, kind: Kind) -> Repair | None:
     if kind is Kind.WITHDRAWN_BAR:
         return {**drop(str(one.session), str(one.session)), "instrument": one.instrument}
-    if kind in (Kind.WITHDRAWN_SPLIT, Kind.WITHDRAWN_DIVIDEND):
+    if kind in _PAYS_OR_SPLITS:
         return {**remove_action(one.kind, str(one.session), one.values["value"]), "instrument": one.instrument}
     return None

@@ -27,7 +27,8 @@ from resources.brokers.table import PAPER, HasLogin, HasReports, IbConfig
 from resources.limit_signatures import limits_authority
 from resources.permission import live_alone, problems, refusal
 from resources.settings import Settings
-from resources.trading import halt_file, open_broker, trading_clock
+from resources.trading import open_broker, trading_clock
+from resources.trading_state import halt_file
 from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
 
 LEAST_FREE_BYTES = 2 * 1024**3

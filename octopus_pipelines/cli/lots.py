@@ -101,7 +101,11 @@ def _opened() -> Iterator[tuple[str, ExecutionEngine, ExecutionReports]]:
     trading = trading_of(settings)
     with trading.engine() as engine:
         warehouse = Warehouse(settings.database_url, Role.TRADER)
-        yield trading.account, engine, ExecutionReports.of(engine.store, warehouse, engine.feed, settings)
+        yield (
+            trading.account,
+            engine,
+            ExecutionReports.of(engine.store, warehouse, engine.feed, settings, engine.clock.now()),
+        )
 
 
 def _selection(written: str) -> Selection:

@@ -119,10 +119,8 @@ def replace(
     trading = trading_of(current)
     with trading.engine() as engine:
         wanted = _find(engine.store, trading.account, order)
-        price, now = _price(wanted, limit, stop), trading.clock.now()
-        new = engine.store.ask_replacement(
-            wanted.client_order_id, quantity, price, by, reason, now, engine.settings.lot
-        )
+        price = _price(wanted, limit, stop)
+        new = engine.ask_replacement(wanted.client_order_id, quantity, price, by, reason)
         engine.store.drain_outbox(engine.audit)
         click.echo(f"order {wanted.client_order_id} is to be replaced by {new}")
         outcome, detail = _carried_out(engine, wanted, new, wait)

@@ -18,7 +18,8 @@ from octopus_pipelines.overview import status as read_status
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
 def status(as_json: bool) -> None:
-    """Rows per table, last run, champion, orders, reconciliation, audit chain, and rows that nothing uses yet."""
+    """Rows per table, last run, champion, audit chain, rows that nothing uses yet; of the account that the settings
+    name: its trading state, orders and reconciliation."""
     state = read_status(open_database())
     if as_json:
         click.echo(json.dumps(state, indent=2, default=str))
@@ -28,10 +29,15 @@ def status(as_json: bool) -> None:
     for name, count in state["tables"].items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for name in ("last_run", "champion", "trading", "orders", "reconciliation", "audit", "quality", "timescaledb"):
+    for name in _SHOWN:
         console.print(f"[bold]{name:<15}[/bold] {_plain(state[name])}")
     for sentence in state["unjudged"]:
         console.print(f"[bold]{'unjudged':<15}[/bold] {escape(sentence)}")
+
+
+_SHOWN = (
+    "last_run", "champion", "account", "trading", "orders", "reconciliation", "audit", "quality", "timescaledb",
+)  # fmt: skip
 
 
 def _plain(value: object) -> str:

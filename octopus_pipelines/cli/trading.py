@@ -16,7 +16,8 @@ from octopus.core.orders import TradingState
 from octopus_pipelines.cli.house import open_database, settings
 from resources.halt_file import Halt
 from resources.kill_switch import Pulled, pull
-from resources.trading import audit_log, halt_file, trading_of
+from resources.trading import audit_log, trading_clock, trading_of
+from resources.trading_state import halt_file
 from resources.warehouse.order_store import OrderStore
 
 
@@ -45,11 +46,11 @@ def resume(reason: str, reducing: bool) -> None:
     """Let orders pass again."""
     state = TradingState.REDUCING if reducing else TradingState.ACTIVE
     current = open_database()
-    halts = halt_file(current)
+    halts, now = halt_file(current), trading_clock(current).now()
     with OrderStore.opened(current.database_url, halts=halts) as store:
         # What the file says is noted before it is lifted.
-        waiting = store.take_over_halt(current.account)
-        store.set_trading_state(current.account, state, getpass.getuser(), reason, datetime.now(UTC))
+        waiting = store.take_over_halt(current.account, now)
+        store.set_trading_state(current.account, state, getpass.getuser(), reason, now)
         store.drain_outbox(audit_log(current))
     if waiting is not None:
         halts.remove(waiting)

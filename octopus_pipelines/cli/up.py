@@ -30,7 +30,11 @@ def up(dagster_port: int, mlflow_port: int, execute: bool) -> None:
     click.echo("starting the database ...")
     current = open_house()
     executes = execute or current.trading.execution_sensor
-    switch = {dagster_home.EXECUTION_SENSOR: "on" if executes else "off", dagster_home.ALERT_SENSORS: "on"}
+    switch = {
+        dagster_home.EXECUTION_SENSOR: "on" if executes else "off",
+        dagster_home.ALERT_SENSORS: "on",
+        dagster_home.INGESTION_SENSOR: "on",
+    }
     services = Services(current.home, dagster_home.environment(current) | switch)
     family = list(_family(current, free_port(dagster_port), free_port(mlflow_port)))
     click.echo("starting Dagster and MLflow ...")

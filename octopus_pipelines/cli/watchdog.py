@@ -25,7 +25,8 @@ from resources.alerts.house import AlertHouse
 from resources.halt_file import Halt
 from resources.kill_switch import pull
 from resources.settings import load_settings
-from resources.trading import Trading, halt_file, trading_of
+from resources.trading import Trading, trading_of
+from resources.trading_state import halt_file
 
 DIARY = "watchdog.json"
 """In the data folder: when it last looked, and on which alerts it has halted."""

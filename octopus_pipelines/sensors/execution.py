@@ -9,9 +9,11 @@ from typing import Any
 
 import dagster as dg
 
+from octopus.core.orders import TradingState
 from octopus_pipelines.jobs import EXECUTE
 from resources import factories
 from resources.settings import Settings
+from resources.trading_state import trading_status
 from resources.warehouse import launches
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
@@ -40,8 +42,9 @@ def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
 def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.SkipReason:
     """What the sensor asks for at ``now``: a first run of a current batch, or another to finish what was begun.
 
-    That the books of its session were compared makes no batch an executed one whose orders nobody decided: a person may
-    have them compared at any time.
+    That the books of its session were compared makes no batch an executed one whose orders nobody decided, or some of
+    whose orders wait to be sent: a person may have them compared at any time. While trading is halted a run would only
+    be refused; but what is at the broker is followed.
     """
     warehouse = Warehouse(settings.database_url, Role.TRADER)
     if (waiting := _unfinished(warehouse, settings)) is not None:
@@ -50,13 +53,18 @@ def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.Skip
     if batch is None:
         return dg.SkipReason("no approved batch")
     name, decided = batch["batch_id"], batch["session"]
-    if (batch["is_decided"] or batch["is_empty"]) and _is_reconciled(warehouse, settings, decided):
+    waits = batch["has_unsent"] and now < batch["expires_at"]
+    if (batch["is_decided"] or batch["is_empty"]) and not waits and _is_reconciled(warehouse, settings, decided):
         return dg.SkipReason(f"batch {name} was executed and reconciled already")
     launched = launches.of(warehouse, name)
     if launched.is_active:
         return dg.SkipReason(f"batch {name} is being executed by run {launched.latest_run}")
     is_begun = batch["is_decided"] or (batch["is_empty"] and launched.count > 0)
-    if not is_begun and (reason := _why_not_now(settings, batch, now) or _awaits_release(settings, name, now)):
+    only_sends = waits and not batch["is_at_broker"] if is_begun else not batch["is_empty"]
+    reason = None if is_begun else _why_not_now(settings, batch, now)
+    reason = reason or (_halted(settings, batch) if only_sends else None)
+    reason = reason or (None if is_begun else _awaits_release(settings, name, now))
+    if reason:
         return dg.SkipReason(reason)
     attempt = launched.count + 1
     return _run(name, decided, f"{name}:{attempt}", attempt)
@@ -108,6 +116,17 @@ def _why_not_now(settings: Settings, batch: dict[str, Any], now: datetime) -> st
     return None
 
 
+def _halted(settings: Settings, batch: dict[str, Any]) -> str | None:
+    """Why a run that has nothing to do but to send would be refused; None while orders may leave."""
+    status = trading_status(settings, settings.account)
+    if status.state is not TradingState.HALTED:
+        return None
+    return (
+        f"batch {batch['batch_id']} waits: trading in account {settings.account} is halted: {status.reason}; settle "
+        f"that, then `octopus resume`; its window closes at {batch['expires_at']}"
+    )
+
+
 def _awaits_release(settings: Settings, batch_id: str, now: datetime) -> str | None:
     """Why a person has to say first that the batch may go; None when nobody has to, or one has."""
     if not settings.trading.needs_release:
@@ -128,12 +147,18 @@ def _is_reconciled(warehouse: Warehouse, settings: Settings, decided: date) -> b
 
 
 def _latest(warehouse: Warehouse, account: str) -> dict[str, Any] | None:
-    """The latest approved batch of the account that nothing supersedes; whether its orders were decided, if any."""
+    """The latest approved batch of the account that nothing supersedes; whether its orders were decided, if any, and
+    whether some of them are approved and not sent, or stand at the broker as far as a run can find out."""
     rows = warehouse.rows(
         """
         select b.batch_id, b.session, b.not_before, b.expires_at,
                exists (select from execution.order_intents i where i.batch_id = b.batch_id) as is_decided,
-               not exists (select from portfolio.rebalance_plan p where p.batch_id = b.batch_id) as is_empty
+               not exists (select from portfolio.rebalance_plan p where p.batch_id = b.batch_id) as is_empty,
+               exists (select from execution.order_intents i join execution.orders o using (intent_id)
+                       where i.batch_id = b.batch_id and i.exit_of is null and o.state = 'approved') as has_unsent,
+               exists (select from execution.order_intents i join execution.orders o using (intent_id)
+                       where i.batch_id = b.batch_id and o.state in ('submitting', 'accepted', 'partially_filled',
+                           'pending_cancel')) as is_at_broker
         from portfolio.batches b join compliance.approvals a using (batch_id)
         where b.account = %s and b.superseded_by is null
         order by b.session desc limit 1

@@ -29,8 +29,8 @@ The rules of the house:
   is under suspicion, the order's reason names the finding, and positions stand at the last close that counts.
 - The account is a cash account. At acceptance a buy must be covered, at the latest marks, by cash less working buys
   plus the proceeds of working sells of the same auction. At the auction sells fill first; if cash then falls short,
-  all buys are scaled down by one factor to what it pays for, costs included, and the rest is cancelled. Cash never
-  goes below zero by a buy.
+  all buys are scaled down by one factor to what it pays for, costs included, in whole lots, the instruments' own too,
+  and the rest is cancelled. Cash never goes below zero by a buy.
 - A bracket's exits stand from their entry's fill to the close, for as much as it filled. What a session did to them is
   seen from its bar, after its last auction but one: octopus/core/brackets.py says which exit it hit and at what price,
   in doubt the stop, the worse one. A stop's price is then moved as any other; a target is a limit and is not. The fill
@@ -49,7 +49,7 @@ The rules of the house:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -75,6 +75,7 @@ from octopus.execution.book import (
     opening_entries,
 )
 from octopus.execution.states import OrderState
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -144,6 +145,8 @@ class PaperBroker:
         data_patience: how long after a session's close its bars may still arrive; zero for a recording.
         deposit: cash the account is opened with, once, at the clock's time of the first call.
         allow_fractional: whether shares may be fractions; fixed when the account is opened.
+        units: lots and ticks of the instruments' own, as known by an instant: in which an order is filled in part, and
+            exits stand.
     """
 
     url: str
@@ -158,6 +161,7 @@ class PaperBroker:
     allow_short: bool = False
     data_patience: timedelta = timedelta(0)
     behaviour: PaperBehaviour = field(default_factory=PaperBehaviour)
+    units: Callable[[datetime], TradingUnits] = lambda _now: NO_UNITS
 
     @property
     def name(self) -> str:
@@ -419,8 +423,9 @@ class PaperBroker:
         buys = [one for one in priced if one.order.side is Side.BUY]
         part = self._affordable_part(ledger, buys)
         for one in buys:
-            quantity = _floor(self._wanted(ledger, one.order) * part, _lot(ledger))
-            self._fill(ledger, one, self._payable(ledger, quantity, one.price), at)
+            wanted = self._wanted(ledger, one.order)
+            quantity = wanted if part == 1 else self._in_lots(ledger, one.order.instrument, wanted * part)
+            self._fill(ledger, one, self._payable(ledger, one, quantity), at)
 
     def _exit(self, ledger: Ledger, session: date, at: datetime) -> None:
         """Execute the exits that the bar of ``session`` hits."""
@@ -491,7 +496,14 @@ class PaperBroker:
 
     def _wanted(self, ledger: Ledger, order: WorkingOrder) -> Decimal:
         """How much of the order fills when nothing is short."""
-        return _floor(order.remaining * self.behaviour.fill_fraction, _lot(ledger))
+        part = self.behaviour.fill_fraction
+        if part == 1:
+            return _floor(order.remaining, _lot(ledger))
+        return self._in_lots(ledger, order.instrument, order.remaining * part)
+
+    def _in_lots(self, ledger: Ledger, instrument: str, shares: Decimal) -> Decimal:
+        """A part of an order in whole lots of the account, then of the instrument's own."""
+        return self.units(ledger.now).whole_lots(instrument, _floor(shares, _lot(ledger)))
 
     def _deliverable(self, ledger: Ledger, order: WorkingOrder) -> Decimal:
         wanted = self._wanted(ledger, order)
@@ -509,9 +521,9 @@ class PaperBroker:
         cash = ledger.cash()
         return Decimal(1) if need <= cash else max(cash, Decimal(0)) / need
 
-    def _payable(self, ledger: Ledger, quantity: Decimal, price: Decimal) -> Decimal:
+    def _payable(self, ledger: Ledger, priced: _Priced, quantity: Decimal) -> Decimal:
         """At most ``quantity``, and no more than cash pays for with its commission."""
-        cash = ledger.cash()
+        cash, price = ledger.cash(), priced.price
         if quantity * price + self._commission(quantity, price) <= cash:
             return quantity
         rate = Decimal(str(self.costs.commission_rate))
@@ -519,7 +531,7 @@ class PaperBroker:
         most = min(
             (cash - CENT - Decimal(str(self.costs.commission_min))) / price, (cash - CENT) / (price * (1 + rate))
         )
-        return min(quantity, _floor(max(most, Decimal(0)), _lot(ledger)))
+        return min(quantity, self._in_lots(ledger, priced.order.instrument, max(most, Decimal(0))))
 
     def _fill(self, ledger: Ledger, priced: _Priced, quantity: Decimal, at: datetime) -> None:
         order, price = priced.order, priced.price
@@ -575,7 +587,8 @@ class PaperBroker:
         exits = entry.exits(bracket)
         mark, session = self._mark(entry.instrument, ledger.now), self._last_closed(ledger.now)
         conversion = self.feed.conversion(entry.instrument, session)
-        problem = why_invalid(entry.side, mark / conversion.rate, bracket) if mark and conversion else ""
+        tick = self.units(ledger.now).ticks.get(entry.instrument)
+        problem = why_invalid(entry.side, mark / conversion.rate, bracket, tick) if mark and conversion else ""
         received = self._receive(ledger, entry, problem)
         refusal = f"its entry was refused: {received.reason}" if received.state is OrderState.REJECTED else ""
         for one in exits:

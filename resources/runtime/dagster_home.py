@@ -32,6 +32,9 @@ _CONNECTIONS = 20
 EXECUTION_SENSOR = "OCTOPUS_EXECUTION_SENSOR"
 """Set to ``on`` by `octopus up` where the settings or its user say that approved batches are executed by themselves."""
 
+INGESTION_SENSOR = "OCTOPUS_INGESTION_SENSOR"
+"""Set to ``on`` by `octopus up`: an ingestion that was cut short is gone on with."""
+
 ALERT_SENSORS = "OCTOPUS_ALERT_SENSORS"
 """Set to ``on`` by `octopus up`: alerts are recorded, and sent where a channel is configured."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -128,6 +128,31 @@ class MarketDataSource(Protocol):
                 would be known before they were. An instrument's ``exchange`` says which one its bars keep.
         """
         ...
+
+
+def require_reach(source: str, minutes: int, start: date, today: date, reach: Mapping[int, int]) -> None:
+    """Refuse bars within the day that a vendor does not serve.
+
+    Args:
+        minutes, start: which bars are asked for, and from which session on.
+        reach: length of a bar in minutes → how many days back, today included, the vendor has such bars.
+
+    Raises:
+        ConfigError: it has no bars of this length, or none so old.
+    """
+    if minutes not in reach:
+        held = ", ".join(str(one) for one in sorted(reach))
+        raise ConfigError(
+            where="config/universe.yaml", field="intraday.interval", value=minutes,
+            remedy=f"{source} has bars of {held} minutes: choose one of these, or another intraday.source",
+        )  # fmt: skip
+    oldest = today - timedelta(days=reach[minutes] - 1)
+    if start < oldest:
+        raise ConfigError(
+            where="config/universe.yaml", field="intraday.history_sessions", value=f"sessions from {start} on",
+            remedy=f"{source} has bars of {minutes} minutes of the past {reach[minutes]} days, so from {oldest} on: "
+            "ask for fewer sessions, for longer bars, or name another intraday.source",
+        )  # fmt: skip
 
 
 class IntradaySource(Protocol):

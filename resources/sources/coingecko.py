@@ -1,4 +1,4 @@
-"""CoinGecko through its official client: daily closes, volumes and ranges of coins.
+"""CoinGecko through its official client: daily closes, volumes and ranges of coins, and their hours.
 
 Belongs here: asking CoinGecko and turning its points and candles into bars of UTC days. Does not: exchanges' own order
 books and candles, which differ from CoinGecko's average over exchanges.
@@ -11,12 +11,18 @@ the close it is a number of coins, as bars have it.
 
 Candles are stamped with their end. Where they tile day D without a gap, they give its open and range; the close stays
 the point's, and the range reaches to it, because both are CoinGecko's samples of one average.
+
+Within the day only the hourly candles of a paid plan are bars. The free plan's points every five minutes have no
+range, and its half-hours reach back one day from the minute of the request, which is no whole UTC day at any hour.
+Candles tell no volume, and the charts' volumes are those of the 24 hours before, which cannot be parted into hours: a
+bar has none.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,12 +31,13 @@ import polars as pl
 from octopus.core.errors import ConfigError, SourceUnavailableError
 from octopus.core.rejects import Reject, json_payload
 from octopus.core.sessions import FIRST_SESSION, Sessions
+from octopus.market_data.intraday import settle_intraday
 from octopus.market_data.parse import read_fields, records_frame
-from octopus.market_data.schema import ACTIONS_SCHEMA, INSTRUMENTS_SCHEMA
+from octopus.market_data.schema import ACTIONS_SCHEMA, INSTRUMENTS_SCHEMA, INTRADAY_SCHEMA
 from octopus.market_data.settle import settle_bars
 from octopus.market_data.stamps import undated_listing
 from octopus.market_data.validate import validate_instruments
-from resources.sources.base import MarketData
+from resources.sources.base import IntradayPart, MarketData, require_reach
 from resources.sources.http import Access
 from resources.sources.patience import own_error
 
@@ -69,11 +76,15 @@ DEMO_DAYS = 365
 MIDNIGHT_MS = 5 * 60 * 1000
 """How late after 00:00 UTC a point may be stamped and still be the close of the day before."""
 
-_DAY_MS = 24 * 60 * 60 * 1000
+_HOUR_MS = 60 * 60 * 1000
+_DAY_MS = 24 * _HOUR_MS
 _BATCH = 250
 _FREE_CANDLES = ("1", "7", "14", "30")
 """Reaches in days, as CoinGecko takes them; beyond a month free candles last four days and tile none."""
 _PAID_CANDLES = ("90", "180")
+_HOURLY_CANDLES = ("1", "7", "14", "30", "90")
+INTRADAY_REACH: Mapping[int, int] = {60: 89}
+"""Length of a bar in minutes → days back, today included, with a paid plan: 90 days of hours end with the request's."""
 _KEY_ERRORS = (10002, 10010, 10011)
 _PLAN_ERRORS = (10005, 10012)
 
@@ -156,6 +167,54 @@ class CoinGeckoMarketData:
                 payload_hash=payload,
             )
 
+    def fetch_intraday(
+        self, symbols: Sequence[str], start: date, end: date, minutes: int, sessions: Sessions
+    ) -> Iterator[IntradayPart]:
+        """As `IntradaySource.fetch_intraday`, for UTC days, a part for each coin: hours, without a volume.
+
+        Raises:
+            SourceUnavailableError: as `fetch`.
+            ConfigError: the plan is no paid one, has no bars of this length or none so old (`INTRADAY_REACH`), or the
+                key is refused.
+        """
+        if self._plan != "pro":
+            raise ConfigError(
+                where="config/universe.yaml", field="plans.coingecko.plan", value=self._plan,
+                remedy="bars within the day need a paid plan: set pro if your key is of one, or name another "
+                "intraday.source",
+            )  # fmt: skip
+        now = self._now()
+        today = now.astimezone(UTC).date()
+        require_reach(NAME, minutes, start, today, INTRADAY_REACH)
+        reach = next(size for size in _HOURLY_CANDLES if int(size) > (today - start).days)
+        for symbol in sorted(set(symbols)):  # one request each; nothing here loops over candles
+            told, payload = self._hours(symbol, self._coins.get(symbol, symbol), reach)
+            if isinstance(told, Reject):
+                bars, rejects = INTRADAY_SCHEMA.to_frame(), [told]
+            else:
+                begun, unread = hourly_bars(symbol, told)
+                bars, refused = settle_intraday([begun], minutes, start, end, DAYS, now)
+                rejects = unread + refused
+            meant = [replace(reject, table="intraday_bars") for reject in rejects]
+            yield IntradayPart((symbol,), start, end, bars, meant, payload)
+
+    def _hours(self, symbol: str, coin: str, reach: str) -> tuple[list[Any] | Reject, str]:
+        """Hourly candles of one coin, or why there are none, and the hash of the answer."""
+        from resources.sources.httpx_client import VendorClient
+
+        with VendorClient(NAME, self._access) as http:
+            try:
+                answer = _ask(
+                    self._client(http).coins.ohlc.with_raw_response.get,
+                    coin, days=reach, vs_currency=self._quote, interval="hourly", precision="full",
+                    extra_headers=self._headers(),
+                )  # fmt: skip
+            except _NotThereError:
+                return _unknown(symbol, coin), http.payload_hash
+            if not isinstance(answer, list):
+                raise SourceUnavailableError(f"coingecko: the candles of {coin} are no list; the form changed")
+            return answer, http.payload_hash
+
     def _bars(self, symbol: str, coin: str, first: date, today: date) -> tuple[list[pl.DataFrame], list[Reject], str]:
         """Bars of one coin, none where CoinGecko does not know it, what is malformed, and the hash of the answers."""
         from resources.sources.httpx_client import VendorClient
@@ -228,10 +287,7 @@ class CoinGeckoMarketData:
                 extra_headers=self._headers(),
             )  # fmt: skip
         except _NotThereError:
-            return Reject(
-                "bars", symbol, f"CoinGecko does not know the coin {coin}; look up its API id on its page",
-                json_payload({"symbol": symbol, "id": coin}),
-            )  # fmt: skip
+            return _unknown(symbol, coin)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("prices"), list):
             raise SourceUnavailableError(
                 f"coingecko: the chart of {coin} has no list of prices; the interface may have changed"
@@ -330,6 +386,32 @@ def daily_ranges(symbol: str, candles: Sequence[Any]) -> tuple[pl.DataFrame, lis
     )  # fmt: skip
     whole = (pl.col("covered") == _DAY_MS) & (pl.col("last") == 0)
     return days.filter(whole).select("session", "open", "high", "low"), rejects
+
+
+def hourly_bars(symbol: str, candles: Sequence[Any]) -> tuple[pl.DataFrame, list[Reject]]:
+    """Bars of an hour each; malformed candles.
+
+    Args:
+        candles: lists of [milliseconds of its end, open, high, low, close], any order.
+
+    Returns:
+        Columns source, instrument, begun (UTC), open, high, low, close, volume (null), without the hour under way: the
+        newest candle, where it is stamped with the instant of the answer.
+    """
+    frame, rejects = _points(symbol, list(candles), ("open", "high", "low", "close"), "the candle")
+    is_running = (pl.col("ms") == pl.col("ms").max()) & (pl.col("ms") % _HOUR_MS != 0)
+    begun = pl.from_epoch(pl.col("ms") - _HOUR_MS, time_unit="ms").cast(pl.Datetime("us"))
+    return frame.filter(~is_running).select(
+        source=pl.lit(NAME), instrument=pl.lit(symbol), begun=begun.dt.replace_time_zone("UTC"),
+        open="open", high="high", low="low", close="close", volume=pl.lit(None, pl.Float64),
+    ), rejects  # fmt: skip
+
+
+def _unknown(symbol: str, coin: str) -> Reject:
+    return Reject(
+        "bars", symbol, f"CoinGecko does not know the coin {coin}; look up its API id on its page",
+        json_payload({"symbol": symbol, "id": coin}),
+    )  # fmt: skip
 
 
 def _with_ranges(closes: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:

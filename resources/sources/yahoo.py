@@ -123,7 +123,7 @@ class YahooMarketData:
         self, symbols: Sequence[str], first: date, end: date, sessions: Sessions
     ) -> tuple[MarketData | None, OctopusError | None]:
         """What Yahoo has of ``symbols``, or of those before the first that fails, and the failure."""
-        answers: list[_Answer] = []
+        answers: list[YahooHistory] = []
         rejects: list[Reject] = []
         told: OctopusError | None = None
         asked: list[str] = []
@@ -131,7 +131,7 @@ class YahooMarketData:
         with yfinance_session(self._access, self._cache_dir, digest, CHARTS) as session:
             for symbol in symbols:  # one request each; nothing here loops over bars
                 try:
-                    answer = _ask(symbol, first, session, self._access.timeout_s)
+                    answer = ask_history(symbol, first, session, self._access.timeout_s)
                 except OctopusError as error:
                     told = error
                     break
@@ -163,7 +163,7 @@ class YahooMarketData:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class YahooHistory:
     """What Yahoo said of one symbol: yfinance's history up to the present, and the answer's metadata."""
 
     symbol: str
@@ -183,7 +183,7 @@ def printed_bars(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
         close stays, to be refused.
     """
     days = _days(history)
-    factor = _factor(history, days)
+    factor = split_factor(history, days)
     values = {name.lower(): history[name].to_numpy(dtype=np.float64) for name in ("Open", "High", "Low", "Close")}
     volume = history["Volume"].to_numpy(dtype=np.float64)
     frame = pl.DataFrame(
@@ -209,7 +209,7 @@ def printed_actions(symbol: str, history: pd.DataFrame) -> pl.DataFrame:
         Columns source, instrument, session, kind, value.
     """
     days = _days(history)
-    paid = np.round(_column(history, "Dividends") * _factor(history, days), 6)
+    paid = np.round(_column(history, "Dividends") * split_factor(history, days), 6)
     frame = pl.DataFrame(
         {"session": pl.Series(days, dtype=pl.Date), "split": _column(history, "Stock Splits"), "dividend": paid}
     )
@@ -238,12 +238,14 @@ def _column(history: pd.DataFrame, name: str) -> FloatArray:
     return values
 
 
-def _factor(history: pd.DataFrame, days: DateArray) -> FloatArray:
+def split_factor(history: pd.DataFrame, days: DateArray | None = None) -> FloatArray:
+    """By how much each row's prices are to be multiplied, and its volume divided, to be as printed on its day."""
+    days = _days(history) if days is None else days
     ratios = _column(history, "Stock Splits")
     return later_split_factor(days, days[ratios > 0], ratios[ratios > 0])
 
 
-def _instruments(answers: Sequence[_Answer]) -> tuple[pl.DataFrame, list[Reject]]:
+def _instruments(answers: Sequence[YahooHistory]) -> tuple[pl.DataFrame, list[Reject]]:
     """Descriptions of what can be dated and held, and why the others cannot."""
     undated = [_undated(answer) for answer in answers if _exchange(answer) is None]
     rows = [_instrument(answer) for answer in answers if _exchange(answer) is not None]
@@ -251,16 +253,16 @@ def _instruments(answers: Sequence[_Answer]) -> tuple[pl.DataFrame, list[Reject]
     return found, undated + unfit
 
 
-def _asset_class(answer: _Answer) -> str:
+def _asset_class(answer: YahooHistory) -> str:
     kind = str(answer.meta.get("instrumentType", ""))
     return ASSET_CLASS_OF.get(kind, kind.lower())
 
 
-def _exchange(answer: _Answer) -> str | None:
+def _exchange(answer: YahooHistory) -> str | None:
     return CALENDAR_OF.get(_asset_class(answer), EXCHANGES.get(str(answer.meta.get("exchangeName", ""))))
 
 
-def _undated(answer: _Answer) -> Reject:
+def _undated(answer: YahooHistory) -> Reject:
     code = answer.meta.get("exchangeName")
     return Reject(
         "instruments", answer.symbol,
@@ -270,7 +272,7 @@ def _undated(answer: _Answer) -> Reject:
     )  # fmt: skip
 
 
-def _instrument(answer: _Answer) -> dict[str, object]:
+def _instrument(answer: YahooHistory) -> dict[str, object]:
     meta = answer.meta
     first_trade = meta.get("firstTradeDate")
     # yfinance makes a timestamp of it; Yahoo omits it for some funds, which are then known from their first bar.
@@ -378,7 +380,14 @@ def _require_json(response: Any) -> None:
         ) from error
 
 
-def _ask(symbol: str, start: date, session: Session[Response], timeout_s: float) -> _Answer | Reject:
+def ask_history(
+    symbol: str, start: date, session: Session[Response], timeout_s: float, interval: str = "1d"
+) -> YahooHistory | Reject:
+    """What Yahoo has of ``symbol`` from ``start`` to the present, by yfinance; a reject where it knows none.
+
+    Raises:
+        SourceUnavailableError: Yahoo limits the rate, is down, cannot be reached or answers no data.
+    """
     import yfinance
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.exceptions import YFException, YFRateLimitError, YFTickerMissingError
@@ -386,8 +395,8 @@ def _ask(symbol: str, start: date, session: Session[Response], timeout_s: float)
     try:
         ticker = yfinance.Ticker(symbol, session=session)
         history = ticker.history(
-            start=start, interval="1d", auto_adjust=False, back_adjust=False, actions=True, repair=False, keepna=True,
-            timeout=timeout_s,
+            start=start, interval=interval, auto_adjust=False, back_adjust=False, actions=True, repair=False,
+            keepna=True, timeout=timeout_s,
         )  # fmt: skip
         # Field by field: taking all of it would make yfinance ask Yahoo for intraday hours.
         answer = ticker.get_history_metadata()
@@ -410,7 +419,7 @@ def _ask(symbol: str, start: date, session: Session[Response], timeout_s: float)
         return Reject(
             "bars", symbol, f"the answer for {symbol} is malformed: {type(error).__name__} {error}", {"symbol": symbol}
         )
-    return _Answer(symbol, history, meta)
+    return YahooHistory(symbol, history, meta)
 
 
 def _unknown(symbol: str, why: str) -> Reject:

@@ -9,7 +9,7 @@ are fixed: they begin with the minute, the hour or the vendor's day, not with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
@@ -114,11 +114,9 @@ class SourceBudget:
         Raises:
             WarehouseUnreachableError: nothing answers at ``url``; what cannot be counted is not sent.
         """
-        limits = self.limits.requests_by_window
+        limits, bounds = self.limits.requests_by_window, self._bounds()
         if not limits:
             return None
-        now = self.now()
-        bounds = {seconds: window(now, seconds, self.limits.reset_timezone) for seconds in limits}
         with connect(self.url, self.role) as connection:
             rows = connection.execute(
                 # In the order of the windows: processes that lock several rows lock them in the same order.
@@ -145,10 +143,32 @@ class SourceBudget:
             full = set(limits) - {seconds for (seconds,) in rows}
             if full:
                 connection.rollback()
+        return self._refusal(full, bounds)
+
+    def refusal(self) -> Refusal | None:
+        """What `spend` would answer now; nothing is taken."""
+        limits, bounds = self.limits.requests_by_window, self._bounds()
+        with connect(self.url, self.role) as connection:
+            rows = connection.execute(
+                "select window_s, window_start, used from ops.source_budgets where source = %s", [self.source]
+            ).fetchall()
+        full = {
+            seconds for seconds, start, used in rows
+            if seconds in limits and start >= bounds[seconds][0] and used >= limits[seconds]
+        }  # fmt: skip
+        return self._refusal(full, bounds)
+
+    def _bounds(self) -> dict[int, tuple[datetime, datetime]]:
+        """Begin and end of each window now."""
+        now = self.now()
+        return {seconds: window(now, seconds, self.limits.reset_timezone) for seconds in self.limits.requests_by_window}
+
+    def _refusal(self, full: Collection[int], bounds: Mapping[int, tuple[datetime, datetime]]) -> Refusal | None:
+        """By the longest of the windows that are ``full``."""
         if not full:
             return None
         longest = max(full)
-        return Refusal(limits[longest], longest, resets_at=bounds[longest][1])
+        return Refusal(self.limits.requests_by_window[longest], longest, resets_at=bounds[longest][1])
 
 
 def window(now: datetime, seconds: int, reset_timezone: str = "UTC") -> tuple[datetime, datetime]:

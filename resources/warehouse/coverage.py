@@ -142,6 +142,16 @@ def record(
     writing.cursor.execute(_FILLED, values)
 
 
+def asked_up_to(warehouse: Warehouse, source: str, session: date, instruments: Collection[str]) -> int:
+    """How many of ``instruments`` the source was asked for up to ``session``."""
+    return int(
+        warehouse.scalar(
+            "select count(*) from ops.coverage where source = %s and asked_to >= %s and instrument = any(%s)",
+            [source, session, list(instruments)],
+        )
+    )
+
+
 def empty(warehouse: Warehouse, source: str) -> pl.DataFrame:
     """Gaps that the source was asked for and left empty.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from octopus.compliance.wash_sales import adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OrderType
 from octopus.core.sessions import KeepsCalendars, Sessions
-from octopus.execution.book import Entry, EntryKind
+from octopus.execution.book import Book, CorporateAction, Entry, EntryKind
 from octopus.execution.costs import OrderCosts, order_costs
 from octopus.execution.lots import LotBook, LotSelectionError, Selection, lot_book
 from octopus.execution.settlement import identifiable_until, settlement_date
@@ -70,6 +70,7 @@ class ExecutionReports:
         feed: of the prices that orders are measured by.
         calendars: of the instruments, whose exchanges settle in their own time; None: all keep ``sessions``.
         wash_sales: whether losses that wash sales disallow move into the lots that replaced what was sold.
+        now: until when changes of symbol and splits have taken effect; None: all that the feed knows have.
     """
 
     store: OrderStore
@@ -78,12 +79,13 @@ class ExecutionReports:
     sessions: Sessions
     calendars: KeepsCalendars | None = None
     wash_sales: bool = False
+    now: datetime | None = None
 
     @classmethod
-    def of(cls, store: OrderStore, warehouse: Warehouse, feed: PriceFeed, settings: Settings) -> Self:
+    def of(cls, store: OrderStore, warehouse: Warehouse, feed: PriceFeed, settings: Settings, now: datetime) -> Self:
         """Reports as the settings have them."""
         calendars = warehouse.calendars(settings.universe.market_data, settings.sessions)
-        return cls(store, warehouse, feed, settings.sessions, calendars, settings.compliance.watches_wash_sales)
+        return cls(store, warehouse, feed, settings.sessions, calendars, settings.compliance.watches_wash_sales, now)
 
     def save_order_costs(self, account: str, session: date) -> int:
         """Measure each order of ``session`` that has ended; how many there are.
@@ -185,7 +187,18 @@ class ExecutionReports:
         book = AccountBooks(self.store).book(account)
         splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
-        return lot_book(book.fills, book.entries, dates=self._dates, ratios=ratios, selections=selections)
+        return lot_book(
+            book.fills, book.entries, dates=self._dates, ratios=ratios, selections=selections,
+            told=self._exchanges(book),
+        )  # fmt: skip
+
+    def _exchanges(self, book: Book) -> Sequence[CorporateAction]:
+        """Of all that was ever traded or held, also where nothing of it was held by then."""
+        names = {fill.instrument for fill in book.fills} | {one.instrument for one in book.entries if one.instrument}
+        if not names:
+            return ()
+        since = min([*(fill.at for fill in book.fills), *(entry.at for entry in book.entries)])
+        return self.feed.exchanges(names, since, self.now or _EVER)
 
     def _stands(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> bool:
         try:
@@ -252,6 +265,9 @@ class ExecutionReports:
     def _dates(self, at: datetime, instrument: str) -> tuple[date, date]:
         keeps = self._keeps(instrument)
         return self.sessions.trade_date(at), settlement_date(keeps, keeps.trade_date(at))
+
+
+_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 def _cost_row(one: CostedOrder, session: date) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ import polars as pl
 from psycopg import sql
 
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
-from octopus.portfolio.units import TradingUnits
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.warehouse.store import Warehouse
 
 TURNS_SCHEMA = pl.Schema({"instrument": pl.String(), "session": pl.Date(), "kind": pl.String(), "detail": pl.String()})
@@ -34,12 +34,9 @@ def descriptions(warehouse: Warehouse, source: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=INSTRUMENTS_SCHEMA, orient="row")
 
 
-def trading_units(warehouse: Warehouse, source: str, as_of: datetime, moved: pl.DataFrame) -> TradingUnits:
-    """Lots and ticks of the instruments of ``source``, by their latest descriptions as known by ``as_of``.
-
-    Args:
-        moved: of the same instant (`Warehouse.moved`); of one that was renamed, those of its latest ticker count.
-    """
+def trading_units(warehouse: Warehouse, source: str, as_of: datetime) -> TradingUnits:
+    """Lots and ticks of the instruments of ``source``, by their latest descriptions as known by ``as_of``, under the
+    names of the panel of that instant: of one that was renamed, those of its latest ticker count."""
     rows = warehouse.rows(
         """
         select * from (
@@ -49,6 +46,9 @@ def trading_units(warehouse: Warehouse, source: str, as_of: datetime, moved: pl.
         """,
         [source, as_of],
     )
+    if not rows:
+        return NO_UNITS
+    moved = warehouse.moved(source, as_of)
     names = dict(moved.sort("valid_from", nulls_last=False).select("ticker", "name").iter_rows())
     steps: dict[str, dict[str, Decimal]] = {"lot_size": {}, "tick_size": {}}
     for row in rows:

@@ -18,11 +18,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from itertools import starmap
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import DictRow
@@ -48,13 +48,14 @@ from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.halt_file import Halt, HaltFile
 from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
 
 _LOCK_POLL_SECONDS = 0.05
-_LIVE = WORKING | {OrderState.APPROVED}
+_LIVE_STATES = sorted(state.value for state in WORKING | {OrderState.APPROVED})
 
 
 class BatchRefusedError(OctopusError):
@@ -67,6 +68,10 @@ class AwaitingReleaseError(BatchRefusedError):
 
 class TradingHaltedError(BatchRefusedError):
     """The kill switch is on."""
+
+
+class TradingStateChangedError(BatchRefusedError):
+    """The kill switch was turned since it was judged what may be sent: that is to be judged anew."""
 
 
 class OrderActionError(OctopusError):
@@ -138,6 +143,18 @@ class LiveOrder:
     state: OrderState
     open: OpenOrder
     exit_of: str | None
+
+
+class _Intent(NamedTuple):
+    """What stays as it is of an order, in the order in which orders are told; ``quantity`` as text."""
+
+    session: date
+    instrument: str
+    intent_id: str
+    batch_id: str
+    exit_of: str | None
+    side: str
+    quantity: str
 
 
 @dataclass(frozen=True)
@@ -223,8 +240,16 @@ class OrderStore(OrderRecords):
                 self._note("trading.opened", account, {"by": by, "reason": reason, "trading_time": now})
         return bool(opened.rowcount)
 
-    def set_trading_state(self, account: str, state: TradingState, by: str, reason: str, now: datetime) -> None:
-        """Turn the kill switch. Turning it for a restored database accepts that database from then on."""
+    def set_trading_state(
+        self, account: str, state: TradingState, by: str, reason: str, now: datetime, written: datetime | None = None
+    ) -> None:
+        """Turn the kill switch. Turning it for a restored database accepts that database from then on.
+
+        Args:
+            now: by the trading clock, which on recorded data stands in the past.
+            written: of a halt that was written without the database: when, by the machine's clock; it is known again
+                by that.
+        """
         with self.connection.transaction():
             self.connection.execute(
                 "insert into execution.trading_state (account, state, reason, changed_by, changed_at, database_id) "
@@ -232,14 +257,17 @@ class OrderStore(OrderRecords):
                 "on conflict (account) do update set state = excluded.state, reason = excluded.reason, "
                 "changed_by = excluded.changed_by, changed_at = excluded.changed_at, "
                 "database_id = excluded.database_id",
-                {"account": account, "state": state.value, "reason": reason, "by": by, "now": now},
+                {"account": account, "state": state.value, "reason": reason, "by": by, "now": written or now},
             )
             self._note(f"trading.{state.value}", account, {"by": by, "reason": reason, "trading_time": now})
 
-    def take_over_halt(self, account: str) -> Halt | None:
+    def take_over_halt(self, account: str, now: datetime) -> Halt | None:
         """Make the halt file's halt the account's own, with a note of it for the audit log; None without one.
 
         It never loosens what stops more. The file stays until its orders are cancelled, too (`HaltFile.remove`).
+
+        Args:
+            now: by the trading clock. On recorded data it is long before the halt was written, and the halt is of now.
         """
         halt = self.halts and self.halts.read()
         if not halt:
@@ -258,16 +286,27 @@ class OrderStore(OrderRecords):
             if row is None or row["here"]:
                 halted = row is not None and row["state"] == TradingState.HALTED
                 state = TradingState.HALTED if halted else halt.state
-                self.set_trading_state(account, state, halt.by, halt.reason, halt.at)
+                self.set_trading_state(account, state, halt.by, halt.reason, min(halt.at, now), written=halt.at)
         return halt
 
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
-        row = self._row(
-            "select state, reason, database_id = %s as here from execution.trading_state where account = %s",
-            [self._database_id, account],
+        return self._as_it_counts(account, self._row(_STATE, [self._database_id, account]))
+
+    def resumed_at(self, batch_id: str) -> datetime | None:
+        """When trading was turned on again since the batch was last claimed; None unless orders of it wait for that."""
+        resumed: datetime | None = _scalar(
+            self.connection,
+            """
+            select case when t.changed_at > a.claimed_at and t.state <> 'halted' and exists (
+                select from execution.orders o join execution.order_intents i using (intent_id)
+                where i.batch_id = a.batch_id and i.exit_of is null and o.state = 'approved') then t.changed_at end
+            from execution.attempts a join execution.trading_state t using (account)
+            where a.batch_id = %s order by a.attempt desc limit 1
+            """,
+            [batch_id],
         )
-        return self._as_it_counts(account, row)
+        return resumed
 
     def _as_it_counts(self, account: str, row: DictRow | None) -> TradingStatus:
         """``row`` of the account's state, together with the halt file."""
@@ -394,18 +433,28 @@ class OrderStore(OrderRecords):
     def live(self, account: str) -> tuple[LiveOrder, ...]:
         """Orders of the account that wait to be sent or may still fill, oldest batch first.
 
-        Asked before each order: it has its own short statement.
+        Asked before each order: only what changes is read again.
         """
         rows = self.connection.execute(
-            """
-            select i.intent_id, i.batch_id, o.state, i.exit_of, o.client_order_id, i.instrument, i.side,
-                coalesce(o.quantity, i.quantity)::text, o.filled_quantity::text, o.revised_quantity::text
-            from execution.orders o join execution.order_intents i using (intent_id)
-            where o.account = %s and o.state = any(%s) order by i.session, i.instrument
-            """,
-            [account, [state.value for state in _LIVE]],
+            "select client_order_id, state, quantity::text, filled_quantity::text, revised_quantity::text "
+            "from execution.orders where account = %s and state = any(%s)",
+            [account, _LIVE_STATES],
         ).fetchall()
-        return tuple(starmap(_live_order, rows))
+        known = self._intents
+        new = [row[0] for row in rows if row[0] not in known]
+        if new:
+            told = self.connection.execute(
+                "select client_order_id, session, instrument, intent_id, batch_id, exit_of, side, quantity::text "
+                "from execution.order_intents where client_order_id = any(%s)",
+                [new],
+            )
+            known.update((row[0], _Intent(*row[1:])) for row in told)
+        return tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
+
+    @cached_property
+    def _intents(self) -> dict[str, _Intent]:
+        """By client order id, intents of orders that were live once: of an intent nothing changes but its status."""
+        return {}
 
     def decided(self, batch_id: str) -> dict[str, str]:
         """Status (approved, denied, void) of each intent of the batch that a claim has decided, by intent id."""
@@ -514,12 +563,13 @@ class OrderStore(OrderRecords):
             judged: the orders that were judged; each of them is approved or denied from here on.
 
         Raises:
+            TradingStateChangedError: trading is in another state than the decision was made under; nothing is stored.
             BatchRefusedError: the batch is no longer current, or trading is halted; nothing is stored.
         """
         batch = stored.batch
         with self.connection.transaction():
             fence = self._take_lease(batch.account, run_id)
-            self._require_current(batch.batch_id, batch.account)
+            self._require_current(batch.batch_id, batch.account, None, decision.state)
             attempt = self._begin_attempt(batch, fence, run_id, now)
             claim = Claim(batch.batch_id, batch.account, attempt, fence, snapshot)
             self.connection.execute(
@@ -529,10 +579,18 @@ class OrderStore(OrderRecords):
             self._add_verdicts(claim, decision.verdicts)
             evidence = {gate: canonical_json(item.record()) for gate, item in decision.evidence.items()}
             for gate, record in evidence.items():
+                contents = decision.evidence[gate].contents()
                 self.connection.execute(
-                    "insert into execution.evidence (batch_id, attempt, gate, record) values (%s, %s, %s, %s)",
-                    [batch.batch_id, attempt, gate, record],
+                    "insert into execution.evidence (batch_id, attempt, gate, record, contents) "
+                    "values (%s, %s, %s, %s, %s)",
+                    [batch.batch_id, attempt, gate, record, list(contents)],
                 )
+                for name, content in contents.items():
+                    self.connection.execute(
+                        "insert into execution.evidence_contents (fingerprint, content) values (%s, %s) "
+                        "on conflict do nothing",
+                        [name, content],
+                    )
             sealed = seal_of(_snapshot_record(snapshot), decision.verdicts, evidence)
             approved = set(decision.approved)
             for order in judged:
@@ -587,13 +645,14 @@ class OrderStore(OrderRecords):
             self.connection.execute("reset plan_cache_mode")
 
     def begin_send(
-        self, claim: Claim, order_id: str, event: Event, now: datetime, *, swaps: bool = False,
-        exits_are_messages: bool = False,
+        self, claim: Claim, order_id: str, event: Event, now: datetime, *,
+        judged_under: TradingState = TradingState.ACTIVE, swaps: bool = False, exits_are_messages: bool = False,
     ) -> Decimal:  # fmt: skip
         """Commit ``submitting``: from here on the order, and its exits with it, may stand at the broker.
 
         Args:
             event: ``SEND``, or ``RESEND`` where the venue's key is idempotent.
+            judged_under: the state of the kill switch under which the order may leave.
             exits_are_messages: each exit goes to the venue in a request of its own.
             swaps: of a replacement: the venue itself ends the order whose place it takes, in the same moment.
 
@@ -602,13 +661,14 @@ class OrderStore(OrderRecords):
 
         Raises:
             FencedOutError: a later claim took the account, or the lease ran out.
+            TradingStateChangedError: trading is in another state than ``judged_under``; nothing is stored.
             BatchRefusedError: trading is halted, the batch was superseded, the instrument is frozen, or the order that
                 this one replaces may still fill.
             IllegalTransitionError: the order was sent before.
         """
         with self.connection.transaction():
             self._renew_lease(claim)
-            replaces = self._require_current(claim.batch_id, claim.account, order_id)
+            replaces = self._require_current(claim.batch_id, claim.account, order_id, judged_under)
             together = None if replaces is None else self._take_place(order_id, replaces, swaps=swaps)
             detail = {"attempt": claim.attempt, "fence": claim.fence}
             if exits_are_messages:
@@ -616,14 +676,21 @@ class OrderStore(OrderRecords):
             sent = self._apply(order_id, event, now, detail, sent_under=claim.fence)
         return sent.quantity if together is None else together
 
-    def deny(self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime) -> None:
+    def deny(
+        self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime, *,
+        judged_under: TradingState = TradingState.ACTIVE,
+    ) -> None:  # fmt: skip
         """Take back the approval of an order that was not sent.
 
         Raises:
             FencedOutError: a later claim took the account, which may have sent it.
+            TradingHaltedError, TradingStateChangedError: trading is in another state than ``judged_under``, in which
+                the verdicts might be others; nothing is stored.
         """
         with self.connection.transaction():
             self._renew_lease(claim)
+            row = self._row(_STATE + " for share", [self._database_id, claim.account])
+            self._require_state(claim.account, row, judged_under)
             self._add_verdicts(claim, verdicts)
             self._deny_intent(order.intent_id)
             reasons = "; ".join(verdict.reason for verdict in verdicts)
@@ -721,13 +788,14 @@ class OrderStore(OrderRecords):
 
     def ask_replacement(
         self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str, now: datetime,
-        lot: Decimal,
+        lot: Decimal, units: TradingUnits = NO_UNITS,
     ) -> str:  # fmt: skip
         """Commit that the order is to be replaced, and return the client order id of its replacement.
 
         Args:
             quantity: that the order and its replacement may fill together; None: the order's.
             price: the new limit or trigger; None: it stays.
+            lot: the portfolio's. units: lots and ticks of the instruments' own.
 
         Raises:
             OrderActionError: the order cannot be replaced so, or is being replaced already.
@@ -743,7 +811,8 @@ class OrderStore(OrderRecords):
             order, together = _planned(row), status.quantity if quantity is None else quantity
             sliced = row["parent_id"] is not None and row["replaces"] is None
             protects = row["exit_of"] is not None or bool(held.exits)
-            problem = why_not(order, status, together, price, lot=lot, sliced=sliced, bracketed=protects)
+            step, tick = units.step(order.instrument, lot), units.ticks.get(order.instrument)
+            problem = why_not(order, status, together, price, lot=step, tick=tick, sliced=sliced, bracketed=protects)
             origin = parent_of(order.intent_id) or order.intent_id
             open_id = _scalar(
                 self.connection,
@@ -979,9 +1048,11 @@ class OrderStore(OrderRecords):
             "settles what was sent and judges the rest anew"
         )
 
-    def _require_current(self, batch_id: str, account: str, order_id: str | None = None) -> str | None:
-        """Inside a transaction: trading is not halted (and stays so to its end), no newer batch is there, and no other
-        order in the instrument of ``order_id`` has an unknown outcome.
+    def _require_current(
+        self, batch_id: str, account: str, order_id: str | None, judged_under: TradingState
+    ) -> str | None:
+        """Inside a transaction: trading is not halted and as it was when it was judged (and stays so to its end), no
+        newer batch is there, and no other order in the instrument of ``order_id`` has an unknown outcome.
 
         Whoever sends holds the lease's row before: no order of the account is begun between this look and the commit.
 
@@ -991,9 +1062,7 @@ class OrderStore(OrderRecords):
         # A claim asks the server anew which database this is; no order under it leaves from another.
         known = None if order_id is None else self._database_id
         row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id, "database": known})
-        status = self._as_it_counts(account, row)
-        if row is None or status.state is TradingState.HALTED:
-            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
+        row = self._require_state(account, row, judged_under)
         if row["successor"]:
             raise BatchRefusedError(f"batch {batch_id} was superseded by {row['successor']}; execute that one")
         if row["freezing"]:
@@ -1001,6 +1070,18 @@ class OrderStore(OrderRecords):
             raise BatchRefusedError(f"{instrument} is frozen: order {other} has an unknown outcome; settle it first")
         replaces: str | None = row["replaces"]
         return replaces
+
+    def _require_state(self, account: str, row: DictRow | None, judged_under: TradingState) -> DictRow:
+        """``row`` of the account's state, if trading is not halted and as it was when orders were judged."""
+        status = self._as_it_counts(account, row)
+        if row is None or status.state is TradingState.HALTED:
+            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
+        if status.state is not judged_under:
+            raise TradingStateChangedError(
+                f"trading in account {account} became {status.state.value} since its orders were judged: "
+                f"{status.reason}; start another attempt, which judges them anew"
+            )
+        return row
 
     def _begin_attempt(self, batch: Batch, fence: int, run_id: str, now: datetime) -> int:
         self.connection.execute(
@@ -1165,8 +1246,8 @@ class OrderStore(OrderRecords):
             {
                 "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
                 "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "kind": kind or f"order.{after.state.value}", "record": as_json(record),
-                "detail": as_json(detail),
+                "fence": sent_under, "kind": kind or f"order.{after.state.value}",
+                "record": as_json(record), "detail": as_json(detail),
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
@@ -1217,6 +1298,8 @@ _SUCCESSOR: LiteralString = """
         order by n.session desc, n.created_at desc limit 1))
     from portfolio.batches b where b.batch_id = %(batch)s
 """
+
+_STATE: LiteralString = "select state, reason, database_id = %s as here from execution.trading_state where account = %s"
 
 _CURRENT: LiteralString = (
     """
@@ -1281,15 +1364,14 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
 
 @lru_cache(maxsize=4096)
 def _live_order(
-    intent: str, batch: str, state: str, exit_of: str | None, order_id: str, instrument: str, side: str,
-    quantity: str, filled: str, revised: str,
-) -> LiveOrder:  # fmt: skip
+    intent: _Intent, order_id: str, state: str, quantity: str | None, filled: str, revised: str
+) -> LiveOrder:
     # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
     taken_back = Decimal(revised)
-    status = OrderStatus(Decimal(quantity), OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
-    return LiveOrder(
-        intent, batch, status.state, OpenOrder(order_id, instrument, Side(side), status.remaining), exit_of
-    )
+    sent = Decimal(intent.quantity if quantity is None else quantity)
+    status = OrderStatus(sent, OrderState(state), Decimal(filled) - taken_back, revised=taken_back)
+    standing = OpenOrder(order_id, intent.instrument, Side(intent.side), status.remaining)
+    return LiveOrder(intent.intent_id, intent.batch_id, status.state, standing, intent.exit_of)
 
 
 def _order_status(row: Mapping[str, Any]) -> OrderStatus:

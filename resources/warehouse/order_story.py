@@ -16,18 +16,26 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from octopus.compliance.replay import Attempt, RecordCheck, check_attempts, is_allowed
+from octopus.compliance.gate import GATE as COMPLIANCE
+from octopus.compliance.replay import Attempt, RecordCheck, Replay, check_attempts, is_allowed
+from octopus.compliance.replay import judged_again as compliance_again
 from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Outcome, Verdict
 from octopus.execution.schedules import parent_of
+from octopus.risk.case import GATE as RISK
+from octopus.risk.gate import judged_again as risk_again
 from resources.warehouse.audit_log import verify
 from resources.warehouse.store import Warehouse
 
 FORMAT = 1
 """Of the JSON: raised when a key changes its meaning or goes."""
 _LAST_BARS, _LAST_TEXTS = 3, 10
+
+
+REPLAYS: Mapping[str, Replay] = {COMPLIANCE: compliance_again, RISK: risk_again}
+"""Of each gate, by its name."""
 
 
 class UnknownOrderError(OctopusError):
@@ -90,7 +98,7 @@ class OrderStories:
         allowed = any(is_allowed(attempt, judged) for attempt in attempts)
         sent = any(attempt.sends for attempt in attempts)
         checks = [
-            self._chain_check(), *self._research_checks(order["batch_id"]), *check_attempts(attempts, judged),
+            self._chain_check(), *self._research_checks(order["batch_id"]), *check_attempts(attempts, judged, REPLAYS),
         ]  # fmt: skip
         return {
             "format": FORMAT,
@@ -157,6 +165,11 @@ class OrderStories:
             "select * from execution.verdicts where batch_id = %s order by attempt, seq", [batch]
         )
         evidence = self.warehouse.rows("select * from execution.evidence where batch_id = %s", [batch])
+        contents = self.warehouse.rows(
+            "select c.fingerprint, c.content from execution.evidence_contents c where c.fingerprint in "
+            "(select unnest(e.contents) from execution.evidence e where e.batch_id = %s)",
+            [batch],
+        )
         sealed = self._seals(batch)
         sends = [e for e in self._events(order["client_order_id"]) if e["detail"].get("event") in ("send", "resend")]
         return [
@@ -168,6 +181,7 @@ class OrderStories:
                 verdicts=[_verdict(row) for row in verdicts if row["attempt"] == head["attempt"]],
                 sealed=sealed.get(head["attempt"]),
                 evidence={row["gate"]: row["record"] for row in evidence if row["attempt"] == head["attempt"]},
+                contents={row["fingerprint"]: bytes(row["content"]) for row in contents},
                 sends=[(e["fence"], e["at"]) for e in sends if e["detail"].get("attempt") == head["attempt"]],
             )
             for head in heads

@@ -136,7 +136,7 @@ def reports(
 ) -> dict[str, pl.DataFrame]:
     """The day's reports: of the batch decided in session ``decided`` and executed, or refused, in ``executed``.
 
-    Exceptions are also what was found before the batch, and halts since it was decided.
+    Exceptions are also what was found before the batch, halts since it was decided, and one that still stood then.
     """
     day = [sessions.decision_utc(session) for session in (decided, executed)]
     return {
@@ -197,8 +197,15 @@ _LIMITS = """
     group by v.gate, v.rule order by denied desc, used desc nulls last, v.gate, v.rule
 """
 
+# A session is the current one from its decision to the next one's, by the trading clock.
 _EXCEPTIONS = """
-    with batches as (select batch_id from portfolio.batches where account = $1 and session = $2)
+    with batches as (select batch_id from portfolio.batches where account = $1 and session = $2),
+    turns as (
+        select l.seq, l.kind, l.subject, h.detail ->> 'reason' as reason, h.detail ->> 'by' as by,
+               (h.detail ->> 'trading_time')::timestamptz as at
+        from audit.log l cross join lateral (select l.payload::jsonb as detail) h
+        where l.subject = $1 and l.kind in ('trading.halted', 'trading.reducing', 'trading.active')
+    )
     select * from (
         select 'verdict' as kind, v.outcome as what, coalesce(v.intent_id, v.batch_id) as subject,
                v.gate || ' ' || v.rule || ': ' || v.reason as detail
@@ -215,10 +222,11 @@ _EXCEPTIONS = """
         select 'refusal', 'refused', l.subject, l.payload::jsonb ->> 'reason'
         from audit.log l join batches b on b.batch_id = l.subject where l.kind = 'batch.refused'
         union
-        select 'halt', substr(l.kind, 9), l.subject, h.detail ->> 'reason' || ' (by ' || (h.detail ->> 'by') || ')'
-        from audit.log l cross join lateral (select l.payload::jsonb as detail) h
-        where l.subject = $1 and l.kind in ('trading.halted', 'trading.reducing')
-          and (h.detail ->> 'trading_time')::timestamptz > $4 and (h.detail ->> 'trading_time')::timestamptz <= $5
+        select 'halt', substr(t.kind, 9), t.subject, t.reason || ' (by ' || t.by || ')'
+        from turns t where t.kind <> 'trading.active' and t.at >= $4 and t.at < $5
+        union
+        select 'halt', substr(t.kind, 9), t.subject, 'still in force: ' || t.reason || ' (by ' || t.by || ')'
+        from (select * from turns where at < $4 order by seq desc limit 1) t where t.kind <> 'trading.active'
         union
         select 'surveillance', s.pattern, s.instrument, s.message
         from compliance.surveillance s where s.account = $1 and s.session = $3

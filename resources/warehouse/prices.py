@@ -62,6 +62,8 @@ IN_FORCE: LiteralString = """
 
 _PAYS = (EntryKind.DIVIDEND, EntryKind.SPIN_OFF, EntryKind.DELISTING)
 """Actions whose value is money."""
+_EXCHANGES = (EntryKind.SYMBOL_CHANGE, EntryKind.SPLIT)
+"""Actions that say what a share of before is today."""
 
 
 @dataclass(frozen=True)
@@ -295,8 +297,26 @@ class WarehousePrices:
         effective = [action for row in rows if (action := self._action(row)) and after < action.at <= until]
         return sorted(effective, key=lambda action: (action.at, action.instrument, action.kind.value))
 
-    def _told(self, names: Collection[str], after: datetime, until: datetime) -> list[dict[str, Any]]:
-        """Actions as they count that may take effect in the time, by what was decided: a spin-off does once priced."""
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        """Changes of symbol and splits of ``instruments``, and of what they changed to however often, in that time."""
+        names, found = set(instruments), list[CorporateAction]()
+        asked = names
+        while asked:
+            told = [self._action(row) for row in self._told(asked, after, until, _EXCHANGES)]
+            effective = [action for action in told if action is not None and after < action.at <= until]
+            found += effective
+            asked = {one.detail for one in effective if one.kind is EntryKind.SYMBOL_CHANGE} - names
+            names = names | asked
+        return sorted(found, key=lambda action: (action.at, action.instrument))
+
+    def _told(
+        self, names: Collection[str], after: datetime, until: datetime, kinds: Collection[EntryKind] = tuple(EntryKind)
+    ) -> list[dict[str, Any]]:
+        """Actions as they count that may take effect in the time, by what was decided: a spin-off does once priced.
+
+        Args:
+            kinds: of them alone.
+        """
         told = self.warehouse.rows(
             """
             select distinct on (instrument, session, kind) instrument, ts, session, kind, value, detail, excluded
@@ -308,12 +328,12 @@ class WarehousePrices:
                 select instrument, ts, session, kind, value, detail, batch_id, ingested_at, excluded
                 from raw.action_verdicts where source = %(source)s and instrument = any(%(names)s)
             ) versions
-            where ts <= %(until)s
+            where ts <= %(until)s and kind = any(%(kinds)s)
                 and ts > %(after)s - interval '1 day' * (case kind when 'spin_off' then %(patience)s else 2 end)
             order by instrument, session, kind, batch_id desc, ingested_at desc
             """,
             {"source": self.source, "names": sorted(names), "after": after, "until": until,
-             "patience": PATIENCE_DAYS},
+             "patience": PATIENCE_DAYS, "kinds": [kind.value for kind in kinds]},
         )  # fmt: skip
         return [self._priced(row) for row in told if not row["excluded"]]
 

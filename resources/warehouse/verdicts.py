@@ -15,7 +15,7 @@ import polars as pl
 
 from octopus.core.errors import MissingDataError
 from octopus.core.sessions import Sessions
-from octopus.warehouse.verdicts import Case, Decision, Verdicts, personal_verdict, taken_back
+from octopus.warehouse.verdicts import JUDGED_ACTIONS, Case, Decision, Verdicts, personal_verdict, taken_back
 from resources.warehouse.store import Warehouse
 
 
@@ -126,12 +126,15 @@ def vendor_actions(
     as_of: datetime,
     instruments: Collection[str] | None = None,
     since: date | None = None,
+    *,
+    kinds: Collection[str] = ("split", "dividend"),
 ) -> pl.DataFrame:
-    """Splits and dividends as the vendor last sent them by ``as_of``, likewise with ``decided``.
+    """Actions of ``kinds`` as the vendor last sent them by ``as_of``, likewise with ``decided``.
 
     Of one that the vendor has withdrawn since, what was decided before is decided anew.
     """
     wanted, parameters = _wanted(source, as_of, instruments, since)
+    parameters.append("\x1f".join(kinds))
     return warehouse.read(
         f"""
         with sent as (
@@ -139,7 +142,7 @@ def vendor_actions(
                 known_at, known_at_imputed, batch_id
             from raw.corporate_actions
             where {wanted}
-                and kind in ('split', 'dividend')
+                and kind = any(string_to_array(${len(parameters)}, chr(31)))
             order by instrument, session, kind, batch_id desc
         ),
         gone as (
@@ -251,7 +254,7 @@ def decide(
     source = str(row["source"]).split(" and ", maxsplit=1)[0]
     case = Case.from_row(row)
     bars = vendor_bars(warehouse, source, now, [case.instrument])
-    actions = vendor_actions(warehouse, source, now, [case.instrument])
+    actions = vendor_actions(warehouse, source, now, [case.instrument], kinds=JUDGED_ACTIONS)
     if decision == "take_back":
         found = taken_back(case, _in_force(warehouse, source, case), bars, actions, by=by, reason=reason, now=now)
     else:

@@ -31,7 +31,8 @@ from resources.alerts.house import AlertHouse
 from resources.brokers.base import BrokerUnavailableError
 from resources.clock import WallClock
 from resources.settings import Settings, load_settings
-from resources.trading import Trading, halt_file
+from resources.trading import Trading
+from resources.trading_state import halt_file
 from resources.warehouse.connection import Role, sqlalchemy_url
 from resources.warehouse.store import Warehouse
 

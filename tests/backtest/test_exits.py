@@ -28,6 +28,7 @@ from octopus.core.orders import Side
 from octopus.core.panel import Panel
 from octopus.execution.config import BracketConfig, ScheduleConfig
 from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.portfolio.units import TradingUnits
 
 COSTS = CostModel(commission_bps=0, half_spread_bps=10, slippage_bps=0)
 PLAIN = PortfolioConfig(trade_min_fraction=0.0, cash_buffer=0.0)
@@ -111,9 +112,10 @@ def test_only_what_was_bought_has_exits_and_only_in_its_session() -> None:
     rounds=st.booleans(),
     fractional=st.booleans(),
     least=st.sampled_from([0.0, 1.5]),
+    tick=st.sampled_from([None, "0.05", "0.125"]),
 )  # fmt: skip
 def test_both_engines_agree_to_the_cent_with_exits_on_any_panel(
-    seed: int, bracket: dict[str, float], impact: float, rounds: bool, fractional: bool, least: float
+    seed: int, bracket: dict[str, float], impact: float, rounds: bool, fractional: bool, least: float, tick: str | None
 ) -> None:
     generator = np.random.default_rng(seed)
     panel = on_clock(random_panel(seed, 110, 5, actions=True))
@@ -126,13 +128,18 @@ def test_both_engines_agree_to_the_cent_with_exits_on_any_panel(
     )  # fmt: skip
     wanted = generator.dirichlet(np.ones(5), len(panel.sessions)) * 0.97
     wanted[generator.random(wanted.shape) < 0.1] = 0.0
-    portfolio = PortfolioConfig(fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004)
+    units = TradingUnits(ticks={} if tick is None else dict.fromkeys(panel.symbols[:3], Decimal(tick)))
+    portfolio = PortfolioConfig(fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004, units=units)
     result = by_both(
         panel, bracket, wanted, portfolio=portfolio, costs=CostModel(commission_min=least), impact=impact,
         round_as_venue=rounds, start=panel.sessions[70].item(),
     )  # fmt: skip
     # Exits as far away as those of BOTH may never be hit.
     assert bracket == BOTH or (result.trades.kind != ORDERED).any()
+    hit = (result.trades.kind == TARGETED) & (result.trades.instrument < 3)
+    steps = result.trades.reference_price[hit] / float(tick or "0.01")
+    # Prices by chance have more digits than a market has, and are in its ticks all the same.
+    assert np.abs(steps - np.round(steps)).max(initial=0.0) < 1e-6 or tick is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -140,12 +147,22 @@ def test_both_engines_agree_to_the_cent_with_exits_on_any_panel(
     price=st.decimals("0.02", "5000", places=4, allow_nan=False),
     stop=st.none() | st.integers(20, 900).map(lambda value: value / 1000),
     target=st.integers(20, 900).map(lambda value: value / 1000),
+    tick=st.sampled_from([None, *map(Decimal, ("0.0005", "0.01", "0.05", "0.125"))]),
 )  # fmt: skip
-def test_the_prices_of_exits_are_those_of_the_order_path(price: Decimal, stop: float | None, target: float) -> None:
+def test_the_prices_of_exits_are_those_of_the_order_path(
+    price: Decimal, stop: float | None, target: float, tick: Decimal | None
+) -> None:
     bracket = BracketConfig(stop_loss=stop, take_profit=target)
     panel = make_panel(np.array([[float(price)]]))
-    stops, targets = exit_prices(panel, bracket)
-    theirs = bracket_at(Side.BUY, price, *bracket.fractions)
+    units = TradingUnits(ticks={} if tick is None else {panel.symbols[0]: tick})
+    try:
+        theirs = bracket_at(Side.BUY, price, *bracket.fractions, tick=tick)
+    except ConfigError:
+        with pytest.raises(ConfigError, match="give larger fractions"):
+            exit_prices(panel, bracket, units)
+        assert tick is not None
+        return
+    stops, targets = exit_prices(panel, bracket, units)
     assert targets[0, 0] == float(theirs.target or 0)
     assert np.isnan(stops[0, 0]) if theirs.stop is None else stops[0, 0] == float(theirs.stop)
 

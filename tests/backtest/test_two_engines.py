@@ -34,6 +34,7 @@ from octopus.decision import DecisionConfig
 from octopus.execution.book import CorporateAction, EntryKind, closing_entries, opening_entries
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.nav import Holdings, strike_nav
+from octopus.execution.schedules import quantities
 from octopus.execution.states import (
     Event,
     Execution,
@@ -43,7 +44,7 @@ from octopus.execution.states import (
     advance,
 )
 from octopus.portfolio.config import Constraints, PortfolioConfig
-from octopus.portfolio.units import NO_UNITS, TradingUnits
+from octopus.portfolio.units import NO_UNITS, TradingUnits, floor_to_lot
 from octopus.risk import gate as risk_gate
 from octopus.risk.limits import RiskLimits
 
@@ -106,15 +107,66 @@ def test_a_limit_keeps_the_instruments_tick_and_is_never_the_dearer_for_it(cents
     assert limit_prices(panel, offset, units)[int(sells)][0, 0] == float(own.price)
 
 
-def test_a_limit_of_less_than_a_tick_and_slices_beside_own_lots_are_refused():
+def test_a_limit_of_less_than_a_tick_is_refused():
     with pytest.raises(ConfigError, match=r"a buy of AAA at 0\.04 is below one tick of 0\.05"):
         TradingUnits(ticks={"AAA": Decimal("0.05")}).limit(Side.BUY, "AAA", Decimal("0.04"))
+
+
+@pytest.mark.parametrize(
+    ("lot", "own", "step"),
+    [("1", None, "1"), ("1", "7", "7"), ("10", "7", "7"), ("1", "0.001", "1"), ("0.000001", "100", "100"),
+     ("0.000001", "0.00000001", "0.000001"), ("0", "7", "7"), ("0", None, "0")],
+)  # fmt: skip
+def test_orders_that_are_cut_again_keep_the_step_that_they_were_cut_to(lot, own, step):
+    units = TradingUnits({} if own is None else {"AAA": Decimal(own)})
+    assert units.step("AAA", Decimal(lot)) == Decimal(step)
+    assert units.steps_of(["AAA", "BBB"], Decimal(lot)).tolist() == ([] if own is None else [float(step), float(lot)])
+    if Decimal(lot):
+        cut = units.whole_lots("AAA", floor_to_lot(Decimal("5432.1987654321"), Decimal(lot)))
+        assert cut % Decimal(step) == 0
+
+
+def test_slices_are_whole_lots_of_the_instruments_own_and_each_pays_its_commission():
     panel, _ = eventful_panel(1)
-    portfolio = PortfolioConfig(units=of_their_own(panel.symbols))
-    config = BacktestConfig(start=START, schedule=SCHEDULES[2])
-    for run, sizing in ((simulate, Sizing.of(portfolio)), (simulate_events, portfolio)):
-        with pytest.raises(ConfigError, match=r"execution\.schedule .* which have lots of their own"):
-            run(panel, lambda row, _: np.zeros(6), config, sizing, CostModel())
+    panel = replace(panel, split=np.ones(panel.close.shape))
+    portfolio = PortfolioConfig(units=TradingUnits({panel.symbols[0]: Decimal(800)}), cash_buffer=0.1)
+    config = BacktestConfig(start=START, schedule=SCHEDULES[2], rebalance_sessions=200)
+    targets = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.0])
+    fast = simulate(
+        panel, lambda row, _: targets, config, Sizing.of(portfolio), CostModel(commission_bps=0, commission_min=1)
+    )
+    (shares,), (fees,) = fast.trades.shares, fast.trades.fees
+    assert shares % 800 == 0
+    due = [Decimal(number) / 7 * Decimal(shares) for number in range(1, 8)]
+    assert fees == len(quantities(Decimal(shares), due, Decimal(800))) == 6
+
+
+@pytest.mark.parametrize("place", range(2, 6), ids=["twap", "vwap", "participation", "into the close"])
+@pytest.mark.parametrize("volume", [1_000, 1_304, 60_000])
+def test_a_position_in_no_whole_lots_is_closed_alike(place, volume):
+    """Five for four leaves half a lot of five, which goes with the child that is cut once all is due.
+
+    Of a volume of 1,304 it is due that 313.46 be sold of 312.5: all of them, and not 310.
+    """
+    length = 12
+    split = np.ones((length, 1))
+    split[5] = 1.25
+    close = np.round(100.0 / np.cumprod(split, axis=0), 2)
+    values = {"open": close, "high": close, "low": close, "split": split, "volume": np.full((length, 1), float(volume))}
+    panel = on_clock(make_panel(close, **values))
+    config = BacktestConfig(start=panel.sessions[0].item(), schedule=SCHEDULES[place], initial_cash=50_000)
+    portfolio = PortfolioConfig(fractional=True, lot_size=Decimal(5), cash_buffer=0.1, trade_min_fraction=0.0)
+    costs = CostModel(commission_bps=10, commission_min=1)
+
+    def decider(row, _weights):
+        return np.array([0.5 if row < 6 else 0.0])
+
+    fast = simulate(panel, decider, config, Sizing.of(portfolio), costs)
+    slow = simulate_events(panel, decider, config, portfolio, costs)
+    told = compare(fast, slow.result)
+    assert told.agree, str(told)
+    assert (fast.trades.shares % 5 != 0).any()
+    assert fast.shares[-1, 0] == 0.0
 
 
 def of_their_own(symbols: tuple[str, ...]) -> TradingUnits:
@@ -146,6 +198,7 @@ SCHEDULES = [
     least=st.sampled_from([0.0, 1.5]),
     exchange=st.sampled_from(["XNYS", "24/7"]),
     own=st.booleans(),
+    lot=st.sampled_from([None, None, Decimal(5)]),
 )
 def test_both_engines_agree_to_the_cent_on_any_panel(
     seed,
@@ -162,6 +215,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     least,
     exchange,
     own,
+    lot,
 ):
     panel, delisting = eventful_panel(seed, exchange=exchange)
     if several_currencies:
@@ -185,7 +239,7 @@ def test_both_engines_agree_to_the_cent_on_any_panel(
     portfolio = PortfolioConfig(
         fractional=fractional, trade_min_fraction=0.001, cash_buffer=0.004, trade_min_notional=Decimal(50),
         constraints=Constraints(long_only=long_only),
-        units=of_their_own(panel.symbols) if own and not schedule.is_scheduled else NO_UNITS,
+        units=of_their_own(panel.symbols) if own else NO_UNITS, lot_size=lot,
     )  # fmt: skip
     costs = CostModel(commission_min=least)
     fast = simulate(panel, decider, config, Sizing.of(portfolio), costs, delisting=delisting)

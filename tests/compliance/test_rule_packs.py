@@ -388,6 +388,30 @@ def test_a_loss_that_moved_into_shares_sold_later_is_recognised_then() -> None:
     assert [sale.gain for sale in result.disposals] == [0, -60]
 
 
+def test_shares_of_one_company_are_the_same_under_all_its_names() -> None:
+    sale = replace(sold("old", 10, 500, 400, date(2023, 1, 3), FEB), instrument="FB", renamed="META")
+    bought, stranger = lot("new", 10, 400, FEB + timedelta(days=20), "META"), lot("fb", 10, 400, FEB, "FB")
+    result = adjust([sale], [bought, stranger])
+    assert [one.disallowed for one in result.disposals] == [100]
+    assert [(one.lot_id, one.wash_sale) for one in result.lots] == [("new", 100), ("fb", 0)]
+    # Replacements that were sold themselves meanwhile, before another change and after it.
+    later = replace(sold("new", 10, 400, 450, FEB + timedelta(days=5), FEB + timedelta(days=9)), instrument="META")
+    assert adjust([sale, later], []).disposals[0].disallowed == 100
+    moved = replace(sale, renamed="MVRS"), replace(later, renamed="MVRS")
+    assert adjust(moved, []).disposals[0].disallowed == 100
+
+
+@pytest.mark.parametrize(("ratio", "bought", "washed"), [("1", 50, 50), ("2", 50, 25), ("2", 200, 100), ("0.1", 5, 50)])
+def test_shares_are_matched_in_the_units_of_today(ratio: str, bought: int, washed: int) -> None:
+    """A hundred shares were sold at a loss of a dollar each, and split before they were bought back."""
+    sale = replace(sold("old", 100, 5000, 4900, date(2023, 1, 3), FEB), ratio=D(ratio))
+    result = adjust([sale], [lot("new", bought, 40 * bought, FEB + timedelta(days=9))])
+    assert sum(one.quantity for one in result.disposals if one.disallowed) == washed
+    assert sum(one.disallowed for one in result.disposals) == sum(one.wash_sale for one in result.lots) == washed
+    assert sum(one.quantity for one in result.disposals) == 100
+    assert sum(one.quantity for one in result.lots) == bought
+
+
 dates = st.integers(0, 120).map(lambda days: date(2024, 1, 1) + timedelta(days=days))
 amounts = st.integers(1, 9).map(lambda n: D(n * 100))
 
@@ -402,6 +426,7 @@ def books(draw: st.DrawFn) -> tuple[list[Disposal], list[Lot]]:
         replace(
             sold(f"sale-{number}", draw(st.integers(1, 20)), draw(amounts), draw(amounts), day, day),
             disposed=day + timedelta(days=draw(st.integers(0, 60))),
+            ratio=draw(st.sampled_from([D(1), D(1), D(2), D("0.5")])),
         )
         for number, day in enumerate(draw(st.lists(dates, max_size=5)))
     ]
@@ -431,6 +456,9 @@ def test_a_wash_sale_warns_and_never_denies() -> None:
     assert broken(report, Outcome.WARN) == {"AAA-buy-0": ["wash_sale"]}
     earlier = replace(context, disposals=(replace(loss, disposed=DAY - timedelta(days=31)),))
     assert broken(run(order("AAA", "buy", 1), context=earlier, rules=rules), Outcome.WARN) == {}
+    renamed = replace(context, disposals=(replace(loss, instrument="FB", renamed="AAA"),))
+    report = run(order("AAA", "buy", 1), order("FB", "buy", 1), context=renamed, rules=rules)
+    assert broken(report, Outcome.WARN) == {"AAA-buy-0": ["wash_sale"]}
     dear, fresh = lot("dear", 10, 2000, date(2022, 6, 1)), lot("fresh", 10, 900, DAY - timedelta(days=30))
     selling = replace(CONTEXT, lots=(dear, fresh), disposals=())
     account = snapshot({"AAA": 20})

@@ -55,6 +55,40 @@ def test_exits_are_valid_and_never_farther_than_asked(side: Side, reference: D, 
         assert why_invalid(side.opposite, reference, Bracket(bracket.stop, None))
 
 
+TICKS = st.sampled_from([D(step) for step in ("0.001", "0.01", "0.05", "0.125", "0.5", "3")])
+
+
+@given(st.sampled_from(Side), PRICES, FRACTIONS, FRACTIONS, TICKS)
+def test_exits_keep_the_instruments_own_tick_and_are_the_nearer_for_it(
+    side: Side, reference: D, loss: D, gain: D, tick: D
+) -> None:
+    try:
+        market = bracket_at(side, reference, loss, gain)
+    except ConfigError:
+        return
+    try:
+        own = bracket_at(side, reference, loss, gain, tick)
+    except ConfigError:
+        assert min(loss, gain) * reference < tick + 2 * tick_size(reference)
+        return
+    assert why_invalid(side, reference, own, tick) == ""
+    for exit_, price in own.exits.items():
+        assert price % tick == 0
+        nearer = abs(market.exits[exit_] - reference) - abs(price - reference)
+        assert 0 <= nearer < tick
+        assert "multiple of the tick" in why_invalid(side, reference, Bracket(price + tick / 3, None), tick)
+
+
+def test_an_exits_price_may_lie_between_the_markets_ticks_where_the_instruments_are_finer() -> None:
+    eighths = Bracket(D("96.375"), D("111.5"))
+    assert bracket_at(Side.BUY, D("101.37"), D("0.05"), D("0.1"), D("0.125")) == eighths
+    assert why_invalid(Side.BUY, D("101.37"), eighths, D("0.125")) == ""
+    assert "the tick 0.01" in why_invalid(Side.BUY, D("101.37"), eighths)
+    orders = [planned(Side.BUY, 5), planned(Side.BUY, 5, "BBB")]
+    bought = with_brackets(orders, {}, (D("0.033"), None), ticks={"BBB": D("0.25")})
+    assert [order.bracket and order.bracket.stop for order in bought] == [D("96.7"), D("96.75")]
+
+
 @pytest.mark.parametrize(
     ("opening", "high", "low", "expected"),
     [

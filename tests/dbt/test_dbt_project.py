@@ -141,11 +141,13 @@ class Raw:
                  session=day, ts=closed, close=close, volume=None, excluded=True, decision="hold", finding_id="f",
                  decided_by="policy", reason="a test")  # fmt: skip
 
-    def kept_out(self, name: str, day: date, kind: str, batch: int, known: datetime, source: str = "v") -> None:
+    def kept_out(
+        self, name: str, day: date, kind: str, batch: int, known: datetime, source: str = "v", detail: str | None = None
+    ) -> None:
         """A verdict that keeps an action out."""
         self.add("action_verdicts", known, batch, source=source, instrument=name, session=day, ts=XNYS.open_utc(day),
-                 kind=kind, value=1.0, excluded=True, decision="hold", finding_id="f", decided_by="policy",
-                 reason="a test")  # fmt: skip
+                 kind=kind, value=1.0, detail=detail, excluded=True, decision="hold", finding_id="f",
+                 decided_by="policy", reason="a test")  # fmt: skip
 
     def instrument(
         self, name: str, batch: int, known: datetime, since: date, until: date | None = None, source: str = "v"
@@ -226,11 +228,20 @@ def part_one() -> Raw:
     raw.action("FFF", date(2024, 1, 4), "spin_off", 0.1, 3, detail="GGG")
     raw.action("FFF", date(2024, 1, 4), "dividend", 0.5, 3)
     raw.action("GGG", date(2024, 1, 8), "spin_off", 1.0, 3, detail="HHH")
+    _spun_off_until_withdrawn(raw)
     raw.score("before the close", january(4, 20), 0.5, 5)
     raw.score("after the decision", january(4, 21, 31), -0.5, 5)
     raw.score("weekend", january(6, 12), 1.0, 5)
     raw.score("made up", january(8, 12), -1.0, 5, synthetic=True)
     return raw
+
+
+def _spun_off_until_withdrawn(raw: Raw) -> None:
+    """JJJ, too, spins GGG off, as the vendor says at first."""
+    raw.instrument("JJJ", 1, XNYS.open_utc(FIRST), FIRST)
+    for day, close in zip((2, 3, 4, 5, 8), (50.0, 51.0, 46.0, 47.0, 48.0), strict=True):
+        raw.bar("JJJ", date(2024, 1, day), close, 2)
+    raw.action("JJJ", date(2024, 1, 4), "spin_off", 0.1, 3, detail="GGG")
 
 
 def part_two() -> Raw:
@@ -242,6 +253,7 @@ def part_two() -> Raw:
     raw.bar("CCC", date(2024, 1, 4), 10.0, 24, january(17, 14))
     raw.instrument("AAA", 25, january(11, 14), FIRST, date(2024, 1, 10))
     raw.bar("GGG", date(2024, 1, 5), 42.0, 27, january(17, 14))
+    raw.kept_out("JJJ", date(2024, 1, 4), "spin_off", 28, january(16, 22), detail="GGG")
     raw.score("weekend", january(6, 12), 0.25, 26, january(10, 12))
     raw.score("late news", january(3, 12), 1.0, 26, january(12, 12))
     return raw
@@ -715,6 +727,17 @@ def test_a_spin_off_is_no_loss_as_soon_as_the_new_company_has_a_price(story: Sto
     factors = {row["kind"]: row["dividend_factor"] for row in as_of(story.later["adjustment_factors"], CUT, "known_at")
                if row["instrument"] == "FFF"}  # fmt: skip
     assert factors["dividend"] * factors["spin_off"] == pytest.approx(1 - 4.5 / 51.0, abs=1e-15)
+
+
+def test_a_spin_off_that_a_verdict_keeps_out_brought_nothing_from_then_on(story: Story) -> None:
+    prices = story.later["prices"]
+    for instant, worth in ((january(5, 22), 4.0), (january(16, 21), 4.0), (january(16, 22), 0.0), (january(18), 0.0)):
+        assert january_rows(as_of(prices, instant), "JJJ", "spin_off")[4] == (pytest.approx(worth),), instant
+    assert january_rows(story.first["returns"], "JJJ", "total_return")[4][0] == pytest.approx(50.0 / 51.0 - 1)
+    assert january_rows(story.later["returns"], "JJJ", "total_return")[4][0] == pytest.approx(46.0 / 51.0 - 1)
+    factors = story.later["adjustment_factors"]
+    for instant, found in ((january(16, 21), [pytest.approx(1 - 4.0 / 51.0)]), (january(16, 22), [])):
+        assert [one for (one,) in of(as_of(factors, instant, "known_at"), "JJJ", "dividend_factor")] == found, instant
 
 
 def test_the_order_path_is_told_the_prices_of_the_marts(story: Story) -> None:

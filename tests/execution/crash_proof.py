@@ -323,7 +323,7 @@ def moody(rng: random.Random) -> Callable[..., tuple[GateReport, ...]]:
     """Gates that, for one account in three, deny an order now and then and let it pass the next time."""
     denies = rng.random() < 1 / 3
 
-    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
         denied = [o.intent_id for o in batch.orders if denies and rng.random() < 0.08]
         verdicts = tuple(Verdict("risk", "mood", name, Outcome.DENY, "denied by the draw") for name in denied)
         return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in denied), verdicts),)

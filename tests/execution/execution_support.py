@@ -27,11 +27,13 @@ from octopus.core.orders import (
     OrderType,
     PlannedOrder,
     Side,
+    TradingState,
 )
 from octopus.core.sessions import Sessions
 from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.brokers.base import (
     Broker,
     BrokerAccount,
@@ -136,8 +138,12 @@ class TableFeed:
         names = {*instruments, *(a.detail for a in due if a.instrument in instruments and a.kind in _CHANGES)}
         return [a for a in due if a.instrument in names]
 
+    def exchanges(self, instruments: Collection[str], after: datetime, until: datetime) -> Sequence[CorporateAction]:
+        return [a for a in self.corporate_actions if after < a.at <= until and a.kind in _EXCHANGES]
+
 
 _CHANGES = (EntryKind.SYMBOL_CHANGE,)
+_EXCHANGES = (EntryKind.SYMBOL_CHANGE, EntryKind.SPLIT)
 
 
 def flat_feed(names: Sequence[str], price: Decimal = HUNDRED, days: Sequence[date] = (DECIDED, EXECUTED)) -> TableFeed:
@@ -151,7 +157,9 @@ def auction_feed() -> TableFeed:
     return TableFeed(bars)
 
 
-def approve_all(batch: Batch, _snapshot: AccountSnapshot, _now: datetime) -> tuple[GateReport, ...]:
+def approve_all(
+    batch: Batch, _snapshot: AccountSnapshot, _now: datetime, _state: TradingState = TradingState.ACTIVE
+) -> tuple[GateReport, ...]:
     ids = tuple(order.intent_id for order in batch.orders)
     return (GateReport("risk", ids), GateReport("compliance", ids))
 
@@ -238,6 +246,7 @@ class Desk:
     judge: Judge = approve_all
     settings: EngineSettings = field(default_factory=EngineSettings)
     halts: HaltFile | None = None
+    units: TradingUnits = NO_UNITS
 
     @contextmanager
     def engine(self, power: Power | None = None, **changes: object) -> Iterator[ExecutionEngine]:
@@ -246,7 +255,7 @@ class Desk:
             store = stack.enter_context(OrderStore.opened(self.url, halts=self.halts))
             engine = ExecutionEngine(
                 store, self.broker, self.clock, self.judge, AuditLog(self.url, self.anchor), self.feed, SESSIONS,
-                self.settings,
+                self.settings, units=lambda _as_of: self.units,
             )  # fmt: skip
             engine = replace(engine, **changes)  # type: ignore[arg-type]
             yield engine if power is None else powered(engine, power)

@@ -285,6 +285,30 @@ def test_no_verdict_is_traded_against(database_url: str) -> None:
     assert (feed.last_close("AAA", days[2]), feed.kept_out("AAA", days[2])) == (D("50.5"), "")
 
 
+def test_changes_of_symbol_and_their_splits_are_followed_however_often(database_url: str) -> None:
+    told_by_warehouse(database_url)
+    feed, at = WarehousePrices(Warehouse(database_url, Role.OWNER), "v", SESSIONS), SESSIONS.open_utc
+    chain = ("FB", "META"), ("META", "MVRS"), ("MVRS", "ZUCK"), ("XXX", "YYY"), ("ZUCK", "NONE")
+    for number, (old, new) in enumerate(chain):
+        row = {"instrument": old, "session": DAYS[number], "kind": "symbol_change", "value": 1.0, "detail": new}
+        insert(database_url, "corporate_actions", number + 1, at(DAYS[number]), row)
+    insert(database_url, "corporate_actions", 9, at(DAYS[1]),
+           {"instrument": "META", "session": DAYS[1], "kind": "dividend", "value": 1.0})  # fmt: skip
+    insert(database_url, "corporate_actions", 10, at(DAYS[2]),
+           {"instrument": "MVRS", "session": DAYS[2], "kind": "split", "value": 2.0})  # fmt: skip
+    told = feed.exchanges(["FB"], at(DAYS[0]) - timedelta(days=30), at(DAYS[2]))
+    assert [(one.instrument, one.detail, one.at) for one in told if one.kind is EntryKind.SYMBOL_CHANGE] == [
+        (old, new, at(day)) for (old, new), day in zip(chain[:3], DAYS, strict=False)
+    ]
+    assert [(one.instrument, one.value) for one in told if one.kind is not EntryKind.SYMBOL_CHANGE] == [("MVRS", 2)]
+    # The verdict on one is that it never was.
+    verdict = {"instrument": "META", "session": DAYS[1], "kind": "symbol_change", "value": 1.0, "detail": "MVRS",
+               "excluded": True, "decision": "repair"}  # fmt: skip
+    insert(database_url, "action_verdicts", 20, at(DAYS[1]), verdict)
+    assert [one.detail for one in feed.exchanges(["FB"], at(DAYS[0]) - timedelta(days=30), at(DAYS[4]))] == ["META"]
+    assert feed.exchanges(["FB"], at(DAYS[0]), at(DAYS[4])) == []
+
+
 def test_a_close_that_stands_for_a_later_session_is_in_its_shares(database_url: str) -> None:
     told_by_warehouse(database_url)
     feed = WarehousePrices(Warehouse(database_url, Role.OWNER), "v", SESSIONS)

@@ -24,19 +24,22 @@ from execution_support import (
     store_plan,
 )
 from execution_support import opened as store_of
+from power import whenever
 from test_execution_reports import DeskTrading
 
 from assets import execution
 from octopus.alerts.alert import Kind
 from octopus.alerts.watch import Patience, assess
-from octopus.core.orders import AccountSnapshot, Batch, Side, TradingState
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side, TradingState
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
 from octopus_pipelines.sensors.execution import next_execution
 from resources.alerts.facts import facts
 from resources.gates import Gates
+from resources.halt_file import Halt
 from resources.settings import Settings, load_settings
+from resources.trading_state import halt_file
 from resources.warehouse import launches
-from resources.warehouse.connection import Role
+from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_store import TradingHaltedError
 from resources.warehouse.plans import Plans
 from resources.warehouse.store import Warehouse
@@ -110,6 +113,12 @@ def missed(settings: Settings, now: datetime) -> list[str]:
     return [alert.happened for alert in assess(known, SESSIONS, Patience()) if alert.kind is Kind.MISSED_RUN]
 
 
+def end_of_runs(desk: Desk) -> None:
+    """The runs so far were seen long ago."""
+    with connect(desk.url) as connection:
+        connection.execute("update execution.launches set last_seen = last_seen - interval '1 hour'")
+
+
 @pytest.mark.parametrize("from_fills", [True, False], ids=["fills to reconciliation", "the job reconcile"])
 def test_books_that_were_compared_before_a_batch_was_begun_do_not_make_it_an_executed_one(
     desk: Desk, settings: Settings, *, from_fills: bool
@@ -140,8 +149,8 @@ def test_a_run_that_was_refused_is_followed_by_another_while_the_window_is_open_
         materialise(desk, settings, execution.order_intents)
     assert launches.of(trader, batch.batch_id).count == 1
     assert "is being executed" in asked(settings, NOON)
-    with trader.connect() as connection:
-        connection.execute("update execution.launches set last_seen = last_seen - interval '1 hour'")
+    end_of_runs(desk)
+    turn(desk, TradingState.ACTIVE)
     request = next_execution(settings, NOON)
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == f"{batch.batch_id}:2"
@@ -150,12 +159,90 @@ def test_a_run_that_was_refused_is_followed_by_another_while_the_window_is_open_
     assert "none got as far as its orders" in happened
 
 
+@pytest.mark.parametrize("file_alone", [False, True], ids=["in the database", "in the file alone"])
+def test_while_trading_is_halted_no_run_is_asked_for_and_once_it_is_resumed_one_is(
+    desk: Desk, settings: Settings, *, file_alone: bool
+) -> None:
+    batch, halts = store_plan(desk.url, "paper", BUYS), halt_file(settings)
+    if file_alone:
+        halts.write(Halt(TradingState.HALTED, "Ann Example", "the cause is looked for", datetime.now(UTC)))
+    else:
+        turn(desk, TradingState.HALTED)
+    for _ in range(2):
+        told = asked(settings, NOON)
+        for word in (batch.batch_id, "the cause is looked for", "octopus resume", str(batch.expires_at)):
+            assert word in told
+    assert "closed" in asked(settings, batch.expires_at)
+    halts.path.unlink(missing_ok=True)
+    turn(desk, TradingState.REDUCING)
+    assert asked(settings, NOON) == batch.batch_id, "what only reduces may be sent"
+    turn(desk, TradingState.ACTIVE)
+    request = next_execution(settings, NOON)
+    assert isinstance(request, dg.RunRequest)
+    assert request.run_key == f"{batch.batch_id}:1", "no key was spent"
+
+
+def test_a_halt_lets_a_batch_that_was_begun_be_followed_and_keeps_what_was_not_sent(
+    desk: Desk, settings: Settings
+) -> None:
+    batch, sent = store_plan(desk.url, "paper", BUYS), []
+    with desk.engine(
+        whenever("record: committed", lambda: sent or sent.append(turn(desk, TradingState.HALTED)))
+    ) as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    assert desk.states(batch) == {"AAA": "accepted", "BBB": "approved"}
+    assert asked(settings, NOON) == batch.batch_id, "what is open at the broker is followed"
+    with desk.engine() as engine:
+        engine.cancel_open("paper")
+        engine.poll("paper")
+    assert desk.states(batch) == {"AAA": "cancelled", "BBB": "approved"}
+    assert "octopus resume" in asked(settings, NOON)
+    # A run that came in between had nothing to wait for.
+    materialise(desk, settings, execution.positions, execution.reconciliation)
+    assert "octopus resume" in asked(settings, NOON)
+    turn(desk, TradingState.ACTIVE)
+    assert asked(settings, NOON) == batch.batch_id, "what waits is sent, though the books were compared"
+    assert "executed and reconciled already" in asked(settings, batch.expires_at)
+    desk.execute(batch, "resumed")
+    assert desk.states(batch) == {"AAA": "cancelled", "BBB": "filled"}
+    assert "executed and reconciled already" in asked(settings, NOON)
+
+
+def test_the_real_gates_do_not_look_at_the_switch_again(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turned on and off again while they judge."""
+    batch, gates = plan(desk, settings, monkeypatch), Gates(settings, Warehouse(desk.url, Role.TRADER))
+    monkeypatch.setattr(Gates, "_price_basis", lambda _gates: "total_return")
+    monkeypatch.setattr(Gates, "window", lambda *_arguments: None)
+
+    def judge(*case: object) -> tuple[GateReport, ...]:
+        turn(desk, TradingState.HALTED)
+        reports = gates.judge_at_execution(*case)  # type: ignore[arg-type]
+        turn(desk, TradingState.ACTIVE)
+        return reports
+
+    desk.execute(batch, judge=judge)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "filled"}
+
+
 def test_a_batch_without_orders_is_executed_once_the_books_were_compared(desk: Desk, settings: Settings) -> None:
     batch = store_plan(desk.url, "paper", [])
     assert asked(settings, NOON) == batch.batch_id
     materialise(desk, settings, execution.order_intents, execution.positions, execution.reconciliation)
     assert "executed and reconciled already" in asked(settings, NOON)
     assert missed(settings, CLOSE + timedelta(hours=1)) == []
+
+
+def test_the_plan_tells_of_a_halt_that_is_in_the_file_alone(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halt_file(settings).write(Halt(TradingState.HALTED, "Ann Example", "the desk is on fire", datetime.now(UTC)))
+    plan(desk, settings, monkeypatch)
+    ((outcome, reason),) = told(desk)
+    assert outcome == "warn"
+    assert "the desk is on fire" in reason
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,8 +33,10 @@ from test_execution_reports import DeskTrading
 import octopus_pipelines.cli.orders as command
 from assets import execution, portfolio
 from octopus.core.orders import AccountSnapshot
+from octopus.portfolio.units import TradingUnits
 from resources.price_feed import Bar
 from resources.settings import Settings
+from resources.trading import Trading, paper_broker
 from resources.warehouse.connection import Role
 from resources.warehouse.plans import Plans
 from resources.warehouse.store import Warehouse
@@ -72,10 +74,14 @@ def cells(table: str, *columns: str) -> list[tuple[str, ...]]:
 def open_house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> House:
     settings = settings_of(tmp_path, changes)
     clock, feed = ManualClock(OPEN - timedelta(minutes=30)), flat_feed(NAMES)
+    # As the paper broker of the settings has them.
+    own = paper_broker(replace(settings, database_url=database_url), clock).units
     # AAA reaches its target, BBB neither of its exits.
     feed.bars["AAA", EXECUTED] = Bar(D(100), D(105), high=D(111), low=D(99))
     feed.bars["BBB", EXECUTED] = Bar(D(100), D(101), high=D(103), low=D(98))
-    desk = Desk(database_url, settings.account, clock, feed, paper(database_url, settings.account, clock, feed))
+    desk = Desk(
+        database_url, settings.account, clock, feed, paper(database_url, settings.account, clock, feed, units=own)
+    )
     desk.open()
     warehouse = Warehouse(database_url, Role.OWNER)
     opening = AccountSnapshot(
@@ -87,6 +93,19 @@ def open_house(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     there = SimpleNamespace(database_url=database_url, account=settings.account)
     monkeypatch.setattr(command, "open_database", lambda: there)
     return House(settings, desk, warehouse)
+
+
+def describe(house: House, instrument: str, lot: float, tick: float) -> None:
+    """What a reference file says of an instrument, on record."""
+    at = SESSIONS.decision_utc(DECIDED) - timedelta(days=1)
+    row = {
+        "source": house.settings.universe.market_data, "instrument": instrument, "ts": at, "known_at": at,
+        "known_at_imputed": False, "ingested_at": at, "batch_id": 1, "name": instrument, "exchange": "XNYS",
+        "currency": "USD", "asset_class": "equity", "price_basis": "raw", "lot_size": lot, "tick_size": tick,
+    }  # fmt: skip
+    with kept(house.desk.url) as connection:
+        names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+        connection.execute(f"insert into raw.instruments ({names}) values ({marks})", list(row.values()))  # type: ignore[arg-type]
 
 
 def approve(house: House, planned: dict[str, Any]) -> None:
@@ -117,6 +136,41 @@ def test_limits_go_from_the_settings_to_the_broker_and_lapse_there(
     assert cells(filled["table"], "instrument", "side", "price") == [("AAA", "buy", "98.5000")]
     assert (held["positions"], compared["breaks"]) == (1, 0)
     assert rows(url, "select instrument, state from paper.orders order by 1") == [("AAA", "filled"), ("BBB", "expired")]
+
+
+def test_exits_in_ticks_of_the_instruments_own_go_to_the_broker(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, object] = {"strategies.execution.bracket": {"stop_loss": 0.0514, "take_profit": 0.0815}}
+    house = open_house(database_url, tmp_path, monkeypatch, changes)
+    describe(house, "AAA", 70, 0.125)
+    (planned,) = house.show(portfolio.rebalance_plan)
+    assert rows(
+        house.desk.url, "select instrument, quantity, stop_price, target_price from portfolio.rebalance_plan order by 1"
+    ) == [("AAA", D(280), D("94.875"), D("108.125")), ("BBB", D(200), D("94.86"), D("108.15"))]
+    approve(house, planned)
+    intents, _ = house.show(execution.order_intents, execution.orders)
+    assert intents["approved"] == 3 * len(NAMES)
+    sent = "select instrument, price, state from paper.orders where order_type in ('stop', 'limit') order by 1, 2"
+    assert rows(house.desk.url, sent) == [
+        ("AAA", D("94.875"), "accepted"), ("AAA", D("108.125"), "accepted"),
+        ("BBB", D("94.86"), "accepted"), ("BBB", D("108.15"), "accepted"),
+    ]  # fmt: skip
+
+
+def test_what_is_worked_over_the_session_may_have_lots_of_its_own_and_the_order_path_knows_them(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = open_house(database_url, tmp_path, monkeypatch, {"strategies.execution.schedule": "twap"})
+    describe(house, "AAA", 70, 0.125)
+    house.show(portfolio.rebalance_plan)
+    planned = "select instrument, quantity, order_type from portfolio.rebalance_plan order by 1"
+    assert rows(house.desk.url, planned) == [("AAA", D(280), "market"), ("BBB", D(200), "market")]
+    current = replace(house.settings, database_url=house.desk.url)
+    known = SESSIONS.decision_utc(DECIDED)
+    with Trading(current, house.desk.clock, house.desk.broker).engine() as engine:
+        assert engine.units(known) == TradingUnits({"AAA": D(70)}, {"AAA": D("0.125")})
+        assert not engine.units(known - timedelta(days=2))
 
 
 def test_exits_go_from_the_settings_to_the_broker_and_end_there(

@@ -63,6 +63,7 @@ def desk_of(url: str, folder: Path, patch: pytest.MonkeyPatch, broker: Broker | 
     config = SimpleNamespace(database_url=url, account="acct", symbols=NAMES, home=folder)
     for module in (breaks_command, orders_command, trading_command):
         patch.setattr(module, "open_database", lambda: config)
+    patch.setattr(trading_command, "trading_clock", lambda _settings: clock)
     for module in (breaks_command, orders_command):
         patch.setattr(module, "trading_of", lambda _settings: OneDesk(made))
     return made

@@ -274,7 +274,7 @@ def test_what_research_denied_stays_denied(desk: Desk) -> None:
 
 
 def test_denials_are_stored_and_no_gate_at_all_approves_nothing(desk: Desk) -> None:
-    def deny_bbb(batch, snapshot, now):  # type: ignore[no-untyped-def]
+    def deny_bbb(batch, snapshot, now, _state):  # type: ignore[no-untyped-def]
         denied = {order.intent_id for order in batch.orders if order.instrument == "BBB"}
         verdicts = tuple(Verdict("risk", "gross", name, Outcome.DENY, "too much", 2.0, 1.0) for name in denied)
         risk, compliance = approve_all(batch, snapshot, now)
@@ -410,7 +410,7 @@ def test_the_kill_switch_between_two_orders_stops_the_rest_and_resuming_sends_it
 def test_a_halt_that_comes_while_the_gates_judge_denies_nothing(desk: Desk) -> None:
     judged: list[str] = []
 
-    def judge(batch, snapshot, now):  # type: ignore[no-untyped-def]
+    def judge(batch, snapshot, now, _state):  # type: ignore[no-untyped-def]
         judged.append(batch.batch_id)
         if len(judged) == 3:
             with OrderStore.opened(desk.url) as other:
@@ -681,7 +681,7 @@ def test_an_unknown_order_freezes_its_instrument_and_counts_as_filled(database_u
         engine.send(first.batch_id, "run")
     seen = []
 
-    def watch(batch, snapshot, now):  # type: ignore[no-untyped-def]
+    def watch(batch, snapshot, now, _state):  # type: ignore[no-untyped-def]
         seen.append(snapshot.working("AAA", Side.BUY))
         return approve_all(batch, snapshot, now)
 
@@ -806,7 +806,7 @@ def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
     """A limit that is lowered while orders go out stops those that no longer fit."""
     limit = [D(5000)]
 
-    def gross(batch, snapshot, now):  # type: ignore[no-untyped-def]
+    def gross(batch, snapshot, now, _state):  # type: ignore[no-untyped-def]
         used = sum((o.remaining * 100 for o in snapshot.open_orders), D(0))
         approved, verdicts = [], []
         for order in batch.orders:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import dagster as dg
 import pytest
 from execution_support import DECIDED, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, paper, rows, store_plan
+from test_account_actions import insert
 
 from assets import execution as assets
 from assets import keys
+from octopus.compliance.replay import judged_again
 from octopus.core.costs import CostModel
-from octopus.core.orders import GateReport, Outcome, Side, Verdict
+from octopus.core.orders import Batch, GateReport, Outcome, Side, Verdict
 from octopus.core.sessions import Calendars
 from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.pictures import costs_picture
 from resources.execution_engine import ExecutionEngine
+from resources.gates import Gates
 from resources.price_feed import Bar
 from resources.settings import Settings, load_settings
 from resources.warehouse.connection import Role
@@ -46,7 +50,7 @@ def reports(desk: Desk, engine) -> ExecutionReports:  # type: ignore[no-untyped-
     return ExecutionReports(engine.store, Warehouse(desk.url, Role.TRADER), desk.feed, SESSIONS)
 
 
-def deny_ccc(batch, _snapshot, _now):  # type: ignore[no-untyped-def]
+def deny_ccc(batch, _snapshot, _now, _state):  # type: ignore[no-untyped-def]
     denied = {order.intent_id for order in batch.orders if order.instrument == "CCC"}
     verdicts = tuple(Verdict("risk", "gross", name, Outcome.DENY, "too much") for name in denied)
     return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in denied), verdicts),)
@@ -117,6 +121,53 @@ def test_a_loss_that_a_wash_sale_defers_is_in_the_basis_of_what_was_bought_back(
     assert gain == 0
     assert disallowed == basis - proceeds > 0
     assert rows(desk.url, "select quantity, wash_sale_usd from execution.tax_lots") == [(D(10), disallowed)]
+
+
+def test_a_loss_under_an_old_name_is_washed_by_a_purchase_under_the_new_one(desk: Desk) -> None:
+    """All AAA is sold at a loss before it becomes BBB, so that the change moves no share of ours."""
+    given = load_settings({})
+    current, source = replace(given, database_url=desk.url), given.universe.market_data
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    changed = SESSIONS.next(LATER)
+
+    def planned(day: date, name: str, side: Side) -> Batch:
+        desk.feed.bars.update(flat_feed(NAMES, days=[day], price=D(60)).bars)
+        desk.clock.wait_until(SESSIONS.open_utc(day) + timedelta(hours=1))
+        before = SESSIONS.previous(day)
+        return store_plan(desk.url, "acct", [(name, side, D(10))], name=name, session=before, price=D(60))
+
+    opened = SESSIONS.open_utc(changed)
+    row = {"source": source, "instrument": "AAA", "session": changed, "kind": "symbol_change", "value": 1.0}
+    insert(desk.url, "corporate_actions", 1, opened, {**row, "detail": "BBB"})
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.SYMBOL_CHANGE, "AAA", D(1), opened, "BBB"))
+    assert desk.execute(planned(LATER, "AAA", Side.SELL)).breaks == ()
+    back = planned(changed, "BBB", Side.BUY)
+
+    def warned(now: datetime) -> list[str]:
+        gates = Gates(current, Warehouse(desk.url, Role.TRADER))
+        snapshot = replace(desk.broker.snapshot(("BBB",)), taken_at=now)
+        report = gates.compliance(back, snapshot, now, sending=True)
+        said = [one for one in report.verdicts if one.rule == "wash_sale" and one.outcome is Outcome.WARN]
+        assert judged_again(json.dumps(report.evidence.record()), {}) == report  # type: ignore[union-attr]
+        return [one.reason for one in said]
+
+    assert warned(opened - timedelta(hours=1)) == []
+    (reason,) = warned(desk.clock.now())
+    assert reason.startswith(f"buys back BBB, sold as AAA at a loss on {LATER}: up to ")
+    assert desk.execute(back).breaks == ()
+    with desk.engine() as engine:
+        washed = replace(reports(desk, engine), wash_sales=True)
+        assert (washed.save_tax_lots("acct"), washed.save_realised_gains("acct")) == (1, 1)
+        before = replace(washed, now=opened - timedelta(seconds=1))
+        assert [one.disallowed for one in before.reported("acct").disposals] == [0]
+    ((instrument, lost, gain),) = rows(
+        desk.url, "select instrument, disallowed_usd, gain_usd from execution.realised_gains"
+    )
+    assert (instrument, gain) == ("AAA", 0)
+    assert rows(desk.url, "select instrument, quantity, wash_sale_usd from execution.tax_lots") == [
+        ("BBB", D(10), lost)
+    ]
+    assert lost > 400
 
 
 @dataclass(frozen=True)

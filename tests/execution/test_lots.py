@@ -154,6 +154,51 @@ def test_names_pass_on_at_once_longs_and_shorts_alike_before_a_split_of_the_same
     assert kept.disposals == ()
 
 
+def test_shares_sold_before_a_change_of_symbol_are_known_by_the_name_of_today() -> None:
+    """Nothing is held as GOOG becomes GOOGL and GOOCV becomes GOOG; later GOOGL is called once more."""
+    trades = [
+        of(name, fill(f"{name}{number}", sign * 10, 100, number))
+        for name, first in (("GOOG", 0), ("GOOCV", 0), ("ZZZ", 0), ("GOOG", 6))
+        for number, sign in ((first, 1), (first + 1, -1))
+    ]
+    changes = [("GOOG", 5, "GOOGL"), ("GOOCV", 5, "GOOG"), ("GOOGL", 9, "ALPH"), ("ZZZ", 0, "QQQ")]
+    told = [act(EntryKind.SYMBOL_CHANGE, old, day, detail=new) for old, day, new in changes]
+    kept = book(*trades, told=told)
+    assert {one.fill_id: (one.instrument, one.known_as) for one in kept.disposals} == {
+        "GOOG1": ("GOOG", "ALPH"), "GOOCV1": ("GOOCV", "GOOG"), "GOOG7": ("GOOG", "GOOG"),
+        # Who was sold as ZZZ after ZZZ became QQQ is another.
+        "ZZZ1": ("ZZZ", "ZZZ"),
+    }  # fmt: skip
+    assert book(*trades[::-1], told=told[::-1]) == kept
+
+
+def test_shares_sold_before_a_split_are_known_in_the_units_of_today() -> None:
+    trades = fill("a", 10, 100), fill("s", -4, 90, 5), fill("t", -6, 90, 8)
+    told = [
+        act(EntryKind.SPLIT, "AAA", 3, "7"), act(EntryKind.SYMBOL_CHANGE, "AAA", 6, detail="BBB"),
+        act(EntryKind.SPLIT, "BBB", 6, "2"), act(EntryKind.SPLIT, "AAA", 7, "5"), act(EntryKind.SPLIT, "BBB", 9, "0.1"),
+        act(EntryKind.SPLIT, "AAA", 8, "3"),
+    ]  # fmt: skip
+    kept = book(*trades, told=told)
+    # What was sold as AAA after it was BBB is of another company; on the day of a split shares are counted after it.
+    assert [(one.fill_id, one.quantity, one.shares) for one in kept.disposals] == [
+        ("s", D(4), D("0.8")),
+        ("t", D(6), D(6)),
+    ]
+    assert kept.lots == ()
+
+
+@pytest.mark.parametrize("held", [10, -10])
+def test_a_booked_change_of_symbol_tells_it_too_of_longs_and_shorts(held: int) -> None:
+    trades = fill("a", 2 * held, 100), fill("s", -held, 90, 5)
+    kept = book(*trades, entries=renamed({"AAA": held}, 9, AAA="BBB"))
+    assert [(one.instrument, one.known_as) for one in kept.disposals] == [("AAA", "BBB")]
+    assert [(lot.known_as, lot.quantity) for lot in kept.lots] == [("BBB", D(held))]
+    there_and_back = renamed({"AAA": held}, 9, AAA="BBB"), renamed({"BBB": held}, 12, BBB="AAA")
+    kept = book(*trades, entries=(*there_and_back[0], *there_and_back[1]))
+    assert [one.renamed for one in kept.disposals] == [None]
+
+
 def test_a_fraction_that_a_change_of_symbol_paid_in_cash_is_sold_for_it() -> None:
     paid = Entry("symbol_change:BBB:x", EntryKind.SYMBOL_CHANGE, "BBB", D(-1), D(12), START + timedelta(days=60))
     kept = book(*TWO, entries=(*renamed({"AAA": 200}, 60, AAA="BBB"), paid))

@@ -26,6 +26,7 @@ from octopus.execution.window import execution_window
 from octopus.market_data.returns import total_returns
 from octopus.portfolio.config import PortfolioConfig
 from octopus.portfolio.rebalance import plan_orders
+from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.execution_engine import EngineSettings
 from resources.price_feed import Bar
 from resources.warehouse.prices import decimal_price
@@ -35,6 +36,7 @@ COSTS = CostModel(commission_min=1.0)
 PORTFOLIO = PortfolioConfig(cash_buffer=0.02, trade_min_fraction=0.002)
 NONE = ScheduleConfig()
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE")
+OWN = TradingUnits({"AAA": Decimal(10), "BBB": Decimal(7)}, {"BBB": Decimal("0.05"), "CCC": Decimal("0.125")})
 
 
 LIMITS = ScheduleConfig(limit_bps=40.0)
@@ -112,23 +114,27 @@ def _price(value: float) -> Decimal | None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("order_type", "days", "schedule"),
+    ("order_type", "days", "schedule", "units"),
     [
-        (OrderType.MARKET_ON_OPEN, 12, NONE),
-        (OrderType.MARKET_ON_CLOSE, 15, NONE),
-        (OrderType.MARKET, 6, WORKED[2]),
-        (OrderType.LIMIT, 12, LIMITS),
-        pytest.param(OrderType.LIMIT, 250, LIMITS, marks=pytest.mark.slow),
-        pytest.param(OrderType.MARKET_ON_OPEN, 250, NONE, marks=pytest.mark.slow),
-        pytest.param(OrderType.MARKET_ON_CLOSE, 250, NONE, marks=pytest.mark.slow),
-        *(pytest.param(OrderType.MARKET, 60, schedule, marks=pytest.mark.slow) for schedule in WORKED),
+        (OrderType.MARKET_ON_OPEN, 12, NONE, NO_UNITS),
+        (OrderType.MARKET_ON_CLOSE, 15, NONE, NO_UNITS),
+        (OrderType.MARKET, 6, WORKED[2], OWN),
+        (OrderType.LIMIT, 12, LIMITS, OWN),
+        pytest.param(OrderType.LIMIT, 250, LIMITS, NO_UNITS, marks=pytest.mark.slow),
+        pytest.param(OrderType.MARKET_ON_OPEN, 250, NONE, NO_UNITS, marks=pytest.mark.slow),
+        pytest.param(OrderType.MARKET_ON_CLOSE, 250, NONE, NO_UNITS, marks=pytest.mark.slow),
+        *(pytest.param(OrderType.MARKET, 60, schedule, NO_UNITS, marks=pytest.mark.slow) for schedule in WORKED),
+        *(pytest.param(OrderType.MARKET, 60, schedule, OWN, marks=pytest.mark.slow) for schedule in WORKED),
     ],
 )
-def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(database_url, days, order_type, schedule):
+def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(
+    database_url, days, order_type, schedule, units
+):
     is_simple = schedule is NONE
     panel = market(days, opens=order_type is not OrderType.MARKET_ON_CLOSE, ranges=not is_simple)
     # What follows the volume, or waits at a limit, may buy before all that pays for it is sold.
     portfolio = PORTFOLIO if is_simple else PORTFOLIO.model_copy(update={"cash_buffer": 0.25})
+    portfolio = portfolio.model_copy(update={"units": units})
     wanted = np.random.default_rng(3).dirichlet(np.ones(len(NAMES)), len(panel.sessions)) * 0.95
 
     def decider(row, weights):
@@ -149,7 +155,7 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
     broker = paper(database_url, "parity", clock, feed, costs=COSTS, deposit=CASH, allow_fractional=False)
     patience = EngineSettings(lot=Decimal(1), settle_timeout=EngineSettings().data_patience, schedule=schedule)
     expected = expected_volume(panel.volume)
-    desk = Desk(database_url, "parity", clock, feed, broker, settings=patience)
+    desk = Desk(database_url, "parity", clock, feed, broker, settings=patience, units=units)
     desk.open()
     for row in range(days):
         session = panel.sessions[row].item()
@@ -167,7 +173,7 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
         if not orders:
             continue
         if schedule.limit_offset is not None:
-            orders = with_limits(orders, schedule.limit_offset)
+            orders = units.with_ticks(with_limits(orders, schedule.limit_offset))
         batch = store_plan(
             database_url, "parity", [(o.instrument, o.side, o.quantity) for o in orders], name=str(session),
             session=session, order_type=order_type, created_at=clock.now(),
@@ -184,6 +190,9 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(da
             ),
         )
         assert not done.breaks
+        in_lots = "select instrument, quantity from execution.order_intents where batch_id = %s"
+        sent = rows(database_url, in_lots, batch.batch_id)
+        assert [name for name, quantity in sent if quantity % units.step(name, Decimal(1))] == []
         assert not done.collection.open_orders
     clock.wait_until(SESSIONS.decision_utc(panel.sessions[days].item()))
     fills = rows(database_url, "select count(*) from execution.fills where account = 'parity'")[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from octopus.core.ids import client_order_id
-from octopus.core.orders import PlannedOrder, Side
+from octopus.core.orders import OrderType, PlannedOrder, Side
 from octopus.execution.schedules import (
     Participation,
     Schedule,
@@ -20,6 +21,7 @@ from octopus.execution.schedules import (
     Weighted,
     Window,
     child_id,
+    closing_child,
     committed,
     next_child,
     quantities,
@@ -35,7 +37,7 @@ ONE = D(1)
 
 
 def parent(quantity: Decimal) -> PlannedOrder:
-    return PlannedOrder("p", "AAA", Side.BUY, quantity, D(100))
+    return PlannedOrder("p", "AAA", Side.BUY, quantity, D(100), OrderType.MARKET)
 
 
 def filled(quantity: Decimal) -> OrderStatus:
@@ -102,7 +104,7 @@ def test_children_have_ids_of_their_own() -> None:
         (lambda: Weighted(WINDOW, (D("0.5"),)), "sum to 1"),
         (lambda: vwap(WINDOW, np.zeros((2, 3))), "no session"),
         (lambda: vwap(WINDOW, np.array([[1.0, np.nan]])), "finite"),
-        (lambda: next_child(parent(D("1.5")), twap(WINDOW, 1), [], START, lot=ONE), "no multiple of the lot"),
+        (lambda: next_child(parent(D(5)), twap(WINDOW, 1), [], START, lot=D(0)), "lot = 0 of AAA"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_worked_is_refused(make, words: str) -> None:  # type: ignore[no-untyped-def]
@@ -141,15 +143,37 @@ def test_what_will_be_cut_is_what_is_cut_as_the_volume_comes(quantity: int, lot:
     assert quantities(whole, due, lot) == [child.quantity for child in children]
 
 
+def test_a_part_of_a_lot_goes_with_the_child_that_takes_the_rest() -> None:
+    schedule, whole, lot = twap(WINDOW, 3), D("250.5"), D(100)
+    children: list[OrderStatus] = []
+    for now in schedule.begins:
+        child = next_child(parent(whole), schedule, children, now, lot=lot)
+        children += [filled(child.quantity)] if child else []
+    assert [child.quantity for child in children] == [D(100), D("150.5")]
+    assert quantities(whole, [schedule.due(whole, now, D(0)) for now in schedule.begins], lot) == [D(100), D("150.5")]
+    assert quantities(D(40), [D(20), D(40)], lot) == [D(40)], "all of it is less than a lot"
+
+
+@pytest.mark.parametrize(
+    ("whole", "done", "left"),
+    [(300, 137, D(100)), (300, 237, None), (263, 137, D(126)), (300, 300, None), (63, 0, D(63))],
+)
+def test_the_close_takes_whole_lots_unless_the_parent_is_none(whole: int, done: int, left: Decimal | None) -> None:
+    first = replace(parent(D(done)), intent_id="p-c0000")
+    children = [(first, OrderStatus(D(max(done, 1)), OrderState.CANCELLED, D(done)))]
+    child = closing_child(parent(D(whole)), children, lot=D(100))
+    assert (child and (child.quantity, child.order_type)) == (left and (left, OrderType.MARKET_ON_CLOSE))
+
+
 class Working(RuleBasedStateMachine):
     """A parent, its schedule, and a venue that accepts, fills, ends, loses and forgets children as it likes."""
 
     @initialize(
-        quantity=st.integers(1, 200), lot=st.sampled_from([D(1), D(5), D("0.5")]), kind=st.integers(0, 2),
-        slices=st.integers(1, 8),
+        lots=st.integers(1, 200).map(D) | st.integers(0, 200).map(lambda whole: whole + D("0.3")),
+        lot=st.sampled_from([D(1), D(5), D("0.5"), D(7)]), kind=st.integers(0, 2), slices=st.integers(1, 8),
     )  # fmt: skip
-    def begin(self, quantity: int, lot: Decimal, kind: int, slices: int) -> None:
-        self.lot, self.parent = lot, parent(quantity * lot)
+    def begin(self, lots: Decimal, lot: Decimal, kind: int, slices: int) -> None:
+        self.lot, self.parent = lot, parent(lots * lot)
         self.schedule: Schedule = (
             twap(WINDOW, slices),
             vwap(WINDOW, np.arange(1.0, slices + 1)[None, :]),
@@ -170,12 +194,16 @@ class Working(RuleBasedStateMachine):
         child = next_child(self.parent, self.schedule, self.children, self.now, lot=self.lot, market_volume=self.volume)
         if child is None:
             return
-        assert child.quantity % self.lot == 0
+        self.is_in_lots_or_the_last(child)
         status = advance(OrderStatus(child.quantity), Event.SEND)
         status = advance(status, Event.ACCEPT if arrives and answered else Event.UNCERTAIN)
         self.children.append(status)
         self.sent_at.append(self.now)
         self.at_venue.append(arrives)
+
+    def is_in_lots_or_the_last(self, child: PlannedOrder) -> None:
+        left = self.parent.quantity - committed(self.children)
+        assert child.quantity % self.lot == 0 or (self.parent.quantity % self.lot and child.quantity == left)
 
     @precondition(lambda self: self.children)
     @rule(data=st.data(), share=st.integers(1, 4))
@@ -208,7 +236,11 @@ class Working(RuleBasedStateMachine):
         last = WINDOW.end - timedelta(seconds=1)
         child = next_child(self.parent, self.schedule, self.children, last, lot=self.lot, market_volume=D(10**9))
         left = self.parent.quantity - committed(self.children)
-        assert (child.quantity if child else D(0)) == left - left % self.lot
+        of_lots = left if self.parent.quantity % self.lot else left - left % self.lot
+        assert (child.quantity if child else D(0)) == of_lots
+        named = [(replace(self.parent, intent_id=f"p-c{place}"), one) for place, one in enumerate(self.children)]
+        closing = closing_child(self.parent, named, lot=self.lot)
+        assert (closing.quantity if closing else D(0)) == of_lots
 
 
 TestWorking = Working.TestCase

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from execution_support import (
@@ -31,7 +32,11 @@ from octopus.compliance.checks import ComplianceContext
 from octopus.compliance.gate import judge as judge_compliance
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.ids import fingerprint
-from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side, TradingState
+from octopus.risk.gate import judge as judge_risk
+from octopus.risk.limits import RiskLimits
+from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
+from octopus.risk.signatures import Authority
 from resources.warehouse.connection import connect
 from resources.warehouse.order_story import OrderStories, UnknownOrderError
 from resources.warehouse.store import Role, Warehouse
@@ -51,16 +56,28 @@ def policy(**changes: object) -> CompliancePolicy:
     return CompliancePolicy.model_validate(document)
 
 
+LIMITS = RiskLimits.model_validate(yaml.safe_load((ROOT / "config" / "risk.yaml").read_text(encoding="utf-8")))
+DAYS = np.datetime64(DECIDED, "D") - np.arange(LIMITS.var_window_sessions + 20)[::-1]
+MARKET = MarketContext(
+    last_prices={name: LastPrice(D(100), OPEN) for name in NAMES},
+    history=ReturnHistory(DAYS, tuple(NAMES), np.random.default_rng(7).normal(0, 0.01, (len(DAYS), len(NAMES)))),
+    price_basis="raw", nav_peak=D(100_000), nav_previous=D(100_000), adv_shares=dict.fromkeys(NAMES, D(10**6)),
+    sectors=dict.fromkeys(NAMES, "tech"), sent=(),
+)  # fmt: skip
+
+
 def judged(rules: CompliancePolicy):  # type: ignore[no-untyped-def]
-    """The real compliance gate beside a risk gate that lets all pass."""
+    """Both gates, as `resources.gates` asks them."""
     context = ComplianceContext(
         trade_session=EXECUTED, session_open=OPEN, session_close=CLOSE, short_allowed=False, recent_intents=(),
         price_basis="raw", sending=True,
     )  # fmt: skip
 
-    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState) -> tuple[GateReport, ...]:
         report = judge_compliance(batch, snapshot, context, rules, now)
-        return report, GateReport("risk", tuple(order.intent_id for order in batch.orders))
+        left = replace(batch, orders=tuple(order for order in batch.orders if order.intent_id in report.approved))
+        authority = Authority(live=False, problem="nobody signed")
+        return report, judge_risk(left, snapshot, MARKET, LIMITS, state, authority, now)
 
     return judge
 
@@ -96,7 +113,7 @@ def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: D
     desk.execute(batch)
     bought, _, restricted = order_ids(batch)
     story = stories(desk).story(bought[:20])
-    assert story["order"]["state"] == "filled"
+    assert story["order"]["state"] == "filled", story["answer"]
     assert story["answer"] == {
         "allowed": True, "sent": True, "sound": True, "because": story["answer"]["because"],
     }  # fmt: skip
@@ -105,6 +122,12 @@ def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: D
     assert [event["to_state"] for event in story["events"]] == ["approved", "submitting", "accepted", "filled"]
     assert [(fill["quantity"], float(fill["rate"])) for fill in story["fills"]] == [("10", 1.0)]
     assert {entry["kind"] for entry in story["audit"]} >= {"batch.claimed", "order.submitting", "order.fill"}
+    replayed = [check["message"] for check in story["checks"] if check["name"] == "replayed"]
+    assert [message.split(" verdicts")[0] for message in replayed] == [
+        f"the {gate} gate gives its {len([v for v in told if v == gate])}"
+        for gate in ("compliance", "risk")
+        for told in [[row[0] for row in rows(desk.url, "select gate from execution.verdicts")]]
+    ]
     assert story["lineage"] == {"decision": None}
     denied = stories(desk).story(batch.orders[2].intent_id)
     assert denied["order"]["client_order_id"] == restricted
@@ -145,6 +168,12 @@ def test_reasons_say_numbers_as_people_write_them_and_other_words_are_no_other_d
 @pytest.mark.parametrize(
     ("statement", "check"),
     [
+        ("update execution.evidence_contents set content = set_byte(content, 9, get_byte(content, 9) # 1)", "replayed"),
+        ("update execution.evidence_contents set content = substr(content, 9)", "replayed"),
+        ("delete from execution.evidence_contents", "replayed"),
+        ("update execution.evidence set record = replace(record, 'gross_max\":1.02', 'gross_max\":1e-4')", "replayed"),
+        ("update execution.evidence set record = replace(record, 'collar\":0.1', 'collar\":0.2')", "sealed"),
+        ("delete from execution.evidence where gate = 'risk'", "replayed"),
         ("update execution.verdicts set reason = 'fine' where rule = 'restricted_list'", "sealed"),
         ("update execution.verdicts set outcome = 'pass' where outcome = 'deny'", "sealed"),
         ("update execution.verdicts set limit_value = limit_value + 1", "sealed"),
@@ -199,6 +228,6 @@ def test_the_record_of_what_was_judged_gives_every_verdict_again(desk: Desk) -> 
     context = ComplianceContext(EXECUTED, None, CLOSE, None, None, "total_return", {"AAA": D(3)}, sending=True)
     report = judge_compliance(odd, snapshot, context, policy(), OPEN)
     assert report.evidence is not None
-    again = judged_again(canonical_json(report.evidence.record()))
+    again = judged_again(canonical_json(report.evidence.record()), {})
     assert again.verdicts == report.verdicts
     assert again.approved == report.approved

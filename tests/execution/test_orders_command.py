@@ -20,6 +20,7 @@ from test_replacements import placed
 
 import octopus_pipelines.cli.orders as command
 from octopus.core.orders import Side, TradingState
+from octopus.portfolio.units import TradingUnits
 from octopus_pipelines.cli.story import print_story
 from resources.execution_engine import EngineSettings, ExecutionEngine
 from resources.warehouse.connection import Role
@@ -101,6 +102,19 @@ def test_what_cannot_be_done_is_said_in_one_line(desk: Desk) -> None:
         store.set_trading_state("acct", TradingState.HALTED, "test", "by the test", desk.clock.now())
     assert "refused: " in say("replace", old, "--limit", "91", "--wait", "0")
     assert "cancelled, 0" in say("cancel", old)
+
+
+def test_a_replacement_keeps_the_instruments_own_lot_and_tick(desk: Desk) -> None:
+    desk.units = TradingUnits({"AAA": D(4)}, {"AAA": D("0.25")})
+    (old,) = order_ids(placed(desk))
+    assert f"order {old} cannot be replaced: quantity 10 is no multiple of the lot 4 of AAA; give 8 or 12" in say(
+        "replace", old, "--quantity", "10"
+    )
+    assert "price 95.3 is no multiple of the tick 0.25 of AAA; give 95.25 or 95.5" in say(
+        "replace", old, "--limit", "95.3"
+    )
+    assert rows(desk.url, "select count(*) from execution.replacements") == [(0,)]
+    assert "replaced: " in say("replace", old, "--limit", "95.25", "--quantity", "8", "--wait", "0")
 
 
 def test_while_a_run_holds_the_account_it_is_that_run_that_replaces(

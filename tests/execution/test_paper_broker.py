@@ -18,6 +18,7 @@ from octopus.core.sessions import Sessions
 from octopus.execution.book import CorporateAction, EntryKind, cash_of, positions_of
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.states import OrderState
+from octopus.portfolio.units import TradingUnits
 from resources.brokers.base import Guarantee, OrderRejectedError, OrderRequest, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour, PaperBroker, PaperBrokerError
 from resources.price_feed import Bar, Conversion
@@ -312,6 +313,35 @@ def test_a_gap_scales_all_buys_down_by_one_factor(broker: PaperBroker, clock: Ma
     clock.wait_until(CLOSE)
     assert [state(broker, order_id) for order_id in ids] == [("cancelled", D(600)), ("cancelled", D(200))]
     assert broker.snapshot().cash == 0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "least", "part", "filled"),
+    [
+        # Of both purchases cash pays for eight tenths, 576 and 224.
+        ("720", 125, 0, "1", 540),
+        # The least commission takes what would have paid for the seventh lot.
+        ("810", 143, 10_001, "1", 540),
+        ("720", 100, 0, "0.4", 270),
+        ("720", 100, 0, "1", 720),
+        # Planned before there were lots.
+        ("721", 100, 0, "1", 721),
+    ],
+)
+def test_what_fills_in_part_is_whole_lots_of_the_instruments_own(  # type: ignore[no-untyped-def]
+    database_url, clock, feed, quantity, price, least, part, filled
+) -> None:
+    broker = paper(
+        database_url, "acct", clock, feed, behaviour=PaperBehaviour(fill_fraction=D(part)),
+        costs=CostModel(commission_bps=0, commission_min=least, half_spread_bps=0, slippage_bps=0),
+        units=lambda _now: TradingUnits({"AAA": D(90)}),
+    )  # fmt: skip
+    feed.bars["AAA", EXECUTED] = feed.bars["BBB", EXECUTED] = Bar(None, D(price))
+    order_id = buy(broker, "AAA", quantity)
+    other = buy(broker, "BBB", "280") if price == 125 else None
+    clock.wait_until(CLOSE)
+    assert state(broker, order_id)[1] == filled
+    assert other is None or state(broker, other)[1] == 224
 
 
 def test_partial_fills_in_pieces_share_the_commission(database_url: str, clock: ManualClock, feed: TableFeed) -> None:

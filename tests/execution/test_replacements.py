@@ -242,7 +242,7 @@ def test_a_replacement_that_comes_after_the_fill_is_too_late(database_url: str, 
 def test_elsewhere_the_old_order_ends_before_the_rest_is_sent(database_url: str, guarantee: Guarantee) -> None:
     judged: list[Decimal] = []
 
-    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         judged.extend(order.quantity for order in batch.orders)
         return (GateReport("risk", tuple(order.intent_id for order in batch.orders)),)
 
@@ -344,7 +344,7 @@ def test_the_store_sends_no_replacement_while_the_order_may_fill(database_url: s
 def test_the_gates_judge_the_worse_of_the_two_in_the_old_ones_place(database_url: str) -> None:
     seen: list[tuple[Decimal, tuple[OpenOrder, ...]]] = []
 
-    def judge(batch: Batch, snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         seen.extend((order.quantity, snapshot.open_orders) for order in batch.orders)
         return (GateReport("risk", tuple(order.intent_id for order in batch.orders)),)
 
@@ -363,7 +363,7 @@ def test_the_gates_judge_the_worse_of_the_two_in_the_old_ones_place(database_url
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_a_gate_denies_leaves_the_old_order_alone(database_url: str, tmp_path: Path, at_once: bool) -> None:
-    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, _now: object, _state: object) -> tuple[GateReport, ...]:
         barred = {order.intent_id for order in batch.orders if order.quantity > 12}
         verdicts = tuple(Verdict("risk", "size", name, Outcome.DENY, "too large") for name in barred)
         return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in barred), verdicts),)
@@ -505,6 +505,31 @@ def test_why_an_order_may_not_be_replaced(
     status = OrderStatus(D(10), OrderState(state), D(3) if state == "partially_filled" else D(0))
     found = why_not(LIMIT, status, D(quantity), None if price is None else D(price), lot=D(1), sliced=sliced)
     assert says in found
+    assert bool(says) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "tick", "says"),
+    [
+        (45, None, None, "quantity 45 is no multiple of the lot 20 of AAA; give 40 or 60"),
+        (5, None, None, "quantity 5 is no multiple of the lot 20 of AAA; give 20"),
+        (40, "98.03", "0.05", "price 98.03 is no multiple of the tick 0.05 of AAA; give 98 or 98.05, or correct"),
+        (40, "98.005", None, "price 98.005 is no multiple of the tick 0.01 of AAA; give 98 or 98.01, or correct"),
+        (40, "98.005", "0.005", ""),
+        (40, "98.125", "0.125", ""),
+        # What stays as it is was planned so.
+        (10, "98.05", "0.05", ""),
+        (40, "99", "2", ""),
+    ],
+)
+def test_a_new_quantity_or_price_keeps_the_instruments_lot_and_tick(
+    quantity: int, price: str | None, tick: str | None, says: str
+) -> None:
+    found = why_not(
+        LIMIT, OrderStatus(D(10), OrderState.ACCEPTED), D(quantity), None if price is None else D(price), lot=D(20),
+        tick=None if tick is None else D(tick), sliced=False,
+    )  # fmt: skip
+    assert found.startswith(says)
     assert bool(says) == bool(found)
 
 

@@ -8,12 +8,26 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from execution_support import CLOSE, EXECUTED, OPEN, Desk, ManualClock, approve_all, flat_feed, paper, rows, store_plan
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    Desk,
+    ManualClock,
+    approve_all,
+    flat_feed,
+    paper,
+    rows,
+    store_plan,
+)
 from pydantic import ValidationError
 
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import child_id, parent_of
+from octopus.portfolio.units import TradingUnits
 from resources.execution_engine import EngineSettings
 from resources.warehouse.connection import Role
 from resources.warehouse.order_store import BatchRefusedError, OrderStore
@@ -79,7 +93,7 @@ def test_each_slice_is_an_intent_of_its_own_and_sent_as_it_begins(database_url: 
 def test_what_the_last_slice_was_denied_is_left_or_goes_into_the_close(
     database_url: str, tmp_path: Path, remainder: Remainder, left: list[object]
 ) -> None:
-    def judge(batch: Batch, _snapshot: AccountSnapshot, now: datetime) -> tuple[GateReport, ...]:
+    def judge(batch: Batch, _snapshot: AccountSnapshot, now: datetime, _state: TradingState) -> tuple[GateReport, ...]:
         barred = {o.intent_id for o in batch.orders if o.instrument == "AAA" and begins(2) <= now < END}
         verdicts = tuple(Verdict("risk", "mood", name, Outcome.DENY, "not now") for name in barred)
         return (GateReport("risk", tuple(o.intent_id for o in batch.orders if o.intent_id not in barred), verdicts),)
@@ -90,6 +104,25 @@ def test_what_the_last_slice_was_denied_is_left_or_goes_into_the_close(
     assert told[2][:4] == (D(4), "market", "denied", None)
     assert [row[:4] for row in told[3:]] == left
     assert [row[0] for row in children(database_url, "BBB")] == [D(2), D(2), D(3)]
+
+
+def test_children_are_whole_lots_of_the_instruments_own(database_url: str, tmp_path: Path) -> None:
+    """Of 28 AAA in lots of four and seven BBB in lots of three; these were planned before they had any."""
+    desk, _ = scheduled(database_url, tmp_path, TWAP)
+    trades = [("AAA", Side.BUY, D(28)), ("BBB", Side.BUY, D(7))]
+    batch = store_plan(database_url, "acct", trades, order_type=OrderType.MARKET, name="own", created_at=OPEN)
+    asked = []
+
+    def units(as_of: datetime) -> TradingUnits:
+        asked.append(as_of)
+        return TradingUnits({"AAA": D(4), "BBB": D(3)})
+
+    done = desk.execute(batch, units=units)
+    assert [row[0] for row in children(database_url, "AAA")] == [D(8), D(8), D(12)]
+    # The child that is cut once all is due takes what is no whole lot.
+    assert [row[0] for row in children(database_url, "BBB")] == [D(3), D(4)]
+    assert done.navs[EXECUTED].holdings.positions == {"AAA": D(28), "BBB": D(7)}
+    assert set(asked) == {SESSIONS.decision_utc(DECIDED)}, "as the plan had them"
 
 
 def test_a_worker_that_dies_between_two_slices_is_followed_by_one_that_goes_on(

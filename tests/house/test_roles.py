@@ -90,6 +90,7 @@ DECLARED: dict[str, tuple[str, str, str]] = {
     "execution.attempts": (READ, STATE, ""),
     "execution.snapshots": (READ, RECORD, ""),
     "execution.evidence": (READ, RECORD, ""),
+    "execution.evidence_contents": (READ, RECORD, ""),
     "execution.launches": (READ, STATE, ""),
     "execution.verdicts": (READ, RECORD, ""),
     "execution.order_intents": (READ, STATE, ""),

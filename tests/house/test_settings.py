@@ -59,7 +59,7 @@ def test_what_ships_is_valid(config: Path) -> None:
         ("universe.yaml", "currency: USD", "currency: GBX", ["GBX is a part of GBP"]),
         ("universe.yaml", "rates: {}", "rates: {USD: EURUSD=X}", ["USD is the account's own currency"]),
         ("universe.yaml", "rates: {}", "rates: {EUR: KO}", ["rates: KO is in symbols, too"]),
-        ("universe.yaml", "  source: null", "  source: yahoo", ["intraday.source", "yahoo", "alpaca"]),
+        ("universe.yaml", "  source: null", "  source: rss", ["intraday.source", "rss", "alpaca"]),
         ("universe.yaml", "  interval: 5 ", "  interval: 7 ", ["intraday.interval", "7", "60"]),
         ("universe.yaml", "  symbols: []", "  symbols: [TSLA]", ["intraday.symbols", "TSLA", "universe.symbols"]),
         ("universe.yaml", "history_sessions: 20", "history_sessions: 0", ["intraday.history_sessions", "0", "greater"]),

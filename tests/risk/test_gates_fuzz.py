@@ -26,7 +26,10 @@ from hypothesis import strategies as st
 
 from octopus.compliance import gate as compliance_gate
 from octopus.compliance.checks import ComplianceContext, RecentIntent
+from octopus.compliance.replay import is_same
+from octopus.compliance.replay import judged_again as compliance_again
 from octopus.compliance.rules import CompliancePolicy
+from octopus.core.ids import canonical_json
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OpenOrder, PlannedOrder, Side, TradingState
 from octopus.risk import gate as risk_gate
 from octopus.risk.limits import RiskLimits
@@ -43,6 +46,7 @@ for _rule in DOCUMENT["rules"]:
             {"symbol": "FFF", "effective_from": date(2022, 1, 1), "effective_to": None, "reason": "a mandate"}
         ]
 POLICY = CompliancePolicy.model_validate(DOCUMENT)
+AGAIN = {risk_gate.GATE: risk_gate.judged_again, compliance_gate.GATE: compliance_again}
 NAMES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
 PRICES = dict(zip(NAMES, map(D, ("100", "50", "12.5", "200", "4", "30")), strict=True))
 SECTORS = dict(zip(NAMES, ("tech", "tech", "tech", "energy", "energy", "utilities"), strict=True))
@@ -352,6 +356,17 @@ def require_compliant(world: World, orders: Sequence[PlannedOrder]) -> None:
             assert end * max(order.reference_price, PRICES[name]) / snapshot.equity <= D("0.2")
 
 
+def require_told_again(report: GateReport) -> None:
+    """What the report was given on, written down and read, gives it again."""
+    assert report.evidence is not None
+    again = AGAIN[report.gate](canonical_json(report.evidence.record()), report.evidence.contents())
+    assert again.approved == report.approved
+    assert len(again.verdicts) == len(report.verdicts)
+    for ours, theirs in zip(again.verdicts, report.verdicts, strict=True):
+        assert is_same(ours, theirs), (ours, theirs)
+        assert ours.reason == theirs.reason
+
+
 def judged(world: World) -> tuple[GateReport, GateReport]:
     risk = risk_gate.judge(
         world.batch, world.snapshot, world.market, world.limits, world.state, Authority(False, "not asked"), NOW
@@ -373,6 +388,7 @@ def test_what_both_gates_approve_is_inside_every_limit(
         orders = {order.intent_id: order for order in world.batch.orders}
         for report, require in zip(judged(world), (require_inside_limits, require_compliant), strict=True):
             require(world, [orders[intent] for intent in report.approved])
+            require_told_again(report)
             counts[f"orders that {report.gate} approved"] += len(report.approved)
             counts[f"orders that {report.gate} denied"] += len(world.batch.orders) - len(report.approved)
         counts["batches"] += 1

@@ -9,17 +9,20 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 
+from octopus.core.errors import MissingDataError
 from octopus.core.rejects import Reject
 from octopus.core.sessions import Sessions
 from octopus.market_data.coverage import Window
 from octopus.market_data.schema import INSTRUMENTS_SCHEMA
 from octopus.market_data.settle import settle_actions, settle_bars
-from octopus.warehouse.quality import Finding, Kind, Severity
+from octopus.warehouse.quality import Finding, Kind, Severity, finding_rows
+from octopus.warehouse.verdicts import JUDGED_ACTIONS, policy_verdicts, severe_cases
 from octopus.warehouse.withdrawals import MOST_AT_ONCE, findings
 from resources.collection import Collected, collect
 from resources.sources.base import MarketData
-from resources.warehouse import coverage, withdrawals
+from resources.warehouse import coverage, verdicts, withdrawals
 from resources.warehouse.connection import Role
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.revisions import revisions
 from resources.warehouse.store import Warehouse
 from resources.warehouse.verdicts import vendor_actions
@@ -35,11 +38,13 @@ class Vendor:
     """A source that sends the sessions and dividends that it has.
 
     Attributes:
-        bars: sessions by instrument. paid: cash by instrument and session. refuses: what of an answer is malformed.
+        bars: sessions by instrument. paid: cash by instrument and session. spun: shares of another company likewise,
+            and its name; a ratio of 1 to a name is a change of name. refuses: what of an answer is malformed.
     """
 
     bars: dict[str, list[date]]
     paid: dict[str, dict[date, float]] = field(default_factory=dict)
+    spun: dict[str, dict[date, tuple[str, float, str]]] = field(default_factory=dict)
     refuses: list[Reject] = field(default_factory=list)
     closes: dict[date, float] = field(default_factory=dict)
     name: str = "vendor"
@@ -64,6 +69,15 @@ class Vendor:
                 value="value",
             )
             for symbol in symbols if (paid := self.paid.get(symbol))
+        ]  # fmt: skip
+        acts += [
+            pl.DataFrame({"session": list(told)}).select(
+                source=pl.lit(self.name), instrument=pl.lit(symbol), session="session",
+                kind=pl.Series([kind for kind, _, _ in told.values()]),
+                value=pl.Series([value for _, value, _ in told.values()]),
+                detail=pl.Series([detail for _, _, detail in told.values()]),
+            )
+            for symbol in symbols if (told := self.spun.get(symbol))
         ]  # fmt: skip
         settled = settle_bars(bars, start, end, sessions, datetime(2026, 1, 1, tzinfo=UTC))
         actions, _ = settle_actions(acts, start, end, sessions)
@@ -200,6 +214,77 @@ def test_a_feed_that_falls_silent_for_many_is_one_finding_about_the_source(wareh
     assert (history.kind, history.severity, history.instrument) == (Kind.WITHDRAWN_HISTORY, Severity.SEVERE, None)
     assert history.evidence["instruments"] == len(names) - 1
     assert (bar.kind, bar.severity, bar.instrument) == (Kind.WITHDRAWN_BAR, Severity.WARN, "S00")
+
+
+def test_a_spin_off_that_is_withdrawn_is_held_by_a_decision_and_taken_back_by_another(warehouse: Warehouse) -> None:
+    vendor = Vendor({"T": until(WEDNESDAY), "WBD": until(WEDNESDAY)}, {"T": {MONDAY: 0.5}})
+    vendor.spun = {"T": {TUESDAY: ("spin_off", 0.24, "WBD")}}
+    run(warehouse, vendor, WEDNESDAY)
+    vendor.spun = {}
+    run(warehouse, vendor, THURSDAY, MONDAY)
+    (told,) = found(warehouse, THURSDAY)
+    assert (told.kind, told.severity) == (Kind.WITHDRAWN_SPIN_OFF, Severity.SEVERE)
+    assert told.evidence["stood"] == {"value": 0.24, "detail": "WBD"}
+
+    calendars = warehouse.calendars("vendor", XNYS)
+    warehouse.insert_new(
+        "ops.quality_findings",
+        finding_rows([told], "vendor", calendars).with_columns(ingested_at=pl.lit(at(THURSDAY))),
+    )
+    verdicts.judged(warehouse, "vendor", verdicts.last_batch(warehouse))
+    prices = WarehousePrices(warehouse, "vendor", XNYS)
+    after, by = XNYS.close_utc(THURSDAY), XNYS.close_utc(date(2022, 12, 30))
+
+    def counts() -> list[tuple[str, str]]:
+        told = prices.actions(["T"], XNYS.close_utc(FIRST), by)
+        return [(action.kind.value, action.detail) for action in told]
+
+    def decide(decision: verdicts.Decision, hours: int) -> tuple[str, int, int]:
+        return verdicts.decide(
+            warehouse, told.finding_id("vendor"), decision, XNYS, by="me", reason="no other has it",
+            now=after + timedelta(hours=hours),
+        )  # fmt: skip
+
+    assert counts() == [("dividend", ""), ("spin_off", "WBD")], "it stays in use until somebody decides"
+    for hours, decision, left in ((1, "hold", 1), (2, "take_back", 2), (3, "repair", 1), (4, "keep", 2)):
+        assert decide(decision, hours) == ("vendor", 0, 1), decision
+        assert len(counts()) == left, decision
+    versions = warehouse.rows(
+        "select kind, value, detail, excluded, decision, known_at from raw.action_verdicts order by batch_id"
+    )
+    assert [tuple(row.values()) for row in versions] == [
+        ("spin_off", 0.24, "WBD", excluded, decision, after + timedelta(hours=hours))
+        for hours, decision, excluded in (
+            (1, "hold", True), (2, "take_back", False), (3, "repair", True), (4, "keep", False)
+        )
+    ]  # fmt: skip
+    case, bars = severe_cases([told], "vendor", calendars), verdicts.vendor_bars(warehouse, "vendor", by, ["T"])
+    held = vendor_actions(warehouse, "vendor", by, kinds=JUDGED_ACTIONS).filter(pl.col("kind") == "spin_off")
+    assert held["decided"].to_list() == [True], "the policy leaves it alone"
+    assert policy_verdicts([(case[0], "hold")], bars, held, calendars).actions.is_empty()
+    undecided = held.with_columns(decided=pl.lit(value=False))
+    policy = policy_verdicts([(case[0], "hold")], bars, undecided, calendars).actions
+    assert policy.select("kind", "detail", "excluded", "known_at").rows() == [
+        ("spin_off", "WBD", True, XNYS.decision_utc(THURSDAY))
+    ], "and would have kept it out from the decision on that first saw it gone"
+
+
+def test_a_change_of_name_that_is_withdrawn_is_told_and_nothing_is_decided_about_it(warehouse: Warehouse) -> None:
+    vendor = Vendor({"FB": until(WEDNESDAY)})
+    vendor.spun = {"FB": {TUESDAY: ("symbol_change", 1.0, "META")}}
+    run(warehouse, vendor, WEDNESDAY)
+    vendor.spun = {}
+    run(warehouse, vendor, THURSDAY, MONDAY)
+    (told,) = found(warehouse, THURSDAY)
+    assert (told.kind, told.severity, told.repair) == (Kind.WITHDRAWN_ACTION, Severity.WARN, None)
+    rows = finding_rows([told], "vendor", warehouse.calendars("vendor", XNYS))
+    warehouse.insert_new("ops.quality_findings", rows.with_columns(ingested_at=pl.lit(at(THURSDAY))))
+    for decision in ("hold", "keep"):
+        with pytest.raises(MissingDataError, match="who an instrument is"):
+            verdicts.decide(
+                warehouse, told.finding_id("vendor"), decision, XNYS, by="me", reason="a test", now=at(THURSDAY)
+            )
+    assert warehouse.scalar("select count(*) from raw.action_verdicts") == 0
 
 
 def test_a_bar_that_moves_is_told_with_its_new_day_and_a_frozen_price_is_not(warehouse: Warehouse) -> None:
