@@ -634,7 +634,7 @@ class ExecutionEngine:
             resend = True
         if answer is None:
             return ""
-        return self._record_answer(client_order_id(order.intent_id), answer, resent=resend)
+        return self._record_answer(claim, client_order_id(order.intent_id), answer, resent=resend)
 
     def _submit_judged(
         self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool
@@ -669,16 +669,18 @@ class ExecutionEngine:
         except (OrderRejectedError, BrokerUnavailableError, UncertainOutcomeError) as error:
             return error
 
-    def _record_answer(self, order_id: str, answer: BrokerOrder | BrokerError, *, resent: bool) -> str:
+    def _record_answer(self, claim: Claim, order_id: str, answer: BrokerOrder | BrokerError, *, resent: bool) -> str:
         """Record what a send came to; returns why nothing more must be sent, or nothing."""
-        now = self.clock.now()
+        # Only of a first send do we know that the order does not stand, and only while nobody has sent it again: a
+        # worker that was overtaken as it waited for the answer may come with it after the later one's was accepted.
+        now, alone = self.clock.now(), None if resent else claim.fence
         if isinstance(answer, BrokerOrder):
             self._record_found(order_id, answer)
         elif isinstance(answer, OrderRejectedError) and not resent:
-            self.store.record(order_id, Event.REJECT, now, str(answer))
+            self.store.record(order_id, Event.REJECT, now, str(answer), of_send=alone)
         elif isinstance(answer, BrokerUnavailableError):
-            # Only of a first send do we know that the order does not stand.
-            self.store.record(order_id, Event.UNCERTAIN if resent else Event.NOT_SENT, now, str(answer))
+            event = Event.UNCERTAIN if resent else Event.NOT_SENT
+            self.store.record(order_id, event, now, str(answer), of_send=alone)
             return str(answer)
         else:
             # A second send that is refused (the first one took the buying power) says nothing of the first.

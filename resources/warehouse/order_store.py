@@ -178,10 +178,12 @@ class _HeldOrder:
 
     Attributes:
         exits: client order ids of the exits that went, or go, with it.
+        fence: under which it was sent last; None before it was sent.
     """
 
     status: OrderStatus
     exits: Sequence[str]
+    fence: int | None
 
 
 @dataclass(frozen=True)
@@ -951,15 +953,19 @@ class OrderStore(OrderRecords):
 
     def record(
         self, order_id: str, event: Event, now: datetime, reason: str = "", broker_order_id: str | None = None,
-        taken: Decimal | None = None,
+        taken: Decimal | None = None, *, of_send: int | None = None,
     ) -> OrderStatus:  # fmt: skip
         """Record a report on an order (or a person's settlement of it); one that says nothing new changes nothing.
 
         Args:
             taken: the quantity that the venue has of it; of a replacement it is what the order before it left.
+            of_send: the fence of the send that the report is of alone: it says nothing of an order that a later worker
+                has sent again, and then changes nothing.
         """
         with self.connection.transaction():
             held = self._hold(order_id, broker_order_id or None, taken)
+            if of_send not in (None, held.fence):
+                return held.status
             return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
 
     def lock_status(self, order_id: str, account: str) -> OrderStatus | None:
@@ -1217,7 +1223,7 @@ class OrderStore(OrderRecords):
         )
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
-        return _HeldOrder(_order_status(row), row["exits"])
+        return _HeldOrder(_order_status(row), row["exits"], row["fence"])
 
     def write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
@@ -1265,7 +1271,7 @@ class OrderStore(OrderRecords):
 
 
 _HELD: LiteralString = """
-    o.state, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
+    o.state, o.fence, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
     array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
     array(select x.client_order_id from execution.order_intents x
           where x.exit_of = i.intent_id order by x.client_order_id) as exits
