@@ -369,6 +369,13 @@ MUTATIONS = (
         _ENGINE_TESTS + "test_another_venue_is_never_sent_an_order_twice",
     ),
     Mutation(
+        "a late refusal ends an order that was sent again",
+        STORE,
+        "if of_send not in (None, held.fence):",
+        "if of_send == 0:",
+        _ENGINE_TESTS + "test_an_answer_that_an_overtaken_worker_hears_late_ends_no_order_that_was_sent_again",
+    ),
+    Mutation(
         "a second send's refusal ends the first",
         ENGINE,
         "isinstance(answer, OrderRejectedError) and not resent:",

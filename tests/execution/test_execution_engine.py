@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
+from crash_proof import end_sessions
 from execution_support import (
     CLOSE,
     DECIDED,
@@ -33,7 +36,7 @@ from octopus.execution.book import CorporateAction, EntryKind
 from octopus.execution.corrections import Told
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import Event, IllegalTransitionError, OrderState
-from resources.brokers.base import Guarantee, UncertainOutcomeError
+from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest, UncertainOutcomeError
 from resources.brokers.paper import PaperBehaviour
 from resources.settling import Settler
 from resources.warehouse.audit_log import verify
@@ -587,6 +590,38 @@ def test_a_worker_that_was_overtaken_takes_no_approval_back(desk: Desk) -> None:
         ("approved", 1),
         ("denied", 2),
     ]
+
+
+@pytest.mark.parametrize("fault", ["refused", "down"])
+def test_an_answer_that_an_overtaken_worker_hears_late_ends_no_order_that_was_sent_again(
+    database_url: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first send came to nothing; as its worker waits for the answer, a later one sends it, and it stands."""
+    desk, venue = venue_desk(database_url, Guarantee.IDEMPOTENT_KEY, [fault])
+    batch = store_plan(desk.url, "acct", BUYS[:1])
+    (order_id,) = order_ids(batch)
+    submit = venue.submit
+
+    def overtaken(request: OrderRequest) -> BrokerOrder:
+        monkeypatch.setattr(venue, "submit", submit)
+        try:
+            return submit(request)
+        finally:
+            end_sessions(desk.url, locks_only=True)
+            with desk.engine() as new:
+                assert new.prepare(batch.batch_id, "new") is not None
+                assert new.send(batch.batch_id, "new").sent == (order_id,)
+
+    monkeypatch.setattr(venue, "submit", overtaken)
+    with desk.engine() as old:
+        assert old.prepare(batch.batch_id, "old") is not None
+        # It finds out that it lost the account at the next thing that it does.
+        with suppress(FencedOutError, BatchRefusedError, psycopg.OperationalError):
+            old.send(batch.batch_id, "old")
+    assert venue.sends == [order_id, order_id]
+    assert desk.states(batch) == {"AAA": "accepted"}
+    course = [state for (state,) in rows(desk.url, "select to_state from execution.order_events order by event_id")]
+    assert course == ["approved", "submitting", "submitting", "accepted"]
 
 
 def test_nothing_is_voided_while_it_is_being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
