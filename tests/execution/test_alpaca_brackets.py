@@ -33,13 +33,13 @@ QUICK = Patience(attempts=2, base_s=0.01, total_s=0.05)
 
 @pytest.fixture
 def venue() -> Iterator[AlpacaVenue]:
-    with AlpacaVenue() as served:
+    with AlpacaVenue(slow_s=2.5) as served:
         served.book("CSD", net_amount="0", date="2022-12-01")
         yield served
 
 
 def broker_at(venue: AlpacaVenue, **changes: Any) -> AlpacaBroker:
-    access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK)
+    access = Access(base_url=venue.url, timeout_s=2.0, patience=QUICK)
     return replace(AlpacaBroker("KEY", "SECRET", "acct", SESSIONS, access=access, now=lambda: BEFORE), **changes)
 
 

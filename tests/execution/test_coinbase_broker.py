@@ -38,12 +38,12 @@ HALF = D("0.5")
 
 @pytest.fixture
 def venue() -> Iterator[CoinbaseVenue]:
-    with CoinbaseVenue() as served:
+    with CoinbaseVenue(slow_s=2.5) as served:
         yield served
 
 
 def broker_at(venue: CoinbaseVenue, **changes: Any) -> CoinbaseBroker:
-    access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK)
+    access = Access(base_url=venue.url, timeout_s=2.0, patience=QUICK)
     return replace(CoinbaseBroker(KEY, secret(), "acct", access=access, now=lambda: LATE), **changes)
 
 

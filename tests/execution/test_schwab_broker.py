@@ -43,7 +43,7 @@ HOME = f"/trader/v1/accounts/{HASH}"
 
 @pytest.fixture
 def venue() -> Iterator[SchwabVenue]:
-    with SchwabVenue(now=lambda: NOON) as served:
+    with SchwabVenue(now=lambda: NOON, slow_s=2.5) as served:
         yield served
 
 
@@ -54,7 +54,7 @@ def broker(venue: SchwabVenue, tmp_path: Path) -> SchwabBroker:
 
 
 def broker_at(venue: SchwabVenue, token: Path, **changes: Any) -> SchwabBroker:
-    access = Access(base_url=venue.url, timeout_s=0.4, patience=QUICK, sleep=lambda _s: None)
+    access = Access(base_url=venue.url, timeout_s=2.0, patience=QUICK, sleep=lambda _s: None)
     ids: dict[str, str] = {}
     terms: dict[str, Any] = {"access": access, "now": lambda: NOON, **changes}
     return SchwabBroker("KEY", "SECRET", token, ACCOUNT, "acct", SESSIONS, lambda: ids, **terms)
