@@ -72,7 +72,7 @@ class GateEvidence:
         case, history, names = self.case, self._history, _concerned(self.case)
         sectors = {name: sector for name, sector in case.market.sectors.items() if name in names}
         returns = None if history is None else _Returns(
-            tuple(history.sessions.tolist()), history.symbols, history.sessions_per_year, fingerprint(history.returns)
+            tuple(history.sessions.tolist()), history.symbols, history.sessions_per_year, self._kept_as
         )  # fmt: skip
         market = replace(case.market, history=None, sectors=sectors)
         given = _Given(case.batch, case.snapshot, market, returns, case.limits, case.state, case.authority, case.now)
@@ -81,7 +81,11 @@ class GateEvidence:
 
     def contents(self) -> Mapping[str, bytes]:
         """The returns, by the name that the record has for them."""
-        return {} if self._history is None else {fingerprint(self._history.returns): self._history.returns.tobytes()}
+        return {} if self._history is None else {self._kept_as: self._history.returns.tobytes()}
+
+    @cached_property
+    def _kept_as(self) -> str:
+        return fingerprint(None if self._history is None else self._history.returns)
 
     @cached_property
     def _history(self) -> ReturnHistory | None:
