@@ -82,6 +82,7 @@ from resources.warehouse.order_store import (
     StoredOrder,
     TradingHaltedError,
     TradingStateChangedError,
+    TradingStatus,
 )
 
 if TYPE_CHECKING:
@@ -452,26 +453,24 @@ class ExecutionEngine:
     def _claim_judged(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
         batch = stored.batch
         snapshot = self._snapshot(batch)
+        state = self._state(batch.account)
         unresolved = self.store.unresolved(batch.account)
         unsent = {o.order.intent_id for o in self.store.orders(batch.account, {OrderState.APPROVED}, batch.batch_id)}
         fresh = tuple(o for o in batch.orders if o.intent_id not in decided or o.intent_id in unsent)
         if fresh:
             seen = with_open_orders(snapshot, _open_orders(unresolved))
             frozen = {order.order.instrument for order in unresolved}
-            decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen)
+            decision = self._decide(stored, replace(batch, orders=fresh), seen, frozen, state)
         else:
-            decision = Decision((), (), state=self._state(batch.account))
+            decision = Decision((), (), state=state)
         return self.store.claim(stored, fresh, decision, snapshot, run_id, self.clock.now())
 
-    def _decide(self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str]) -> Decision:
-        """What the gates and the order path's own rules say of ``judged`` now, under one state of the kill switch.
-
-        Raises:
-            TradingHaltedError: the kill switch is on, which denies no order: it waits.
-        """
+    def _decide(
+        self, stored: StoredBatch, judged: Batch, seen: AccountSnapshot, frozen: set[str], state: TradingState
+    ) -> Decision:
+        """What the gates and the order path's own rules say of ``judged`` now, under one state of the kill switch."""
         orders, seen = in_judgement(judged.orders, seen, stored.swaps.values())
         judged = replace(judged, orders=orders)
-        state = self._state(judged.account)
         reports = self.judge(judged, seen, self.clock.now(), state)
         return decide(
             judged,
@@ -484,15 +483,7 @@ class ExecutionEngine:
         )
 
     def _state(self, account: str) -> TradingState:
-        """The kill switch's state, under which orders may be judged. Whoever commits what comes of it asks again.
-
-        Raises:
-            TradingHaltedError: nothing is judged while trading is halted.
-        """
-        status = self.store.trading_status(account)
-        if status.state is TradingState.HALTED:
-            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
-        return status.state
+        return _not_halted(account, self.store.trading_status(account))
 
     def _changed(self, batch: Batch) -> dict[str, str]:
         """What the next session's open does to shares that were planned before it, by instrument."""
@@ -720,11 +711,12 @@ class ExecutionEngine:
     def _resends_under(self, claim: Claim, order: PlannedOrder) -> TradingState | None:
         """The state in which an order that may stand at the broker or not may be sent again; None: it waits, for it may
         open risk, and trading only reduces."""
-        state, order_id = self._state(claim.account), client_order_id(order.intent_id)
+        status, orders = self.store.live(claim.account)
+        state, order_id = _not_halted(claim.account, status), client_order_id(order.intent_id)
         if state is TradingState.ACTIVE:
             return state
         others = tuple(one for one in claim.snapshot.open_orders if one.client_order_id != order_id)
-        unresolved = (o.open for o in self.store.live(claim.account) if o.state in UNRESOLVED and o.exit_of is None)
+        unresolved = (o.open for o in orders if o.state in UNRESOLVED and o.exit_of is None)
         seen = with_open_orders(
             replace(claim.snapshot, open_orders=others), (o for o in unresolved if o.client_order_id != order_id)
         )
@@ -734,7 +726,8 @@ class ExecutionEngine:
         """Judge what is left once more, with what was sent counted as filled: the state of the kill switch under which
         the order is still approved; None: it is denied, which is committed."""
         now = self.clock.now()
-        orders = self.store.live(claim.account)
+        status, orders = self.store.live(claim.account)
+        state = _not_halted(claim.account, status)
         left = {o.intent_id for o in orders if o.state is OrderState.APPROVED}
         judged = replace(stored.batch, orders=tuple(o for o in stored.batch.orders if o.intent_id in left))
         # As of the snapshot, what was sent since has not moved the account: all of it counts as open.
@@ -743,13 +736,13 @@ class ExecutionEngine:
             (o.open for o in orders if (o.state in UNRESOLVED or o.batch_id == claim.batch_id) and o.exit_of is None),
         )
         frozen = {o.open.instrument for o in orders if o.state in UNRESOLVED}
-        decision = self._decide(stored, judged, seen, frozen)
+        decision = self._decide(stored, judged, seen, frozen, state)
         if order.intent_id in decision.approved:
-            return decision.state
+            return state
         denials = [v for v in decision.verdicts if v.outcome is Outcome.DENY and v.intent_id == order.intent_id]
         reason = "a gate no longer approves it and names no rule"
         verdicts = denials or [Verdict(GATE, "remaining_limits", order.intent_id, Outcome.DENY, reason)]
-        self.store.deny(claim, order, verdicts, now, judged_under=decision.state)
+        self.store.deny(claim, order, verdicts, now, judged_under=state)
         return None
 
     # -- inside: after sending ---------------------------------------------------------------------------------------
@@ -902,6 +895,17 @@ class ExecutionEngine:
             if report.state is OrderState.FILLED and report.quantity < status.quantity:
                 event, reason = Event.CANCEL, reason or "the other exit took the rest"
             self.store.record(order_id, event, now, reason, report.broker_order_id)
+
+
+def _not_halted(account: str, status: TradingStatus) -> TradingState:
+    """The kill switch's state, under which orders may be judged. Whoever commits what comes of it asks again.
+
+    Raises:
+        TradingHaltedError: the kill switch is on, which denies no order: it waits.
+    """
+    if status.state is TradingState.HALTED:
+        raise status.refusal(account)
+    return status.state
 
 
 def _in_one_state(step: Callable[[], _Done]) -> _Done:

@@ -24,7 +24,7 @@ call can be taken for an answer, and no client id stays occupied.
 from __future__ import annotations
 
 import asyncio
-import re
+import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,7 +40,7 @@ from octopus.core.ids import entry_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
-from resources.brokers.answers import in_order, state_of
+from resources.brokers.answers import Fields, in_order, state_of
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -86,6 +86,8 @@ _REFUSALS = frozenset(
 )  # fmt: skip
 """Errors of an order that was never acknowledged that mean it does not stand; any other leaves that open."""
 _CANCELLED, _LOST, _RESTORED = 202, 1100, frozenset({1101, 1102})
+_SIDES = {"BOT": Side.BUY, "SLD": Side.SELL}
+_FIELDS = Fields(NAME)
 _READS = 4
 _REDUCE_WITH_BLOCK = 2
 """Of a group of orders: what one fills comes off the others, which cannot fill in the same moment."""
@@ -565,7 +567,7 @@ class _Desk:
         """Cash in the account's own currency, and which that is."""
         for (tag, currency), value in self._values.items():
             if tag == "TotalCashValue":
-                return _number(value, tag), currency
+                return _amount(value, tag), currency
         raise BrokerError("ib: the account values lack TotalCashValue; the API may have changed, update the adapter")
 
     async def positions(self) -> dict[str, Decimal]:
@@ -745,15 +747,15 @@ class _Desk:
         self, contract: Any, shares: float, price: float, _v: float, _c: float, _u: float, _r: float, number: str
     ) -> None:
         if number == self.number:
-            self.portfolio[self.names.of(contract)] = (Decimal(str(shares)), Decimal(str(price)))
+            self.portfolio[self.names.of(contract)] = (_amount(shares, "shares"), _known(price, "price"))
 
     def accountDownloadEnd(self, _number: str) -> None:
         self._ends.add(("account", 0))
 
     def position(self, number: str, contract: Any, shares: float, cost: float) -> None:
         if number == self.number:
-            self.costs[self.names.of(contract)] = Decimal(str(cost))
-            self._held[self.names.of(contract)] = Decimal(str(shares))
+            self.costs[self.names.of(contract)] = _amount(cost, "average cost")
+            self._held[self.names.of(contract)] = _amount(shares, "shares")
 
     def positionEnd(self) -> None:
         self._ends.add(("positions", 0))
@@ -780,7 +782,7 @@ class _Desk:
         self, order_id: int, status: str, filled: float, _r: float, _a: float, _perm: int, _parent: int, _last: float,
         client_id: int, _why: str, _cap: float = 0.0,
     ) -> None:  # fmt: skip
-        self._statuses[client_id, order_id] = (status, Decimal(str(filled)))
+        self._statuses[client_id, order_id] = (status, _FIELDS.filled({"filled": filled}, "filled"))
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
         if self._is_of_the_account(order):
@@ -794,10 +796,12 @@ class _Desk:
         if told.acctNumber != self.number:
             return
         fill_id, _, correction = told.execId.rpartition(".")
-        side = Side.BUY if told.side == "BOT" else Side.SELL
+        shares = _FIELDS.filled(vars(told), "shares")
+        # One that was broken is of no shares, and its price says nothing.
+        price = _FIELDS.positive(vars(told), "price") if shares else Decimal(0)
         one = _Execution(
-            fill_id, int(correction), told.orderRef, self.names.of(contract), side, Decimal(str(told.shares)),
-            Decimal(str(told.price)), told.time, str(told.permId),
+            fill_id, int(correction), told.orderRef, self.names.of(contract), _SIDES[told.side], shares, price,
+            told.time, str(told.permId),
         )  # fmt: skip
         known = self._executed.get(fill_id)
         if known is None or known.correction <= one.correction:
@@ -807,14 +811,13 @@ class _Desk:
         self._ends.add(("executions", request))
 
     def commissionReport(self, report: Any) -> None:
-        self.commissions[report.execId] = Decimal(str(report.commission))
+        self.commissions[report.execId] = _amount(report.commission, "commission")
 
 
 def _order(instrument: str, order: Any, status: str, order_id: int, reason: str = "") -> _Order:
-    filled = Decimal(str(order.filledQuantity)) if 0 < order.filledQuantity < 1e100 else Decimal(0)
     return _Order(
         order.orderRef, order_id, order.permId, order.clientId, instrument, Side(order.action.lower()),
-        Decimal(str(order.totalQuantity)), status, filled, reason,
+        _known(order.totalQuantity, "totalQuantity"), status, _known(order.filledQuantity, "filledQuantity"), reason,
     )  # fmt: skip
 
 
@@ -860,8 +863,11 @@ def _still_open(orders: Sequence[_Order]) -> tuple[OpenOrder, ...]:
     return (*found, *exits.values())
 
 
-def _number(text: str, tag: str) -> Decimal:
-    number = Decimal(text) if re.fullmatch(r"-?\d+(\.\d+)?(E-?\d+)?", text) else None
-    if number is None:
-        raise BrokerError(f"ib: {tag} = {text!r} is no amount; the API may have changed")
-    return number
+def _known(value: float, name: str) -> Decimal:
+    """A number that is never negative; zero where TWS does not know it, for which it sends the largest double."""
+    return Decimal(0) if value <= 0 or value == sys.float_info.max else _amount(value, name)
+
+
+def _amount(value: float | str, name: str) -> Decimal:
+    """A number of TWS's; raises `BrokerError` where it is none."""
+    return _FIELDS.number({name: value}, name)

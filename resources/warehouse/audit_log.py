@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, LiteralString
+from typing import TYPE_CHECKING, BinaryIO
 
 import psycopg
 from psycopg.types.json import Json
@@ -42,13 +42,6 @@ from resources.warehouse.connection import Role, connect
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_LOCK_KEY = 0x0C709_0002
-"""Advisory lock: one writer extends the chain at a time."""
-CHAIN_END: LiteralString = (
-    "select clock_timestamp() as now, seq, hash from (values (1)) as clock "
-    "left join (select seq, hash from audit.log order by seq desc limit 1) as last on true"
-)
-"""One row, the fields of `ChainEnd`."""
 _PART = 10_000
 _LINE_ENTRIES = 1_000
 """So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
@@ -70,7 +63,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ChainEnd:
-    """Where the chain ends, and the database's time: `CHAIN_END` asks for it.
+    """Where the chain ends, and the database's time: `AuditLog.lock` asks for it.
 
     Attributes:
         seq, hash: of the last entry; None before the first.
@@ -111,20 +104,19 @@ class AuditLog:
     def append(self, records: Iterable[Record], role: Role = Role.TRADER) -> AuditHead:
         """Append entries in one transaction of their own; returns the chain's new end."""
         with connect(self.url, role) as connection:
-            self.lock(connection)
-            added = self.extend(connection, ChainEnd(*connection.execute(CHAIN_END).fetchall()[0]), records)
+            added = self.extend(connection, self.lock(connection), records)
         self.remember(added)
         return added.head
 
-    def lock(self, connection: psycopg.Connection) -> None:
+    def lock(self, connection: psycopg.Connection) -> ChainEnd:
         """Keep other writers off the chain to the end of ``connection``'s transaction."""
-        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK_KEY])
+        return ChainEnd(*connection.execute("select now, seq, hash from audit.lock_chain()").fetchall()[0])
 
     def extend(self, connection: psycopg.Connection, end: ChainEnd, records: Iterable[Record]) -> Extension:
         """Append entries in ``connection``'s transaction, which holds the lock; `remember` the result once it is in.
 
         Args:
-            end: as a statement after the one that locks found it.
+            end: as it was found under the lock.
         """
         now, head, entries = end.now, end.head, []
         for record in records:

@@ -50,7 +50,7 @@ from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.halt_file import Halt, HaltFile
-from resources.warehouse.audit_log import CHAIN_END, AuditLog, ChainEnd, Record
+from resources.warehouse.audit_log import AuditLog, ChainEnd, Record
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
 
@@ -92,6 +92,10 @@ class TradingStatus:
 
     state: TradingState
     reason: str
+
+    def refusal(self, account: str) -> TradingHaltedError:
+        """What is said of a halt where something was to be judged or sent."""
+        return TradingHaltedError(f"trading in account {account} is halted: {self.reason}; see `octopus resume`")
 
 
 @dataclass(frozen=True)
@@ -432,16 +436,15 @@ class OrderStore(OrderRecords):
         """Orders that may still fill."""
         return self.orders(account, WORKING)
 
-    def live(self, account: str) -> tuple[LiveOrder, ...]:
-        """Orders of the account that wait to be sent or may still fill, oldest batch first.
+    def live(self, account: str) -> tuple[TradingStatus, tuple[LiveOrder, ...]]:
+        """The kill switch as it counts now, and the account's orders that wait to be sent or may still fill, oldest
+        batch first.
 
-        Asked before each order: only what changes is read again.
+        Asked before each order: only what changes is read again, and all of it at once.
         """
-        rows = self.connection.execute(
-            "select client_order_id, state, quantity::text, filled_quantity::text, revised_quantity::text "
-            "from execution.orders where account = %s and state = any(%s)",
-            [account, _LIVE_STATES],
-        ).fetchall()
+        found = self.connection.execute(_LIVE, [self._database_id, _LIVE_STATES, account]).fetchall()
+        switch = dict(zip(("state", "reason", "here"), found[0][:3], strict=True)) if found else None
+        rows = [row[3:] for row in found if row[3] is not None]
         known = self._intents
         new = [row[0] for row in rows if row[0] not in known]
         if new:
@@ -451,7 +454,8 @@ class OrderStore(OrderRecords):
                 [new],
             )
             known.update((row[0], _Intent(*row[1:])) for row in told)
-        return tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
+        orders = tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
+        return self._as_it_counts(account, switch), orders
 
     @cached_property
     def _intents(self) -> dict[str, _Intent]:
@@ -1004,8 +1008,7 @@ class OrderStore(OrderRecords):
         if not waits and not _scalar(self.connection, "select exists (select from execution.outbox)"):
             return 0
         with self.connection.transaction():
-            audit.lock(self.connection)
-            rows = self.connection.execute(_TAKE_OUT).fetchall()
+            rows = self.connection.execute("select * from execution.take_outbox()").fetchall()
             told = [Record(*row[3:]) for row in rows if row[3] is not None]
             added = audit.extend(self.connection, ChainEnd(*rows[0][:3]), told)
         audit.remember(added)
@@ -1081,7 +1084,7 @@ class OrderStore(OrderRecords):
         """``row`` of the account's state, if trading is not halted and as it was when orders were judged."""
         status = self._as_it_counts(account, row)
         if row is None or status.state is TradingState.HALTED:
-            raise TradingHaltedError(f"trading in account {account} is halted: {status.reason}; see `octopus resume`")
+            raise status.refusal(account)
         if status.state is not judged_under:
             raise TradingStateChangedError(
                 f"trading in account {account} became {status.state.value} since its orders were judged: "
@@ -1289,14 +1292,6 @@ _HOLD_TOLD: LiteralString = (
     + _HELD
 )
 
-_TAKE_OUT: LiteralString = (
-    "with gone as (delete from execution.outbox returning *), chain as ("  # noqa: S608  # a constant
-    + CHAIN_END
-    + ") select chain.*, gone.kind, gone.subject, gone.payload from chain left join gone on true order by outbox_id"
-)
-"""Of each record that waits to be told, in their order, where the audit log ends and what it is; the end alone if none
-waits."""
-
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (
         select n.batch_id from portfolio.batches n
@@ -1306,6 +1301,13 @@ _SUCCESSOR: LiteralString = """
 """
 
 _STATE: LiteralString = "select state, reason, database_id = %s as here from execution.trading_state where account = %s"
+
+_LIVE: LiteralString = """
+    select t.state, t.reason, t.database_id = %s,
+        o.client_order_id, o.state, o.quantity::text, o.filled_quantity::text, o.revised_quantity::text
+    from execution.trading_state t left join execution.orders o on o.account = t.account and o.state = any(%s)
+    where t.account = %s
+"""
 
 _CURRENT: LiteralString = (
     """

@@ -1,0 +1,47 @@
+"""The audit log's writers take turns by one function, and the outbox is taken out by another; a batch's successor is
+found by an index."""
+
+from alembic import op
+
+revision = "0033"
+down_revision = "0032"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(
+        """
+        -- To the transaction's end nobody else extends the chain. Each statement of a volatile function has a snapshot
+        -- of its own: the second sees what whoever held the lock before has committed.
+        create function audit.lock_chain(out now timestamptz, out seq bigint, out hash text) language plpgsql as $$
+        begin
+            perform pg_advisory_xact_lock(3339255810);
+            select clock_timestamp(), last.seq, last.hash into now, seq, hash
+            from (values (1)) as clock
+            left join (select l.seq, l.hash from audit.log l order by l.seq desc limit 1) as last on true;
+        end $$;
+
+        -- All that waits to be told, in its order, each beside the chain's end; the end alone if nothing waits.
+        create function execution.take_outbox()
+        returns table (now timestamptz, seq bigint, hash text, kind text, subject text, payload jsonb)
+        language plpgsql as $$
+        declare
+            chain record;
+        begin
+            select * into chain from audit.lock_chain();
+            return query
+            with gone as (delete from execution.outbox returning *)
+            select chain.now, chain.seq, chain.hash, gone.kind, gone.subject, gone.payload
+            from (values (1)) as chain_end left join gone on true order by gone.outbox_id;
+        end $$;
+
+        create index batches_in_order on portfolio.batches (account, session, created_at, batch_id);
+        """
+    )
+
+
+def downgrade() -> None:
+    op.execute("drop index portfolio.batches_in_order")
+    op.execute("drop function execution.take_outbox()")
+    op.execute("drop function audit.lock_chain()")
