@@ -188,8 +188,15 @@ class Bookkeeper:
 
     def _compared(self, account: str, since: datetime, theirs: Book) -> Comparison:
         ours, sent = self.books.book(account, since), self.store.sent_ids(account)
-        breaks = compare_books(ours, theirs, sent, self.settings.cash_tolerance, self.settings.share_tolerance)
+        tolerances = self.settings.cash_tolerance, self.settings.share_tolerance
+        breaks = compare_books(ours, theirs, sent, *tolerances, self._carried(account, since))
         return Comparison(breaks, ours, theirs, since, self._unseen(account))
+
+    def _carried(self, account: str, since: datetime) -> list[Break]:
+        """What the comparison before found of records from before ``since``, unless a person booked it."""
+        known = self.books.recorded_breaks(account)
+        earlier = [item for item in known if item.at is not None and item.at < since]
+        return [item for item in earlier if not self.books.was_booked(account, item.break_id)]
 
     def _compared_now(self, account: str, since: datetime, theirs: Book) -> Comparison:
         """Once what our own data expects is booked, with those breaks alone that stand while the session runs."""
@@ -282,9 +289,11 @@ class Bookkeeper:
         return nav
 
     def _since(self, account: str) -> datetime:
-        """Since when the broker is asked: back to the last comparison of the books, as far as its records reach."""
+        """Since when the broker is asked: back to the last comparison of the books and, for half a year, to what still
+        differed then, as far as its records reach."""
         now, last = self.clock.now(), self.books.last_reconciled(account)
-        wanted = now - self.settings.lookback
+        standing = [item.at - _OVERLAP for item in self.books.recorded_breaks(account) if item.at is not None]
+        wanted = min([now - self.settings.lookback, *(at for at in standing if at >= now - _OPEN_FOR)])
         if last is not None:
             wanted = min(wanted, last - _OVERLAP)
         adopted = self.books.adopted_at(account)
@@ -306,6 +315,9 @@ class Bookkeeper:
 
 _OVERLAP = timedelta(days=1)
 """How much of what was compared before is asked for again: some venues date by the day."""
+
+_OPEN_FOR = timedelta(days=180)
+"""So long a record that differs is asked for again; then it is known by what it explained."""
 
 _CLOCKS_APART = timedelta(hours=1)
 """No venue's clock is further from ours."""

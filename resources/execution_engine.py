@@ -324,7 +324,12 @@ class ExecutionEngine:
     def _account(self, account: str) -> Iterator[None]:
         with self.store.account_lock(account):
             self.store.drain_outbox(self.audit)
-            self.take_over_halt(account)
+            try:
+                self.take_over_halt(account)
+            except BrokerError as error:
+                # The halt stands, and its file: nothing is sent, cancels are asked for again with the next step, and
+                # what the broker does not cancel is followed to its end all the same.
+                self.store.tell_uncancelled(account, str(error), self.clock.now())
             try:
                 yield
             finally:

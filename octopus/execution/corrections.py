@@ -22,7 +22,7 @@ from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
 from octopus.execution.book import AMENDS, OFFSET, UNRECORDED, Book, Entry, EntryKind, fill_entry
-from octopus.execution.reconcile import Break, BreakKind, with_booked_fills
+from octopus.execution.reconcile import ENTRY_BREAKS, Break, BreakKind, with_booked_fills
 
 
 class CorrectionError(OctopusError):
@@ -108,30 +108,48 @@ def correction(item: Break, breaks: Sequence[Break], ours: Book, theirs: Book, a
     theirs = with_booked_fills(theirs, ours)
     mine = {fill.fill_id: fill for fill in ours.fills}
     others = {fill.fill_id: fill for fill in theirs.fills}
-    if item.kind is BreakKind.UNKNOWN_FILL or (item.reference in mine and item.reference in others):
-        return Correction(change=_changed(item, mine[item.reference], others.get(item.reference)))
-    if item.kind is BreakKind.MISSING_FILL:
+    if item.reference in mine:
+        return Correction(change=_changed(item, mine[item.reference]))
+    if item.kind is BreakKind.MISSING_FILL and item.reference in others:
         return Correction(fill=others[item.reference])
     if item.reference in others:
         return Correction(entries=(fill_entry(others[item.reference], told.note),))
-    return Correction(entries=(_amended(item, ours, theirs, told.note),))
+    sample = next((e for e in (*ours.entries, *theirs.entries) if e.entry_id == item.reference), None)
+    if sample is None:
+        return Correction(entries=(_told_before(item, ours, at, told.note),))
+    return Correction(entries=(_amended(item, sample, ours, told.note),))
 
 
-def _changed(item: Break, mine: Fill, theirs: Fill | None) -> FillChange:
-    gone = theirs is None or theirs.instrument != mine.instrument or theirs.side is not mine.side
-    if gone or theirs is None:
+def _changed(item: Break, mine: Fill) -> FillChange:
+    """The fill as the broker has it, of which the break tells what differs."""
+    is_shares, brokers = item.kind is BreakKind.QUANTITY, item.brokers
+    if brokers is None or item.kind not in _OF_BOTH or (is_shares and brokers * mine.side.sign <= 0):
         return FillChange(mine, Decimal(0), mine.price, Decimal(0))
     return FillChange(
         mine,
-        theirs.quantity if item.kind is BreakKind.QUANTITY else mine.quantity,
-        theirs.price if item.kind is BreakKind.PRICE else mine.price,
-        theirs.fees if item.kind is BreakKind.FEE else mine.fees,
+        abs(brokers) if is_shares else mine.quantity,
+        brokers if item.kind is BreakKind.PRICE else mine.price,
+        brokers if item.kind is BreakKind.FEE else mine.fees,
     )
 
 
-def _amended(item: Break, ours: Book, theirs: Book, note: str) -> Entry:
+_OF_BOTH = (BreakKind.QUANTITY, BreakKind.PRICE, BreakKind.FEE)
+"""Of a fill that both books have; any other break says that it is not what ours has at all."""
+
+
+def _told_before(item: Break, ours: Book, at: datetime, note: str) -> Entry:
+    """What the broker told once and tells no more: the shares and cash that it moved."""
+    return Entry(
+        _free(f"{UNRECORDED}{item.instrument or 'cash'}", ours), _ENTRIES.get(item.kind, EntryKind.MANUAL),
+        item.instrument, item.quantity_effect, item.cash_effect, item.at or at, note,
+    )  # fmt: skip
+
+
+_ENTRIES = {kind: entry for entry, kind in ENTRY_BREAKS.items() if entry.is_action or entry is EntryKind.CHARGE}
+
+
+def _amended(item: Break, sample: Entry, ours: Book, note: str) -> Entry:
     """The broker's entry as our own, or the difference beside ours."""
-    sample = next(e for e in (*ours.entries, *theirs.entries) if e.entry_id == item.reference)
     of_ours = f"{sample.kind.value}:{sample.instrument}:{sample.at:%Y%m%d}"
     # Under the name that our own data would give it: heard of later, it is booked already.
     base = of_ours if sample.kind.is_action else sample.entry_id.partition(AMENDS)[0]

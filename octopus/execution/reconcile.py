@@ -7,6 +7,10 @@ ex-date, other entries by id). Each difference is one break that says how many s
 What positions or cash then still differ by, no record explains: that is a break of its own. So one cause gives one
 break, and sound books give none.
 
+A record that differs stays a difference when both books tell only of later ones: a dividend that is paid weeks after
+its ex-date, a fee that nobody booked. What the comparison before found of such records is carried on, as long as shares
+and cash still differ by it.
+
 A broker may tell its records late (`Told`). What our book has beyond them is then no break, and cash is compared as of
 the last instant that they cover; positions are compared as they are now, so that a trade cannot hide in between.
 """
@@ -15,11 +19,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import combinations, islice
 
 from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
@@ -169,6 +174,7 @@ def reconcile(
     our_orders: Collection[str],
     cash_tolerance: Decimal = CENT,
     share_tolerance: Decimal = Decimal(0),
+    before: Collection[Break] = (),
 ) -> tuple[Break, ...]:
     """Every break between the books, in a stable order.
 
@@ -177,14 +183,21 @@ def reconcile(
         our_orders: client order ids that we sent, to tell a fill we missed from a trade by hand.
         cash_tolerance: cash that differs by less than this is not a break (brokers round to the cent).
         share_tolerance: shares that differ by less than this without a record are not.
+        before: breaks of records that lie before those of these books, as the comparison before found them.
     """
     brokers = with_booked_fills(brokers, ours)
     mine, theirs = _told_by(ours, brokers.told), _told_by(brokers, brokers.told)
     recorded = [*_fill_breaks(mine, theirs, our_orders), *_entry_breaks(mine, theirs, cash_tolerance)]
     later = list(_later_breaks(ours, brokers, our_orders))
-    breaks = [*recorded, *later]
+    shares, names = _shares_left(ours, brokers, [*recorded, *later]), {item.instrument for item in before}
+    left = _Left(
+        _cash_left(mine, theirs, recorded), {name: rest for name, rest in shares.items() if name in names},
+        cash_tolerance, share_tolerance,
+    )  # fmt: skip
+    carried = _still_standing(before, left)
+    breaks = [*recorded, *later, *carried]
     breaks += _position_breaks(ours, brokers, breaks, share_tolerance)
-    breaks += _cash_breaks(mine, theirs, recorded, cash_tolerance)
+    breaks += _cash_breaks(mine, theirs, [*recorded, *carried], cash_tolerance)
     order = list(BreakKind)
     return tuple(sorted(breaks, key=lambda b: (order.index(b.kind), b.instrument or "", b.reference or "")))
 
@@ -296,7 +309,7 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
         if not quantity and abs(cash) < tolerance:
             continue
         sample = [*mine.get(key, ()), *theirs.get(key, ())][0]
-        kind = _ENTRY_BREAKS[sample.kind]
+        kind = ENTRY_BREAKS[sample.kind]
         by_shares = bool(quantity)
         yield Break(
             kind=kind,
@@ -313,7 +326,7 @@ def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Bre
         )
 
 
-_ENTRY_BREAKS = {
+ENTRY_BREAKS = {
     EntryKind.SPLIT: BreakKind.SPLIT,
     EntryKind.DIVIDEND: BreakKind.DIVIDEND,
     EntryKind.SYMBOL_CHANGE: BreakKind.SYMBOL_CHANGE,
@@ -324,6 +337,7 @@ _ENTRY_BREAKS = {
     EntryKind.DEPOSIT: BreakKind.CASH,
     EntryKind.WITHDRAWAL: BreakKind.CASH,
 }
+"""As what an entry counts that the books have otherwise."""
 
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
@@ -347,14 +361,61 @@ def _totals(entries: Iterable[Entry]) -> tuple[Decimal, Decimal]:
     return quantity, cash
 
 
-def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
-    explained: dict[str, Decimal] = defaultdict(Decimal)
+@dataclass(frozen=True)
+class _Left:
+    """What the books still differ by (broker's minus ours) once their records are matched.
+
+    Attributes:
+        shares: of the instruments that are looked at. cash_tolerance, share_tolerance: what differs by less does not.
+    """
+
+    cash: Decimal
+    shares: Mapping[str, Decimal]
+    cash_tolerance: Decimal
+    share_tolerance: Decimal
+
+    def is_explained_by(self, breaks: Collection[Break]) -> bool:
+        """Whether ``breaks`` are all that cash and these shares differ by."""
+        cash, shares = self.cash, dict(self.shares)
+        for item in breaks:
+            cash -= item.cash_effect
+            if item.instrument is not None:
+                shares[item.instrument] = shares.get(item.instrument, Decimal(0)) - item.quantity_effect
+        return abs(cash) < self.cash_tolerance and not any(map(self._differs, shares.values()))
+
+    def _differs(self, shares: Decimal) -> bool:
+        return bool(shares) and abs(shares) >= self.share_tolerance
+
+
+def _still_standing(before: Collection[Break], left: _Left) -> tuple[Break, ...]:
+    """Those of ``before`` that what is ``left`` consists of: the most of them that explain it, or all of them where no
+    selection does and something else differs, too."""
+    tried = (kept for size in range(len(before), -1, -1) for kept in combinations(before, size))
+    return next(filter(left.is_explained_by, islice(tried, _SELECTIONS)), tuple(before))
+
+
+_SELECTIONS = 5000
+"""Twelve breaks in every selection; of more, those that lack few of them."""
+
+
+def _shares_left(ours: Book, brokers: Book, found: Iterable[Break]) -> dict[str, Decimal]:
+    left = {
+        name: brokers.positions.get(name, Decimal(0)) - ours.positions.get(name, Decimal(0))
+        for name in {*ours.positions, *brokers.positions}
+    }
     for item in found:
         if item.instrument is not None:
-            explained[item.instrument] += item.quantity_effect
-    for name in sorted({*ours.positions, *brokers.positions, *explained}):
+            left[item.instrument] = left.get(item.instrument, Decimal(0)) - item.quantity_effect
+    return left
+
+
+def _cash_left(ours: Book, brokers: Book, found: Iterable[Break]) -> Decimal:
+    return brokers.cash - ours.cash - sum((item.cash_effect for item in found), Decimal(0))
+
+
+def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
+    for name, rest in sorted(_shares_left(ours, brokers, found).items()):
         mine, theirs = ours.positions.get(name, Decimal(0)), brokers.positions.get(name, Decimal(0))
-        rest = theirs - mine - explained[name]
         if rest and abs(rest) >= tolerance:
             detail = (
                 f"position in {name}: {plain(mine)} in our book, {plain(theirs)} at the broker, "
@@ -364,8 +425,7 @@ def _position_breaks(ours: Book, brokers: Book, found: Iterable[Break], toleranc
 
 
 def _cash_breaks(ours: Book, brokers: Book, found: Iterable[Break], tolerance: Decimal) -> Iterator[Break]:
-    explained = sum((item.cash_effect for item in found), Decimal(0))
-    rest = brokers.cash - ours.cash - explained
+    rest = _cash_left(ours, brokers, found)
     if abs(rest) >= tolerance:
         then = f" of {brokers.told.until:%Y-%m-%d %H:%M} UTC" if brokers.told else ""
         detail = (

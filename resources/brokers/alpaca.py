@@ -235,9 +235,14 @@ class AlpacaBroker:
             try:
                 _asked(lambda: client.cancel_order_by_id(found.broker_order_id))
             except RequestFailedError as error:
-                # 404 and 422: it ended meanwhile.
                 if error.failure.status not in (404, 422) or not error.failure.own:
                     raise not_told(NAME, error.failure) from error
+                # It ended meanwhile, or is about to.
+                after = _FIELDS.object(self._read(f"/orders/{found.broker_order_id}"))
+                if _order(after).state not in TERMINAL and after.get("status") != "pending_cancel":
+                    raise BrokerError(
+                        f"alpaca: {client_order_id} is not cancelled: {error.failure.message}; try again"
+                    ) from error
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`; a fill that Alpaca tells twice is one, a broken one is none."""

@@ -678,6 +678,9 @@ class _Desk:
             status, filled = self._statuses.get(key, ("Cancelled", Decimal(0)))
             return _Order(order.orderRef, order_id, 0, key[0], instrument, side, size, status, filled).told()
         placed = self._current(self._open[key])
+        sent = (order.orderRef, Side(order.action.lower()), Decimal(str(order.totalQuantity)))
+        if (placed.ref, placed.side, placed.quantity) != sent:
+            raise UncertainOutcomeError(f"ib: {order.orderRef} was sent, and TWS tells of {placed}; look it up")
         if placed.status == "Inactive":
             raise OrderRejectedError(f"ib: refused: {self._said(order_id) or 'the order is inactive'}")
         return placed.told()

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -23,7 +24,7 @@ from octopus.core.orders import Fill, FillRevision, Side, TradingState
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.corrections import Correction, CorrectionError, FillChange
 from octopus.execution.nav import Holdings, NavStatement
-from octopus.execution.reconcile import Break, break_id_in
+from octopus.execution.reconcile import Break, BreakKind, break_id_in
 from octopus.execution.states import UNRESOLVED, Event, Execution, OrderState, advance
 from resources.warehouse.order_records import OrderRecords
 from resources.warehouse.order_store import OrderStore
@@ -367,10 +368,11 @@ class AccountBooks(OrderRecords):
         summary = f"{len(breaks)} breaks" if breaks else "books agree"
         if told_until is not None:
             summary += f"; the broker's records reach to {told_until:%Y-%m-%d %H:%M} UTC"
-        rows: list[tuple[object, ...]] = [(0, "breaks" if breaks else "ok", None, None, None, summary)]
+        none = (None, None, None, None)
+        rows: list[tuple[object, ...]] = [(0, "breaks" if breaks else "ok", None, None, None, summary, *none)]
         rows += [
             (seq, item.kind.value, item.instrument, _stored(item.ours), _stored(item.brokers),
-             f"{item.detail}; {item.remedy}")
+             f"{item.detail}; {item.remedy}", item.reference, item.quantity_effect, item.cash_effect, item.at)
             for seq, item in enumerate(breaks, 1)
         ]  # fmt: skip
         with self.connection.transaction():
@@ -384,10 +386,12 @@ class AccountBooks(OrderRecords):
             )
             with self.connection.cursor() as cursor:
                 cursor.executemany(
-                    "insert into execution.reconciliation values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [(account, session, *row, now) for row in rows],
+                    "insert into execution.reconciliation (account, session, at, seq, kind, instrument, ours, brokers, "
+                    "detail, reference, quantity_effect, cash_effect, happened_at) "
+                    "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    [(account, session, now, *row) for row in rows],
                 )
-            if known != rows:
+            if known != [row[:6] for row in rows]:
                 self._note(
                     "reconciliation.breaks" if breaks else "reconciliation.ok",
                     account,
@@ -398,16 +402,24 @@ class AccountBooks(OrderRecords):
 
     def known_breaks(self, account: str) -> frozenset[str]:
         """Ids of the breaks that the latest comparison found."""
-        rows = self._rows(
+        rows = self._latest_comparison(account)
+        return frozenset(found for row in rows if (found := break_id_in(row["detail"])))
+
+    def recorded_breaks(self, account: str) -> tuple[Break, ...]:
+        """Of the breaks that the latest comparison found, those of a record."""
+        return tuple(map(_break, filter(itemgetter("reference"), self._latest_comparison(account))))
+
+    def _latest_comparison(self, account: str) -> list[DictRow]:
+        return self._rows(
             """
-            select detail from execution.reconciliation r
+            select * from execution.reconciliation
             where account = %(account)s and seq > 0 and (at, session) = (
                 select at, session from execution.reconciliation
                 where account = %(account)s order by at desc, session desc limit 1)
+            order by seq
             """,
             {"account": account},
         )
-        return frozenset(found for row in rows if (found := break_id_in(row["detail"])))
 
     def last_reconciled(self, account: str) -> datetime | None:
         """When the books were last compared, whatever that found."""
@@ -467,6 +479,14 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         note=row["note"],
         basis=row["basis"],
     )
+
+
+def _break(row: DictRow) -> Break:
+    found = Break(
+        BreakKind(row["kind"]), row["instrument"], row["reference"], row["ours"], row["brokers"], row["detail"],
+        row["quantity_effect"], row["cash_effect"], row["happened_at"],
+    )  # fmt: skip
+    return replace(found, detail=found.detail.removesuffix(f"; {found.remedy}"))
 
 
 def _stored(value: Decimal | None) -> Decimal | None:

@@ -253,7 +253,7 @@ class ExecutionReports:
         bar = self.feed.bar(order.instrument, session)
         if order.order_type is OrderType.MARKET_ON_CLOSE and bar is not None and bar.open is not None:
             return bar.open * bar.conversion.rate, "open"
-        mark = None if stored.exit_of is not None else self.store.mark_when_judged(stored.batch_id, order.instrument)
+        mark = None if stored.exit_of is not None else self.store.mark_when_sent(stored.client_order_id)
         return (order.reference_price, "decision") if mark is None else (mark, "mark")
 
     def _ratio(self, entry: Entry) -> Decimal | None:

@@ -176,6 +176,16 @@ class Claim:
     snapshot: AccountSnapshot
 
 
+class _News(NamedTuple):
+    """What a broker tells of an order once; None: nothing, or known before."""
+
+    broker_order_id: str | None = None
+    quantity: Decimal | None = None
+
+
+_NO_NEWS = _News()
+
+
 @dataclass(frozen=True)
 class _HeldOrder:
     """An order whose row a transaction holds to its end.
@@ -183,11 +193,13 @@ class _HeldOrder:
     Attributes:
         exits: client order ids of the exits that went, or go, with it.
         fence: under which it was sent last; None before it was sent.
+        news: what the broker told with a report and the row does not have yet.
     """
 
     status: OrderStatus
     exits: Sequence[str]
     fence: int | None
+    news: _News
 
 
 @dataclass(frozen=True)
@@ -280,7 +292,7 @@ class OrderStore(OrderRecords):
             return None
         with self.connection.transaction():
             row = self._row(
-                "select state, changed_by, changed_at, database_id = execution.database_id() as here "
+                "select state, reason, changed_by, changed_at, database_id = execution.database_id() as here "
                 "from execution.trading_state where account = %s for update",
                 [account],
             )
@@ -290,10 +302,16 @@ class OrderStore(OrderRecords):
             self._note("trading.halt_file", account, {**detail, "halted_at": halt.at})
             # A restored database is halted as it is: to set its state would be to accept it.
             if row is None or row["here"]:
-                halted = row is not None and row["state"] == TradingState.HALTED
-                state = TradingState.HALTED if halted else halt.state
-                self.set_trading_state(account, state, halt.by, halt.reason, min(halt.at, now), written=halt.at)
+                state, reason = halt.state, halt.reason
+                if row is not None and row["state"] == TradingState.HALTED:
+                    # What it was halted for is not settled by another halt.
+                    state, reason = TradingState.HALTED, f"{row['reason']}; and {halt.reason}"
+                self.set_trading_state(account, state, halt.by, reason, min(halt.at, now), written=halt.at)
         return halt
+
+    def tell_uncancelled(self, account: str, why: str, now: datetime) -> None:
+        """Note, for people to be told, that a halt cancelled not all that is open."""
+        self._note("alert.not_cancelled", account, {"reason": why, "trading_time": now})
 
     def trading_status(self, account: str) -> TradingStatus:
         """The kill switch as it counts now: what stops more, the account's state or a halt that waits in the file."""
@@ -520,13 +538,19 @@ class OrderStore(OrderRecords):
         )
         return {row["broker_order_id"]: row["client_order_id"] for row in rows}
 
-    def mark_when_judged(self, batch_id: str, instrument: str) -> Decimal | None:
-        """The broker's price of the instrument in the snapshot that the batch was last judged with."""
+    def mark_when_sent(self, order_id: str) -> Decimal | None:
+        """The broker's price of the order's instrument in the snapshot that it was judged with when it first left; of
+        one that never left, in the latest of its batch."""
         price = _scalar(
             self.connection,
-            "select snapshot -> 'prices' ->> %s from execution.snapshots where batch_id = %s "
-            "order by attempt desc limit 1",
-            [instrument, batch_id],
+            """
+            select s.snapshot -> 'prices' ->> i.instrument
+            from execution.orders o join execution.order_intents i using (intent_id)
+            join execution.attempts a using (batch_id) join execution.snapshots s using (batch_id, attempt)
+            where o.client_order_id = %(order)s and a.claimed_at <= coalesce(o.submitted_at, 'infinity')
+            order by a.attempt desc limit 1
+            """,
+            {"order": order_id},
         )
         return None if price is None else Decimal(price)
 
@@ -1200,7 +1224,14 @@ class OrderStore(OrderRecords):
         # A second send changes no state and must be seen all the same.
         if after != held.status or event is Event.RESEND:
             self.write_status(
-                order_id, held.status, after, now, {"event": event.value, **detail}, sent_under=sent_under
+                order_id, held.status, after, now, {"event": event.value, **detail}, sent_under=sent_under,
+                news=held.news,
+            )  # fmt: skip
+        elif held.news != _NO_NEWS:
+            self.connection.execute(
+                "update execution.orders set broker_order_id = coalesce(%s, broker_order_id), "
+                "quantity = coalesce(%s, quantity) where client_order_id = %s",
+                [*held.news, order_id],
             )
         for exit_id in held.exits:
             if follows(event, after, self._status(exit_id)):
@@ -1217,27 +1248,27 @@ class OrderStore(OrderRecords):
         their ids locks the row in a statement before.
 
         Args:
-            broker_order_id, taken: what the broker told, kept with it if it is the first that is told of it; of
-                ``taken``, its quantity there, only if it is a replacement.
+            broker_order_id, taken: what the broker tells; ``taken``, its quantity there, counts of a replacement alone.
         """
-        row = self._row(
-            _HOLD if broker_order_id is None and taken is None else _HOLD_TOLD,
-            {"order": order_id, "id": broker_order_id, "taken": taken},
-        )
+        row = self._row(_HOLD, {"order": order_id, "taken": taken})
         if row is None:
             raise BatchRefusedError(f"order {order_id} is not in our records; check the account and the batch")
-        return _HeldOrder(_order_status(row), row["exits"], row["fence"])
+        news = _News(
+            None if row["broker_order_id"] else broker_order_id,
+            row["sent_quantity"] if row["is_told_quantity"] else None,
+        )
+        return _HeldOrder(_order_status(row), row["exits"], row["fence"], news)
 
     def write_status(
         self, order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object],
-        kind: str | None = None, sent_under: int | None = None,
+        kind: str | None = None, sent_under: int | None = None, news: _News = _NO_NEWS,
     ) -> None:  # fmt: skip
         """Inside a transaction: the order's new status, the event that it came by and what the audit log is to be told,
         in one statement.
 
         Args:
             before: its status under the lock of its row. kind: of the entry in the audit log; None: the state's.
-            sent_under: the fence under which it is sent by this event.
+            sent_under: the fence under which it is sent by this event. news: what the broker told with it.
         """
         record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
         self.connection.execute(
@@ -1245,7 +1276,8 @@ class OrderStore(OrderRecords):
             with changed as (
                 update execution.orders set state = %(after)s, filled_quantity = %(filled)s,
                     revised_quantity = %(revised)s, reason = coalesce(%(reason)s, reason), updated_at = %(now)s,
-                    fence = coalesce(%(fence)s, fence),
+                    fence = coalesce(%(fence)s, fence), broker_order_id = coalesce(%(broker_id)s, broker_order_id),
+                    quantity = coalesce(%(quantity)s, quantity),
                     submitted_at = coalesce(submitted_at, case when %(fence)s is not null then %(now)s end)
                 where client_order_id = %(order)s returning fence
             ), told as (insert into execution.outbox (kind, subject, payload) values (%(kind)s, %(order)s, %(record)s))
@@ -1255,8 +1287,8 @@ class OrderStore(OrderRecords):
             {
                 "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
                 "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "kind": kind or f"order.{after.state.value}",
-                "record": as_json(record), "detail": as_json(detail),
+                "fence": sent_under, "broker_id": news.broker_order_id, "quantity": news.quantity,
+                "kind": kind or f"order.{after.state.value}", "record": as_json(record), "detail": as_json(detail),
             },
         )  # fmt: skip
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
@@ -1273,24 +1305,16 @@ class OrderStore(OrderRecords):
         )
 
 
-_HELD: LiteralString = """
-    o.state, o.fence, o.filled_quantity, o.revised_quantity, coalesce(o.quantity, i.quantity) as sent_quantity,
-    array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
-    array(select x.client_order_id from execution.order_intents x
-          where x.exit_of = i.intent_id order by x.client_order_id) as exits
+_HOLD: LiteralString = """
+    select o.state, o.fence, o.filled_quantity, o.revised_quantity, o.broker_order_id,
+        coalesce(o.quantity, case when i.replaces is not null then %(taken)s::numeric end, i.quantity) as sent_quantity,
+        o.quantity is null and i.replaces is not null and %(taken)s::numeric is not null as is_told_quantity,
+        array(select f.fill_id from execution.fills f where f.client_order_id = o.client_order_id) as fill_ids,
+        array(select x.client_order_id from execution.order_intents x
+              where x.exit_of = i.intent_id order by x.client_order_id) as exits
+    from execution.orders o join execution.order_intents i using (intent_id)
+    where o.client_order_id = %(order)s for update of o
 """
-_HOLD: LiteralString = (
-    "select" + _HELD + "from execution.orders o join execution.order_intents i using (intent_id) "
-    "where o.client_order_id = %(order)s for update of o"
-)
-_HOLD_TOLD: LiteralString = (
-    """
-    update execution.orders o set broker_order_id = coalesce(o.broker_order_id, %(id)s),
-        quantity = coalesce(o.quantity, case when i.replaces is not null then %(taken)s::numeric end)
-    from execution.order_intents i where o.client_order_id = %(order)s and i.intent_id = o.intent_id
-    returning"""  # noqa: S608  # a constant
-    + _HELD
-)
 
 _SUCCESSOR: LiteralString = """
     select coalesce(b.superseded_by, (

@@ -145,6 +145,18 @@ def test_an_order_is_found_by_our_id_or_is_not_there(venue):
     assert (ended.state, ended.filled_quantity) == (OrderState.CANCELLED, D(4))
 
 
+def test_a_cancel_that_is_refused_while_the_order_stands_is_an_error(venue, monkeypatch):
+    broker = broker_at(venue)
+    send(broker)
+    refusal = ("ok", 422, {"code": 42210000, "message": "order is not cancelable"})
+    monkeypatch.setattr(AlpacaVenue, "delete", lambda _venue, *_asked: refusal)
+    with pytest.raises(BrokerError, match=r"o-1 is not cancelled: .*not cancelable; try again"):
+        broker.cancel("o-1")
+    for status in ("pending_cancel", "filled"):
+        venue.orders["o-1"]["status"] = status
+        broker.cancel("o-1")
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [

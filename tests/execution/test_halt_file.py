@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from alpaca_venue import AlpacaVenue
 from click.testing import CliRunner
-from execution_support import OPEN, SESSIONS, Desk, ManualClock, flat_feed, rows, store_plan
+from execution_support import EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, rows, store_plan
 
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import OpenOrder, Side, TradingState
@@ -113,11 +113,49 @@ def test_a_halt_never_loosens_and_a_restored_database_is_not_accepted_by_it(
         halts.write(replace(reducing, reason="later", at=NOON))
         assert store.trading_status("paper").state is TradingState.HALTED
         engine.take_over_halt("paper")
-        assert store.trading_status("paper").state is TradingState.HALTED
+        status = store.trading_status("paper")
+        assert (status.state, status.reason) == (TradingState.HALTED, "a break; and later"), (
+            "a break is not settled by it"
+        )
         store.connection.execute("update execution.trading_state set database_id = 'elsewhere'")
         halts.write(HALT)
         engine.take_over_halt("paper")
         assert "restored" in store.trading_status("paper").reason
+    assert halts.read() is None
+
+
+def test_an_order_that_cannot_be_cancelled_keeps_the_books_from_nothing(
+    database_url: str, venue: AlpacaVenue, halts: HaltFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_at(database_url, venue, halts)
+    batch = store_plan(database_url, "paper", BUYS)
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    first, *others = venue.orders
+    venue.fill(first, D(4))
+    halts.write(replace(HALT, cancel=True))
+    cancel = AlpacaVenue.delete
+    refusal = ("ok", 422, {"code": 42210000, "message": "order is not cancelable"})
+    standing = venue.orders[first]["id"]
+    monkeypatch.setattr(
+        AlpacaVenue, "delete", lambda of, path: refusal if path.endswith(standing) else cancel(of, path)
+    )
+    with desk.engine() as engine:
+        engine.poll("paper")
+        engine.update_positions("paper")
+        assert engine.reconcile("paper", EXECUTED) == ()
+        assert engine.store.trading_status("paper").state is TradingState.HALTED
+    assert rows(database_url, "select client_order_id, quantity from execution.fills") == [(first, D(4))]
+    assert [venue.orders[one]["status"] for one in others] == ["canceled", "canceled"]
+    assert halts.read() == replace(HALT, cancel=True), "what is not done is asked for again"
+    told = rows(database_url, "select payload::jsonb ->> 'reason' from audit.log where kind = 'alert.not_cancelled'")
+    assert told
+    assert all(first in reason for (reason,) in told)
+    monkeypatch.setattr(AlpacaVenue, "delete", cancel)
+    with desk.engine() as engine:
+        engine.poll("paper")
+    assert venue.orders[first]["status"] == "canceled"
     assert halts.read() is None
 
 

@@ -94,6 +94,33 @@ def test_a_send_is_made_once_and_comes_to_exactly_one_outcome(venue, fault, erro
         assert (found.state, found.filled_quantity) == (OrderState.PARTIALLY_FILLED, D(5))
 
 
+@pytest.mark.parametrize(
+    ("after_side", "told"), [(0, b""), (0, b"BUY"), (1, b"-10"), (1, b"nan"), (2, b"-100.0"), (2, b"0"), (2, b"inf")]
+)
+def test_an_execution_that_makes_no_sense_is_an_error_and_no_fill(venue, after_side, told):
+    """Its side, shares and price follow each other."""
+    send(broker_at(venue))
+    venue.fill("o-1")
+    assert len(broker_at(venue).fills()) == 1
+
+    def spoil(status: int, frame: bytes) -> tuple[int, bytes]:
+        fields = frame.split(b"\0")
+        if b"BOT" in fields:
+            fields[fields.index(b"BOT") + after_side] = told
+        return status, b"\0".join(fields)
+
+    venue.garbled = spoil
+    with pytest.raises(BrokerError, match="could not be read"):
+        broker_at(venue).fills()
+
+
+def test_an_answer_that_names_another_order_leaves_ours_open(venue):
+    venue.garbled = lambda status, frame: (status, frame.replace(b"\0o-1\0", b"\0o-2\0"))
+    with pytest.raises(UncertainOutcomeError, match="o-1 was sent, and TWS tells of"):
+        send(broker_at(venue))
+    assert len(venue.posts) == 1
+
+
 def test_what_was_never_sent_says_so(venue):
     venue.lost = True
     with pytest.raises(BrokerUnavailableError, match="1100"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from execution_support import (
     SESSIONS,
     Desk,
     ManualClock,
+    VenueBroker,
     approve_all,
     flat_feed,
     paper,
@@ -28,8 +30,10 @@ from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, O
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import child_id, parent_of
 from octopus.portfolio.units import TradingUnits
+from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest
 from resources.execution_engine import EngineSettings
 from resources.warehouse.connection import Role
+from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import BatchRefusedError, OrderStore
 from resources.warehouse.order_story import OrderStories
 from resources.warehouse.store import Warehouse
@@ -194,3 +198,34 @@ def test_a_child_names_its_parent_and_vwap_needs_its_profile() -> None:
     assert parent_of("20221227-ab-cd") is None
     with pytest.raises(ValidationError, match="vwap needs one for each slice"):
         ScheduleConfig(schedule=Kind.VWAP, slices=3, profile=(1, 2))
+
+
+@dataclass
+class RisingBroker(VenueBroker):
+    """Fills at once, at a price that rises by one each hour; so does the one that it tells in snapshots."""
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        return replace(super().snapshot(quoted), prices=dict.fromkeys(quoted, self._price()))
+
+    def submit(self, request: OrderRequest) -> BrokerOrder:
+        sent = super().submit(request)
+        self.fill(request.client_order_id, request.quantity)
+        self.executed[-1] = replace(self.executed[-1], price=self._price())
+        return sent
+
+    def _price(self) -> Decimal:
+        return D(100) + (self.clock.now() - OPEN) // timedelta(hours=1)
+
+
+def test_each_child_arrives_at_the_price_of_its_own_moment(database_url: str, tmp_path: Path) -> None:
+    clock, feed = ManualClock(OPEN), flat_feed(("AAA",))
+    settings = EngineSettings(lot=D(1), halt_on_breaks=False, schedule=TWAP)
+    broker = RisingBroker("acct", clock, Guarantee.IDEMPOTENT_KEY)
+    desk = Desk(database_url, "acct", clock, feed, broker, tmp_path / "anchor", settings=settings)
+    desk.open()
+    desk.execute(store_plan(database_url, "acct", [("AAA", Side.BUY, D(9))], order_type=OrderType.MARKET))
+    with desk.engine() as engine:
+        reports = ExecutionReports(engine.store, Warehouse(database_url, Role.TRADER), feed, SESSIONS)
+        assert reports.save_order_costs("acct", EXECUTED) == 3
+    costs = "select arrival_price, average_price, slippage_bps from execution.order_costs order by average_price"
+    assert rows(database_url, costs) == [(price, price, 0) for price in (D(100), D(102), D(104))]

@@ -130,6 +130,8 @@ FUNCTIONS = {
     "backtest.trials_are_kept": set(),
     "execution.database_id": {"octopus_trader"},
     "audit.refuse_change": set[str](),
+    "audit.lock_chain": {"octopus_research", "octopus_trader"},
+    "execution.take_outbox": {"octopus_trader"},
 }
 SCHEMAS = {
     **{

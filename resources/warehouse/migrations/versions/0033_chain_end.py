@@ -1,5 +1,5 @@
 """The audit log's writers take turns by one function, and the outbox is taken out by another; a batch's successor is
-found by an index."""
+found by an index; breaks of records are kept whole."""
 
 from alembic import op
 
@@ -36,12 +36,24 @@ def upgrade() -> None:
             from (values (1)) as chain_end left join gone on true order by gone.outbox_id;
         end $$;
 
+        revoke all on function audit.lock_chain(), execution.take_outbox() from public;
+        grant execute on function audit.lock_chain() to octopus_research, octopus_trader;
+        grant execute on function execution.take_outbox() to octopus_trader;
+
+        -- Of a break: the fill or entry that differs, how much of the books' difference it explains, and when it was.
+        alter table execution.reconciliation add column reference text, add column quantity_effect numeric,
+            add column cash_effect numeric, add column happened_at timestamptz;
+
         create index batches_in_order on portfolio.batches (account, session, created_at, batch_id);
         """
     )
 
 
 def downgrade() -> None:
+    op.execute(
+        "alter table execution.reconciliation drop column reference, drop column quantity_effect, "
+        "drop column cash_effect, drop column happened_at"
+    )
     op.execute("drop index portfolio.batches_in_order")
     op.execute("drop function execution.take_outbox()")
     op.execute("drop function audit.lock_chain()")
