@@ -305,7 +305,9 @@ class OrderStore(OrderRecords):
                 state, reason = halt.state, halt.reason
                 if row is not None and row["state"] == TradingState.HALTED:
                     # What it was halted for is not settled by another halt.
-                    state, reason = TradingState.HALTED, f"{row['reason']}; and {halt.reason}"
+                    known = str(row["reason"])
+                    state = TradingState.HALTED
+                    reason = known if halt.reason in known else f"{known}; and {halt.reason}"
                 self.set_trading_state(account, state, halt.by, reason, min(halt.at, now), written=halt.at)
         return halt
 
