@@ -41,6 +41,7 @@ class Kind(StrEnum):
     UNEXPECTED_FILL = "unexpected_fill"
     REVISED_FILL = "revised_fill"
     OPEN_ORDER = "open_order"
+    UNSENT_ORDERS = "unsent_orders"
     AWAITING_RELEASE = "awaiting_release"
     FAILED_RUN = "failed_run"
     MISSED_RUN = "missed_run"
@@ -88,6 +89,9 @@ _GUIDE = {
     ),
     Kind.OPEN_ORDER: (
         Severity.CRITICAL, "An order outlived its window", "cancel it at the broker, or run `octopus halt --cancel`",
+    ),
+    Kind.UNSENT_ORDERS: (
+        Severity.CRITICAL, "Approved orders were never sent", "compare what is held now with what was planned",
     ),
     Kind.AWAITING_RELEASE: (Severity.WARNING, "A batch waits for its release", "read it with `octopus release`"),
     Kind.FAILED_RUN: (Severity.CRITICAL, "A run failed", "read the failed step in Dagster and run it again"),

@@ -1,4 +1,4 @@
-"""What a watchdog sees amiss: missed and late runs, stale data, a dead daemon, orders beyond their window.
+"""What a watchdog sees amiss: missed and late runs, stale data, a dead daemon, orders beyond their window, sent or not.
 
 Belongs here: from facts to alerts, by the exchange's calendar. Does not: finding the facts (resources/alerts/facts.py).
 """
@@ -12,9 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from octopus.alerts.alert import Alert, Kind
+from octopus.core.ids import fingerprint
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
+
+_NAMED = 10
+"""Orders in one sentence; the rest is counted."""
 
 
 class RunState(StrEnum):
@@ -49,6 +53,22 @@ class LateOrder:
     instrument: str
     state: str
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class UnsentOrder:
+    """An order that was approved and has not reached the broker, as far as is known, though its window is over.
+
+    Attributes:
+        told: side, quantity and instrument.
+        reason: why it ended; empty where no run has ended it.
+    """
+
+    batch_id: str
+    client_order_id: str
+    told: str
+    expires_at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,7 @@ class Facts:
     due: date | None
     run: RunState = RunState.ABSENT
     open_orders: tuple[LateOrder, ...] = ()
+    unsent: tuple[UnsentOrder, ...] = ()
     batch: PlannedBatch | None = None
     watches_daemon: bool = False
     heartbeat: datetime | None = None
@@ -98,7 +119,7 @@ class Facts:
 
 def assess(facts: Facts, sessions: Sessions, patience: Patience) -> list[Alert]:
     """What people should be told of ``facts``, worst first of each kind; the same state gives the same keys."""
-    found = [*_orders(facts, patience), *_batch(facts), *_daemon(facts, patience)]
+    found = [*_orders(facts, patience), *_unsent(facts), *_batch(facts), *_daemon(facts, patience)]
     if facts.due is not None and facts.now > sessions.decision_utc(facts.due) + patience.run:
         found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions), *_books(facts, facts.due)]
     return found
@@ -119,6 +140,23 @@ def _orders(facts: Facts, patience: Patience) -> Iterator[Alert]:
             )
             key = f"open_order:{order.client_order_id}"
             yield Alert(Kind.OPEN_ORDER, order.client_order_id, happened, facts.seen_at, key)
+
+
+def _unsent(facts: Facts) -> Iterator[Alert]:
+    batches: dict[str, list[UnsentOrder]] = {}
+    for order in facts.unsent:
+        batches.setdefault(order.batch_id, []).append(order)
+    for name, orders in batches.items():
+        listed = ", ".join(order.told for order in orders[:_NAMED])
+        more = f" and {len(orders) - _NAMED} more" if len(orders) > _NAMED else ""
+        why = "; ".join(sorted({order.reason or "no run has taken them up since" for order in orders}))
+        happened = (
+            f"{len(orders)} approved orders of batch {name} did not reach the broker before its window closed at "
+            f"{orders[0].expires_at.isoformat()}: {listed}{more} ({why})"
+        )
+        # Ended by a run or not, they are the same orders; one whose send is settled only later is told then.
+        which = fingerprint(sorted(order.client_order_id for order in orders))
+        yield Alert(Kind.UNSENT_ORDERS, name, happened, facts.seen_at, f"unsent_orders:{name}:{which}")
 
 
 def _batch(facts: Facts) -> Iterator[Alert]:

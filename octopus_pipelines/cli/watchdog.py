@@ -30,7 +30,9 @@ from resources.trading_state import halt_file
 
 DIARY = "watchdog.json"
 """In the data folder: when it last looked, and on which alerts it has halted."""
-_SEEN = (Kind.DATABASE_DOWN, Kind.DEAD_DAEMON, Kind.MISSED_RUN, Kind.OPEN_ORDER, Kind.STALE_DATA)
+_SEEN = (
+    Kind.DATABASE_DOWN, Kind.DEAD_DAEMON, Kind.MISSED_RUN, Kind.OPEN_ORDER, Kind.STALE_DATA, Kind.UNSENT_ORDERS,
+)  # fmt: skip
 
 
 @click.command()

@@ -30,7 +30,7 @@ def alert_sensors(*, running: bool) -> list[dg.SensorDefinition]:
 
     @dg.sensor(
         name="alerts", minimum_interval_seconds=30, default_status=status,
-        description="Tells of denials, halts, breaks, unknown and late orders, stale data and missed runs.",
+        description="Tells of denials, halts, breaks, unknown, late and unsent orders, stale data and missed runs.",
     )  # fmt: skip
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         house = AlertHouse.of(factories.current_settings(), os.environ)

@@ -8,11 +8,12 @@ watchdog must neither load Dagster nor depend on its webserver.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
-from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState
+from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState, UnsentOrder
+from octopus.core.amounts import plain
 from octopus.execution.states import WORKING
 from resources.settings import Settings
 from resources.trading import trading_clock
@@ -23,6 +24,8 @@ from resources.warehouse.store import Warehouse
 
 _JOB = "daily"
 _ENDED_BADLY = frozenset({"FAILURE", "CANCELED"})
+_NEWS = timedelta(days=7)
+"""Of orders that a run ended unsent: what ended longer ago was told then, or is history."""
 
 
 def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Facts:
@@ -47,6 +50,7 @@ def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Fac
         due=due,
         run=RunState.ABSENT if due is None else run_state(settings, warehouse, due),
         open_orders=_open_orders(settings),
+        unsent=_unsent_orders(settings, warehouse, now),
         batch=_batch(settings, warehouse, now),
         watches_daemon=watches_daemon,
         heartbeat=heartbeat(settings.dagster_url) if watches_daemon else None,
@@ -105,6 +109,39 @@ def _open_orders(settings: Settings) -> tuple[LateOrder, ...]:
             LateOrder(o.client_order_id, o.order.instrument, o.status.state.value, o.expires_at)
             for o in store.orders(settings.account, WORKING)
         )
+
+
+def _unsent_orders(settings: Settings, warehouse: Warehouse, now: datetime) -> tuple[UnsentOrder, ...]:
+    """Orders whose window is over, which were approved and which the broker never told of: those that wait still, and
+    those that a run has ended since.
+
+    An exit never leaves without its entry, and is not counted beside it; a replacement is where the order before it was
+    cancelled for its sake. Approvals that a newer plan took the place of within the window are missed by nobody.
+    """
+    rows = warehouse.rows(
+        """
+        select b.batch_id, b.expires_at, o.client_order_id, i.side, i.quantity, i.instrument,
+               case o.state when 'expired' then coalesce(o.reason, '') else '' end as reason
+        from execution.orders o
+        join execution.order_intents i using (intent_id)
+        join portfolio.batches b using (batch_id)
+        left join execution.replacements r on r.intent_id = i.intent_id
+        where o.account = %(account)s and i.exit_of is null and b.expires_at <= %(now)s
+          and (i.replaces is null or (r.making_way_at is not null and r.outcome is distinct from 'too_late'))
+          and (o.state = 'approved'
+               or (o.state = 'expired' and o.broker_order_id is null
+                   and o.updated_at >= greatest(b.expires_at, %(since)s)))
+        order by b.expires_at, b.batch_id, i.instrument, o.client_order_id
+        """,
+        {"account": settings.account, "now": now, "since": now - _NEWS},
+    )
+    return tuple(
+        UnsentOrder(
+            row["batch_id"], row["client_order_id"], f"{row['side']} {plain(row['quantity'])} {row['instrument']}",
+            row["expires_at"], row["reason"],
+        )
+        for row in rows
+    )  # fmt: skip
 
 
 def _keeps_books(settings: Settings) -> bool:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from octopus.alerts.alert import Kind
-from octopus.alerts.watch import Facts, LateOrder, Patience, PlannedBatch, RunState, assess
+from octopus.alerts.watch import Facts, LateOrder, Patience, PlannedBatch, RunState, UnsentOrder, assess
 from octopus.core.orders import OpenOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus_pipelines.cli.watchdog import Watchdog, watchdog
@@ -92,6 +92,27 @@ def test_a_batch_waits_for_its_release_and_a_window_that_nobody_used_is_told() -
     (untaken,) = assess(replace(closed, batch=replace(batch, awaits_release=False)), XNYS, PATIENCE)
     assert "no run took it up" in untaken.happened
     assert kinds(replace(closed, batch=replace(batch, executed=True))) == []
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4), ended=st.booleans())
+def test_unsent_orders_are_one_alert_a_batch_and_the_same_once_a_run_has_ended_them(
+    sizes: list[int], ended: bool
+) -> None:
+    waiting = tuple(
+        UnsentOrder(f"b{batch}", f"oct-{batch}-{number}", f"buy 1 A{number:02}", LATE)
+        for batch, size in enumerate(sizes)
+        for number in range(size)
+    )
+    told = assess(replace(FINE, unsent=waiting), XNYS, PATIENCE)
+    assert [(one.kind, one.subject) for one in told] == [(Kind.UNSENT_ORDERS, f"b{n}") for n in range(len(sizes))]
+    for size, one in zip(sizes, told, strict=True):
+        assert f"{size} approved orders" in one.happened
+        assert one.happened.count("buy 1 A") == min(size, 10)
+        assert (f"and {size - 10} more" in one.happened) is (size > 10)
+    later = tuple(replace(one, reason="not sent in its window") for one in waiting) if ended else waiting
+    assert [one.key for one in assess(replace(FINE, unsent=later), XNYS, PATIENCE)] == [one.key for one in told]
+    fewer = assess(replace(FINE, unsent=waiting[1:]), XNYS, PATIENCE)
+    assert told[0].key not in {one.key for one in fewer}, "other orders of the same batch are told"
 
 
 # -- from real tables --------------------------------------------------------------------------------------------------

@@ -1,0 +1,175 @@
+"""Orders that were approved and never left: people are told, once for a batch, whoever finds them, and of no others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from execution_support import (
+    CLOSE,
+    OPEN,
+    SESSIONS,
+    D,
+    Desk,
+    ManualClock,
+    VenueBroker,
+    flat_feed,
+    store_plan,
+)
+
+from octopus.alerts.alert import Alert, Kind
+from octopus.core.orders import Batch, Side, TradingState
+from octopus.execution.states import OrderState
+from resources.alerts.channels import Outcome
+from resources.alerts.house import AlertHouse
+from resources.brokers.base import Guarantee, OrderRequest
+from resources.clock import ReplayClock
+from resources.execution_engine import EngineSettings
+from resources.settings import Settings, load_settings
+
+NAMES = ("AAA", "BBB")
+AFTER = CLOSE + timedelta(minutes=30)
+
+
+class Died(BaseException):
+    """The end of a worker: nothing of ours catches it."""
+
+
+class Taken:
+    """A channel that takes every alert."""
+
+    name = "taken"
+
+    def __init__(self) -> None:
+        self.alerts: list[Alert] = []
+
+    def send(self, alert: Alert) -> Outcome:
+        self.alerts.append(alert)
+        return Outcome(delivered=True, detail="taken")
+
+
+class DiesAfterOne(VenueBroker):
+    """The worker dies while its second order is on the way, which never arrives."""
+
+    def submit(self, request: OrderRequest):  # type: ignore[no-untyped-def]
+        if self.orders:
+            raise Died
+        return super().submit(request)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    names = {f"OCTOPUS_{name}_URL": database_url for name in ("DATABASE", "DAGSTER", "MLFLOW")}
+    return load_settings({**names, "OCTOPUS_HOME": str(tmp_path)})
+
+
+class Office:
+    """An account with a batch of two orders, and who is told of it."""
+
+    def __init__(self, settings: Settings, kind: type[VenueBroker] = VenueBroker) -> None:
+        self.settings, self.clock, self.channel = settings, ManualClock(OPEN), Taken()
+        url, account = settings.database_url, settings.account
+        self.broker = kind(account, self.clock, Guarantee.SEARCHABLE_TAG, fills_at=CLOSE)
+        patience = EngineSettings(lot=D(1), halt_on_breaks=False, settle_timeout=timedelta(0))
+        self.desk = Desk(url, account, self.clock, flat_feed(NAMES), self.broker, settings.home / "anchor",
+                         settings=patience)  # fmt: skip
+        self.desk.open()
+
+    def plan(self, *names: str) -> Batch:
+        trades = [(name, Side.BUY, D(9)) for name in names]
+        return store_plan(self.settings.database_url, self.settings.account, trades)
+
+    def look(self) -> list[Alert]:
+        """One look at the clock's time; what was delivered by it."""
+        ReplayClock(self.settings.database_url, SESSIONS).wait_until(self.clock.now())
+        before = len(self.channel.alerts)
+        AlertHouse(self.settings, [self.channel]).look()
+        return self.channel.alerts[before:]
+
+
+def test_a_batch_that_was_approved_and_never_sent_is_told_once_whoever_ends_it(settings: Settings) -> None:
+    office = Office(settings)
+    batch = office.plan(*NAMES)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+    # Nobody is left to send them.
+    assert office.look() == []
+    office.clock.wait_until(AFTER)
+    (told,) = office.look()
+    assert (told.kind, told.subject) == (Kind.UNSENT_ORDERS, batch.batch_id)
+    assert "2 approved orders" in told.happened
+    assert "buy 9 AAA, buy 9 BBB (no run has taken them up since)" in told.happened
+    assert office.look() == []
+    office.desk.execute(batch, "another run")
+    assert office.desk.states(batch) == dict.fromkeys(NAMES, "expired")
+    assert office.look() == []
+
+
+def test_ended_by_a_run_before_anybody_looked_they_are_told_with_the_reason_and_not_for_ever(
+    settings: Settings,
+) -> None:
+    office = Office(settings)
+    batch = office.plan(*NAMES)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    office.desk.execute(batch, "another run")
+    (told,) = office.look()
+    assert told.kind is Kind.UNSENT_ORDERS
+    assert "(not sent in its window)" in told.happened
+    office.clock.wait_until(AFTER + timedelta(days=8))
+    found = AlertHouse(settings, [])
+    ReplayClock(settings.database_url, SESSIONS).wait_until(office.clock.now())
+    assert Kind.UNSENT_ORDERS not in {one.kind for one in found.look()[0]}, "it is history after a week"
+
+
+def test_an_order_that_died_on_its_way_is_told_and_the_one_that_arrived_is_not(settings: Settings) -> None:
+    office = Office(settings, DiesAfterOne)
+    batch = office.plan(*NAMES)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        with pytest.raises(Died):
+            engine.send(batch.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    office.desk.execute(batch, "another run")
+    states = office.desk.states(batch)
+    assert sorted(states.values()) == ["expired", "filled"]
+    (lost,) = (name for name, state in states.items() if state == "expired")
+    told = [one for one in office.look() if one.kind is Kind.UNSENT_ORDERS]
+    assert [one.happened.partition(": ")[2] for one in told] == [f"buy 9 {lost} (the broker's records never had it)"]
+
+
+def test_kept_back_by_a_halt_to_the_end_of_the_window_they_are_told_too(settings: Settings) -> None:
+    office = Office(settings)
+    batch = office.plan(*NAMES)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.store.set_trading_state(settings.account, TradingState.HALTED, "ann", "smoke", office.clock.now())
+        engine.send(batch.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    office.desk.execute(batch, "another run")
+    assert [one.kind for one in office.look()].count(Kind.UNSENT_ORDERS) == 1
+    assert office.broker.sends == []
+
+
+def test_what_lapsed_at_the_venue_or_was_planned_anew_is_not_told_as_unsent(settings: Settings) -> None:
+    office = Office(settings)
+    first = office.plan("AAA")
+    with office.desk.engine() as engine:
+        engine.prepare(first.batch_id, "run")
+    second = store_plan(
+        settings.database_url, settings.account, [("BBB", Side.BUY, D(9))], name="newer",
+        created_at=datetime(2022, 12, 28, 15, tzinfo=UTC),
+    )  # fmt: skip
+    office.broker.fills_at = None
+    with office.desk.engine() as engine:
+        engine.prepare(second.batch_id, "run")
+        engine.send(second.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    (standing,) = office.broker.standing()
+    office.broker._end(standing, OrderState.EXPIRED, D(0))
+    office.desk.execute(second, "another run")
+    assert office.desk.states(first) == {"AAA": "expired"}
+    assert office.desk.states(second) == {"BBB": "expired"}
+    assert Kind.UNSENT_ORDERS not in {one.kind for one in office.look()}
