@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets import compliance, execution
+from assets.partitions import CLOCK
 from octopus_pipelines.jobs import execution_jobs
 from octopus_pipelines.schedules import execution_schedules
 from octopus_pipelines.sensors.alerts import alert_sensors
@@ -36,7 +37,7 @@ def build_defs(
     }
     return dg.Definitions(
         assets=[*execution.ASSETS, *compliance.POSTTRADE_ASSETS],
-        jobs=execution_jobs(),
+        jobs=execution_jobs(CLOCK),
         schedules=execution_schedules(),
         sensors=[execution_sensor(running=executes), *alert_sensors(running=alerts)],
         resources={**resources, **(resource_overrides or {})},

@@ -1,13 +1,24 @@
-"""The jobs: what runs together.
+"""The jobs: what runs together, and how long it may take.
 
-Belongs here: selections of assets. Does not: when they run (schedules.py, sensors/).
+Belongs here: selections of assets, and after how long a run of them is held to hang. Does not: when they run
+(schedules.py, sensors/).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import date, timedelta
+
 import dagster as dg
 
 from assets import keys
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import OrderType
+from octopus.core.sessions import FIRST_SESSION, LAST_DAY, Sessions
+from octopus.execution.window import execution_window
+from resources.execution_engine import EngineSettings
+from resources.runtime.dagster_home import MAX_RUNTIME_SECONDS
+from resources.trading import SETTLE_TIMEOUT
 
 DAILY = "daily"
 INGEST = "ingest"
@@ -18,7 +29,9 @@ SWEEP = "sweep"
 EXECUTE = "execute"
 RECONCILE = "reconcile"
 
-RUN_TAGS = {"dagster/max_runtime": "14400"}
+MAX_RUNTIME = "dagster/max_runtime"
+"""Tag of a run: the seconds after which Dagster ends it."""
+RUN_TAGS = {MAX_RUNTIME: str(MAX_RUNTIME_SECONDS)}
 
 RESEARCH_GROUPS = (
     "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
@@ -62,10 +75,40 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     ]  # fmt: skip
 
 
-def execution_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+def execution_patience(sessions: Sessions) -> timedelta:
+    """How long a run of an execution job may take: as long as any other, and the time that it waits.
+
+    A run that follows a batch waits from the window's beginning to its end, then for the broker's last answers, and
+    until an order that the broker does not know can no longer arrive. A run of another job may wait as long for the
+    broker's pool.
+    """
+    waits = _longest_window(sessions) + SETTLE_TIMEOUT + EngineSettings.absent_grace
+    return timedelta(seconds=MAX_RUNTIME_SECONDS) + waits
+
+
+def _longest_window(sessions: Sessions) -> timedelta:
+    """Of the last year that the calendar has, by its latest rules, for orders that stand to the close: no auction's
+    window begins before theirs."""
+    longest = timedelta(0)
+    days = sessions.between(date.fromisoformat(FIRST_SESSION), date.fromisoformat(LAST_DAY))
+    for decided in days[-sessions.per_year - 1 : -1].astype(object):
+        for from_open in (False, True):
+            # Where trading never ends, no window begins before an open.
+            with suppress(MissingDataError):
+                window = execution_window(sessions, decided, OrderType.LIMIT, from_open=from_open)
+                longest = max(longest, window.expires_at - window.not_before)
+    return longest
+
+
+def execution_jobs(sessions: Sessions) -> list[dg.UnresolvedAssetJobDefinition]:
     """Orders of an approved batch, followed to their end, and the books of a day without one; nothing here is ever
-    retried by Dagster."""
-    tags = {**RUN_TAGS, "dagster/max_retries": "0"}
+    retried by Dagster.
+
+    Args:
+        sessions: of the exchange by which orders are executed.
+    """
+    patience = execution_patience(sessions)
+    tags = {MAX_RUNTIME: f"{patience.total_seconds():.0f}", "dagster/max_retries": "0"}
     return [
         dg.define_asset_job(
             EXECUTE, tags=tags, description="Judge again, send, collect, book, reconcile and report the batch.",

@@ -26,6 +26,8 @@ SOURCE_POOLS = tuple(dict.fromkeys((*MARKET_DATA, *NEWS, *SOCIAL)))
 tables have one writer per source."""
 
 MAX_RUNTIME_SECONDS = 4 * 3600
+"""A run that works for longer than this hangs, and Dagster ends it; what it waits for a session is counted beside it
+(octopus_pipelines/jobs.py)."""
 _CONNECTIONS = 20
 """Of one storage at once, above the one that is kept: as many as Dagster's webserver allows itself."""
 

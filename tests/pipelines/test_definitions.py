@@ -9,15 +9,26 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from octopus.core.errors import MissingDataError
+from octopus.core.orders import OrderType
+from octopus.core.sessions import Sessions
+from octopus.execution.window import execution_window
 from octopus_pipelines import dbt_manifest
-from resources.runtime.dagster_home import BROKER_POOL, SOURCE_POOLS
+from octopus_pipelines.jobs import MAX_RUNTIME, execution_jobs
+from resources.execution_engine import EngineSettings
+from resources.runtime.dagster_home import BROKER_POOL, MAX_RUNTIME_SECONDS, SOURCE_POOLS
+from resources.trading import SETTLE_TIMEOUT
 
 GROUPS = {
     "market_data", "alternative_data", "warehouse", "strategy", "models", "backtest", "portfolio", "risk", "compliance",
@@ -111,6 +122,39 @@ def test_nothing_but_the_comparison_of_the_books_starts_by_itself_and_nothing_th
     execute = locations["execution"].resolve_job_def("execute")
     assert execute.tags["dagster/max_retries"] == "0"
     assert all(node.definition.retry_policy is None for node in execute.graph.nodes)  # type: ignore[attr-defined]
+
+
+@given(
+    exchange=st.sampled_from(["XNYS", "XLON", "XTKS", "24/5", "24/7"]), order_type=st.sampled_from(OrderType),
+    from_open=st.booleans(), day=st.dates(date(2015, 1, 5), date(2030, 12, 27)),
+)  # fmt: skip
+@settings(deadline=None)
+def test_no_run_that_follows_its_orders_to_their_end_is_taken_for_one_that_hangs(
+    exchange: str, order_type: OrderType, from_open: bool, day: date
+) -> None:
+    sessions = Sessions(exchange)
+    try:
+        window = execution_window(sessions, sessions.previous(day), order_type, from_open=from_open)
+    except MissingDataError:
+        return
+    least = window.expires_at - window.not_before + SETTLE_TIMEOUT + EngineSettings.absent_grace
+    for job in _execution_jobs(exchange):
+        assert least < timedelta(seconds=int(job.tags[MAX_RUNTIME]))
+
+
+@lru_cache
+def _execution_jobs(exchange: str) -> list[Any]:
+    return list(execution_jobs(Sessions(exchange)))
+
+
+def test_a_run_of_the_longest_day_at_new_york_has_the_patience_of_any_other_beside_its_window(
+    locations: dict[str, dg.Definitions],
+) -> None:
+    """An hour before the open, six and a half of the session, and sixteen minutes for the broker's last answers."""
+    for name in ("execute", "reconcile"):
+        tags = locations["execution"].resolve_job_def(name).tags
+        assert int(tags[MAX_RUNTIME]) == MAX_RUNTIME_SECONDS + timedelta(hours=7, minutes=46).total_seconds()
+    assert locations["research"].resolve_job_def("daily").tags[MAX_RUNTIME] == str(MAX_RUNTIME_SECONDS)
 
 
 def _python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
