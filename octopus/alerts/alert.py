@@ -37,6 +37,7 @@ class Kind(StrEnum):
     HALT = "halt"
     RESUMED = "resumed"
     RECONCILIATION_BREAK = "reconciliation_break"
+    UNSETTLED_AMOUNT = "unsettled_amount"
     UNKNOWN_ORDER = "unknown_order"
     UNEXPECTED_FILL = "unexpected_fill"
     REVISED_FILL = "revised_fill"
@@ -77,6 +78,9 @@ _GUIDE = {
     Kind.RESUMED: (Severity.INFO, "Trading goes on", "make sure that whoever resumed it knew why it was halted"),
     Kind.RECONCILIATION_BREAK: (
         Severity.CRITICAL, "Our book is not the broker's", "`octopus breaks list` says what to do about each",
+    ),
+    Kind.UNSETTLED_AMOUNT: (
+        Severity.WARNING, "An amount is not settled with the broker", "wait for it, or book it: `octopus breaks list`",
     ),
     Kind.UNKNOWN_ORDER: (
         Severity.CRITICAL, "An order may or may not stand", "look the order up at the broker by its client order id",

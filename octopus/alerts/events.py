@@ -6,7 +6,7 @@ Belongs here: from an entry to its alert. Does not: reading the log.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -26,6 +26,8 @@ class Entry:
 
     Attributes:
         payload: its JSON, parsed.
+        known: of a comparison of the books: the breaks that the account's one before it had found.
+        amounts: of its breaks those in what one thing was worth (a price, a fee, a payment), not in what is held.
     """
 
     seq: int
@@ -33,6 +35,8 @@ class Entry:
     kind: str
     subject: str
     payload: Mapping[str, Any]
+    known: Collection[str] = ()
+    amounts: Collection[str] = ()
 
 
 def alert_of(entry: Entry) -> Alert | None:
@@ -78,10 +82,22 @@ def _rejected(entry: Entry) -> Alert:
     return _alert(Kind.REJECTION, entry, f"order {entry.subject} was rejected: {reason}")
 
 
-def _broke(entry: Entry) -> Alert:
+def _broke(entry: Entry) -> Alert | None:
+    """What differs and did not, as it stands, when the account's books were compared before.
+
+    Each comparison finds again what nobody has settled, such as a dividend until it is paid. An amount that halts
+    trading is told as that.
+    """
     breaks = [str(one) for one in entry.payload.get("breaks", ())]
-    happened = f"{len(breaks)} breaks in account {entry.subject} on {entry.payload.get('session')}: {_some(breaks)}"
-    return _alert(Kind.RECONCILIATION_BREAK, entry, happened, str(entry.seq))
+    fresh = [one for one in breaks if one not in entry.known]
+    if not fresh:
+        return None
+    happened = f"{len(fresh)} breaks in account {entry.subject} on {entry.payload.get('session')}: {_some(fresh)}"
+    if stands := len(breaks) - len(fresh):
+        happened += f"; {stands} of before stand"
+    only_amounts = all(one in entry.amounts for one in fresh)
+    kind = Kind.UNSETTLED_AMOUNT if only_amounts else Kind.RECONCILIATION_BREAK
+    return _alert(kind, entry, happened, str(entry.seq))
 
 
 def _unknown(entry: Entry) -> Alert:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import psycopg
@@ -17,12 +17,16 @@ from psycopg.rows import dict_row
 
 from octopus.alerts.alert import Alert, Kind
 from octopus.alerts.events import Entry, alert_of
+from octopus.execution.reconcile import BreakKind
 from resources.alerts.courier import Delivery, Pending
 from resources.warehouse.connection import Role, connect
 
 _LOCK_KEY = 0x0C709_0016
 """Advisory lock: one process delivers at a time."""
 _PART = 1_000
+_BREAKS, _NO_BREAKS = "reconciliation.breaks", "reconciliation.ok"
+AMOUNTS = frozenset({BreakKind.PRICE, BreakKind.FEE, BreakKind.DIVIDEND, BreakKind.SPIN_OFF})
+"""Breaks in what one thing was worth: our book still says what we hold."""
 
 
 @dataclass(frozen=True)
@@ -132,4 +136,22 @@ class AlertStore:
             "select seq, at, kind, subject, payload from audit.log where seq > %s order by seq limit %s",
             [row[0] if row else 0, _PART],
         ).fetchall()
-        return [Entry(seq, at, kind, subject, json.loads(payload)) for seq, at, kind, subject, payload in rows]
+        entries = (Entry(seq, at, kind, subject, json.loads(payload)) for seq, at, kind, subject, payload in rows)
+        return [self._beside_the_one_before(entry) if entry.kind == _BREAKS else entry for entry in entries]
+
+    def _beside_the_one_before(self, entry: Entry) -> Entry:
+        """A comparison of the books with what the account's last one before it found, and what its breaks are of."""
+        before = self.connection.execute(
+            "select payload from audit.log where subject = %s and kind = any(%s) and seq < %s "
+            "order by seq desc limit 1",
+            [entry.subject, [_BREAKS, _NO_BREAKS], entry.seq],
+        ).fetchone()
+        # A later comparison of the same session takes the place of this one: what it does not find again is not known
+        # to be of an amount.
+        stored = self.connection.execute(
+            "select detail from execution.reconciliation where account = %s and session = %s and kind = any(%s)",
+            [entry.subject, entry.payload.get("session"), sorted(kind.value for kind in AMOUNTS)],
+        ).fetchall()
+        breaks = entry.payload.get("breaks", ())
+        amounts = {told for told in breaks if any(detail.startswith(f"{told}; ") for (detail,) in stored)}
+        return replace(entry, known=json.loads(before[0]).get("breaks", ()) if before else (), amounts=amounts)

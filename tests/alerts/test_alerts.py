@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ import dagster as dg
 import psycopg
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from receivers import MailServer, WebhookServer
 
@@ -24,11 +27,12 @@ from octopus.alerts.events import Entry, alert_of
 from octopus.core.errors import ConfigError
 from octopus.core.orders import TradingState
 from octopus_pipelines.sensors.alerts import alert_sensors, failure
+from resources import bookkeeping
 from resources.alerts.channels import Email, Webhook, channels_of
 from resources.alerts.courier import FIRST_WAIT, GIVE_UP, LONGEST_WAIT, TELL_OTHERS, deliver
 from resources.alerts.house import AlertHouse
 from resources.alerts.spool import Spool
-from resources.alerts.store import AlertStore
+from resources.alerts.store import AMOUNTS, AlertStore
 from resources.settings import AlertsConfig, Settings, load_settings
 from resources.trading import audit_log
 from resources.warehouse.connection import connect
@@ -282,6 +286,11 @@ def test_the_spool_keeps_what_was_delivered_and_is_merged_once(
 # -- what is worth an alert --------------------------------------------------------------------------------------------
 
 
+def compared(breaks: list[str], known: Collection[str] = (), amounts: Collection[str] = (), seq: int = 1) -> Entry:
+    told = entry("reconciliation.breaks", seq=seq, session="2026-03-02", breaks=breaks)
+    return replace(told, known=known, amounts=amounts)
+
+
 def entry(kind: str, subject: str = "s", seq: int = 1, **payload: object) -> Entry:
     return Entry(seq, NOW, kind, subject, payload)
 
@@ -303,6 +312,10 @@ DENIED = {"intent": "i-1", "gate": "risk", "rule": "gross", "reason": "1.3 is ov
         (entry("order.rejected", reason="no buying power"), Kind.REJECTION, "no buying power"),
         (entry("reconciliation.breaks", session="2026-03-02", breaks=["a", "b", "c", "d"]), Kind.RECONCILIATION_BREAK,
          "4 breaks in account s on 2026-03-02: a; b; c; and 1 more"),
+        (compared(["a", "b"], known=["a", "b", "c"]), None, ""),
+        (compared(["a", "b"], known=["b"]), Kind.RECONCILIATION_BREAK, "1 breaks in account s on 2026-03-02: a; 1 of"),
+        (compared(["a", "b"], amounts=["a"]), Kind.RECONCILIATION_BREAK, "a; b"),
+        (compared(["a", "b"], known=["b"], amounts=["a"]), Kind.UNSETTLED_AMOUNT, "a; 1 of before stand"),
         (entry("reconciliation.ok"), None, ""),
         (entry("alert.unknown_order", remedy="x"), Kind.UNKNOWN_ORDER, "freezes"),
         (entry("alert.unexpected_fill"), Kind.UNEXPECTED_FILL, "never sent"),
@@ -325,6 +338,26 @@ def test_the_same_refusal_a_minute_later_is_one_alert_and_two_halts_are_two() ->
     assert refused[0].key == refused[1].key  # type: ignore[union-attr]
     halted = [alert_of(entry("trading.halted", seq=n, by="a", reason="b")) for n in (1, 2)]
     assert halted[0].key != halted[1].key  # type: ignore[union-attr]
+
+
+SOME = ("X1", "X2", "X3")
+
+
+@given(days=st.lists(st.sets(st.sampled_from(SOME)), max_size=12))
+def test_a_break_is_told_when_it_comes_and_not_while_it_stands(days: list[set[str]]) -> None:
+    """Whatever the books differ by, comparison after comparison: told is what was not there the time before."""
+    keys = []
+    for seq, (before, now) in enumerate(pairwise([set[str](), *days])):
+        made = alert_of(compared(sorted(now), known=before, seq=seq))
+        assert (made is None) is (now <= before)
+        if made is not None:
+            assert {one for one in SOME if one in made.happened} == now - before
+            keys.append(made.key)
+    assert len(keys) == len(set(keys))
+
+
+def test_what_is_of_an_amount_is_what_the_books_hold_to_be_one() -> None:
+    assert AMOUNTS == bookkeeping._AMOUNTS
 
 
 # -- through Dagster and the command line ------------------------------------------------------------------------------

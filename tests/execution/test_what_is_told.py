@@ -1,13 +1,16 @@
-"""Orders that were approved and never left: people are told, once for a batch, whoever finds them, and of no others."""
+"""What people are told of the order path, from its records to a channel: orders that never left, books that differ."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from execution_support import (
     CLOSE,
+    DECIDED,
+    EXECUTED,
     OPEN,
     SESSIONS,
     D,
@@ -15,11 +18,13 @@ from execution_support import (
     ManualClock,
     VenueBroker,
     flat_feed,
+    rows,
     store_plan,
 )
 
-from octopus.alerts.alert import Alert, Kind
-from octopus.core.orders import Batch, Side, TradingState
+from octopus.alerts.alert import Alert, Kind, Severity
+from octopus.core.orders import Batch, Fill, Side, TradingState
+from octopus.execution.book import Book, CorporateAction, Entry, EntryKind
 from octopus.execution.states import OrderState
 from resources.alerts.channels import Outcome
 from resources.alerts.house import AlertHouse
@@ -30,6 +35,7 @@ from resources.settings import Settings, load_settings
 
 NAMES = ("AAA", "BBB")
 AFTER = CLOSE + timedelta(minutes=30)
+DAYS = tuple(SESSIONS.next(EXECUTED, number) for number in range(1, 7))
 
 
 class Died(BaseException):
@@ -47,6 +53,23 @@ class Taken:
     def send(self, alert: Alert) -> Outcome:
         self.alerts.append(alert)
         return Outcome(delivered=True, detail="taken")
+
+
+@dataclass
+class Paying(VenueBroker):
+    """A venue that pays dividends when it likes, and whose account others trade in, too."""
+
+    paid: list[Entry] = field(default_factory=list)
+    foreign: list[Fill] = field(default_factory=list)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        told = super().statement(since)
+        positions = dict(told.positions)
+        for fill in self.foreign:
+            positions[fill.instrument] = positions.get(fill.instrument, D(0)) + fill.quantity
+        moved = sum((one.cash for one in self.paid), D(0)) + sum((one.cash_flow for one in self.foreign), D(0))
+        fills, entries = (*told.fills, *self.foreign), (*told.entries, *self.paid)
+        return replace(told, cash=told.cash + moved, positions=positions, fills=fills, entries=entries)
 
 
 class DiesAfterOne(VenueBroker):
@@ -71,14 +94,23 @@ class Office:
         self.settings, self.clock, self.channel = settings, ManualClock(OPEN), Taken()
         url, account = settings.database_url, settings.account
         self.broker = kind(account, self.clock, Guarantee.SEARCHABLE_TAG, fills_at=CLOSE)
-        patience = EngineSettings(lot=D(1), halt_on_breaks=False, settle_timeout=timedelta(0))
-        self.desk = Desk(url, account, self.clock, flat_feed(NAMES), self.broker, settings.home / "anchor",
+        patience = EngineSettings(lot=D(1), settle_timeout=timedelta(0))
+        self.feed = flat_feed(NAMES, days=(DECIDED, EXECUTED, *DAYS))
+        self.desk = Desk(url, account, self.clock, self.feed, self.broker, settings.home / "anchor",
                          settings=patience)  # fmt: skip
         self.desk.open()
 
     def plan(self, *names: str) -> Batch:
         trades = [(name, Side.BUY, D(9)) for name in names]
         return store_plan(self.settings.database_url, self.settings.account, trades)
+
+    def close(self, session: date) -> list[Alert]:
+        """The books after a session, and what was delivered then."""
+        self.clock.wait_until(SESSIONS.close_utc(session) + timedelta(hours=2))
+        with self.desk.engine() as engine:
+            engine.update_positions(self.settings.account)
+            engine.reconcile(self.settings.account, session)
+        return self.look()
 
     def look(self) -> list[Alert]:
         """One look at the clock's time; what was delivered by it."""
@@ -173,3 +205,49 @@ def test_what_lapsed_at_the_venue_or_was_planned_anew_is_not_told_as_unsent(sett
     assert office.desk.states(first) == {"AAA": "expired"}
     assert office.desk.states(second) == {"BBB": "expired"}
     assert Kind.UNSENT_ORDERS not in {one.kind for one in office.look()}
+
+
+# -- books that differ -------------------------------------------------------------------------------------------------
+
+
+def held(settings: Settings) -> Office:
+    """An account with nine AAA, which pays a dividend of one a share at the open of the session after."""
+    office = Office(settings, Paying)
+    ex = SESSIONS.open_utc(DAYS[0])
+    office.feed.corporate_actions.append(CorporateAction(EntryKind.DIVIDEND, "AAA", D(1), ex))
+    assert office.desk.execute(office.plan("AAA")).breaks == ()
+    assert office.look() == []
+    return office
+
+
+def test_a_dividend_that_is_not_paid_yet_is_one_warning_until_it_is(settings: Settings) -> None:
+    office = held(settings)
+    told = [office.close(day) for day in DAYS[:4]]
+    assert [len(each) for each in told] == [1, 0, 0, 0]
+    (alert,) = told[0]
+    assert (alert.kind, alert.kind.severity) == (Kind.UNSETTLED_AMOUNT, Severity.WARNING)
+    assert "dividend of AAA on 2022-12-29: our book has 0 shares and 9 cash, the broker 0 shares" in alert.happened
+    office.broker.paid.append(Entry("theirs", EntryKind.DIVIDEND, "AAA", D(0), D(9), SESSIONS.open_utc(DAYS[0])))
+    assert office.close(DAYS[4]) == []
+    assert rows(settings.database_url, "select count(*) from execution.reconciliation where seq > 0") == [(4,)]
+    # What ended and comes again is told again.
+    del office.broker.paid[:]
+    (again,) = office.close(DAYS[5])
+    assert (again.kind, again.happened.partition(": ")[2]) == (alert.kind, alert.happened.partition(": ")[2])
+
+
+def test_shares_that_differ_are_critical_whatever_else_is_awaited_and_a_change_is_told(settings: Settings) -> None:
+    office = held(settings)
+    assert [one.kind for one in office.close(DAYS[0])] == [Kind.UNSETTLED_AMOUNT]
+    by_hand = Fill("hand-1", "", "BBB", Side.BUY, D(2), D(100), D(0), SESSIONS.open_utc(DAYS[1]))
+    office.broker.foreign.append(by_hand)
+    told = {one.kind: one for one in office.close(DAYS[1])}
+    assert set(told) == {Kind.RECONCILIATION_BREAK, Kind.HALT}
+    differs = told[Kind.RECONCILIATION_BREAK].happened
+    assert "1 breaks" in differs
+    assert "fill hand-1" in differs
+    assert "1 of before stand" in differs
+    assert office.close(DAYS[2]) == []
+    office.broker.foreign[:] = [replace(by_hand, quantity=D(3))]
+    changed = [one for one in office.close(DAYS[3]) if one.kind is Kind.RECONCILIATION_BREAK]
+    assert ["buy 3 BBB" in one.happened for one in changed] == [True]
