@@ -25,7 +25,7 @@ from resources.trading import trading_of
 @click.option("--reason", default="held before", show_default=True, help="Goes into the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt(costs: tuple[str, ...], by: str, reason: str, yes: bool) -> None:
-    """Take over what the broker's account holds before our first order. A second time it does nothing."""
+    """Take over what the broker's account holds before our first order. What differs after it is a break."""
     current = open_database()
     trading = trading_of(current)
     require_permitted(current, trading.broker.account())
@@ -52,7 +52,7 @@ def adopt_holdings(
         costs: of a share, where the broker does not tell it or is wrong. why: who adopts, and the reason.
 
     Raises:
-        AdoptionError: see there; also where orders are open.
+        AdoptionError: see there; also where orders are open, or what differs was adopted before.
         BrokerError: the broker could not be asked.
     """
     store, broker, now = engine.store, engine.broker, engine.clock.now()
@@ -62,8 +62,15 @@ def adopt_holdings(
         if held.open_orders or store.working(account):
             raise AdoptionError(f"account {account} has open orders; cancel them, or wait for their end")
         known = broker.average_costs() if isinstance(broker, TellingCosts) else {}
-        theirs = HeldBefore(held.cash, held.positions, {**known, **costs})
-        entries = adoption_entries(books.book(account), theirs, tradable, now, f"adopted by {why}")
+        theirs, ours = HeldBefore(held.cash, held.positions, {**known, **costs}), books.book(account)
+        entries = adoption_entries(ours, theirs, tradable, now, f"adopted by {why}")
+        # A name whose entry stands already has moved since; of an adoption that died halfway none is left over here.
+        adopted = {entry.entry_id for entry in ours.entries}
+        if moved := [described(entry) for entry in entries if entry.entry_id in adopted]:
+            raise AdoptionError(
+                f"account {account} was adopted before, and what the broker holds has changed since "
+                f"({'; '.join(moved)}): that is a break and no opening; `octopus breaks list` says what to do about it"
+            )
         for entry in entries:
             click.echo(f"  {described(entry)}")
         if entries and ask:

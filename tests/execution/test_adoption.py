@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -101,6 +102,29 @@ def test_holdings_are_the_opening_of_the_book_once(database_url: str, venue: Alp
     venue.positions["AAA"] += 1
     with pytest.raises(AdoptionError, match="has traded by orders of ours"):
         adopted(desk)
+
+
+def test_what_changed_since_the_adoption_is_no_opening_and_the_command_says_where_to_look(
+    database_url: str, venue: AlpacaVenue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_at(database_url, venue, tmp_path)
+    office = SimpleNamespace(account="acct", broker=desk.broker, engine=desk.engine)
+    for name, stand_in in {"open_database": lambda: SimpleNamespace(symbols=NAMES), "trading_of": lambda _: office,
+                           "require_permitted": lambda *_: None}.items():  # fmt: skip
+        monkeypatch.setattr(command, name, stand_in)
+    assert "acct: 3 entries adopted" in CliRunner().invoke(command.adopt, ["--yes"]).output
+    assert "nothing to adopt: the books agree" in CliRunner().invoke(command.adopt, ["--yes"]).output
+    booked = rows(database_url, "select * from execution.entries order by entry_id")
+    # Bought by hand.
+    venue.positions["AAA"] += 3
+    venue.cash -= 300
+    again = CliRunner().invoke(command.adopt, ["--yes"])
+    assert isinstance(again.exception, AdoptionError)
+    assert "adopted before" in str(again.exception)
+    assert "3 AAA" in str(again.exception)
+    assert "`octopus breaks list`" in str(again.exception)
+    assert "agree" not in again.output
+    assert rows(database_url, "select * from execution.entries order by entry_id") == booked
 
 
 def test_what_cannot_be_adopted_says_why(
