@@ -70,6 +70,13 @@ def _halted(entry: Entry) -> Alert:
     return _alert(Kind.RESUMED if state == "active" else Kind.HALT, entry, happened, str(entry.seq))
 
 
+def _uncancelled(entry: Entry) -> Alert:
+    """Each step of a run asks again; the same orders left for the same reason are told once."""
+    reason = str(entry.payload.get("reason", ""))
+    happened = f"account {entry.subject} is halted, and the halt could not cancel all that is open: {reason}"
+    return _alert(Kind.HALT, entry, happened, fingerprint(reason))
+
+
 def _refused(entry: Entry) -> Alert:
     reason = str(entry.payload.get("reason", ""))
     # The same reason at another time is the same refusal: attempts may follow each other within seconds.
@@ -147,6 +154,7 @@ _ALERTS: Mapping[str, Callable[[Entry], Alert | None]] = {
     "batch.refused": _refused,
     "order.rejected": _rejected,
     "reconciliation.breaks": _broke,
+    "alert.not_cancelled": _uncancelled,
     "alert.unknown_order": _unknown,
     "alert.unexpected_fill": _unexpected,
     "alert.overfilled": _unexpected,
