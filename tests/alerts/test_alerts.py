@@ -308,7 +308,7 @@ DENIED = {"intent": "i-1", "gate": "risk", "rule": "gross", "reason": "1.3 is ov
         (entry("trading.halted", by="ann", reason="smoke"), Kind.HALT, "by ann: smoke"),
         (entry("trading.reducing", by="ann", reason="smoke"), Kind.HALT, "reducing"),
         (entry("trading.active", by="ann", reason="ok"), Kind.RESUMED, "active"),
-        (entry("alert.not_cancelled", reason="o-1: in TWS"), Kind.HALT, "could not cancel all that is open: o-1: in TWS"),
+        (entry("alert.not_cancelled", reason="o-1: in TWS"), Kind.HALT, "all that is open: o-1: in TWS"),
         (entry("batch.refused", reason="superseded"), Kind.REFUSAL, "superseded"),
         (entry("order.rejected", reason="no buying power"), Kind.REJECTION, "no buying power"),
         (entry("reconciliation.breaks", session="2026-03-02", breaks=["a", "b", "c", "d"]), Kind.RECONCILIATION_BREAK,
