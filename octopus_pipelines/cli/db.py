@@ -91,7 +91,7 @@ def _place() -> archive.Place:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(role: str, arguments: tuple[str, ...]) -> None:
     """Open psql on the warehouse; further arguments go to psql."""
-    current = open_database()
+    current = open_database(in_any_revision=True)
     program = shutil.which("psql") or str(binary("psql"))
     address = acting_as(current.database_url, Role[role.upper()])
     os.execv(program, [program, address, *arguments])  # noqa: S606  # a program we found ourselves

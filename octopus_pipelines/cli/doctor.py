@@ -18,7 +18,7 @@ import click
 
 from octopus.core.errors import OctopusError
 from octopus_pipelines import dbt_manifest
-from octopus_pipelines.cli.house import has_schema, settings
+from octopus_pipelines.cli.house import settings
 from resources.agreement import idle_shocks
 from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
@@ -30,6 +30,7 @@ from resources.settings import Settings
 from resources.trading import open_broker, trading_clock
 from resources.trading_state import halt_file
 from resources.warehouse.connection import WarehouseUnreachableError, connect, safe_address
+from resources.warehouse.migrate import revision_of, schema_problem
 
 LEAST_FREE_BYTES = 2 * 1024**3
 UNDELIVERED_SINCE = timedelta(days=30)
@@ -110,9 +111,10 @@ def _databases(current: Settings) -> Iterator[Finding]:
 
 
 def _schema(current: Settings) -> Finding:
-    if has_schema(current.database_url):
+    problem = schema_problem(current.database_url)
+    if not problem:
         return Finding("✓", "schema", "migrated")
-    return Finding("!", "schema", "not made yet: `octopus db migrate` or `octopus run` makes it")
+    return Finding("!" if revision_of(current.database_url) is None else "✗", "schema", problem)
 
 
 def _broker(current: Settings) -> Iterator[Finding]:
@@ -213,7 +215,7 @@ def _watch(current: Settings) -> Iterator[Finding]:
 
 
 def _undelivered(current: Settings) -> Iterator[Finding]:
-    if not has_schema(current.database_url):
+    if schema_problem(current.database_url):
         return
     now = datetime.now(UTC)
     with AlertStore.opened(current.database_url) as store:

@@ -15,8 +15,8 @@ from octopus_pipelines import dbt_manifest
 from resources.agreement import likely_misspelt
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
-from resources.warehouse.connection import connect, dbt_environment
-from resources.warehouse.migrate import migrate
+from resources.warehouse.connection import dbt_environment
+from resources.warehouse.migrate import migrate, require_current_schema, revision_of
 
 LOG_WIDTH = 120
 """Characters of a line where output goes to a file or a pipe."""
@@ -30,20 +30,22 @@ def settings() -> Settings:
     return current
 
 
-def has_schema(url: str) -> bool:
-    """Whether the warehouse was ever migrated."""
-    with connect(url, autocommit=True) as connection:
-        row = connection.execute("select to_regclass('public.alembic_version') is not null").fetchone()
-    return bool(row and row[0])
+def open_database(*, in_any_revision: bool = False) -> Settings:
+    """Start the embedded server if it is ours, and make the schema where there is none: enough to read and to resume.
 
+    Args:
+        in_any_revision: for who looks at the database by hand.
 
-def open_database() -> Settings:
-    """Start the embedded server if it is ours, and make the schema where there is none: enough to read and to halt."""
+    Raises:
+        SchemaError: the schema is of another release.
+    """
     current = settings()
     if current.embedded is not None:
         current.embedded.start()
-    if not has_schema(current.database_url):
+    if revision_of(current.database_url) is None:
         migrate(current.database_url)
+    elif not in_any_revision:
+        require_current_schema(current.database_url)
     return current
 
 
