@@ -14,26 +14,31 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import psycopg
 
 from octopus.core.errors import OctopusError
 from octopus.core.ids import CLIENT_ORDER_PREFIX
 from octopus.core.orders import OpenOrder, TradingState
 from resources.brokers.base import Broker
+from resources.warehouse.connection import WarehouseUnreachableError
 
 NAME = "halt.json"
 """In the data folder, which the processes that execute must share with whoever halts."""
+_LOOSEST_FIRST = (TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED)
 
 
 @dataclass(frozen=True)
 class Halt:
-    """A turn of the kill switch.
+    """A turn of the kill switch, or several of which nobody has taken one over yet.
 
     Attributes:
-        at: by the machine's clock, which is there without the database.
+        by, reason: of the first of them; the reason goes on with those that followed.
+        at: of the last, by the machine's clock, which is there without the database.
         cancel: open orders are to be cancelled, too, and again by whoever takes the halt over.
         cancelled: client order ids that the broker was asked to cancel without the database.
     """
@@ -45,12 +50,31 @@ class Halt:
     cancel: bool = False
     cancelled: tuple[str, ...] = ()
 
+    def tightened(self, later: Halt) -> Halt:
+        """This halt and a ``later`` one: the tighter state, every cancel, and all that was said."""
+        told = f"; then {later.reason} (by {later.by})"
+        is_said = (later.by, later.reason) == (self.by, self.reason) or self.reason.endswith(told)
+        return Halt(
+            max(self.state, later.state, key=_LOOSEST_FIRST.index),
+            self.by,
+            self.reason if is_said else self.reason + told,
+            # By its instant whoever has taken the first over knows that there is more.
+            later.at,
+            self.cancel or later.cancel,
+            tuple(dict.fromkeys((*self.cancelled, *later.cancelled))),
+        )
+
 
 @dataclass(frozen=True)
 class HaltFile:
-    """The file at ``path``; it halts every account that is traded from its folder."""
+    """The file at ``path``; it names no account and halts every one that is traded from its folder."""
 
     path: Path
+
+    @classmethod
+    def in_home(cls, home: Path) -> HaltFile:
+        """That of the data folder ``home``."""
+        return cls(home / NAME)
 
     def read(self) -> Halt | None:
         """The halt that nobody has taken over yet; None without a file. What cannot be read is a halt, too."""
@@ -66,25 +90,41 @@ class HaltFile:
             reason = f"{self.path} cannot be read ({type(error).__name__}): look at it, then `octopus resume`"
             return Halt(TradingState.HALTED, "halt file", reason, self._written())
 
-    def write(self, halt: Halt) -> None:
-        """Halt from now on: the file is on the disk when this returns."""
+    def write(self, halt: Halt) -> Halt:
+        """Halt from now on: the file is on the disk when this returns.
+
+        Returns:
+            what the file says: the halt, together with one that waits in it (`Halt.tightened`).
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            before = self.read()
+            after = halt if before is None else before.tightened(halt)
+            self._put(after)
+        return after
+
+    def note_cancelled(self, ids: tuple[str, ...]) -> None:
+        """Add what the broker was asked to cancel; where the halt was taken over meanwhile, nothing is left to say."""
+        with self._locked():
+            if ids and (halt := self.read()) is not None:
+                self._put(replace(halt, cancelled=tuple(dict.fromkeys((*halt.cancelled, *ids)))))
+
+    def _put(self, halt: Halt) -> None:
         content = {
             "state": halt.state.value, "by": halt.by, "reason": halt.reason, "at": halt.at.isoformat(),
             "cancel": halt.cancel, "cancelled": list(halt.cancelled),
         }  # fmt: skip
-        with self._locked():
-            draft = self.path.with_suffix(".draft")
-            with draft.open("w", encoding="utf-8") as handle:
-                json.dump(content, handle, indent=1)
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        draft = self.path.with_suffix(".draft")
+        with draft.open("w", encoding="utf-8") as handle:
+            json.dump(content, handle, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def remove(self, halt: Halt) -> None:
         """The database has this halt now; one that was written meanwhile stays."""
@@ -120,10 +160,12 @@ class Cancellation:
         asked: client order ids that the broker took a cancel for.
         failed: why it could not be asked, by client order id; under the broker's name when not even its list of open
             orders could be had.
+        needs_database: that list could not be had because our database says which of the orders are ours.
     """
 
     asked: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    needs_database: bool = False
 
 
 def cancel_at_broker(broker: Broker) -> Cancellation:
@@ -133,8 +175,10 @@ def cancel_at_broker(broker: Broker) -> Cancellation:
     """
     try:
         listed = broker.open_orders() if isinstance(broker, ListsOpenOrders) else broker.snapshot().open_orders
-    except OctopusError as error:
-        return Cancellation(failed={broker.name: str(error)})
+    except (WarehouseUnreachableError, psycopg.Error) as error:
+        return Cancellation(failed={broker.name: in_one_line(error)}, needs_database=True)
+    except Exception as error:  # noqa: BLE001  # a halt says what it could not do, whatever that was
+        return Cancellation(failed={broker.name: in_one_line(error)})
     asked, failed = [], {}
     for order in listed:
         if not order.client_order_id.startswith(CLIENT_ORDER_PREFIX):
@@ -142,6 +186,13 @@ def cancel_at_broker(broker: Broker) -> Cancellation:
         try:
             broker.cancel(order.client_order_id)
             asked.append(order.client_order_id)
-        except OctopusError as error:
-            failed[order.client_order_id] = str(error)
+        except Exception as error:  # noqa: BLE001  # whatever an adapter stumbles over in one, the others must go
+            failed[order.client_order_id] = in_one_line(error)
     return Cancellation(tuple(asked), failed)
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong: an error of ours says it, any other is named."""
+    if isinstance(error, OctopusError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

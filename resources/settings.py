@@ -666,7 +666,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     folder = _config_folder(environment, root)
     file = read_section(folder / "universe.yaml", UniverseFile)
     universe = _market_data(environment, file.universe)
-    home = _home(environment, root)
+    home = home_of(environment, root)
     embedded, urls = _databases(environment, home)
     limits, rules = (_limits_document(environment, folder, name) for name in ("risk.yaml", "compliance.yaml"))
     _settles(file, folder / "universe.yaml")
@@ -740,7 +740,12 @@ def _within_the_universe(file: UniverseFile, path: Path) -> None:
     asked.require(file.request_limits, path, "request_limits")
 
 
-def _home(environment: Mapping[str, str], root: Path) -> Path:
+def home_of(environment: Mapping[str, str], root: Path = ROOT) -> Path:
+    """The data folder (OCTOPUS_HOME), whatever the files in config/ say.
+
+    Raises:
+        ConfigError: OCTOPUS_HOME names no folder.
+    """
     try:
         return Path(environment.get("OCTOPUS_HOME") or root / ".octopus").expanduser().resolve()
     except (RuntimeError, OSError) as error:

@@ -6,14 +6,14 @@ line), the file itself (halt_file.py), how file and account's state count togeth
 
 from __future__ import annotations
 
-from resources.halt_file import NAME, HaltFile
+from resources.halt_file import HaltFile
 from resources.settings import Settings
 from resources.warehouse.order_store import OrderStore, TradingStatus
 
 
 def halt_file(settings: Settings) -> HaltFile:
     """The kill switch that works without the database."""
-    return HaltFile(settings.home / NAME)
+    return HaltFile.in_home(settings.home)
 
 
 def trading_status(settings: Settings, account: str) -> TradingStatus:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 
 import click
 from dotenv import load_dotenv
@@ -61,12 +62,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that a user can act on is one clear line and exit status 1."""
-    load_dotenv(ROOT / ".env")
+    is_whole = _load_variables(ROOT / ".env")
     # The one beta feature that is used on purpose, and Dagster's note that ingestion may run a range in one run.
     warnings.filterwarnings("ignore", message=".*backfill_policy.*")
     warnings.filterwarnings("ignore", message=".*varying BackfillPolicies.*")
     try:
         cli(standalone_mode=False)
+        if not is_whole:
+            sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -77,3 +80,17 @@ def main() -> None:
         # click makes the one of the other.
         click.echo("interrupted: run the same command again, what is done is not done twice", err=True)
         sys.exit(130)
+
+
+def _load_variables(path: Path) -> bool:
+    """Set what the file names and the shell does not; False where it cannot be read, which keeps no halt back."""
+    try:
+        load_dotenv(path)
+    except (OSError, ValueError) as error:
+        click.secho(
+            f"octopus: {path} cannot be read, none of its variables is set: mend it ({error})", fg="red", err=True
+        )
+        if sys.argv[1:2] != ["halt"]:
+            sys.exit(1)
+        return False
+    return True

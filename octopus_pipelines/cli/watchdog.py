@@ -1,7 +1,8 @@
 """`octopus watchdog`: one process beside Dagster that tells people what Dagster cannot tell of itself.
 
 Belongs here: looking again and again, and halting where its user said so. Does not: what is amiss (octopus/alerts),
-finding and telling it (resources/alerts). Neither Dagster nor a database is needed: it starts and goes on without.
+finding and telling it (resources/alerts). Neither Dagster nor a database nor a broker is needed: it starts and goes on
+without, and halts by the file.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,8 +23,9 @@ import psycopg
 from octopus.alerts.alert import Alert, Kind
 from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
+from octopus_pipelines.cli.pulled import say, say_written
 from resources.alerts.house import AlertHouse
-from resources.halt_file import Halt
+from resources.halt_file import Halt, HaltFile, in_one_line
 from resources.kill_switch import pull
 from resources.settings import load_settings
 from resources.trading import Trading, trading_of
@@ -47,20 +50,26 @@ def watchdog(interval: int, once: bool, halt_on: tuple[str, ...], no_daemon: boo
     """Watch runs, data, orders, Dagster's daemon and the database, and tell people; runs until Ctrl-C."""
     current = load_settings(os.environ)
     house = AlertHouse.of(current, os.environ, watches_daemon=not no_daemon)
-    dog = Watchdog(house, trading_of(current), frozenset(Kind(kind) for kind in halt_on))
+    dog = Watchdog(house, partial(trading_of, current), frozenset(Kind(kind) for kind in halt_on))
     if once:
-        raise SystemExit(1 if dog.look() else 0)
+        raise SystemExit(1 if _looked(dog) else 0)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     click.echo(f"watching every {interval} s; {len(house.channels)} channels; Ctrl-C ends it")
     while not ended.is_set():
-        try:
-            dog.look()
-        except (OctopusError, psycopg.Error, OSError, ValueError) as error:
-            # Whatever is broken, the next look may tell of it.
-            click.secho(f"this look failed: {error}", fg="red", err=True)
+        _looked(dog)
         ended.wait(interval)
+
+
+def _looked(dog: Watchdog) -> bool:
+    """One look; whether something is amiss, the look itself included."""
+    try:
+        return bool(dog.look())
+    except (OctopusError, psycopg.Error, OSError, ValueError) as error:
+        # Whatever is broken, the next look may tell of it.
+        click.secho(f"this look failed: {in_one_line(error)}", fg="red", err=True)
+        return True
 
 
 @dataclass
@@ -68,11 +77,12 @@ class Watchdog:
     """What is looked at, and what is halted on.
 
     Attributes:
+        open_trading: opens the broker, when it is to be asked; what it raises is told.
         halt_on: kinds that halt trading, each alert once: who resumed after it is not overruled.
     """
 
     house: AlertHouse
-    trading: Trading
+    open_trading: Callable[[], Trading]
     halt_on: Collection[Kind] = ()
     _said: set[str] = field(default_factory=set, init=False)
 
@@ -85,28 +95,43 @@ class Watchdog:
         self._said = {alert.key for alert in found}
         for channel, reason in told.failing.items():
             click.secho(f"{channel} takes no alert: {reason}", fg="yellow", err=True)
-        self._halt([alert for alert in found if alert.kind in self.halt_on])
-        if self.house.down_since is None and halt_file(self.trading.settings).read() is not None:
-            with self.trading.engine() as engine:
-                engine.take_over_halt(self.trading.account)
+        has_halted = self._halt([alert for alert in found if alert.kind in self.halt_on])
+        if not has_halted and self.house.down_since is None and self._halts.read() is not None:
+            self._take_over()
         return found
 
-    def _halt(self, causes: list[Alert]) -> None:
-        acted = self._acted()
+    def _take_over(self) -> None:
+        """Note in the database what waits in the halt file, and cancel what that asks for; who fails tries again."""
+        try:
+            trading = self.open_trading()
+            with trading.engine() as engine:
+                engine.take_over_halt(trading.account)
+        except (OctopusError, psycopg.Error) as error:
+            told = f"{self._halts.path} halts, and is not taken over: {in_one_line(error)}"
+            click.secho(told, fg="red", err=True)
+
+    def _halt(self, causes: list[Alert]) -> bool:
+        """Halt for the alerts that it has not halted for yet; whether there were any."""
+        halts, acted = self._halts, self._acted()
         fresh = [alert for alert in causes if alert.key not in acted]
         for alert in fresh:
             said = Halt(
                 TradingState.HALTED, "watchdog", f"{alert.kind.heading}: {alert.happened}", alert.at, cancel=True
             )
-            pulled = pull(self.trading, said)
-            click.secho(f"halted; {len(pulled.cancellation.asked)} open orders cancelled", fg="red")
-            for subject, reason in pulled.cancellation.failed.items():
-                click.secho(f"not cancelled: {subject}: {reason}", fg="red", err=True)
-        self._note([*acted, *(alert.key for alert in fresh)])
+            pulled = pull(halts, said, self.open_trading, lambda written: say_written(written, halts.path))
+            say(pulled, halts.path, said.state)
+            if not pulled.unwritten:
+                acted.append(alert.key)
+        self._note(acted)
+        return bool(fresh)
+
+    @property
+    def _halts(self) -> HaltFile:
+        return halt_file(self.house.settings)
 
     @property
     def _diary(self) -> Path:
-        return self.trading.settings.home / DIARY
+        return self.house.settings.home / DIARY
 
     def _acted(self) -> list[str]:
         try:

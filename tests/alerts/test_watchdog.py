@@ -240,7 +240,7 @@ def test_with_the_database_down_it_halts_and_cancels_once_and_the_halt_is_taken_
     settings: Settings, down: Settings
 ) -> None:
     venue = Venue()
-    dog = Watchdog(AlertHouse(down, []), Trading(down, WallClock(), venue), {Kind.DATABASE_DOWN})  # type: ignore[arg-type]
+    dog = Watchdog(AlertHouse(down, []), lambda: Trading(down, WallClock(), venue), {Kind.DATABASE_DOWN})  # type: ignore[arg-type]
     for _ in range(2):
         assert [alert.kind for alert in dog.look()] == [Kind.DATABASE_DOWN]
     assert venue.cancelled == ["oct-1"]
@@ -250,7 +250,7 @@ def test_with_the_database_down_it_halts_and_cancels_once_and_the_halt_is_taken_
     diary = json.loads((settings.home / "watchdog.json").read_text())
     assert len(diary["halted_on"]) == 1
 
-    back = Watchdog(AlertHouse(settings, []), Trading(settings, WallClock(), venue))  # type: ignore[arg-type]
+    back = Watchdog(AlertHouse(settings, []), lambda: Trading(settings, WallClock(), venue))  # type: ignore[arg-type]
     back.look()
     assert halt_file(settings).read() is None
     rows = Warehouse(settings.database_url, Role.OWNER).rows("select kind, payload from audit.log order by seq")
@@ -261,7 +261,7 @@ def test_with_the_database_down_it_halts_and_cancels_once_and_the_halt_is_taken_
 def test_a_broker_that_is_down_too_leaves_the_halt_standing(down: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     venue = Venue()
     venue.broken = True
-    Watchdog(AlertHouse(down, []), Trading(down, WallClock(), venue), {Kind.DATABASE_DOWN}).look()  # type: ignore[arg-type]
+    Watchdog(AlertHouse(down, []), lambda: Trading(down, WallClock(), venue), {Kind.DATABASE_DOWN}).look()  # type: ignore[arg-type]
     assert "not cancelled: venue: venue: not now" in capsys.readouterr().err
     assert halt_file(down).read() is not None
 

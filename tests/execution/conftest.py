@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.connection import connect
+from resources.warehouse.migrate import migrate
 
 _EMPTY = """
 set session_replication_role = replica;
@@ -64,3 +69,20 @@ def database_url(module_database: str, empty: Callable[[], None]) -> Iterator[st
     """The file's database, emptied after the test."""
     yield module_database
     empty()
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, which it may kill."""
+    home = Path(tempfile.mkdtemp(prefix="octopus-halt-"))
+    for name in ("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL", "OCTOPUS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OCTOPUS_HOME", str(home))
+    server = EmbeddedPostgres(home)
+    server.start()
+    migrate(server.url())
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)

@@ -3,18 +3,19 @@ when the database is back."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from alpaca_venue import AlpacaVenue
 from click.testing import CliRunner
 from execution_support import EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, rows, store_plan
+from hypothesis import given
+from hypothesis import strategies as st
 
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import OpenOrder, Side, TradingState
@@ -26,7 +27,6 @@ from resources.sources.http import Access
 from resources.sources.patience import Patience
 from resources.trading import Trading
 from resources.warehouse.audit_log import verify
-from resources.warehouse.migrate import migrate
 from resources.warehouse.order_store import OrderStore, TradingHaltedError
 
 D = Decimal
@@ -75,6 +75,47 @@ def test_the_file_says_what_was_written_and_what_cannot_be_read_halts(halts: Hal
         assert str(halts.path) in unreadable.reason
     halts.remove(unreadable)
     assert halts.read() is None
+
+
+def test_a_second_halt_keeps_what_the_first_asked_for(halts: HaltFile) -> None:
+    first = replace(HALT, cancel=True, cancelled=("oct-1",))
+    halts.write(first)
+    second = Halt(TradingState.REDUCING, "another", "second thought", HALT.at + timedelta(minutes=1))
+    said = replace(first, reason="smoke; then second thought (by another)", at=second.at)
+    assert halts.write(second) == halts.read() == said
+    assert halts.write(second) == said, "what is said twice is said once"
+    halts.note_cancelled(("oct-2", "oct-1"))
+    assert halts.read() == replace(said, cancelled=("oct-1", "oct-2"))
+    halts.path.unlink()
+    halts.note_cancelled(("oct-3",))
+    assert halts.read() is None, "what was taken over meanwhile must not halt again"
+
+
+@given(st.lists(st.builds(
+    Halt,
+    st.sampled_from([TradingState.REDUCING, TradingState.HALTED]),
+    st.sampled_from(["ann", "bob"]),
+    st.text("ab;", max_size=3),
+    st.datetimes(timezones=st.just(UTC)),
+    st.booleans(),
+    st.lists(st.sampled_from(["oct-1", "oct-2", "oct-3"]), unique=True).map(tuple),
+), min_size=1, max_size=6))  # fmt: skip
+def test_halts_that_follow_each_other_only_tighten(said: list[Halt]) -> None:
+    with TemporaryDirectory() as folder:
+        halts = HaltFile.in_home(Path(folder))
+        for number, one in enumerate(said):
+            after = halts.write(one)
+            before = said[: number + 1]
+            assert after == halts.read()
+            assert (
+                after.state
+                == min(before, key=lambda one: [TradingState.HALTED, TradingState.REDUCING].index(one.state)).state
+            )
+            assert after.cancel == any(one.cancel for one in before)
+            assert set(after.cancelled) == {name for one in before for name in one.cancelled}
+            assert after.by == said[0].by
+            assert after.at == one.at
+            assert all(one.reason in after.reason for one in before)
 
 
 def test_a_file_between_two_orders_stops_the_rest_and_the_next_step_takes_it_over(
@@ -176,23 +217,6 @@ def test_an_order_that_cannot_be_cancelled_keeps_none_of_the_others(venue: Alpac
     assert done.failed == {"oct-b": "alpaca: not now"}
     venue.unauthorised = True
     assert set(cancel_at_broker(base).failed) == {"alpaca"}
-
-
-@pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedPostgres]:
-    """A server of the test's own, which it may kill."""
-    home = Path(tempfile.mkdtemp(prefix="octopus-halt-"))
-    for name in ("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL", "OCTOPUS_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OCTOPUS_HOME", str(home))
-    server = EmbeddedPostgres(home)
-    server.start()
-    migrate(server.url())
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_with_the_database_killed_the_venue_is_emptied_and_later_nothing_is_sent(
