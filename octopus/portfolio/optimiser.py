@@ -74,7 +74,7 @@ def mean_variance(problem: Problem) -> Solution:
     programme = _utility(problem, limits)
     answer = _few_at_a_time(programme, limits)
     if answer is None:
-        raise clash(limits)
+        raise clash(problem)
     chosen = _cleaned(limits, answer.x)
     found = residuals(programme, limits.lift(chosen), answer.z)
     return _solution(
@@ -469,7 +469,7 @@ def within_limits(problem: Problem, target: allocation.Target, method: Method) -
         )
     projected = solve(programme)
     if projected is None:
-        raise clash(limits)
+        raise clash(problem)
     near = _cleaned(limits, projected.x)
     distance = float(np.linalg.norm(limits.weights(near) - target.weights))
     found = residuals(programme, limits.lift(near), projected.z)

@@ -457,6 +457,66 @@ def test_each_new_limit_is_named_when_it_clashes(method: Method, changes: dict[s
             optimise(replace(problem, constraints=problem.constraints.model_copy(update={name: less})), method)
 
 
+def relaxed(problem: Problem, amounts: dict[str, float]) -> Problem:
+    """Each limit of ``amounts`` gives way by a little more than its amount."""
+    given: dict[str, float] = {}
+    for told, amount in amounts.items():
+        name = told.split(":")[0]
+        sign = -1.0 if name.endswith("_min") or name == "cash_min_fraction" else 1.0
+        wider = getattr(problem.constraints, name) + sign * (amount * 1.001 + 1e-6)
+        given[name] = max(wider, given.get(name, wider))
+    return replace(problem, constraints=problem.constraints.model_copy(update=given))
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), long_only=st.booleans(), holds=st.booleans(), data=st.data())
+def test_what_is_told_to_give_way_is_enough(seed: int, long_only: bool, holds: bool, data: st.DataObject) -> None:
+    generator = np.random.default_rng(seed)
+    changes = {
+        "long_only": long_only, "name_weight_max": generator.uniform(0.05, 0.4),
+        "name_weight_min": generator.choice([0.0, 0.03]) if long_only else -generator.uniform(0, 0.3),
+        "net_min": generator.uniform(0.1, 0.8), "net_max": generator.uniform(0.8, 1),
+        "gross_max": generator.uniform(0.3, 1.2), "turnover_max": generator.uniform(0.02, 1),
+        "turnover_max_initial": generator.uniform(0.1, 1), "cash_min_fraction": generator.uniform(0, 0.6),
+    }  # fmt: skip
+    further = {"sector_weight_max": (0.1, 0.5), "adv_participation_max": (0.01, 0.2), "beta_max": (-0.2, 0.8),
+               "tracking_error_max_annual": (0.01, 0.2)}  # fmt: skip
+    for name in data.draw(st.sets(st.sampled_from(sorted(further)))):
+        changes[name] = generator.uniform(*further[name])
+    problem = limited(
+        seed, constraints=LOOSE.model_copy(update=changes), adv=generator.uniform(0.1, 3, 12),
+        previous=generator.dirichlet(np.ones(12)) * generator.uniform(0.1, 1.2) if holds else np.zeros(12),
+        tradable=generator.random(12) < 0.8, reduce_only=generator.random(12) < 0.3, benchmark=np.full(12, 1 / 12),
+    )  # fmt: skip
+    outcome = attempted(problem, "mean_variance")
+    if not isinstance(outcome, InfeasibleError):
+        return
+    told = outcome.violations
+    assert told
+    assert "turnover_max" not in told if not problem.previous.any() else "turnover_max_initial" not in told
+    for cure in [{name: amount} for name, amount in told.items()] if outcome.alone else [told]:
+        assert not isinstance(attempted(relaxed(problem, cure), "mean_variance"), InfeasibleError), cure
+
+
+def test_a_floor_of_zero_gives_no_way_and_the_field_that_counts_is_named() -> None:
+    """No short makes room within a sector of a long-only account; its first purchases have a limit of their own."""
+    held = np.where(np.arange(12) < 3, 0.1, 0.0)
+    limits = LOOSE.model_copy(update={"sector_weight_max": 0.2})
+    problem = limited(20, previous=held, tradable=np.arange(12) >= 2, constraints=limits, sectors=("a",) * 12)
+    assert optimise(problem).weights.sum() == pytest.approx(0.2, abs=1e-6)
+    frozen = replace(problem, tradable=np.arange(12) >= 3)
+    with pytest.raises(InfeasibleError) as caught:
+        optimise(frozen)
+    assert caught.value.violations == pytest.approx({"sector_weight_max:a": 0.1}, abs=1e-6)
+    first = LOOSE.model_copy(update={"net_min": 0.5, "turnover_max_initial": 0.3})
+    with pytest.raises(InfeasibleError, match=r"turnover_max_initial = 0\.3 by 0\.2"):
+        optimise(problem_of(returns_of(28), first))
+    short = replace(problem, previous=np.where(np.arange(12) == 0, -0.1, 0.0), adv=np.full(12, np.nan))
+    short = replace(short, tradable=np.ones(12, dtype=bool))
+    with pytest.raises(InfeasibleError, match="held short while long_only is true"):
+        optimise(replace(short, constraints=LOOSE.model_copy(update={"adv_participation_max": 0.1})))
+
+
 def test_sectors_that_clash_are_named_by_sector() -> None:
     held = np.where(np.arange(12) < 3, 0.2, 0.0)
     problem = limited(
