@@ -433,9 +433,9 @@ def _elastic(
     extra, (least, most) = elastic.shape[1], within or (np.zeros(0), np.zeros(0))
     low, high = np.flatnonzero(np.isfinite(least)), np.flatnonzero(np.isfinite(most))
     each = sparse.identity(limits.variables, format="csr")
-    bounds = sparse.vstack([-each[low], each[high], sparse.csr_matrix((extra, limits.variables))])
-    amounts = sparse.vstack([sparse.csr_matrix((len(low) + len(high), extra)), -sparse.identity(extra)])
-    side = np.concatenate([-least[low], most[high], np.zeros(extra)])
+    bounds = sparse.vstack([sparse.csr_matrix((extra, limits.variables)), -each[low], each[high]])
+    amounts = sparse.vstack([-sparse.identity(extra), sparse.csr_matrix((len(low) + len(high), extra))])
+    side = np.concatenate([np.zeros(extra), -least[low], most[high]])
     programme = Programme(
         corner=None,
         q=np.concatenate([np.zeros(limits.variables), prices]),

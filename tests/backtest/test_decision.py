@@ -87,7 +87,7 @@ def test_clashing_limits_keep_or_go_to_cash_and_say_so() -> None:
     assert kept.certificate is None
     assert kept.fallback is not None
     assert kept.fallback.startswith("keep: no weights satisfy all limits")
-    assert "turnover_max = 0.05" in kept.fallback
+    assert "net_min = 0.9 by 0.6" in kept.fallback
     assert kept.certificate_record() == {"status": "fallback", "reason": kept.fallback}
     config = clash("cash")
     gone = decide(prepare(panel, config), -1, None, previous, config)
