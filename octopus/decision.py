@@ -22,7 +22,7 @@ from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel, average_volume
 from octopus.core.types import BoolArray, FloatArray
 from octopus.portfolio.config import PortfolioConfig
-from octopus.portfolio.covariance import Covariance, estimate_covariance
+from octopus.portfolio.covariance import Covariance, estimate_covariance, scenarios_of
 from octopus.portfolio.optimiser import optimise
 from octopus.portfolio.problem import (
     Certificate,
@@ -202,15 +202,19 @@ def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: D
     weights = prepared.weights_at(row, config.strategy)
     scores = blend(signals, weights)
     spoken = _spoken([values for name, values in signals.items() if weights.get(name, 0.0) > 0], len(scores))
-    start = max(row + 1 - portfolio.covariance_sessions, 0)
     covariance = estimate_covariance(
-        panel.total_return[start : row + 1],
+        _window(panel, row, portfolio),
         least=portfolio.covariance_sessions_min,
         estimator=portfolio.covariance_estimator,
         half_life=portfolio.covariance_half_life,
         factors=portfolio.covariance_factors,
     )
     return View(panel, row, signals, scores, spoken, covariance)
+
+
+def _window(panel: Panel, row: int, portfolio: PortfolioConfig) -> FloatArray:
+    """Total returns that risk is told from, shape (sessions, N)."""
+    return panel.total_return[max(row + 1 - portfolio.covariance_sessions, 0) : row + 1]
 
 
 def decide_on(
@@ -286,6 +290,11 @@ def _extras(seen: View, problem: Problem, config: DecisionConfig, equity: float 
     horizon = portfolio.horizon_sessions
     if portfolio.constraints.sector_weight_max is not None and not portfolio.sectors:
         raise MissingDataError("constraints.sector_weight_max limits sectors, and none is known: set universe.sectors")
+    if portfolio.impact > 0 and not asks_for_equity(panel, portfolio):
+        raise MissingDataError(
+            f"portfolio.impact = {portfolio.impact} makes trades dearer by their part of the volume, and prices on a "
+            "total-return basis have pseudo-volumes: set it to 0, or take a source of raw prices"
+        )
     given: dict[str, Any] = {
         "net_target": portfolio.net_target,
         "cvar_level": portfolio.cvar_level,
@@ -302,9 +311,8 @@ def _extras(seen: View, problem: Problem, config: DecisionConfig, equity: float 
     if opinions is not None:
         given["views"] = portfolio.base_return + portfolio.alpha_per_score * opinions
     if portfolio.method == "minimum_cvar":
-        window = panel.total_return[max(row + 1 - portfolio.covariance_sessions, 0) : row + 1]
         # Losses over the horizon are told from single sessions by the square root of time.
-        given["scenarios"] = np.where(np.isfinite(window), window, 0.0) * np.sqrt(horizon)
+        given["scenarios"] = scenarios_of(_window(panel, row, portfolio), seen.covariance) * np.sqrt(horizon)
     if asks_for_equity(panel, portfolio):
         given |= _liquidity(panel, row, problem, portfolio, equity)
     elif portfolio.needs_volumes:

@@ -8,6 +8,7 @@ before the orders are sent.
 from __future__ import annotations
 
 from decimal import Decimal
+from math import ceil
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -116,13 +117,15 @@ class PortfolioConfig(_Section):
         method: how weights are chosen (octopus/portfolio/optimiser.py says what each one optimises).
         net_target: sum of weights that every method but ``mean_variance`` and ``black_litterman`` aims at; where the
             constraints do not allow it, the nearest sum they allow.
-        cvar_level: confidence of ``minimum_cvar``, whose scenarios are the returns of the covariance's window.
+        cvar_level: confidence of ``minimum_cvar``, whose scenarios are the returns behind the covariance: of the window
+            from where its youngest instrument begins, so at least ``covariance_sessions_min``.
         risk_budgets: share of risk by instrument, up to a common factor, for ``risk_parity``; who is absent has 1.
         linkage: of the tree behind ``hierarchical_risk_parity``.
         view_confidence, view_tau: of ``black_litterman``: how much a view of the model weighs (1: it is certain), and
             the uncertainty of the equilibrium returns that it moves.
         impact: coefficient of what a trade costs besides proportional costs, a fraction of its own value: ``impact ×
-            daily volatility × (value / average daily value)^½``, or to the power of 1 for ``quadratic``. 0: nothing.
+            daily volatility × (value / average daily value)^½``, or to the power of 1 for ``quadratic``. 0: nothing. A
+            total-return price basis, whose volumes mean nothing, refuses another.
         impact_law: ``square_root`` or ``quadratic``.
         benchmark: weights by instrument that beta and tracking error are measured against, and that equilibrium
             returns come from; none means that of config/risk.yaml, else equal weights of all that may be held.
@@ -197,6 +200,12 @@ class PortfolioConfig(_Section):
             raise ValueError(
                 f"covariance_sessions_min = {self.covariance_sessions_min} is above "
                 f"covariance_sessions = {self.covariance_sessions}: lower it"
+            )
+        least = ceil(1.0 / (1.0 - self.cvar_level) - 1e-9)
+        if self.method == "minimum_cvar" and self.covariance_sessions_min < least:
+            raise ValueError(
+                f"covariance_sessions_min = {self.covariance_sessions_min} is below the {least} scenarios that "
+                f"cvar_level = {self.cvar_level} needs: raise it or lower cvar_level"
             )
         if self.benchmark is not None and not any(self.benchmark.values()):
             raise ValueError("benchmark holds nothing: give weights by instrument, or null for equal weights of all")

@@ -64,6 +64,24 @@ def estimate_covariance(
     return Covariance(matrix, known, len(sample), shrinkage)
 
 
+def scenarios_of(returns: FloatArray, covariance: Covariance) -> FloatArray:
+    """The returns behind ``covariance`` as equally likely scenarios, shape (observations, N).
+
+    They begin where the youngest known instrument does, as its window does: before that a zero would be the return of
+    cash. An unknown instrument, which has the largest variance of the known ones there, has their riskiest one's
+    returns here. Without any that is known all are zero.
+
+    Args:
+        returns: what the covariance was estimated from.
+    """
+    if not covariance.known.any():
+        return np.zeros(returns.shape)
+    window = returns[len(returns) - covariance.observations :]
+    scenarios = np.where(np.isfinite(window), window, 0.0)
+    riskiest = int(np.argmax(np.where(covariance.known, covariance.daily.diagonal(), -1.0)))
+    return np.where(covariance.known, scenarios, scenarios[:, [riskiest]])
+
+
 def _estimate(sample: FloatArray, estimator: Estimator, half_life: float, factors: int) -> tuple[FloatArray, float]:
     if estimator == "ledoit_wolf":
         return ledoit_wolf(sample)

@@ -49,7 +49,7 @@ UNKNOWN_SECTOR = "unknown"
 NAME_LIMITS = ("name_weight_max", "name_weight_min", "adv_participation_max")
 """Limits with a row for each instrument."""
 
-_SCALARS = ("turnover_max", "cash_min_fraction", "net_max", "net_min", "gross_max")
+_SCALARS = ("cash_min_fraction", "net_max", "net_min", "gross_max")
 _AUXILIARY = ("buy", "sell", "long", "short", "impact", "net_target")
 
 
@@ -119,11 +119,12 @@ class _Rows:
     b: FloatArray
 
 
-def limits_of(problem: Problem, *, net: float | None = None, impact: bool = False) -> Limits:
+def limits_of(problem: Problem, *, net: float | None = None, impact: bool = False, turnover: bool = False) -> Limits:
     """The limits of ``problem``, with the sum of weights ``net`` where one is prescribed.
 
     Args:
         impact: carry the variables u of the square-root law.
+        turnover: carry the limit on turnover even where the others keep it from binding.
     """
     problem.require_finite()
     bounds = weight_bounds(problem)
@@ -132,13 +133,15 @@ def limits_of(problem: Problem, *, net: float | None = None, impact: bool = Fals
     fixed[free] = 0.0
     long_only, count = problem.constraints.long_only, len(free)
     curved = impact and problem.impact is not None and problem.impact_power != 2.0
-    trades = curved or _trades_matter(problem, bounds, free)
+    trades = curved or turnover or _trades_matter(problem, bounds, free)
     wanted = {"w": True, "t": trades, "g": not long_only, "u": curved, "v": curved}
     names = [name for name, present in wanted.items() if present]
     columns = {name: slice(place * count, (place + 1) * count) for place, name in enumerate(names)}
     rates = problem.cost_rates(free) if trades else 0.0
     base, rows = _base(count, long_only, rates if isinstance(rates, float) else tuple(rates.tolist()), trades)
-    unit = scalar_limits(problem)["turnover_max"] / max(count, 1)
+    ((name, turnover_max),) = _turnover(problem).items()
+    rows = {name if row == "turnover_max" else row: place for row, place in rows.items()}
+    unit = turnover_max / max(count, 1)
     further = list(_further(problem, bounds, free, fixed, columns, net, unit if curved else None))
     matrix, b, rows, cones = _stack(base, _base_side(problem, bounds, free, fixed, trades), rows, columns, further)
     return Limits(problem, bounds, free, fixed, columns, matrix, b, rows, cones, _values(problem), net, unit)
@@ -151,24 +154,25 @@ def _trades_matter(problem: Problem, bounds: Bounds, free: IntArray) -> bool:
     previous = problem.previous
     reach = np.maximum(bounds.upper - previous, previous - bounds.lower).sum()
     most = min(float(reach), problem.constraints.gross_max + float(np.abs(previous).sum()))
-    return most > scalar_limits(problem)["turnover_max"]
+    return most > sum(_turnover(problem).values())
 
 
-def scalar_limits(problem: Problem) -> dict[str, float]:
-    """The limits with one row; an account that holds nothing may be invested at once."""
-    constraints = problem.constraints
-    values = {name: float(getattr(constraints, name)) for name in _SCALARS}
-    if not problem.previous.any():
-        values["turnover_max"] = constraints.turnover_max_initial
-    return values
+def _turnover(problem: Problem) -> dict[str, float]:
+    """The limit on turnover by its name; an account that holds nothing has one of its own, to be invested at once."""
+    name = "turnover_max" if problem.previous.any() else "turnover_max_initial"
+    return {name: float(getattr(problem.constraints, name))}
 
 
 def _values(problem: Problem) -> dict[str, float]:
     constraints = problem.constraints
-    values = scalar_limits(problem) | {
-        "name_weight_max": constraints.name_weight_max,
-        "name_weight_min": constraints.floor,
-    }
+    values = (
+        _turnover(problem)
+        | {name: float(getattr(constraints, name)) for name in _SCALARS}
+        | {
+            "name_weight_max": constraints.name_weight_max,
+            "name_weight_min": constraints.floor,
+        }
+    )
     for name in ("adv_participation_max", "beta_min", "beta_max", "tracking_error_max_annual"):
         if (value := getattr(constraints, name)) is not None:
             values[name] = value
@@ -225,18 +229,18 @@ def _compressed(lines: Sequence[Any]) -> Any:
 
 
 def _base_side(problem: Problem, bounds: Bounds, free: IntArray, fixed: FloatArray, trades: bool) -> FloatArray:
-    previous, limits = problem.previous, scalar_limits(problem)
+    previous, limits = problem.previous, problem.constraints
     decided = bounds.upper <= bounds.lower
     moved = np.abs(fixed[decided] - previous[decided])
     turnover = moved.sum()
     net = fixed.sum()
     changes = [previous[free], -previous[free]] if trades else []
     scalars = [
-        *([limits["turnover_max"] - turnover] if trades else []),
-        1.0 - limits["cash_min_fraction"] - net - problem.cost_of(moved, decided),
-        limits["net_max"] - net,
-        net - limits["net_min"],
-        limits["gross_max"] - np.abs(fixed).sum(),
+        *([sum(_turnover(problem).values()) - turnover] if trades else []),
+        1.0 - limits.cash_min_fraction - net - problem.cost_of(moved, decided),
+        limits.net_max - net,
+        net - limits.net_min,
+        limits.gross_max - np.abs(fixed).sum(),
     ]
     shorts = np.zeros(0 if problem.constraints.long_only else 2 * len(free))
     return np.concatenate([*changes, bounds.upper[free], -bounds.lower[free], scalars, shorts])
@@ -365,9 +369,9 @@ def _stack(
 # -- clashes -----------------------------------------------------------------------------------------------------------
 
 
-def clash(limits: Limits) -> InfeasibleError:
+def clash(problem: Problem) -> InfeasibleError:
     """Which limits clash: first each alone, then the least of all together (programmes with elastic limits)."""
-    alone = {}
+    limits, alone = limits_of(problem, turnover=True), {}
     for name in limits.names:
         amounts = _relax(limits, [name])
         if amounts:
@@ -380,7 +384,7 @@ def clash(limits: Limits) -> InfeasibleError:
 def _relax(limits: Limits, names: Sequence[str]) -> dict[str, float]:
     """Least amounts by which the limits ``names`` must give to make everything feasible; empty if they cannot."""
     elastic = np.column_stack([_give(limits, name) for name in names])
-    amounts = _elastic(limits, elastic, np.ones(len(names)))
+    amounts = _elastic(limits, elastic, np.ones(len(names)), _unyielding(limits))
     if amounts is None:
         return {}
     return {name: float(amount) for name, amount in zip(names, amounts, strict=True) if amount > WEIGHT_TOLERANCE / 10}
@@ -401,18 +405,45 @@ def _give(limits: Limits, name: str) -> FloatArray:
     return column
 
 
-def _elastic(limits: Limits, elastic: FloatArray, prices: FloatArray) -> FloatArray | None:
-    """Cheapest nonnegative amounts of the columns ``elastic`` that make the limits feasible; None if none do."""
+def _unyielding(limits: Limits) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest weight that the free instruments keep however far a limit gives way, each of shape (n,).
+
+    No weight of a long-only account is below zero, and what may only be reduced stays between zero and what is held.
+    """
+    problem, free = limits.problem, limits.free
+    least = np.full(len(free), 0.0 if problem.constraints.long_only else -np.inf)
+    most = np.full(len(free), np.inf)
+    if problem.reduce_only is not None:
+        held, only = problem.previous[free], problem.reduce_only[free]
+        least = np.where(only, np.maximum(least, np.minimum(held, 0.0)), least)
+        most = np.where(only, np.maximum(held, 0.0), most)
+    return least, most
+
+
+def _elastic(
+    limits: Limits, elastic: FloatArray, prices: FloatArray, within: tuple[FloatArray, FloatArray] | None = None
+) -> FloatArray | None:
+    """Cheapest nonnegative amounts of the columns ``elastic`` that make the limits feasible; None if none do.
+
+    Args:
+        within: least and greatest weight of each free instrument, beside the limits; infinite: none.
+    """
     from scipy import sparse
 
-    extra = elastic.shape[1]
-    positive = sparse.hstack([sparse.csc_matrix((extra, limits.variables)), -sparse.identity(extra)])
+    extra, (least, most) = elastic.shape[1], within or (np.zeros(0), np.zeros(0))
+    low, high = np.flatnonzero(np.isfinite(least)), np.flatnonzero(np.isfinite(most))
+    each = sparse.identity(limits.variables, format="csr")
+    bounds = sparse.vstack([sparse.csr_matrix((extra, limits.variables)), -each[low], each[high]])
+    amounts = sparse.vstack([-sparse.identity(extra), sparse.csr_matrix((len(low) + len(high), extra))])
+    side = np.concatenate([np.zeros(extra), -least[low], most[high]])
     programme = Programme(
         corner=None,
         q=np.concatenate([np.zeros(limits.variables), prices]),
-        matrix=_compressed([positive, sparse.hstack([limits.matrix, sparse.csc_matrix(elastic)])]),
-        b=np.concatenate([np.zeros(extra), limits.b]),
-        cones=(Cone("nonnegative", extra), *limits.cones),
+        matrix=_compressed(
+            [sparse.hstack([bounds, amounts]), sparse.hstack([limits.matrix, sparse.csc_matrix(elastic)])]
+        ),
+        b=np.concatenate([side, limits.b]),
+        cones=(Cone("nonnegative", len(side)), *limits.cones),
     )
     answer = solve(programme)
     return None if answer is None else answer.x[limits.variables :]
@@ -430,7 +461,7 @@ def nearest_net(problem: Problem) -> float:
     elastic[row] = [1.0, -1.0]
     amounts = _elastic(limits, elastic, np.ones(2))
     if amounts is None:
-        raise clash(limits_of(problem))
+        raise clash(problem)
     if not np.isfinite(amounts).all():
         raise SolverError("the nearest sum of weights was not found: check the limits for extreme values")
     return float(problem.net_target - amounts[0] + amounts[1])

@@ -55,6 +55,17 @@ _MANY = 200
 
 _MISSED = 1e-9
 
+_INSIDE = 10 * WEIGHT_TOLERANCE
+"""How far inside of the nearest sum of weights that is possible an optimum is looked for."""
+
+_NO_OPTIMUM = (
+    "the solver finds no optimum among them: give net_min, net_max, cash_min_fraction or turnover_max a little room"
+)
+_NO_GAIN = (
+    "no such weights earn more than cash after costs, or the solver cannot tell: check alpha, or choose a method that "
+    "does not need it"
+)
+
 
 def optimise(problem: Problem, method: Method = "mean_variance") -> Solution:
     """Weights by the method of that name. The same problem gives the same bits.
@@ -74,7 +85,7 @@ def mean_variance(problem: Problem) -> Solution:
     programme = _utility(problem, limits)
     answer = _few_at_a_time(programme, limits)
     if answer is None:
-        raise clash(limits)
+        raise clash(problem)
     chosen = _cleaned(limits, answer.x)
     found = residuals(programme, limits.lift(chosen), answer.z)
     return _solution(
@@ -123,7 +134,7 @@ def maximum_sharpe(problem: Problem) -> Solution:
     Raises:
         SolverError: no allowed weights earn more than cash after costs.
     """
-    limits, programme, answer = _invested(problem, lambda net: _ratio(problem, net))
+    limits, programme, answer = _invested(problem, lambda net: _ratio(problem, net), _NO_GAIN)
     size = float(answer.x[-1]) if len(answer.x) else 1.0
     chosen = _cleaned(limits, answer.x[: limits.count] / size)
     lifted = limits.lift(chosen)
@@ -297,20 +308,24 @@ def _prescribed_utility(problem: Problem, net: float) -> _Attempt:
     return limits, programme, _few_at_a_time(programme, limits)
 
 
-def _invested(problem: Problem, attempt: Callable[[float], _Attempt]) -> tuple[Limits, Any, Answer]:
-    """The attempt for the sum of weights that is aimed at or, where the limits forbid that, for the nearest."""
+def _invested(
+    problem: Problem, attempt: Callable[[float], _Attempt], otherwise: str = _NO_OPTIMUM
+) -> tuple[Limits, Any, Answer]:
+    """The attempt for the sum of weights that is aimed at or, where the limits forbid that, for the nearest.
+
+    Args:
+        otherwise: what the error says where the limits allow a sum and the attempt for it still finds nothing.
+    """
     limits, programme, answer = attempt(problem.net_target)
     if answer is None:
-        net = nearest_net(problem)
+        nearest = nearest_net(problem)
         # A little inside of what is possible: at its very edge there is no interior, and no meaning in multipliers.
-        if limits.count:
-            net += np.sign(net - problem.net_target) * 10 * WEIGHT_TOLERANCE
-        limits, programme, answer = attempt(net)
+        limits, programme, answer = attempt(nearest + float(np.sign(nearest - problem.net_target)) * _INSIDE)
+        if answer is None:
+            # No sum but this one, or hardly another: the optimum is at the edge.
+            limits, programme, answer = attempt(nearest)
     if answer is None:
-        raise SolverError(
-            f"the limits can be met with weights that sum to {limits.net:.6g}, but no such weights earn more than cash "
-            "after costs, or the solver cannot tell: check alpha, or choose a method that does not need it"
-        )
+        raise SolverError(f"the limits can be met with weights that sum to {limits.net:.6g}, but {otherwise}")
     return limits, programme, answer
 
 
@@ -451,25 +466,22 @@ def _allocated(method: Method) -> Callable[[Problem], Solution]:
 
 
 def within_limits(problem: Problem, target: allocation.Target, method: Method) -> Solution:
-    """``target`` itself if it meets every limit, else the nearest weights that do (Euclidean).
+    """``target`` itself if it meets every limit, else the nearest weights that do (Euclidean), of the same sum.
 
-    The objective of the certificate is minus the distance to the target.
+    Where the limits do not allow that sum, it is the nearest that they allow. The objective of the certificate is minus
+    the distance to the target.
     """
     limits = limits_of(problem)
-    chosen, linear = target.weights[limits.free], np.zeros(limits.variables)
-    programme = Programme(np.eye(limits.count), linear, limits.matrix, limits.b, limits.cones)
-    programme.q[limits.columns["w"]] = -chosen
+    chosen = target.weights[limits.free]
+    programme = _distance(limits, target)
     met = residuals(programme, limits.lift(chosen), np.zeros(len(limits.b)))
-    if met.primal <= _MISSED:
+    if met.primal <= _MISSED and _sums_as_aimed(problem, float(target.weights.sum())):
         answer = Answer(chosen, np.zeros(len(limits.b)), "closed", target.iterations)
         found = Residuals(met.primal, target.residual, 0.0, 0.0)
         conditions = f"{target.condition}; every limit holds without it being asked"
-        return _solution(
-            limits, programme, chosen, answer, found, method, lambda _weights: 0.0, target.measures, conditions
-        )
-    projected = solve(programme)
-    if projected is None:
-        raise clash(limits)
+        measures = {**target.measures, **_missed_sum(problem, target.weights)}
+        return _solution(limits, programme, chosen, answer, found, method, lambda _weights: 0.0, measures, conditions)
+    limits, programme, projected = _invested(problem, lambda net: _projection(problem, target, net))
     near = _cleaned(limits, projected.x)
     distance = float(np.linalg.norm(limits.weights(near) - target.weights))
     found = residuals(programme, limits.lift(near), projected.z)
@@ -483,6 +495,26 @@ def within_limits(problem: Problem, target: allocation.Target, method: Method) -
     )
 
 
+def _projection(problem: Problem, target: allocation.Target, net: float) -> _Attempt:
+    limits = limits_of(problem, net=net)
+    programme = _distance(limits, target)
+    return limits, programme, solve(programme)
+
+
+def _distance(limits: Limits, target: allocation.Target) -> Programme:
+    """Half the squared distance to the target's weights, but for a constant."""
+    programme = Programme(np.eye(limits.count), np.zeros(limits.variables), limits.matrix, limits.b, limits.cones)
+    programme.q[limits.columns["w"]] = -target.weights[limits.free]
+    return programme
+
+
+def _sums_as_aimed(problem: Problem, total: float) -> bool:
+    """Whether ``total`` is the sum of weights that is aimed at, or the nearest to it that the limits allow."""
+    if abs(total - problem.net_target) <= WEIGHT_TOLERANCE:
+        return True
+    return abs(total - nearest_net(problem)) <= WEIGHT_TOLERANCE
+
+
 # -- the certificate ---------------------------------------------------------------------------------------------------
 
 
@@ -494,11 +526,14 @@ def _cleaned(limits: Limits, x: FloatArray) -> FloatArray:
     for anchor in (upper, lower, previous, np.zeros_like(previous)):
         near = (np.abs(cleaned - anchor) <= WEIGHT_TOLERANCE) & (anchor >= lower) & (anchor <= upper)
         cleaned = np.where(near, anchor, cleaned)
-    moving = (cleaned > lower) & (cleaned < upper) & (cleaned != previous)
-    if limits.net is not None and moving.any():
+    if limits.net is not None:
         # Many small corrections to one side must not add up: the sum is prescribed.
         rest = limits.net - float(limits.fixed.sum()) - float(cleaned.sum())
-        cleaned = np.clip(np.where(moving, cleaned + rest / moving.sum(), cleaned), lower, upper)
+        moving = (cleaned > lower) & (cleaned < upper) & (cleaned != previous)
+        if not moving.any() and abs(rest) > WEIGHT_TOLERANCE:
+            moving = cleaned < upper if rest > 0 else cleaned > lower
+        if moving.any():
+            cleaned = np.clip(np.where(moving, cleaned + rest / moving.sum(), cleaned), lower, upper)
     return np.asarray(cleaned)
 
 
@@ -537,8 +572,8 @@ def _certificate(
     measures: Mapping[str, float],
 ) -> Certificate:
     problem, weights, own = limits.problem, limits.weights(chosen), dict(measures)
-    if limits.net is not None and abs(missed := float(weights.sum()) - problem.net_target) > 2 * WEIGHT_TOLERANCE:
-        own["net_target_missed"] = missed
+    if limits.net is not None:
+        own |= _missed_sum(problem, weights)
     prices = answer.z[len(answer.z) - len(limits.b) :] * programme.scale
     return Certificate(
         status=answer.status,
@@ -556,6 +591,12 @@ def _certificate(
         conditions=conditions,
         measures=own,
     )
+
+
+def _missed_sum(problem: Problem, weights: FloatArray) -> dict[str, float]:
+    """By how much the sum of weights misses the one aimed at, where it does."""
+    missed = float(weights.sum()) - problem.net_target
+    return {"net_target_missed": missed} if abs(missed) > 2 * WEIGHT_TOLERANCE else {}
 
 
 def _active(limits: Limits, x: FloatArray, prices: FloatArray, least: float) -> dict[str, float]:

@@ -40,6 +40,13 @@ class InfeasibleError(OctopusError):
     """
 
     def __init__(self, violations: Mapping[str, float], limits: Mapping[str, float], *, alone: bool) -> None:
+        if not violations:
+            super().__init__(
+                "no weights satisfy all limits of the portfolio, however far they give way: check what is held "
+                "short while long_only is true, and what cannot be traded"
+            )
+            self.violations, self.alone = {}, alone
+            return
         parts = [f"{name} = {limits[name]:.6g} by {amount:.6g}{_unit(name)}" for name, amount in violations.items()]
         how = (" or " if alone else " and ").join(parts)
         super().__init__(f"no weights satisfy all limits of the portfolio: relax {how} (fractions of equity)")

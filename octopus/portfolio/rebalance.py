@@ -57,7 +57,7 @@ def rounding(
     planned = planned_weights(orders, snapshot)
     gaps = {name: abs(planned.get(name, 0.0) - targets.get(name, 0.0)) for name in {*targets, *planned}}
     worst = max(sorted(gaps), key=lambda name: gaps[name], default=None)
-    cash = snapshot.cash - _open_purchases(snapshot, costs)
+    cash = snapshot.cash - _open_purchases(snapshot, costs, foreign)
     reference = {order.instrument: order.reference_price for order in orders}
     prices = _converted({order.instrument: order.signed_quantity for order in orders}, reference, costs, foreign)
     for order in orders:
@@ -114,7 +114,9 @@ def plan_orders(
     changes = share_changes({n: targets.get(n, 0.0) for n in prices}, held, prices, snapshot.equity, config)
     if config.constraints.long_only:
         changes = _deliverable(changes, snapshot, config.units)
-    spendable = snapshot.cash - _open_purchases(snapshot, costs) - _decimal(config.cash_buffer) * snapshot.equity
+    spendable = (
+        snapshot.cash - _open_purchases(snapshot, costs, foreign) - _decimal(config.cash_buffer) * snapshot.equity
+    )
     changes = affordable(
         changes, _converted(changes, prices, costs, foreign), spendable, costs, config.lot, config.units
     )
@@ -245,7 +247,8 @@ def _deliverable(changes: Mapping[str, Decimal], snapshot: AccountSnapshot, unit
     return {name: change for name, change in result.items() if change}
 
 
-def _open_purchases(snapshot: AccountSnapshot, costs: CostModel) -> Decimal:
-    """Cash that open purchases will take."""
-    buys = (order for order in snapshot.open_orders if order.side is Side.BUY)
-    return sum((outlay(o.remaining, snapshot.prices.get(o.instrument, Decimal(0)), costs) for o in buys), Decimal(0))
+def _open_purchases(snapshot: AccountSnapshot, costs: CostModel, foreign: Collection[str]) -> Decimal:
+    """Cash that open purchases will take, what is converted for them at the costs of that."""
+    buys = [order for order in snapshot.open_orders if order.side is Side.BUY]
+    prices = _converted({order.instrument: order.remaining for order in buys}, snapshot.prices, costs, foreign)
+    return sum((outlay(o.remaining, prices.get(o.instrument, Decimal(0)), costs) for o in buys), Decimal(0))

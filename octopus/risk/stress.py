@@ -57,7 +57,8 @@ class StressConfig(BaseModel):
     """Scenarios by name.
 
     Attributes:
-        windows: historical; a name without a bar in all of the window is left out and named.
+        windows: historical; a name without a bar in all of the window is left out and named. A window that the history
+            does not reach from end to end leaves out all names; one that ends on a weekend is over with its Friday.
         shocks: the user's.
     """
 
@@ -105,8 +106,8 @@ def historical_stress(
     inside = (sessions >= np.datetime64(window.start, "D")) & (sessions <= np.datetime64(window.end, "D"))
     returns = instrument_returns[inside]
     known: BoolArray = np.asarray(np.isfinite(returns).all(axis=0))
-    # A history that begins inside the window would tell of its harmless end only.
-    if not inside.any() or sessions[0] > np.datetime64(window.start, "D"):
+    # A history that begins or ends inside the window would tell of its harmless part only.
+    if not inside.any() or not sessions[0] <= np.datetime64(window.start, "D") or not _reaches(sessions, window.end):
         known = np.zeros(len(weights), dtype=bool)
     uncovered = _held_without(weights, known, symbols)
     if not (known & (weights != 0)).any():
@@ -116,6 +117,11 @@ def historical_stress(
     worst = float(np.max(1.0 - wealth / np.maximum.accumulate(wealth)))
     by_name = -weights * growth[-1]
     return StressResult(name, "window", float(by_name.sum()), worst, by_name, uncovered)
+
+
+def _reaches(sessions: DateArray, end: date) -> bool:
+    """Whether the sessions go on to ``end``, or to the last weekday before it."""
+    return bool(sessions[-1] >= np.busday_offset(np.datetime64(end, "D"), 0, roll="backward"))
 
 
 def shock_stress(

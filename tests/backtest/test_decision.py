@@ -87,7 +87,7 @@ def test_clashing_limits_keep_or_go_to_cash_and_say_so() -> None:
     assert kept.certificate is None
     assert kept.fallback is not None
     assert kept.fallback.startswith("keep: no weights satisfy all limits")
-    assert "turnover_max = 0.05" in kept.fallback
+    assert "net_min = 0.9 by 0.6" in kept.fallback
     assert kept.certificate_record() == {"status": "fallback", "reason": kept.fallback}
     config = clash("cash")
     gone = decide(prepare(panel, config), -1, None, previous, config)
@@ -111,6 +111,31 @@ def test_what_is_not_known_is_not_bought_and_what_left_the_universe_is_sold() ->
     assert made.target_weights[2] == 0.0
     empty = decide(prepare(panel, CONFIG), -1, None, np.zeros(6), CONFIG)
     assert not empty.target_weights[:3].any()
+
+
+def test_losses_are_told_from_where_the_youngest_instrument_begins() -> None:
+    """Before that a young instrument would look like cash, and its share grow with what is not known of it."""
+    panel = random_panel(2, 320)
+    close = panel.close.copy()
+    close[:170, 0] = np.nan  # young, with 149 returns
+    close[:250, 1] = np.nan  # too young: its risk is unknown
+    close[-1] = np.where(np.isnan(close[-1]), 100.0, close[-1])
+    panel = make_panel(close)
+    config = DecisionConfig(portfolio=PortfolioConfig(method="minimum_cvar", constraints={"turnover_max": 2}))  # type: ignore[arg-type]
+    held = np.array([0.0, 0.05, 0.0, 0.0, 0.0, 0.0])
+    made = decide(prepare(panel, config), -1, None, held, config)
+    scenarios = made.problem.scenarios
+    assert scenarios is not None
+    window = np.nan_to_num(panel.total_return[171:]) * np.sqrt(5)
+    known = [0, 2, 3, 4, 5]
+    np.testing.assert_array_equal(scenarios[:, known], window[:, known])
+    riskiest = known[int(np.argmax(made.problem.covariance.diagonal()[known]))]
+    np.testing.assert_array_equal(scenarios[:, 1], scenarios[:, riskiest])
+    assert made.certificate is not None
+    assert made.certificate.measures["scenarios"] == 149
+    none_known = decide(prepare(panel.rows(0, 80), config), -1, None, held * 0, config)
+    assert none_known.problem.scenarios is not None
+    assert not none_known.problem.scenarios.any()
 
 
 def test_before_there_is_any_history_nothing_is_bought() -> None:
@@ -222,3 +247,6 @@ def test_impact_makes_large_trades_dear() -> None:
     many = decide(prepare(panel, plain), -1, None, held, plain, 1e7).target_weights
     fewer = decide(prepare(panel, dear), -1, None, held, dear, 1e7).target_weights
     assert fewer.sum() < many.sum()
+    pseudo = replace(panel, price_basis="total_return")
+    with pytest.raises(MissingDataError, match=r"portfolio\.impact = 1\.0 .* set it to 0"):
+        decide(prepare(pseudo, dear), -1, None, held, dear, 1e7)

@@ -15,6 +15,10 @@ from octopus.portfolio.config import PortfolioConfig
     [
         ({"constraints": {"beta_min": 1.0, "beta_max": 0.5}}, r"beta_min = 1\.0 is above beta_max = 0\.5"),
         ({"method": "maximum_sharpe", "impact": 0.1, "impact_law": "quadratic"}, "use square_root"),
+        (
+            {"method": "minimum_cvar", "cvar_level": 0.995},
+            r"covariance_sessions_min = 126 is below the 200 scenarios that cvar_level = 0\.995 needs",
+        ),
         ({"method": "best"}, "mean_variance"),
         ({"risk_budgets": {"AAPL": 0}}, "greater than 0"),
     ],

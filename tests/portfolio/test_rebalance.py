@@ -103,6 +103,17 @@ def test_open_purchases_have_first_call_on_the_cash() -> None:
     assert sizes(plan_orders("b", {"A": 0.9, "B": 0.5}, snapshot, PLAIN, FREE)) == [("buy", "B", 100)]
 
 
+def test_open_purchases_pay_for_their_conversion_too() -> None:
+    working = (OpenOrder("x", "A", Side.BUY, Decimal(500)),)
+    snapshot = account(100_000, {}, {"A": 100, "B": 100}, working)
+    costs = CostModel(commission_bps=0, half_spread_bps=0, slippage_bps=0, fx_spread_bps=100)
+    targets = {"A": 0.5, "B": 0.5}
+    orders = plan_orders("b", targets, snapshot, PLAIN, costs, foreign=["A"])
+    assert sizes(orders) == [("buy", "B", 495)]
+    assert rounding(targets, orders, snapshot, costs, foreign=["A"]).cash == 0.0
+    assert sizes(plan_orders("b", targets, snapshot, PLAIN, costs)) == [("buy", "B", 500)]
+
+
 def test_fractions_of_a_share_where_they_are_allowed() -> None:
     config = PortfolioConfig(trade_min_fraction=0, cash_buffer=0, fractional=True)
     snapshot = account(1000, {"B": "1.23456789"}, {"A": 300, "B": 1})

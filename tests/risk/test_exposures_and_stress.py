@@ -160,6 +160,19 @@ def test_a_window_before_the_history_tells_nothing() -> None:
     assert nothing.loss == 0
 
 
+def test_a_window_that_goes_on_after_the_history_tells_nothing() -> None:
+    """What was lost until now would stand there as the loss of the whole of it."""
+    held = np.array([0.4, 0.2, 0.0])
+    for end, known in ((date(2020, 2, 10), True), (date(2020, 2, 11), False), (date(2020, 10, 12), False)):
+        running = StressWindow(start=date(2020, 2, 3), end=end)
+        found = historical_stress("running", running, held, NAMES, DAYS, history())
+        assert np.isfinite(found.loss) == known
+        assert found.uncovered == (() if known else ("AAA", "BBB"))
+    over_with_friday = StressWindow(start=date(2020, 2, 3), end=date(2020, 2, 9))
+    found = historical_stress("weekend", over_with_friday, held, NAMES, DAYS[:7], history()[:7])
+    assert np.isfinite(found.loss)
+
+
 def test_the_most_particular_shock_rules() -> None:
     shock = StressShock(market=-0.1, sectors={"tech": -0.3}, instruments={"AAA": 0.05})
     sectors, beta = {"AAA": "tech", "BBB": "tech"}, np.array([1.0, 1.0, 1.5])
