@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from octopus.compliance.rules import CompliancePolicy, Mode, RestrictedList, WatchList
+from octopus.compliance.rules import HOUSES_OWN, CompliancePolicy, Jurisdiction, Mode, RestrictedList, WatchList
 from octopus.core.errors import ConfigError
 from octopus.core.limits import SHARED, allows_more, taken
 from octopus.portfolio.config import Constraints, PortfolioConfig
@@ -135,19 +136,54 @@ def require_brokers(policy: CompliancePolicy, brokers: Collection[str], path: Pa
         known.require(rule.brokers or (), path, f"rules.{rule.id}.brokers")
 
 
+def require_jurisdictions(policy: CompliancePolicy, path: Path) -> None:
+    """That the account is under some state's rules, and that no label switches a control of the house off.
+
+    Asked of the settings, and not of a policy as such: one that was recorded under other labels is judged again as it
+    was.
+
+    Raises:
+        ConfigError: naming the rule or the field, its value and the remedy.
+    """
+    states = ", ".join(one for one in Jurisdiction if one is not Jurisdiction.HOUSE)
+    if not policy.account.jurisdictions - {Jurisdiction.HOUSE}:
+        raise ConfigError(
+            where=str(path), field="account.jurisdictions",
+            value=f"[{', '.join(sorted(policy.account.jurisdictions))}]",
+            remedy=f"name whose rules bind the account besides the house's ({states}): those of its owner, its broker "
+            "and its market",
+        )  # fmt: skip
+    for rule in policy.rules:
+        if isinstance(rule, HOUSES_OWN) and rule.jurisdiction is not Jurisdiction.HOUSE:
+            raise ConfigError(
+                where=str(path), field=f"rules.{rule.id}.jurisdiction", value=rule.jurisdiction.value,
+                remedy=f"{rule.kind} is a control of the house's own, which holds wherever the account is: write "
+                "house, and say in source who asks for it",
+            )  # fmt: skip
+
+
 def require_listed(policy: CompliancePolicy, symbols: Collection[str], path: Path) -> None:
     """That no list of the policy writes an instrument of the universe in another way: its orders would pass.
 
     Raises:
         ConfigError: naming the rule, what it lists, and what it means.
     """
-    plain = {_plain(symbol): symbol for symbol in symbols}
     for rule, entry in _strangers(policy, symbols):
-        if (same := plain.get(_plain(entry))) is not None:
+        if (same := spelt_otherwise(entry, symbols)) is not None:
             raise ConfigError(
                 where=str(path), field=f"rules.{rule}.entries.symbol", value=entry,
                 remedy=f"the universe writes it {same}: write it so, or its orders pass",
             )  # fmt: skip
+
+
+def spelt_otherwise(name: str, symbols: Collection[str]) -> str | None:
+    """The instrument of the universe that ``name`` writes in another way (``aapl``, ``BRK-B`` for ``BRK.B``)."""
+    return None if name in symbols else _plainly(tuple(symbols)).get(_plain(name))
+
+
+@lru_cache(maxsize=4)
+def _plainly(symbols: tuple[str, ...]) -> Mapping[str, str]:
+    return {_plain(symbol): symbol for symbol in symbols}
 
 
 def likely_misspelt(policy: CompliancePolicy, symbols: Collection[str]) -> tuple[str, ...]:
@@ -159,8 +195,13 @@ def likely_misspelt(policy: CompliancePolicy, symbols: Collection[str]) -> tuple
         f"{rule} of compliance.yaml lists {entry}, which is no instrument of universe.yaml: is {near} meant? "
         f"Until then orders of {near} pass the rule"
         for rule, entry in _strangers(policy, symbols)
-        if (near := nearest(_plain(entry), symbols, MISSPELT))
+        if (near := likely_meant(entry, symbols))
     )
+
+
+def likely_meant(name: str, symbols: Collection[str]) -> str | None:
+    """The instrument of the universe that a name which it does not have is much like."""
+    return nearest(_plain(name), symbols, MISSPELT)
 
 
 def _strangers(policy: CompliancePolicy, symbols: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,7 @@ from resources.agreement import (
     instruments,
     require_brokers,
     require_inside,
+    require_jurisdictions,
     require_listed,
     require_shocked,
     require_traded,
@@ -674,6 +675,7 @@ def load_settings(environment: Mapping[str, str], root: Path = ROOT) -> Settings
     policy = policy_of(rules)
     require_sources(policy, str(rules.path))
     require_brokers(policy, BROKERS, rules.path)
+    require_jurisdictions(policy, rules.path)
     require_listed(policy, universe.symbols, rules.path)
     strategies = read_section(folder / "strategies.yaml", StrategiesFile)
     risk = limits_of(limits)

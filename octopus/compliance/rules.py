@@ -31,7 +31,7 @@ class Mode(StrEnum):
 
 
 class Jurisdiction(StrEnum):
-    """Whose rule it is; the house's own bind wherever the account is."""
+    """Whose rule it is; the house's own bind wherever the account is (`HOUSES_OWN`)."""
 
     US = "US"
     EU = "EU"
@@ -430,6 +430,12 @@ Rule = (
     | OrderVolume
     | MessageRate
 )
+HOUSES_OWN: tuple[type[_Rule], ...] = (
+    RestrictedList, WatchList, SessionWindow, DuplicateOrder, SelfCross, ShortSale, PositionLimitShares,
+    PositionLimitFraction, OrderCount, MinimumPrice, TradingHalt,
+)  # fmt: skip
+"""Controls by the house's own lists, limits and permissions, and what every venue refuses. A state may ask for them
+too, and is their source then; that the account is not of that state switches none of them off."""
 KINDS = frozenset(kind for rule in get_args(Rule) for kind in get_args(rule.model_fields["kind"].annotation))
 
 
@@ -438,7 +444,7 @@ class AccountTerms(_Strict):
 
     Attributes:
         broker: where it is kept, as the rules' ``brokers`` name it.
-        jurisdictions: whose rules bind it, besides the house's.
+        jurisdictions: whose rules bind it, besides the house's: by its owner, its broker or its market.
         margin: a margin account; otherwise a cash account.
         short: whether the account may be short at all; then its short sales need locates.
     """

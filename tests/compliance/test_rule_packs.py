@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_compliance_gate import CONTEXT, DOCUMENT, NOW, broken, order, policy, run, snapshot
+from test_compliance_gate import CONTEXT, DOCUMENT, NOW, OPEN, broken, order, policy, run, snapshot
 
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_test_restricts
-from octopus.compliance.rules import KINDS, CompliancePolicy
+from octopus.compliance.rules import HOUSES_OWN, KINDS, CompliancePolicy
 from octopus.compliance.wash_sales import adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OpenOrder, OrderType, Outcome, Side
@@ -57,6 +57,28 @@ def test_a_rule_of_another_jurisdiction_is_off_and_says_so() -> None:
     assert (verdict.outcome, verdict.reason.split(": ", 1)[1]) == (
         Outcome.OFF, "a rule of the EU, which does not bind this account",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("states", [["US"], ["EU"], ["US", "EU"]])
+def test_the_houses_own_controls_hold_wherever_the_account_is(states: list[str]) -> None:
+    document = deepcopy(DOCUMENT)
+    document["account"]["jurisdictions"] = states
+    entry = {"symbol": "AAA", "effective_from": "2022-01-01", "effective_to": None, "reason": "ours"}
+    for rule in document["rules"]:
+        if rule["kind"] in ("restricted_list", "watch_list"):
+            rule["parameters"]["entries"] = [entry]
+        if rule["kind"] == "trading_halt":
+            rule["mode"] = "enforce"
+    rules = CompliancePolicy.model_validate(document)
+    late = replace(CONTEXT, halted=frozenset({"AAA"}), session_close=OPEN)
+    orders = order("AAA", "sell", 1000), order("BBB", "buy", 5000), order("BBB", "sell", 10)
+    report = run(*orders, context=late, rules=rules)
+    own = {one.kind for one in rules.rules if isinstance(one, HOUSES_OWN)}
+    assert not {v.rule for v in report.verdicts if v.outcome is Outcome.OFF} & own
+    denied = {"restricted_list", "session_window", "self_cross", "short_sale", "position_limit_fraction"}
+    denied.add("trading_halt")
+    assert denied <= {v.rule for v in report.denials}
+    assert not report.approved
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

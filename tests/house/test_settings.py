@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from octopus.compliance.rules import CompliancePolicy
+from octopus.compliance.rules import HOUSES_OWN, CompliancePolicy
 from octopus.core.errors import ConfigError
 from octopus.core.limits import AGAINST_BENCHMARK, SHARED, allows_more
 from octopus.portfolio.config import Constraints, PortfolioConfig
@@ -262,6 +263,26 @@ def test_what_is_left_of_another_universe_may_stand_and_is_told(config: Path) ->
 def test_a_broker_that_nobody_is_does_not_switch_a_rule_off(config: Path, old: str, new: str, words: str) -> None:
     edit(config, "compliance.yaml", old, new)
     with pytest.raises(ConfigError, match=words):
+        load(config)
+
+
+@pytest.mark.parametrize("states", ["[]", "[house]"])
+def test_an_account_is_under_some_states_rules(config: Path, states: str) -> None:
+    edit(config, "compliance.yaml", "jurisdictions: [US]", f"jurisdictions: {states}")
+    with pytest.raises(ConfigError, match=r"account\.jurisdictions = .*name whose rules bind the account.*\(US, EU\)"):
+        load(config)
+
+
+@pytest.mark.parametrize("kind", sorted(HOUSES_OWN, key=lambda one: one.__name__))
+@pytest.mark.parametrize("state", ["US", "EU"])
+def test_a_control_of_the_house_cannot_be_labelled_away(config: Path, kind: type, state: str) -> None:
+    (name,) = get_args(kind.model_fields["kind"].annotation)  # type: ignore[attr-defined]
+    document = yaml.safe_load((config / "compliance.yaml").read_text())
+    (rule,) = [rule for rule in document["rules"] if rule["kind"] == name]
+    assert rule["jurisdiction"] == "house"
+    rule["jurisdiction"] = state
+    (config / "compliance.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match=rf"rules\.{name}\.jurisdiction = '?{state}.*write house"):
         load(config)
 
 
