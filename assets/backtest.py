@@ -67,7 +67,7 @@ def backtest_runs(
     delisting = inputs.delistings(warehouse, settings, panel, session)
     own = inputs.units(settings, warehouse, session)
     decision = inputs.decision_in(settings.decision, own)
-    reference = read_reference(settings.compliance, settings.root)
+    reference = read_reference(settings.compliance, settings.root, settings.universe.symbols)
     gating = Gating(settings.risk, settings.compliance, settings.universe.sectors, reference)
     mark = fingerprint(
         inputs.panel_fingerprint(panel), inputs.decision_record(settings.decision), config.model_dump(mode="json"),

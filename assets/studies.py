@@ -177,7 +177,7 @@ def read_inputs(current: Settings, session: date, *, with_model: bool) -> Inputs
     if with_model:
         ready = inputs.prepared(panel, current.decision)
         predictions = inputs.past_predictions(current, warehouse, registry(current), ready)
-    reference = read_reference(current.compliance, current.root)
+    reference = read_reference(current.compliance, current.root, current.universe.symbols)
     gating = Gating(current.risk, current.compliance, current.universe.sectors, reference)
     delisting, units = inputs.delistings(warehouse, current, panel, session), inputs.units(current, warehouse, session)
     return Inputs(panel, predictions, delisting, gating, units)

@@ -21,6 +21,7 @@ from octopus.compliance import gate as compliance_gate
 from octopus.compliance.catalogue import lasts
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_tests_next
+from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
@@ -161,7 +162,7 @@ class Gates:
         """Session instants, the account's permissions and its recent intents."""
         session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
         traded, opened_today = self._day_trades(batch.account, session)
-        reference = read_reference(self.settings.compliance, self.settings.root)
+        reference = self._reference()
         names = _concerned(batch, snapshot)
         book = self._lots(batch.account, now)
         return ComplianceContext(
@@ -189,7 +190,7 @@ class Gates:
 
     def _facts(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> _Facts:
         session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
-        reference = read_reference(self.settings.compliance, self.settings.root)
+        reference = self._reference()
         return _Facts(
             self._stored(), self._nav(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
             reference.located(session), reference.issued(session),
@@ -218,6 +219,9 @@ class Gates:
         return int(sent) + len(batch.orders) <= limits.messages_max
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _reference(self) -> Reference:
+        return read_reference(self.settings.compliance, self.settings.root, self.settings.universe.symbols)
 
     def _stored(self) -> int:
         last: int = self.warehouse.scalar("select last_batch from ops.batch_counter")

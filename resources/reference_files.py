@@ -7,7 +7,8 @@ Belongs here: reading them, and refusing a policy whose data nobody brings. Does
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +19,14 @@ from octopus.compliance.reference import (
     InvalidReferenceError,
     Reference,
     Row,
+    Spelling,
     parse_halts,
     parse_locates,
     parse_shares,
 )
 from octopus.compliance.rules import CompliancePolicy
-from octopus.core.errors import ConfigError
+from octopus.core.errors import ConfigError, OctopusError
+from resources.agreement import likely_meant, spelt_otherwise
 
 _Parsed = TypeVar("_Parsed")
 
@@ -42,17 +45,42 @@ def require_sources(policy: CompliancePolicy, where: str) -> None:
         )  # fmt: skip
 
 
-def read_reference(policy: CompliancePolicy, root: Path) -> Reference:
+def read_reference(policy: CompliancePolicy, root: Path, symbols: Collection[str]) -> Reference:
     """The files that the policy names; a relative path counts from ``root``.
+
+    Args:
+        symbols: the universe's instruments, as it writes them. Other names may stand in the files: of what is not
+            traded here, or no longer.
 
     Raises:
         ConfigError: a file is missing or has other columns. InvalidReferenceError: rows are wrong, each named.
     """
-    data = policy.data
+    data, spelling = policy.data, partial(spelt_otherwise, symbols=symbols)
     return Reference(
-        halts=_read(data.halts, root, "halts", HALT_COLUMNS, parse_halts),
-        locates=_read(data.locates, root, "locates", LOCATE_COLUMNS, parse_locates),
-        shares=_read(data.shares_outstanding, root, "shares_outstanding", SHARES_COLUMNS, parse_shares),
+        halts=_read(data.halts, root, "halts", HALT_COLUMNS, spelling, parse_halts),
+        locates=_read(data.locates, root, "locates", LOCATE_COLUMNS, spelling, parse_locates),
+        shares=_read(data.shares_outstanding, root, "shares_outstanding", SHARES_COLUMNS, spelling, parse_shares),
+    )
+
+
+def doubtful_rows(policy: CompliancePolicy, root: Path, symbols: Collection[str]) -> tuple[str, ...]:
+    """What is wrong with the files, and names in them that the universe does not have and that are much like one of
+    its: one line for each."""
+    try:
+        read = read_reference(policy, root, symbols)
+    except OctopusError as error:
+        return tuple(str(error).splitlines())
+    named = {
+        "halts": {one.instrument for one in read.halts or ()},
+        "locates": {one.instrument for one in read.locates or ()},
+        "shares_outstanding": {one.instrument for one in read.shares or ()},
+    }
+    return tuple(
+        f"data.{field} of compliance.yaml names {name}, which is no instrument of universe.yaml: is {near} meant? "
+        f"Until then the row says nothing of {near}"
+        for field, names in named.items()
+        for name in sorted(names.difference(symbols))
+        if (near := likely_meant(name, symbols))
     )
 
 
@@ -61,7 +89,8 @@ def _read(
     root: Path,
     field: str,
     columns: tuple[str, ...],
-    parse: Callable[[Sequence[Row], str], tuple[_Parsed, ...]],
+    spelling: Spelling,
+    parse: Callable[[Sequence[Row], str, Spelling], tuple[_Parsed, ...]],
 ) -> tuple[_Parsed, ...] | None:
     if name is None:
         return None
@@ -84,4 +113,4 @@ def _read(
         raise InvalidReferenceError(
             "\n".join(f"{path}:{line}: more values than columns: put a value with a comma in quotes" for line in wide)
         )
-    return parse(rows, str(path))
+    return parse(rows, str(path), spelling)

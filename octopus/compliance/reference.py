@@ -18,6 +18,8 @@ from octopus.core.errors import OctopusError
 
 Row = Mapping[str, str]
 """One line of a table: text by column."""
+Spelling = Callable[[str], str | None]
+"""The traded instrument that a name writes in another way; None: it is written as traded, or is not traded."""
 
 
 class InvalidReferenceError(OctopusError):
@@ -96,30 +98,33 @@ SHARES_COLUMNS = ("instrument", "known_from", "shares")
 _Parsed = TypeVar("_Parsed")
 
 
-def parse_halts(rows: Sequence[Row], where: str) -> tuple[Halt, ...]:
+def parse_halts(rows: Sequence[Row], where: str, spelling: Spelling) -> tuple[Halt, ...]:
     """Rows of `HALT_COLUMNS`; an empty ``resumed_at`` means until further notice.
 
     Raises:
-        InvalidReferenceError: naming every row that is wrong, its column, value and remedy.
+        InvalidReferenceError: naming every row that is wrong, its column, value and remedy: also one whose instrument
+            is written otherwise than it is traded, which would be of nothing.
     """
-    return _parse(rows, where, _halt)
+    return _parse(rows, where, spelling, _halt)
 
 
-def parse_locates(rows: Sequence[Row], where: str) -> tuple[Locate, ...]:
+def parse_locates(rows: Sequence[Row], where: str, spelling: Spelling) -> tuple[Locate, ...]:
     """Rows of `LOCATE_COLUMNS`. Raises `InvalidReferenceError` likewise."""
-    return _parse(rows, where, _locate)
+    return _parse(rows, where, spelling, _locate)
 
 
-def parse_shares(rows: Sequence[Row], where: str) -> tuple[SharesOutstanding, ...]:
+def parse_shares(rows: Sequence[Row], where: str, spelling: Spelling) -> tuple[SharesOutstanding, ...]:
     """Rows of `SHARES_COLUMNS`. Raises `InvalidReferenceError` likewise."""
-    return _parse(rows, where, _shares)
+    return _parse(rows, where, spelling, _shares)
 
 
-def _parse(rows: Sequence[Row], where: str, read: Callable[[Row], _Parsed]) -> tuple[_Parsed, ...]:
+def _parse(rows: Sequence[Row], where: str, spelling: Spelling, read: Callable[[Row], _Parsed]) -> tuple[_Parsed, ...]:
     parsed: list[_Parsed] = []
     problems: list[str] = []
     for line, row in enumerate(rows, 2):
         try:
+            if (traded := spelling(name := _name(row))) is not None:
+                raise ValueError(f"instrument = {name!r}: the universe writes it {traded}: write it so")
             parsed.append(read(row))
         except ValueError as problem:
             problems.append(f"{where}:{line}: {problem}")

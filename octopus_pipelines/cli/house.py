@@ -13,6 +13,7 @@ from rich.console import Console
 
 from octopus_pipelines import dbt_manifest
 from resources.agreement import likely_misspelt
+from resources.reference_files import doubtful_rows
 from resources.runtime import dagster_home
 from resources.settings import Settings, load_settings
 from resources.warehouse.connection import dbt_environment
@@ -25,7 +26,8 @@ LOG_WIDTH = 120
 def settings() -> Settings:
     """Settings as the files and variables are now; what is likely a mistake in them is told on stderr."""
     current = load_settings(os.environ)
-    for warning in likely_misspelt(current.compliance, current.universe.symbols):
+    policy, symbols = current.compliance, current.universe.symbols
+    for warning in (*likely_misspelt(policy, symbols), *doubtful_rows(policy, current.root, symbols)):
         click.secho(warning, fg="yellow", err=True)
     return current
 

@@ -18,11 +18,12 @@ from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.reference import Halt, InvalidReferenceError, Locate, Reference, SharesOutstanding
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import ConfigError
-from resources.reference_files import read_reference, require_sources
+from resources.reference_files import doubtful_rows, read_reference, require_sources
 from resources.settings import ROOT, load_settings
 
 D = Decimal
 NOON = datetime(2022, 12, 28, 17, tzinfo=UTC)
+SYMBOLS = ("AAPL", "BRK.B", "MSFT")
 HALTS = "instrument,halted_at,resumed_at,reason\n"
 SHIPPED = yaml.safe_load((ROOT / "config" / "compliance.yaml").read_text(encoding="utf-8"))
 
@@ -65,7 +66,7 @@ def test_files_are_read_and_every_bad_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "halts.csv"
     path.write_text(HALTS + "AAA,2022-12-28T15:00:00+00:00,,pending news\n", encoding="utf-8")
     chosen = policy({"halts": "halts.csv"})
-    assert read_reference(chosen, tmp_path).halts == (
+    assert read_reference(chosen, tmp_path, SYMBOLS).halts == (
         Halt("AAA", datetime(2022, 12, 28, 15, tzinfo=UTC), None, "pending news"),
     )
     path.write_text(
@@ -74,7 +75,7 @@ def test_files_are_read_and_every_bad_row_is_named(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     with pytest.raises(InvalidReferenceError) as raised:
-        read_reference(chosen, tmp_path)
+        read_reference(chosen, tmp_path, SYMBOLS)
     lines = str(raised.value).splitlines()
     assert [line.split(":")[1] for line in lines] == ["2", "3", "5"]
     assert "halted_at = '2022-12-28 15:00': write an instant with its zone" in lines[0]
@@ -94,15 +95,48 @@ def test_files_are_read_and_every_bad_row_is_named(tmp_path: Path) -> None:
 def test_a_bad_value_is_named_with_its_line(tmp_path: Path, field: str, text: str, words: str) -> None:
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidReferenceError, match=f"rows.csv:2: .*{words}"):
-        read_reference(policy({field: "rows.csv"}), tmp_path)
+        read_reference(policy({field: "rows.csv"}), tmp_path, SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("field", "columns", "rest"),
+    [
+        ("halts", "instrument,halted_at,resumed_at,reason", "2022-12-28T14:00:00+00:00,,news"),
+        ("locates", "instrument,quantity,valid_from,expires", "5,2022-12-28,2022-12-28"),
+        ("shares_outstanding", "instrument,known_from,shares", "2022-12-28,5"),
+    ],
+)
+def test_a_name_that_the_universe_writes_otherwise_is_refused_with_its_line(
+    tmp_path: Path, field: str, columns: str, rest: str
+) -> None:
+    names = ("MSFT", "aapl", "BRK-B", " AAPL", "ZZZZ", "brk b")
+    (tmp_path / "rows.csv").write_text("\n".join([columns, *(f"{name},{rest}" for name in names)]), encoding="utf-8")
+    with pytest.raises(InvalidReferenceError) as raised:
+        read_reference(policy({field: "rows.csv"}), tmp_path, SYMBOLS)
+    assert [line.split("rows.csv:")[1] for line in str(raised.value).splitlines()] == [
+        "3: instrument = 'aapl': the universe writes it AAPL: write it so",
+        "4: instrument = 'BRK-B': the universe writes it BRK.B: write it so",
+        "7: instrument = 'brk b': the universe writes it BRK.B: write it so",
+    ]
+    assert len(doubtful_rows(policy({field: "rows.csv"}), tmp_path, SYMBOLS)) == 3
+
+
+def test_names_of_what_is_not_traded_may_stand_and_what_is_likely_misspelt_is_told(tmp_path: Path) -> None:
+    row = "2022-12-28T14:00:00+00:00,,news\n"
+    (tmp_path / "halts.csv").write_text(HALTS + f"AAPL,{row}TSLA,{row}AAPLL,{row}", encoding="utf-8")
+    chosen = policy({"halts": "halts.csv"})
+    assert read_reference(chosen, tmp_path, SYMBOLS).halted(NOON) == {"AAPL", "TSLA", "AAPLL"}
+    (told,) = doubtful_rows(chosen, tmp_path, SYMBOLS)
+    assert "data.halts of compliance.yaml names AAPLL, which is no instrument of universe.yaml: is AAPL meant?" in told
+    assert doubtful_rows(policy({}), tmp_path, SYMBOLS) == ()
 
 
 def test_a_file_with_other_columns_or_none_at_all_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("symbol,when\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="the first line must be instrument,halted_at,resumed_at,reason"):
-        read_reference(policy({"halts": "rows.csv"}), tmp_path)
+        read_reference(policy({"halts": "rows.csv"}), tmp_path, SYMBOLS)
     with pytest.raises(ConfigError, match=r"data\.halts"):
-        read_reference(policy({"halts": "none.csv"}), tmp_path)
+        read_reference(policy({"halts": "none.csv"}), tmp_path, SYMBOLS)
 
 
 @pytest.mark.parametrize(
