@@ -374,7 +374,8 @@ class Gates:
         return price_tests_next(window.symbols, window.close, window.low, window.split)
 
     def _lots(self, account: str, now: datetime) -> LotBook | None:
-        """Open lots and disposals before any wash sale, where a rule asks for them.
+        """Open lots and disposals as they are reported, losses that wash sales defer in them, where a rule asks for
+        them.
 
         Read once for orders that are judged one after the other.
         """
@@ -390,7 +391,7 @@ class Gates:
         feed = recorded_prices(self.settings, self.warehouse)
         with OrderStore.opened(self.warehouse.url) as store:
             try:
-                return ExecutionReports.of(store, self.warehouse, feed, self.settings, now).lot_book(account)
+                return ExecutionReports.of(store, self.warehouse, feed, self.settings, now).reported(account)
             except (UnknownRatioError, LotSelectionError):
                 # The rule says that lots are missing: a matter of tax stops no trade.
                 return None

@@ -50,7 +50,8 @@ class ComplianceContext:
         halted: instruments whose trading is halted.
         day_trades: of the account in the sessions that end with this one (as many as the rule looks at).
         opened_today: shares by instrument that this session opened and has not closed, signed.
-        lots, disposals: open tax lots, and what was closed in the last 30 days at least.
+        lots, disposals: open tax lots, and what was closed in the last 30 days at least, both with the losses that
+            wash sales deferred until now (`octopus.compliance.wash_sales.adjust`).
         shares_outstanding: of the issuer, by instrument.
     """
 

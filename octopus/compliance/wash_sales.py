@@ -6,18 +6,21 @@ under whatever names one company had, and as many as they are after its splits.
 
 26 USC 1091(a) and (d), 26 CFR 1.1091-1: the loss is denied for as many shares as were acquired in the 61 days around
 the sale, taken in the order of their acquisition, each acquired share once; it is added to the basis of those shares,
-which also take over the time that the sold ones were held (26 USC 1223(3)). The rest of the very lot that was sold from
-is no replacement (Rev. Rul. 56-602), nor are shares that were sold themselves by then. Losses on short sales (1091(e))
-are left as they are.
+which also take over the time that the sold ones were held (26 USC 1223(3)). Sales are taken in the order in which they
+were made (1.1091-1(b)), those of one day too. The rest of the very lot that was sold from is no replacement (Rev. Rul.
+56-602), nor are shares that were sold themselves by then, or in the same sale: what one order sells in a day is one.
+Losses on short sales (1091(e)) are left as they are.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding
@@ -29,99 +32,159 @@ WINDOW = timedelta(days=30)
 """Either side of the sale."""
 
 
+class Trade(NamedTuple):
+    """Of a fill, or of an entry that opens or closes lots: its instant, UTC, and the order that it is a part of."""
+
+    at: datetime
+    order_id: str
+
+
 @dataclass(frozen=True)
 class Adjusted:
     """Lots after the rule; what was disallowed is in the basis of other shares, to the cent.
 
     Attributes:
         disposals: as given, in order of sale, ``disallowed`` filled in; parts that differ are split.
-        lots: open ones, split where only a part replaces something that was sold.
+        lots: open ones, as given, split where only a part replaces something that was sold.
     """
 
     disposals: tuple[Disposal, ...]
     lots: tuple[Lot, ...]
 
 
-def adjust(disposals: Sequence[Disposal], lots: Sequence[Lot]) -> Adjusted:
+def adjust(disposals: Sequence[Disposal], lots: Sequence[Lot], trades: Mapping[str, Trade] | None = None) -> Adjusted:
     """Apply the rule to what was closed and what is open, of any number of instruments.
 
     Args:
         disposals, lots: all of them, and before any adjustment: which shares replaced others already is not told by
-            what was adjusted.
+            what was adjusted. Disposals of one day stand in the order in which they were made.
+        trades: by id of a fill or an entry; of one that is not there only its day is known, and it is an order of its
+            own: shares that were bought on one day are then taken as they are given, those that were sold first.
     """
-    closed: list[Disposal] = sorted(disposals, key=lambda item: (item.disposed, item.fill_id, item.lot_id))
-    held: list[Lot] = list(lots)
-    taken_closed: set[int] = set()
-    taken_open: set[int] = set()
-    place = 0
-    while place < len(closed):
-        sale = closed[place]
-        if sale.quantity > 0 and sale.economic_gain < 0 and not sale.disallowed:
-            _defer(place, closed, held, taken_closed, taken_open)
-        place += 1
-    return Adjusted(tuple(closed), tuple(held))
+    order = sorted(range(len(disposals)), key=lambda place: disposals[place].disposed)
+    told = trades or {}
+    parts: dict[str, _Instrument] = defaultdict(lambda: _Instrument(told))
+    for rank, place in enumerate(order):
+        parts[disposals[place].known_as].add(disposals[place], rank)
+    for place, lot in enumerate(lots):
+        parts[lot.known_as].add(lot, place)
+    closed: list[list[Disposal]] = [[] for _ in disposals]
+    held: list[list[Lot]] = [[] for _ in lots]
+    for instrument in parts.values():
+        instrument.match()
+        for part in instrument.acquired:
+            if isinstance(part.item, Lot):
+                held[part.rank].append(part.item)
+        for part in instrument.sales:
+            if isinstance(part.item, Disposal):
+                closed[part.rank].append(part.item)
+    return Adjusted(tuple(one for some in closed for one in some), tuple(one for some in held for one in some))
 
 
-def _defer(place: int, closed: list[Disposal], held: list[Lot], taken_closed: set[int], taken_open: set[int]) -> None:
-    """Match the sale at ``place`` with replacements, splitting whatever is matched in part.
+@dataclass
+class _Part:
+    """Shares that are matched as one.
 
-    ``taken_closed`` and ``taken_open``: places whose shares replaced others already.
+    Attributes:
+        rank: place of what it is a part of: of disposals in the order of their sales, of lots as they were given.
+        taken: whether it replaced something that was sold.
     """
-    while True:
-        sale = closed[place]
-        candidates = [
-            (lot.acquired, 1, number) for number, lot in enumerate(held)
-            if number not in taken_open and _replaces(lot, sale)
-        ] + [
-            (later.acquired, 0, number) for number, later in enumerate(closed)
-            if number not in taken_closed and later.disposed > sale.disposed and _replaces(later, sale)
-        ]  # fmt: skip
-        if not candidates:
-            return
-        _, is_open, number = min(candidates)
-        found: Lot | Disposal = held[number] if is_open else closed[number]
-        shares = min(found.shares, sale.shares)
-        loss = -sale.economic_gain * shares / sale.shares
-        if isinstance(found, Lot):
-            own, rest_lot = _split_lot(found, shares)
-            held[number] = replace(own, wash_sale=own.wash_sale + loss, held_from=_tacked(own.held_from, sale))
-            taken_open.add(number)
-            if rest_lot is not None:
-                held.append(rest_lot)
+
+    item: Lot | Disposal
+    rank: int
+    taken: bool = False
+
+
+class _Instrument:
+    """What was closed and what is open of one instrument.
+
+    Attributes:
+        sales: of what was closed, in the order of the sales. acquired: all, in the order of acquisition.
+    """
+
+    def __init__(self, trades: Mapping[str, Trade]) -> None:
+        self.sales: list[_Part] = []
+        self.acquired: list[_Part] = []
+        self._trades = trades
+
+    def add(self, item: Lot | Disposal, rank: int) -> None:
+        part = _Part(item, rank)
+        self.acquired.append(part)
+        if isinstance(item, Disposal):
+            self.sales.append(part)
+
+    def match(self) -> None:
+        """Defer each loss, the earliest sale first; what is matched in part is split."""
+        self.acquired.sort(key=self._acquisition)
+        place = 0
+        while place < len(self.sales):
+            part = self.sales[place]
+            sale = part.item
+            if isinstance(sale, Disposal) and sale.quantity > 0 and sale.economic_gain < 0 and not sale.disallowed:
+                self._defer(part, sale)
+            place += 1
+
+    def _acquisition(self, part: _Part) -> tuple[date, datetime, bool, int]:
+        trade = self._trades.get(part.item.lot_id)
+        at = _UNKNOWN if trade is None else trade.at
+        return part.item.acquired, at, isinstance(part.item, Lot), part.rank
+
+    def _defer(self, part: _Part, sale: Disposal) -> None:
+        """Move the loss of ``sale`` into the first shares that replace what it sold; what they do not replace of it
+        stands after it and is next."""
+        first = bisect_left(self.acquired, sale.disposed - WINDOW, key=lambda one: one.item.acquired)
+        for number in range(first, len(self.acquired)):
+            found = self.acquired[number]
+            if found.item.acquired > sale.disposed + WINDOW:
+                return
+            if not found.taken and self._replaces(found, part, sale):
+                break
         else:
-            part, rest = _split_disposal(found, shares)
-            closed[number] = replace(part, basis=part.basis + loss, held_from=_tacked(part.held_from, sale))
-            taken_closed.add(number)
-            if rest is not None:
-                _insert_after(number, rest, closed, taken_closed)
+            return
+        shares = min(found.item.shares, sale.shares)
         washed, rest = _split_disposal(sale, shares)
-        closed[place] = replace(washed, disallowed=loss)
+        loss, tacked = -washed.economic_gain, _tacked(found.item.held_from, sale)
+        if isinstance(found.item, Lot):
+            own, rest_lot = _split_lot(found.item, shares)
+            self._stand_after(found, rest_lot)
+            found.item = replace(own, wash_sale=own.wash_sale + loss, held_from=tacked)
+        else:
+            bought, rest_bought = _split_disposal(found.item, shares)
+            self._stand_after(found, rest_bought)
+            found.item = replace(bought, basis=bought.basis + loss, held_from=tacked)
+        found.taken = True
+        self._stand_after(part, rest)
+        part.item = replace(washed, disallowed=loss)
+
+    def _replaces(self, found: _Part, part: _Part, sale: Disposal) -> bool:
+        """Whether ``found``, which was acquired in the window, was held after the sale or acquired since."""
+        shares = found.item
+        if shares.quantity <= 0 or shares.lot_id == sale.lot_id:
+            return False
+        return isinstance(shares, Lot) or (found.rank > part.rank and not self._are_one_sale(shares, sale))
+
+    def _are_one_sale(self, one: Disposal, other: Disposal) -> bool:
+        return one.disposed == other.disposed and self._order(one.fill_id) == self._order(other.fill_id)
+
+    def _order(self, fill_id: str) -> str:
+        trade = self._trades.get(fill_id)
+        return fill_id if trade is None else trade.order_id
+
+    def _stand_after(self, part: _Part, rest: Lot | Disposal | None) -> None:
+        """What is left of a part that was split stands after it, among the sales as well if it is of one."""
         if rest is None:
             return
-        # The unmatched rest of the sale stands after its matched part, and is matched on.
-        _insert_after(place, rest, closed, taken_closed)
-        place += 1
+        other = _Part(rest, part.rank, part.taken)
+        for parts in (self.acquired, self.sales) if isinstance(rest, Disposal) else (self.acquired,):
+            parts.insert(next(place for place, one in enumerate(parts) if one is part) + 1, other)
 
 
-def _replaces(found: Lot | Disposal, sale: Disposal) -> bool:
-    return (
-        found.known_as == sale.known_as
-        and found.quantity > 0
-        and found.lot_id != sale.lot_id
-        and abs(found.acquired - sale.disposed) <= WINDOW
-    )
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
 def _tacked(held_from: date, sale: Disposal) -> date:
     """The holding period begins earlier by as long as the sold shares were held."""
     return held_from - (sale.disposed - sale.held_from)
-
-
-def _insert_after(place: int, rest: Disposal, closed: list[Disposal], taken: set[int]) -> None:
-    closed.insert(place + 1, rest)
-    moved = {number + 1 if number > place else number for number in taken}
-    taken.clear()
-    taken.update(moved)
 
 
 def _split_lot(lot: Lot, shares: Decimal) -> tuple[Lot, Lot | None]:
@@ -173,14 +236,18 @@ def _by_instrument(those: Iterable[_Of]) -> Mapping[str, list[_Of]]:
 
 
 def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -> Finding:
-    losses = [
+    """What earlier purchases took of a loss is deferred already, and moves no more."""
+    sold = [
         sale for sale in disposals
         if sale.quantity > 0 and sale.economic_gain < 0
         and timedelta(0) <= session - sale.disposed <= WINDOW
     ]  # fmt: skip
-    loss = -sum((sale.gain for sale in losses if sale.gain < 0), Decimal(0))
-    if not loss:
+    losses = [sale for sale in sold if sale.gain < 0]
+    loss = -sum((sale.gain for sale in losses), Decimal(0))
+    if not sold:
         return Finding(order, False, f"{order.instrument} was not sold at a loss in the 30 days before")
+    if not loss:
+        return Finding(order, False, f"earlier purchases of {order.instrument} took all losses of the 30 days before")
     last = max(losses, key=lambda sale: sale.disposed)
     then = "" if last.instrument == order.instrument else f" as {last.instrument}"
     reason = (
@@ -191,9 +258,10 @@ def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -
 
 
 def _of_sale(order: PlannedOrder, lots: Sequence[Lot], session: date) -> Finding:
+    """By the basis that earlier wash sales gave the lots; shares that replaced others already replace no more."""
     own = [lot for lot in lots if lot.quantity > 0]
     losing = [lot for lot in own if lot.basis > order.reference_price * lot.quantity]
-    fresh = [lot for lot in own if timedelta(0) <= session - lot.acquired <= WINDOW]
+    fresh = [lot for lot in own if timedelta(0) <= session - lot.acquired <= WINDOW and not lot.wash_sale]
     washed = any(new.lot_id != old.lot_id for old in losing for new in fresh)
     if not washed:
         return Finding(order, False, f"selling {order.instrument} makes no wash sale with what was bought before")

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from octopus.compliance.wash_sales import adjust
+from octopus.compliance.wash_sales import Trade, adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OrderType
 from octopus.core.sessions import KeepsCalendars, Sessions
@@ -126,10 +126,14 @@ class ExecutionReports:
 
     def reported(self, account: str) -> LotBook:
         """As `lot_book`, and where the rule is watched, with the losses that wash sales defer."""
-        book = self.lot_book(account)
+        booked = AccountBooks(self.store).book(account)
+        book = self._lots_of(booked, LotIdentifications(self.store).current(account))
         if not self.wash_sales:
             return book
-        adjusted = adjust(book.disposals, book.lots)
+        trades = {fill.fill_id: Trade(fill.at, fill.client_order_id) for fill in booked.fills} | {
+            entry.entry_id: Trade(entry.at, entry.entry_id) for entry in booked.entries
+        }
+        adjusted = adjust(book.disposals, book.lots, trades)
         return LotBook(adjusted.lots, adjusted.disposals)
 
     def open_sales(self, account: str, now: datetime) -> list[OpenSale]:
@@ -184,7 +188,9 @@ class ExecutionReports:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _lot_book(self, account: str, selections: Mapping[str, Sequence[Selection]]) -> LotBook:
-        book = AccountBooks(self.store).book(account)
+        return self._lots_of(AccountBooks(self.store).book(account), selections)
+
+    def _lots_of(self, book: Book, selections: Mapping[str, Sequence[Selection]]) -> LotBook:
         splits = [entry for entry in book.entries if entry.kind is EntryKind.SPLIT]
         ratios = {entry.entry_id: ratio for entry in splits if (ratio := self._ratio(entry)) is not None}
         return lot_book(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -17,7 +17,7 @@ from test_compliance_gate import CONTEXT, DOCUMENT, NOW, OPEN, broken, order, po
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_test_restricts
 from octopus.compliance.rules import HOUSES_OWN, KINDS, CompliancePolicy
-from octopus.compliance.wash_sales import adjust
+from octopus.compliance.wash_sales import Trade, adjust
 from octopus.core.lots import Disposal, Lot
 from octopus.core.orders import OpenOrder, OrderType, Outcome, Side
 
@@ -410,6 +410,55 @@ def test_a_loss_that_moved_into_shares_sold_later_is_recognised_then() -> None:
     assert [sale.gain for sale in result.disposals] == [0, -60]
 
 
+def day_of(*trades: tuple[str, object, object, object, date, str]) -> list[Disposal]:
+    """Sales of FEB in the order in which they were made: lot, shares, basis, proceeds, bought on, id of the fill."""
+    return [replace(sold(*trade[:5], FEB), fill_id=trade[5]) for trade in trades]
+
+
+@pytest.mark.parametrize("ids", [("1", "2"), ("2", "1")])
+def test_what_was_bought_after_a_sale_and_sold_the_same_day_replaces_it(ids: tuple[str, str]) -> None:
+    first, second = ids
+    sales = day_of(("a", 10, 500, 400, date(2023, 1, 3), first), ("b", 10, 400, 350, FEB, second))
+    after = FEB + timedelta(days=1)
+    result = adjust(sales, [lot("c", 10, 350, after)])
+    assert [(one.lot_id, one.basis, one.gain) for one in result.disposals] == [("a", 500, 0), ("b", 500, 0)]
+    assert [one.basis for one in result.lots] == [500]
+    # What was sold before is no replacement, whatever its id: shares of JAN, gone by the time of the loss.
+    gone = day_of(("b", 10, 400, 410, FEB - timedelta(days=9), first), ("a", 10, 500, 400, JAN, second))
+    assert [one.disallowed for one in adjust(gone, []).disposals] == [0, 0]
+
+
+@pytest.mark.parametrize("ids", [("1", "2"), ("2", "1")])
+def test_of_two_sales_of_a_day_the_first_one_made_is_matched_first(ids: tuple[str, str]) -> None:
+    bought = date(2023, 1, 3), date(2023, 1, 4)
+    sales = day_of(("a", 10, 500, 400, bought[0], ids[0]), ("b", 10, 900, 400, bought[1], ids[1]))
+    result = adjust(sales, [lot("c", 10, 400, FEB + timedelta(days=1))])
+    assert [(one.lot_id, one.disallowed) for one in result.disposals] == [("a", 100), ("b", 0)]
+
+
+def test_what_one_order_sells_in_a_day_is_one_sale() -> None:
+    """Two parts of one order, the second of shares that were bought nine days before: nothing is left to replace."""
+    sales = day_of(("a", 10, 500, 400, date(2023, 1, 3), "1"), ("b", 10, 500, 400, FEB - timedelta(days=9), "2"))
+    at = datetime(2024, 2, 20, 15, tzinfo=UTC)
+    orders = {"1": Trade(at, "sell"), "2": Trade(at + timedelta(seconds=1), "sell")}
+    assert [one.disallowed for one in adjust(sales, [], orders).disposals] == [0, 0]
+    two = orders | {"2": Trade(at + timedelta(hours=1), "another")}
+    assert [one.disallowed for one in adjust(sales, [], two).disposals] == [100, 0]
+
+
+@pytest.mark.parametrize("order_of_lots", [1, -1])
+def test_of_shares_bought_on_one_day_the_first_ones_replace_first(order_of_lots: int) -> None:
+    sale, morning = sold("old", 10, 500, 400, date(2023, 1, 3), FEB), datetime(2024, 2, 21, 15, tzinfo=UTC)
+    lots = [lot("early", 10, 400, FEB + timedelta(days=1)), lot("late", 10, 400, FEB + timedelta(days=1))]
+    trades = {"early": Trade(morning, "1"), "late": Trade(morning + timedelta(hours=1), "2")}
+    found = adjust([sale], lots[::order_of_lots], trades)
+    assert {one.lot_id: one.wash_sale for one in found.lots} == {"early": 100, "late": 0}
+    # The later ones may be sold first where a person says so; the earlier ones replace all the same.
+    later = sold("late", 10, 400, 450, FEB + timedelta(days=1), FEB + timedelta(days=40))
+    mixed = adjust([sale, later], lots[:1], trades)
+    assert [one.wash_sale for one in mixed.lots] == [100]
+
+
 def test_shares_of_one_company_are_the_same_under_all_its_names() -> None:
     sale = replace(sold("old", 10, 500, 400, date(2023, 1, 3), FEB), instrument="FB", renamed="META")
     bought, stranger = lot("new", 10, 400, FEB + timedelta(days=20), "META"), lot("fb", 10, 400, FEB, "FB")
@@ -467,6 +516,12 @@ def test_no_loss_appears_or_vanishes_and_no_share_does(book: tuple[list[Disposal
     assert sum(item.quantity for item in result.lots) == sum(item.quantity for item in lots)
     for sale in result.disposals:
         assert D(0) <= sale.disallowed <= max(D(0), -sale.economic_gain) + D("1e-15")
+        assert not sale.disallowed or sale.gain == 0, "nothing is left of a loss that is deferred"
+    turned = adjust([replace(sale, fill_id=str(99 - place)) for place, sale in enumerate(sales)], lots)
+    assert [replace(one, fill_id="") for one in turned.disposals] == [
+        replace(one, fill_id="") for one in result.disposals
+    ], "the names of fills are no order"
+    assert turned.lots == result.lots
 
 
 def test_a_wash_sale_warns_and_never_denies() -> None:
@@ -476,6 +531,10 @@ def test_a_wash_sale_warns_and_never_denies() -> None:
     report = run(order("AAA", "buy", 1), order("BBB", "buy", 1), context=context, rules=rules)
     assert len(report.approved) == 2
     assert broken(report, Outcome.WARN) == {"AAA-buy-0": ["wash_sale"]}
+    deferred = replace(context, disposals=(replace(loss, disallowed=D(500)),))
+    report = run(order("AAA", "buy", 1), context=deferred, rules=rules)
+    assert broken(report, Outcome.WARN) == {}
+    assert any("earlier purchases of AAA took all losses" in verdict.reason for verdict in report.verdicts)
     earlier = replace(context, disposals=(replace(loss, disposed=DAY - timedelta(days=31)),))
     assert broken(run(order("AAA", "buy", 1), context=earlier, rules=rules), Outcome.WARN) == {}
     renamed = replace(context, disposals=(replace(loss, instrument="FB", renamed="AAA"),))
@@ -486,6 +545,8 @@ def test_a_wash_sale_warns_and_never_denies() -> None:
     account = snapshot({"AAA": 20})
     report = run(order("AAA", "sell", 10), account=account, context=selling, rules=rules)
     assert broken(report, Outcome.WARN) == {"AAA-sell-0": ["wash_sale"]}
+    taken = replace(selling, lots=(dear, replace(fresh, wash_sale=D(50))))
+    assert broken(run(order("AAA", "sell", 10), account=account, context=taken, rules=rules), Outcome.WARN) == {}
     alone = replace(selling, lots=(dear,))
     assert broken(run(order("AAA", "sell", 10), account=account, context=alone, rules=rules), Outcome.WARN) == {}
     with pytest.raises(ValueError, match="its loss is deferred: set mode to warn"):

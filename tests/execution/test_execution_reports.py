@@ -19,12 +19,13 @@ from octopus.compliance.replay import judged_again
 from octopus.core.costs import CostModel
 from octopus.core.orders import Batch, GateReport, Outcome, Side, Verdict
 from octopus.core.sessions import Calendars
-from octopus.execution.book import CorporateAction, EntryKind
+from octopus.execution.book import CorporateAction, Entry, EntryKind
 from octopus.execution.pictures import costs_picture
 from resources.execution_engine import ExecutionEngine
 from resources.gates import Gates
 from resources.price_feed import Bar
 from resources.settings import Settings, load_settings
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.store import Warehouse
@@ -121,6 +122,58 @@ def test_a_loss_that_a_wash_sale_defers_is_in_the_basis_of_what_was_bought_back(
     assert gain == 0
     assert disallowed == basis - proceeds > 0
     assert rows(desk.url, "select quantity, wash_sale_usd from execution.tax_lots") == [(D(10), disallowed)]
+
+
+def test_a_warning_reckons_with_what_wash_sales_deferred_before(desk: Desk) -> None:
+    """Bought at 105, sold at 60, bought back at 60: the loss is in the new basis, which no purchase takes again."""
+    current = replace(load_settings({}), database_url=desk.url)
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    day = EXECUTED
+
+    def planned(side: Side, quantity: int, price: int) -> Batch:
+        desk.feed.bars.update(flat_feed(NAMES, days=[day], price=D(60)).bars)
+        desk.clock.wait_until(SESSIONS.open_utc(day) + timedelta(hours=1))
+        trades, before = [("AAA", side, D(quantity))], SESSIONS.previous(day)
+        return store_plan(desk.url, "acct", trades, name=f"{side}-{day}", session=before, price=D(price))
+
+    def warned(batch: Batch) -> list[str]:
+        gates, now = Gates(current, Warehouse(desk.url, Role.TRADER)), desk.clock.now()
+        snapshot = replace(desk.broker.snapshot(("AAA",)), taken_at=now)
+        report = gates.compliance(batch, snapshot, now, sending=True)
+        assert judged_again(json.dumps(report.evidence.record()), {}) == report  # type: ignore[union-attr]
+        return [one.reason for one in report.verdicts if one.rule == "wash_sale" and one.outcome is Outcome.WARN]
+
+    found: list[list[str]] = []
+    for side, quantity, price in ((Side.SELL, 10, 60), (Side.BUY, 10, 60), (Side.BUY, 5, 60), (Side.SELL, 10, 80)):
+        day = SESSIONS.next(day)
+        batch = planned(side, quantity, price)
+        found.append(warned(batch))
+        if side is Side.BUY or price == 60:
+            assert desk.execute(batch).breaks == ()
+    first_sale, back, more, last_sale = found
+    assert (first_sale, more) == ([], []), "what was bought back took all of the loss"
+    assert back[0].startswith(f"buys back AAA, sold at a loss on {LATER}: up to 45")
+    bought = SESSIONS.next(LATER, 2)
+    assert [one.split(": ", 1)[-1] for one in last_sale] == [
+        f"sells AAA at a loss that shares bought on {bought} may defer (26 USC 1091)"
+    ], "at 80 there is a gain on 60 and a loss on the basis that the wash sale made"
+
+
+def test_of_one_day_the_order_of_trades_counts_and_not_their_names(desk: Desk) -> None:
+    """Bought back and sold again within the day, under ids that sort otherwise: each loss goes to what came next."""
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    opened = SESSIONS.open_utc(LATER)
+    trades = [("z", -10, 900), ("m", 10, -900), ("a", -10, 800), ("b", 10, -800)]
+    with desk.engine() as engine:
+        for hours, (name, quantity, cash) in enumerate(trades):
+            entry = Entry(
+                name, EntryKind.MANUAL, "AAA", D(quantity), D(cash), opened + timedelta(hours=hours), "by hand"
+            )
+            AccountBooks(engine.store).recognise("acct", entry, LATER, desk.clock.now())
+        washed = replace(reports(desk, engine), wash_sales=True).reported("acct")
+    assert [(one.fill_id, one.gain) for one in washed.disposals] == [("z", 0), ("a", 0)]
+    (left,) = washed.lots
+    assert (left.lot_id, left.cost, round(left.wash_sale)) == ("b", 800, 251)
 
 
 def test_a_loss_under_an_old_name_is_washed_by_a_purchase_under_the_new_one(desk: Desk) -> None:
