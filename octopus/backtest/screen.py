@@ -63,7 +63,9 @@ RISK_LIMITS = frozenset({
 
 PARAMETERS = frozenset({
     "duplicate_order.window_minutes", "initial_margin.long_fraction", "initial_margin.short_fraction",
-    "intraday_margin.long_fraction", "intraday_margin.short_fraction", "message_rate.max_messages",
+    "intraday_margin.long_fraction", "intraday_margin.low_price_short_fraction",
+    "intraday_margin.low_price_short_min_usd", "intraday_margin.low_price_usd", "intraday_margin.short_fraction",
+    "intraday_margin.short_min_usd", "message_rate.max_messages",
     "message_rate.window_minutes", "minimum_price.min_price_usd", "order_count.max_orders", "order_value.max_value",
     "order_volume.max_shares", "ownership_threshold.max_fraction_outstanding", "pattern_day_trader.max_day_trades",
     "pattern_day_trader.min_equity_usd", "pattern_day_trader.window_sessions",
@@ -561,7 +563,18 @@ def _has_margin(rule: rules.InitialMargin | rules.IntradayMargin, law: _Law) -> 
         shares = look.held.copy()
         shares[look.columns] += np.where(look.change * side > 0.0, look.change, 0.0)
         values = np.where(shares != 0.0, shares * price, 0.0)
-        needed = terms.long_fraction * np.maximum(values, 0.0) + terms.short_fraction * np.maximum(-values, 0.0)
+        short = terms.short_fraction * np.maximum(-values, 0.0)
+        if isinstance(terms, rules.IntradayMarginParameters) and look.basis != "total_return":
+            # Near the price below which shares are cheap, the greater of both: floats do not tell which it is.
+            least, cheap = np.maximum(-shares, 0.0), float(terms.low_price_usd)
+            dear = np.maximum(short, least * float(terms.short_min_usd))
+            low = np.maximum(
+                terms.low_price_short_fraction * np.maximum(-values, 0.0), least * float(terms.low_price_short_min_usd)
+            )
+            short = np.where(
+                price > cheap * (1 + ROOM), dear, np.where(price >= cheap * (1 - ROOM), np.maximum(dear, low), low)
+            )
+        needed = terms.long_fraction * np.maximum(values, 0.0) + short
         if not (look.broker_equity > 0.0 and _below(float(needed.sum()) / look.broker_equity, 1.0)):
             return False
     return True

@@ -9,7 +9,7 @@ dearer of the plan's and the broker's price. An order that only makes a position
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 from octopus.compliance import rules
@@ -23,16 +23,44 @@ def initial_margins(rule: rules.InitialMargin, case: Case) -> list[Finding]:
     if not case.terms.margin:
         return _full_payment(case)
     terms = rule.parameters
-    return _requirement(case, Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction)), "initial margin")
+    long, short = Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction))
+
+    def required(held: Decimal, price: Decimal) -> Decimal:
+        return held * price * (long if held > 0 else -short)
+
+    return _requirement(case, required, "initial margin")
 
 
 def intraday_margins(rule: rules.IntradayMargin, case: Case) -> list[Finding]:
     if not case.terms.margin:
         return _each(case, "a cash account has no intraday margin")
-    terms = rule.parameters
-    return _requirement(
-        case, Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction)), "maintenance margin within the day"
-    )
+    required = _maintenance(rule.parameters, a_share=case.context.price_basis != "total_return")
+    return _requirement(case, required, "maintenance margin within the day")
+
+
+_Required = Callable[[Decimal, Decimal], Decimal]
+"""What a position takes of equity: of shares held (negative: short) at a price."""
+
+
+def _maintenance(terms: rules.IntradayMarginParameters, *, a_share: bool) -> _Required:
+    """FINRA 4210(c)(1) to (3).
+
+    Args:
+        a_share: whether prices and amounts a share mean anything; else no shares are cheap.
+    """
+    long, short = Decimal(str(terms.long_fraction)), Decimal(str(terms.short_fraction))
+    short_of_cheap = Decimal(str(terms.low_price_short_fraction))
+
+    def required(held: Decimal, price: Decimal) -> Decimal:
+        if held > 0:
+            return held * price * long
+        if not a_share:
+            return -held * price * short
+        if price < terms.low_price_usd:
+            return -held * max(terms.low_price_short_min_usd, price * short_of_cheap)
+        return -held * max(terms.short_min_usd, price * short)
+
+    return required
 
 
 def _full_payment(case: Case) -> list[Finding]:
@@ -49,10 +77,10 @@ def _full_payment(case: Case) -> list[Finding]:
     return [Finding(order, order.side is buy and left < 0, reason, value, 0.0) for order in case.batch.orders]
 
 
-def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[Finding]:
-    """``long`` and ``short``: fractions of value required. Judged on the worse of buys alone and sells alone."""
+def _requirement(case: Case, required_of: _Required, what: str) -> list[Finding]:
+    """Judged on the worse of buys alone and sells alone."""
     equity = equity_of(case.snapshot)
-    needed = {side: _needed(case, side, long, short) for side in Side}
+    needed = {side: _needed(case, side, required_of) for side in Side}
     reducing, found = reducing_orders(case.batch.orders, case.snapshot), []
     for order in case.batch.orders:
         required = needed[order.side]
@@ -62,7 +90,7 @@ def _requirement(case: Case, long: Decimal, short: Decimal, what: str) -> list[F
     return found
 
 
-def _needed(case: Case, side: Side, long: Decimal, short: Decimal) -> Decimal:
+def _needed(case: Case, side: Side, required_of: _Required) -> Decimal:
     shares, prices = dict(case.snapshot.positions), _prices(case)
     for order in case.batch.orders:
         if order.side is side:
@@ -71,8 +99,7 @@ def _needed(case: Case, side: Side, long: Decimal, short: Decimal) -> Decimal:
         if working.side is side:
             shares[working.instrument] = shares.get(working.instrument, Decimal(0)) + side.sign * working.remaining
     _require_prices((name for name, held in shares.items() if held), prices)
-    values = [held * prices[name] for name, held in shares.items() if held]
-    return sum((value * long if value > 0 else -value * short for value in values), Decimal(0))
+    return sum((required_of(held, prices[name]) for name, held in shares.items() if held), Decimal(0))
 
 
 def _prices(case: Case) -> dict[str, Decimal]:

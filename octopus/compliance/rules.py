@@ -326,16 +326,27 @@ class PatternDayTrader(_Rule):
 
 
 class IntradayMarginParameters(_Strict):
-    """Maintenance margin, fractions of market value."""
+    """Maintenance margin of FINRA 4210(c): fractions of market value, and of what is short the greater of that and an
+    amount a share, account currency.
+
+    Attributes:
+        long_fraction: (c)(1). short_fraction, short_min_usd: (c)(3), of shares at ``low_price_usd`` and above.
+        low_price_short_fraction, low_price_short_min_usd: (c)(2), of shares below ``low_price_usd``.
+    """
 
     long_fraction: float = Field(gt=0, le=1)
     short_fraction: float = Field(gt=0, le=2)
+    short_min_usd: Decimal = Field(default=Decimal("5.00"), ge=0)
+    low_price_usd: Decimal = Field(default=Decimal("5.00"), ge=0)
+    low_price_short_fraction: float = Field(default=1.0, gt=0, le=2)
+    low_price_short_min_usd: Decimal = Field(default=Decimal("2.50"), ge=0)
 
 
 class IntradayMargin(_Rule):
     """The new form: FINRA 4210(d)(2) as amended by SR-FINRA-2025-017, in margin accounts.
 
-    No transaction may create or increase a deficit of maintenance margin within the day.
+    No transaction may create or increase a deficit of maintenance margin within the day. Amounts a share mean nothing
+    on a total-return basis, whose prices are index levels: there fractions alone count.
     """
 
     NEEDS = frozenset({Datum.EQUITY})

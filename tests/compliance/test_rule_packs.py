@@ -323,6 +323,46 @@ def test_the_new_form_asks_for_maintenance_margin_and_counts_nothing() -> None:
     assert broken(report) == {"AAA-buy-0": ["intraday_margin"]}
 
 
+def needed_short(shares: int, price: object, basis: str = "raw") -> float:
+    """Maintenance margin that the gate reckons with for one short sale."""
+    context = replace(
+        CONTEXT,
+        day_trades=0,
+        opened_today={},
+        short_allowed=True,
+        locates={"ZZZ": D(10**9)},
+        price_basis=basis,  # type: ignore[arg-type]
+    )
+    sale, rules = order("ZZZ", "sell", shares, price=price), new_form()
+    report = run(sale, account=replace(snapshot(), prices={}), context=context, rules=rules)
+    (verdict,) = [one for one in report.verdicts if one.rule == "intraday_margin"]
+    assert (verdict.outcome is Outcome.DENY) is (verdict.value > verdict.limit)  # type: ignore[operator]
+    assert verdict.value is not None
+    return verdict.value
+
+
+@pytest.mark.parametrize(
+    ("price", "a_share"),
+    [("0.50", "2.50"), ("2.49", "2.50"), ("3", "3"), ("4.99", "4.99"), ("5", "5"), ("10", "5"), ("20", "6")],
+)
+def test_a_short_in_cheap_shares_takes_so_much_a_share_at_least(price: str, a_share: str) -> None:
+    """FINRA 4210(c)(2) and (3)."""
+    assert needed_short(3000, D(price)) == 3000 * float(a_share)
+
+
+def test_amounts_a_share_mean_nothing_on_a_total_return_basis() -> None:
+    assert needed_short(1000, 3, "total_return") == pytest.approx(900)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cents=st.integers(1, 5000), shares=st.integers(1, 10_000))
+def test_a_short_never_takes_less_at_a_higher_price_nor_less_than_the_rule(cents: int, shares: int) -> None:
+    price = D(cents) / 100
+    fraction, least = (D(1), D("2.5")) if price < 5 else (D("0.3"), D(5))
+    assert needed_short(shares, price) == float(max(fraction * price * shares, least * shares))
+    assert needed_short(shares, price) <= needed_short(shares, price + D("0.01"))
+
+
 def test_the_form_of_the_day_trading_rule_is_chosen_by_broker_and_date() -> None:
     document = deepcopy(DOCUMENT)
     document["account"] |= {"margin": True, "broker": "slow"}
