@@ -96,7 +96,9 @@ def daily_reports(
     session = trading.execution_session(partitions.session_of(context))
     decided, settings = partitions.session_of(context), trading.settings
     source = settings.universe.market_data
-    reports = posttrade.reports(warehouse, settings.sessions, source, trading.account, decided, session)
+    reports = posttrade.reports(
+        warehouse, settings.sessions, source, trading.account, decided, session, settings.compliance
+    )
     changed = posttrade.save_reports(warehouse, trading.account, session, reports)
     tables = {name: reporting.table(frame) for name, frame in reports.items()}
     return dg.MaterializeResult(metadata={"session": str(session), "changed": changed, **tables})

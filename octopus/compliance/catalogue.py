@@ -52,6 +52,12 @@ def lasts(rule: rules.Rule, terms: rules.AccountTerms) -> bool:
     return type(rule) in LASTING or rule.mode is not rules.Mode.ENFORCE
 
 
+def lower_bounds(policy: rules.CompliancePolicy) -> frozenset[str]:
+    """Ids of the rules whose limit is a floor; every other limit is a ceiling. A cash account's cash is to be left."""
+    floors = (rules.MinimumPrice,) if policy.account.margin else (rules.MinimumPrice, rules.InitialMargin)
+    return frozenset(rule.id for rule in policy.rules if isinstance(rule, floors))
+
+
 def findings(rule: rules.Rule, case: Case) -> list[Finding]:
     """Evaluate one rule.
 

@@ -99,7 +99,8 @@ class MarketDay:
 
     Attributes:
         close_at: the session's close. volume: shares. price_before: the last one before we could move it (the last
-            close, or the price at the window's start). close: the closing price. All in raw prices.
+            close, or the price at the window's start). close: the closing price. All in raw prices, of the day's
+            shares.
     """
 
     close_at: datetime

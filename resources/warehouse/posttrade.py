@@ -13,10 +13,17 @@ from typing import Any
 
 import polars as pl
 
+from octopus.compliance.catalogue import lower_bounds
+from octopus.compliance.gate import GATE as COMPLIANCE
+from octopus.compliance.rules import CompliancePolicy
 from octopus.compliance.surveillance import MarketDay, SentOrder, Suspicion
 from octopus.core.ids import canonical_json
 from octopus.core.orders import Fill, Side
 from octopus.core.sessions import Sessions
+from octopus.execution.book import EntryKind
+from octopus.risk.case import GATE as RISK
+from octopus.risk.limits import LOWER_BOUNDS
+from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
 
 _AROUND = timedelta(hours=6)
@@ -82,7 +89,10 @@ def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, se
 def _market(
     warehouse: Warehouse, sessions: Sessions, source: str, names: Sequence[str], session: date
 ) -> dict[str, MarketDay]:
-    """Raw prices and volumes alone: of a total-return index and its pseudo-shares nothing can be told."""
+    """Raw prices and volumes alone: of a total-return index and its pseudo-shares nothing can be told.
+
+    The close before is in shares of the session: a split is no move.
+    """
     rows = warehouse.rows(
         """
         select distinct on (b.instrument, b.session) b.instrument, b.session, b.close, b.volume
@@ -95,12 +105,26 @@ def _market(
         {"source": source, "names": list(names), "before": sessions.previous(session), "session": session},
     )
     bars = {(row["instrument"], row["session"]): row for row in rows}
+    split = _splits(warehouse, sessions, source, names, session) if bars else {}
     found = {}
     for name in names:
         before, day = bars.get((name, sessions.previous(session))), bars.get((name, session))
         if before and day and before["close"] > 0 and day["volume"]:
-            found[name] = MarketDay(sessions.close_utc(session), day["volume"], before["close"], day["close"])
+            price_before = before["close"] / split.get(name, 1.0)
+            found[name] = MarketDay(sessions.close_utc(session), day["volume"], price_before, day["close"])
     return found
+
+
+def _splits(
+    warehouse: Warehouse, sessions: Sessions, source: str, names: Sequence[str], session: date
+) -> dict[str, float]:
+    """By instrument that was split since the close before ``session``: shares of the session for one of before."""
+    after, until = sessions.close_utc(sessions.previous(session)), sessions.close_utc(session)
+    ratios: dict[str, float] = {}
+    for action in WarehousePrices(warehouse, source, sessions).exchanges(names, after, until):
+        if action.kind is EntryKind.SPLIT:
+            ratios[action.instrument] = ratios.get(action.instrument, 1.0) * float(action.value)
+    return ratios
 
 
 def finding_rows(found: Sequence[Suspicion]) -> pl.DataFrame:
@@ -132,16 +156,18 @@ def save_findings(warehouse: Warehouse, account: str, session: date, found: Sequ
 
 
 def reports(
-    warehouse: Warehouse, sessions: Sessions, source: str, account: str, decided: date, executed: date
-) -> dict[str, pl.DataFrame]:
+    warehouse: Warehouse, sessions: Sessions, source: str, account: str, decided: date, executed: date,
+    policy: CompliancePolicy,
+) -> dict[str, pl.DataFrame]:  # fmt: skip
     """The day's reports: of the batch decided in session ``decided`` and executed, or refused, in ``executed``.
 
     Exceptions are also what was found before the batch, halts since it was decided, and one that still stood then.
     """
+    floors = [f"{RISK}.{rule}" for rule in LOWER_BOUNDS] + [f"{COMPLIANCE}.{rule}" for rule in lower_bounds(policy)]
     day = [sessions.decision_utc(session) for session in (decided, executed)]
     return {
         "blotter": warehouse.read(_BLOTTER, [account, decided]),
-        "limits": warehouse.read(_LIMITS, [account, decided]),
+        "limits": warehouse.read(_LIMITS, [account, decided, ",".join(sorted(floors))]),
         "exceptions": warehouse.read(_EXCEPTIONS, [account, decided, executed, *day]),
         "lot_identifications": warehouse.read(_LOTS, [account, executed]),
         "best_execution": warehouse.read(_BEST_EXECUTION, [account, decided, executed, source]),
@@ -182,19 +208,36 @@ _BLOTTER = """
     order by i.instrument
 """
 
-# Of each rule the verdict that is nearest to its limit, of the last attempt.
+# Of each rule the verdict that is nearest to its limit, of the last attempt: of a ceiling the highest value, of a floor
+# ($3, as gate.rule) the lowest. "used" is the value's part of a ceiling, and of a floor the floor's part of the value;
+# a limit of zero or less, and a value below such a floor, have none.
 _LIMITS = """
     with last as (
         select batch_id, max(attempt) as attempt from execution.attempts
         where batch_id in (select batch_id from portfolio.batches where account = $1 and session = $2)
         group by batch_id
+    ),
+    told as (
+        select v.*, v.gate || '.' || v.rule = any(string_to_array($3, ',')) as is_floor
+        from execution.verdicts v join last using (batch_id, attempt)
+    ),
+    weighed as (
+        select *, case when limit_value <= 0 then null
+                       when is_floor then limit_value / nullif(greatest(value, 0), 0)
+                       else value / limit_value end as used
+        from told
+    ),
+    nearest as (
+        select distinct on (gate, rule) gate, rule, is_floor, value, limit_value, used from weighed
+        order by gate, rule, value is null, is_floor and value <= 0 desc, used desc nulls last,
+                 value * (case when is_floor then -1 else 1 end) desc, limit_value
     )
-    select v.gate, v.rule, count(*) as verdicts, count(*) filter (where v.outcome = 'deny') as denied,
-           count(*) filter (where v.outcome = 'warn') as warned, max(v.value) as highest,
-           max(v.limit_value) as limit_value,
-           max(v.value / nullif(v.limit_value, 0)) filter (where v.limit_value > 0) as used
-    from execution.verdicts v join last using (batch_id, attempt)
-    group by v.gate, v.rule order by denied desc, used desc nulls last, v.gate, v.rule
+    select n.gate, n.rule, count(*) as verdicts, count(*) filter (where t.outcome = 'deny') as denied,
+           count(*) filter (where t.outcome = 'warn') as warned, n.value as nearest, n.limit_value,
+           case when n.is_floor then 'at least' else 'at most' end as bound, n.used
+    from nearest n join told t using (gate, rule)
+    group by n.gate, n.rule, n.value, n.limit_value, n.is_floor, n.used
+    order by denied desc, used desc nulls last, gate, rule
 """
 
 # A session is the current one from its decision to the next one's, by the trading clock.

@@ -266,7 +266,15 @@ def said(settings: Settings, command: str, *arguments: str) -> None:
 
 def halts_told(settings: Settings, decided: object = DECIDED, executed: object = EXECUTED) -> list[tuple[str, str]]:
     warehouse = Warehouse(settings.database_url, Role.TRADER)
-    made = posttrade.reports(warehouse, SESSIONS, "s", settings.account, decided, executed)["exceptions"]  # type: ignore[arg-type]
+    made = posttrade.reports(
+        warehouse,
+        SESSIONS,
+        "s",
+        settings.account,
+        decided,
+        executed,
+        settings.compliance,  # type: ignore[arg-type]
+    )["exceptions"]
     return [(one["what"], one["detail"].partition(" (by ")[0]) for one in made.to_dicts() if one["kind"] == "halt"]
 
 

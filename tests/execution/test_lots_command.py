@@ -89,7 +89,8 @@ def test_the_shares_that_a_person_names_are_sold_and_the_wash_sale_follows(desk:
     assert words == [(sale, "Ann Example", second)] * 2
     assert verify(desk.url, desk.anchor).ok
     trader = Warehouse(desk.url, Role.TRADER)
-    report = posttrade.reports(trader, SESSIONS, "s", "acct", SECOND, SOLD)["lot_identifications"]
+    made = posttrade.reports(trader, SESSIONS, "s", "acct", SECOND, SOLD, load_settings({}).compliance)
+    report = made["lot_identifications"]
     assert report.select("sale", "number", "lot_id", "quantity", "by").rows() == [
         (sale, 1, second, 4.0, "Ann Example"), (sale, 2, second, 10.0, "Ann Example"),
     ]  # fmt: skip
