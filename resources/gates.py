@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from threading import Lock
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from octopus.compliance.catalogue import lasts
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.reference import Reference
-from octopus.compliance.rules import CompliancePolicy, PatternDayTrader
+from octopus.compliance.rules import CompliancePolicy, MessageRate, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
@@ -49,6 +49,24 @@ _HISTORY_MARGIN = 30
 """Sessions read beyond the VaR window: the window's first return is from the last bar before it."""
 _RECENT = timedelta(days=5)
 """How far back intents are read for the duplicate rule, over a long weekend."""
+_MESSAGES: LiteralString = """
+    select e.at, i.instrument, i.side, e.detail ->> 'event' as event,
+        e.detail ->> 'event' = 'send' and i.exit_of is null as is_first
+    from execution.order_events e join execution.order_intents i using (client_order_id)
+    where i.account = %(account)s and e.at > %(since)s and e.at <= %(now)s and (
+        e.detail ->> 'event' in ('send', 'resend') and (i.exit_of is null or e.detail ? 'exits_are_messages')
+        or e.detail ->> 'event' = 'ask_cancel' and not e.detail ? 'with'
+    )
+"""
+"""Every message to the broker that an event records. Exits share the message of their entry, but where the venue takes
+each in one of its own; what an entry's cancellation does to them (``with``) is the same one. A replacement is a send.
+``is_first``: the first send of an intent of the batch's."""
+_SINCE_JUDGED: LiteralString = f"""
+    with messages as ({_MESSAGES})
+    select count(*) filter (where at > %(window)s) as sent,
+        count(*) filter (where not is_first and at > %(judged)s) as others
+    from messages
+"""  # noqa: S608  # constants
 _SAME_MARKET = timedelta(minutes=1)
 """Daily prices that were read this recently still count as the prices of now."""
 
@@ -107,7 +125,7 @@ class Gates:
             # What stands was approved while trading was active.
             for known, standing in self._standing if state is TradingState.ACTIVE else ():
                 reports = standing.after_sending(batch, snapshot, now)
-                if reports is not None and known == facts and gates._fit_the_message_rate(batch, now):
+                if reports is not None and known == facts and gates._fit_the_message_rate(batch, now, standing.since):
                     return reports
             # The server reads prices while what seldom needs them is done here.
             with ThreadPoolExecutor(max_workers=1) as beside:
@@ -184,6 +202,7 @@ class Gates:
             if book is None
             else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
+            other_messages=self._other_messages(batch.account, now),
         )
 
     # -- approvals that stand ----------------------------------------------------------------------------------------
@@ -206,17 +225,14 @@ class Gates:
             oldest + timedelta(seconds=limits.price_age_max_seconds),
         )  # fmt: skip
 
-    def _fit_the_message_rate(self, batch: Batch, now: datetime) -> bool:
-        """What was sent, sends that were repeated among it, leaves room for the rest of the batch."""
+    def _fit_the_message_rate(self, batch: Batch, now: datetime, judged_at: datetime) -> bool:
+        """What was sent, repeated sends and cancellations among it, leaves room for the rest of the batch; and since it
+        was judged nothing but its orders was sent, once each."""
         limits = self.settings.risk
-        sent = self.warehouse.scalar(
-            """
-            select count(*) from execution.order_events e join execution.order_intents i using (client_order_id)
-            where i.account = %s and e.detail ->> 'event' in ('send', 'resend') and e.at > %s and e.at <= %s
-            """,
-            [batch.account, now - timedelta(seconds=limits.messages_window_seconds), now],
-        )
-        return int(sent) + len(batch.orders) <= limits.messages_max
+        window = now - timedelta(seconds=limits.messages_window_seconds)
+        asked = {"account": batch.account, "now": now, "window": window, "judged": judged_at}
+        counts = self.warehouse.rows(_SINCE_JUDGED, asked | {"since": min(window, judged_at)})[0]
+        return counts["sent"] + len(batch.orders) <= limits.messages_max and not counts["others"]
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -313,16 +329,24 @@ class Gates:
         """What was sent to the broker over the longest window that a limit looks back."""
         limits = self.settings.risk
         window = max(limits.messages_window_seconds, limits.repeated_executions_window_seconds)
-        rows = self.warehouse.rows(
-            """
-            select e.at, i.instrument, i.side, e.detail ->> 'event' as event
-            from execution.order_events e join execution.order_intents i using (client_order_id)
-            where i.account = %s and e.detail ->> 'event' in ('send', 'resend') and e.at > %s and e.at <= %s
-              and (i.exit_of is null or e.detail ? 'exits_are_messages')
-            """,
-            [account, now - timedelta(seconds=window), now],
+        return tuple(
+            SentMessage(
+                row["at"], row["instrument"], Side(row["side"]), row["event"] == "resend", row["event"] == "ask_cancel"
+            )
+            for row in self._messages(account, now - timedelta(seconds=window), now)
         )
-        return tuple(SentMessage(r["at"], r["instrument"], Side(r["side"]), r["event"] == "resend") for r in rows)
+
+    def _messages(self, account: str, since: datetime, now: datetime) -> list[dict[str, Any]]:
+        return self.warehouse.rows(_MESSAGES, {"account": account, "since": since, "now": now})
+
+    def _other_messages(self, account: str, now: datetime) -> tuple[datetime, ...]:
+        """Those that are no intent's first send, over the longest window of a message rate; none where no rule asks."""
+        policy = self.settings.compliance
+        rates = [rule for rule in policy.rules if isinstance(rule, MessageRate) and rule.concerns(policy.account)]
+        if not rates:
+            return ()
+        since = now - timedelta(minutes=max(rule.parameters.window_minutes for rule in rates))
+        return tuple(sorted(row["at"] for row in self._messages(account, since, now) if not row["is_first"]))
 
     def _resumed_at(self, account: str) -> datetime | None:
         resumed: datetime | None = self.warehouse.scalar(

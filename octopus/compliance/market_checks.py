@@ -133,8 +133,11 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
     terms = rule.parameters
     since = case.now - timedelta(minutes=terms.window_minutes)
     own = {order.intent_id for order in case.batch.orders}
-    count = len(own) + sum(intent.at > since and intent.intent_id not in own for intent in recent)
-    reason = f"{count} orders within {terms.window_minutes:g} minutes, limit {terms.max_messages}"
+    orders = len(own) + sum(intent.at > since and intent.intent_id not in own for intent in recent)
+    others = sum(at > since for at in case.context.other_messages)
+    count = orders + others
+    what = f"{orders} orders and {others} cancellations, repeated sends and exits" if others else f"{orders} orders"
+    reason = f"{what} within {terms.window_minutes:g} minutes, limit {terms.max_messages}"
     return [Finding(None, count > terms.max_messages, reason, float(count), float(terms.max_messages))]
 
 

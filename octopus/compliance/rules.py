@@ -412,7 +412,8 @@ class MessageRateParameters(_Strict):
 
 
 class MessageRate(_Rule):
-    """Most orders sent within a window: the batch's and those that were approved before it."""
+    """Most messages within a window: the batch's orders, those that were approved before it (replacements are orders
+    too), cancellations, and orders that were sent again."""
 
     NEEDS = frozenset({Datum.RECENT_INTENTS})
     kind: Literal["message_rate"]

@@ -79,7 +79,8 @@ class RiskLimits(BaseModel):
         price_age_max_seconds: a last price older than this counts as missing.
         adv_participation_max: shares ordered and working in an instrument as a fraction of its average daily volume;
             off on a total-return basis.
-        messages_max, messages_window_seconds: orders sent to the broker in a stretch of time, the batch included.
+        messages_max, messages_window_seconds: messages to the broker in a stretch of time: orders that were sent, again
+            too, cancellations, and the batch.
         repeated_executions_max, repeated_executions_window_seconds: orders on one side of one instrument in a stretch
             of time; the count begins anew when a person resumes trading.
         volatility_max_annual: standard deviation of the portfolio's daily returns, annualised.

@@ -30,12 +30,16 @@ class LastPrice:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """An order that was sent to the broker, or sent again under the same id."""
+    """A message to the broker: an order that was sent, or sent again under the same id, or asked to be cancelled.
+
+    A replacement is an order that was sent, and where the venue does not swap, a cancellation before it.
+    """
 
     at: datetime
     instrument: str
     side: Side
     again: bool = False
+    cancels: bool = False
 
 
 @dataclass(frozen=True, eq=False)

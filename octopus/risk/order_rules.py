@@ -119,7 +119,9 @@ def repeated_execution(case: Case) -> list[Verdict]:
     if case.market.resumed_at is not None and case.market.resumed_at <= case.now:
         since = max(since, case.market.resumed_at)
     counts: Counter[tuple[str, Side]] = Counter(
-        (sent.instrument, sent.side) for sent in case.market.sent if not sent.again and since < sent.at <= case.now
+        (sent.instrument, sent.side)
+        for sent in case.market.sent
+        if not (sent.again or sent.cancels) and since < sent.at <= case.now
     )
     told = f"since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
 

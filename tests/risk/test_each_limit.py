@@ -32,6 +32,11 @@ def sent(count: int, seconds_ago: float = 10, side: Side = Side.BUY, again: bool
     return market(sent=tuple(SentMessage(at, "AAA", side, again) for _ in range(count)))
 
 
+def cancelled(count: int) -> MarketContext:
+    at = NOW - timedelta(seconds=10)
+    return market(sent=tuple(SentMessage(at, "AAA", Side.BUY, cancels=True) for _ in range(count)))
+
+
 def priced(price: str = "100", **age: float) -> MarketContext:
     prices = market().last_prices | {"AAA": LastPrice(Decimal(price), NOW - timedelta(**age))}
     return market(last_prices=prices)
@@ -263,6 +268,8 @@ def test_the_throttle_counts_one_side_of_one_instrument_until_a_person_resumes()
     assert run(order("BBB", "buy", 1), context=sent(5), limits=tight).approved
     assert run(buy, context=sent(5, 3600), limits=tight).approved, "the window is over"
     assert run(buy, context=sent(5, again=True), limits=tight).approved, "the same order again is no new one"
+    assert run(buy, context=cancelled(5), limits=tight).approved, "nor is one that is cancelled"
+    assert not run(buy, context=cancelled(5), limits=limited(messages_max=5)).approved, "but each is a message"
     resumed = replace(sent(5), resumed_at=NOW - timedelta(seconds=5))
     assert run(buy, context=resumed, limits=tight).approved
     assert not run(buy, context=replace(sent(5), resumed_at=NOW + timedelta(days=900)), limits=tight).approved

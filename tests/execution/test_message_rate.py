@@ -1,0 +1,91 @@
+"""What counts as a message to the broker for both gates: submissions, modifications and cancellations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from execution_support import DECIDED, D, Desk, order_ids
+from test_replacements import ask, carry_out, paper_desk, placed, venue_desk
+
+from octopus.compliance.replay import judged_again
+from octopus.compliance.rules import CompliancePolicy
+from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, Side
+from resources.gates import Gates
+from resources.settings import Settings, load_settings
+from resources.warehouse.connection import Role
+from resources.warehouse.store import Warehouse
+
+
+@pytest.fixture(autouse=True)
+def no_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is judged by prices, for which dbt would have to build the marts."""
+    monkeypatch.setattr(Gates, "window", lambda *_arguments: None)
+
+
+def settings(url: str, most: int = 500) -> Settings:
+    given = load_settings({})
+    policy = given.compliance.model_dump(mode="json")
+    policy["account"]["jurisdictions"] = ["US", "EU"]
+    (rate,) = [rule for rule in policy["rules"] if rule["kind"] == "message_rate"]
+    rate["parameters"]["max_messages"] = most
+    return replace(given, database_url=url, compliance=CompliancePolicy.model_validate(policy))
+
+
+def judged(desk: Desk, most: int = 500) -> tuple[list[tuple[bool, bool]], float, Outcome]:
+    """Messages as the risk gate has them (again, cancels), and what compliance counts with one order more."""
+    gates, now = Gates(settings(desk.url, most), Warehouse(desk.url, Role.TRADER)), desk.clock.now()
+    one_more = PlannedOrder("one-more", "BBB", Side.BUY, D(1), D(100))
+    batch = Batch("next", "acct", DECIDED, now, now + timedelta(hours=1), (one_more,))
+    snapshot = AccountSnapshot("acct", now, D(1_000_000), {}, {"AAA": D(100), "BBB": D(100)})
+    sent = gates.market(batch, snapshot, now).sent
+    report = gates.compliance(batch, snapshot, now, sending=True)
+    assert judged_again(json.dumps(report.evidence.record()), {}) == report  # type: ignore[union-attr]
+    verdict = next(one for one in report.verdicts if one.rule == "message_rate")
+    assert sent is not None
+    assert verdict.value is not None
+    return sorted((one.again, one.cancels) for one in sent), verdict.value, verdict.outcome
+
+
+def test_a_cancellation_is_a_message_to_both_gates(database_url: str) -> None:
+    desk, _ = venue_desk(database_url)
+    (order,) = order_ids(placed(desk))
+    assert judged(desk) == ([(False, False)], 2.0, Outcome.PASS)
+    with desk.engine() as engine:
+        engine.cancel_order(order, "ann", "no longer wanted")
+    assert judged(desk) == ([(False, False), (False, True)], 3.0, Outcome.PASS)
+    assert judged(desk, 3)[2] is Outcome.PASS
+    assert judged(desk, 2)[2] is Outcome.DENY
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_replacement_is_one_message_where_the_venue_swaps_and_else_two(
+    database_url: str, tmp_path: Path, at_once: bool
+) -> None:
+    desk = paper_desk(database_url, tmp_path) if at_once else venue_desk(database_url)[0]
+    batch = placed(desk)
+    ask(desk, order_ids(batch)[0], quantity=15)
+    carry_out(desk, batch)
+    cancelled = [] if at_once else [(False, True)]
+    sent, value, _ = judged(desk)
+    assert sent == [(False, False)] * 2 + cancelled
+    assert value == 3 + len(cancelled)
+
+
+def test_an_approval_does_not_outlive_a_cancellation(database_url: str) -> None:
+    """What is left of a batch is judged anew once another message than its own orders went out."""
+    desk, _ = venue_desk(database_url)
+    batch, gates = placed(desk), Gates(settings(database_url), Warehouse(database_url, Role.TRADER))
+    now = desk.clock.now()
+
+    def fits(judged_at: datetime) -> bool:
+        return gates._fit_the_message_rate(batch, now, judged_at)
+
+    assert fits(now - timedelta(seconds=1))
+    with desk.engine() as engine:
+        engine.cancel_order(order_ids(batch)[0], "ann", "no longer wanted")
+    assert not fits(now - timedelta(seconds=1))
+    assert fits(now), "what was judged since knows of it"
