@@ -131,7 +131,7 @@ def world_of(seed: int) -> World:
         "cvar_95_max": [0.006, 0.012], "volatility_max_annual": [0.05, 0.1], "messages_max": [1, 2],
         "leverage_max": [1.0], "capital_threshold_usd": [D(60_000), D(300_000)], "cash_min_fraction": [0.5, 0.8],
         "position_notional_max_usd": [D(50_000)], "adv_participation_max": [0.01], "long_only": [True],
-        "name_weight_min": [-0.02, 0.0], "beta_max": [0.05, 0.2], "beta_min": [-0.05, 0.1],
+        "name_weight_min": [-0.02, 0.0], "beta_max": [0.05, 0.2], "beta_min": [-0.05, 0.03],
         "tracking_error_max_annual": [0.15, 0.3],
     }  # fmt: skip
     wide = {
