@@ -847,6 +847,49 @@ MUTATIONS = (
         "if False:",
         _SETTINGS_FUZZ,
     ),
+    # What lasts, and what stops.
+    Mutation(
+        "a difference in what is told no more has no name",
+        "resources/bookkeeping.py",
+        "*tolerances, self._carried(account, since))",
+        "*tolerances)",
+        "tests/execution/test_lasting_breaks.py::test_a_dividend_that_is_paid_weeks_later_halts_nothing",
+    ),
+    Mutation(
+        "a child arrives at the price of the day's last attempt",
+        STORE,
+        " and a.claimed_at <= coalesce(o.submitted_at, 'infinity')",
+        "",
+        "tests/execution/test_scheduled_orders.py::test_each_child_arrives_at_the_price_of_its_own_moment",
+    ),
+    Mutation(
+        "a cancel that a venue refuses keeps the books from being kept",
+        ENGINE,
+        "                self.store.tell_uncancelled(account, str(error), self.clock.now())",
+        "                raise error",
+        "tests/execution/test_halt_file.py::test_an_order_that_cannot_be_cancelled_keeps_the_books_from_nothing",
+    ),
+    Mutation(
+        "a cancel that Alpaca refuses counts",
+        ALPACA,
+        "if _order(after).state not in TERMINAL and after",
+        "if False and after",
+        _ALPACA_TESTS + "test_a_cancel_that_is_refused_while_the_order_stands_is_an_error",
+    ),
+    Mutation(
+        "an execution of a negative price at Interactive Brokers is a fill",
+        "resources/brokers/ib.py",
+        """price = _FIELDS.positive(vars(told), "price") if shares""",
+        """price = Decimal(str(told.price)) if shares""",
+        "tests/execution/test_ib_broker.py::test_an_execution_that_makes_no_sense_is_an_error_and_no_fill",
+    ),
+    Mutation(
+        "a second halt without the database loosens the first",
+        "resources/halt_file.py",
+        "max(self.state, later.state, key=_LOOSEST_FIRST.index)",
+        "later.state",
+        "tests/execution/test_halt_file.py::test_a_second_halt_keeps_what_the_first_asked_for",
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import date, timedelta
+from functools import lru_cache
 
 import dagster as dg
 
@@ -75,6 +76,7 @@ def research_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     ]  # fmt: skip
 
 
+@lru_cache
 def execution_patience(sessions: Sessions) -> timedelta:
     """How long a run of an execution job may take: as long as any other, and the time that it waits.
 

@@ -86,7 +86,13 @@ BROKEN: dict[str, tuple[Edits, dict[str, str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+QUICK = ("syntax", "no key", "live without its variable")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [pytest.param(one, id=name, marks=[] if name in QUICK else pytest.mark.slow) for name, one in BROKEN.items()],
+)
 def test_whatever_is_wrong_with_the_settings_it_halts_and_says_what_is_not_done(
     broken: tuple[Edits, dict[str, str], str], tmp_path: Path, database_url: str
 ) -> None:
@@ -307,14 +313,23 @@ def test_at_schwab_with_the_database_down_a_person_is_told_to_cancel_there(
 # -- a schema of another release ---------------------------------------------------------------------------------------
 
 
-def test_on_a_schema_behind_a_halt_stands_and_every_command_names_the_remedy(house: EmbeddedPostgres) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param([("resume",), ("breaks", "list")], id="some"),
+        pytest.param([("adopt", "--yes"), ("orders", "list"), ("status",)], id="others", marks=pytest.mark.slow),
+    ],
+)
+def test_on_a_schema_behind_a_halt_stands_and_every_command_names_the_remedy(
+    house: EmbeddedPostgres, asked: list[tuple[str, ...]]
+) -> None:
     downgrade(house.url(), "0032")
     told = octopus(house.home, "halt", "--reason", "smoke")
     assert told.returncode == 1
     assert "halted by" in told.stdout
     assert f"{house.home / NAME} alone: the database's schema is revision 0032" in told.stderr
     assert "`octopus db migrate`" in told.stderr
-    for command in (("resume",), ("breaks", "list"), ("adopt", "--yes"), ("orders", "list"), ("status",)):
+    for command in asked:
         refused = octopus(house.home, *command)
         assert refused.returncode == 1, command
         assert f"revision 0032 and this release needs {newest_revision()}" in refused.stderr, command

@@ -36,7 +36,7 @@ from resources.settling import Settler
 D = Decimal
 NOTHING = D(0)
 DAYS = [DECIDED, EXECUTED]
-while len(DAYS) < 60:
+while len(DAYS) < 30:
     DAYS.append(SESSIONS.next(DAYS[-1]))
 EX = DAYS[2]
 DIVIDEND = Entry("theirs", EntryKind.DIVIDEND, "AAA", D(0), D(9), SESSIONS.open_utc(EX))
@@ -104,7 +104,7 @@ def test_a_dividend_that_is_paid_weeks_later_halts_nothing(
     venue = broker(keeps)
     desk = desk_with(database_url, tmp_path, venue, dividend=True)
     ids = set()
-    for day in DAYS[2:40]:
+    for day in DAYS[2:28]:
         breaks, state = after(desk, day)
         assert [item.kind for item in breaks] == [BreakKind.DIVIDEND], day
         assert (breaks[0].instrument, breaks[0].cash_effect) == ("AAA", D(-9))
@@ -113,7 +113,7 @@ def test_a_dividend_that_is_paid_weeks_later_halts_nothing(
         ids.add(breaks[0].break_id)
     assert len(ids) == 1, "one difference has one name"
     venue.paid.append(DIVIDEND)
-    assert after(desk, DAYS[40]) == ([], TradingState.ACTIVE)
+    assert after(desk, DAYS[28]) == ([], TradingState.ACTIVE)
 
 
 @KEEPS
@@ -121,7 +121,7 @@ def test_a_fee_that_nobody_booked_stays_that_and_can_be_booked(
     database_url: str, tmp_path: Path, keeps: timedelta | None
 ) -> None:
     desk = desk_with(database_url, tmp_path, broker(keeps, fee=D(5)))
-    for day in DAYS[2:40]:
+    for day in DAYS[2:28]:
         breaks, state = after(desk, day)
         assert [(item.kind, item.cash_effect) for item in breaks] == [(BreakKind.FEE, D(-5))], day
         assert state is TradingState.ACTIVE
@@ -130,7 +130,7 @@ def test_a_fee_that_nobody_booked_stays_that_and_can_be_booked(
         left = settler.book(item.break_id, Told("it is so"), {"AAA"}, "ann", "the schedule says so")
         assert left is not None
         assert left.breaks == ()
-    assert after(desk, DAYS[40]) == ([], TradingState.ACTIVE)
+    assert after(desk, DAYS[28]) == ([], TradingState.ACTIVE)
 
 
 def test_another_difference_beside_one_that_lasts_is_told_alone(database_url: str, tmp_path: Path) -> None:
