@@ -39,7 +39,6 @@ _ALPACA_TESTS = "tests/execution/test_alpaca_broker.py::"
 _CUT_TEST = "tests/execution/test_execution_crashes.py::test_a_worker_that_ends_around_a_send"
 _RISK_TESTS = "tests/risk/test_risk_gate.py::"
 _COMPLIANCE_TESTS = "tests/compliance/test_compliance_gate.py::"
-_GATES_FUZZ = "tests/risk/test_gates_fuzz.py::test_what_both_gates_approve_is_inside_every_limit"
 _SETTINGS_FUZZ = "tests/house/test_settings_fuzz.py::test_what_could_be_read_in_two_ways_is_refused"
 _STORY_TESTS = "tests/execution/test_order_story.py::"
 _STANDING_TESTS = "tests/execution/test_standing.py::"
@@ -695,7 +694,7 @@ MUTATIONS = (
         "octopus/risk/constraints.py",
         'exposure("turnover", "turnover", lambda lot: lot.bought + lot.sold,',
         'exposure("turnover", "turnover", lambda lot: lot.bought,',
-        _GATES_FUZZ,
+        _RISK_TESTS + "test_turnover_leaves_reductions_for_last",
     ),
     Mutation(
         "risk: slices of one instrument do not count together for its volume",
