@@ -10,6 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import psycopg
+
+from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
 from resources.halt_file import Cancellation, Halt, HaltFile, cancel_at_broker, in_one_line
 from resources.settings import Settings
@@ -114,7 +117,8 @@ def _record(trading: Trading, halt: Halt, *, is_written: bool, is_cancelled: boo
 
 
 def _schema_problem(settings: Settings) -> str:
-    with suppress(Exception):
+    """Empty also where the database does not say: then the error that led here is told."""
+    with suppress(OctopusError, psycopg.Error):
         return schema_problem(settings.database_url)
     return ""
 
