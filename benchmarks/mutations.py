@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 TREES = ("octopus", "octopus_pipelines", "assets", "resources", "config", "tests", "dbt_project")
 ENGINE = "resources/execution_engine.py"
 STORE = "resources/warehouse/order_store.py"
+STEPS = "resources/warehouse/migrations/versions/0034_order_steps.py"
 BOOKS = "resources/warehouse/account_books.py"
 APPROVAL = "octopus/execution/approval.py"
 STATES = "octopus/execution/states.py"
@@ -111,13 +112,13 @@ MUTATIONS = (
         _CUT_TEST,
     ),
     Mutation(
-        "`submitting` is not committed",
+        "`submitting` of an entry and its exits is not committed",
         STORE,
         """            sent = self._apply(order_id, event, now, detail, sent_under=claim.fence)
 """,
         """            sent = self._status(order_id)
 """,
-        _ENGINE_TESTS + "test_a_batch_is_executed_booked_and_reconciled",
+        "tests/execution/test_bracket_orders.py::test_an_entry_and_its_exits_go_through_the_whole_path",
     ),
     Mutation(
         "an order may be sent a second time",
@@ -128,17 +129,96 @@ MUTATIONS = (
     ),
     Mutation(
         "a fence that is not the last one sends",
-        STORE,
-        "where account = %s and fence = %s and expires_at",
-        "where account = %s and fence >= %s and expires_at",
+        STEPS,
+        "where account = of_account and fence = under and expires_at",
+        "where account = of_account and fence >= under and expires_at",
         _ENGINE_TESTS + "test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send",
     ),
     Mutation(
         "a lease that ran out sends",
-        STORE,
-        ' and expires_at > clock_timestamp()",',
-        '",',
+        STEPS,
+        " and expires_at > clock_timestamp();",
+        ";",
         _ENGINE_TESTS + "test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send",
+    ),
+    Mutation(
+        "the statement that sends moves no order",
+        STEPS,
+        "sending, state_before, 0, 0, null, state_after,",
+        "sending, state_before, 0, 0, null, state_before,",
+        _ENGINE_TESTS + "test_a_batch_is_executed_booked_and_reconciled",
+    ),
+    Mutation(
+        "the statement that sends needs no lease",
+        STEPS,
+        "if not execution.renew_lease(of_account, under, seconds) then",
+        "if execution.renew_lease(of_account, under, seconds) is null then",
+        _ENGINE_TESTS + "test_a_worker_with_an_old_fence_or_an_expired_lease_cannot_send",
+    ),
+    Mutation(
+        "the statement that sends does not look at the kill switch",
+        STEPS,
+        "if look.state is distinct from judged_under or not look.here",
+        "if not look.here",
+        _SWITCH_TESTS
+        + "test_what_opens_risk_stays_back_when_the_switch_is_turned_between_its_judgement_and_its_commit",
+    ),
+    Mutation(
+        "the statement that sends does not look at the halt file",
+        STORE,
+        'if self._with_halt_file(TradingStatus(judged_under, "")).state is not judged_under:',
+        "if False:",
+        _SWITCH_TESTS + "test_a_halt_file_that_is_written_after_an_order_was_judged_keeps_it_back",
+    ),
+    Mutation(
+        "the statement that sends does not look at which database it is in",
+        STEPS,
+        " or not look.here or look.replaces",
+        " or look.replaces",
+        _ENGINE_TESTS + "test_a_database_that_was_restored_since_an_order_was_judged_sends_nothing",
+    ),
+    Mutation(
+        "the statement that sends takes a replacement for an order of its own",
+        STEPS,
+        "or look.replaces is not null",
+        "",
+        _REPLACE_TESTS + "test_the_store_sends_no_replacement_while_the_order_may_fill",
+    ),
+    Mutation(
+        "the statement that sends does not look at frozen instruments",
+        STEPS,
+        "or look.freezing is not null ",
+        "",
+        _ENGINE_TESTS + "test_a_frozen_instrument_is_refused_in_the_transaction_that_sends",
+    ),
+    Mutation(
+        "the statement that sends does not look for a newer batch",
+        STEPS,
+        " or look.successor is not null",
+        "",
+        _ENGINE_TESTS + "test_a_batch_that_is_superseded_while_it_is_sent_stops",
+    ),
+    Mutation(
+        "an entry leaves and its exits stay approved",
+        STEPS,
+        """ where i.client_order_id = sending
+                and not exists (select from execution.order_intents x where x.exit_of = i.intent_id);""",
+        " where i.client_order_id = sending;",
+        "tests/execution/test_bracket_orders.py::test_an_entry_and_its_exits_go_through_the_whole_path",
+    ),
+    Mutation(
+        "an order moves whatever it has become",
+        STEPS,
+        "where o.client_order_id = moving and o.state = state_before and o.filled_quantity = filled_before",
+        "where o.client_order_id = moving",
+        _ENGINE_TESTS + "test_a_fill_that_is_booked_before_the_answer_to_its_send_stays",
+    ),
+    Mutation(
+        "a late answer moves an order that another worker has sent again",
+        STEPS,
+        " and o.fence = coalesce(sent_under, o.fence)",
+        "",
+        _ENGINE_TESTS + "test_a_late_refusal_says_nothing_of_the_second_send_that_is_on_its_way",
     ),
     Mutation(
         "a denial needs no fence",
@@ -534,9 +614,9 @@ MUTATIONS = (
     ),
     Mutation(
         "an event is not told to the audit log",
-        STORE,
-        "told as (insert into execution.outbox (kind, subject, payload) values (%(kind)s, %(order)s, %(record)s))",
-        "told as (select %(kind)s::text, %(record)s::jsonb)",
+        STEPS,
+        "insert into execution.outbox (kind, subject, payload) values (kind, moving, record);",
+        "",
         _CUT_TEST,
     ),
     Mutation(

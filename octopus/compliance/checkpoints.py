@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from octopus.compliance.audit import GENESIS_HASH, MARK_DIGITS, AuditHead
@@ -58,10 +58,15 @@ class Checkpoint:
     key: str
     signature: str
 
-    @property
+    @cached_property
     def line(self) -> str:
         """The one text that this checkpoint is written as, without the line's end."""
-        return canonical_json(vars(self))
+        return canonical_json(self.content)
+
+    @property
+    def content(self) -> dict[str, object]:
+        """Its fields by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -186,8 +191,8 @@ def is_signed(checkpoint: Checkpoint) -> bool:
 
 
 def _signed_text(checkpoint: Checkpoint) -> bytes:
-    fields = {name: value for name, value in vars(checkpoint).items() if name != "signature"}
-    return canonical_json([_ENCODING, fields]).encode(errors="surrogatepass")
+    unsigned = {name: value for name, value in checkpoint.content.items() if name != "signature"}
+    return canonical_json([_ENCODING, unsigned]).encode(errors="surrogatepass")
 
 
 def _digest(line: str) -> str:

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, LiteralString
 
 import psycopg
-from psycopg.types.json import Json
 
 from octopus.compliance import checkpoints
 from octopus.compliance.audit import (
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _PART = 10_000
+_PART_INSERTED = 500
+_VALUES: LiteralString = "(%s, %s, %s, %s, %s, %s, %s)"
 _LINE_ENTRIES = 1_000
 """So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
 _TAIL_BYTES = 64 * 1024
@@ -123,12 +124,13 @@ class AuditLog:
             entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
             entries.append(entry)
             head = AuditHead(entry.seq, entry.hash)
-        connection.execute(
-            "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
-            "select seq, at, kind, subject, payload, prev_hash, hash from json_to_recordset(%s) as entry "
-            "(seq bigint, at timestamptz, kind text, subject text, payload text, prev_hash text, hash text)",
-            [Json([vars(entry) for entry in entries], dumps=canonical_json)],
-        )
+        for part in (entries[start : start + _PART_INSERTED] for start in range(0, len(entries), _PART_INSERTED)):
+            # A few entries are the rule, for which a statement of values is twice as fast as one that reads JSON.
+            values: LiteralString = ", ".join([_VALUES] * len(part))
+            connection.execute(
+                "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) values " + values,  # noqa: S608  # constants
+                [value for entry in part for value in vars(entry).values()],
+            )
         return Extension(head, entries)
 
     def remember(self, added: Extension) -> None:

@@ -8,7 +8,7 @@ what is told into the log, which is the order store's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -32,6 +32,11 @@ class OrderRecords:
             "insert into execution.outbox (kind, subject, payload) values (%s, %s, %s)",
             [kind, subject, as_json(payload)],
         )
+
+    def _at_once(self, call: LiteralString, parameters: Sequence[object]) -> Any:
+        """What a function answers that is a transaction of its own: no other is open."""
+        row = self.connection.execute(call, parameters).fetchone()
+        return row[0] if row else None
 
     def _rows(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
         with self.connection.cursor(row_factory=dict_row) as cursor:

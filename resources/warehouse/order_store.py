@@ -17,7 +17,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -26,8 +26,10 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from octopus.compliance.replay import seal_of
+from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.ids import canonical_json, client_order_id, entry_order_id
 from octopus.core.orders import (
@@ -76,6 +78,10 @@ class TradingStateChangedError(BatchRefusedError):
 
 class OrderActionError(OctopusError):
     """An order cannot be cancelled or replaced as asked; the message says why and what to do."""
+
+
+class OrderChangedError(OctopusError):
+    """An order is not as it was read under the lock of its row."""
 
 
 class AccountBusyError(OctopusError):
@@ -184,6 +190,13 @@ class _News(NamedTuple):
 
 
 _NO_NEWS = _News()
+
+
+class _Sent(NamedTuple):
+    """An order as it is since this worker sent it, unless somebody else has moved it."""
+
+    status: OrderStatus
+    fence: int
 
 
 @dataclass(frozen=True)
@@ -336,7 +349,9 @@ class OrderStore(OrderRecords):
 
     def _as_it_counts(self, account: str, row: DictRow | None) -> TradingStatus:
         """``row`` of the account's state, together with the halt file."""
-        stored = self._stored_status(account, row)
+        return self._with_halt_file(self._stored_status(account, row))
+
+    def _with_halt_file(self, stored: TradingStatus) -> TradingStatus:
         halt = self.halts and self.halts.read()
         if not halt or stored.state is TradingState.HALTED:
             return stored
@@ -395,7 +410,7 @@ class OrderStore(OrderRecords):
 
     def successor(self, batch_id: str) -> str | None:
         """The batch that replaces this one: named as such, or decided later for the same account."""
-        successor: str | None = _scalar(self.connection, _SUCCESSOR, {"batch": batch_id})
+        successor: str | None = _scalar(self.connection, "select execution.successor(%s)", [batch_id])
         return successor
 
     def _research_denials(self, batch: Batch) -> dict[str, str]:
@@ -476,6 +491,11 @@ class OrderStore(OrderRecords):
             known.update((row[0], _Intent(*row[1:])) for row in told)
         orders = tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
         return self._as_it_counts(account, switch), orders
+
+    @cached_property
+    def _sent(self) -> dict[str, _Sent]:
+        """By client order id, orders whose first send this store committed and whose answer it does not know yet."""
+        return {}
 
     @cached_property
     def _intents(self) -> dict[str, _Intent]:
@@ -698,15 +718,40 @@ class OrderStore(OrderRecords):
                 this one replaces may still fill.
             IllegalTransitionError: the order was sent before.
         """
+        detail = {"attempt": claim.attempt, "fence": claim.fence}
+        if exits_are_messages:
+            detail["exits_are_messages"] = True
+        elif event is Event.SEND and (whole := self._send_at_once(claim, order_id, now, judged_under, detail)):
+            return whole
         with self.connection.transaction():
             self._renew_lease(claim)
             replaces = self._require_current(claim.batch_id, claim.account, order_id, judged_under)
             together = None if replaces is None else self._take_place(order_id, replaces, swaps=swaps)
-            detail = {"attempt": claim.attempt, "fence": claim.fence}
-            if exits_are_messages:
-                detail["exits_are_messages"] = True
             sent = self._apply(order_id, event, now, detail, sent_under=claim.fence)
         return sent.quantity if together is None else together
+
+    def _send_at_once(
+        self, claim: Claim, order_id: str, now: datetime, judged_under: TradingState, detail: Mapping[str, object]
+    ) -> Decimal | None:
+        """Commit ``submitting`` in one statement, of an order without exits that takes no other's place; its quantity.
+
+        None: it cannot leave so, or not at all, and is as it was; the steps one after the other tell which.
+        """
+        # The file counts beside the account's state, and is looked at here as there.
+        if self._with_halt_file(TradingStatus(judged_under, "")).state is not judged_under:
+            return None
+        # Whatever its quantity: the server tells it.
+        approved = OrderStatus(Decimal(1), OrderState.APPROVED)
+        sent = advance(approved, Event.SEND)
+        quantity: Decimal | None = self._at_once(
+            "select execution.send_order(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [claim.account, claim.fence, self.lease_seconds, claim.batch_id, self._database_id, judged_under.value,
+             order_id, approved.state.value, sent.state.value, now,
+             *_told(approved, sent, now, {"event": Event.SEND.value, **detail})],
+        )  # fmt: skip
+        if quantity is not None:
+            self._sent[order_id] = _Sent(replace(sent, quantity=quantity), claim.fence)
+        return quantity
 
     def deny(
         self, claim: Claim, order: PlannedOrder, verdicts: Sequence[Verdict], now: datetime, *,
@@ -992,11 +1037,21 @@ class OrderStore(OrderRecords):
             of_send: the fence of the send that the report is of alone: it says nothing of an order that a later worker
                 has sent again, and then changes nothing.
         """
+        sent = self._sent.pop(order_id, None)
+        detail = {"reason": reason} if reason else {}
+        if sent is not None and of_send in (None, sent.fence):
+            after = advance(sent.status, event)
+            # Where nobody else has touched it since, it need not be asked for.
+            if after.state not in UNRESOLVED and self._at_once(*_move(
+                order_id, sent.status, after, now, {"event": event.value, **detail}, held_under=sent.fence,
+                news=_News(broker_order_id or None),
+            )):  # fmt: skip
+                return after
         with self.connection.transaction():
             held = self._hold(order_id, broker_order_id or None, taken)
             if of_send not in (None, held.fence):
                 return held.status
-            return self._advance(order_id, held, event, now, {"reason": reason} if reason else {})
+            return self._advance(order_id, held, event, now, detail)
 
     def lock_status(self, order_id: str, account: str) -> OrderStatus | None:
         """Inside a transaction: the order's status, its row locked to the end; None if it is no order of the account.
@@ -1062,12 +1117,11 @@ class OrderStore(OrderRecords):
         Raises:
             FencedOutError: one of both happened.
         """
-        renewed = self.connection.execute(
-            "update execution.leases set expires_at = clock_timestamp() + make_interval(secs => %s) "
-            "where account = %s and fence = %s and expires_at > clock_timestamp()",
-            [self.lease_seconds, claim.account, claim.fence],
-        )
-        if not renewed.rowcount:
+        if not _scalar(
+            self.connection,
+            "select execution.renew_lease(%s, %s, %s)",
+            [claim.account, claim.fence, self.lease_seconds],
+        ):
             raise FencedOutError(self._why_fenced_out(claim))
 
     def _why_fenced_out(self, claim: Claim) -> str:
@@ -1096,8 +1150,10 @@ class OrderStore(OrderRecords):
         """
         # A claim asks the server anew which database this is; no order under it leaves from another.
         known = None if order_id is None else self._database_id
-        row = self._row(_CURRENT, {"account": account, "batch": batch_id, "order": order_id, "database": known})
-        row = self._require_state(account, row, judged_under)
+        look = self._row(
+            "select * from execution.look_before_send(%s, %s, %s, %s)", [account, batch_id, order_id, known]
+        )
+        row = self._require_state(account, look if look and look["state"] else None, judged_under)
         if row["successor"]:
             raise BatchRefusedError(f"batch {batch_id} was superseded by {row['successor']}; execute that one")
         if row["freezing"]:
@@ -1272,27 +1328,14 @@ class OrderStore(OrderRecords):
             before: its status under the lock of its row. kind: of the entry in the audit log; None: the state's.
             sent_under: the fence under which it is sent by this event. news: what the broker told with it.
         """
-        record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
-        self.connection.execute(
-            """
-            with changed as (
-                update execution.orders set state = %(after)s, filled_quantity = %(filled)s,
-                    revised_quantity = %(revised)s, reason = coalesce(%(reason)s, reason), updated_at = %(now)s,
-                    fence = coalesce(%(fence)s, fence), broker_order_id = coalesce(%(broker_id)s, broker_order_id),
-                    quantity = coalesce(%(quantity)s, quantity),
-                    submitted_at = coalesce(submitted_at, case when %(fence)s is not null then %(now)s end)
-                where client_order_id = %(order)s returning fence
-            ), told as (insert into execution.outbox (kind, subject, payload) values (%(kind)s, %(order)s, %(record)s))
-            insert into execution.order_events (client_order_id, from_state, to_state, at, fence, detail)
-            select %(order)s, %(before)s, %(after)s, %(now)s, fence, %(detail)s from changed
-            """,
-            {
-                "order": order_id, "before": before.state.value, "after": after.state.value, "now": now,
-                "filled": after.net_filled, "revised": after.revised, "reason": detail.get("reason"),
-                "fence": sent_under, "broker_id": news.broker_order_id, "quantity": news.quantity,
-                "kind": kind or f"order.{after.state.value}", "record": as_json(record), "detail": as_json(detail),
-            },
-        )  # fmt: skip
+        moved = self.connection.execute(
+            *_move(order_id, before, after, now, detail, kind=kind, sent_under=sent_under, news=news)
+        )
+        if moved.fetchall() != [(True,)]:
+            raise OrderChangedError(
+                f"order {order_id} is no longer {before.state.value} with {plain(before.net_filled)} filled, as it was "
+                "read under its lock; nothing is stored: run this again, and check the database if it comes back"
+            )
         if after.state is OrderState.UNKNOWN and before.state is not OrderState.UNKNOWN:
             self._note("alert.unknown_order", order_id, {"remedy": "look it up; `octopus orders settle`", **detail})
 
@@ -1307,6 +1350,30 @@ class OrderStore(OrderRecords):
         )
 
 
+def _move(
+    order_id: str, before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object], *,
+    kind: str | None = None, held_under: int | None = None, sent_under: int | None = None, news: _News = _NO_NEWS,
+) -> tuple[LiteralString, Sequence[object]]:  # fmt: skip
+    """The statement that moves an order which is as it was before, and answers whether it was; its parameters.
+
+    Args:
+        held_under: the fence under which it must have been sent last; None: any.
+        kind, sent_under, news: see `OrderStore.write_status`.
+    """
+    return (
+        "select execution.move_order(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [order_id, before.state.value, before.net_filled, before.revised, held_under, after.state.value,
+         after.net_filled, after.revised, detail.get("reason"), now, sent_under, *news,
+         kind or f"order.{after.state.value}", *_told(before, after, now, detail)],
+    )  # fmt: skip
+
+
+def _told(before: OrderStatus, after: OrderStatus, now: datetime, detail: Mapping[str, object]) -> tuple[Jsonb, Jsonb]:
+    """What the audit log is told of an order's move, and what its event keeps."""
+    record = {"from": before.state.value, "to": after.state.value, "trading_time": now, **detail}
+    return as_json(record), as_json(detail)
+
+
 _HOLD: LiteralString = """
     select o.state, o.fence, o.filled_quantity, o.revised_quantity, o.broker_order_id,
         coalesce(o.quantity, case when i.replaces is not null then %(taken)s::numeric end, i.quantity) as sent_quantity,
@@ -1318,14 +1385,6 @@ _HOLD: LiteralString = """
     where o.client_order_id = %(order)s for update of o
 """
 
-_SUCCESSOR: LiteralString = """
-    select coalesce(b.superseded_by, (
-        select n.batch_id from portfolio.batches n
-        where n.account = b.account and (n.session, n.created_at, n.batch_id) > (b.session, b.created_at, b.batch_id)
-        order by n.session desc, n.created_at desc limit 1))
-    from portfolio.batches b where b.batch_id = %(batch)s
-"""
-
 _STATE: LiteralString = "select state, reason, database_id = %s as here from execution.trading_state where account = %s"
 
 _LIVE: LiteralString = """
@@ -1334,25 +1393,6 @@ _LIVE: LiteralString = """
     from execution.trading_state t left join execution.orders o on o.account = t.account and o.state = any(%s)
     where t.account = %s
 """
-
-_CURRENT: LiteralString = (
-    """
-    select t.state, t.reason, t.database_id = coalesce(%(database)s::text, execution.database_id()) as here,
-        (select r.replaces from execution.replacements r where r.client_order_id = %(order)s) as replaces,
-        (select array[ui.instrument, u.client_order_id] from execution.orders u
-         join execution.order_intents ui using (intent_id)
-         where u.account = %(account)s and u.state in ('submitting', 'unknown') and u.client_order_id <> %(order)s
-           and (select o.instrument = ui.instrument and o.intent_id is distinct from ui.exit_of
-                from execution.order_intents o where o.client_order_id = %(order)s)
-         limit 1) as freezing,
-        ("""  # noqa: S608  # a constant
-    + _SUCCESSOR
-    + """) as successor
-    from execution.trading_state t where t.account = %(account)s for share of t
-    """
-)
-"""What decides whether an order may leave; ``freezing`` is another order in its instrument that may or may not stand at
-the broker, never an exit of its own."""
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedOrder:

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -40,13 +41,24 @@ def chunks(seeds: int) -> list[range]:
 @cache
 def code(proof: str) -> str:
     """Fingerprint of the code that is proved: comments and docstrings prove nothing, and change it as little."""
-    names = [*PROVED, *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof.removeprefix("bracket-"), ()))]
+    names = [
+        *PROVED,
+        *_functions(),
+        *(f"resources/brokers/{name}.py" for name in ADAPTERS.get(proof.removeprefix("bracket-"), ())),
+    ]
     paths = [ROOT / name for name in names]
     files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(ROOT)}\0{_bare(file.read_text())}".encode())
     return digest.hexdigest()[:12]
+
+
+def _functions() -> list[str]:
+    """Migrations that make functions of the order path: those that the engine calls, or called once."""
+    files = (ROOT / "resources/warehouse/migrations/versions").glob("*.py")
+    made = re.compile(r"function (execution|audit)\.")
+    return [str(file.relative_to(ROOT)) for file in files if made.search(file.read_text())]
 
 
 def _bare(text: str) -> str:

@@ -471,6 +471,19 @@ def test_a_restored_database_starts_halted_and_its_approvals_are_void(desk: Desk
         assert store.trading_status("acct").state is TradingState.ACTIVE
 
 
+def test_a_database_that_was_restored_since_an_order_was_judged_sends_nothing(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    first, second, _ = order_ids(batch)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        engine.store.begin_send(claim, first, Event.SEND, NOON)
+        with connect(desk.url) as connection:
+            connection.execute("update execution.trading_state set database_id = 'elsewhere'")
+        with pytest.raises(TradingHaltedError, match="restored"):
+            engine.store.begin_send(claim, second, Event.SEND, NOON)
+    assert sorted(desk.states(batch).values()) == ["approved", "approved", "submitting"]
+
+
 def test_the_kill_switch_can_cancel_what_works_while_a_run_waits(desk: Desk) -> None:
     batch = store_plan(desk.url, "acct", BUYS)
     with desk.engine() as waiting, desk.engine() as killer:
@@ -622,6 +635,19 @@ def test_an_answer_that_an_overtaken_worker_hears_late_ends_no_order_that_was_se
     assert desk.states(batch) == {"AAA": "accepted"}
     course = [state for (state,) in rows(desk.url, "select to_state from execution.order_events order by event_id")]
     assert course == ["approved", "submitting", "submitting", "accepted"]
+
+
+def test_a_late_refusal_says_nothing_of_the_second_send_that_is_on_its_way(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    order_id = order_ids(batch)[0]
+    with desk.engine() as old, desk.engine() as new:
+        claim = old.prepare(batch.batch_id, "old")
+        old.store.begin_send(claim, order_id, Event.SEND, NOON)
+        newer = new.prepare(batch.batch_id, "new")
+        new.store.begin_send(newer, order_id, Event.RESEND, NOON)
+        heard = old.store.record(order_id, Event.REJECT, NOON, "no buying power", of_send=claim.fence)
+    assert heard.state is OrderState.SUBMITTING
+    assert sorted(desk.states(batch).values()) == ["approved", "approved", "submitting"]
 
 
 def test_nothing_is_voided_while_it_is_being_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -806,6 +832,20 @@ def test_a_fill_is_booked_once_and_only_for_an_order_of_ours(desk: Desk) -> None
         assert not books.record_fill("acct", replace(fill, client_order_id="by-hand"), EXECUTED, CLOSE)
         assert rows(desk.url, "select count(*) from execution.order_events") == events
         assert books.positions("acct") == {"AAA": D(4)}
+
+
+def test_a_fill_that_is_booked_before_the_answer_to_its_send_stays(desk: Desk) -> None:
+    batch = store_plan(desk.url, "acct", BUYS)
+    order_id = order_ids(batch)[0]
+    fill = Fill("f", order_id, "AAA", Side.BUY, D(4), D(100), D(1), CLOSE)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        engine.store.begin_send(claim, order_id, Event.SEND, NOON)
+        assert engine.bookkeeper.books.record_fill("acct", fill, EXECUTED, CLOSE)
+        after = engine.store.record(order_id, Event.ACCEPT, CLOSE, "", "B-1")
+    assert (after.state, after.filled, after.fill_ids) == (OrderState.PARTIALLY_FILLED, 4, {"f"})
+    assert rows(desk.url, "select state, filled_quantity, broker_order_id from execution.orders where fence = 1 "
+                          "and submitted_at is not null") == [("partially_filled", 4, "B-1")]  # fmt: skip
 
 
 def test_a_fill_that_comes_after_its_sessions_nav_is_booked_in_the_next(desk: Desk) -> None:

@@ -22,6 +22,7 @@ from execution_support import (
     VenueBroker,
     approve_all,
     flat_feed,
+    order_ids,
     paper,
     rows,
     store_plan,
@@ -32,15 +33,17 @@ from power import whenever
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
 from octopus.execution.config import Kind, ScheduleConfig
+from octopus.execution.states import Event
 from octopus_pipelines.overview import status as overview
 from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest
 from resources.clock import ReplayClock
 from resources.execution_engine import EngineSettings
-from resources.halt_file import Halt
+from resources.halt_file import Halt, HaltFile
 from resources.settings import Settings, load_settings
 from resources.trading_state import halt_file
 from resources.warehouse import posttrade
 from resources.warehouse.connection import Role
+from resources.warehouse.order_store import OrderStore, TradingHaltedError
 from resources.warehouse.store import Warehouse
 
 NOON = OPEN + timedelta(hours=1)
@@ -124,6 +127,18 @@ def test_what_opens_risk_stays_back_when_the_switch_is_turned_between_its_judgem
     assert desk.states(batch) == {"AAA": "filled", "BBB": left, "CCC": left}
     denials = rows(desk.url, "select distinct rule from execution.verdicts where outcome = 'deny'")
     assert denials == ([] if state is HALTED else [("trading_state",)])
+
+
+def test_a_halt_file_that_is_written_after_an_order_was_judged_keeps_it_back(desk: Desk, tmp_path: Path) -> None:
+    batch, halts = store_plan(desk.url, "acct", BUYS), HaltFile(tmp_path / "halt.json")
+    first, second, _ = order_ids(batch)
+    with desk.engine() as engine, OrderStore.opened(desk.url, halts=halts) as store:
+        claim = engine.prepare(batch.batch_id, "run")
+        store.begin_send(claim, first, Event.SEND, desk.clock.now())
+        halts.write(Halt(HALTED, "Ann Example", "the line is gone", desk.clock.now()))
+        with pytest.raises(TradingHaltedError, match="the line is gone"):
+            store.begin_send(claim, second, Event.SEND, desk.clock.now())
+    assert sorted(desk.states(batch).values()) == ["approved", "approved", "submitting"]
 
 
 def test_a_sale_of_what_is_held_still_leaves_when_trading_turns_to_reducing_before_its_commit(desk: Desk) -> None:
