@@ -44,6 +44,7 @@ from octopus.core.orders import (
 )
 from octopus.execution.approval import Decision, content_hash
 from octopus.execution.exits import exit_orders, follows
+from octopus.execution.halts import reasons_together
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
@@ -305,9 +306,7 @@ class OrderStore(OrderRecords):
                 state, reason = halt.state, halt.reason
                 if row is not None and row["state"] == TradingState.HALTED:
                     # What it was halted for is not settled by another halt.
-                    known = str(row["reason"])
-                    state = TradingState.HALTED
-                    reason = known if halt.reason in known else f"{known}; and {halt.reason}"
+                    state, reason = TradingState.HALTED, reasons_together(row["reason"], halt.reason)
                 self.set_trading_state(account, state, halt.by, reason, min(halt.at, now), written=halt.at)
         return halt
 
