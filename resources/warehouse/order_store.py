@@ -793,7 +793,9 @@ class OrderStore(OrderRecords):
     def ask_cancel(self, order_id: str, by: str, reason: str, now: datetime) -> bool:
         """Commit that the order is to be cancelled for good, and whether the broker may have it.
 
-        A request to replace it is withdrawn with that; a replacement that was not sent ends here.
+        A request to replace it is withdrawn with that; a replacement that was not sent ends here. Each request is noted
+        for the audit log, and one that goes to the broker is an event of its own, for it is a message: also a second
+        one, and that of an order of which it is not known whether it stands. Neither changes the order's state.
 
         Raises:
             OrderActionError: it was not sent, and nothing of ours asked for it alone.
@@ -809,13 +811,18 @@ class OrderStore(OrderRecords):
             for swap in self._swaps(order_id=order_id):
                 if swap.is_fresh:
                     self._settle(swap, SwapOutcome.WITHDRAWN, f"{order_id} is cancelled by {by}: {reason}", now)
-            state = self._status(order_id).state
-            if state is OrderState.APPROVED:
+            before = self._status(order_id)
+            if before.state is OrderState.APPROVED:
                 raise OrderActionError(
                     f"order {order_id} is approved and not sent; `octopus halt` keeps it from leaving"
                 )
-            self._apply(order_id, Event.ASK_CANCEL, now, {"reason": f"{reason} ({by})", "by": by})
-        return state not in TERMINAL
+            asked: dict[str, object] = {"reason": f"{reason} ({by})", "by": by}
+            if before.state in TERMINAL:
+                self._note("order.cancel_too_late", order_id, {"state": before.state, "trading_time": now, **asked})
+            elif self._apply(order_id, Event.ASK_CANCEL, now, asked) == before:
+                again = {"event": Event.ASK_CANCEL.value, **asked}
+                self.write_status(order_id, before, before, now, again, kind="order.cancel_asked")
+        return before.state not in TERMINAL
 
     def ask_replacement(
         self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str, now: datetime,
