@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from octopus.execution.book import QUANTITY_STEP, Book, closing_entries, held_at, opening_entries, positions_of
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
-from octopus.execution.reconcile import CENT, Break, BreakKind, standing_breaks
+from octopus.execution.reconcile import AMOUNTS, CENT, Break, BreakKind, standing_breaks
 from octopus.execution.reconcile import reconcile as compare_books
 from resources.brokers.base import Broker, RevisingBroker
 from resources.price_feed import PriceFeed
@@ -182,7 +182,8 @@ class Bookkeeper:
     def _halting(self, breaks: Sequence[Break]) -> list[Break]:
         """Those of ``breaks`` that halt trading where nobody has seen them."""
         halting = [item for item in breaks if item.kind in _HALTING]
-        amounts = [item for item in breaks if item.kind in _AMOUNTS and None not in (item.ours, item.brokers)]
+        # A payment that the broker does not have yet is none of these: it may still come.
+        amounts = [item for item in breaks if item.kind in AMOUNTS and None not in (item.ours, item.brokers)]
         differ = sum((abs(item.cash_effect) for item in amounts), Decimal(0))
         return halting + amounts if differ >= self.settings.amount_tolerance else halting
 
@@ -335,6 +336,3 @@ _HALTING = frozenset(
     }
 )
 """Breaks after which our book may not be what we hold."""
-
-_AMOUNTS = frozenset({BreakKind.PRICE, BreakKind.FEE, BreakKind.DIVIDEND, BreakKind.SPIN_OFF})
-"""Breaks in how much money one thing moved. A payment that the broker does not have yet is none: it may still come."""

@@ -128,7 +128,8 @@ class Placement:
 
     Attributes:
         claim: None when there was nothing left to place.
-        sent: client order ids sent by this call.
+        sent: client order ids of which this call sent the broker a request, as far as is known; not of those that the
+            last judgement before sending denied, nor where the broker could not be reached.
         stopped: why the rest was not sent; empty when nothing is left.
     """
 
@@ -606,25 +607,32 @@ class ExecutionEngine:
         with self.store.planned_once():
             for order in sorted(queue, key=lambda o: o.intent_id not in again):
                 try:
-                    stopped = self._send_one(claim, stored, order, resend=order.intent_id in again)
+                    stopped = self._send_one(claim, stored, order, sent, resend=order.intent_id in again)
                 except BatchRefusedError as refusal:
                     stopped = str(refusal)
                 if stopped:
                     self.store.refuse(claim.batch_id, stopped, self.clock.now())
                     break
-                sent.append(client_order_id(order.intent_id))
         self.store.drain_outbox(self.audit)
         return Placement(claim, tuple(sent), stopped)
 
-    def _send_one(self, claim: Claim, stored: StoredBatch, order: PlannedOrder, *, resend: bool) -> str:
-        """Send one order; returns why nothing more must be sent, or nothing."""
+    def _send_one(
+        self, claim: Claim, stored: StoredBatch, order: PlannedOrder, sent: list[str], *, resend: bool
+    ) -> str:
+        """Send one order; returns why nothing more must be sent, or nothing.
+
+        Args:
+            sent: gets its id as soon as a request may have left, whatever comes after.
+        """
         self._require_sendable(claim, stored.batch, order)
         answer: BrokerOrder | BrokerError | None = None
         for _ in range(self.settings.max_sends):
             again = _in_one_state(partial(self._submit_judged, claim, stored, order, resend=resend))
             if again is None:
                 break
-            answer = again
+            answer, order_id = again, client_order_id(order.intent_id)
+            if not isinstance(answer, BrokerUnavailableError) and order_id not in sent:
+                sent.append(order_id)
             if not (isinstance(answer, UncertainOutcomeError) and self._may_resend):
                 break
             resend = True

@@ -24,6 +24,7 @@ import psycopg
 from octopus.core.errors import OctopusError
 from octopus.core.ids import CLIENT_ORDER_PREFIX
 from octopus.core.orders import OpenOrder, TradingState
+from octopus.execution.halts import reasons_together
 from resources.brokers.base import Broker
 from resources.warehouse.connection import WarehouseUnreachableError
 
@@ -37,7 +38,8 @@ class Halt:
     """A turn of the kill switch, or several of which nobody has taken one over yet.
 
     Attributes:
-        by, reason: of the first of them; the reason goes on with those that followed.
+        by, reason: of the first of them; the reason goes on with those that followed, each with its author if that is
+            another.
         at: of the last, by the machine's clock, which is there without the database.
         cancel: open orders are to be cancelled, too, and again by whoever takes the halt over.
         cancelled: client order ids that the broker was asked to cancel without the database.
@@ -52,12 +54,11 @@ class Halt:
 
     def tightened(self, later: Halt) -> Halt:
         """This halt and a ``later`` one: the tighter state, every cancel, and all that was said."""
-        told = f"; then {later.reason} (by {later.by})"
-        is_said = (later.by, later.reason) == (self.by, self.reason) or self.reason.endswith(told)
+        told = later.reason if later.by == self.by else f"{later.reason} (by {later.by})"
         return Halt(
             max(self.state, later.state, key=_LOOSEST_FIRST.index),
             self.by,
-            self.reason if is_said else self.reason + told,
+            reasons_together(self.reason, told),
             # By its instant whoever has taken the first over knows that there is more.
             later.at,
             self.cancel or later.cancel,
@@ -149,7 +150,9 @@ class HaltFile:
 class ListsOpenOrders(Protocol):
     """A broker that can list open orders without reading the rest of the account."""
 
-    def open_orders(self) -> tuple[OpenOrder, ...]: ...
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """What may still fill, whoever sent it: a kill switch must not wait for the rest, nor fail with it."""
+        ...
 
 
 @dataclass(frozen=True)

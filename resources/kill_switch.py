@@ -14,6 +14,7 @@ import psycopg
 
 from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
+from octopus.execution.halts import reasons_together
 from resources.halt_file import Cancellation, Halt, HaltFile, cancel_at_broker, in_one_line
 from resources.settings import Settings
 from resources.trading import Trading
@@ -109,8 +110,9 @@ def _record(trading: Trading, halt: Halt, *, is_written: bool, is_cancelled: boo
         else:
             before = engine.store.trading_status(account)
             # What it was halted for is not settled by another halt; one that was never opened must not open by itself.
-            known = f"{before.reason}; and " if before.state is TradingState.HALTED else ""
-            engine.store.set_trading_state(account, TradingState.HALTED, halt.by, known + halt.reason, now)
+            known = before.reason if before.state is TradingState.HALTED else ""
+            reason = reasons_together(known, halt.reason)
+            engine.store.set_trading_state(account, TradingState.HALTED, halt.by, reason, now)
         if halt.cancel:
             engine.cancel_open(account)
         engine.store.drain_outbox(engine.audit)

@@ -5,7 +5,7 @@ Belongs here: from facts to alerts, by the exchange's calendar. Does not: findin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -60,8 +60,10 @@ class UnsentOrder:
     """An order that was approved and has not reached the broker, as far as is known, though its window is over.
 
     Attributes:
+        client_order_id: its id; of the rest of a scheduled order, for which there is none, what tells it apart.
         told: side, quantity and instrument.
         reason: why it ended; empty where no run has ended it.
+        is_rest: it is what no slice was cut for of a scheduled order.
     """
 
     batch_id: str
@@ -69,6 +71,7 @@ class UnsentOrder:
     told: str
     expires_at: datetime
     reason: str = ""
+    is_rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,20 @@ def _unsent(facts: Facts) -> Iterator[Alert]:
         more = f" and {len(orders) - _NAMED} more" if len(orders) > _NAMED else ""
         why = "; ".join(sorted({order.reason or "no run has taken them up since" for order in orders}))
         happened = (
-            f"{len(orders)} approved orders of batch {name} did not reach the broker before its window closed at "
+            f"{' and '.join(_kinds(orders))} of batch {name} did not reach the broker before its window closed at "
             f"{orders[0].expires_at.isoformat()}: {listed}{more} ({why})"
         )
         # Ended by a run or not, they are the same orders; one whose send is settled only later is told then.
         which = fingerprint(sorted(order.client_order_id for order in orders))
         yield Alert(Kind.UNSENT_ORDERS, name, happened, facts.seen_at, f"unsent_orders:{name}:{which}")
+
+
+def _kinds(orders: Sequence[UnsentOrder]) -> Iterator[str]:
+    rests = sum(order.is_rest for order in orders)
+    if len(orders) > rests:
+        yield f"{len(orders) - rests} approved orders"
+    if rests:
+        yield f"the rest of {rests} scheduled orders"
 
 
 def _batch(facts: Facts) -> Iterator[Alert]:

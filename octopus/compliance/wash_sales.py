@@ -7,8 +7,9 @@ under whatever names one company had, and as many as they are after its splits.
 26 USC 1091(a) and (d), 26 CFR 1.1091-1: the loss is denied for as many shares as were acquired in the 61 days around
 the sale, taken in the order of their acquisition, each acquired share once; it is added to the basis of those shares,
 which also take over the time that the sold ones were held (26 USC 1223(3)). Sales are taken in the order in which they
-were made (1.1091-1(b)), those of one day too. The rest of the very lot that was sold from is no replacement (Rev. Rul.
-56-602), nor are shares that were sold themselves by then, or in the same sale: what one order sells in a day is one.
+were made (1.1091-1(b)), those of one day too. The rest of the very purchase that was sold from is no replacement (Rev.
+Rul. 56-602), nor are shares that were sold themselves by then, or in the same sale: what one order buys or sells in a
+day is one, in however many fills.
 Losses on short sales (1091(e)) are left as they are.
 """
 
@@ -159,9 +160,12 @@ class _Instrument:
     def _replaces(self, found: _Part, part: _Part, sale: Disposal) -> bool:
         """Whether ``found``, which was acquired in the window, was held after the sale or acquired since."""
         shares = found.item
-        if shares.quantity <= 0 or shares.lot_id == sale.lot_id:
+        if shares.quantity <= 0 or self._are_one_purchase(shares, sale):
             return False
         return isinstance(shares, Lot) or (found.rank > part.rank and not self._are_one_sale(shares, sale))
+
+    def _are_one_purchase(self, one: Lot | Disposal, other: Disposal) -> bool:
+        return one.acquired == other.acquired and self._order(one.lot_id) == self._order(other.lot_id)
 
     def _are_one_sale(self, one: Disposal, other: Disposal) -> bool:
         return one.disposed == other.disposed and self._order(one.fill_id) == self._order(other.fill_id)

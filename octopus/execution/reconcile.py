@@ -63,6 +63,10 @@ class BreakKind(StrEnum):
     """Our book has a fill that the broker does not know."""
 
 
+AMOUNTS = frozenset({BreakKind.PRICE, BreakKind.FEE, BreakKind.DIVIDEND, BreakKind.SPIN_OFF})
+"""Breaks in how much money one thing moved: our book still says what we hold."""
+
+
 REMEDIES = {
     BreakKind.QUANTITY: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",
     BreakKind.PRICE: "compare with the broker's confirmation; if the broker is right, book it, else have it mended",

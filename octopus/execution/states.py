@@ -62,7 +62,7 @@ class Event(StrEnum):
     ACCEPT = "accept"
     REJECT = "reject"
     ASK_CANCEL = "ask_cancel"
-    """We are about to ask the venue to cancel what is left; asking twice is asking once."""
+    """We are about to ask the venue to cancel what is left; asking twice changes nothing."""
     CANCEL = "cancel"
     REPLACE = "replace"
     EXPIRE = "expire"

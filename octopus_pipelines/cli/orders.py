@@ -22,7 +22,7 @@ from octopus.core.errors import OctopusError
 from octopus.core.ids import entry_order_id
 from octopus.core.orders import OrderType
 from octopus.execution.replacements import Outcome
-from octopus.execution.states import WORKING, OrderState
+from octopus.execution.states import TERMINAL, WORKING, OrderState
 from octopus_pipelines.cli.house import open_database
 from resources.execution_engine import ExecutionEngine
 from resources.settling import End, Settler
@@ -84,7 +84,7 @@ def cancel(order: str, by: str, reason: str) -> None:
     """Cancel what is left of ORDER (its id, or the beginning of it), also while trading is halted."""
     trading = trading_of(open_database())
     with trading.engine() as engine:
-        wanted = _find(engine.store, trading.account, order)
+        wanted = _find(engine.store, trading.account, order, or_ended=True)
         try:
             engine.cancel_order(wanted.client_order_id, by, reason)
         finally:
@@ -94,8 +94,12 @@ def cancel(order: str, by: str, reason: str) -> None:
         except AccountBusyError:
             click.echo("a run follows the account's orders and will record what becomes of it")
         (after,) = engine.store.orders(trading.account, ids=[wanted.client_order_id])
+    said = {
+        OrderState.PENDING_CANCEL: "had been asked to be cancelled before, and was asked again",
+        **dict.fromkeys(TERMINAL, "was over already, and nothing of it was left to cancel"),
+    }.get(wanted.status.state, "was asked to be cancelled")
     click.echo(
-        f"order {wanted.client_order_id} was asked to be cancelled: {after.status.state.value}, "
+        f"order {wanted.client_order_id} {said}: {after.status.state.value}, "
         f"{plain(after.status.filled)} of {plain(after.status.quantity)} filled"
     )
 
@@ -196,8 +200,11 @@ def _open(store: OrderStore, account: str) -> Sequence[StoredOrder]:
     return store.orders(account, WORKING | {OrderState.APPROVED})
 
 
-def _find(store: OrderStore, account: str, name: str) -> StoredOrder:
+def _find(store: OrderStore, account: str, name: str, *, or_ended: bool = False) -> StoredOrder:
+    """The open order whose id begins with ``name``; ``or_ended``: where none does, one that is over."""
     found = [one for one in _open(store, account) if name and one.client_order_id.startswith(name)]
+    if or_ended and not found:
+        found = [one for one in store.orders(account, TERMINAL) if name and one.client_order_id.startswith(name)]
     if len(found) > 1:
         # What begins an entry's id begins its exits' too, and means the entry.
         ids = {one.client_order_id for one in found}

@@ -9,16 +9,19 @@ watchdog must neither load Dagster nor depend on its webserver.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import psycopg
 
 from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState, UnsentOrder
 from octopus.core.amounts import plain
+from octopus.execution.config import Kind
 from octopus.execution.states import WORKING
 from resources.settings import Settings
 from resources.trading import trading_clock
 from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import Role, connect
+from resources.warehouse.instruments import trading_units
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 
@@ -50,7 +53,7 @@ def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Fac
         due=due,
         run=RunState.ABSENT if due is None else run_state(settings, warehouse, due),
         open_orders=_open_orders(settings),
-        unsent=_unsent_orders(settings, warehouse, now),
+        unsent=(*_unsent_orders(settings, warehouse, now), *_never_cut(settings, warehouse, now)),
         batch=_batch(settings, warehouse, now),
         watches_daemon=watches_daemon,
         heartbeat=heartbeat(settings.dagster_url) if watches_daemon else None,
@@ -142,6 +145,67 @@ def _unsent_orders(settings: Settings, warehouse: Warehouse, now: datetime) -> t
         )
         for row in rows
     )  # fmt: skip
+
+
+def _never_cut(settings: Settings, warehouse: Warehouse, now: datetime) -> tuple[UnsentOrder, ...]:
+    """What no slice was cut for of orders that were worked in slices, though their window is over.
+
+    When a slice is cut, those before it count as what they filled if they have ended, and else as a whole: with the
+    last one that is what the order had come to. Less than a lot is not sent at all; a schedule by participation leaves
+    what the market did not trade, and nobody misses that, nor what a newer plan took the place of within the window.
+    """
+    execution, lot = settings.strategies.execution, settings.strategies.portfolio.lot
+    if execution.schedule is Kind.PARTICIPATION:
+        return ()
+    batches = warehouse.rows(
+        """
+        select b.batch_id, b.session, b.expires_at from portfolio.batches b
+        where b.account = %(account)s and b.expires_at <= %(now)s and b.expires_at >= %(since)s
+          and exists (select from execution.order_intents i where i.batch_id = b.batch_id and i.parent_id is not null)
+          and b.superseded_by is null and not exists (
+              select from portfolio.batches n where n.account = b.account and n.created_at < b.expires_at
+              and (n.session, n.created_at, n.batch_id) > (b.session, b.created_at, b.batch_id))
+        order by b.expires_at, b.batch_id
+        """,
+        {"account": settings.account, "now": now, "since": now - _NEWS},
+    )
+    found: list[UnsentOrder] = []
+    for row in batches:
+        with OrderStore.opened(settings.database_url) as store:
+            stored = store.batch(row["batch_id"])
+        asked = _asked_in_slices(warehouse, row["batch_id"])
+        units = trading_units(warehouse, settings.universe.market_data, settings.sessions.decision_utc(row["session"]))
+        for order in stored.batch.orders:
+            rest = order.quantity - asked.get(order.intent_id, Decimal(0))
+            if order.intent_id in stored.research_denials or rest < units.step(order.instrument, lot):
+                continue
+            told, which = f"{order.side.value} {plain(rest)} {order.instrument}", f"rest of {order.intent_id}"
+            why = "no slice was cut for it: no run was there to, or trading was halted"
+            found.append(UnsentOrder(row["batch_id"], which, told, row["expires_at"], why, is_rest=True))
+    return tuple(found)
+
+
+def _asked_in_slices(warehouse: Warehouse, batch_id: str) -> dict[str, Decimal]:
+    """Shares that each scheduled order had come to with its last slice, by its intent id."""
+    rows = warehouse.rows(
+        """
+        with slices as (
+            select i.parent_id, i.quantity, o.filled_quantity, i.created_at,
+                coalesce(o.state in ('filled', 'cancelled', 'expired', 'rejected', 'replaced'), true) as has_ended,
+                coalesce(o.updated_at, i.created_at) as changed_at,
+                max(i.intent_id) over (partition by i.parent_id) = i.intent_id as is_last,
+                max(i.created_at) over (partition by i.parent_id) as last_at
+            from execution.order_intents i left join execution.orders o using (intent_id)
+            where i.batch_id = %s and i.parent_id is not null and i.replaces is null
+        )
+        select parent_id, sum(
+            case when has_ended and not is_last and changed_at <= last_at then coalesce(filled_quantity, 0)
+            else quantity end) as asked
+        from slices group by parent_id
+        """,
+        [batch_id],
+    )
+    return {row["parent_id"]: row["asked"] for row in rows}
 
 
 def _keeps_books(settings: Settings) -> bool:

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from octopus.alerts.alert import Alert, Kind
 from octopus.alerts.events import Entry, alert_of
-from octopus.execution.reconcile import BreakKind
+from octopus.execution.reconcile import AMOUNTS
 from resources.alerts.courier import Delivery, Pending
 from resources.warehouse.connection import Role, connect
 
@@ -25,8 +25,6 @@ _LOCK_KEY = 0x0C709_0016
 """Advisory lock: one process delivers at a time."""
 _PART = 1_000
 _BREAKS, _NO_BREAKS = "reconciliation.breaks", "reconciliation.ok"
-AMOUNTS = frozenset({BreakKind.PRICE, BreakKind.FEE, BreakKind.DIVIDEND, BreakKind.SPIN_OFF})
-"""Breaks in what one thing was worth: our book still says what we hold."""
 
 
 @dataclass(frozen=True)

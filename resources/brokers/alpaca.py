@@ -51,6 +51,7 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_accepted,
+    not_there,
     not_told,
     state_of,
     statement_of,
@@ -223,14 +224,14 @@ class AlpacaBroker:
         return found
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """What is open, whoever sent it; asked for alone, for a kill switch that must not wait for the rest."""
+        """As `ListsOpenOrders.open_orders`."""
         return self._open_orders()
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
         found = self.order(client_order_id)
         if found is None:
-            return
+            raise not_there(NAME, client_order_id)
         with self._client() as client:
             try:
                 _asked(lambda: client.cancel_order_by_id(found.broker_order_id))

@@ -133,6 +133,14 @@ def not_told(venue: str, failure: Failure) -> BrokerError:
     return (BrokerUnavailableError if passing else BrokerError)(f"{venue}: {failure.message}")
 
 
+def not_there(venue: str, client_order_id: str) -> BrokerError:
+    """The error of a cancel of an order that cannot be found: silence would say that nothing of it fills any more."""
+    return BrokerError(
+        f"{venue}: {client_order_id} is not cancelled: no such order is found there; look for it in the account and "
+        "cancel it there, or ask again if its send has just left"
+    )
+
+
 def not_accepted(
     venue: str, failure: Failure, *, barred: Collection[int] = (401, 403), refused: Collection[int] = (400, 404, 422)
 ) -> BrokerError:

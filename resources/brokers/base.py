@@ -228,7 +228,11 @@ class Broker(Protocol):
         ...
 
     def cancel(self, client_order_id: str) -> None:
-        """Ask to cancel what is left of the order; nothing happens when it is terminal. The order tells the outcome."""
+        """Ask to cancel what is left of the order; nothing happens when it is terminal. The order tells the outcome.
+
+        Raises:
+            BrokerError: the broker could not be asked, or has no such order as far as can be told: it may still arrive.
+        """
         ...
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:

@@ -29,7 +29,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from octopus.core.errors import ConfigError
-from octopus.core.orders import AccountSnapshot, Fill, OrderType
+from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType
 from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind
 from octopus.execution.states import TERMINAL, OrderState
 from octopus.execution.window import LEAD
@@ -43,6 +43,7 @@ from resources.brokers.answers import (
     first_sent,
     in_order,
     not_accepted,
+    not_there,
     not_told,
     state_of,
     statement_of,
@@ -202,10 +203,16 @@ class CoinbaseBroker:
                 return self._order(told)
         return None
 
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """As `ListsOpenOrders.open_orders`, whatever else the key may do."""
+        return still_open(self._open_orders())
+
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
         found = self.order(client_order_id)
-        if found is None or found.state in TERMINAL:
+        if found is None:
+            raise not_there(NAME, client_order_id)
+        if found.state in TERMINAL:
             return
         with self._client() as client:
             try:

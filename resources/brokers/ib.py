@@ -40,7 +40,7 @@ from octopus.core.ids import entry_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
-from resources.brokers.answers import Fields, in_order, state_of
+from resources.brokers.answers import Fields, in_order, not_there, state_of
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -251,17 +251,26 @@ class IbBroker:
 
         return self._with(ask)
 
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """As `ListsOpenOrders.open_orders`: neither account values nor positions are asked for, nor a quote."""
+        return _still_open(self._with(_Desk.open_orders))
+
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`; TWS cancels an entry's exits with it, and of two exits we see to both."""
         entry = entry_order_id(client_order_id)
 
-        async def ask(desk: _Desk) -> None:
+        async def ask(desk: _Desk) -> bool:
+            asked = False
             for one in await desk.open_orders():
                 is_meant = one.ref == client_order_id or (entry is not None and entry_order_id(one.ref) == entry)
                 if is_meant and one.status in _STANDING:
                     await desk.cancel(one)
+                    asked = True
+            return asked
 
-        self._with(ask)
+        # What is not open has ended today, or is not there.
+        if not self._with(ask) and self.order(client_order_id) is None:
+            raise not_there(NAME, client_order_id)
 
     @property
     def keeps(self) -> timedelta | None:

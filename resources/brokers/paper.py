@@ -76,6 +76,7 @@ from octopus.execution.book import (
 )
 from octopus.execution.states import OrderState
 from octopus.portfolio.units import NO_UNITS, TradingUnits
+from resources.brokers.answers import not_there
 from resources.brokers.base import (
     BrokerAccount,
     BrokerError,
@@ -240,6 +241,8 @@ class PaperBroker:
     def cancel(self, client_order_id: str) -> None:
         with self._ledger() as ledger:
             entry = entry_order_id(client_order_id)
+            if ledger.order(client_order_id) is None:
+                raise not_there(self.name, client_order_id)
             group = [client_order_id] if entry is None else [exit_order_id(entry, one.value) for one in Exit]
             for name in group:
                 ledger.end_working(name, OrderState.CANCELLED, "cancelled on request")

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
-from octopus.core.orders import AccountSnapshot, Fill, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.states import TERMINAL, OrderState
 from resources.brokers.answers import (
@@ -47,6 +47,7 @@ from resources.brokers.answers import (
     in_order,
     noon,
     not_accepted,
+    not_there,
     not_told,
     state_of,
     statement_of,
@@ -169,9 +170,7 @@ class SchwabBroker:
         positions = {name: shares for name, (shares, _) in held.items()}
         prices = {name: price for name, (_, price) in held.items() if price is not None}
         prices |= self._quotes([name for name in quoted if name not in prices])
-        ids = self.known()
-        standing = (one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
-        return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, still_open(standing))
+        return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, self._still_open(orders))
 
     def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second call is a second order."""
@@ -215,13 +214,21 @@ class SchwabBroker:
             raise BrokerError(f"schwab: the answer about order {order_id} is of another, or of none; ask again")
         return legs[0]
 
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """As `ListsOpenOrders.open_orders`, also while the account is restricted to closing orders."""
+        return self._still_open(self._orders(TOLD))
+
+    def _still_open(self, orders: Iterable[Mapping[str, Any]]) -> tuple[OpenOrder, ...]:
+        ids = self.known()
+        return still_open(one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
+
     def cancel(self, client_order_id: str) -> None:
-        """As `Broker.cancel`. Nothing happens, either, for a send that is not settled: nobody knows its order's id."""
+        """As `Broker.cancel`; the order of a send that is not settled cannot be named, for nobody knows its id."""
         order_id = self._id_of(client_order_id)
-        if order_id is None:
-            return
-        found = self.order(client_order_id, order_id)
-        if found is None or found.state in TERMINAL:
+        found = None if order_id is None else self.order(client_order_id, order_id)
+        if order_id is None or found is None:
+            raise not_there(NAME, client_order_id)
+        if found.state in TERMINAL:
             return
         try:
             self._answer(lambda client, account: client.cancel_order(order_id, account))

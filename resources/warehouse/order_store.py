@@ -46,6 +46,7 @@ from octopus.core.orders import (
 )
 from octopus.execution.approval import Decision, content_hash
 from octopus.execution.exits import exit_orders, follows
+from octopus.execution.halts import reasons_together
 from octopus.execution.replacements import Outcome as SwapOutcome
 from octopus.execution.replacements import Request, Swap, replacement_id, why_not
 from octopus.execution.schedules import parent_of
@@ -318,9 +319,7 @@ class OrderStore(OrderRecords):
                 state, reason = halt.state, halt.reason
                 if row is not None and row["state"] == TradingState.HALTED:
                     # What it was halted for is not settled by another halt.
-                    known = str(row["reason"])
-                    state = TradingState.HALTED
-                    reason = known if halt.reason in known else f"{known}; and {halt.reason}"
+                    state, reason = TradingState.HALTED, reasons_together(row["reason"], halt.reason)
                 self.set_trading_state(account, state, halt.by, reason, min(halt.at, now), written=halt.at)
         return halt
 
@@ -839,7 +838,9 @@ class OrderStore(OrderRecords):
     def ask_cancel(self, order_id: str, by: str, reason: str, now: datetime) -> bool:
         """Commit that the order is to be cancelled for good, and whether the broker may have it.
 
-        A request to replace it is withdrawn with that; a replacement that was not sent ends here.
+        A request to replace it is withdrawn with that; a replacement that was not sent ends here. Each request is noted
+        for the audit log, and one that goes to the broker is an event of its own, for it is a message: also a second
+        one, and that of an order of which it is not known whether it stands. Neither changes the order's state.
 
         Raises:
             OrderActionError: it was not sent, and nothing of ours asked for it alone.
@@ -855,13 +856,18 @@ class OrderStore(OrderRecords):
             for swap in self._swaps(order_id=order_id):
                 if swap.is_fresh:
                     self._settle(swap, SwapOutcome.WITHDRAWN, f"{order_id} is cancelled by {by}: {reason}", now)
-            state = self._status(order_id).state
-            if state is OrderState.APPROVED:
+            before = self._status(order_id)
+            if before.state is OrderState.APPROVED:
                 raise OrderActionError(
                     f"order {order_id} is approved and not sent; `octopus halt` keeps it from leaving"
                 )
-            self._apply(order_id, Event.ASK_CANCEL, now, {"reason": f"{reason} ({by})", "by": by})
-        return state not in TERMINAL
+            asked: dict[str, object] = {"reason": f"{reason} ({by})", "by": by}
+            if before.state in TERMINAL:
+                self._note("order.cancel_too_late", order_id, {"state": before.state, "trading_time": now, **asked})
+            elif self._apply(order_id, Event.ASK_CANCEL, now, asked) == before:
+                again = {"event": Event.ASK_CANCEL.value, **asked}
+                self.write_status(order_id, before, before, now, again, kind="order.cancel_asked")
+        return before.state not in TERMINAL
 
     def ask_replacement(
         self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str, now: datetime,

@@ -27,12 +27,11 @@ from octopus.alerts.events import Entry, alert_of
 from octopus.core.errors import ConfigError
 from octopus.core.orders import TradingState
 from octopus_pipelines.sensors.alerts import alert_sensors, failure
-from resources import bookkeeping
 from resources.alerts.channels import Email, Webhook, channels_of
 from resources.alerts.courier import FIRST_WAIT, GIVE_UP, LONGEST_WAIT, TELL_OTHERS, deliver
 from resources.alerts.house import AlertHouse
 from resources.alerts.spool import Spool
-from resources.alerts.store import AMOUNTS, AlertStore
+from resources.alerts.store import AlertStore
 from resources.settings import AlertsConfig, Settings, load_settings
 from resources.trading import audit_log
 from resources.warehouse.connection import connect
@@ -355,10 +354,6 @@ def test_a_break_is_told_when_it_comes_and_not_while_it_stands(days: list[set[st
             assert {one for one in SOME if one in made.happened} == now - before
             keys.append(made.key)
     assert len(keys) == len(set(keys))
-
-
-def test_what_is_of_an_amount_is_what_the_books_hold_to_be_one() -> None:
-    assert AMOUNTS == bookkeeping._AMOUNTS
 
 
 # -- through Dagster and the command line ------------------------------------------------------------------------------

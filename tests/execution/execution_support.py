@@ -34,6 +34,7 @@ from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.states import OrderState
 from octopus.execution.window import execution_window
 from octopus.portfolio.units import NO_UNITS, TradingUnits
+from resources.brokers.answers import not_there
 from resources.brokers.base import (
     Broker,
     BrokerAccount,
@@ -406,6 +407,8 @@ class VenueBroker:
         return self.orders[client_order_id][0] if known else None
 
     def cancel(self, client_order_id: str) -> None:
+        if client_order_id not in self.orders:
+            raise not_there(self.name, client_order_id)
         self.on_cancel(client_order_id)
         if self.slow_cancels:
             self.slow_cancels -= 1

@@ -139,7 +139,6 @@ def test_an_order_is_found_by_our_id_or_is_not_there(venue):
     assert (found.state, found.filled_quantity) == (OrderState.PARTIALLY_FILLED, D(4))
     broker.cancel("o-1")
     broker.cancel("o-1")
-    broker.cancel("unknown")
     ended = broker.order("o-1")
     assert ended is not None
     assert (ended.state, ended.filled_quantity) == (OrderState.CANCELLED, D(4))

@@ -697,7 +697,8 @@ def test_a_second_send_that_is_refused_does_not_hide_the_first(
     batch = store_plan(database_url, "acct", BUYS[:1])
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
-        engine.send(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert placed.sent == tuple(order_ids(batch)), "the first request left, whatever stops the second"
     assert desk.states(batch) == {"AAA": state}
     assert len(venue.orders) == (first == "lost")
 
@@ -770,6 +771,7 @@ def test_a_venue_that_is_down_leaves_orders_unsent_for_the_next_attempt(database
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
     assert "refused" in placed.stopped
+    assert placed.sent == tuple(order_ids(batch)[:1])
     assert desk.states(batch) == {"AAA": "accepted", "BBB": "approved", "CCC": "approved"}
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run-2")
@@ -896,7 +898,8 @@ def test_limits_are_judged_again_before_each_order(desk: Desk) -> None:
         limit[0] = D(1500)
 
     batch = store_plan(desk.url, "acct", BUYS)
-    desk.execute(batch, "run", whenever("record: committed", lower), judge=gross)
+    placed = desk.execute(batch, "run", whenever("record: committed", lower), judge=gross).placement
+    assert (placed.sent, placed.stopped) == ((order_ids(batch)[0],), ""), "what is denied at last is not sent"
     assert desk.states(batch) == {"AAA": "filled", "BBB": "cancelled", "CCC": "cancelled"}
     assert rows(desk.url, "select instrument from execution.order_intents where status = 'denied' order by 1") == [
         ("BBB",),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import OpenOrder, Side, TradingState
+from octopus.execution.halts import reasons_together
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import BrokerUnavailableError
 from resources.halt_file import NAME, Halt, HaltFile, cancel_at_broker
@@ -81,7 +82,7 @@ def test_a_second_halt_keeps_what_the_first_asked_for(halts: HaltFile) -> None:
     first = replace(HALT, cancel=True, cancelled=("oct-1",))
     halts.write(first)
     second = Halt(TradingState.REDUCING, "another", "second thought", HALT.at + timedelta(minutes=1))
-    said = replace(first, reason="smoke; then second thought (by another)", at=second.at)
+    said = replace(first, reason="smoke; and second thought (by another)", at=second.at)
     assert halts.write(second) == halts.read() == said
     assert halts.write(second) == said, "what is said twice is said once"
     halts.note_cancelled(("oct-2", "oct-1"))
@@ -116,6 +117,35 @@ def test_halts_that_follow_each_other_only_tighten(said: list[Halt]) -> None:
             assert after.by == said[0].by
             assert after.at == one.at
             assert all(one.reason in after.reason for one in before)
+            assert halts.write(after) == after, "what is said again is not said twice"
+
+
+REASONS = st.lists(st.sampled_from(["smoke", "a break", "a", "a;", "; and", " and a", ""]), max_size=4)
+
+
+@given(st.lists(REASONS.map("; and ".join), max_size=4))
+def test_reasons_that_are_joined_lose_none_and_repeat_none(said: list[str]) -> None:
+    together = reasons_together(*said)
+    told = together.split("; and ") if together else []
+    assert set(told) == {part for one in said for part in one.split("; and ") if part}
+    assert len(told) == len(set(told))
+    assert reasons_together(together, *said) == reasons_together(together) == together
+    one_by_one = ""
+    for reason in said:
+        one_by_one = reasons_together(one_by_one, reason)
+    assert one_by_one == together
+
+
+def test_a_halt_that_was_taken_over_and_goes_on_in_the_file_is_told_once(
+    database_url: str, venue: AlpacaVenue, halts: HaltFile
+) -> None:
+    desk = desk_at(database_url, venue, halts)
+    with desk.engine() as engine:
+        engine.store.set_trading_state("paper", TradingState.HALTED, "operator", "smoke", NOON)
+        halts.write(HALT)
+        halts.write(Halt(TradingState.HALTED, "another", "second thought", HALT.at + timedelta(minutes=1)))
+        engine.take_over_halt("paper")
+        assert engine.store.trading_status("paper").reason == "smoke; and second thought (by another)"
 
 
 def test_a_file_between_two_orders_stops_the_rest_and_the_next_step_takes_it_over(
@@ -205,7 +235,6 @@ def test_an_order_that_cannot_be_cancelled_keeps_none_of_the_others(venue: Alpac
         def cancel(self, client_order_id: str) -> None:
             if client_order_id == "oct-b":
                 raise BrokerUnavailableError("alpaca: not now")
-            super().cancel(client_order_id)
 
         def open_orders(self) -> tuple[OpenOrder, ...]:
             return tuple(OpenOrder(name, "AAA", Side.BUY, D(1)) for name in ("oct-a", "oct-b", "oct-c", "by-hand"))

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from execution_support import DECIDED, D, Desk, order_ids
+from execution_support import DECIDED, D, Desk, order_ids, rows
 from test_replacements import ask, carry_out, paper_desk, placed, venue_desk
 
 from octopus.compliance.replay import judged_again
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, Side
+from resources.brokers.base import Guarantee
 from resources.gates import Gates
 from resources.settings import Settings, load_settings
 from resources.warehouse.connection import Role
@@ -59,6 +60,50 @@ def test_a_cancellation_is_a_message_to_both_gates(database_url: str) -> None:
     assert judged(desk) == ([(False, False), (False, True)], 3.0, Outcome.PASS)
     assert judged(desk, 3)[2] is Outcome.PASS
     assert judged(desk, 2)[2] is Outcome.DENY
+
+
+def audited(desk: Desk) -> list[tuple[str, str, str]]:
+    """What the audit log has of requests to cancel, of whom and why."""
+    return rows(
+        desk.url, "select kind, payload::jsonb ->> 'by', payload::jsonb ->> 'reason' from audit.log "
+        "where kind = 'order.pending_cancel' or starts_with(kind, 'order.cancel_') order by seq"
+    )  # fmt: skip
+
+
+def test_a_cancellation_that_is_asked_again_is_a_message_again_and_one_that_comes_too_late_is_none(
+    database_url: str,
+) -> None:
+    desk, venue = venue_desk(database_url)
+    (order,) = order_ids(placed(desk))
+    arrived: list[str] = []
+    venue.on_cancel, venue.slow_cancels = arrived.append, 1
+    with desk.engine() as engine:
+        engine.cancel_order(order, "ann", "no longer wanted")
+        engine.cancel_order(order, "bob", "again")
+        assert (arrived, judged(desk)[:2]) == ([order] * 2, ([(False, False), (False, True), (False, True)], 4.0))
+        assert judged(desk, 3)[2] is Outcome.DENY
+        engine.poll("acct")
+        engine.cancel_order(order, "cid", "once more")
+        engine.store.drain_outbox(engine.audit)
+    assert (len(arrived), judged(desk)[1]) == (2, 4.0)
+    assert audited(desk) == [
+        ("order.pending_cancel", "ann", "no longer wanted (ann)"), ("order.cancel_asked", "bob", "again (bob)"),
+        ("order.cancel_too_late", "cid", "once more (cid)"),
+    ]  # fmt: skip
+
+
+def test_the_cancellation_of_an_order_of_unknown_outcome_is_a_message_and_the_order_stays_unknown(
+    database_url: str,
+) -> None:
+    desk, venue = venue_desk(database_url, Guarantee.SEARCHABLE_TAG)
+    venue.script.append("late")
+    batch = placed(desk)
+    (order,) = order_ids(batch)
+    with desk.engine() as engine:
+        engine.cancel_order(order, "ann", "no longer wanted")
+        engine.store.drain_outbox(engine.audit)
+    assert (desk.states(batch), judged(desk)[1]) == ({"AAA": "unknown"}, 3.0)
+    assert [kind for kind, *_ in audited(desk)] == ["order.cancel_asked"]
 
 
 @pytest.mark.parametrize("at_once", [True, False])

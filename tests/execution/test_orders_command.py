@@ -92,6 +92,24 @@ def test_an_order_is_listed_replaced_and_cancelled_by_hand(desk: Desk) -> None:
     assert f"replaces {old}: Ann Example asked, by hand" in console.export_text()
 
 
+def test_a_second_cancel_is_told_as_one_and_a_late_one_as_too_late(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = placed(desk)
+    (order,) = order_ids(batch)
+    cancel = type(desk.broker).cancel
+    monkeypatch.setattr(type(desk.broker), "cancel", lambda _broker, _order: None)
+    assert f"order {order} was asked to be cancelled: pending_cancel, 0 of 12 filled" in say("cancel", order)
+    monkeypatch.setattr(type(desk.broker), "cancel", cancel)
+    told = f"order {order} had been asked to be cancelled before, and was asked again: cancelled, 0 of 12 filled"
+    assert told in say("cancel", order)
+    told = f"order {order} was over already, and nothing of it was left to cancel: cancelled, 0 of 12 filled"
+    assert told in say("cancel", order)
+    kinds = "select kind from audit.log where kind = 'order.pending_cancel' or starts_with(kind, 'order.cancel_') "
+    assert rows(desk.url, kinds + "order by seq") == [
+        ("order.pending_cancel",), ("order.cancel_asked",), ("order.cancel_too_late",)
+    ]  # fmt: skip
+    assert "no open order" in say("replace", order, "--limit", "91")
+
+
 def test_what_cannot_be_done_is_said_in_one_line(desk: Desk) -> None:
     (old,) = order_ids(placed(desk))
     assert "no open order of account acct" in say("cancel", "nothing")

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from clocked_venues import HOUSES, TRADES, House, desk_at, require_equal_books
-from execution_support import CLOSE, ManualClock, store_plan
+from execution_support import CLOSE, ManualClock, order_ids, store_plan
 
+from resources.brokers.base import BrokerError
+from resources.halt_file import cancel_at_broker
 from resources.sources.patience import Patience
 
 SOUND = timedelta(0)
@@ -76,6 +78,36 @@ def test_fills_however_they_are_told_are_booked_once(database_url: str, tmp_path
         assert happened[fault]
         assert done.breaks == ()
         require_equal_books(desk)
+
+
+@pytest.mark.parametrize("venue", list(HOUSES))
+def test_a_cancel_of_an_order_that_the_venue_does_not_have_is_an_error_and_of_one_that_ended_none(
+    database_url: str, tmp_path: Path, venue: str
+) -> None:
+    with desk_at(database_url, tmp_path, venue, SOUND) as (desk, _):
+        batch = store_plan(database_url, "acct", TRADES[:1])
+        with desk.engine() as engine:
+            engine.prepare(batch.batch_id, "run")
+            engine.send(batch.batch_id, "run")
+        for _ in range(2):
+            desk.broker.cancel(order_ids(batch)[0])
+        with pytest.raises(BrokerError, match=f"{venue}: oct-lost is not cancelled: no such order .* look for it"):
+            desk.broker.cancel("oct-lost")
+
+
+@pytest.mark.parametrize("venue", [name for name in HOUSES if name != "paper"])
+def test_the_kill_switch_lists_what_is_open_without_the_rest_of_the_account(
+    database_url: str, tmp_path: Path, venue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desk_at(database_url, tmp_path, venue, SOUND) as (desk, house):
+        batch = store_plan(database_url, "acct", TRADES)
+        with desk.engine() as engine:
+            engine.prepare(batch.batch_id, "run")
+            engine.send(batch.batch_id, "run")
+        monkeypatch.delattr(type(desk.broker), "snapshot")
+        done = cancel_at_broker(desk.broker)
+        assert (sorted(done.asked), done.failed) == (sorted(order_ids(batch)), {})
+        assert list(house.venue.waiting()) == []
 
 
 @pytest.mark.parametrize("venue", ["alpaca", "coinbase", "schwab"])

@@ -23,8 +23,10 @@ from execution_support import (
 )
 
 from octopus.alerts.alert import Alert, Kind, Severity
-from octopus.core.orders import Batch, Fill, Side, TradingState
+from octopus.core.orders import Batch, Fill, OrderType, Side, TradingState
 from octopus.execution.book import Book, CorporateAction, Entry, EntryKind
+from octopus.execution.config import Kind as Schedule
+from octopus.execution.config import ScheduleConfig
 from octopus.execution.states import OrderState
 from resources.alerts.channels import Outcome
 from resources.alerts.house import AlertHouse
@@ -170,6 +172,51 @@ def test_an_order_that_died_on_its_way_is_told_and_the_one_that_arrived_is_not(s
     (lost,) = (name for name, state in states.items() if state == "expired")
     told = [one for one in office.look() if one.kind is Kind.UNSENT_ORDERS]
     assert [one.happened.partition(": ")[2] for one in told] == [f"buy 9 {lost} (the broker's records never had it)"]
+
+
+def sliced(settings: Settings, kind: type[VenueBroker] = VenueBroker) -> tuple[Office, Batch]:
+    """Two orders of nine, worked in three slices."""
+    office = Office(settings, kind)
+    office.desk.settings = replace(office.desk.settings, schedule=ScheduleConfig(schedule=Schedule.TWAP, slices=3))
+    office.clock.at = OPEN
+    trades = [(name, Side.BUY, D(9)) for name in NAMES]
+    return office, store_plan(settings.database_url, settings.account, trades, order_type=OrderType.MARKET)
+
+
+def test_what_no_slice_was_cut_for_is_told_with_what_died_on_its_way(settings: Settings) -> None:
+    office, batch = sliced(settings, DiesAfterOne)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        with pytest.raises(Died):
+            engine.send(batch.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    office.desk.execute(batch, "another run")
+    (told,) = [one for one in office.look() if one.kind is Kind.UNSENT_ORDERS]
+    assert told.happened.startswith(f"1 approved orders and the rest of 2 scheduled orders of batch {batch.batch_id} ")
+    assert "buy 6 AAA, buy 6 BBB" in told.happened
+    assert "no slice was cut for it" in told.happened
+    assert Kind.UNSENT_ORDERS not in {one.kind for one in office.look()}
+
+
+def test_slices_that_a_halt_kept_from_being_cut_are_told_and_a_schedule_that_ended_is_not(settings: Settings) -> None:
+    office, batch = sliced(settings)
+    office.broker.fills_at = OPEN
+    office.desk.execute(batch)
+    office.clock.wait_until(AFTER)
+    assert Kind.UNSENT_ORDERS not in {one.kind for one in office.look()}
+    office.clock.at = OPEN
+    later = store_plan(
+        settings.database_url, settings.account, [("AAA", Side.BUY, D(9))], order_type=OrderType.MARKET, name="later",
+        created_at=datetime(2022, 12, 27, 23, tzinfo=UTC),
+    )  # fmt: skip
+    with office.desk.engine() as engine:
+        engine.prepare(later.batch_id, "run")
+        engine.store.set_trading_state(settings.account, TradingState.HALTED, "ann", "smoke", office.clock.now())
+        engine.send(later.batch_id, "run")
+    office.clock.wait_until(AFTER)
+    (told,) = [one for one in office.look() if one.kind is Kind.UNSENT_ORDERS]
+    assert told.happened.startswith("1 approved orders and the rest of 1 scheduled orders of batch")
+    assert "buy 3 AAA, buy 6 AAA" in told.happened
 
 
 def test_kept_back_by_a_halt_to_the_end_of_the_window_they_are_told_too(settings: Settings) -> None:
