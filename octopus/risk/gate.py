@@ -340,8 +340,10 @@ def _removal_verdict(removal: Removal) -> Verdict:
     )
     if len(removal.contributors) > 1:
         reason += "; largest parts: " + ", ".join(f"{name} {amount(rule, part)}" for name, part in removal.contributors)
-    denial = verdict(rule, order, Outcome.DENY, reason, removal.value, constraint.limit)
-    return denial._replace(marginal=removal.marginal, contributors=removal.contributors)
+    return Verdict(
+        GATE, rule, order.intent_id, Outcome.DENY, reason, removal.value, constraint.limit, removal.marginal,
+        removal.contributors,
+    )  # fmt: skip
 
 
 def _batch_verdict(rule: Rule, left_out: str) -> Verdict:
