@@ -5,12 +5,14 @@ Belongs here: gathering what the gates must know. Does not: their rules (octopus
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from threading import Lock
 from typing import Any, LiteralString
 
@@ -107,6 +109,9 @@ class Gates:
     _one_reads: Lock = field(default_factory=Lock, repr=False, compare=False)
     _standing: list[tuple[_Facts, Standing]] = field(default_factory=list, repr=False, compare=False)
     _books: list[tuple[str, datetime, LotBook | None]] = field(default_factory=list, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _set_aside_what_is_loaded()
 
     def judge_at_execution(
         self, batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState
@@ -426,6 +431,18 @@ class Gates:
             [self.settings.universe.market_data],
         )
         return basis
+
+
+@cache
+def _set_aside_what_is_loaded() -> None:
+    """Keep the garbage collector from looking through all loaded modules while a batch is judged: once in a process,
+    before its first judgement.
+
+    The thousands of verdicts on 500 orders set off a full collection every few batches. It takes as long as both gates
+    do (60 to 110 ms with everything imported), and a few milliseconds where it looks only at what was made since.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def stands(batch: Batch, reports: Sequence[GateReport], policy: CompliancePolicy) -> bool:

@@ -103,6 +103,16 @@ class Case:
             ends[key] = ends.get(key, held + self.snapshot.working(*key)) + order.quantity
         return ends
 
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """Side and instrument of each order, as most rules name it."""
+        return tuple([f"{order.side} {order.instrument}" for order in self.batch.orders])
+
+    @cached_property
+    def dearest(self) -> tuple[Decimal, ...]:
+        """`dearer_price` of each order."""
+        return tuple([dearer_price(order, self.snapshot) for order in self.batch.orders])
+
 
 class Finding(NamedTuple):
     """What a rule says of one order, or of the batch where ``order`` is None; a tuple, like a `Verdict`."""
@@ -189,10 +199,14 @@ def duplicates(rule: rules.DuplicateOrder, case: Case) -> list[Finding]:
     found = []
     for order in case.batch.orders:
         likeness = _likeness(order)
-        twin = seen.get(likeness)
+        told = f"intent {order.intent_id} of the same batch"
+        twin = seen.setdefault(likeness, told)
         what = f"{order.side} {plain(order.quantity)} {order.instrument}"
-        found.append(Finding(order, twin is not None, f"{what} repeats {twin}" if twin else f"{what} is no repetition"))
-        seen.setdefault(likeness, f"intent {order.intent_id} of the same batch")
+        found.append(
+            Finding(order, True, f"{what} repeats {twin}")
+            if twin is not told
+            else Finding(order, False, f"{what} is no repetition")
+        )
     return found
 
 
@@ -203,29 +217,32 @@ def _likeness(order: PlannedOrder | RecentIntent) -> tuple[str, Side, Decimal]:
 def self_crosses(_rule: rules.SelfCross, case: Case) -> list[Finding]:
     rivals = _rivals(case)
     found = []
-    for order in case.batch.orders:
+    for order, named in zip(case.batch.orders, case.named, strict=True):
         rival = rivals.get((order.instrument, order.side))
         if rival is None:
-            found.append(Finding(order, False, f"nothing works against {order.side} {order.instrument}"))
+            found.append(Finding(order, False, f"nothing works against {named}"))
         else:
-            reason = f"{order.side} {order.instrument} would meet our own {rival}: cancel it, or plan one order"
+            reason = f"{named} would meet our own {_described(rival)}: cancel it, or plan one order"
             found.append(Finding(order, True, reason))
     return found
 
 
-def _rivals(case: Case) -> dict[tuple[str, Side], str]:
-    """By instrument and side: the account's first order that would meet one of that side, described."""
-    found: dict[tuple[str, Side], str] = {}
+def _rivals(case: Case) -> dict[tuple[str, Side], OpenOrder | PlannedOrder]:
+    """By instrument and side: the account's first order that would meet one of that side."""
+    found: dict[tuple[str, Side], OpenOrder | PlannedOrder] = {}
+    other_side = {side: side.opposite for side in Side}
     for working in case.snapshot.open_orders:
         if working.remaining > 0:
-            found.setdefault(_met_by(working), f"open {working.side} {working.client_order_id}")
+            found.setdefault((working.instrument, other_side[working.side]), working)
     for order in case.batch.orders:
-        found.setdefault(_met_by(order), f"{order.side} {order.intent_id} of the same batch")
+        found.setdefault((order.instrument, other_side[order.side]), order)
     return found
 
 
-def _met_by(order: OpenOrder | PlannedOrder) -> tuple[str, Side]:
-    return order.instrument, Side.SELL if order.side is Side.BUY else Side.BUY
+def _described(rival: OpenOrder | PlannedOrder) -> str:
+    if isinstance(rival, OpenOrder):
+        return f"open {rival.side} {rival.client_order_id}"
+    return f"{rival.side} {rival.intent_id} of the same batch"
 
 
 def short_sales(_rule: rules.ShortSale, case: Case) -> list[Finding]:
@@ -277,9 +294,9 @@ def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
     require_price_basis(case)
     limit, ends = rule.parameters.max_shares, case.position_ends
     bound, told, found = float(limit), plain(limit), []
-    for order in case.batch.orders:
+    for order, named in zip(case.batch.orders, case.named, strict=True):
         end = ends[order.instrument, order.side]
-        reason = f"{order.side} {order.instrument} may reach {plain(end)} shares on that side, limit {told}"
+        reason = f"{named} may reach {plain(end)} shares on that side, limit {told}"
         found.append(Finding(order, end > limit, reason, float(end), bound))
     return found
 
@@ -287,9 +304,9 @@ def share_limits(rule: rules.PositionLimitShares, case: Case) -> list[Finding]:
 def fraction_limits(rule: rules.PositionLimitFraction, case: Case) -> list[Finding]:
     limit, ends, equity = rule.parameters.max_fraction_of_equity, case.position_ends, equity_of(case.snapshot)
     most, told, found = Decimal(str(limit)), f"limit {limit:.2%}", []
-    for order in case.batch.orders:
-        fraction = ends[order.instrument, order.side] * dearer_price(order, case.snapshot) / equity
-        reason = f"{order.side} {order.instrument} may reach {fraction:.2%} of equity on that side, {told}"
+    for order, named, price in zip(case.batch.orders, case.named, case.dearest, strict=True):
+        fraction = ends[order.instrument, order.side] * price / equity
+        reason = f"{named} may reach {fraction:.2%} of equity on that side, {told}"
         found.append(Finding(order, fraction > most, reason, float(fraction), limit))
     return found
 
@@ -324,9 +341,9 @@ def minimum_prices(rule: rules.MinimumPrice, case: Case) -> list[Finding]:
     require_price_basis(case)
     limit, buy = rule.parameters.min_price_usd, Side.BUY
     least, told, found = float(limit), plain(limit), []
-    for order in case.batch.orders:
+    for order, named in zip(case.batch.orders, case.named, strict=True):
         price, is_buy = order.reference_price, order.side is buy
-        reason = f"{order.side} {order.instrument} at {plain(price)}, lowest price to buy at {told}"
+        reason = f"{named} at {plain(price)}, lowest price to buy at {told}"
         found.append(Finding(order, is_buy and price < limit, reason, float(price), least))
     return found
 

@@ -90,11 +90,11 @@ def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
             reason = f"{rule.source}: left to the broker, whose duty it is; {missing}"
             return [Verdict(GATE, rule.id, None, Outcome.OFF, reason)]
         found = [Finding(None, True, str(missing))]
-    verdicts, made, name, passed = [], Verdict._make, rule.id, Outcome.PASS
+    verdicts, bare, name, passed = list[Verdict](), tuple.__new__, rule.id, Outcome.PASS
     for order, is_broken, said, value, limit in found:
         if not is_broken:
             intent = order.intent_id if order else None
-            verdicts.append(made((GATE, name, intent, passed, said, value, limit, None, ())))
+            verdicts.append(bare(Verdict, (GATE, name, intent, passed, said, value, limit, None, ())))
             continue
         told: tuple[PlannedOrder | None, ...] = (order,)
         if order is None and broken is Outcome.DENY:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 from octopus.compliance import rules
-from octopus.compliance.checks import Case, Finding, dearer_price, equity_of, is_price
+from octopus.compliance.checks import Case, Finding, equity_of, is_price
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import PlannedOrder, Side, reducing_orders
+from octopus.core.orders import Side, reducing_orders
 
 
 def initial_margins(rule: rules.InitialMargin, case: Case) -> list[Finding]:
@@ -66,7 +66,8 @@ def _maintenance(terms: rules.IntradayMarginParameters, *, a_share: bool) -> _Re
 def _full_payment(case: Case) -> list[Finding]:
     equity_of(case.snapshot)
     buy, sell = Side.BUY, Side.SELL
-    spent = sum((_worth(order, case) for order in case.batch.orders if order.side is buy), Decimal(0))
+    dearest = zip(case.batch.orders, case.dearest, strict=True)
+    spent = sum((order.quantity * price for order, price in dearest if order.side is buy), Decimal(0))
     earned = sum((order.notional for order in case.batch.orders if order.side is sell), Decimal(0))
     prices = _prices(case)
     open_buys = [order for order in case.snapshot.open_orders if order.side is buy and order.remaining]
@@ -105,8 +106,7 @@ def _needed(case: Case, side: Side, required_of: _Required) -> Decimal:
 def _prices(case: Case) -> dict[str, Decimal]:
     """The broker's, and of what the batch trades the dearer of that and the plan's."""
     prices = {name: price for name, price in case.snapshot.prices.items() if is_price(price)}
-    for order in case.batch.orders:
-        dearer = dearer_price(order, case.snapshot)
+    for order, dearer in zip(case.batch.orders, case.dearest, strict=True):
         prices[order.instrument] = max(dearer, prices.get(order.instrument, dearer))
     return prices
 
@@ -137,10 +137,6 @@ def pattern_day_trades(rule: rules.PatternDayTrader, case: Case) -> list[Finding
         )
         found.append(Finding(order, broken, reason, float(count), float(terms.max_day_trades)))
     return found
-
-
-def _worth(order: PlannedOrder, case: Case) -> Decimal:
-    return order.quantity * dearer_price(order, case.snapshot)
 
 
 def _each(case: Case, reason: str) -> list[Finding]:

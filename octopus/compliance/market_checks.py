@@ -68,16 +68,17 @@ def price_tests_next(
 def price_tests(_rule: rules.ShortSalePriceTest, case: Case) -> list[Finding]:
     """Asked of short sales alone: who never sells short needs no such datum."""
     known, short = case.context.price_tests or {}, short_after(case)
-    return [_price_test(order, short.get(order.intent_id, _NONE) > 0, known) for order in case.batch.orders]
+    sells_short = {intent for intent, shares in short.items() if shares > 0}
+    return [
+        _price_test(order, known)
+        if order.intent_id in sells_short
+        else Finding(order, False, f"{named} is no short sale")
+        for order, named in zip(case.batch.orders, case.named, strict=True)
+    ]
 
 
-_NONE = Decimal(0)
-
-
-def _price_test(order: PlannedOrder, is_short: bool, known: Mapping[str, bool]) -> Finding:
+def _price_test(order: PlannedOrder, known: Mapping[str, bool]) -> Finding:
     name = order.instrument
-    if not is_short:
-        return Finding(order, False, f"{order.side} {name} is no short sale")
     restricted = known.get(name)
     if restricted is None:
         return Finding(order, True, f"whether the price test restricts {name} is missing: ask the venue or the broker")
@@ -91,13 +92,11 @@ def trading_halts(_rule: rules.TradingHalt, case: Case) -> list[Finding]:
     if halted is None:
         raise MissingDataError("which instruments are halted is missing: ask the venue or the broker")
     return [
-        Finding(order, order.instrument in halted, f"{order.instrument} is {_halted(order.instrument in halted)}")
+        Finding(order, True, f"{order.instrument} is halted: wait until its trading resumes")
+        if order.instrument in halted
+        else Finding(order, False, f"{order.instrument} is not halted")
         for order in case.batch.orders
     ]
-
-
-def _halted(is_halted: bool) -> str:
-    return "halted: wait until its trading resumes" if is_halted else "not halted"
 
 
 def order_values(rule: rules.OrderValue, case: Case) -> list[Finding]:

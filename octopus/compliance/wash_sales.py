@@ -241,6 +241,9 @@ def _by_instrument(those: Iterable[_Of]) -> Mapping[str, list[_Of]]:
 
 def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -> Finding:
     """What earlier purchases took of a loss is deferred already, and moves no more."""
+    unsold = f"{order.instrument} was not sold at a loss in the 30 days before"
+    if not disposals:
+        return Finding(order, False, unsold)
     sold = [
         sale for sale in disposals
         if sale.quantity > 0 and sale.economic_gain < 0
@@ -249,7 +252,7 @@ def _of_buy(order: PlannedOrder, disposals: Sequence[Disposal], session: date) -
     losses = [sale for sale in sold if sale.gain < 0]
     loss = -sum((sale.gain for sale in losses), Decimal(0))
     if not sold:
-        return Finding(order, False, f"{order.instrument} was not sold at a loss in the 30 days before")
+        return Finding(order, False, unsold)
     if not loss:
         return Finding(order, False, f"earlier purchases of {order.instrument} took all losses of the 30 days before")
     last = max(losses, key=lambda sale: sale.disposed)

@@ -26,21 +26,6 @@ class Lot(NamedTuple):
     bought: Decimal = Decimal(0)
     sold: Decimal = Decimal(0)
 
-    @property
-    def after(self) -> Decimal:
-        """Position when everything has filled."""
-        return self.held + self.bought - self.sold
-
-    @property
-    def highest(self) -> Decimal:
-        """Position when only the buys have filled."""
-        return self.held + self.bought
-
-    @property
-    def lowest(self) -> Decimal:
-        """Position when only the sells have filled."""
-        return self.held - self.sold
-
     def plus(self, side: Side, quantity: Decimal) -> Lot:
         """The lot with one more order that may fill; a negative ``quantity`` takes an order away."""
         if side is _BUY:

@@ -199,14 +199,14 @@ def reduces(
 
 def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> list[Verdict]:
     """One verdict for each sound order; a missing datum denies with its name."""
-    verdicts, made, passed, denied = [], Verdict._make, Outcome.PASS, Outcome.DENY
+    verdicts, bare, passed, denied = [], tuple.__new__, Outcome.PASS, Outcome.DENY
     for order in case.orders:
         try:
             ok, reason, value, limit = check(order)
         except MissingDataError as missing:
             ok, reason, value, limit = False, str(missing), None, None
         outcome = passed if ok else denied
-        verdicts.append(made((GATE, rule, order.intent_id, outcome, reason, value, limit, None, ())))
+        verdicts.append(bare(Verdict, (GATE, rule, order.intent_id, outcome, reason, value, limit, None, ())))
     return verdicts
 
 

@@ -18,8 +18,8 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cache, lru_cache, partial
-from operator import gt, lt
+from functools import cache, cached_property, lru_cache, partial
+from operator import gt, lt, mul
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -61,12 +61,16 @@ class Proposal:
     Attributes:
         left_out: orders that are no longer in, in the order in which they went. Who keeps something worked out reads on
             from where it has read to.
+        blocks: the lots' instruments, `_BLOCK` after the other. block_of: by instrument, the place of its block.
     """
 
     def __init__(self, book: Book, orders: Orders) -> None:
         self.book = book
         self.lots = book.lots(orders)
         self.left_out: list[PlannedOrder] = []
+        names = list(self.lots)
+        self.blocks = [names[first : first + _BLOCK] for first in range(0, len(names), _BLOCK)]
+        self.block_of = {name: place for place, block in enumerate(self.blocks) for name in block}
         self._orders: dict[str, PlannedOrder] = {order.intent_id: order for order in orders}
         self._of: dict[str, list[PlannedOrder]] = {}
         for order in orders:
@@ -74,6 +78,11 @@ class Proposal:
 
     def __len__(self) -> int:
         return len(self._orders)
+
+    @cached_property
+    def marks(self) -> list[Decimal]:
+        """Price of each lot's instrument, in the order of the lots."""
+        return [self.book.marks[name] for name in self.lots]
 
     @property
     def orders(self) -> list[PlannedOrder]:
@@ -105,8 +114,10 @@ class Removals:
     def __bool__(self) -> bool:
         return len(self._log) > self._read
 
-    def news(self) -> list[PlannedOrder]:
+    def news(self) -> Sequence[PlannedOrder]:
         """Those that were not told yet."""
+        if len(self._log) == self._read:
+            return ()
         new = self._log[self._read :]
         self._read = len(self._log)
         return new
@@ -217,36 +228,34 @@ class Parts:
         self.proposal, self._figure = proposal, figure
         self._values: dict[str, Decimal] = {}
         self._removals = Removals(proposal)
-        names = list(proposal.lots)
-        self._blocks = [names[first : first + _BLOCK] for first in range(0, len(names), _BLOCK)]
-        self._places = {name: place for place, block in enumerate(self._blocks) for name in block}
         self._sums: list[Decimal] = []
 
     def values(self) -> dict[str, Decimal]:
         """With the orders that are still in; in the order of the lots."""
-        marks, lots, figure = self.proposal.book.marks, self.proposal.lots, self._figure
         if not self._values:
             self._removals.news()
-            self._values = {name: marks[name] * figure(lot) for name, lot in lots.items()}
+            lots = self.proposal.lots
+            self._values = dict(zip(lots, map(mul, self.proposal.marks, map(self._figure, lots.values())), strict=True))
         elif self._removals:
+            marks, lots, figure = self.proposal.book.marks, self.proposal.lots, self._figure
             changed = {order.instrument for order in self._removals.news()}
             for name in changed:
                 self._values[name] = marks[name] * figure(lots[name])
             if self._sums:
-                for place in {self._places[name] for name in changed}:
-                    self._sums[place] = self._sum(self._blocks[place])
+                blocks, block_of = self.proposal.blocks, self.proposal.block_of
+                for place in {block_of[name] for name in changed}:
+                    self._sums[place] = self._sum(blocks[place])
         return self._values
 
     def total(self) -> Decimal:
         """Sum of all values. Each block is summed anew and not corrected by what changed: no rounding builds up."""
         self.values()
         if not self._sums:
-            self._sums = [self._sum(block) for block in self._blocks]
-        return sum(self._sums, Decimal(0))
+            self._sums = [self._sum(block) for block in self.proposal.blocks]
+        return sum(self._sums, _ZERO)
 
     def _sum(self, names: Iterable[str]) -> Decimal:
-        values = self._values
-        return sum([values[name] for name in names], Decimal(0))
+        return sum(map(self._values.__getitem__, names), _ZERO)
 
     def opening(self, instrument: str) -> Decimal:
         """Without any order of the batch."""
@@ -255,8 +264,9 @@ class Parts:
 
     def added(self, order: PlannedOrder) -> Decimal:
         """What the order adds, given all the others."""
-        lots, figure, name = self.proposal.lots, self._figure, order.instrument
-        return self.proposal.book.marks[name] * (figure(lots[name]) - figure(self.proposal.without(order)))
+        figure, name = self._figure, order.instrument
+        lot = self.proposal.lots[name]
+        return self.proposal.book.marks[name] * (figure(lot) - figure(lot.plus(order.side, -order.quantity)))
 
     def added_alone(self, order: PlannedOrder) -> Decimal:
         """What the order adds where no other is in."""
@@ -338,9 +348,9 @@ class Exposure:
 
     def _follow(self) -> None:
         """Forget what orders that were left out have changed."""
-        if not self._removals:
+        if not (gone := self._removals.news()):
             return
-        for order in self._removals.news():
+        for order in gone:
             if self._members is not None and order.instrument not in self._members:
                 continue
             self._sum_usd = self._excess = None
@@ -926,32 +936,44 @@ def _weights(book: Book) -> Callable[[str, Decimal], float]:
 _ZERO, _ONE = Decimal(0), Decimal(1)
 
 
+# Each is asked of every lot: without a property's call in between it takes half of the time.
+
+
 def _after(lot: Lot) -> Decimal:
-    return lot.after
+    """Position when everything has filled."""
+    held, bought, sold = lot
+    return held + bought - sold
 
 
 def _size(lot: Lot) -> Decimal:
-    return abs(lot.after)
+    held, bought, sold = lot
+    return abs(held + bought - sold)
 
 
 def _farthest(lot: Lot) -> Decimal:
-    return max(abs(lot.highest), abs(lot.lowest))
+    held, bought, sold = lot
+    return max(abs(held + bought), abs(held - sold))
 
 
 def _long(lot: Lot) -> Decimal:
-    return max(lot.after, _ZERO)
+    held, bought, sold = lot
+    return max(held + bought - sold, _ZERO)
 
 
 def _highest(lot: Lot) -> Decimal:
-    return lot.highest
+    """Position when only the buys have filled."""
+    held, bought, _ = lot
+    return held + bought
 
 
 def _lowest(lot: Lot) -> Decimal:
-    return lot.lowest
+    """Position when only the sells have filled."""
+    held, _, sold = lot
+    return held - sold
 
 
 def _highest_long(lot: Lot) -> Decimal:
-    return max(lot.highest, _ZERO)
+    return max(_highest(lot), _ZERO)
 
 
 @lru_cache(maxsize=64)

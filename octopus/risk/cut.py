@@ -45,16 +45,19 @@ def cut(proposal: Proposal, rules: Sequence[Rule], reducing: frozenset[str]) -> 
     while not settled:
         settled = True
         for constraint in (each for rule in rules for each in rule.beyond()):
-            while constraint.excess() > 0 and (removal := _next_removal(proposal, constraint, reducing)):
+            while (excess := constraint.excess()) > 0 and (
+                removal := _next_removal(proposal, constraint, excess, reducing)
+            ):
                 proposal.leave_out(removal.order)
                 removals.append(removal)
                 settled = False
     return removals
 
 
-def _next_removal(proposal: Proposal, constraint: Constraint, reducing: frozenset[str]) -> Removal | None:
+def _next_removal(
+    proposal: Proposal, constraint: Constraint, excess: Decimal, reducing: frozenset[str]
+) -> Removal | None:
     """What to leave out for a constraint that is breached; None: no order of the batch adds to the breach."""
-    excess = constraint.excess()
     if not len(proposal):
         return None
     choice = constraint.choice(excess, reducing)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from operator import le
 
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
@@ -202,7 +203,13 @@ def _in_order(verdicts: Sequence[Verdict], batch: Batch) -> tuple[Verdict, ...]:
     by_rule: dict[str, list[Verdict]] = {rule: [] for rule in RULES}
     for found in verdicts:
         by_rule[found.rule].append(found)
-    return tuple(found for group in by_rule.values() for found in sorted(group, key=lambda v: places[v.intent_id]))
+    ordered: list[Verdict] = []
+    for group in by_rule.values():
+        at = [places[found.intent_id] for found in group]
+        # What a rule says of each order stands in the plan's order; removals do not.
+        in_place = all(map(le, at, at[1:]))
+        ordered += group if in_place else sorted(group, key=lambda found: places[found.intent_id])
+    return tuple(ordered)
 
 
 ALONE: Mapping[str, Callable[[Case], list[Verdict]]] = {
@@ -333,8 +340,10 @@ def _removal_verdict(removal: Removal) -> Verdict:
     )
     if len(removal.contributors) > 1:
         reason += "; largest parts: " + ", ".join(f"{name} {amount(rule, part)}" for name, part in removal.contributors)
-    denial = verdict(rule, order, Outcome.DENY, reason, removal.value, constraint.limit)
-    return denial._replace(marginal=removal.marginal, contributors=removal.contributors)
+    return Verdict(
+        GATE, rule, order.intent_id, Outcome.DENY, reason, removal.value, constraint.limit, removal.marginal,
+        removal.contributors,
+    )  # fmt: skip
 
 
 def _batch_verdict(rule: Rule, left_out: str) -> Verdict:

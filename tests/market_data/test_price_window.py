@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -261,6 +262,11 @@ def references(url: str, exchange: str, account: str, decided: date) -> set[Deci
     batch = Batch("b", account, decided, AS_OF, AS_OF + timedelta(hours=5), ())
     market = gates.market(batch, AccountSnapshot(account, AS_OF, Decimal(450), {}, {}), AS_OF)
     return {market.nav_peak, market.nav_previous}
+
+
+def test_a_full_collection_while_orders_are_judged_does_not_look_through_what_was_loaded() -> None:
+    Gates(load_settings({}), Warehouse("postgresql://nowhere/none"))
+    assert gc.get_freeze_count() > 10_000, "modules, classes and functions are most of what there is"
 
 
 def test_a_nav_that_is_missing_or_old_is_no_reference(database_url: str) -> None:
