@@ -6,8 +6,11 @@ made once for each worker; a test's database is a copy of it.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import uuid
 from collections import Counter
@@ -16,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from hypothesis import settings
@@ -33,6 +37,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # No test asserts a time: on a busy machine an example may take as long as it likes.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without looking for garbage, and never look through what stays until the end.
+
+    Millions of objects are made, and all but a few are kept: looking for garbage among them takes a third of
+    collecting's time, and later half a second whenever Python looks through all there is.
+    """
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -78,16 +95,50 @@ def server_url() -> Iterator[str]:
     home = Path(tempfile.mkdtemp(prefix="octopus-test-"))
     server = EmbeddedPostgres(home)
     server.start()
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        # No test takes the machine's power away; and the log of a copied template is written, never read.
-        connection.execute("alter system set fsync = off")
-        connection.execute("alter system set wal_compression = off")
-        connection.execute("select pg_reload_conf()")
+    let_sync_go(server)
     try:
         yield server.url("postgres")
     finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        put_away(home)
+
+
+def let_sync_go(server: EmbeddedPostgres) -> None:
+    """No test takes the machine's power away: to wait for the disk proves nothing, and takes long."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute("alter system set fsync = off")
+        # The log of a copied template is written, never read.
+        connection.execute("alter system set wal_compression = off")
+        connection.execute("select pg_reload_conf()")
+
+
+def put_away(home: Path) -> None:
+    """End the server of a home that is needed no more, without a last word to the disk (SIGQUIT), and delete it."""
+    server = EmbeddedPostgres(home)
+    if server.is_running():
+        postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(60)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_home() -> Iterator[Path]:
+    """The home of an embedded server that was made, migrated and stopped, to be copied: see `copied_home`."""
+    server = EmbeddedPostgres(Path(tempfile.mkdtemp(prefix="octopus-made-")))
+    server.start()
+    let_sync_go(server)
+    migrate(server.url())
+    server.stop()
+    yield server.home
+    put_away(server.home)
+
+
+def copied_home(made: Path, home: Path) -> EmbeddedPostgres:
+    """A server of ``home`` with the databases of another that is stopped: to make them takes longer than most tests."""
+    home.mkdir(parents=True, exist_ok=True)
+    # As they are: whose each file is, too, because PostgreSQL does not run as root.
+    subprocess.run(["cp", "-a", str(made / "postgres"), str(home)], check=True)
+    return EmbeddedPostgres(home)
 
 
 def _url_of(server: str, database: str) -> str:
@@ -120,10 +171,18 @@ def database_url(server_url: str, template_database: str) -> Iterator[str]:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}" template "{template_database}"')
         yield _url_of(server_url, name)
-        # Of our own server all go with it in the end: where a thousand files were deleted a moment ago, a file system
-        # looks long for places for the next thousand, and a copy takes ten times as long.
-        if GIVEN_SERVER:
-            connection.execute(f'drop database if exists "{name}" with (force)')
+        leave(connection, name)
+
+
+def leave(connection: psycopg.Connection, name: str) -> None:
+    """End what a test still does in a database that is needed no more, and on a server that is not ours drop it.
+
+    Of our own server all go with it in the end: where a thousand files were deleted a moment ago, a file system looks
+    long for places for the next thousand, and a copy takes ten times as long.
+    """
+    connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+    if GIVEN_SERVER:
+        connection.execute(f'drop database if exists "{name}" with (force)')
 
 
 LONGEST_FIRST = ("test_main_job", "test_rows_kept_out", "test_live_data_paper", "test_replay", "test_dbt_project")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,16 +16,17 @@ import pytest
 
 from octopus_pipelines.cli.main import main
 from resources.runtime.postgres import EmbeddedPostgres
+from tests.conftest import copied_home, put_away
 
 OCTOPUS = str(Path(sys.executable).parent / "octopus")
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
+def home(migrated_home: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="octopus-cli-"))
+    copied_home(migrated_home, folder)
     yield folder
-    EmbeddedPostgres(folder).stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    put_away(folder)
 
 
 def octopus(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -144,8 +144,7 @@ def test_a_backup_comes_back_halted(home: Path, tmp_path: Path) -> None:
         assert state["state"] == "halted"
         assert "restored" in state["reason"]
     finally:
-        EmbeddedPostgres(elsewhere).stop()
-        shutil.rmtree(elsewhere, ignore_errors=True)
+        put_away(elsewhere)
 
 
 def test_an_interruption_says_that_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.warehouse.connection import connect
-from resources.warehouse.migrate import migrate
+from tests.conftest import copied_home, leave, put_away
 
 _EMPTY = """
 set session_replication_role = replica;
@@ -43,7 +42,7 @@ def module_database(server_url: str, template_database: str) -> Iterator[str]:
         try:
             yield re.sub(rf"/{shared}(?=\?|$)", f"/{name}", server_url)
         finally:
-            connection.execute(f'drop database if exists "{name}" with (force)')
+            leave(connection, name)
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +71,15 @@ def database_url(module_database: str, empty: Callable[[], None]) -> Iterator[st
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedPostgres]:
+def house(monkeypatch: pytest.MonkeyPatch, migrated_home: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, which it may kill."""
     home = Path(tempfile.mkdtemp(prefix="octopus-halt-"))
     for name in ("OCTOPUS_DATABASE_URL", "OCTOPUS_DAGSTER_URL", "OCTOPUS_MLFLOW_URL", "OCTOPUS_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OCTOPUS_HOME", str(home))
-    server = EmbeddedPostgres(home)
+    server = copied_home(migrated_home, home)
     server.start()
-    migrate(server.url())
     try:
         yield server
     finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        put_away(home)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -13,22 +12,22 @@ import psycopg
 import pytest
 
 from resources.runtime.postgres import EmbeddedPostgres
+from tests.conftest import copied_home, put_away
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="octopus-pg-"))
     yield folder
-    EmbeddedPostgres(folder).stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    put_away(folder)
 
 
 def _start(home: Path) -> None:
     EmbeddedPostgres(home).start()
 
 
-def test_what_was_committed_survives_a_kill(home: Path) -> None:
-    server = EmbeddedPostgres(home)
+def test_what_was_committed_survives_a_kill(home: Path, migrated_home: Path) -> None:
+    server = copied_home(migrated_home, home)
     server.start()
     with psycopg.connect(server.url()) as connection:
         connection.execute("create table kept (n int)")
@@ -59,15 +58,15 @@ def test_a_half_made_folder_is_made_anew(home: Path) -> None:
         assert connection.execute("select 1").fetchone() == (1,)
 
 
-def test_nobody_else_may_enter_the_socket_folder(home: Path) -> None:
-    server = EmbeddedPostgres(home)
+def test_nobody_else_may_enter_the_socket_folder(home: Path, migrated_home: Path) -> None:
+    server = copied_home(migrated_home, home)
     server.start()
     assert stat.S_IMODE(server.socket_folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["with a blank", "long-" + "x" * 120])
-def test_a_path_that_a_socket_cannot_have_is_no_obstacle(home: Path, name: str) -> None:
-    server = EmbeddedPostgres(home / name)
+def test_a_path_that_a_socket_cannot_have_is_no_obstacle(home: Path, name: str, migrated_home: Path) -> None:
+    server = copied_home(migrated_home, home / name)
     server.start()
     try:
         with psycopg.connect(server.url()) as connection:
@@ -77,8 +76,8 @@ def test_a_path_that_a_socket_cannot_have_is_no_obstacle(home: Path, name: str) 
     assert not server.is_running()
 
 
-def test_stopping_twice_is_no_error(home: Path) -> None:
-    server = EmbeddedPostgres(home)
+def test_stopping_twice_is_no_error(home: Path, migrated_home: Path) -> None:
+    server = copied_home(migrated_home, home)
     server.start()
     server.stop()
     server.stop()

@@ -22,6 +22,7 @@ from resources.trading import Trading, open_paper_account, paper_broker
 from resources.warehouse.connection import Role
 from resources.warehouse.migrate import migrate
 from resources.warehouse.store import Warehouse
+from tests.conftest import leave
 from tests.dbt_server import DATABASE, run_dbt
 
 HISTORY_START = "2018-01-02"
@@ -128,7 +129,10 @@ def make_house(server: str, folder: Path, **changes: Any) -> Iterator[House]:
             yield House(settings, environment, resources)
         finally:
             for name in names.values():
-                connection.execute(f'drop database if exists "{name}" with (force)')
+                leave(connection, name)
+            # The next house's warehouse has its name.
+            if names["warehouse"] == DATABASE:
+                connection.execute(f'drop database if exists "{DATABASE}" with (force)')
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import psycopg
 import pytest
 
 from resources.runtime.postgres import EmbeddedPostgres
+from tests.conftest import let_sync_go, put_away
 from tests.pipelines.conftest import edited_config
 
 OCTOPUS = str(Path(sys.executable).parent / "octopus")
@@ -31,8 +31,7 @@ OCTOPUS = str(Path(sys.executable).parent / "octopus")
 def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="octopus-main-"))
     yield folder
-    EmbeddedPostgres(folder).stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    put_away(folder)
 
 
 def config_of(home: Path) -> str:
@@ -86,6 +85,7 @@ def first_run(home: Path) -> subprocess.CompletedProcess[str]:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    let_sync_go(EmbeddedPostgres(home))
     return octopus(home, "run")
 
 

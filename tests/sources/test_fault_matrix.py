@@ -24,6 +24,7 @@ from resources.sources.http import Access
 from resources.sources.patience import Patience
 from resources.warehouse import coverage, withdrawals
 from resources.warehouse.store import RAW_KEYS, Warehouse
+from tests.conftest import leave
 
 REFUSALS: dict[str, Callable[[Stand], Act]] = {
     "429": lambda _stand: fails(429, Retry_After="1"),
@@ -59,7 +60,7 @@ def one_database(server_url: str, template_database: str) -> Iterator[str]:
         try:
             yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
         finally:
-            connection.execute(f'drop database if exists "{name}" with (force)')
+            leave(connection, name)
 
 
 @pytest.fixture
