@@ -546,17 +546,20 @@ def _changed_by(told: Mapping[str, Any], fills: Mapping[str, Mapping[str, Any]],
         return root.get(named, named)
     like = [
         key for key, one in fills.items()
-        if one.get("order_id") == told.get("order_id") and _number(one, "qty") == _number(told, "qty")
+        if one.get("order_id") == told.get("order_id") and _number(one, "qty") == _FIELDS.number_or_zero(told, "qty")
     ]  # fmt: skip
     return like[0] if len(like) == 1 else None
 
 
 def _revision(told: Mapping[str, Any], fill_id: str, number: int, client_ids: Mapping[str, str]) -> FillRevision:
-    is_bust = told.get("type") == "trade_bust"
+    if told.get("type") == "trade_bust":
+        # Of a trade that is broken its own amounts say nothing.
+        quantity, price = Decimal(0), max(_FIELDS.number_or_zero(told, "price"), Decimal(0))
+    else:
+        quantity, price = _FIELDS.positive(told, "qty"), _FIELDS.positive(told, "price")
     return FillRevision(
-        fill_id, number, client_ids[_text(told, "order_id")], Decimal(0) if is_bust else _FIELDS.positive(told, "qty"),
-        _FIELDS.positive(told, "price"), Decimal(0), _instant(_text(told, "transaction_time")),
-        str(told.get("reason") or _REVISED[str(told.get("type"))]),
+        fill_id, number, client_ids[_text(told, "order_id")], quantity, price, Decimal(0),
+        _instant(_text(told, "transaction_time")), str(told.get("reason") or _REVISED[str(told.get("type"))]),
     )  # fmt: skip
 
 

@@ -266,7 +266,10 @@ class RevisingBroker(Protocol):
     """A broker that tells of busts and corrections one by one. Of another's, reconciliation finds what differs."""
 
     def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
-        """Every revision with ``at >= since``, oldest first; `Broker.fills` and the statement count them already."""
+        """Every revision with ``at >= since``, oldest first; `Broker.fills` and the statement count them already.
+
+        The price of a trade that was broken is zero where the broker tells none.
+        """
         ...
 
 

@@ -97,13 +97,19 @@ class AccountBooks(OrderRecords):
         """Book what the broker changed of a fill, once; False when we have it, or when the order is not ours.
 
         The fill stays as it was told. Of several revisions the highest number counts, in whatever order they and the
-        fill are told; one that comes after its session's NAV is booked in the next.
+        fill are told; one that comes after its session's NAV is booked in the next. A bust is booked at the price of
+        the version that counted, whatever price it was told with; of a fill that was not told here one without any
+        price breaks nothing, and is booked once it is told again after the fill.
         """
         with self.connection.transaction():
             status = self.orders.lock_status(revision.client_order_id, account)
             if status is None:
                 return False
             before = self._counting(account, revision.fill_id)
+            if revision.is_bust and before is not None:
+                revision = replace(revision, price=before["price"])
+            if not revision.price:
+                return False
             overtaken = before is not None and before["number"] > revision.number
             booked = self._booking_session(account, session if before is None else max(session, before["session"]))
             added = self.connection.execute(
@@ -439,10 +445,10 @@ class AccountBooks(OrderRecords):
         """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
         return self._row(
             """
-            select number, quantity, session from execution.fill_revisions
+            select number, quantity, price, session from execution.fill_revisions
             where account = %(account)s and fill_id = %(fill)s
             union all
-            select 0, quantity, session from execution.fills where account = %(account)s and fill_id = %(fill)s
+            select 0, quantity, price, session from execution.fills where account = %(account)s and fill_id = %(fill)s
             order by number desc limit 1
             """,
             {"account": account, "fill": fill_id},

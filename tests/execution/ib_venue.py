@@ -156,13 +156,15 @@ class IbVenue:
             if one.parent == order.order_id and one.client_id == order.client_id and one.stands:
                 one.status = "Cancelled"
 
-    def correct(self, place: int, price: Decimal) -> None:
-        """Tell an execution again under the next number, at another price."""
+    def correct(self, place: int, price: Decimal, shares: Decimal | None = None) -> None:
+        """Tell an execution again under the next number, at another price and of other shares; of none: broken."""
         with self.lock:
             wrong = self.executions[place]
-            sign = 1 if wrong["order"].action == "BUY" else -1
-            self.cash -= sign * wrong["shares"] * (price - wrong["price"])
-            self.executions.append({**wrong, "id": wrong["id"][:-2] + "02", "price": price})
+            order, shares = wrong["order"], wrong["shares"] if shares is None else shares
+            sign = 1 if order.action == "BUY" else -1
+            self.cash -= sign * (shares * price - wrong["shares"] * wrong["price"])
+            self.positions[order.symbol] += sign * (shares - wrong["shares"])
+            self.executions.append({**wrong, "id": wrong["id"][:-2] + "02", "price": price, "shares": shares})
 
     def forget(self) -> None:
         """The next day: TWS tells neither executions nor completed orders of the one before."""

@@ -399,7 +399,8 @@ def test_broken_and_corrected_trades_are_revisions_and_no_further_fills(venue, r
     assert len(broker.revisions()) == 4
 
 
-def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenue) -> None:
+@pytest.mark.parametrize("price", ["100", "0", None])
+def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenue, price: str | None) -> None:
     clock = ManualClock(OPEN + timedelta(hours=1))
     venue.auction = lambda at: at.fill_all() if clock.now() >= CLOSE else None
     desk = Desk(database_url, "acct", clock, flat_feed(("AAA", "BBB")), broker_at(venue, now=clock.now))
@@ -409,6 +410,7 @@ def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenu
     assert desk.execute(batch).breaks == ()
     place = next(n for n, one in enumerate(venue.activities) if one.get("symbol") == "AAA")
     venue.revise(place, D(0), D(100))
+    venue.activities[-1]["price"] = price
     with desk.engine() as engine:
         engine.update_positions("acct")
         assert engine.reconcile("acct", EXECUTED) == ()
@@ -416,3 +418,4 @@ def test_the_engine_books_what_alpaca_broke(database_url: str, venue: AlpacaVenu
     assert rows(database_url, "select kind from audit.log where kind like 'order.fill\\_%%'") == [
         ("order.fill_broken",)
     ]
+    assert rows(database_url, "select price from execution.fill_revisions") == [(D(100),)]

@@ -382,6 +382,38 @@ def test_a_movement_of_today_is_no_break_until_the_report_tells_of_the_day(
         assert engine.bookkeeper.books.book("acct").cash == D(99_500)
 
 
+@pytest.mark.parametrize("booked", [True, False])
+def test_a_trade_that_ib_breaks_is_taken_back_whether_it_was_booked_or_not(
+    database_url: str, venue: IbVenue, flex: FlexVenue, tmp_path: Path, booked: bool
+) -> None:
+    """Told again as ``.02`` of zero shares at price zero; the day after, the report cancels the trade."""
+    desk = desk_at(database_url, venue, flex, tmp_path)
+    batch = store_plan(database_url, "acct", [("AAA", Side.BUY, D(10))])
+    (order_id,) = order_ids(batch)
+    with desk.engine() as engine:
+        assert engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        venue.fill(order_id)
+        if booked:
+            engine.poll("acct")
+        venue.correct(0, D(0), D(0))
+        engine.poll("acct")
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", EXECUTED) == ()
+        book = engine.bookkeeper.books.book("acct")
+        assert (book.cash, dict(book.positions)) == (D(100_000), {})
+    venue.forget()
+    flex.ends = EXECUTED
+    flex.trade(order_id, "AAA", "10", "100", "0000e0d5.00000000.01.01", "20221228;160000")
+    cancel = {"transactionType": "TradeCancel", "ibExecID": "", "tradeID": "", "origTradeID": "t-0000e0d5.00000000.01"}
+    flex.trade(order_id, "AAA", "-10", "100", "x.x", "20221228;160000", **cancel)
+    desk.clock.at = SESSIONS.open_utc(NEXT)
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", NEXT) == ()
+    assert rows(database_url, "select quantity, price from execution.fill_revisions") == [(D(0), D(100))]
+
+
 def test_shares_that_moved_unseen_are_a_break_at_once(
     database_url: str, venue: IbVenue, flex: FlexVenue, tmp_path: Path
 ) -> None:
