@@ -98,9 +98,12 @@ _STANDING = frozenset(
 order_state = partial(state_of, NAME, _ENDED, _STANDING)
 _DIVIDENDS = frozenset({"DIV", "DIVCGL", "DIVCGS", "DIVROC", "DIVTXEX"})
 _CHARGES = frozenset(
-    {"FEE", "CFEE", "INT", "INTNRA", "INTTW", "DIVFEE", "DIVFT", "DIVNRA", "DIVTW", "PTC", "PTR"}
+    {
+        "FEE", "CFEE", "INT", "INTNRA", "INTTW", "DIVFEE", "DIVFT", "DIVNRA", "DIVTW", "DIVWH", "WH", "PTC", "PTR"
+    }
 )  # fmt: skip
 """Fees, interest, and tax withheld from either ("Account Activities", Alpaca's documentation)."""
+_MERGERS = frozenset({"MA", "REORG"})
 _DEPOSITS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "TRANS"})
 _REVISED = {"trade_bust": "broken by Alpaca", "trade_correct": "corrected by Alpaca"}
 """Of a trade's activities the types that change an earlier one instead of adding to it."""
@@ -405,10 +408,15 @@ class AlpacaBroker:
         if kind in _DEPOSITS and not instrument:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(_text(told, "id"), flow, None, Decimal(0), cash, noon(paid), note)
-        if kind in _CHARGES and not shares:
+        if kind in _CHARGES and (cash or not shares):
+            # Of what was charged or withheld the shares are those it was counted by; a fee in coins takes them.
             return Entry(_text(told, "id"), EntryKind.CHARGE, instrument, Decimal(0), cash, noon(paid), note)
-        # Transfers of shares, reorganisations: a person has to look.
-        moved = shares if instrument and not cash else Decimal(0)
+        if kind in _MERGERS and instrument and shares * cash < 0:
+            # Paid out in cash: in our book the delisting, at its session's close.
+            at = self.sessions.close_utc(paid) if self.sessions.is_session(paid) else noon(paid)
+            return Entry(_text(told, "id"), EntryKind.DELISTING, instrument, shares, cash, at, note)
+        # Transfers of shares, other mergers, cash in lieu: a person has to look.
+        moved = shares if instrument and (kind in _MERGERS or not cash) else Decimal(0)
         return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, noon(paid), note)
 
     def _ex_session(self, symbol: str, paid: date) -> date | None:

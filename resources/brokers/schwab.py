@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,9 @@ _CASH_FLOWS = frozenset(
         "WIRE_OUT",
     }
 )  # fmt: skip
+_WITHHELD = re.compile(r"\bNRA\b|\bwithh(e|o)ld|\bforeign tax\b|\btax (adj|paid)", re.IGNORECASE)
+"""How Schwab describes tax that it withholds from dividends or gives back ("NRA Tax Adj", "NRA Withholding", "Foreign
+Tax Paid" of its exported histories): its type is a dividend's, and what a short sale owes is a negative one, too."""
 _SPELLING = Spelling(NAME, "/")
 venue_symbol, our_symbol = _SPELLING.theirs, _SPELLING.ours
 
@@ -501,7 +505,8 @@ class SchwabBroker:
         shares = _FIELDS.number_or_zero(items[0], "amount") if items else _NIL
         at, entry_id = _instant(_text(told, "time")), _text(told, "activityId")
         note = " ".join(str(part) for part in (kind, told.get("description")) if part)
-        if kind == "DIVIDEND_OR_INTEREST" and instrument is not None and cash:
+        withheld = bool(_WITHHELD.search(str(told.get("description") or "")))
+        if kind == "DIVIDEND_OR_INTEREST" and instrument is not None and cash and not withheld:
             ex_session = self._ex_session(venue_symbol(instrument), at.date())
             on = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
             return Entry(entry_id, EntryKind.DIVIDEND, instrument, _NIL, cash, on, note)
@@ -509,8 +514,13 @@ class SchwabBroker:
             flow = EntryKind.DEPOSIT if cash >= 0 else EntryKind.WITHDRAWAL
             return Entry(entry_id, flow, None, _NIL, cash, at, note)
         if kind == "DIVIDEND_OR_INTEREST" and cash:
-            return Entry(entry_id, EntryKind.CHARGE, None, _NIL, cash, at, note)
-        moved = shares if instrument is not None and not cash else _NIL
+            return Entry(entry_id, EntryKind.CHARGE, instrument, _NIL, cash, at, note)
+        received = kind == "RECEIVE_AND_DELIVER"
+        if received and instrument is not None and shares * cash < 0:
+            # Paid out in cash: in our book the delisting, at its session's close.
+            on = self.sessions.close_utc(at.date()) if self.sessions.is_session(at.date()) else at
+            return Entry(entry_id, EntryKind.DELISTING, instrument, shares, cash, on, note)
+        moved = shares if instrument is not None and (received or not cash) else _NIL
         # Journals, shares received: a person has to look.
         return Entry(entry_id, EntryKind.MANUAL, instrument, moved, cash, at, note) if cash or moved else None
 

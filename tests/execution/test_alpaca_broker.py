@@ -12,9 +12,21 @@ from typing import Any
 
 import pytest
 from alpaca_venue import AlpacaVenue
-from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, Desk, ManualClock, flat_feed, order_ids, rows, store_plan
+from execution_support import (
+    CLOSE,
+    DECIDED,
+    EXECUTED,
+    OPEN,
+    SESSIONS,
+    Desk,
+    ManualClock,
+    flat_feed,
+    order_ids,
+    rows,
+    store_plan,
+)
 
-from octopus.core.orders import OrderType, Side
+from octopus.core.orders import OrderType, Side, TradingState
 from octopus.execution.book import Book, CorporateAction, EntryKind, opening_entries
 from octopus.execution.reconcile import reconcile
 from octopus.execution.states import OrderState
@@ -34,6 +46,7 @@ from resources.warehouse.audit_log import verify
 D = Decimal
 TEN = D(10)
 NOON = OPEN + timedelta(hours=1)
+NEXT = SESSIONS.next(EXECUTED)
 QUICK = Patience(attempts=2, base_s=0.01, total_s=0.05)
 
 
@@ -256,6 +269,30 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue)
     assert [entry.kind for entry in broker_at(venue).statement(since).entries] == [e[0] for e in told[3:]]
 
 
+@pytest.mark.parametrize("kind", ["DIVNRA", "DIVFT", "DIVTW", "DIVFEE", "DIVWH", "WH", "INTNRA", "FEE"])
+def test_what_is_withheld_or_charged_is_a_charge_whatever_shares_it_was_counted_by(venue, kind):
+    venue.book(kind, net_amount="-0.75", symbol="AAA", qty="10", per_share_amount="-0.075", date="2022-12-28")
+    *_, entry = (one for one in broker_at(venue).statement().entries if one.instrument)
+    assert (entry.kind, entry.instrument, entry.quantity, entry.cash) == (EntryKind.CHARGE, "AAA", D(0), D("-0.75"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantity", "cash", "expected"),
+    [
+        ("MA", "-10", "1050", (EntryKind.DELISTING, D(-10), D(1050))),
+        ("REORG", "10", "-1050", (EntryKind.DELISTING, D(10), D(-1050))),
+        ("MA", "-10", "0", (EntryKind.MANUAL, D(-10), D(0))), ("MA", "5", "0", (EntryKind.MANUAL, D(5), D(0))),
+        ("MA", "5", "12.5", (EntryKind.MANUAL, D(5), D("12.5"))),
+        ("CFEE", "-0.01", "0", (EntryKind.MANUAL, D("-0.01"), D(0))),
+        ("CIL", "0.5", "12.5", (EntryKind.MANUAL, D(0), D("12.5"))),
+    ],
+)  # fmt: skip
+def test_shares_and_cash_of_mergers_move_together(venue, kind, quantity, cash, expected):
+    venue.book(kind, net_amount=cash, symbol="AAA", qty=quantity, date="2022-12-28")
+    *_, entry = (one for one in broker_at(venue).statement().entries if one.instrument)
+    assert (entry.kind, entry.quantity, entry.cash, entry.at.date()) == (*expected, EXECUTED)
+
+
 def test_a_change_of_symbol_is_one_in_both_books_and_shares_of_a_new_company_are_for_a_person(venue):
     venue.book("NC", symbol="FB", qty="-10", date="2022-06-09", description="FB is META")
     venue.book("NC", symbol="META", qty="10", date="2022-06-09", description="FB is META")
@@ -356,6 +393,46 @@ def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(databas
     assert rows(database_url, "select instrument, quantity from execution.positions") == [
         (venue.orders[first]["symbol"], D(4))
     ]
+
+
+def bought(database_url: str, venue: AlpacaVenue, tmp_path: Path) -> Desk:
+    """Ten AAA, and books that agree."""
+    clock = ManualClock(OPEN + timedelta(hours=1))
+    venue.now = clock.now
+    venue.auction = lambda at: at.fill_all() if clock.now() >= CLOSE else None
+    venue.deposit()
+    feed = flat_feed(("AAA",), days=(DECIDED, EXECUTED, NEXT))
+    desk = Desk(database_url, "acct", clock, feed, broker_at(venue, now=clock.now), tmp_path / "anchor")
+    desk.open()
+    assert desk.execute(store_plan(database_url, "acct", [("AAA", Side.BUY, D(10))])).breaks == ()
+    clock.at = SESSIONS.close_utc(NEXT) + timedelta(hours=1)
+    return desk
+
+
+def test_a_dividend_with_its_tax_withheld_halts_nothing(database_url: str, venue: AlpacaVenue, tmp_path: Path) -> None:
+    desk = bought(database_url, venue, tmp_path)
+    desk.feed.corporate_actions.append(CorporateAction(EntryKind.DIVIDEND, "AAA", D("0.5"), SESSIONS.open_utc(NEXT)))
+    on = NEXT.isoformat()
+    venue.book("DIV", net_amount="5.00", symbol="AAA", qty="10", per_share_amount="0.50", date=on)
+    venue.book("DIVNRA", net_amount="-0.75", symbol="AAA", qty="10", per_share_amount="-0.075", date=on)
+    with desk.engine() as engine:
+        navs = engine.update_positions("acct")
+        assert engine.reconcile("acct", NEXT) == ()
+        assert engine.store.trading_status("acct").state is TradingState.ACTIVE
+    assert (navs[NEXT].dividends, navs[NEXT].fees) == (D(5), D("0.75"))
+
+
+def test_a_merger_for_cash_is_the_delisting_of_our_book(database_url: str, venue: AlpacaVenue, tmp_path: Path) -> None:
+    desk = bought(database_url, venue, tmp_path)
+    gone = CorporateAction(EntryKind.DELISTING, "AAA", D(105), SESSIONS.close_utc(NEXT), "merger")
+    desk.feed.corporate_actions.append(gone)
+    venue.book("MA", net_amount="1050.00", symbol="AAA", qty="-10", date=NEXT.isoformat(), description="cash merger")
+    venue.positions["AAA"] -= 10
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", NEXT) == ()
+        book = engine.bookkeeper.books.book("acct")
+    assert (book.cash, dict(book.positions)) == (D(100_050), {})
 
 
 # -- trades that are broken or corrected -------------------------------------------------------------------------------

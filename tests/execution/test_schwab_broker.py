@@ -421,6 +421,34 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_the_rest(ve
     assert broker.statement(datetime(2022, 12, 22, tzinfo=UTC)).entries == book.entries[3:]
 
 
+@pytest.mark.parametrize(
+    ("described", "amount", "kind"),
+    [
+        ("NRA Tax Adj", "-0.75", EntryKind.CHARGE), ("Foreign Tax Paid", "-0.75", EntryKind.CHARGE),
+        ("NRA WITHHOLDING REFUND", "0.2", EntryKind.CHARGE), ("Tax withheld", "-1", EntryKind.CHARGE),
+        ("Tax-exempt dividend", "4.5", EntryKind.DIVIDEND), ("Payment in lieu, short sale", "-4.5", EntryKind.DIVIDEND),
+        (None, "4.5", EntryKind.DIVIDEND),
+    ],
+)  # fmt: skip
+def test_tax_withheld_from_a_dividend_is_a_charge_and_no_smaller_dividend(venue, broker, described, amount, kind):
+    stock = [{"instrument": {"assetType": "EQUITY", "symbol": "KO"}, "amount": 3.0}]
+    venue.book("DIVIDEND_OR_INTEREST", D(amount), description=described, transferItems=stock)
+    (entry,) = broker.statement().entries
+    assert (entry.kind, entry.instrument, entry.quantity, entry.cash) == (kind, "KO", D(0), D(amount))
+
+
+@pytest.mark.parametrize(
+    ("moved", "cash", "kind"),
+    [(-10.0, "1050", EntryKind.DELISTING), (10.0, "-1050", EntryKind.DELISTING), (5.0, "12.5", EntryKind.MANUAL)],
+)
+def test_shares_that_were_paid_out_are_the_delisting_of_our_book(venue, broker, moved, cash, kind):
+    stock = [{"instrument": {"assetType": "EQUITY", "symbol": "KO"}, "amount": moved}]
+    venue.book("RECEIVE_AND_DELIVER", D(cash), time="2022-12-28T22:00:00+0000", transferItems=stock)
+    (entry,) = broker.statement().entries
+    assert (entry.kind, entry.quantity, entry.cash) == (kind, D(moved), D(cash))
+    assert (entry.at == SESSIONS.close_utc(date(2022, 12, 28))) == (kind is EntryKind.DELISTING)
+
+
 # -- recordings --------------------------------------------------------------------------------------------------------
 
 
