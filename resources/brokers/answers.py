@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -318,9 +318,9 @@ class Fields:
             self._unreadable(f"the side {text[:40]!r} is not known")
 
     def steps(self, number: Decimal, step: Decimal) -> Decimal:
-        """``number`` in whole steps."""
+        """``number`` in whole steps; what is left of it is cut off."""
         try:
-            return number.quantize(step)
+            return number.quantize(step, ROUND_DOWN)
         except InvalidOperation:
             self._unreadable(f"{number} is no amount")
 

@@ -12,6 +12,12 @@ refused before; where the exchange of the universe is not 24/7, orders for its o
 
 An account is a portfolio: wallets by currency. What lies in the quote currency is cash, every other wallet a position.
 Money and coins that came and went are told by the older API (``/v2/accounts/…/transactions``) under the same key.
+Coinbase tells coins with up to 18 decimals, and commissions with as many; a ledger keeps 8 (`QUANTITY_STEP`). So every
+amount is cut to that step here, wallets as well: never more coins are told than are there to be sold. An amount depends
+on its own record alone, and stays the same whenever it is read; what is cut off several rewards adds up in the wallet
+to a step now and then, of which there is no record: `trading.reconciliation.share_tolerance`
+says how much of that is no break.
+
 Coinbase's sandbox answers every request with one canned text, so that nothing can be traded there: every account here
 is a live one, and Octopus's own paper broker is for paper trading.
 
@@ -28,6 +34,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any
 
+from octopus.core.amounts import plain
 from octopus.core.errors import ConfigError
 from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType
 from octopus.execution.book import QUANTITY_STEP, Book, Entry, EntryKind
@@ -232,7 +239,8 @@ class CoinbaseBroker:
         """As `Broker.fills`; a fill that Coinbase tells twice is one."""
         told = [one for one in self._executions(since) if self._is_fill(one)]
         ids = self._client_ids({_text(one, "order_id") for one in told})
-        return in_order((self._fill(one, ids) for one in told), since)
+        # One of less than a step moves nothing that a ledger keeps.
+        return in_order((fill for one in told if (fill := self._fill(one, ids)).quantity), since)
 
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`. What was traded against another currency than the account's, and a fill that Coinbase
@@ -307,7 +315,7 @@ class CoinbaseBroker:
         return self._read(lambda client: client.get_api_key_permissions())
 
     def _wallets(self) -> dict[str, Decimal]:
-        """Amount by currency, what orders hold included; empty wallets are absent."""
+        """Amount by currency, what orders hold included; empty wallets are absent, and those of less than a step."""
         amounts: dict[str, Decimal] = {}
         for told in self._accounts():
             amount = sum(
@@ -316,7 +324,8 @@ class CoinbaseBroker:
             if amount:
                 currency = _text(told, "currency")
                 amounts[currency] = amounts.get(currency, _NIL) + amount
-        return amounts
+        cut = {currency: _in_steps(amount) for currency, amount in amounts.items()}
+        return {currency: amount for currency, amount in cut.items() if amount}
 
     def _accounts(self) -> Iterator[Mapping[str, Any]]:
         return self._pages(lambda client, at: client.get_accounts(limit=_WALLETS_PAGE, cursor=at), "accounts")
@@ -382,6 +391,12 @@ class CoinbaseBroker:
         BrokerUnavailableError: Coinbase could not be asked; nothing was sent.
         """
         steps = self._steps(product)
+        if min(steps.size, steps.price) < QUANTITY_STEP:
+            raise OrderRejectedError(
+                f"coinbase: {product} trades in steps of {plain(steps.size)} and prices in steps of "
+                f"{plain(steps.price)}, finer than our books keep ({plain(QUANTITY_STEP)}): take it out of "
+                "config/universe.yaml"
+            )
         if quantity % steps.size:
             raise OrderRejectedError(
                 f"coinbase: {quantity} of {product} is not in steps of {steps.size}; set portfolio.fractional and "
@@ -437,7 +452,7 @@ class CoinbaseBroker:
         Raises:
             BrokerError: a field is missing or unreadable, or its size is not known yet.
         """
-        filled = _FIELDS.filled(told, "filled_size")
+        filled = _in_steps(_FIELDS.filled(told, "filled_size"))
         state = order_state(_text(told, "status"), filled)
         reasons = (told.get(part) for part in ("reject_message", "reject_reason", "cancel_message", "status"))
         spoken = (str(reason) for reason in reasons if reason and reason != "REJECT_REASON_UNSPECIFIED")
@@ -458,7 +473,7 @@ class CoinbaseBroker:
         return Fill(
             _text(told, "entry_id"), client_ids[_text(told, "order_id")], self._name_of(_text(told, "product_id")),
             _FIELDS.side(_text(told, "side")), _base_size(told, price), price,
-            _FIELDS.number_or_zero(told, "commission"), _instant(_text(told, "trade_time")),
+            _in_steps(_FIELDS.number_or_zero(told, "commission")), _instant(_text(told, "trade_time")),
         )  # fmt: skip
 
     def _entries(self, since: datetime | None) -> Iterator[Entry]:
@@ -493,11 +508,12 @@ class CoinbaseBroker:
         note = " ".join(str(part) for part in (kind, told.get("description")) if part)
         if currency == self.quote and kind in _CASH_FLOWS:
             flow = EntryKind.DEPOSIT if amount >= 0 else EntryKind.WITHDRAWAL
-            return Entry(_text(told, "id"), flow, None, _NIL, amount, at, note)
+            return Entry(_text(told, "id"), flow, None, _NIL, _in_steps(amount), at, note)
         # Coins that came or went, rewards, interest, conversions: nobody but Coinbase can tell of them.
         return self._change(_text(told, "id"), currency, amount, at, note)
 
     def _change(self, entry_id: str, currency: str, amount: Decimal, at: datetime, note: str) -> Entry:
+        amount = _in_steps(amount)
         if currency == self.quote:
             return Entry(entry_id, EntryKind.MANUAL, None, _NIL, amount, at, note)
         return Entry(entry_id, EntryKind.MANUAL, self._instrument(currency), amount, _NIL, at, note)
@@ -558,11 +574,12 @@ def _ordered(told: Mapping[str, Any], state: OrderState, filled: Decimal) -> Dec
 
 def _base_size(told: Mapping[str, Any], price: Decimal) -> Decimal:
     size = _number(told, "size")
-    return _in_steps(size / price) if told.get("size_in_quote") else size
+    return _in_steps(size / price if told.get("size_in_quote") else size)
 
 
-def _in_steps(size: Decimal) -> Decimal:
-    return _FIELDS.steps(size, QUANTITY_STEP)
+def _in_steps(amount: Decimal) -> Decimal:
+    """Of coins or money, what a ledger keeps."""
+    return _FIELDS.steps(amount, QUANTITY_STEP)
 
 
 def _increments(told: Mapping[str, Any]) -> Increments:

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from coinbase_venue import KEY, PREFIX, CoinbaseVenue, secret
 from execution_support import CLOSE, D, Desk, ManualClock, flat_feed, order_ids, rows, store_plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from octopus.core.errors import ConfigError
 from octopus.core.orders import OrderType, Side
-from octopus.execution.book import EntryKind
+from octopus.execution.book import EntryKind, cash_of, positions_of
+from octopus.execution.corrections import Told
+from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
     BrokerError,
@@ -27,6 +31,7 @@ from resources.brokers.base import (
 )
 from resources.brokers.coinbase import CoinbaseBroker, order_state
 from resources.execution_engine import EngineSettings
+from resources.settling import Settler
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 from resources.warehouse.audit_log import verify
@@ -117,6 +122,15 @@ def test_an_answer_about_another_order_is_none(venue):
 def test_what_is_no_product_or_no_size_is_refused_before_it_is_sent(venue, instrument, quantity, why):
     with pytest.raises(OrderRejectedError, match=why):
         send(broker_at(venue), quantity=quantity, instrument=instrument)
+    assert venue.posts == []
+
+
+@pytest.mark.parametrize("finer", ["base_increment", "price_increment"])
+def test_a_product_finer_than_our_books_is_refused_before_it_is_sent(venue, finer):
+    told = venue._product("BTC") | {finer: "0.0000000001"}
+    venue.told = {f"{PREFIX}/products/BTC-USD": told}
+    with pytest.raises(OrderRejectedError, match=r"0\.0000000001.* finer than our books keep \(0\.00000001\)"):
+        send(broker_at(venue))
     assert venue.posts == []
 
 
@@ -340,6 +354,70 @@ def test_the_statement_tells_flows_coins_and_what_was_corrected(venue):
     ]
     since = datetime(2022, 12, 23, tzinfo=UTC)
     assert [e for e in book.entries if e.at >= since] == list(broker.statement(since).entries)
+
+
+ATTO = D("1e-18")
+"""The last decimal that Coinbase tells."""
+STEP = D("1e-8")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    moved=st.lists(st.integers(-(10**17), 10**18).map(lambda number: number * ATTO), max_size=6),
+    sizes=st.lists(st.integers(1, 10**9).map(lambda number: number * STEP), max_size=4),
+    fee=st.integers(0, 10**6).map(lambda number: D(number) / 10**8),
+    price=st.integers(1, 10**7).map(lambda cents: D(cents) / 100),
+)
+def test_every_amount_is_one_that_a_ledger_keeps_and_wallets_are_their_sum(moved, sizes, fee, price):
+    with CoinbaseVenue(fee=fee, price=price) as venue:
+        broker = broker_at(venue)
+        venue.amounts = {"USD": D(0)}
+        venue.book("USD", "fiat_deposit", D(10**9))
+        for number, size in enumerate(sizes):
+            send(broker, f"o-{number}", size, "ETH")
+            venue.fill(f"o-{number}")
+        for amount in (*moved, max(D(0), -sum(moved))):
+            venue.book("ETH", "staking_reward", amount)
+        book = broker.statement()
+        whole = venue.amounts["ETH"]
+        commissions = {one["entry_id"]: D(one["commission"]) for one in venue.executions}
+    amounts = [book.cash, *book.positions.values(), *(fill.fees for fill in book.fills)]
+    amounts += [number for entry in book.entries for number in (entry.quantity, entry.cash)]
+    assert all(not number % STEP for number in amounts)
+    assert all(0 <= commissions[fill.fill_id] - fill.fees < STEP for fill in book.fills)
+    held = book.positions.get("ETH", D(0))
+    # Never more than is there, and of each record less than a step is left over.
+    assert 0 <= whole - held < STEP
+    assert abs(positions_of(book.fills, book.entries).get("ETH", D(0)) - held) < (len(moved) + 2) * STEP
+    assert abs(cash_of(book.fills, book.entries) - book.cash) < (len(sizes) + 1) * STEP
+
+
+def test_coins_finer_than_a_ledger_are_booked_once_and_leave_no_break(database_url, venue, tmp_path):
+    """A commission of nine decimals is none; a reward of eighteen is a person's to book, and then the books agree."""
+    venue.fee, venue.amounts = D("0.006"), {}
+    venue.book("USD", "fiat_deposit", D(100_000), created_at="2022-12-27T12:00:00Z")
+    clock = ManualClock(LATE)
+    desk = Desk(
+        database_url, "acct", clock, flat_feed(("BTC", "ETH")), broker_at(venue, now=clock.now), tmp_path / "anchor",
+        settings=EngineSettings(settle_timeout=timedelta(0)),
+    )  # fmt: skip
+    desk.open()
+    batch = store_plan(database_url, "acct", [("BTC", Side.BUY, D("0.12345678")), ("ETH", Side.BUY, D("1.5"))])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+        venue.fill_all()
+        engine.collect_fills(batch.batch_id)
+        engine.update_positions("acct")
+        assert engine.reconcile("acct", date(2022, 12, 28)) == ()
+        venue.book("ETH", "staking_reward", D("0.000123456789012345"))
+        settler = Settler(engine, "acct")
+        (reward,) = settler.open_breaks().breaks
+        assert (reward.kind, reward.quantity_effect) == (BreakKind.MANUAL_TRADE, D("0.00012345"))
+        after = settler.book(reward.break_id, Told("staked", D(100)), ("BTC", "ETH"), "Ann", "staked")
+        assert after is not None
+        assert after.breaks == ()
+        assert engine.bookkeeper.books.book("acct").positions["ETH"] == D("1.50012345")
 
 
 # -- recordings --------------------------------------------------------------------------------------------------------
