@@ -21,6 +21,7 @@ from octopus.alerts.alert import Alert, Severity
 from octopus.core.errors import ConfigError
 from octopus.core.ids import fingerprint
 from resources.settings import AlertsConfig
+from resources.unlogged import keep_out_of_logs
 
 WEBHOOK_VARIABLE, PASSWORD_VARIABLE = "OCTOPUS_ALERT_WEBHOOK_URL", "OCTOPUS_SMTP_PASSWORD"
 TIMEOUT_SECONDS = 10.0
@@ -65,6 +66,8 @@ class Webhook:
 
         headers = {"Idempotency-Key": fingerprint(alert.key)}
         try:
+            # Its address is the secret: all of it behind the host.
+            keep_out_of_logs(requests.Request("POST", self.url).prepare().path_url.removeprefix("/"))
             # The body of the answer is not read: whoever drips it cannot keep us. A redirect could lead anywhere.
             with requests.post(
                 self.url,

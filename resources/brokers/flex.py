@@ -37,6 +37,7 @@ from resources.brokers.answers import Failure, Fields, RequestFailedError, asked
 from resources.brokers.base import BrokerError, BrokerUnavailableError
 from resources.sources.http import Access
 from resources.sources.patience import Patience
+from resources.unlogged import keep_out_of_logs
 
 if TYPE_CHECKING:
     from octopus.core.sessions import Sessions
@@ -202,6 +203,7 @@ class FlexReports:
     def _get(self, address: str, asked_for: str) -> ElementTree.Element:
         with self.access.session("ib: Flex Web Service") as session:
             session.headers["User-Agent"] = "Octopus/1"
+            keep_out_of_logs(self.token)
             query = {"t": self.token, "q": asked_for, "v": "3"}
             try:
                 answer = asked(lambda: session.get(address, params=query), (), lambda error: error)

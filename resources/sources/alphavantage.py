@@ -31,6 +31,7 @@ from octopus.market_data.stamps import undated_listing
 from octopus.market_data.validate import validate_instruments
 from resources.sources.base import IntradayPart, MarketData, require_key
 from resources.sources.http import Access, VendorSession
+from resources.unlogged import keep_out_of_logs
 
 NAME = "alphavantage"
 URL = "https://www.alphavantage.co/query"
@@ -87,6 +88,7 @@ class AlphaVantageMarketData:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._key = require_key(VARIABLE, api_key, NAME)
+        keep_out_of_logs(self._key)
         self._access = access or Access()
         self._describe = describe
         self._now = now

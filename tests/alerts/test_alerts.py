@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 import socket
 from collections.abc import Collection, Iterator
@@ -93,6 +94,15 @@ def test_whatever_a_webhook_answers_no_secret_is_told(webhook: WebhookServer, an
     assert (outcome.delivered, outcome.down) == (False, down)
     assert "SECRET" not in f"{outcome} {channel!r}"
     assert len(webhook.seen) == 1, "one send is one request"
+
+
+def test_no_log_ever_holds_the_address_of_a_webhook(webhook: WebhookServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    address = f"{webhook.url}/T0/B0/S%2BK?of=us"
+    assert Webhook(address).send(alert()).delivered
+    assert Webhook(f"http://127.0.0.1:{closed_port()}/T1/B1/S+L", timeout_s=0.2).send(alert()).down
+    assert '"POST /(hidden) HTTP' in caplog.text
+    assert not re.search("T[01]/B|of=us", caplog.text)
 
 
 def test_receivers_that_are_not_there_are_down_and_their_addresses_stay_here() -> None:

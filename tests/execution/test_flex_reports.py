@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Iterator
@@ -106,6 +107,15 @@ def test_patience_with_a_report_ends(flex, fault):
     with pytest.raises(BrokerUnavailableError, match="no Flex report after 30 s") as caught:
         reports_of(flex, patience_s=30.0).latest(NUMBER, names)
     assert TOKEN not in str(caught.value) + repr(caught.value.__cause__) + repr(reports_of(flex))
+
+
+def test_no_log_ever_holds_the_token(flex, caplog):
+    """It stands in the address of each request, which urllib3 logs."""
+    caplog.set_level(logging.DEBUG)
+    flex.script = ["drop", "1019", "ok", "ok"]
+    reports_of(flex).latest(NUMBER, names)
+    assert "/SendRequest?t=(hidden)&q=" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 @pytest.mark.parametrize(

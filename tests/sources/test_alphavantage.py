@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import traceback
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -271,6 +272,14 @@ def test_a_cut_answer_and_nobody_there(vendor, source, ibm, closed_port_url):
         whole(away.fetch(["IBM"], START, END, XNYS))
     for caught in (cut, alone):
         assert KEY not in "".join(traceback.format_exception(caught.value)), "the address holds the key"
+
+
+def test_no_log_ever_holds_the_key(vendor, source, ibm, caplog):
+    caplog.set_level(logging.DEBUG)
+    vendor.answer(DAILY, ibm)
+    whole(source.fetch(["IBM"], START, END, XNYS))
+    assert "apikey=(hidden)" in caplog.text
+    assert KEY not in caplog.text
 
 
 def test_a_missing_key_names_its_variable():
