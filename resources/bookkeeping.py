@@ -18,8 +18,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from octopus.execution.book import QUANTITY_STEP, Book, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.corrections import Told, correction
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
-from octopus.execution.reconcile import AMOUNTS, CENT, Break, BreakKind, standing_breaks
+from octopus.execution.reconcile import AMOUNTS, CENT, Break, BreakKind, roundings, standing_breaks
 from octopus.execution.reconcile import reconcile as compare_books
 from resources.brokers.base import Broker, RevisingBroker
 from resources.price_feed import PriceFeed
@@ -126,16 +127,20 @@ class Bookkeeper:
         """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
         yet."""
         self.take_fills(account)
-        self._recognise_flows(account)
+        since, theirs = self._recognise_flows(account)
         struck: dict[date, NavStatement] = {}
         for session in self._recognised_sessions(account, self.clock.now()):
+            self._take_roundings(account, since, theirs)
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)
         return struck
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
         """Compare our book with the broker's, store what differs, and halt trading where it must."""
-        compared = self.compare(account)
+        since = self._since(account)
+        theirs = self.broker.statement(since)
+        self._take_roundings(account, since, theirs)
+        compared = self._compared(account, since, theirs)
         self.conclude(account, session, compared, f"reconciliation of {session}")
         return compared.breaks
 
@@ -203,6 +208,7 @@ class Bookkeeper:
         """Once what our own data expects is booked, with those breaks alone that stand while the session runs."""
         for _ in self._recognised_sessions(account, self.clock.now()):
             pass
+        self._take_roundings(account, since, theirs)
         self.store.drain_outbox(self.audit)
         compared = self._compared(account, since, theirs)
         opened = self.sessions.open_utc(self.session_at(self.clock.now()))
@@ -216,6 +222,14 @@ class Bookkeeper:
             for revision in self.broker.revisions(since):
                 session = self.sessions.trade_date(revision.at)
                 self.books.record_revision(account, revision, session, self.clock.now())
+
+    def _take_roundings(self, account: str, since: datetime, theirs: Book) -> None:
+        """Book by how little the broker's payments differ from ours, so that it never adds up to a break in cash."""
+        ours = self.books.book(account, since)
+        found, now = roundings(ours, theirs, self.settings.cash_tolerance), self.clock.now()
+        for item in found:
+            for entry in correction(item, found, ours, theirs, now, Told("the broker's rounding")).entries:
+                self.books.recognise(account, entry, self.session_at(entry.at), now)
 
     def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
         """Sessions that have opened, from the one after the last NAV (or of the first movement), ascending."""

@@ -181,7 +181,10 @@ def _amended(entries: Iterable[Entry]) -> Iterator[Entry]:
     told wrong is in the cost or the proceeds."""
     found: dict[tuple[str, str | None, object], Entry] = {}
     for entry in sorted(entries, key=lambda one: (one.at, one.entry_id)):
-        amends = entry.kind in (EntryKind.MANUAL, EntryKind.DELISTING) and not entry.entry_id.startswith(UNRECORDED)
+        whole = entry.kind in (EntryKind.MANUAL, EntryKind.DELISTING)
+        # A split's shares multiply lots, each entry's for itself; cash alone is what its fraction brought.
+        cash_of_split = entry.kind is EntryKind.SPLIT and not entry.quantity
+        amends = (whole or cash_of_split) and not entry.entry_id.startswith(UNRECORDED)
         base = entry.entry_id.partition(AMENDS)[0] if amends else entry.entry_id
         key = entry.kind.value, entry.instrument, entry.at if entry.kind is EntryKind.DELISTING else base
         first = found.get(key)

@@ -186,6 +186,38 @@ def test_the_broker_is_asked_for_its_statement_once_for_all_that_is_shown_and_on
     assert power.reached.count("statement: answered") == 3
 
 
+CENTS = "update paper.entries set cash = round(cash, 2) where kind = 'dividend'"
+
+
+def test_what_the_broker_rounds_to_the_cent_never_adds_up_to_a_break(desk: Desk) -> None:
+    """Two dozen dividends of fractions of a cent; each day's NAV has what the broker paid."""
+    rates = {"AAA": D("0.2425"), "BBB": D("0.1875"), "CCC": D("0.3125")}
+    desk.execute(store_plan(desk.url, "acct", [(n, Side.BUY, D(q)) for n, q in zip(NAMES, (37, 13, 29), strict=True)]))
+    day = EXECUTED
+    for number in range(24):
+        day = SESSIONS.next(day)
+        name = NAMES[number % 3]
+        desk.feed.bars.update(flat_feed(NAMES, days=[day]).bars)
+        desk.feed.corporate_actions.append(
+            CorporateAction(EntryKind.DIVIDEND, name, rates[name], SESSIONS.open_utc(day))
+        )
+        desk.clock.at = SESSIONS.close_utc(day) + timedelta(hours=1)
+        desk.broker.snapshot()
+        planted(desk, CENTS)
+        with desk.engine() as engine:
+            struck = engine.update_positions("acct")
+            assert engine.reconcile("acct", day) == ()
+            assert engine.store.trading_status("acct").state is TradingState.ACTIVE
+            assert struck[day].holdings.cash == engine.broker.statement().cash
+    ((paid, entries),) = rows(desk.url, "select sum(cash), count(*) from paper.entries where kind = 'dividend'")
+    assert rows(desk.url, "select sum(cash) from execution.entries where kind = 'dividend'") == [(paid,)]
+    assert (entries, paid) == (24, paid.quantize(D("0.01")))
+    notes = rows(desk.url, "select distinct note from execution.entries where entry_id like '%%~1'")
+    assert notes == [("the broker's rounding",)]
+    assert rows(desk.url, "select count(*) from execution.entries where entry_id like '%%~2'") == [(0,)]
+    assert verify(desk.url, desk.anchor).ok
+
+
 @dataclass
 class Unexplained:
     """A broker with five shares of BBB more than it has records of, and ``cash``."""

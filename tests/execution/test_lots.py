@@ -112,6 +112,14 @@ def test_a_fraction_that_a_reverse_split_pays_in_cash_is_sold() -> None:
     assert [(lot.quantity, lot.cost) for lot in kept.lots] == [(D(10), D(1000))]
 
 
+def test_a_fraction_that_the_broker_paid_for_to_the_cent_brought_that() -> None:
+    """105 shares, 1 for 10: half a share was worth 49.99750000, and 50.00 came."""
+    told = split("-95", "49.9975", 40)
+    cents = replace(told, entry_id=f"{told.entry_id}~1", quantity=D(0), cash=D("0.0025"))
+    kept = book(fill("a", 105, 10), entries=(told, cents), ratios={told.entry_id: D("0.1")})
+    assert [(one.quantity, one.proceeds, one.basis) for one in kept.disposals] == [(D("0.5"), D(50), D(50))]
+
+
 def test_shares_entered_by_hand_are_a_lot_at_their_cash() -> None:
     moved = Entry("m", EntryKind.MANUAL, "AAA", D(3), D(-60), START)
     assert book(entries=(moved,)).lots[0].cost == D(60)
