@@ -136,19 +136,21 @@ class AccountBooks(OrderRecords):
             added = self.connection.execute(
                 """
                 insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,
-                                               basis)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
+                                               basis, acquired)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
                 """,
                 [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
-                 self._booking_session(account, session), entry.note, entry.basis],
+                 self._booking_session(account, session), entry.note, entry.basis, entry.acquired],
             )  # fmt: skip
             if added.rowcount:
-                detail = {
+                detail: dict[str, object] = {
                     "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
                     "cash": entry.cash, "note": entry.note, "trading_time": now,
                 }  # fmt: skip
                 if entry.basis is not None:
                     detail["basis"] = entry.basis
+                if entry.acquired is not None:
+                    detail["acquired"] = entry.acquired
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
@@ -478,6 +480,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         at=row["at"],
         note=row["note"],
         basis=row["basis"],
+        acquired=row["acquired"],
     )
 
 
