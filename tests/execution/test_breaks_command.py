@@ -38,7 +38,7 @@ from octopus.core.orders import Batch, Fill, OrderType, Side, TradingState
 from octopus.execution.book import Book, CorporateAction, EntryKind
 from octopus.execution.lots import LotBook, lot_book
 from octopus.execution.settlement import settlement_date
-from resources.brokers.base import Broker, Guarantee
+from resources.brokers.base import Broker, BrokerOrder, Guarantee, NotToldYetError
 from resources.execution_engine import EngineSettings
 from resources.warehouse.audit_log import verify
 from resources.warehouse.connection import connect
@@ -460,3 +460,64 @@ def test_an_order_that_no_search_can_find_is_settled_by_a_person(
     with desk.engine() as engine:
         assert engine.reconcile("acct", EXECUTED) == ()
     assert rows(desk.url, "select count(*) from audit.log where kind = 'settled.order'") == [(2,)]
+
+
+@dataclass
+class Forgotten:
+    """A venue that tells no more of any order once its day is over; by ``late``, nothing yet."""
+
+    inner: VenueBroker
+    late: bool
+    is_over: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def order(self, client_order_id: str, broker_order_id: str | None = None) -> BrokerOrder | None:
+        if self.is_over and self.late:
+            raise NotToldYetError("the reports do not cover it")
+        return None if self.is_over else self.inner.orders[client_order_id][0]
+
+    def fills(self, since: datetime | None = None) -> list[Fill]:
+        return list(self.inner.executed)
+
+    def statement(self, since: datetime | None = None) -> Book:
+        return Book("acct", D(0), {}, tuple(self.inner.executed), ())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_accepted_order_that_the_venue_tells_no_more_of_is_settled_once_it_is_past_its_end(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    clock = ManualClock(OPEN + timedelta(hours=1))
+    venue = VenueBroker("acct", clock, Guarantee.SEARCHABLE_TAG)
+    broker: Any = Forgotten(venue, late)
+    desk = desk_of(database_url, tmp_path, monkeypatch, broker)
+    desk.clock = clock
+    batch = store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10)), ("BBB", Side.BUY, D(4))])
+    with desk.engine() as engine:
+        engine.prepare(batch.batch_id, "r")
+        engine.send(batch.batch_id, "r")
+    assert desk.states(batch) == {"AAA": "accepted", "BBB": "accepted"}
+    first, second = order_ids(batch)
+    settle = ("--by", "Ann Example", "--reason", "not on the statement", "--yes", "--as", "expired")
+    assert "may fill until" in say(orders_command.orders, "settle", first, *settle)
+    clock.at = SESSIONS.open_utc(NEXT) + timedelta(hours=1)
+    told = say(orders_command.orders, "settle", first, *settle)
+    assert "is accepted by what the broker says of it, 0 of 10 filled" in told
+    broker.is_over = True
+    part = Fill("f1", first, "AAA", Side.BUY, D(3), D(100), D(0), CLOSE - timedelta(hours=2))
+    venue.executed = [part, replace(part, fill_id="f2", client_order_id="", quantity=D(7))]
+    say(orders_command.orders, "cancel", second)
+    filled = (*settle[:-1], "filled")
+    assert "waits for 7 shares" in say(orders_command.orders, "settle", first, *filled)
+    assert desk.states(batch) == {"AAA": "partially_filled", "BBB": "pending_cancel"}
+    assert "AAA may be traded again" in say(orders_command.orders, "settle", first, *filled, "--fill", "f2")
+    assert "BBB may be traded again" in say(orders_command.orders, "settle", second, *settle)
+    assert desk.states(batch) == {"AAA": "filled", "BBB": "expired"}
+    assert "no open order" in say(orders_command.orders, "settle", second, *settle)
+    noted = rows(desk.url, "select subject, payload::jsonb ->> 'by', payload::jsonb ->> 'reason' from audit.log "
+                 "where kind = 'settled.order' order by seq")  # fmt: skip
+    assert noted == [(name, "Ann Example", "not on the statement") for name in (first, second)]
+    assert rows(desk.url, "select count(*) from execution.attempts where status <> 'done'") == [(0,)]
+    assert verify(desk.url, desk.anchor).ok
