@@ -241,6 +241,7 @@ class Bookkeeper:
 
     def _recognised_sessions(self, account: str, now: datetime) -> Iterator[date]:
         """Sessions without a NAV whose bars are in, each with its actions booked; of one that runs, the opening's."""
+        self._recognise_late(account, now)
         last_bar = self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
             self._recognise_actions(account, session)
@@ -276,6 +277,23 @@ class Bookkeeper:
             actions, positions, lambda name: self.feed.last_close(name, before, session), self.settings.lot
         ):
             self.books.recognise(account, entry, session, self.clock.now())
+
+    def _recognise_late(self, account: str, now: datetime) -> None:
+        """Actions of sessions with a NAV, as far as the lookback reaches, that our own data heard of since: by what was
+        held then, in the first session without one."""
+        last, first = self.books.last_nav(account), self.books.first_session(account)
+        if last is None or first is None:
+            return
+        fills, entries = self.books.movements(account, None, last.session)
+        names = {fill.instrument for fill in fills} | {one.instrument for one in entries if one.instrument is not None}
+        start = max(first, self.session_at(now - self.settings.lookback))
+        if not names or start > last.session:
+            return
+        since, until = self.sessions.close_utc(self.sessions.previous(start)), self.sessions.close_utc(last.session)
+        actions = self.feed.actions(sorted(names), since, until)
+        for session in sorted({self.session_at(action.at) for action in actions}):
+            self._recognise_actions(account, session)
+            self._recognise_closings(account, session)
 
     def _recognise_closings(self, account: str, session: date) -> None:
         """Worths of spun-off shares and delistings that our own data expects at the session's close."""

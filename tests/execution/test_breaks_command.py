@@ -431,6 +431,47 @@ def test_a_split_that_a_person_booked_is_not_booked_again(desk: Desk) -> None:
     assert done.navs[NEXT].holdings.positions["AAA"] == D(20)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "shares", "cash", "remedy"),
+    [
+        (EntryKind.SPLIT, D(2), D(20), D(97000), "ingest it"),
+        (EntryKind.DIVIDEND, D("0.5"), D(10), D(97005), "check the corporate action"),
+        (EntryKind.DELISTING, D(99), D(0), D(97990), "ingest the delisting"),
+    ],
+)
+def test_an_action_that_is_ingested_after_its_sessions_nav_is_booked_once_in_the_next(
+    desk: Desk, kind: EntryKind, value: Decimal, shares: Decimal, cash: Decimal, remedy: str
+) -> None:
+    desk.execute(store_plan(desk.url, "acct", BUYS))
+    desk.clock.at = SESSIONS.close_utc(NEXT) + timedelta(hours=1)
+    desk.broker.snapshot()
+    with desk.engine() as engine:
+        assert set(engine.update_positions("acct")) == {NEXT}
+        assert engine.reconcile("acct", NEXT) == ()
+    struck = rows(desk.url, "select * from execution.nav order by session")
+    at = SESSIONS.close_utc(NEXT) if kind is EntryKind.DELISTING else SESSIONS.open_utc(NEXT)
+    moved = (
+        f"insert into paper.entries select 'x', account, '{kind.value}', 'AAA', {shares - 10}, {cash - 97000}, '{at}', "
+        "'' from paper.entries group by account"
+    )
+    planted(desk, moved)
+    (found,) = listed()
+    assert found["kind"] == kind.value
+    assert remedy in found["remedy"]
+    desk.feed.corporate_actions.append(CorporateAction(kind, "AAA", value, at))
+    for _ in range(2):
+        assert listed() == []
+    later = SESSIONS.next(NEXT)
+    desk.feed.bars.update(flat_feed(NAMES, days=[later]).bars)
+    desk.clock.at = SESSIONS.close_utc(later) + timedelta(hours=1)
+    with desk.engine() as engine:
+        (nav,) = engine.update_positions("acct").values()
+        assert engine.reconcile("acct", later) == ()
+    assert (nav.holdings.positions.get("AAA", D(0)), nav.holdings.cash) == (shares, cash)
+    assert rows(desk.url, "select * from execution.nav order by session")[:-1] == struck
+    assert rows(desk.url, "select count(*) from execution.entries where kind = %s", kind.value) == [(1,)]
+
+
 def test_an_order_that_no_search_can_find_is_settled_by_a_person(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
