@@ -18,8 +18,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from octopus.execution.book import QUANTITY_STEP, Book, closing_entries, held_at, opening_entries, positions_of
+from octopus.execution.corrections import Told, correction
 from octopus.execution.nav import Holdings, NavStatement, strike_nav
-from octopus.execution.reconcile import AMOUNTS, CENT, Break, BreakKind, standing_breaks
+from octopus.execution.reconcile import AMOUNTS, CENT, Break, BreakKind, roundings, standing_breaks
 from octopus.execution.reconcile import reconcile as compare_books
 from resources.brokers.base import Broker, RevisingBroker
 from resources.price_feed import PriceFeed
@@ -126,16 +127,20 @@ class Bookkeeper:
         """Book late fills, flows and corporate actions, and strike the NAV of every session that is over and has none
         yet."""
         self.take_fills(account)
-        self._recognise_flows(account)
+        since, theirs = self._recognise_flows(account)
         struck: dict[date, NavStatement] = {}
         for session in self._recognised_sessions(account, self.clock.now()):
+            self._take_roundings(account, since, theirs)
             struck[session] = self._strike(account, session)
             self.store.drain_outbox(self.audit)
         return struck
 
     def reconcile(self, account: str, session: date) -> tuple[Break, ...]:
         """Compare our book with the broker's, store what differs, and halt trading where it must."""
-        compared = self.compare(account)
+        since = self._since(account)
+        theirs = self.broker.statement(since)
+        self._take_roundings(account, since, theirs)
+        compared = self._compared(account, since, theirs)
         self.conclude(account, session, compared, f"reconciliation of {session}")
         return compared.breaks
 
@@ -203,6 +208,7 @@ class Bookkeeper:
         """Once what our own data expects is booked, with those breaks alone that stand while the session runs."""
         for _ in self._recognised_sessions(account, self.clock.now()):
             pass
+        self._take_roundings(account, since, theirs)
         self.store.drain_outbox(self.audit)
         compared = self._compared(account, since, theirs)
         opened = self.sessions.open_utc(self.session_at(self.clock.now()))
@@ -217,6 +223,14 @@ class Bookkeeper:
                 session = self.sessions.trade_date(revision.at)
                 self.books.record_revision(account, revision, session, self.clock.now())
 
+    def _take_roundings(self, account: str, since: datetime, theirs: Book) -> None:
+        """Book by how little the broker's payments differ from ours, so that it never adds up to a break in cash."""
+        ours = self.books.book(account, since)
+        found, now = roundings(ours, theirs, self.settings.cash_tolerance), self.clock.now()
+        for item in found:
+            for entry in correction(item, found, ours, theirs, now, Told("the broker's rounding")).entries:
+                self.books.recognise(account, entry, self.session_at(entry.at), now)
+
     def _sessions_without_nav(self, account: str, now: datetime) -> Iterator[date]:
         """Sessions that have opened, from the one after the last NAV (or of the first movement), ascending."""
         last = self.books.last_nav(account)
@@ -227,6 +241,7 @@ class Bookkeeper:
 
     def _recognised_sessions(self, account: str, now: datetime) -> Iterator[date]:
         """Sessions without a NAV whose bars are in, each with its actions booked; of one that runs, the opening's."""
+        self._recognise_late(account, now)
         last_bar = self.feed.last_session()
         for session in self._sessions_without_nav(account, now):
             self._recognise_actions(account, session)
@@ -262,6 +277,23 @@ class Bookkeeper:
             actions, positions, lambda name: self.feed.last_close(name, before, session), self.settings.lot
         ):
             self.books.recognise(account, entry, session, self.clock.now())
+
+    def _recognise_late(self, account: str, now: datetime) -> None:
+        """Actions of sessions with a NAV, as far as the lookback reaches, that our own data heard of since: by what was
+        held then, in the first session without one."""
+        last, first = self.books.last_nav(account), self.books.first_session(account)
+        if last is None or first is None:
+            return
+        fills, entries = self.books.movements(account, None, last.session)
+        names = {fill.instrument for fill in fills} | {one.instrument for one in entries if one.instrument is not None}
+        start = max(first, self.session_at(now - self.settings.lookback))
+        if not names or start > last.session:
+            return
+        since, until = self.sessions.close_utc(self.sessions.previous(start)), self.sessions.close_utc(last.session)
+        actions = self.feed.actions(sorted(names), since, until)
+        for session in sorted({self.session_at(action.at) for action in actions}):
+            self._recognise_actions(account, session)
+            self._recognise_closings(account, session)
 
     def _recognise_closings(self, account: str, session: date) -> None:
         """Worths of spun-off shares and delistings that our own data expects at the session's close."""

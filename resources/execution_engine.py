@@ -287,6 +287,12 @@ class ExecutionEngine:
         with self._account(account):
             self._poll(account)
 
+    def still_told(self, order: StoredOrder) -> BrokerOrder | None:
+        """What the broker says of an order; None where it has no more of it, or not yet."""
+        with suppress(NotToldYetError):
+            return self._found(order)
+        return None
+
     def ask_replacement(
         self, order_id: str, quantity: Decimal | None, price: Decimal | None, by: str, reason: str
     ) -> str:

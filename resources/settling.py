@@ -23,7 +23,7 @@ from octopus.core.orders import Fill
 from octopus.execution.book import OF_FILL
 from octopus.execution.corrections import Correction, Told, correction
 from octopus.execution.reconcile import Break
-from octopus.execution.states import UNRESOLVED, Event
+from octopus.execution.states import UNRESOLVED, WORKING, Event
 from resources.bookkeeping import Comparison
 from resources.execution_engine import ExecutionEngine
 from resources.warehouse.order_store import StoredOrder
@@ -131,14 +131,25 @@ class Settler:
         """The order after one more look into the broker's records.
 
         Raises:
-            SettlingError: its outcome is known.
+            SettlingError: its outcome is known, or the broker may still tell it.
         """
         self.engine.permit()
         self.engine.poll(self.account)
         (order,) = self.engine.store.orders(self.account, ids=[order_id])
-        if order.status.state not in UNRESOLVED:
+        state = order.status.state
+        if state not in WORKING:
+            raise SettlingError(f"order {order_id} is {state.value} by the broker's records: nobody has to settle it")
+        if state in UNRESOLVED:
+            return order
+        if self.engine.clock.now() < order.expires_at:
             raise SettlingError(
-                f"order {order_id} is {order.status.state.value} by the broker's records: nobody has to settle it"
+                f"order {order_id} is {state.value} and may fill until {order.expires_at}: cancel it with `octopus "
+                "orders cancel`, or settle it after that"
+            )
+        if (says := self.engine.still_told(order)) is not None:
+            raise SettlingError(
+                f"order {order_id} is {says.state.value} by what the broker says of it, {plain(says.filled_quantity)} "
+                f"of {plain(says.quantity)} filled: nobody has to settle it; see `octopus orders list`"
             )
         return order
 
@@ -155,7 +166,7 @@ class Settler:
         )
 
     def settle(self, order: StoredOrder, end: End, fills: Sequence[Fill], by: str, reason: str) -> None:
-        """Record how an order of unknown outcome ended, with those of the broker's fills that were its.
+        """Record how an order ended that `look_up` gave, with those of the broker's fills that were its.
 
         Raises:
             SettlingError: the fills do not go with that end, or the outcome is known meanwhile.
@@ -173,7 +184,9 @@ class Settler:
         now: datetime = engine.clock.now()
         with engine.store.account_lock(self.account):
             books = engine.bookkeeper.books
-            settled = books.settle_order(self.account, order.client_order_id, _EVENTS[end], by_session, by, reason, now)
+            settled = books.settle_order(
+                self.account, order.client_order_id, order.status, _EVENTS[end], by_session, by, reason, now
+            )
             engine.store.finish(self.account, now)
             engine.store.drain_outbox(engine.audit)
         if not settled:

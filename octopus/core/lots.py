@@ -26,7 +26,7 @@ class Lot:
         instrument: its name of today (changes of symbol applied).
         quantity: shares still open, signed, in the units of today (splits applied).
         cost: cash that opening the open shares took, commissions included, without ``wash_sale``.
-        acquired: trade date of the opening fill.
+        acquired: trade date of the opening fill; of shares that a transfer brought, when they had been acquired.
         held_from: when the holding period begins: ``acquired``, or earlier where a wash sale passes the period of the
             shares that were sold on to these (26 USC 1223(3)).
         wash_sale: disallowed losses of earlier sales, added to the basis (26 USC 1091(d)); never negative.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 
@@ -24,8 +24,6 @@ AMENDS = "~"
 """Behind it, in an entry's id, the number of a correction of the entry that is named before it."""
 UNRECORDED = "unrecorded:"
 """Begins the ids of entries that a person booked and no record of the broker has."""
-OFFSET = f"{AMENDS}cash"
-"""Ends the id of the cash beside shares that moved without any: it takes back the cash that they are booked at."""
 OF_FILL = "fill:"
 """Begins the ids of entries that stand for fills which no order of ours caused."""
 
@@ -80,7 +78,9 @@ class Entry:
         entry_id: the bookkeeper's own id, unique within the account.
         quantity: change of shares; cash: change of cash, account currency.
         at: for a corporate action when it took effect (`CorporateAction`), whenever it was paid.
-        basis: of an adopted holding what it had cost, of the sign of ``quantity``; None for everything else.
+        basis: of an adopted holding, and of shares that came without cash, what they had cost, of the sign of
+            ``quantity``; None for everything else.
+        acquired: of shares that came without cash, when whoever held them before had acquired them; None: at ``at``.
     """
 
     entry_id: str
@@ -91,6 +91,15 @@ class Entry:
     at: datetime
     note: str = ""
     basis: Decimal | None = None
+    acquired: date | None = None
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it moved shares by themselves, between this account and another: no trade."""
+        return (
+            self.kind is EntryKind.MANUAL and self.instrument is not None and bool(self.quantity) and not self.cash
+            and not self.entry_id.startswith(OF_FILL)
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ not: finding breaks (reconcile.py), asking the person, storing.
 
 Our book follows the broker's record of what happened, under that record's name and instant: a fill of an order of ours
 that we missed becomes a fill of that order; one that no order of ours caused becomes an entry by hand of the same
-shares and cash, which lots and NAV take as a trade; a fill of ours that the broker has otherwise gets a revision; an
+shares and cash, which lots and NAV take as a trade; shares that moved without cash become a transfer, with what they
+had cost; a fill of ours that the broker has otherwise gets a revision; an
 entry is booked as the broker has it, or its difference beside ours.
 Only what no record explains has a name of ours.
 """
@@ -13,15 +14,15 @@ Only what no record explains has a name of ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import AMENDS, OFFSET, UNRECORDED, Book, Entry, EntryKind, fill_entry
+from octopus.execution.book import AMENDS, QUANTITY_STEP, UNRECORDED, Book, Entry, EntryKind, fill_entry
 from octopus.execution.reconcile import ENTRY_BREAKS, Break, BreakKind, with_booked_fills
 
 
@@ -73,24 +74,32 @@ class Correction:
                 f"fill {fill.fill_id} of order {fill.client_order_id}: {fill.side.value} {plain(fill.quantity)} "
                 f"{fill.instrument} at {plain(fill.price)}, fees {plain(fill.fees)}",
             )
-        return tuple(
-            f"{one.kind.value} {one.entry_id}: {plain(one.quantity, '+')} {one.instrument or 'shares'}, "
-            f"cash {plain(one.cash, '+')}"
-            for one in self.entries
-        )
+        return tuple(map(_line, self.entries))
+
+
+def _line(entry: Entry) -> str:
+    shares = f"{entry.kind.value} {entry.entry_id}: {plain(entry.quantity, '+')} {entry.instrument or 'shares'}"
+    line = f"{shares}, cash {plain(entry.cash, '+')}"
+    if entry.basis is not None:
+        since = "" if entry.acquired is None else f", acquired {entry.acquired}"
+        return f"{line}, cost {plain(entry.basis)}{since}"
+    return f"{line}, no trade" if entry.is_transfer else line
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a person adds to a break that no record explains.
+    """What a person adds to a break that no record explains, or not wholly.
 
     Attributes:
-        price: of one share, account currency. cash: what cash is. note: who books it, and why.
+        price: of one share, account currency; of shares that came without cash what one had cost.
+        cash: what cash that no record explains is. note: who books it, and why.
+        acquired: when shares that came without cash had been acquired; None: as they came.
     """
 
     note: str
     price: Decimal | None = None
     cash: CashKind = CashKind.CHARGE
+    acquired: date | None = None
 
 
 def correction(item: Break, breaks: Sequence[Break], ours: Book, theirs: Book, at: datetime, told: Told) -> Correction:
@@ -101,10 +110,23 @@ def correction(item: Break, breaks: Sequence[Break], ours: Book, theirs: Book, a
         at: when what no record explains is held to have moved.
 
     Raises:
-        CorrectionError: shares without a record, and no price of them.
+        CorrectionError: shares without a price that they need, or a price or a day that nothing needs.
     """
+    if item.reference is None and item.instrument is not None:
+        return Correction(entries=(_shares_alone(item, item.instrument, breaks, ours, at, told),))
+    made = _as_told(item, ours, theirs, at, told)
+    if len(made.entries) == 1 and made.entries[0].is_transfer and not _was_paid(made.entries[0], ours):
+        return Correction(entries=(_with_cost(made.entries[0], ours, told),))
+    _refuse_cost(item.detail, told)
+    return made
+
+
+def _as_told(item: Break, ours: Book, theirs: Book, at: datetime, told: Told) -> Correction:
+    """By a record of either side, or as cash alone."""
     if item.reference is None:
-        return Correction(entries=_unrecorded(item, breaks, ours, at, told))
+        kind = EntryKind.CHARGE if told.cash is CashKind.CHARGE else EntryKind.MANUAL
+        name = _free(f"{UNRECORDED}cash", ours)
+        return Correction(entries=(Entry(name, kind, None, Decimal(0), item.cash_effect, at, told.note),))
     theirs = with_booked_fills(theirs, ours)
     mine = {fill.fill_id: fill for fill in ours.fills}
     others = {fill.fill_id: fill for fill in theirs.fills}
@@ -118,6 +140,54 @@ def correction(item: Break, breaks: Sequence[Break], ours: Book, theirs: Book, a
     if sample is None:
         return Correction(entries=(_told_before(item, ours, at, told.note),))
     return Correction(entries=(_amended(item, sample, ours, told.note),))
+
+
+def _with_cost(moved: Entry, ours: Book, told: Told) -> Entry:
+    """A transfer with what its shares had cost: as a person tells of those that came; of those that left our lots do.
+
+    Of what is taken back of a transfer that we booked, the cost is taken back in proportion.
+    """
+    booked = _amended_by(moved, ours)
+    there = sum((one.quantity for one in booked), Decimal(0))
+    if there * moved.quantity < 0 and abs(moved.quantity) <= abs(there):
+        _refuse_cost(f"{moved.entry_id} takes back shares whose cost is booked", told)
+        costs = [one.basis for one in booked if one.basis is not None]
+        back = (sum(costs, Decimal(0)) * moved.quantity / there).quantize(QUANTITY_STEP) if costs else None
+        return replace(moved, basis=back)
+    if _leaves(moved, ours):
+        _refuse_cost(f"{plain(moved.quantity, '+')} {moved.instrument} left without cash, which is no sale", told)
+        return moved
+    if told.price is None:
+        raise CorrectionError(
+            f"{plain(moved.quantity, '+')} {moved.instrument} came without cash, and no record tells what they had "
+            "cost; give what one had cost with --price, and with --acquired since when they were held"
+        )
+    if told.acquired is not None and told.acquired > moved.at.date():
+        raise CorrectionError(f"--acquired {told.acquired} is after {moved.at:%Y-%m-%d}, when the shares came")
+    return replace(moved, basis=(moved.quantity * told.price).quantize(QUANTITY_STEP), acquired=told.acquired)
+
+
+def _leaves(moved: Entry, ours: Book) -> bool:
+    """Whether the shares are of those that our book holds (or owes)."""
+    return ours.positions.get(str(moved.instrument), Decimal(0)) * moved.quantity < 0
+
+
+def _amended_by(entry: Entry, ours: Book) -> list[Entry]:
+    """What ``entry`` amends, and its amendments before."""
+    base = entry.entry_id.partition(AMENDS)[0]
+    return [one for one in ours.entries if one.entry_id.partition(AMENDS)[0] == base and one.kind is entry.kind]
+
+
+def _was_paid(entry: Entry, ours: Book) -> bool:
+    """Whether it amends the shares of what cash was paid for: it is a part of that trade."""
+    return any(one.cash for one in _amended_by(entry, ours))
+
+
+def _refuse_cost(what: str, told: Told) -> None:
+    """So that no word of a person is passed over in silence."""
+    for option, value in (("--price", told.price), ("--acquired", told.acquired)):
+        if value is not None:
+            raise CorrectionError(f"{what}: {option} {value} has no place there; book it without")
 
 
 def _changed(item: Break, mine: Fill) -> FillChange:
@@ -165,33 +235,26 @@ def _free(base: str, ours: Book) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _unrecorded(item: Break, breaks: Sequence[Break], ours: Book, at: datetime, told: Told) -> tuple[Entry, ...]:
-    name = _free(f"{UNRECORDED}{item.instrument or 'cash'}", ours)
-    if item.instrument is None:
-        kind = EntryKind.CHARGE if told.cash is CashKind.CHARGE else EntryKind.MANUAL
-        return (Entry(name, kind, None, Decimal(0), item.cash_effect, at, told.note),)
+def _shares_alone(
+    item: Break, instrument: str, breaks: Sequence[Break], ours: Book, at: datetime, told: Told
+) -> Entry:  # fmt: skip
+    """Shares that no record explains: a trade where cash without a record is what they are worth, else a transfer."""
+    name = _free(f"{UNRECORDED}{instrument}", ours)
+    moved = Entry(name, EntryKind.MANUAL, instrument, item.quantity_effect, Decimal(0), at, told.note)
+    paid = next((one for one in breaks if one.reference is None and one.instrument is None), None)
+    if paid is None and _leaves(moved, ours):
+        return _with_cost(moved, ours, told)
     if told.price is None:
         raise CorrectionError(
-            f"no record tells what the {plain(item.quantity_effect, '+')} shares of {item.instrument} cost or brought; "
-            "give the price of one with --price (of a transfer, what it had cost)"
+            f"no record tells what the {plain(item.quantity_effect, '+')} shares of {instrument} cost or brought; "
+            "give the price of one with --price (of a transfer, what it had cost, and with --acquired since when)"
         )
     worth = item.quantity_effect * told.price
-    paid = next((one for one in breaks if one.reference is None and one.instrument is None), None)
-    # A trade whose cash has no record either: both are booked. Else the shares came, or went, by themselves.
-    if paid is not None and abs(paid.cash_effect + worth) <= abs(worth) * _FEES:
-        return (Entry(name, EntryKind.MANUAL, item.instrument, item.quantity_effect, paid.cash_effect, at, told.note),)
-    return (
-        Entry(name, EntryKind.MANUAL, item.instrument, item.quantity_effect, -worth, at, told.note),
-        Entry(
-            f"{name}{OFFSET}",
-            EntryKind.MANUAL,
-            None,
-            Decimal(0),
-            worth,
-            at,
-            f"{told.note}; no cash moved for the shares",
-        ),
-    )
+    if paid is None or abs(paid.cash_effect + worth) > abs(worth) * _FEES:
+        # Of those that left, the price has told that they were not sold for that cash.
+        return _with_cost(moved, ours, replace(told, price=None) if _leaves(moved, ours) else told)
+    _refuse_cost(f"{item.detail}, traded for {plain(paid.cash_effect, '+')}", replace(told, price=None))
+    return replace(moved, cash=paid.cash_effect)
 
 
 _FEES = Decimal("0.01")

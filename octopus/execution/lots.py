@@ -17,6 +17,9 @@ late. What companies do to their shares:
 - A delisting closes all lots on its day at the cash it paid, as a sale does (26 USC 1001). Shares that paid nothing are
   closed at nothing on that day; that worthless shares count as sold on the last day of the year (165(g)) is not kept,
   nor what an exchange into another company's shares would defer: no source tells its terms.
+- Shares that a transfer brings are a lot at what they had cost, held since they were acquired: an owner's
+  move between accounts is no sale or exchange (1001). Those that a transfer takes away take their lots with them, the
+  earliest first, and no disposal is recognised.
 - A spin-off touches no lot. The book takes its worth in cash, as it does a dividend, and the lots keep their whole
   basis. How much of it goes to the new shares where the spin-off is tax-free (355, 358(b)), the company says on Form
   8937: that is for a person to reckon.
@@ -81,7 +84,8 @@ def lot_book(
 
     Args:
         entries: splits, changes of symbol and delistings change lots; shares entered by hand open or close lots at the
-            cash that came with them, adopted ones open them at their basis, on the day of their adoption; entries
+            cash that came with them, adopted ones and those of a transfer open them at their basis, on the day of
+            their adoption or when they were acquired before; a transfer away takes lots without a disposal; entries
             without shares concern no lot, but for what amends one with shares.
         ratios: new shares for one old, by the entry id of each split.
         selections: shares identified for a fill, by fill id; the rest goes first in, first out.
@@ -181,12 +185,16 @@ def _amended(entries: Iterable[Entry]) -> Iterator[Entry]:
     told wrong is in the cost or the proceeds."""
     found: dict[tuple[str, str | None, object], Entry] = {}
     for entry in sorted(entries, key=lambda one: (one.at, one.entry_id)):
-        amends = entry.kind in (EntryKind.MANUAL, EntryKind.DELISTING) and not entry.entry_id.startswith(UNRECORDED)
+        whole = entry.kind in (EntryKind.MANUAL, EntryKind.DELISTING)
+        # A split's shares multiply lots, each entry's for itself; cash alone is what its fraction brought.
+        cash_of_split = entry.kind is EntryKind.SPLIT and not entry.quantity
+        amends = (whole or cash_of_split) and not entry.entry_id.startswith(UNRECORDED)
         base = entry.entry_id.partition(AMENDS)[0] if amends else entry.entry_id
         key = entry.kind.value, entry.instrument, entry.at if entry.kind is EntryKind.DELISTING else base
         first = found.get(key)
         found[key] = entry if first is None else replace(
-            first, quantity=first.quantity + entry.quantity, cash=first.cash + entry.cash
+            first, quantity=first.quantity + entry.quantity, cash=first.cash + entry.cash,
+            basis=_sum(first.basis, entry.basis), acquired=first.acquired or entry.acquired,
         )  # fmt: skip
     yield from found.values()
 
@@ -212,8 +220,17 @@ class _Keeper:
         elif movement.instrument is not None and movement.kind is EntryKind.SPLIT:
             self.split(movement, movement.instrument)
         elif movement.instrument is not None and movement.quantity:
-            cash = movement.cash if movement.basis is None else -movement.basis
-            self.trade(movement.entry_id, movement.instrument, movement.quantity, cash, movement.at)
+            self.enter(movement, movement.instrument)
+
+    def enter(self, entry: Entry, instrument: str) -> None:
+        """Shares by an entry: at its basis, for its cash, or as a transfer away."""
+        quantity = entry.quantity
+        if entry.is_transfer and entry.basis is None:
+            gone = self._taken(instrument, -quantity)
+            quantity += sum((lot.quantity for lot in gone), Decimal(0))
+        cash = entry.cash if entry.basis is None else -entry.basis
+        if quantity:
+            self.trade(entry.entry_id, instrument, quantity, cash, entry.at, entry.acquired)
 
     def rename(self, renames: _Renames) -> None:
         """Move lots to their new names, all at once: the name that one gives up may be another's new one.
@@ -274,8 +291,11 @@ class _Keeper:
         opposite = bool(lots) and (lots[0].quantity > 0) is not (quantity > 0)
         return abs(sum((lot.quantity for lot in lots), Decimal(0))) if opposite else Decimal(0)
 
-    def trade(self, name: str, instrument: str, quantity: Decimal, cash: Decimal, at: datetime) -> None:
-        """Close lots on the other side with ``quantity`` (signed), then open one with what is left."""
+    def trade(
+        self, name: str, instrument: str, quantity: Decimal, cash: Decimal, at: datetime, acquired: date | None = None
+    ) -> None:
+        """Close lots on the other side with ``quantity`` (signed), then open one with what is left, in its place by
+        acquisition: when it was traded, or ``acquired`` before."""
         lots = self.lots.setdefault(instrument, [])
         parts = self._closed_parts(name, instrument, min(abs(quantity), self._against(instrument, quantity)))
         left = abs(quantity)
@@ -284,9 +304,11 @@ class _Keeper:
             self._close(name, instrument, lot_id, part, proceeds, at)
             cash, left = cash - proceeds, left - part
         if left:
-            traded, _ = self.dates(at, instrument)
+            opened = acquired or self.dates(at, instrument)[0]
             signed = left if quantity > 0 else -left
-            lots.append(Lot(name, instrument, signed, -cash, traded, traded))
+            lots.append(Lot(name, instrument, signed, -cash, opened, opened))
+            if acquired is not None:
+                lots.sort(key=lambda one: one.acquired)
 
     def split(self, entry: Entry, instrument: str) -> None:
         """Multiply the shares of each lot; a fraction that was paid in cash is sold for it, from the earliest lots."""
@@ -348,6 +370,10 @@ class _Keeper:
             )
         )
         lots[place : place + 1] = [rest] if rest.quantity else []
+
+
+def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return other if one is None else one + (other or Decimal(0))
 
 
 def _named(disposal: Disposal, name: str) -> Disposal:

@@ -14,7 +14,7 @@ from decimal import Context, Decimal, localcontext
 
 from octopus.core.errors import MissingDataError, OctopusError
 from octopus.core.orders import Fill
-from octopus.execution.book import OF_FILL, OFFSET, Entry, EntryKind, cash_of, positions_of
+from octopus.execution.book import OF_FILL, Entry, EntryKind, cash_of, positions_of
 
 _EXACT = Context(prec=60)
 """Enough digits that no product or sum of ledger figures (20 digits before and 8 after the point) is rounded."""
@@ -170,13 +170,12 @@ def _exchanges(entries: Iterable[Entry]) -> list[Entry]:
 def _trades_by_hand(entries: Sequence[Entry]) -> list[Entry]:
     """Entries by hand that are trades: fills that no order of ours caused, and shares that cash was paid for.
 
-    Shares alone, and cash alone, are the owner's: moved in, or out. So are shares whose cash another entry takes back.
+    Shares alone, and cash alone, are the owner's: moved in, or out.
     """
-    names = {entry.entry_id for entry in entries}
     return [
         one for one in entries
         if one.kind is EntryKind.MANUAL and one.instrument is not None
-        and (one.entry_id.startswith(OF_FILL) or (one.cash and f"{one.entry_id}{OFFSET}" not in names))
+        and (one.entry_id.startswith(OF_FILL) or one.cash)
     ]  # fmt: skip
 
 

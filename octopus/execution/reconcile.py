@@ -31,6 +31,7 @@ from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill
 from octopus.execution.book import (
     AMENDS,
+    QUANTITY_STEP,
     UNRECORDED,
     Book,
     Entry,
@@ -305,12 +306,38 @@ def _signed(fill: Fill) -> Decimal:
 
 
 def _entry_breaks(ours: Book, brokers: Book, tolerance: Decimal) -> Iterator[Break]:
+    return (item for item in _entry_differences(ours, brokers) if not _is_rounding(item, tolerance))
+
+
+def _is_rounding(item: Break, tolerance: Decimal) -> bool:
+    return not item.quantity_effect and abs(item.cash_effect) < tolerance
+
+
+def roundings(ours: Book, brokers: Book, tolerance: Decimal) -> tuple[Break, ...]:
+    """What the broker's rounding makes of entries: too little for a break, but it adds up unless it is booked.
+
+    Both books have the payment, or ours alone expects half a cent or less, which no broker has to pay.
+
+    Args:
+        ours, brokers: books of one account, cut at the same instant. tolerance: of cash, as for `reconcile`.
+    """
+    found = _entry_differences(_told_by(ours, brokers.told), _told_by(brokers, brokers.told))
+    return tuple(
+        item
+        for item in found
+        if _is_rounding(item, tolerance)
+        and item.ours is not None
+        and (item.brokers is not None or abs(item.cash_effect) <= CENT / 2)
+    )
+
+
+def _entry_differences(ours: Book, brokers: Book) -> Iterator[Break]:
     mine, theirs = _by_key(ours.entries), _by_key(brokers.entries)
     for key in sorted(mine.keys() | theirs.keys()):
         our_quantity, our_cash = _totals(mine.get(key, ()))
         their_quantity, their_cash = _totals(theirs.get(key, ()))
-        quantity, cash = their_quantity - our_quantity, their_cash - our_cash
-        if not quantity and abs(cash) < tolerance:
+        quantity, cash = their_quantity - our_quantity, (their_cash - our_cash).quantize(QUANTITY_STEP)
+        if not quantity and not cash:
             continue
         sample = [*mine.get(key, ()), *theirs.get(key, ())][0]
         kind = ENTRY_BREAKS[sample.kind]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from datetime import datetime
 from decimal import Decimal
 
 import click
@@ -50,17 +51,26 @@ def list_breaks(as_json: bool) -> None:
 @click.argument("name", metavar="BREAK")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
 @click.option("--reason", required=True, help="Why our book is the one to change; goes into the audit log.")
-@click.option("--price", type=Amount(), help="Of one share that no record explains.")
+@click.option(
+    "--price", type=Amount(),
+    help="Of one share that no record explains; of shares that came by a transfer, what one had cost.",
+)  # fmt: skip
+@click.option(
+    "--acquired", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE",
+    help="When shares that came by a transfer had been acquired: a transfer keeps their holding period.",
+)  # fmt: skip
 @click.option(
     "--cash", type=click.Choice([kind.value for kind in CashKind]), default=CashKind.CHARGE.value, show_default=True,
     help="What cash that no record explains is: a fee or interest, or the owner's money.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def book(name: str, by: str, reason: str, price: Decimal | None, cash: str, yes: bool) -> None:
+def book(
+    name: str, by: str, reason: str, price: Decimal | None, acquired: datetime | None, cash: str, yes: bool
+) -> None:  # fmt: skip
     """Make our book the broker's as to BREAK (its id, or the beginning of it). A second time it does nothing."""
     current = open_database()
     trading = trading_of(current)
-    told = Told(f"{by}: {reason}", price, CashKind(cash))
+    told = Told(f"{by}: {reason}", price, CashKind(cash), acquired and acquired.date())
     with trading.engine() as engine:
         settler = Settler(engine, trading.account)
         found = settler.open_breaks()

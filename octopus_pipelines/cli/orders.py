@@ -51,7 +51,7 @@ class Amount(click.ParamType[Decimal]):
 
 @click.group()
 def orders() -> None:
-    """Open orders: list them, cancel one, replace one, settle one of unknown outcome."""
+    """Open orders: list them, cancel one, replace one, settle one that the broker tells nothing of."""
 
 
 @orders.command("list")
@@ -147,8 +147,9 @@ def replace(
 @click.option("--reason", required=True, help="What says so, such as the broker's statement; goes into the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def settle(order: str, end: str, fills: tuple[str, ...], by: str, reason: str, yes: bool) -> None:
-    """Say how ORDER ended, whose outcome is unknown and that no search finds (its id, or the beginning of it).
+    """Say how ORDER ended that no search finds (its id, or the beginning of it).
 
+    Its outcome is unknown, or it is past its end and the broker tells no more of it.
     Fills of the broker that no order of ours caused are shown; those that were this order's become its own.
     """
     trading = trading_of(open_database())

@@ -25,7 +25,7 @@ from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.corrections import Correction, CorrectionError, FillChange
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.execution.reconcile import Break, BreakKind, break_id_in
-from octopus.execution.states import UNRESOLVED, Event, Execution, OrderState, advance
+from octopus.execution.states import WORKING, Event, Execution, OrderState, OrderStatus, advance
 from resources.warehouse.order_records import OrderRecords
 from resources.warehouse.order_store import OrderStore
 
@@ -142,19 +142,21 @@ class AccountBooks(OrderRecords):
             added = self.connection.execute(
                 """
                 insert into execution.entries (account, entry_id, kind, instrument, quantity, cash, at, session, note,
-                                               basis)
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
+                                               basis, acquired)
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (account, entry_id) do nothing
                 """,
                 [account, entry.entry_id, entry.kind.value, entry.instrument, entry.quantity, entry.cash, entry.at,
-                 self._booking_session(account, session), entry.note, entry.basis],
+                 self._booking_session(account, session), entry.note, entry.basis, entry.acquired],
             )  # fmt: skip
             if added.rowcount:
-                detail = {
+                detail: dict[str, object] = {
                     "entry_id": entry.entry_id, "instrument": entry.instrument, "quantity": entry.quantity,
                     "cash": entry.cash, "note": entry.note, "trading_time": now,
                 }  # fmt: skip
                 if entry.basis is not None:
                     detail["basis"] = entry.basis
+                if entry.acquired is not None:
+                    detail["acquired"] = entry.acquired
                 self._note(f"book.{entry.kind.value}", account, detail)
         return bool(added.rowcount)
 
@@ -206,17 +208,18 @@ class AccountBooks(OrderRecords):
         return self._revise(account, FillChange(fill, fill.quantity, fill.price, fill.fees), session, reason, now)
 
     def settle_order(
-        self, account: str, order_id: str, event: Event | None, fills: Mapping[date, Sequence[Fill]], by: str,
-        reason: str, now: datetime,
+        self, account: str, order_id: str, seen: OrderStatus, event: Event | None,
+        fills: Mapping[date, Sequence[Fill]], by: str, reason: str, now: datetime,
     ) -> bool:  # fmt: skip
-        """Record a person's word on an order whose outcome is unknown; False if it is known meanwhile.
+        """Record a person's word on an order that no record tells the end of; False if more is known meanwhile.
 
         Args:
+            seen: where the order stood when the person was asked.
             event: how it ended; None: its fills fill it. fills: by session, those of the broker's that are the order's.
         """
         with self.connection.transaction():
             status = self.orders.lock_status(order_id, account)
-            if status is None or status.state not in UNRESOLVED:
+            if status is None or status.state not in WORKING or status.filled != seen.filled:
                 return False
             for session, executed in fills.items():
                 for fill in executed:
@@ -484,6 +487,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         at=row["at"],
         note=row["note"],
         basis=row["basis"],
+        acquired=row["acquired"],
     )
 
 

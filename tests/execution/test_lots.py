@@ -112,6 +112,41 @@ def test_a_fraction_that_a_reverse_split_pays_in_cash_is_sold() -> None:
     assert [(lot.quantity, lot.cost) for lot in kept.lots] == [(D(10), D(1000))]
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9_999), st.integers(0, 400)), min_size=1, max_size=6),
+    st.lists(st.integers(1, 60), max_size=4),
+)
+def test_transfers_move_lots_with_their_cost_and_gain_nothing(
+    came: list[tuple[int, int, int]], went: list[int]
+) -> None:
+    """Shares that come have their cost and their day, those that go take the earliest lots: nothing is sold."""
+    entries = [
+        Entry(f"in{n}", EntryKind.MANUAL, "AAA", D(shares), D(0), START + timedelta(days=n), "",
+              shares * D(cents) / 100, START.date() - timedelta(days=before))
+        for n, (shares, cents, before) in enumerate(came)
+    ]  # fmt: skip
+    left = sum(shares for shares, _, _ in came)
+    for n, shares in enumerate(went):
+        gone, left = min(shares, left), max(left - shares, 0)
+        if gone:
+            at = START + timedelta(days=20 + n)
+            entries.append(Entry(f"out{n}", EntryKind.MANUAL, "AAA", D(-gone), D(0), at))
+    kept = book(entries=tuple(entries))
+    assert kept.disposals == ()
+    assert sum((lot.quantity for lot in kept.lots), D(0)) == left
+    assert [lot.acquired for lot in kept.lots] == sorted(lot.acquired for lot in kept.lots)
+    costs = {f"in{n}": D(cents) / 100 for n, (_, cents, _) in enumerate(came)}
+    assert all(abs(lot.cost - lot.quantity * costs[lot.lot_id]) < D("0.000001") for lot in kept.lots)
+
+
+def test_a_fraction_that_the_broker_paid_for_to_the_cent_brought_that() -> None:
+    """105 shares, 1 for 10: half a share was worth 49.99750000, and 50.00 came."""
+    told = split("-95", "49.9975", 40)
+    cents = replace(told, entry_id=f"{told.entry_id}~1", quantity=D(0), cash=D("0.0025"))
+    kept = book(fill("a", 105, 10), entries=(told, cents), ratios={told.entry_id: D("0.1")})
+    assert [(one.quantity, one.proceeds, one.basis) for one in kept.disposals] == [(D("0.5"), D(50), D(50))]
+
+
 def test_shares_entered_by_hand_are_a_lot_at_their_cash() -> None:
     moved = Entry("m", EntryKind.MANUAL, "AAA", D(3), D(-60), START)
     assert book(entries=(moved,)).lots[0].cost == D(60)

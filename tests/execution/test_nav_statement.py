@@ -71,7 +71,6 @@ def test_the_loss_of_a_hand_trade_is_a_loss_as_that_of_a_fill_of_ours_is() -> No
         ([("m", "AAA", 10, 0)], 0, 800),  # shares moved in
         ([("m", None, 0, -50)], 0, -50),  # cash moved out
         ([("unrecorded:AAA", "AAA", 10, -1000)], -200, 0),  # paid for
-        ([("unrecorded:AAA", "AAA", 10, -1000), ("unrecorded:AAA~cash", None, 0, 1000)], 0, 800),  # not paid for
         ([("c", "AAA", -10, 900)], 100, 0),  # a trade that the broker told as a correction
     ],
 )

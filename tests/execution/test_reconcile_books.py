@@ -7,13 +7,23 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.core.orders import Fill, Side
 from octopus.execution.book import Book, Entry, EntryKind, cash_of, positions_of
+from octopus.execution.book import Told as ToldUntil
+from octopus.execution.corrections import Told, correction
 from octopus.execution.pictures import reconciliation_picture
-from octopus.execution.reconcile import REMEDIES, Break, BreakKind, break_id_in, reconcile, standing_breaks
+from octopus.execution.reconcile import (
+    REMEDIES,
+    Break,
+    BreakKind,
+    break_id_in,
+    reconcile,
+    roundings,
+    standing_breaks,
+)
 
 D = Decimal
 AT = datetime(2022, 12, 28, 21, tzinfo=UTC)
@@ -220,3 +230,51 @@ def test_the_picture_shows_every_kind_of_break_and_agreement_too() -> None:
     pictures = {reconciliation_picture(breaks, days, [0, 15]), reconciliation_picture([], days[:1], [0])}
     assert len(pictures) == 2
     assert all(png.startswith(b"\x89PNG") for png in pictures)
+
+
+@st.composite
+def payments(draw: st.DrawFn) -> list[tuple[Entry, Entry | None]]:
+    """Dividends as our own data expects them, beside what the broker paid: to the cent, and nothing of half a cent."""
+    made: list[tuple[Entry, Entry | None]] = []
+    for number in range(draw(st.integers(1, 40))):
+        cash = draw(st.decimals("-2", "2", places=6).filter(bool))
+        name = f"dividend:{draw(st.sampled_from(['AAA', 'BBB']))}:{number}"
+        ours = Entry(name, EntryKind.DIVIDEND, name[9:12], D(0), cash, AT + timedelta(days=number))
+        paid = cash.quantize(D("0.01"))
+        made.append((ours, replace(ours, entry_id=f"paid-{number}", cash=paid) if paid else None))
+    return made
+
+
+@settings(deadline=None)
+@given(payments())
+def test_a_brokers_rounding_is_booked_once_and_never_adds_up(paid: list[tuple[Entry, Entry | None]]) -> None:
+    """Day by day, with the books compared over the last ten days alone."""
+    start = entry("opening", EntryKind.DEPOSIT, cash="10000")
+    mine, theirs = [start], [start]
+    for number, (expected, told) in enumerate(paid):
+        since = AT + timedelta(days=number - 10)
+        mine.append(expected)
+        theirs += [] if told is None else [told]
+        ours, brokers = book((), tuple(mine)).cut(since), book((), tuple(theirs)).cut(since)
+        rounded = roundings(ours, brokers, D("0.01"))
+        mine += [
+            made
+            for item in rounded
+            for made in correction(item, rounded, ours, brokers, AT, Told("the broker's rounding")).entries
+        ]
+        ours = book((), tuple(mine)).cut(since)
+        assert (found(ours, brokers), roundings(ours, brokers, D("0.01"))) == ([], ())
+        assert ours.cash == brokers.cash
+    assert len({item.entry_id for item in mine}) == len(mine)
+
+
+def test_what_is_no_rounding_is_not_taken_for_one() -> None:
+    """A cent and more; a payment that the broker has alone, or has yet to make; shares; what is told too late."""
+    paid = entry("dividend:AAA:20221228", EntryKind.DIVIDEND, "AAA", cash="2.40")
+    for ours, brokers in (
+        ((paid,), (replace(paid, cash=D("2.41")),)), ((), (replace(paid, cash=D("0.009")),)),
+        ((replace(paid, cash=D("0.006")),), ()), ((paid,), (replace(paid, quantity=D(1)),)),
+    ):  # fmt: skip
+        assert roundings(book((), ours), book((), brokers), D("0.01")) == ()
+    late = replace(book((), (replace(paid, cash=D("2.404")),)), told=ToldUntil(AT - timedelta(days=1), D(0)))
+    assert roundings(book((), (paid,)), late, D("0.01")) == ()
