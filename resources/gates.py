@@ -55,7 +55,7 @@ _HISTORY_MARGIN = 30
 _RECENT = timedelta(days=5)
 """How far back intents are read for the duplicate rule, over a long weekend."""
 _MESSAGES: LiteralString = """
-    select e.at, i.instrument, i.side, e.detail ->> 'event' as event,
+    select e.at, i.batch_id, i.instrument, i.side, e.detail ->> 'event' as event,
         e.detail ->> 'event' = 'send' and i.exit_of is null as is_first
     from execution.order_events e join execution.order_intents i using (client_order_id)
     where i.account = %(account)s and e.at > %(since)s and e.at <= %(now)s and (
@@ -213,7 +213,7 @@ class Gates:
             if book is None
             else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
-            other_messages=self._other_messages(batch.account, now),
+            other_messages=self._other_messages(batch, now),
         )
 
     # -- approvals that stand ----------------------------------------------------------------------------------------
@@ -381,14 +381,20 @@ class Gates:
     def _messages(self, account: str, since: datetime, now: datetime) -> list[dict[str, Any]]:
         return self.warehouse.rows(_MESSAGES, {"account": account, "since": since, "now": now})
 
-    def _other_messages(self, account: str, now: datetime) -> tuple[datetime, ...]:
-        """Those that are no intent's first send, over the longest window of a message rate; none where no rule asks."""
+    def _other_messages(self, batch: Batch, now: datetime) -> tuple[datetime, ...]:
+        """Those that are not the first send of another batch's intent, over the longest window of a message rate; none
+        where no rule asks.
+
+        What the recent intents leave out, the batch's own, is here as far as it was sent: earlier slices and what was
+        replaced are no longer among the orders that are judged.
+        """
         policy = self.settings.compliance
         rates = [rule for rule in policy.rules if isinstance(rule, MessageRate) and rule.concerns(policy.account)]
         if not rates:
             return ()
         since = now - timedelta(minutes=max(rule.parameters.window_minutes for rule in rates))
-        return tuple(sorted(row["at"] for row in self._messages(account, since, now) if not row["is_first"]))
+        messages = self._messages(batch.account, since, now)
+        return tuple(sorted(row["at"] for row in messages if not row["is_first"] or row["batch_id"] == batch.batch_id))
 
     def _resumed_at(self, account: str) -> datetime | None:
         resumed: datetime | None = self.warehouse.scalar(
