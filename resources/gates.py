@@ -341,7 +341,8 @@ class Gates:
             "select instrument, price from execution.positions where account = %s and session = %s and price is not "
             "null", [account, session],
         )  # fmt: skip
-        prices = {row["instrument"]: row["price"] for row in struck} | dict(snapshot.prices)
+        prices = {row["instrument"]: row["price"] for row in struck}
+        prices |= {name: price for name, price in snapshot.prices.items() if price}
         entries = [Entry(**(row | {"kind": EntryKind(row["kind"])})) for row in rows]
         try:
             return strike_nav(_NOTHING_HELD, (), entries, prices).flows
