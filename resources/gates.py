@@ -26,9 +26,12 @@ from octopus.compliance.market_checks import price_tests_next
 from octopus.compliance.reference import Reference
 from octopus.compliance.rules import CompliancePolicy, MessageRate, PatternDayTrader
 from octopus.compliance.wash_sales import WINDOW
+from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
+from octopus.execution.book import Entry, EntryKind
 from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
+from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.standing import Standing
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
@@ -52,7 +55,7 @@ _HISTORY_MARGIN = 30
 _RECENT = timedelta(days=5)
 """How far back intents are read for the duplicate rule, over a long weekend."""
 _MESSAGES: LiteralString = """
-    select e.at, i.instrument, i.side, e.detail ->> 'event' as event,
+    select e.at, i.batch_id, i.instrument, i.side, e.detail ->> 'event' as event,
         e.detail ->> 'event' = 'send' and i.exit_of is null as is_first
     from execution.order_events e join execution.order_intents i using (client_order_id)
     where i.account = %(account)s and e.at > %(since)s and e.at <= %(now)s and (
@@ -69,6 +72,9 @@ _SINCE_JUDGED: LiteralString = f"""
         count(*) filter (where not is_first and at > %(judged)s) as others
     from messages
 """  # noqa: S608  # constants
+_MAY_BE_FLOWS = [kind.value for kind in EntryKind if not kind.is_action]
+"""Kinds of entries among which are what the owner moved: no corporate action is."""
+_NOTHING_HELD = Holdings(Decimal(0), {}, {})
 _SAME_MARKET = timedelta(minutes=1)
 """Daily prices that were read this recently still count as the prices of now."""
 
@@ -207,7 +213,7 @@ class Gates:
             if book is None
             else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
             shares_outstanding=reference.issued(session),
-            other_messages=self._other_messages(batch.account, now),
+            other_messages=self._other_messages(batch, now),
         )
 
     # -- approvals that stand ----------------------------------------------------------------------------------------
@@ -297,7 +303,8 @@ class Gates:
     def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
         """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity.
 
-        None where the NAV of the session before the batch's is missing: an old one would hide what was lost since.
+        None where the NAV of the session before the batch's is missing: an old one would hide what was lost since; and
+        where shares moved since of which no price is known.
         """
         rows = self.warehouse.rows(
             "select session, closing, flows, cash from execution.nav where account = %s and session <= %s "
@@ -309,13 +316,44 @@ class Gates:
             return None, None
         if not rows:
             return snapshot.equity, snapshot.equity
-        # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows.
-        flows_after = Decimal(0)
+        # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows, also by those
+        # that are in the equity of now and in no NAV yet.
+        flows_after = self._flows_since(batch.account, rows[-1]["session"], snapshot)
+        if flows_after is None:
+            return None, None
         adjusted: list[tuple[date, Decimal]] = []
         for row in reversed(rows):
             adjusted.append((row["session"], row["closing"] + flows_after))
             flows_after += row["flows"]
         return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
+
+    def _flows_since(self, account: str, session: date, snapshot: AccountSnapshot) -> Decimal | None:
+        """Flows that ``snapshot`` has and the NAV of ``session`` has not, as the next NAV will tell them, but shares at
+        the snapshot's prices (at that NAV's where it has none); None where one of them has no price."""
+        rows = self.warehouse.rows(
+            "select entry_id, kind, instrument, quantity, cash, at from execution.entries where account = %s "
+            "and session > %s and session <= %s and kind = any(%s)",
+            [account, session, self._runs_at(snapshot.taken_at), _MAY_BE_FLOWS],
+        )
+        if not rows:
+            return Decimal(0)
+        struck = self.warehouse.rows(
+            "select instrument, price from execution.positions where account = %s and session = %s and price is not "
+            "null", [account, session],
+        )  # fmt: skip
+        prices = {row["instrument"]: row["price"] for row in struck}
+        prices |= {name: price for name, price in snapshot.prices.items() if price}
+        entries = [Entry(**(row | {"kind": EntryKind(row["kind"])})) for row in rows]
+        try:
+            return strike_nav(_NOTHING_HELD, (), entries, prices).flows
+        except MissingDataError:
+            return None
+
+    def _runs_at(self, instant: datetime) -> date:
+        """The session in which money that moves at ``instant`` is booked: the first that closes no earlier."""
+        sessions = self.settings.sessions
+        day = sessions.trade_date(instant)
+        return day if instant <= sessions.close_utc(day) else sessions.next(day)
 
     def _was_invested(self, account: str, session: date, last: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the account's NAV may have moved by the close of ``session``: it had traded, had got shares
@@ -344,14 +382,20 @@ class Gates:
     def _messages(self, account: str, since: datetime, now: datetime) -> list[dict[str, Any]]:
         return self.warehouse.rows(_MESSAGES, {"account": account, "since": since, "now": now})
 
-    def _other_messages(self, account: str, now: datetime) -> tuple[datetime, ...]:
-        """Those that are no intent's first send, over the longest window of a message rate; none where no rule asks."""
+    def _other_messages(self, batch: Batch, now: datetime) -> tuple[datetime, ...]:
+        """Those that are not the first send of another batch's intent, over the longest window of a message rate; none
+        where no rule asks.
+
+        What the recent intents leave out, the batch's own, is here as far as it was sent: earlier slices and what was
+        replaced are no longer among the orders that are judged.
+        """
         policy = self.settings.compliance
         rates = [rule for rule in policy.rules if isinstance(rule, MessageRate) and rule.concerns(policy.account)]
         if not rates:
             return ()
         since = now - timedelta(minutes=max(rule.parameters.window_minutes for rule in rates))
-        return tuple(sorted(row["at"] for row in self._messages(account, since, now) if not row["is_first"]))
+        messages = self._messages(batch.account, since, now)
+        return tuple(sorted(row["at"] for row in messages if not row["is_first"] or row["batch_id"] == batch.batch_id))
 
     def _resumed_at(self, account: str) -> datetime | None:
         resumed: datetime | None = self.warehouse.scalar(

@@ -6,9 +6,10 @@ engines).
 
 Daily bars know no hour of a session. So every child of an order trades at one price, the session's average (`average`):
 what a schedule is meant to come near to. What participation is due follows the volume that the market is *expected* to
-trade, the average day's, evenly over the session, for that is all that the daily run knows while it works the order
-(`resources.warehouse.prices.RecordedPrices.expected_volume`). Where trading never ends (24/7), the window is the last
-hour before the close, and the close is the price of the children.
+trade, the average day's, evenly over a session of normal length (`octopus.market_data.clock.normal_lengths`), for that
+is all that the daily run knows while it works the order (`resources.warehouse.prices.WarehousePrices.expected_volume`).
+Where trading never ends (24/7), the window is the last hour before the close, and the close is the price of the
+children.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from octopus.core.types import DateArray, FloatArray, IntArray
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import Weighted
 from octopus.execution.window import LEAD
+from octopus.market_data.clock import normal_lengths
 
 _MICROSECOND = np.timedelta64(1, "us")
 _NOTHING_DUE = np.zeros((1, 0))
@@ -136,7 +138,8 @@ def prices_of_fills(
 
 
 def _elapsed(panel: Panel, schedule: ScheduleConfig) -> FloatArray:
-    """The part of each session that has passed since the window began as each slice begins, shape (T, slices)."""
+    """What has passed of each session since the window began as each slice begins, as a part of the session that an
+    average volume is of, shape (T, slices)."""
     clock, days = panel.clock, panel.sessions
     strange = days[~np.isin(days, clock.between(days[0].item(), days[-1].item()))]
     if len(strange):
@@ -149,6 +152,6 @@ def _elapsed(panel: Panel, schedule: ScheduleConfig) -> FloatArray:
     shortest = int(np.argmin(closes - begins))
     schedule.over(begins[shortest].to_pydatetime(), closes[shortest].to_pydatetime())
     window = (closes - begins - timedelta(minutes=schedule.ends_before_close_minutes)).to_numpy() / _MICROSECOND
-    whole = (closes - opens).to_numpy() / _MICROSECOND
+    whole = normal_lengths(clock, days) / _MICROSECOND
     passed = np.rint(window[:, None] * np.arange(schedule.slices) / schedule.slices)
     return np.asarray(passed / whole[:, None])

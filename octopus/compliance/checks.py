@@ -44,8 +44,9 @@ class ComplianceContext:
         short_allowed: whether the account may be short at all.
         locates: shares located for borrowing, by instrument.
         recent_intents: over the duplicate rule's window at least; the batch's own intents do not count.
-        other_messages: instants of messages to the broker besides the first send of each intent, over that window:
-            cancellations, orders that were sent again, and exits that the venue takes in messages of their own.
+        other_messages: instants of messages to the broker besides the first send of each recent intent, over that
+            window: cancellations, orders that were sent again, exits that the venue takes in messages of their own, and
+            what the batch sent before and is judged no more (slices of its orders, and orders that were replaced).
         price_basis: ``total_return`` switches off the rules on raw prices and share counts, and says so.
         sending: the batch is about to be sent now, and not merely planned for its window.
         price_tests: whether Reg SHO 201 restricts short sales of an instrument in the session.

@@ -135,7 +135,8 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
     orders = len(own) + sum(intent.at > since and intent.intent_id not in own for intent in recent)
     others = sum(at > since for at in case.context.other_messages)
     count = orders + others
-    what = f"{orders} orders and {others} cancellations, repeated sends and exits" if others else f"{orders} orders"
+    more = "other messages (cancellations, repeated sends, exits, and what the batch has sent)"
+    what = f"{orders} orders and {others} {more}" if others else f"{orders} orders"
     reason = f"{what} within {terms.window_minutes:g} minutes, limit {terms.max_messages}"
     return [Finding(None, count > terms.max_messages, reason, float(count), float(terms.max_messages))]
 

@@ -1,6 +1,7 @@
 """Bars of one calendar on the sessions of another: what an instrument was at each decision of the clock.
 
-Belongs here: mapping bars to the clock's sessions and joining those that fall into one. Does not: the calendars
+Belongs here: mapping bars to the clock's sessions and joining those that fall into one; how long the sessions are that
+an average volume is of. Does not: the calendars
 (core/sessions.py), reading bars (resources/warehouse).
 
 A bar belongs to the first session of the clock whose decision could use it: the first that is decided when the bar, a
@@ -16,13 +17,36 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 
+from octopus.core.panel import ADV_SESSIONS
 from octopus.core.sessions import Calendars, Sessions
+from octopus.core.types import DateArray
 from octopus.market_data.schema import UTC_INSTANT
 from octopus.market_data.stamps import BAR_PUBLICATION_DELAY
 
 _REACH = timedelta(days=30)
 """Beyond any holiday: the clock's sessions around a range of bars lie within it."""
+
+
+def normal_lengths(clock: Sessions, sessions: DateArray) -> NDArray[np.timedelta64]:
+    """How long a session normally was, at each of ``sessions``: the median of it and the 20 before.
+
+    An average volume is of that long a session: half a day is expected to trade the part of it that it lasts. (Markets
+    trade less evenly: of half days too little is known to fit more.)
+
+    Args:
+        sessions: of the clock, ascending, shape (T,).
+
+    Returns:
+        From open to close, ``timedelta64[us]``, shape (T,).
+    """
+    days = clock.between(sessions[0].item() - 2 * timedelta(days=ADV_SESSIONS), sessions[-1].item())
+    lengths = (clock.closes_utc(days) - clock.opens_utc(days)).to_numpy().astype("timedelta64[us]").astype(np.int64)
+    # At the beginning of the calendar its first session stands for those before.
+    reached = np.concatenate([np.full(ADV_SESSIONS - 1, lengths[0]), lengths])
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(reached, ADV_SESSIONS), axis=1)
+    return np.asarray(medians[np.searchsorted(days, sessions)], dtype="timedelta64[us]")
 
 
 def on_clock(bars: pl.DataFrame, calendars: Calendars, decided: date) -> pl.DataFrame:

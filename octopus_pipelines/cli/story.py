@@ -68,12 +68,22 @@ def _verdicts(console: Console, title: str, verdicts: Sequence[Mapping[str, Any]
 
 def _course(console: Console, story: Mapping[str, Any]) -> None:
     console.print("\n[bold]What became of it[/bold]")
+    for child in story["children"]:
+        told = child["state"] or child["status"]
+        console.print(f"  {child['intent_id']}: {child['quantity']}, order {child['client_order_id']} {told}")
     for event in story["events"]:
         console.print(f"  {event['at']}  {event['from_state'] or ''} → {event['to_state']}, fence {event['fence']}")
     for fill in story["fills"]:
         rate = float(fill["rate"])
         converted = "" if rate == 1.0 else f" in the account's currency, converted at {rate:g}"
         console.print(f"  {fill['at']}  fill {fill['fill_id']}: {fill['quantity']} at {fill['price']}{converted}")
+        if (revision := fill["revision"]) is not None:
+            now = (
+                f"corrected to {revision['quantity']} at {revision['price']}"
+                if float(revision["quantity"])
+                else "broken"
+            )
+            console.print(f"    {revision['at']}  {now} by the broker's revision: {escape(revision['reason'])}")
     entries = ", ".join(f"{entry['seq']} {entry['kind']}" for entry in story["audit"])
     console.print(f"  audit log: {entries or 'nothing'}")
 

@@ -4,7 +4,7 @@ Belongs here: reading our own database and asking for one run. Does not: decidin
 judges again.
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,6 +19,11 @@ from resources.warehouse.connection import Role
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.prices import recorded_prices
 from resources.warehouse.store import Warehouse
+
+TRIES = 3
+"""Runs for a batch that is executed and whose orders are open, of each session of new bars."""
+REST = timedelta(minutes=10)
+"""From one of them to the next, so that an outage does not use them up."""
 
 
 def execution_sensor(*, running: bool) -> dg.SensorDefinition:
@@ -40,38 +45,51 @@ def approved_batch(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Sk
 
 
 def next_execution(settings: Settings, now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """What the sensor asks for at ``now``: a first run of a current batch, or another to finish what was begun.
+    """What the sensor asks for at ``now``: a first run of a current batch, or another to finish what was begun; where
+    neither is due, one for an earlier batch with orders that new bars can end, which keeps no current batch waiting."""
+    warehouse = Warehouse(settings.database_url, Role.TRADER)
+    batch = _latest(warehouse, settings.account)
+    if batch is None:
+        return _unfinished(warehouse, settings) or dg.SkipReason("no approved batch")
+    launched = launches.of(warehouse, batch["batch_id"])
+    asked = _current(warehouse, settings, batch, launched, now)
+    if isinstance(asked, dg.RunRequest):
+        return asked
+    return (None if launched.is_active else _unfinished(warehouse, settings)) or dg.SkipReason(asked)
+
+
+def _current(
+    warehouse: Warehouse, settings: Settings, batch: dict[str, Any], launched: launches.Launched, now: datetime
+) -> dg.RunRequest | str:
+    """A run of the latest batch, or why there is none.
 
     That the books of its session were compared makes no batch an executed one whose orders nobody decided, or some of
     whose orders wait to be sent: a person may have them compared at any time. While trading is halted a run would only
     be refused; but what is at the broker is followed.
     """
-    warehouse = Warehouse(settings.database_url, Role.TRADER)
-    if (waiting := _unfinished(warehouse, settings)) is not None:
-        return waiting
-    batch = _latest(warehouse, settings.account)
-    if batch is None:
-        return dg.SkipReason("no approved batch")
     name, decided = batch["batch_id"], batch["session"]
     waits = batch["has_unsent"] and now < batch["expires_at"]
     if (batch["is_decided"] or batch["is_empty"]) and not waits and _is_reconciled(warehouse, settings, decided):
-        return dg.SkipReason(f"batch {name} was executed and reconciled already")
-    launched = launches.of(warehouse, name)
+        return f"batch {name} was executed and reconciled already"
     if launched.is_active:
-        return dg.SkipReason(f"batch {name} is being executed by run {launched.latest_run}")
+        return f"batch {name} is being executed by run {launched.latest_run}"
     is_begun = batch["is_decided"] or (batch["is_empty"] and launched.count > 0)
     only_sends = waits and not batch["is_at_broker"] if is_begun else not batch["is_empty"]
     reason = None if is_begun else _why_not_now(settings, batch, now)
     reason = reason or (_halted(settings, batch) if only_sends else None)
     reason = reason or (None if is_begun else _awaits_release(settings, name, now))
     if reason:
-        return dg.SkipReason(reason)
+        return reason
     attempt = launched.count + 1
     return _run(name, decided, f"{name}:{attempt}", attempt)
 
 
 def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | None:
-    """A run for an executed batch some of whose orders are still open, once bars have come in that can end them."""
+    """A run for an executed batch some of whose orders are still open, once bars have come in that can end them.
+
+    Each session of new bars has `TRIES` of them: one that failed is followed by another, but an order that they do not
+    end is a person's to look up.
+    """
     rows = warehouse.rows(
         """
         select b.batch_id, b.session
@@ -79,19 +97,38 @@ def _unfinished(warehouse: Warehouse, settings: Settings) -> dg.RunRequest | Non
         where b.account = %s and exists (
             select from execution.orders o join execution.order_intents i using (intent_id)
             where i.batch_id = b.batch_id and o.state in ('accepted', 'partially_filled', 'pending_cancel'))
-        order by b.session limit 1
+        order by b.session
         """,
         [settings.account],
     )
-    if not rows or not _is_reconciled(warehouse, settings, rows[0]["session"]):
-        return None
-    name, decided = rows[0]["batch_id"], rows[0]["session"]
-    last_bar = recorded_prices(settings, warehouse).last_session()
-    launched = launches.of(warehouse, name)
-    if last_bar is None or last_bar < settings.sessions.next(decided) or launched.is_active:
-        return None
-    # One run for each session of new bars: an order that they do not end is a person's to look up.
-    return _run(name, decided, f"{name}:bars-{last_bar}", launched.count + 1)
+    last_bar = recorded_prices(settings, warehouse).last_session() if rows else None
+    for row in rows:
+        name, decided = row["batch_id"], row["session"]
+        if last_bar is None or last_bar < settings.sessions.next(decided):
+            return None
+        launched = launches.of(warehouse, name)
+        if launched.is_active:
+            return None
+        tried, rested = _tried_since(warehouse, settings, name, last_bar)
+        if tried < TRIES and rested and _is_reconciled(warehouse, settings, decided):
+            return _run(name, decided, f"{name}:bars-{last_bar}:{launched.count + 1}", launched.count + 1)
+    return None
+
+
+def _tried_since(warehouse: Warehouse, settings: Settings, batch_id: str, last_bar: date) -> tuple[int, bool]:
+    """How many runs took up the batch since the first bar of ``last_bar`` came in, and whether the latest of them is
+    `REST` ago."""
+    found = warehouse.rows(
+        """
+        select count(*) as tried, coalesce(max(last_seen) < now() - %(rest)s, true) as rested
+        from execution.launches
+        where batch_id = %(batch)s and first_seen >= (
+            select coalesce(min(ingested_at), '-infinity') from raw.bars
+            where source = %(source)s and session = %(session)s)
+        """,
+        {"batch": batch_id, "source": settings.universe.market_data, "session": last_bar, "rest": REST},
+    )[0]
+    return found["tried"], found["rested"]
 
 
 def _run(batch: str, decided: date, run_key: str, attempt: int) -> dg.RunRequest:

@@ -56,11 +56,14 @@ class OrderStories:
     anchor: Path | None = None
 
     def find(self, name: str) -> str:
-        """The intent id of the order called ``name``: its intent id, its client order id, or a prefix of one.
+        """The intent id of the order called ``name``: its intent id, its client order id, or a prefix of one. The whole
+        id of a planned order means it, though those of its slices begin with it.
 
         Raises:
             UnknownOrderError: there is none, or the prefix begins several.
         """
+        if self.warehouse.rows("select from portfolio.rebalance_plan where intent_id = %s", [name]):
+            return name
         rows = self.warehouse.rows(
             """
             select coalesce(i.intent_id, p.intent_id) as intent_id, i.client_order_id,
@@ -95,18 +98,15 @@ class OrderStories:
         attempts = self._attempts(order)
         # An exit is judged as a part of its entry.
         judged = order["exit_of"] or intent
-        allowed = any(is_allowed(attempt, judged) for attempt in attempts)
-        sent = any(attempt.sends for attempt in attempts)
+        children = self._children(intent)
         checks = [
             self._chain_check(), *self._research_checks(order["batch_id"]), *check_attempts(attempts, judged, REPLAYS),
         ]  # fmt: skip
         return {
             "format": FORMAT,
             "order": _plain(order),
-            "answer": {
-                "allowed": allowed, "sent": sent, "sound": all(check.ok for check in checks),
-                "because": _because(judged, attempts),
-            },
+            "answer": _answer(order, judged, attempts, children) | {"sound": all(check.ok for check in checks)},
+            "children": _plain(children),
             "research": self._research(order["batch_id"], parent_of(judged) or judged),
             "attempts": [_shown(attempt, order) for attempt in attempts],
             "events": _plain(self._events(order["client_order_id"])),
@@ -146,13 +146,24 @@ class OrderStories:
                    i.replaces, r.asked_by, r.reason as asked_because
             from portfolio.rebalance_plan p
             join portfolio.batches b using (batch_id)
-            left join execution.order_intents i on coalesce(i.parent_id, i.exit_of, i.intent_id) = p.intent_id
+            left join execution.order_intents i on i.intent_id = %(intent)s
             left join execution.orders o on o.intent_id = i.intent_id
             left join execution.replacements r on r.intent_id = i.intent_id
-            where coalesce(i.intent_id, p.intent_id) = %s
+            where p.intent_id = coalesce(i.parent_id, i.exit_of, i.intent_id, %(intent)s)
+            """,
+            {"intent": intent},
+        )[0]
+
+    def _children(self, intent: str) -> list[dict[str, Any]]:
+        """Slices of a planned order, and what replaced them or it, in the order of their ids."""
+        return self.warehouse.rows(
+            """
+            select i.intent_id, i.client_order_id, i.quantity, i.status, o.state, o.filled_quantity, o.submitted_at
+            from execution.order_intents i left join execution.orders o using (intent_id)
+            where i.parent_id = %s order by i.intent_id
             """,
             [intent],
-        )[0]
+        )
 
     def _attempts(self, order: Mapping[str, Any]) -> list[Attempt]:
         batch = order["batch_id"]
@@ -258,11 +269,19 @@ class OrderStories:
         )
 
     def _fills(self, client_order_id: str | None) -> list[dict[str, Any]]:
-        return self.warehouse.rows(
+        """As they were told, each with the broker's latest revision of it; quantity 0: it was taken back."""
+        fills = self.warehouse.rows(
             "select fill_id, at, session, quantity, price, fees, rate from execution.fills "
             "where client_order_id = %s order by at, fill_id",
             [client_order_id],
         )
+        revisions = self.warehouse.rows(
+            "select fill_id, number, at, session, quantity, price, fees, reason "
+            "from execution.fill_revisions where client_order_id = %s order by number",
+            [client_order_id],
+        )
+        latest = {row["fill_id"]: row for row in revisions}
+        return [fill | {"revision": latest.get(fill["fill_id"])} for fill in fills]
 
     def _audit_entries(self, order: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = self.warehouse.rows(
@@ -429,19 +448,32 @@ def _shown(attempt: Attempt, order: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _because(intent: str, attempts: Sequence[Attempt]) -> str:
-    if not attempts:
-        return "execution has not judged it"
-    for attempt in attempts:
-        own = [verdict for verdict in attempt.verdicts if verdict.intent_id == intent]
-        denial = next((verdict for verdict in own if verdict.outcome is Outcome.DENY), None)
-        if denial is not None:
-            return f"denied by {denial.gate} rule {denial.rule}: {denial.reason}"
-        if own:
-            warnings = [verdict.rule for verdict in own if verdict.outcome is Outcome.WARN]
-            warned = f", with warnings of {', '.join(warnings)}" if warnings else ""
-            return f"none of its {len(own)} verdicts in attempt {attempt.number} denies it{warned}"
-    return "no attempt judged it"
+def _answer(
+    order: Mapping[str, Any], judged: str, attempts: Sequence[Attempt], children: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Whether the order was allowed and sent, and why. The last attempt that judged it decides: what was approved and
+    not sent is judged again by the next. A planned order that is worked in slices was judged in them alone."""
+    if order["status"] == "planned" and children:
+        approved = [child for child in children if child["status"] == "approved"]
+        because = f"{len(approved)} of its {len(children)} slices were approved; each is judged by itself"
+        return {"allowed": bool(approved), "sent": any(child["submitted_at"] for child in children), "because": because}
+    last = next((one for one in reversed(attempts) if any(v.intent_id == judged for v in one.verdicts)), None)
+    return {
+        "allowed": last is not None and is_allowed(last, judged),
+        "sent": any(attempt.sends for attempt in attempts),
+        "because": _because(judged, last) if last else "no attempt judged it" if attempts else
+        "execution has not judged it",
+    }  # fmt: skip
+
+
+def _because(intent: str, attempt: Attempt) -> str:
+    own = [verdict for verdict in attempt.verdicts if verdict.intent_id == intent]
+    denial = next((verdict for verdict in own if verdict.outcome is Outcome.DENY), None)
+    if denial is not None:
+        return f"denied by {denial.gate} rule {denial.rule}: {denial.reason}"
+    warnings = [verdict.rule for verdict in own if verdict.outcome is Outcome.WARN]
+    warned = f", with warnings of {', '.join(warnings)}" if warnings else ""
+    return f"none of its {len(own)} verdicts in attempt {attempt.number} denies it{warned}"
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,7 @@ from octopus.core.panel import ADV_SESSIONS
 from octopus.core.sessions import Calendars, Sessions
 from octopus.execution.book import QUANTITY_STEP, CorporateAction, EntryKind
 from octopus.market_data.adjust import PATIENCE_DAYS
-from octopus.market_data.clock import last_on_clock, on_clock, place_on_clock
+from octopus.market_data.clock import last_on_clock, normal_lengths, on_clock, place_on_clock
 from octopus.market_data.currencies import PATIENCE_SESSIONS, worths
 from resources.price_feed import HOME, Bar, Conversion
 from resources.warehouse.store import Warehouse
@@ -243,7 +243,8 @@ class WarehousePrices:
         return self._last_close(instrument, date.min, session)
 
     def expected_volume(self, instrument: str, since: datetime, until: datetime) -> Decimal:
-        """Shares that the market is expected to trade between two instants of a session: its average day, evenly.
+        """Shares that the market is expected to trade between two instants of a session: its average day, evenly
+        over a normal session, so that half a day is expected to trade its part alone.
 
         Nobody tells of a day's volume before its bar is there. Zero where no volume is known: nothing takes part then.
         """
@@ -258,7 +259,7 @@ class WarehousePrices:
              "sessions": ADV_SESSIONS},
         )  # fmt: skip
         session = self.clock.trade_date(until)
-        whole = self.clock.close_utc(session) - self.clock.open_utc(session)
+        (whole,) = normal_lengths(self.clock, np.array([session], dtype="datetime64[D]")).tolist()
         return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
 
     def refusal(self, instrument: str, session: date) -> str:

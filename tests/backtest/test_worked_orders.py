@@ -17,7 +17,7 @@ from octopus.backtest.kernel import REST
 from octopus.backtest.reconcile import compare
 from octopus.backtest.simulator import BacktestResult, simulate
 from octopus.backtest.sizing import Sizing
-from octopus.backtest.working import expected_volume
+from octopus.backtest.working import expected_volume, work_of
 from octopus.core.costs import CostModel
 from octopus.core.errors import MissingDataError
 from octopus.core.panel import Panel, average_volume
@@ -96,6 +96,16 @@ def test_participation_is_of_the_expected_volume_and_the_rest_is_left_or_meets_t
     assert result.trades.shares.tolist() == shares
     assert int((result.trades.kind == REST).sum()) == at_close
     assert set(result.trades.reference_price[result.trades.kind == REST].tolist()) <= {104.0}
+
+
+def test_half_a_day_is_expected_to_trade_half_of_an_average_day() -> None:
+    """The Friday after Thanksgiving closes at 13:00 in New York: 210 of 390 minutes."""
+    days = np.array(["2015-11-25", "2015-11-27", "2015-11-30"], dtype="datetime64[D]")
+    schedule = ScheduleConfig(schedule="participation", rate=0.1, slices=2)
+    panel = replace(session_of_prices(), sessions=days)
+    whole, half, after = work_of(panel, schedule).due[:, 1]
+    assert whole == after == pytest.approx(0.1 * 187.5 / 390, rel=1e-12)
+    assert half == pytest.approx(0.1 * 97.5 / 390, rel=1e-12)
 
 
 def test_the_rest_moves_the_price_by_all_that_trades() -> None:

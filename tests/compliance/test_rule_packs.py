@@ -200,7 +200,7 @@ def test_the_message_rate_counts_what_was_approved_within_the_window() -> None:
     assert run(*batch, context=replace(context, other_messages=ago[1:]), rules=rules).approved
     report = run(*batch, context=context, rules=rules)
     assert report.approved == ()
-    assert "2 orders and 2 cancellations, repeated sends and exits within" in report.denials[0].reason
+    assert "2 orders and 2 other messages (cancellations, repeated sends, exits" in report.denials[0].reason
 
 
 def test_the_ownership_threshold_counts_what_is_held_and_open() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import polars as pl
 import pytest
 from execution_support import (
     CLOSE,
@@ -32,8 +33,9 @@ from octopus.alerts.alert import Kind
 from octopus.alerts.watch import Patience, assess
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Side, TradingState
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
-from octopus_pipelines.sensors.execution import next_execution
+from octopus_pipelines.sensors.execution import TRIES, next_execution
 from resources.alerts.facts import facts
+from resources.execution_engine import EngineSettings
 from resources.gates import Gates
 from resources.halt_file import Halt
 from resources.settings import Settings, load_settings
@@ -207,6 +209,96 @@ def test_a_halt_lets_a_batch_that_was_begun_be_followed_and_keeps_what_was_not_s
     desk.execute(batch, "resumed")
     assert desk.states(batch) == {"AAA": "cancelled", "BBB": "filled"}
     assert "executed and reconciled already" in asked(settings, NOON)
+
+
+NEXT = SESSIONS.next(EXECUTED)
+
+
+def bars_come_in(url: str, session: date) -> None:
+    """A vendor's bars of ``session``, now."""
+    bar = {"session": session, "ts": SESSIONS.close_utc(session), "known_at": SESSIONS.close_utc(session)}
+    frame = pl.DataFrame([bar]).with_columns(
+        source=pl.lit("yahoo"), instrument=pl.lit("AAA"), known_at_imputed=pl.lit(value=True),
+        **{name: pl.lit(100.0) for name in ("open", "high", "low", "close", "volume")},
+    )  # fmt: skip
+    Warehouse(url, Role.RESEARCH).append("bars", frame, source="yahoo")
+
+
+@pytest.fixture
+def left_open(desk: Desk) -> Batch:
+    """A batch whose session is over and compared; its order is open, for no bar has ended it, and no run is alive."""
+    batch = store_plan(desk.url, "paper", [("AAA", Side.BUY, D(10))])
+    execute_without_bars(desk, batch)
+    return batch
+
+
+def execute_without_bars(desk: Desk, batch: Batch) -> None:
+    late, patience = flat_feed(NAMES, days=(DECIDED,)), timedelta(days=9)
+    broker = paper(desk.url, "paper", desk.clock, late, data_patience=patience)
+    patient = EngineSettings(settle_timeout=timedelta(0), data_patience=patience)
+    waiting = replace(desk, feed=late, broker=broker, settings=patient)
+    waiting.execute(batch)
+    launches.note(Warehouse(desk.url, Role.TRADER), batch.batch_id, "in its session")
+    end_of_runs(desk)
+    assert set(waiting.states(batch).values()) == {"accepted"}
+
+
+def test_an_earlier_order_that_does_not_end_keeps_no_later_batch_from_starting(
+    desk: Desk, settings: Settings, left_open: Batch
+) -> None:
+    trader, evening = Warehouse(desk.url, Role.TRADER), SESSIONS.close_utc(EXECUTED) + timedelta(hours=4)
+    assert "executed and reconciled" in asked(settings, evening), "nothing that could end it is known"
+    bars_come_in(desk.url, EXECUTED)
+    second = store_plan(
+        desk.url, "paper", [("BBB", Side.BUY, D(5))], name="second", session=EXECUTED, created_at=evening
+    )  # fmt: skip
+    assert asked(settings, evening) == left_open.batch_id, "before the next window"
+    for hours in (0.1, 1, 3):
+        request = next_execution(settings, SESSIONS.open_utc(NEXT) + timedelta(hours=hours))
+        assert isinstance(request, dg.RunRequest)
+        assert (request.tags["octopus/batch"], request.run_key) == (second.batch_id, f"{second.batch_id}:1")
+    launches.note(trader, second.batch_id, "at it")
+    assert "is being executed" in asked(settings, SESSIONS.open_utc(NEXT) + timedelta(hours=1)), "one at a time"
+
+
+def test_a_run_that_failed_to_end_an_order_is_followed_by_another_and_no_more_than_a_few(
+    desk: Desk, settings: Settings, left_open: Batch
+) -> None:
+    """Dagster launches a run key once: each is asked for under one of its own."""
+    trader, evening, keys = Warehouse(desk.url, Role.TRADER), SESSIONS.close_utc(EXECUTED) + timedelta(hours=4), set()
+    for day in (EXECUTED, NEXT):
+        bars_come_in(desk.url, day)
+        for number in range(TRIES):
+            request = next_execution(settings, evening)
+            assert isinstance(request, dg.RunRequest)
+            assert request.tags["octopus/batch"] == left_open.batch_id
+            assert next_execution(settings, evening) == request, "a tick alone is no new run"
+            keys.add(request.run_key)
+            launches.note(trader, left_open.batch_id, f"fails {day} {number}")
+            assert "executed and reconciled" in asked(settings, evening), "it is alive, or rests"
+            end_of_runs(desk)
+        assert "executed and reconciled" in asked(settings, evening), "a person has to look it up"
+    assert len(keys) == 2 * TRIES
+
+
+def test_an_order_that_bars_do_not_end_hides_no_other(desk: Desk, settings: Settings, left_open: Batch) -> None:
+    bars_come_in(desk.url, EXECUTED)
+    trader, evening = Warehouse(desk.url, Role.TRADER), SESSIONS.close_utc(EXECUTED) + timedelta(hours=4)
+    for number in range(TRIES):
+        launches.note(trader, left_open.batch_id, f"ends nothing {number}")
+    second = store_plan(
+        desk.url, "paper", [("BBB", Side.BUY, D(5))], name="second", session=EXECUTED, created_at=evening
+    )  # fmt: skip
+    desk.clock.at = SESSIONS.open_utc(NEXT) + timedelta(hours=1)
+    execute_without_bars(desk, second)
+    evening = SESSIONS.close_utc(NEXT) + timedelta(hours=4)
+    assert "executed and reconciled" in asked(settings, evening)
+    bars_come_in(desk.url, NEXT)
+    for number in range(TRIES):
+        assert asked(settings, evening) == left_open.batch_id
+        launches.note(trader, left_open.batch_id, f"still ends nothing {number}")
+        end_of_runs(desk)
+    assert asked(settings, evening) == second.batch_id
 
 
 def test_the_real_gates_do_not_look_at_the_switch_again(

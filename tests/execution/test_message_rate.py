@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from execution_support import DECIDED, D, Desk, order_ids, rows
+from execution_support import CLOSE, DECIDED, OPEN, D, Desk, approve_all, order_ids, rows
 from test_replacements import ask, carry_out, paper_desk, placed, venue_desk
+from test_scheduled_orders import scheduled
 
 from octopus.compliance.replay import judged_again
 from octopus.compliance.rules import CompliancePolicy
-from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, Side, TradingState
+from octopus.execution.config import Kind, ScheduleConfig
 from resources.brokers.base import Guarantee
 from resources.gates import Gates
 from resources.settings import Settings, load_settings
@@ -36,11 +38,11 @@ def settings(url: str, most: int = 500) -> Settings:
     return replace(given, database_url=url, compliance=CompliancePolicy.model_validate(policy))
 
 
-def judged(desk: Desk, most: int = 500) -> tuple[list[tuple[bool, bool]], float, Outcome]:
+def judged(desk: Desk, most: int = 500, batch_id: str = "next") -> tuple[list[tuple[bool, bool]], float, Outcome]:
     """Messages as the risk gate has them (again, cancels), and what compliance counts with one order more."""
     gates, now = Gates(settings(desk.url, most), Warehouse(desk.url, Role.TRADER)), desk.clock.now()
     one_more = PlannedOrder("one-more", "BBB", Side.BUY, D(1), D(100))
-    batch = Batch("next", "acct", DECIDED, now, now + timedelta(hours=1), (one_more,))
+    batch = Batch(batch_id, "acct", DECIDED, now, now + timedelta(hours=1), (one_more,))
     snapshot = AccountSnapshot("acct", now, D(1_000_000), {}, {"AAA": D(100), "BBB": D(100)})
     sent = gates.market(batch, snapshot, now).sent
     report = gates.compliance(batch, snapshot, now, sending=True)
@@ -118,6 +120,49 @@ def test_a_replacement_is_one_message_where_the_venue_swaps_and_else_two(
     sent, value, _ = judged(desk)
     assert sent == [(False, False)] * 2 + cancelled
     assert value == 3 + len(cancelled)
+
+
+def test_what_a_batch_has_sent_counts_when_the_rest_of_it_is_judged(database_url: str) -> None:
+    """Replacements bear the batch of what they replace: it counts the same as any other's messages."""
+    desk, _ = venue_desk(database_url)
+    batch = placed(desk)
+    for quantity in (15, 16, 17):
+        ((live,),) = rows(desk.url, "select client_order_id from execution.orders where state = 'accepted'")
+        ask(desk, live, quantity=quantity)
+        carry_out(desk, batch)
+    sent = 4 + 3  # orders and cancellations
+    assert judged(desk) == ([(False, False)] * 4 + [(False, True)] * 3, sent + 1, Outcome.PASS)
+    assert judged(desk, batch_id=batch.batch_id)[1:] == (sent + 1, Outcome.PASS)
+    assert judged(desk, sent + 1, batch_id=batch.batch_id)[2] is Outcome.PASS
+    assert judged(desk, sent, batch_id=batch.batch_id)[2] is Outcome.DENY
+    desk.clock.at += timedelta(minutes=10)
+    assert judged(desk, batch_id=batch.batch_id)[1] == 1, "the window is over"
+
+
+def test_each_slice_of_a_schedule_is_judged_with_those_before_it(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two orders in three slices each: the rate is what was sent and what is about to be, slice after slice."""
+    told: list[tuple[int, float]] = []
+
+    def judge(batch: Batch, snapshot: AccountSnapshot, now: datetime, state: TradingState) -> tuple[GateReport, ...]:
+        gates = Gates(settings(database_url), Warehouse(database_url, Role.TRADER))
+        report = gates.compliance(batch, snapshot, now, sending=True)
+        (rate,) = [verdict.value for verdict in report.verdicts if verdict.rule == "message_rate"]
+        told.append((len(gates.market(batch, snapshot, now).sent or ()) + len(batch.orders), rate or 0.0))
+        return approve_all(batch, snapshot, now, state)
+
+    # All of the window in the minutes that the rule looks back.
+    ends = int((CLOSE - OPEN) / timedelta(minutes=1)) - 9
+    schedule = ScheduleConfig(schedule=Kind.TWAP, slices=3, ends_before_close_minutes=ends)
+    window = {rule.kind: rule for rule in settings(database_url).compliance.rules}["message_rate"].parameters
+    seconds = settings(database_url).risk.model_copy(update={"messages_window_seconds": window.window_minutes * 60})
+    plain = settings
+    monkeypatch.setattr(f"{__name__}.settings", lambda url: replace(plain(url), risk=seconds))
+    desk, batch = scheduled(database_url, tmp_path, schedule, judge)
+    desk.execute(batch)
+    assert max(told) == (6, 6.0)
+    assert all(sent == count for sent, count in told)
 
 
 def test_an_approval_does_not_outlive_a_cancellation(database_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from execution_support import (
     store_plan,
 )
 from power import Power, PowerCut
+from rich.console import Console
 
 from octopus.compliance import gate
 from octopus.compliance.checks import ComplianceContext
@@ -37,6 +38,7 @@ from octopus.risk.gate import judge as judge_risk
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
 from octopus.risk.signatures import Authority
+from octopus_pipelines.cli.story import print_story
 from resources.warehouse.connection import connect
 from resources.warehouse.order_story import OrderStories, UnknownOrderError
 from resources.warehouse.store import Role, Warehouse
@@ -133,6 +135,49 @@ def test_an_allowed_and_a_denied_order_are_told_with_all_that_was_judged(desk: D
     assert denied["order"]["client_order_id"] == restricted
     assert (denied["answer"]["allowed"], denied["answer"]["sent"], denied["answer"]["sound"]) == (False, False, True)
     assert "denied by compliance rule restricted_list: CCC is on the restricted list" in denied["answer"]["because"]
+
+
+def restricts(symbol: str) -> CompliancePolicy:
+    return policy(restricted={"symbol": symbol, "effective_from": "2022-01-01", "effective_to": None, "reason": "x"})
+
+
+def test_what_a_later_attempt_denied_is_not_allowed(desk: Desk) -> None:
+    batch, power = plan(desk), Power()
+    power.at = lambda _number, name: power.cut() if name == "submit: before asking" else None
+    with pytest.raises(PowerCut):
+        desk.execute(batch, power=power)
+    replace(desk, judge=judged(restricts("BBB"))).execute(batch, run_id="second")
+    denied = batch.orders[1].intent_id
+    told = rows(desk.url, "select distinct attempt from execution.verdicts where intent_id = %s order by 1", denied)
+    assert told == [(1,), (2,)], "approved by the first, and not sent"
+    story = stories(desk).story(denied)
+    assert (story["order"]["status"], story["answer"]["allowed"], story["answer"]["sent"]) == ("denied", False, False)
+    assert "denied by compliance rule restricted_list: BBB" in story["answer"]["because"]
+    assert stories(desk).story(batch.orders[0].intent_id)["answer"]["allowed"]
+
+
+@pytest.mark.parametrize(("quantity", "says"), [(0, "broken"), (4, "corrected to 4")])
+def test_a_fill_is_told_with_the_brokers_latest_revision(
+    desk: Desk, quantity: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = plan(desk)
+    desk.execute(batch)
+    bought, kept, _ = order_ids(batch)
+    ((fill,),) = rows(desk.url, "select fill_id from execution.fills where client_order_id = %s", bought)
+    for number in (7, quantity):
+        desk.broker.revise_fill(fill, D(number), reason="clearly erroneous")  # type: ignore[attr-defined]
+    desk.clock.at = CLOSE + timedelta(hours=1)
+    with desk.engine() as engine:
+        engine.bookkeeper.compare_now("acct")
+    (told,) = stories(desk).story(bought)["fills"]
+    assert (told["quantity"], told["revision"]["quantity"], told["revision"]["reason"]) == (
+        "10", str(quantity), "clearly erroneous"
+    )  # fmt: skip
+    assert stories(desk).story(kept)["fills"][0]["revision"] is None
+    print_story(Console(width=200), stories(desk).story(bought))
+    shown = capsys.readouterr().out
+    assert says in shown
+    assert "clearly erroneous" in shown
 
 
 def test_an_order_sent_again_by_a_later_attempt_is_told_under_both_fences(desk: Desk) -> None:

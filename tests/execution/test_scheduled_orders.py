@@ -25,17 +25,19 @@ from execution_support import (
     store_plan,
 )
 from pydantic import ValidationError
+from rich.console import Console
 
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState, Verdict
 from octopus.execution.config import Kind, Remainder, ScheduleConfig
 from octopus.execution.schedules import child_id, parent_of
 from octopus.portfolio.units import TradingUnits
+from octopus_pipelines.cli.story import print_story
 from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest
 from resources.execution_engine import EngineSettings
 from resources.warehouse.connection import Role
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import BatchRefusedError, OrderStore
-from resources.warehouse.order_story import OrderStories
+from resources.warehouse.order_story import OrderStories, UnknownOrderError
 from resources.warehouse.store import Warehouse
 
 D = Decimal
@@ -61,6 +63,32 @@ def children(url: str, instrument: str) -> list[tuple[object, ...]]:
         "left join execution.orders o using (intent_id) where i.instrument = %s order by intent_id",
         instrument,
     )
+
+
+def test_the_story_of_a_planned_order_names_its_slices(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its whole id, with which those of its slices begin."""
+    desk, batch = scheduled(database_url, tmp_path, TWAP)
+    stories, name = OrderStories(Warehouse(desk.url, Role.TRADER), "sample", desk.anchor), batch.orders[0].intent_id
+    planned = stories.story(name)
+    assert (planned["order"]["status"], planned["children"], planned["answer"]["allowed"]) == ("planned", [], False)
+    desk.execute(batch)
+    story = stories.story(name)
+    assert (story["order"]["intent_id"], story["order"]["quantity"]) == (name, "10")
+    assert [(child["quantity"], child["state"]) for child in story["children"]] == [
+        (quantity, "filled") for quantity in ("3", "3", "4")
+    ]
+    assert (story["answer"]["allowed"], story["answer"]["sent"]) == (True, True)
+    assert "3 of its 3 slices were approved" in story["answer"]["because"]
+    for child in story["children"]:
+        own = stories.story(child["intent_id"])
+        assert (own["order"]["quantity"], own["children"]) == (child["quantity"], [])
+    print_story(Console(width=200), story)
+    shown = capsys.readouterr().out
+    assert all(child["client_order_id"] in shown for child in story["children"])
+    with pytest.raises(UnknownOrderError, match="begins several orders"):
+        stories.find(name[:-1])
 
 
 def begins(number: int) -> datetime:

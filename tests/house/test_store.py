@@ -251,3 +251,28 @@ def test_the_expected_volume_is_a_share_of_the_average_day(warehouse: Warehouse)
     assert prices.expected_volume("A", opened, closed) == 29
     assert prices.expected_volume("A", opened, opened + (closed - opened) / 4) == Decimal("7.25")
     assert prices.expected_volume("unknown", opened, closed) == 0
+
+
+NEW_YORK = Sessions("XNYS")
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(minutes=st.integers(0, 210), begin=st.integers(0, 180), last=st.sampled_from(["2022-11-25", "2022-11-28"]))
+def test_the_volume_that_is_expected_of_half_a_day_is_its_part_of_a_whole_one(
+    database_url: str, minutes: int, begin: int, last: str
+) -> None:
+    """The same of the same minutes, whenever the session closes; and in all what its length is of a normal one."""
+    warehouse, half = Warehouse(database_url, Role.RESEARCH), date(2022, 11, 25)
+    days = NEW_YORK.between(date(2022, 10, 3), date(2022, 11, 23)).tolist()
+    closes = [NEW_YORK.close_utc(day) for day in days]
+    frame = pl.DataFrame({"session": days, "ts": closes, "known_at": closes}).with_columns(
+        source=pl.lit("test"), instrument=pl.lit("A"), volume=1000.0, known_at_imputed=pl.lit(value=True),
+        **{name: pl.lit(1.0) for name in ("open", "high", "low", "close")},
+    )  # fmt: skip
+    warehouse.append("bars", frame, source="test")
+    prices, day = WarehousePrices(warehouse, "test", NEW_YORK), date.fromisoformat(last)
+    opened, until = NEW_YORK.open_utc(day), begin + min(minutes, 210 - begin)
+    span = [opened + timedelta(minutes=minute) for minute in (begin, until)]
+    assert float(prices.expected_volume("A", *span)) == pytest.approx(1000 * (until - begin) / 390, rel=1e-12)
+    whole = float(prices.expected_volume("A", opened, NEW_YORK.close_utc(day)))
+    assert whole == pytest.approx(1000 * (210 if day == half else 390) / 390, rel=1e-12)
