@@ -122,7 +122,8 @@ class PortfolioConfig(_Section):
         risk_budgets: share of risk by instrument, up to a common factor, for ``risk_parity``; who is absent has 1.
         linkage: of the tree behind ``hierarchical_risk_parity``.
         view_confidence, view_tau: of ``black_litterman``: how much a view of the model weighs (1: it is certain), and
-            the uncertainty of the equilibrium returns that it moves.
+            the uncertainty of the equilibrium returns that it moves. Beta and tracking error are limited as measured by
+            the estimated covariance, not by the one after the views.
         impact: coefficient of what a trade costs besides proportional costs, a fraction of its own value: ``impact ×
             daily volatility × (value / average daily value)^½``, or to the power of 1 for ``quadratic``. 0: nothing. A
             total-return price basis, whose volumes mean nothing, refuses another.

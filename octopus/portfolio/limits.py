@@ -3,8 +3,8 @@
 Belongs here: each limit of `octopus.portfolio.config.Constraints` once, for every method. Does not: what is minimised
 (optimiser.py) and solving (solver.py).
 
-For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those held, Σ the covariance over the horizon and
-``b`` the benchmark::
+For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those held, Σ the covariance over the horizon as it
+was estimated (`octopus.portfolio.problem.Problem.measured_covariance`) and ``b`` the benchmark::
 
     name_weight_min (0 if long_only) ≤ w ≤ name_weight_max
     Σ|w − w⁰| ≤ turnover_max
@@ -126,7 +126,6 @@ def limits_of(problem: Problem, *, net: float | None = None, impact: bool = Fals
         impact: carry the variables u of the square-root law.
         turnover: carry the limit on turnover even where the others keep it from binding.
     """
-    problem.require_finite()
     bounds = weight_bounds(problem)
     free = np.flatnonzero(bounds.upper > bounds.lower)
     fixed = bounds.lower.copy()
@@ -330,7 +329,7 @@ def _beta_rows(problem: Problem, free: IntArray, fixed: FloatArray) -> Iterator[
 def _tracking_rows(problem: Problem, free: IntArray, fixed: FloatArray, error_max: float) -> _Rows:
     from scipy import sparse
 
-    root = _root(problem.covariance)
+    root = _root(problem.measured_covariance)
     active = root @ (fixed - benchmark_weights(problem))
     part = sparse.csc_matrix(np.vstack([np.zeros((1, len(free))), -root[:, free]]))
     side = np.concatenate([[error_max / np.sqrt(problem.periods_per_year)], active])

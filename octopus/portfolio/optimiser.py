@@ -8,7 +8,7 @@ With the limits of limits.py, weights ``w``, those held ``w⁰``, and costs of a
 ``C(w) = cost · Σ|w − w⁰| + Σ impact · |w − w⁰|^p``::
 
     mean_variance     maximise  alpha·w − λ/2 · w'Σw − C(w)
-    black_litterman   the same, with alpha and Σ of black_litterman.py
+    black_litterman   the same, with alpha and Σ of black_litterman.py; limits are measured by the estimated Σ
     minimum_variance  maximise  − λ/2 · w'Σw − C(w)                    Σw = net_target
     maximum_sharpe    maximise  (alpha·w − C(w)) / √(w'Σw)             Σw = net_target
     minimum_cvar      minimise  CVaR(scenarios · w) + cost · Σ|w − w⁰| Σw = net_target
@@ -76,6 +76,7 @@ def optimise(problem: Problem, method: Method = "mean_variance") -> Solution:
             `octopus.portfolio.problem.RESIDUAL_TOLERANCE`, or the problem has a number that is not finite.
         MissingDataError: the problem lacks what the method or a limit needs.
     """
+    problem.require_finite()
     return METHODS[method](problem)
 
 
@@ -102,7 +103,10 @@ def black_litterman(problem: Problem) -> Solution:
 
 
 def with_views(problem: Problem) -> Problem:
-    """The problem with Black and Litterman's expected returns and covariance."""
+    """The problem with Black and Litterman's expected returns and covariance.
+
+    Limits stay measured by the covariance that was estimated, as the risk gate and reports measure them.
+    """
     views = np.full(len(problem.previous), np.nan) if problem.views is None else problem.views
     alpha, covariance = posterior(
         problem.covariance,
@@ -112,7 +116,7 @@ def with_views(problem: Problem) -> Problem:
         confidence=problem.view_confidence,
         tau=problem.tau,
     )
-    return replace(problem, alpha=alpha, covariance=covariance)
+    return replace(problem, alpha=alpha, covariance=covariance, risk_covariance=problem.measured_covariance)
 
 
 def minimum_variance(problem: Problem) -> Solution:

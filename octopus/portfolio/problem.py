@@ -30,6 +30,15 @@ _UNITS = {
 }
 
 
+_FINITE_NUMBERS = (
+    "risk_aversion", "cost", "net_target", "impact_power", "cvar_level", "periods_per_year", "view_confidence", "tau",
+)  # fmt: skip
+_FINITE_ARRAYS = (
+    "alpha", "covariance", "risk_covariance", "previous", "impact", "conversion", "scenarios", "risk_budgets",
+    "benchmark",
+)  # fmt: skip
+
+
 class InfeasibleError(OctopusError):
     """No weights satisfy all limits.
 
@@ -70,6 +79,8 @@ class Problem:
     Attributes:
         alpha: expected return over the horizon in excess of cash, fractions, shape (N,).
         covariance: of returns over the same horizon, shape (N, N), positive semidefinite.
+        risk_covariance: what beta and tracking error are measured by where ``covariance`` is not the estimated one but
+            what views have made of it, shape (N, N); None: ``covariance``.
         previous: weights held, fractions of equity, shape (N,).
         tradable: shape (N,); what cannot be traded keeps its weight, whatever its own limits say.
         risk_aversion: λ. cost: of trading one unit of weight, as a fraction.
@@ -120,6 +131,7 @@ class Problem:
     view_confidence: float = 0.5
     tau: float = 0.05
     conversion: FloatArray | None = None
+    risk_covariance: FloatArray | None = None
 
     def cost_of(self, changes: FloatArray, chosen: BoolArray | None = None) -> float:
         """Proportional costs of changes of weight, without impact, fraction of equity.
@@ -136,18 +148,17 @@ class Problem:
         """Of trading one unit of weight of each of those instruments: one number where it is the same of all."""
         return self.cost if self.conversion is None else self.cost + self.conversion[chosen]
 
+    @property
+    def measured_covariance(self) -> FloatArray:
+        """What beta and tracking error are measured by, shape (N, N)."""
+        return self.covariance if self.risk_covariance is None else self.risk_covariance
+
     def require_finite(self) -> None:
         """Raises `SolverError` for a number that is none, naming its field."""
-        for name in (
-            "alpha",
-            "covariance",
-            "previous",
-            "impact",
-            "conversion",
-            "scenarios",
-            "risk_budgets",
-            "benchmark",
-        ):
+        for name in _FINITE_NUMBERS:
+            if not np.isfinite(getattr(self, name)):
+                raise SolverError(f"{name} = {getattr(self, name)} is not finite; give a number")
+        for name in _FINITE_ARRAYS:
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 bad = int((~np.isfinite(values)).sum())
@@ -281,7 +292,7 @@ def benchmark_weights(problem: Problem) -> FloatArray:
 def betas(problem: Problem) -> FloatArray:
     """Sensitivity of each instrument to the benchmark, shape (N,): Σb / b'Σb; zero for a benchmark without risk."""
     weights = benchmark_weights(problem)
-    covariances = (problem.covariance * weights).sum(axis=-1)
+    covariances = (problem.measured_covariance * weights).sum(axis=-1)
     variance = float((weights * covariances).sum())
     return np.asarray(covariances / variance) if variance > 0 else np.zeros(len(weights))
 

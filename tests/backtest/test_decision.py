@@ -95,6 +95,19 @@ def test_clashing_limits_keep_or_go_to_cash_and_say_so() -> None:
     assert str(gone.fallback).startswith("cash: ")
 
 
+def test_a_view_on_a_price_that_stands_still_takes_the_fallback_and_says_so() -> None:
+    close = random_panel(1, 320).close.copy()
+    close[:, 0] = 1.0
+    panel = make_panel(close)
+    views, held = np.linspace(-1, 1, 6), np.array([0.2, 0.05, 0.0, 0.0, 0.0, 0.0])
+    config = DecisionConfig(portfolio=PortfolioConfig(method="black_litterman", covariance_estimator="sample"))
+    made = decide(prepare(panel, config), -1, views, held, config)
+    np.testing.assert_allclose(made.target_weights, [0.12, 0.05, 0, 0, 0, 0])
+    assert str(made.fallback).startswith("keep: the covariance of the 6 instruments with views has no inverse (1 of ")
+    shrunk = DecisionConfig(portfolio=PortfolioConfig(method="black_litterman", covariance_estimator="ledoit_wolf"))
+    assert decide(prepare(panel, shrunk), -1, views, held, shrunk).fallback is None
+
+
 def test_what_is_not_known_is_not_bought_and_what_left_the_universe_is_sold() -> None:
     panel = random_panel(2, 320)
     close, member = panel.close.copy(), panel.member.copy()

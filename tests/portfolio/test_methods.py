@@ -271,6 +271,48 @@ def test_a_certain_view_is_believed_and_without_views_the_market_stays() -> None
         posterior(covariance, market, 3.0, market, confidence=0.0)
 
 
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 30), sessions=st.integers(2, 60), still=st.booleans())
+def test_certain_views_are_met_or_refused(seed: int, count: int, sessions: int, still: bool) -> None:
+    """Whatever the rank of the covariance: more instruments than sessions, or a price that stands still."""
+    generator, returns = np.random.default_rng(seed), returns_of(seed, count, sessions)
+    returns[:, 0] = 0.0 if still else returns[:, 0]
+    views = np.where(generator.random(count) < 0.7, generator.normal(size=count) * 0.003, np.nan)
+    views[0] = 0.001
+    covariance = np.cov(returns.T).reshape(count, count)
+    singular = still or int(np.isfinite(views).sum()) >= sessions
+    try:
+        mu, after = posterior(covariance, np.full(count, 1 / count), 3.0, views, confidence=1.0)
+    except SolverError as error:
+        assert singular
+        assert "covariance_estimator = ledoit_wolf" in str(error)
+        return
+    assert not singular
+    seen = np.isfinite(views)
+    np.testing.assert_allclose(mu[seen], views[seen], atol=1e-6 * (np.abs(views[seen]).max() + np.abs(mu).max()))
+    assert np.isfinite(after).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), confidence=st.floats(0.05, 1.0), tau=st.floats(0.01, 1.0), shorts=st.booleans())
+def test_views_move_no_limit(seed: int, confidence: float, tau: float, shorts: bool) -> None:
+    """Beta and tracking error stay within their limits by the covariance that was estimated."""
+    generator = np.random.default_rng(seed)
+    changes = {"long_only": False, "name_weight_min": -0.5, "net_min": -1.0} if shorts else {}
+    limits = LOOSE.model_copy(update=changes)
+    problem = problem_of(
+        returns_of(seed, 6), risk_aversion=1.0, benchmark=np.full(6, 1 / 6), view_confidence=confidence, tau=tau,
+        views=np.where(np.arange(6) < 3, generator.normal(size=6) * 0.01, np.nan),
+    )  # fmt: skip
+    beta = betas(problem)
+    flat = limits.model_copy(update={"beta_max": 0.8, "beta_min": 0.1})
+    weights = optimise(replace(problem, constraints=flat), "black_litterman").weights
+    assert 0.1 - 1e-5 <= beta @ weights <= 0.8 + 1e-5
+    near = limits.model_copy(update={"tracking_error_max_annual": 0.05})
+    active = optimise(replace(problem, constraints=near), "black_litterman").weights - 1 / 6
+    assert np.sqrt(active @ problem.covariance @ active * problem.periods_per_year) <= 0.05 + 1e-4
+
+
 def test_equal_contributions_are_equal_whatever_the_size() -> None:
     covariance = np.cov(returns_of(11, 40).T)
     for scale in (1e-6, 1.0, 1e6):

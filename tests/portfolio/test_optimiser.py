@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octopus.core.errors import OctopusError
-from octopus.portfolio.config import Constraints
-from octopus.portfolio.optimiser import optimise, trading_cost
+from octopus.portfolio.config import Constraints, Method
+from octopus.portfolio.optimiser import METHODS, optimise, trading_cost
 from octopus.portfolio.problem import (
     WEIGHT_TOLERANCE,
     InfeasibleError,
@@ -250,6 +250,19 @@ def test_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(SolverError, match="alpha has 20 values"):
         optimise(problem_of(1, Constraints(), alpha=alpha))
     assert issubclass(SolverError, OctopusError)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("field", ["covariance", "previous", "benchmark", "cost", "net_target", "risk_aversion", "tau"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_every_method_names_the_number_that_is_none(method: Method, field: str, bad: float) -> None:
+    problem = problem_of(1, Constraints(), benchmark=np.full(20, 0.05), scenarios=np.zeros((20, 20)))
+    given = getattr(problem, field)
+    if not isinstance(given, float):
+        given = given.copy()
+        given.flat[0] = bad
+    with pytest.raises(SolverError, match=rf"{field} (= {bad}|has 1 values)"):
+        optimise(replace(problem, **{field: bad if isinstance(given, float) else given}), method)
 
 
 @settings(max_examples=100, deadline=None)
