@@ -3,8 +3,8 @@
 Belongs here: each limit of `octopus.portfolio.config.Constraints` once, for every method. Does not: what is minimised
 (optimiser.py) and solving (solver.py).
 
-For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those held, Σ the covariance over the horizon as it
-was estimated (`octopus.portfolio.problem.Problem.measured_covariance`) and ``b`` the benchmark::
+For weights ``w`` as fractions of equity before the rebalance, ``w⁰`` those held, Σ the covariance over the horizon as
+it was estimated (`octopus.portfolio.problem.Problem.measured_covariance`) and ``b`` the benchmark::
 
     name_weight_min (0 if long_only) ≤ w ≤ name_weight_max
     Σ|w − w⁰| ≤ turnover_max
@@ -24,7 +24,7 @@ may not move are taken out of the programme beforehand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -46,8 +46,12 @@ from octopus.portfolio.problem import (
 from octopus.portfolio.solver import Cone, ConeKind, Programme, solve
 
 UNKNOWN_SECTOR = "unknown"
-NAME_LIMITS = ("name_weight_max", "name_weight_min", "adv_participation_max")
+PARTICIPATION = "adv_participation_max"
+NAME_LIMITS = ("name_weight_max", "name_weight_min", PARTICIPATION)
 """Limits with a row for each instrument."""
+
+_ROUNDED = 1e-3
+"""By what part of it a person may round a remedy up."""
 
 _SCALARS = ("cash_min_fraction", "net_max", "net_min", "gross_max")
 _AUXILIARY = ("buy", "sell", "long", "short", "impact", "net_target")
@@ -264,7 +268,7 @@ def _further(
         cap = constraints.adv_participation_max * known_adv(problem)[free]
         one = sparse.identity(len(free), format="csc")
         either = np.concatenate([previous[free] + cap, cap - previous[free]])
-        yield _Rows("adv_participation_max", "nonnegative", {"w": sparse.vstack([one, -one])}, either)
+        yield _Rows(PARTICIPATION, "nonnegative", {"w": sparse.vstack([one, -one])}, either)
     if constraints.sector_weight_max is not None:
         yield from _sector_rows(problem, free, fixed, "g" if "g" in columns else "w", constraints.sector_weight_max)
     yield from _beta_rows(problem, free, fixed)
@@ -370,33 +374,92 @@ def _stack(
 
 def clash(problem: Problem) -> InfeasibleError:
     """Which limits clash: first each alone, then the least of all together (programmes with elastic limits)."""
-    limits, alone = limits_of(problem, turnover=True), {}
+    pieces, alone = list(_pieces(problem)), {}
+    limits = pieces[0].limits
     for name in limits.names:
-        amounts = _relax(limits, [name])
-        if amounts:
+        amounts = _relax(pieces, [name])
+        if amounts and (name != PARTICIPATION or _cures(problem, amounts[name])):
             alone[name] = amounts[name]
     if alone:
         return InfeasibleError(alone, limits.values, alone=True)
-    return InfeasibleError(_relax(limits, limits.names), limits.values, alone=False)
+    # Where more participation sells more of what must go, other limits have to give for that, and a little more than
+    # what is told would not do: it is named only where nothing else does.
+    others = [name for name in limits.names if name != PARTICIPATION]
+    amounts = _relax(pieces, others) if len(pieces) > 1 else {}
+    return InfeasibleError(amounts or _relax(pieces, limits.names), limits.values, alone=False)
 
 
-def _relax(limits: Limits, names: Sequence[str]) -> dict[str, float]:
+def _cures(problem: Problem, amount: float) -> bool:
+    """Whether a participation that is higher by ``amount``, or by a little more, makes everything feasible."""
+    now = problem.constraints.adv_participation_max or 0.0
+    limits = limits_of(_participating(problem, now + amount * (1 + _ROUNDED) + WEIGHT_TOLERANCE), turnover=True)
+    return _elastic(limits, np.zeros((len(limits.b), 1)), np.ones(1), _unyielding(limits)) is not None
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """The limits from one value of ``adv_participation_max`` on, as far as they are linear in it.
+
+    What must go goes as far as participation allows, so that a higher one moves its weight too: until it is gone.
+
+    Attributes:
+        raised: from the value in the constraints to that of ``limits``. length: of the piece; infinite in the last.
+        slope: what raising it by one adds to the right side.
+    """
+
+    limits: Limits
+    raised: float
+    length: float
+    slope: FloatArray
+
+
+def _pieces(problem: Problem) -> Iterator[_Piece]:
+    """From the constraints' own value on; without such a limit it is the only piece, without a slope."""
+    now = problem.constraints.adv_participation_max
+    limits = limits_of(problem, turnover=True)
+    if now is None:
+        yield _Piece(limits, 0.0, np.inf, np.zeros(len(limits.b)))
+        return
+    gone = np.zeros(0)
+    if problem.must_exit is not None:
+        going = problem.must_exit & problem.tradable & (known_adv(problem) > 0)
+        gone = np.unique(np.abs(problem.previous[going]) / known_adv(problem)[going])
+    starts = [now, *gone[gone > now].tolist()]
+    for start, end in zip(starts, [*starts[1:], np.inf], strict=True):
+        # Past the last of them any step tells the slope.
+        step = min(end - start, 1.0)
+        first, second = (limits_of(_participating(problem, at), turnover=True) for at in (start, start + step))
+        yield _Piece(first, start - now, end - start, (second.b - first.b) / step)
+
+
+def _participating(problem: Problem, most: float) -> Problem:
+    limits = problem.constraints.model_copy(update={"adv_participation_max": most})
+    return replace(problem, constraints=limits)
+
+
+def _relax(pieces: Sequence[_Piece], names: Sequence[str]) -> dict[str, float]:
     """Least amounts by which the limits ``names`` must give to make everything feasible; empty if they cannot."""
-    elastic = np.column_stack([_give(limits, name) for name in names])
-    amounts = _elastic(limits, elastic, np.ones(len(names)), _unyielding(limits))
-    if amounts is None:
-        return {}
-    return {name: float(amount) for name, amount in zip(names, amounts, strict=True) if amount > WEIGHT_TOLERANCE / 10}
+    found: list[dict[str, float]] = []
+    for piece in pieces if PARTICIPATION in names else pieces[:1]:
+        elastic = np.column_stack([_give(piece, name) for name in names])
+        most = np.array([piece.length if name == PARTICIPATION else np.inf for name in names])
+        amounts = _elastic(piece.limits, elastic, np.ones(len(names)), _unyielding(piece.limits), most)
+        if amounts is not None:
+            raised = np.array([piece.raised if name == PARTICIPATION else 0.0 for name in names])
+            found.append(dict(zip(names, (amounts + raised).tolist(), strict=True)))
+    least = min(found, key=lambda amounts: sum(amounts.values()), default={})
+    return {name: amount for name, amount in least.items() if amount > WEIGHT_TOLERANCE / 10}
 
 
-def _give(limits: Limits, name: str) -> FloatArray:
+def _give(piece: _Piece, name: str) -> FloatArray:
     """What relaxing one limit by one unit adds to the right side, negated."""
+    limits = piece.limits
     column, rows = np.zeros(len(limits.b)), limits.rows[name]
     own = {"name_weight_max": limits.bounds.upper_is_limit, "name_weight_min": limits.bounds.lower_is_limit}.get(name)
     if own is not None:
         column[rows] = -own[limits.free].astype(float)
-    elif name == "adv_participation_max":
-        column[rows] = -np.tile(known_adv(limits.problem)[limits.free], 2)
+    elif name == PARTICIPATION:
+        column = -piece.slope
     elif name == "tracking_error_max_annual":
         column[rows.start] = -1.0 / np.sqrt(limits.problem.periods_per_year)
     else:
@@ -420,12 +483,17 @@ def _unyielding(limits: Limits) -> tuple[FloatArray, FloatArray]:
 
 
 def _elastic(
-    limits: Limits, elastic: FloatArray, prices: FloatArray, within: tuple[FloatArray, FloatArray] | None = None
+    limits: Limits,
+    elastic: FloatArray,
+    prices: FloatArray,
+    within: tuple[FloatArray, FloatArray] | None = None,
+    most_each: FloatArray | None = None,
 ) -> FloatArray | None:
     """Cheapest nonnegative amounts of the columns ``elastic`` that make the limits feasible; None if none do.
 
     Args:
         within: least and greatest weight of each free instrument, beside the limits; infinite: none.
+        most_each: greatest amount of each column; infinite: none.
     """
     from scipy import sparse
 
@@ -433,8 +501,12 @@ def _elastic(
     low, high = np.flatnonzero(np.isfinite(least)), np.flatnonzero(np.isfinite(most))
     each = sparse.identity(limits.variables, format="csr")
     bounds = sparse.vstack([sparse.csr_matrix((extra, limits.variables)), -each[low], each[high]])
-    amounts = sparse.vstack([-sparse.identity(extra), sparse.csr_matrix((len(low) + len(high), extra))])
-    side = np.concatenate([np.zeros(extra), -least[low], most[high]])
+    ends = np.full(extra, np.inf) if most_each is None else most_each
+    ended = np.flatnonzero(np.isfinite(ends))
+    own = sparse.identity(extra, format="csr")
+    amounts = sparse.vstack([-own, sparse.csr_matrix((len(low) + len(high), extra)), own[ended]])
+    bounds = sparse.vstack([bounds, sparse.csr_matrix((len(ended), limits.variables))])
+    side = np.concatenate([np.zeros(extra), -least[low], most[high], ends[ended]])
     programme = Programme(
         corner=None,
         q=np.concatenate([np.zeros(limits.variables), prices]),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octopus.core.errors import MissingDataError
+from octopus.core.errors import MissingDataError, OctopusError
 from octopus.portfolio.allocation import equal_contributions
 from octopus.portfolio.black_litterman import posterior
 from octopus.portfolio.config import Constraints, Method
@@ -281,13 +281,11 @@ def test_certain_views_are_met_or_refused(seed: int, count: int, sessions: int, 
     views[0] = 0.001
     covariance = np.cov(returns.T).reshape(count, count)
     singular = still or int(np.isfinite(views).sum()) >= sessions
-    try:
-        mu, after = posterior(covariance, np.full(count, 1 / count), 3.0, views, confidence=1.0)
-    except SolverError as error:
-        assert singular
-        assert "covariance_estimator = ledoit_wolf" in str(error)
+    if singular:
+        with pytest.raises(SolverError, match="covariance_estimator = ledoit_wolf"):
+            posterior(covariance, np.full(count, 1 / count), 3.0, views, confidence=1.0)
         return
-    assert not singular
+    mu, after = posterior(covariance, np.full(count, 1 / count), 3.0, views, confidence=1.0)
     seen = np.isfinite(views)
     np.testing.assert_allclose(mu[seen], views[seen], atol=1e-6 * (np.abs(views[seen]).max() + np.abs(mu).max()))
     assert np.isfinite(after).all()
@@ -597,8 +595,13 @@ def relaxed(problem: Problem, amounts: dict[str, float]) -> Problem:
 
 
 @settings(max_examples=80, deadline=None)
-@given(seed=st.integers(0, 10**6), long_only=st.booleans(), holds=st.booleans(), data=st.data())
-def test_what_is_told_to_give_way_is_enough(seed: int, long_only: bool, holds: bool, data: st.DataObject) -> None:
+@given(
+    seed=st.integers(0, 10**6), long_only=st.booleans(), holds=st.booleans(),
+    leaving=st.sampled_from([0.0, 0.2, 0.5, 1.0]), data=st.data(),
+)  # fmt: skip
+def test_what_is_told_to_give_way_is_enough(
+    seed: int, long_only: bool, holds: bool, leaving: float, data: st.DataObject
+) -> None:
     generator = np.random.default_rng(seed)
     changes = {
         "long_only": long_only, "name_weight_max": generator.uniform(0.05, 0.4),
@@ -615,6 +618,7 @@ def test_what_is_told_to_give_way_is_enough(seed: int, long_only: bool, holds: b
         seed, constraints=LOOSE.model_copy(update=changes), adv=generator.uniform(0.1, 3, 12),
         previous=generator.dirichlet(np.ones(12)) * generator.uniform(0.1, 1.2) if holds else np.zeros(12),
         tradable=generator.random(12) < 0.8, reduce_only=generator.random(12) < 0.3, benchmark=np.full(12, 1 / 12),
+        must_exit=generator.random(12) < leaving,
     )  # fmt: skip
     outcome = attempted(problem, "mean_variance")
     if not isinstance(outcome, InfeasibleError):
@@ -643,6 +647,27 @@ def test_a_floor_of_zero_gives_no_way_and_the_field_that_counts_is_named() -> No
     short = replace(short, tradable=np.ones(12, dtype=bool))
     with pytest.raises(InfeasibleError, match="held short while long_only is true"):
         optimise(replace(short, constraints=LOOSE.model_copy(update={"adv_participation_max": 0.1})))
+
+
+def test_participation_is_named_where_raising_it_cures_though_more_of_what_must_go_is_sold() -> None:
+    limits = LOOSE.model_copy(update={"net_min": 0.6, "adv_participation_max": 0.1})
+    problem = problem_of(
+        returns_of(30, 2), limits, previous=np.array([0.5, 0.1]), must_exit=np.array([True, False]),
+        adv=np.array([2.0, 1.0]),
+    )  # fmt: skip
+    # What is sold of the first is twice what may be bought of the second, until the first is gone.
+    with pytest.raises(InfeasibleError) as caught:
+        optimise(problem)
+    assert caught.value.alone
+    assert caught.value.violations == pytest.approx({"net_min": 0.1, "adv_participation_max": 0.4}, abs=1e-6)
+    full = LOOSE.model_copy(update={"net_max": 0.6, "gross_max": 0.6, "adv_participation_max": 0.1})
+    for leaving in ([True, False], [True, True]):
+        going = replace(problem, constraints=full, previous=np.full(2, 0.5), must_exit=np.array(leaving))
+        going = replace(going, adv=np.ones(2))
+        with pytest.raises(InfeasibleError) as caught:
+            optimise(going)
+        assert caught.value.violations == pytest.approx({"adv_participation_max": 0.1}, abs=1e-6)
+        assert not isinstance(attempted(relaxed(going, {"adv_participation_max": 0.1}), "mean_variance"), OctopusError)
 
 
 def test_sectors_that_clash_are_named_by_sector() -> None:
