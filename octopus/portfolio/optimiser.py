@@ -58,6 +58,9 @@ _MISSED = 1e-9
 _INSIDE = 10 * WEIGHT_TOLERANCE
 """How far inside of the nearest sum of weights that is possible an optimum is looked for."""
 
+_NO_RISK = WEIGHT_TOLERANCE
+"""Deviation, as a part of that of the instruments one by one, below which it is noise: weights are no more exact."""
+
 _NO_OPTIMUM = (
     "the solver finds no optimum among them: give net_min, net_max, cash_min_fraction or turnover_max a little room"
 )
@@ -136,7 +139,7 @@ def maximum_sharpe(problem: Problem) -> Solution:
     The certificate's objective is that ratio over the horizon, not annualised.
 
     Raises:
-        SolverError: no allowed weights earn more than cash after costs.
+        SolverError: no allowed weights earn more than cash after costs, or some do without risk.
     """
     limits, programme, answer = _invested(problem, lambda net: _ratio(problem, net), _NO_GAIN)
     size = float(answer.x[-1]) if len(answer.x) else 1.0
@@ -145,9 +148,21 @@ def maximum_sharpe(problem: Problem) -> Solution:
     point = np.append(lifted, 1.0) if limits.count else lifted
     if limits.count:
         point *= -programme.b[1] / float(_numerator(problem, limits) @ point)
+        _require_risk(problem, limits.weights(chosen))
     found = residuals(programme, point, answer.z)
     return _solution(
         limits, programme, chosen, answer, found, "maximum_sharpe", lambda weights: sharpe(problem, weights)
+    )
+
+
+def _require_risk(problem: Problem, weights: FloatArray) -> None:
+    """Raises `SolverError` where ``weights`` earn something at a risk that is the covariance's noise: of any size."""
+    own = float((np.abs(weights) * np.sqrt(np.maximum(problem.covariance.diagonal(), 0.0))).sum())
+    if _deviation(problem, weights) > _NO_RISK * own or _earned(problem, weights) <= 0:
+        return
+    raise SolverError(
+        "weights that earn more than cash have no risk by the covariance, so that their ratio is unbounded: take an "
+        "estimator that shrinks (covariance_estimator = ledoit_wolf), or longer covariance_sessions"
     )
 
 
@@ -192,9 +207,18 @@ def utility(problem: Problem, weights: FloatArray) -> float:
 
 def sharpe(problem: Problem, weights: FloatArray) -> float:
     """Expected return after costs over its standard deviation, of one horizon; zero without risk."""
-    earned = float((problem.alpha * weights).sum()) - trading_cost(problem, weights)
-    deviation = float(np.sqrt((weights * (problem.covariance * weights).sum(axis=-1)).sum()))
-    return earned / deviation if deviation > 0 else 0.0
+    deviation = _deviation(problem, weights)
+    return _earned(problem, weights) / deviation if deviation > 0 else 0.0
+
+
+def _earned(problem: Problem, weights: FloatArray) -> float:
+    """Expected return after costs."""
+    return float((problem.alpha * weights).sum()) - trading_cost(problem, weights)
+
+
+def _deviation(problem: Problem, weights: FloatArray) -> float:
+    """√(w'Σw); zero where rounding makes the variance negative."""
+    return float(np.sqrt(max(float((weights * (problem.covariance * weights).sum(axis=-1)).sum()), 0.0)))
 
 
 def expected_shortfall(returns: FloatArray, level: float) -> tuple[float, float]:

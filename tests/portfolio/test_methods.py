@@ -252,6 +252,41 @@ def test_the_best_ratio_without_limits_that_bind_is_the_tangency_portfolio() -> 
     assert solution.certificate.objective == pytest.approx(float(np.sqrt(alpha @ expected)), rel=1e-7)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(20, 60), sessions=st.integers(5, 120), scale=st.floats(0.01, 10))
+def test_a_ratio_is_finite_or_refused_as_riskless(seed: int, count: int, sessions: int, scale: float) -> None:
+    """More instruments than sessions leave long and short weights without any risk."""
+    generator = np.random.default_rng(seed)
+    limits = LOOSE.model_copy(
+        update={
+            "long_only": False,
+            "name_weight_min": -1.0,
+            "net_min": 0.0,
+            "gross_max": 5.0,
+            "turnover_max_initial": 5.0,
+        }
+    )
+    returns = generator.normal(size=(sessions, count)) * 0.01 * scale
+    problem = problem_of(returns, limits, alpha=np.abs(generator.normal(size=count)) * 0.003, net_target=0.9)
+    outcome = attempted(problem, "maximum_sharpe")
+    if isinstance(outcome, Solution):
+        variance = outcome.weights @ problem.covariance @ outcome.weights
+        assert outcome.certificate.objective == pytest.approx(problem.alpha @ outcome.weights / np.sqrt(variance))
+        assert np.sqrt(variance) > 1e-6 * np.abs(outcome.weights) @ np.sqrt(problem.covariance.diagonal())
+    else:
+        assert sessions <= count + 1
+        assert "covariance_estimator = ledoit_wolf" in str(outcome)
+
+
+def test_a_gain_without_risk_has_no_ratio() -> None:
+    """A price that stands still and a view that it rises."""
+    covariance = np.diag([0.0, 0.04, 0.09])
+    problem = problem_of(returns_of(9, 3), covariance=covariance, alpha=np.array([0.01, 0.05, 0.06]))
+    with pytest.raises(SolverError, match=r"no risk by the covariance.*ledoit_wolf"):
+        optimise(problem, "maximum_sharpe")
+    assert sharpe(problem, np.array([1.0, 0.0, 0.0])) == 0.0
+
+
 def test_the_shortfall_is_the_mean_of_the_tail_and_completes_it_in_part() -> None:
     returns = -np.arange(1.0, 11.0)
     assert expected_shortfall(returns, 0.8) == (pytest.approx(9.5), 9.0)
@@ -612,7 +647,8 @@ def test_what_is_told_to_give_way_is_enough(
     }  # fmt: skip
     further = {"sector_weight_max": (0.1, 0.5), "adv_participation_max": (0.01, 0.2), "beta_max": (-0.2, 0.8),
                "tracking_error_max_annual": (0.01, 0.2)}  # fmt: skip
-    for name in data.draw(st.sets(st.sampled_from(sorted(further)))):
+    also = {"adv_participation_max"} if leaving else set()
+    for name in sorted(data.draw(st.sets(st.sampled_from(sorted(further)))) | also):
         changes[name] = generator.uniform(*further[name])
     problem = limited(
         seed, constraints=LOOSE.model_copy(update=changes), adv=generator.uniform(0.1, 3, 12),
