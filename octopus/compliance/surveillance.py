@@ -25,8 +25,8 @@ from octopus.core.amounts import plain
 from octopus.core.ids import fingerprint
 from octopus.core.orders import Fill, Side
 
-PASSIVE = "limit"
-"""The order type that may rest in the book."""
+PASSIVE, AT_THE_CLOSE = "limit", "market_on_close"
+"""The order types that may rest in the book, and that are for the closing auction alone."""
 
 
 class Pattern(StrEnum):
@@ -49,8 +49,9 @@ class SurveillanceTerms(BaseModel):
             all that hang together so.
         layer_orders, layer_seconds, layer_filled, layer_multiple: at least so many limit orders, each cancelled within
             so many seconds with at most that fraction filled, together that multiple of what filled opposite.
-        close_minutes, close_volume_fraction, close_move_bps: fills so near the close, so much of the day's volume, and
-            the closing price so far our way from the price before.
+        close_minutes, close_volume_fraction, close_move_bps: fills so near the close, before it or, as the auction's
+            are printed, after it, and those of on-close orders; so much of the day's volume; and the closing price so
+            far our way from the price before.
         burst_orders, burst_seconds, burst_move_bps, reversal_minutes, reversal_fraction: so many orders at the market
             on one side within so many seconds, a price so much further between the first and the last fill, and fills
             the other way soon after for that fraction of them.
@@ -147,7 +148,7 @@ def watch(
         found += _layering(ours[name], done[name], terms)
         found += _momentum_ignition(ours[name], done[name], terms)
         if name in market:
-            found += _marking_the_close(done[name], market[name], terms)
+            found += _marking_the_close(ours[name], done[name], market[name], terms)
     return found
 
 
@@ -320,10 +321,18 @@ def _is_layer(order: SentOrder, filled: Decimal, terms: SurveillanceTerms) -> bo
 # -- marking the close ------------------------------------------------------------------------------------------------
 
 
-def _marking_the_close(done: Sequence[_Execution], day: MarketDay, terms: SurveillanceTerms) -> Iterator[Suspicion]:
-    start = day.close_at - timedelta(minutes=terms.close_minutes)
+def _marking_the_close(
+    orders: Sequence[SentOrder], done: Sequence[_Execution], day: MarketDay, terms: SurveillanceTerms
+) -> Iterator[Suspicion]:
+    near = timedelta(minutes=terms.close_minutes)
+    auction = {order.order_id for order in orders if order.order_type == AT_THE_CLOSE}
     for side in Side:
-        late = [one for one in done if one.side is side and one.at >= start]
+        # What is traded long after the close can no longer move it.
+        late = [
+            one for one in done
+            if one.side is side and one.at >= day.close_at - near
+            and (one.at <= day.close_at + near or one.order_id in auction)
+        ]  # fmt: skip
         if not late or day.volume <= 0:
             continue
         share = float(_quantity(late)) / day.volume
@@ -333,7 +342,7 @@ def _marking_the_close(done: Sequence[_Execution], day: MarketDay, terms: Survei
             yield Suspicion(
                 Pattern.MARKING_THE_CLOSE, late[0].instrument, ids, late[0].at, late[-1].at, share,
                 terms.close_volume_fraction,
-                f"our {side}s before the close were {share:.1%} of the day's volume of {late[0].instrument}, which "
+                f"our {side}s at the close were {share:.1%} of the day's volume of {late[0].instrument}, which "
                 f"closed {move_bps:.0f} bp our way",
             )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -26,8 +26,8 @@ from octopus.risk.limits import LOWER_BOUNDS
 from resources.warehouse.prices import WarehousePrices
 from resources.warehouse.store import Warehouse
 
-_AROUND = timedelta(hours=6)
-"""Orders and fills so long before the open and after the close belong to the session."""
+_DAY = timedelta(days=1)
+"""What belongs to a session happened after the close before it, and less than this after its own."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,21 @@ class Sent:
 
 
 def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, session: date) -> Sent:
-    """Orders of the account that were sent, cancelled or filled in ``session``."""
-    window = [sessions.open_utc(session) - _AROUND, sessions.close_utc(session) + _AROUND]
+    """Orders of the account that were sent, cancelled or filled in ``session``, by `Sessions.trade_date`.
+
+    So each fill is of one session, and also where one opens at the close of another.
+    """
+    window = [sessions.close_utc(sessions.previous(session)), sessions.close_utc(session) + _DAY]
+
+    def within(at: datetime | None) -> bool:
+        return at is not None and sessions.trade_date(at) == session
+
     fills = warehouse.rows(
         "select * from execution.fills where account = %s and at between %s and %s order by at, fill_id",
         [account, *window],
     )
+    fills = [row for row in fills if within(row["at"])]
+    filled = {row["client_order_id"] for row in fills}
     orders = warehouse.rows(
         """
         select o.client_order_id, i.instrument, i.side, i.quantity, i.order_type, o.submitted_at, c.cancelled_at
@@ -63,9 +72,13 @@ def sent(warehouse: Warehouse, sessions: Sessions, source: str, account: str, se
         """,
         {
             "account": account, "start": window[0], "end": window[1],
-            "filled": [row["client_order_id"] for row in fills],
+            "filled": sorted(filled),
         },
     )  # fmt: skip
+    orders = [
+        row for row in orders
+        if row["client_order_id"] in filled or within(row["submitted_at"]) or within(row["cancelled_at"])
+    ]  # fmt: skip
     names = sorted({row["instrument"] for row in fills})
     return Sent(
         tuple(

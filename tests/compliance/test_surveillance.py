@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from octopus.compliance.surveillance import (
@@ -390,6 +390,23 @@ def test_a_finding_names_its_orders_and_is_the_same_at_a_second_look() -> None:
     assert len(finding.orders) >= 4
     assert finding.value >= finding.limit == TERMS.layer_multiple
     assert "rested against an execution" in finding.message
+
+
+@settings(max_examples=60, deadline=None)
+@given(minutes=st.floats(-60, 600), auction=st.booleans())
+@example(minutes=10.0, auction=False)
+@example(minutes=0.0, auction=False)
+@example(minutes=300.0, auction=True)
+def test_what_is_traded_long_after_the_close_did_not_mark_it(minutes: float, auction: bool) -> None:
+    venue = Venue(random.Random(1))
+    venue.close = venue.price * 1.01
+    order = venue.send(Side.BUY, int(venue.volume * 0.2), "market_on_close" if auction else "limit")
+    venue.at = CLOSE + timedelta(minutes=minutes)
+    at = venue.at
+    venue.fills.append(Fill("f", order.order_id, "AAA", order.side, order.quantity, Decimal(101), Decimal(0), at))
+    marked = [one for one in venue.found() if one.pattern is Pattern.MARKING_THE_CLOSE]
+    near = timedelta(minutes=TERMS.close_minutes)
+    assert bool(marked) is (CLOSE - near <= at and (auction or at <= CLOSE + near))
 
 
 def test_an_instrument_whose_day_is_unknown_is_named() -> None:

@@ -26,6 +26,7 @@ from test_execution_reports import DeskTrading
 from assets import compliance, execution
 from octopus.compliance.surveillance import Pattern, SurveillanceTerms, blind, watch
 from octopus.core.orders import Side
+from octopus.core.sessions import Sessions
 from resources.settings import load_settings
 from resources.warehouse import posttrade
 from resources.warehouse.connection import Role, connect
@@ -79,6 +80,29 @@ def test_what_execution_recorded_is_looked_through(desk: Desk) -> None:
     reports = posttrade.reports(warehouse, SESSIONS, "s", "acct", DECIDED, EXECUTED, POLICY)
     assert reports["exceptions"]["what"].to_list() == ["marking_the_close"]
     assert posttrade.sent(warehouse, SESSIONS, "s", "acct", DECIDED).orders == ()
+
+
+@pytest.mark.parametrize("exchange", ["24/7", "XNYS"])
+def test_each_fill_and_its_order_are_of_the_session_that_they_belong_to(desk: Desk, exchange: str) -> None:
+    """Also where one session opens at the close of another: what is filled after it did not mark that close."""
+    sessions, warehouse = Sessions(exchange), Warehouse(desk.url, Role.TRADER)
+    days = [DECIDED, EXECUTED, LATER]
+    bars(desk.url)
+    for minutes in (-700, -5, 0, 1, 300, 390, 500, 1200):
+        at = sessions.close_utc(EXECUTED) + timedelta(minutes=minutes)
+        with connect(desk.url) as connection:
+            connection.execute("update execution.fills set at = %s", [at])
+            connection.execute("update execution.orders set submitted_at = %s", [at])
+        seen = {day: posttrade.sent(warehouse, sessions, "s", "acct", day) for day in days}
+        own = sessions.trade_date(at)
+        assert {day: len(record.fills) for day, record in seen.items()} == {day: 2 * (day == own) for day in days}
+        assert {day: len(record.orders) for day, record in seen.items()} == {day: 2 * (day == own) for day in days}
+        marking = [
+            day for day, record in seen.items()
+            if watch(record.orders, record.fills, record.market, SurveillanceTerms())
+        ]  # fmt: skip
+        late = own == EXECUTED and minutes >= -10
+        assert marking == ([EXECUTED] if late else []), minutes
 
 
 @pytest.mark.parametrize("removed", [False, True])
