@@ -10,12 +10,15 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Protocol
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any, Protocol
 
 from octopus.alerts.alert import Alert, Severity
 from octopus.core.errors import ConfigError
@@ -54,7 +57,11 @@ class Channel(Protocol):
 
 @dataclass(frozen=True)
 class Webhook:
-    """Slack's incoming webhook, and what understands the same (Mattermost, Rocket.Chat, Discord's /slack)."""
+    """Slack's incoming webhook, and what understands the same (Mattermost, Rocket.Chat, Discord's /slack).
+
+    Attributes:
+        timeout_s: of a whole send, however slowly its parts come.
+    """
 
     url: str = field(repr=False)
     timeout_s: float = TIMEOUT_SECONDS
@@ -62,26 +69,69 @@ class Webhook:
 
     def send(self, alert: Alert) -> Outcome:
         """POST the alert; its key goes along, so that a receiver can tell a second copy."""
+        # The timeout of a library is one of each wait, and headers may come a byte at a time for as long as they like.
+        connections, answers = list[Any](), Queue[Outcome]()
+        adapter = _remembering(connections)
+        Thread(target=lambda: answers.put(self._posted(alert, adapter)), name=self.name, daemon=True).start()
+        try:
+            return answers.get(timeout=self.timeout_s)
+        except Empty:
+            _hang_up(connections)
+            return Outcome(False, "no answer in time", down=True)
+
+    def _posted(self, alert: Alert, adapter: Any) -> Outcome:
+        """What the receiver says, whenever it does."""
         import requests
 
         headers = {"Idempotency-Key": fingerprint(alert.key)}
         try:
             # Its address is the secret: all of it behind the host.
             keep_out_of_logs(requests.Request("POST", self.url).prepare().path_url.removeprefix("/"))
-            # The body of the answer is not read: whoever drips it cannot keep us. A redirect could lead anywhere.
-            with requests.post(
-                self.url,
-                json=_slack(alert),
-                headers=headers,
-                timeout=self.timeout_s,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                status = answer.status_code
-        except (requests.RequestException, OSError, UnicodeError) as error:
+            with requests.Session() as session:
+                for scheme in ("https://", "http://"):
+                    session.mount(scheme, adapter)
+                # The body of the answer is not read: whoever drips it cannot keep us. A redirect could lead anywhere.
+                with session.post(
+                    self.url,
+                    json=_slack(alert),
+                    headers=headers,
+                    timeout=self.timeout_s,
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer:
+                    status = answer.status_code
+        except Exception as error:  # noqa: BLE001  # whatever a library makes of a connection that is hung up, too
             # Its text names the URL, which is the secret.
             return Outcome(False, type(error).__name__, down=True)
         return Outcome(200 <= status < 300, f"HTTP {status}", down=status == 429 or status >= 500)
+
+
+def _remembering(connections: list[Any]) -> Any:
+    """An adapter of requests that keeps the connections it opens."""
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        def get_connection_with_tls_context(self, *args: Any, **settings: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*args, **settings)
+            opened = pool.ConnectionCls
+
+            def opening(*args: Any, **settings: Any) -> Any:
+                connections.append(opened(*args, **settings))
+                return connections[-1]
+
+            pool.ConnectionCls = opening
+            return pool
+
+    return Adapter()
+
+
+def _hang_up(connections: Sequence[Any]) -> None:
+    """End what still waits on them, so that no thread is left behind."""
+    for connection in connections:
+        opened = connection.sock
+        if opened is not None:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
 
 def _slack(alert: Alert) -> Mapping[str, str]:

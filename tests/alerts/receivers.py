@@ -8,6 +8,7 @@ import socketserver
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email import message_from_string
 from email.message import Message
@@ -21,7 +22,8 @@ class WebhookServer:
     """Takes what is posted.
 
     Attributes:
-        script: answers to come, then 200: a status, ``slow`` (later than any patience) or ``drop`` (no answer).
+        script: answers to come, then 200: a status, ``slow`` (later than any patience), ``drip`` (a
+            header without end, byte by byte) or ``drop`` (no answer).
         taken: what was answered 200. seen: everything that arrived.
     """
 
@@ -43,6 +45,9 @@ class WebhookServer:
                 if answer == "drop":
                     self.connection.close()
                     return
+                if answer == "drip":
+                    self.drip()
+                    return
                 status = answer if isinstance(answer, int) else 200
                 if status == 200:
                     house.taken.append(body)
@@ -52,6 +57,13 @@ class WebhookServer:
                 self.send_header("Content-Length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")
+
+            def drip(self) -> None:
+                with suppress(OSError):
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+                    for _ in range(600):
+                        self.wfile.write(b"a")
+                        time.sleep(0.05)
 
             def log_message(self, *_: object) -> None: ...
 

@@ -6,6 +6,8 @@ import base64
 import logging
 import re
 import socket
+import threading
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -89,7 +91,7 @@ def test_a_webhook_gets_slacks_form_with_the_key_and_the_next_step(webhook: Webh
 )
 def test_whatever_a_webhook_answers_no_secret_is_told(webhook: WebhookServer, answer: int | str, down: bool) -> None:
     webhook.script = [answer]
-    channel = Webhook(webhook.url, timeout_s=0.2)
+    channel = Webhook(webhook.url, timeout_s=0.5)
     outcome = channel.send(alert())
     assert (outcome.delivered, outcome.down) == (False, down)
     assert "SECRET" not in f"{outcome} {channel!r}"
@@ -103,6 +105,20 @@ def test_no_log_ever_holds_the_address_of_a_webhook(webhook: WebhookServer, capl
     assert Webhook(f"http://127.0.0.1:{closed_port()}/T1/B1/S+L", timeout_s=0.2).send(alert()).down
     assert '"POST /(hidden) HTTP' in caplog.text
     assert not re.search("T[01]/B|of=us", caplog.text)
+
+
+def test_a_webhook_that_drips_its_headers_holds_nobody_up(webhook: WebhookServer) -> None:
+    webhook.script = ["drip"] * 3
+    for _ in range(3):
+        start = time.monotonic()
+        outcome = Webhook(webhook.url, timeout_s=0.5, name="dripping").send(alert())
+        assert time.monotonic() - start < 2
+        assert (outcome.delivered, outcome.down) == (False, True)
+    until = time.monotonic() + 5
+    while any(thread.name == "dripping" for thread in threading.enumerate()):
+        assert time.monotonic() < until, "what was given up ends"
+        time.sleep(0.02)
+    assert Webhook(webhook.url).send(alert()).delivered
 
 
 def test_receivers_that_are_not_there_are_down_and_their_addresses_stay_here() -> None:
