@@ -96,17 +96,17 @@ MUTATIONS = (
         ENGINE,
         """        quantity = self.store.begin_send(
             claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
-            exits_are_messages=in_many,
+            alone=order.bracket is None and order.intent_id not in stored.swaps, exits_are_messages=in_many,
         )  # fmt: skip
-        self.store.drain_outbox(self.audit, waits=True)
+        self.store.drain_outbox(self.audit, just_sent=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 """,
         """        answer = self._ask(order_id, order, stored)
         self.store.begin_send(
             claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
-            exits_are_messages=in_many,
+            alone=order.bracket is None and order.intent_id not in stored.swaps, exits_are_messages=in_many,
         )  # fmt: skip
-        self.store.drain_outbox(self.audit, waits=True)
+        self.store.drain_outbox(self.audit, just_sent=True)
         return answer
 """,
         _CUT_TEST,
@@ -199,12 +199,26 @@ MUTATIONS = (
         _ENGINE_TESTS + "test_a_batch_that_is_superseded_while_it_is_sent_stops",
     ),
     Mutation(
+        "what waits is told although the chain ends elsewhere",
+        STEPS,
+        "is distinct from at_end then",
+        "is distinct from at_end and false then",
+        "tests/execution/test_audit_store.py::test_what_waits_is_told_once_though_another_tells_meanwhile",
+    ),
+    Mutation(
+        "an order leaves before the log was told of it",
+        STORE,
+        "rows = seen if seen and just_sent else self._waiting()",
+        "rows = seen if just_sent else self._waiting()",
+        "tests/execution/test_bracket_orders.py::test_the_log_is_told_of_a_send_before_the_broker_hears_of_the_order",
+    ),
+    Mutation(
         "an entry leaves and its exits stay approved",
         STEPS,
         """ where i.client_order_id = sending
                 and not exists (select from execution.order_intents x where x.exit_of = i.intent_id);""",
         " where i.client_order_id = sending;",
-        "tests/execution/test_bracket_orders.py::test_an_entry_and_its_exits_go_through_the_whole_path",
+        "tests/execution/test_bracket_orders.py::test_the_store_sends_exits_with_their_entry_whoever_asks_it",
     ),
     Mutation(
         "an order moves whatever it has become",

@@ -662,9 +662,9 @@ class ExecutionEngine:
         )
         quantity = self.store.begin_send(
             claim, order_id, event, self.clock.now(), judged_under=state, swaps=self._swaps_at_once,
-            exits_are_messages=in_many,
+            alone=order.bracket is None and order.intent_id not in stored.swaps, exits_are_messages=in_many,
         )  # fmt: skip
-        self.store.drain_outbox(self.audit, waits=True)
+        self.store.drain_outbox(self.audit, just_sent=True)
         return self._ask(order_id, replace(order, quantity=quantity), stored)
 
     def _ask(self, order_id: str, order: PlannedOrder, stored: StoredBatch) -> BrokerOrder | BrokerError:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, LiteralString
+from typing import TYPE_CHECKING, BinaryIO
 
 import psycopg
+from psycopg.types.json import Json
 
 from octopus.compliance import checkpoints
 from octopus.compliance.audit import (
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _PART = 10_000
-_PART_INSERTED = 500
-_VALUES: LiteralString = "(%s, %s, %s, %s, %s, %s, %s)"
 _LINE_ENTRIES = 1_000
 """So many entries one checkpoint covers at most: its line stays short enough to be read from the file's end."""
 _TAIL_BYTES = 64 * 1024
+_LAST: dict[Path, checkpoints.Checkpoint] = {}
+"""The last line that this process wrote to a file: where it still is the last one, it need not be read anew."""
 
 
 class AnchorError(OctopusError):
@@ -87,6 +88,10 @@ class Extension:
     head: AuditHead
     entries: Sequence[AuditEntry] = ()
 
+    def as_json(self) -> Json:
+        """The entries as the statements that insert them read them."""
+        return Json([vars(entry) for entry in self.entries], dumps=canonical_json)
+
 
 @dataclass(frozen=True)
 class AuditLog:
@@ -119,19 +124,14 @@ class AuditLog:
         Args:
             end: as it was found under the lock.
         """
-        now, head, entries = end.now, end.head, []
-        for record in records:
-            entry = seal(head.hash, head.seq + 1, now, record.kind, record.subject, canonical_json(record.payload))
-            entries.append(entry)
-            head = AuditHead(entry.seq, entry.hash)
-        for part in (entries[start : start + _PART_INSERTED] for start in range(0, len(entries), _PART_INSERTED)):
-            # A few entries are the rule, for which a statement of values is twice as fast as one that reads JSON.
-            values: LiteralString = ", ".join([_VALUES] * len(part))
-            connection.execute(
-                "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) values " + values,  # noqa: S608  # constants
-                [value for entry in part for value in vars(entry).values()],
-            )
-        return Extension(head, entries)
+        added = sealed(end, records)
+        connection.execute(
+            "insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash) "
+            "select seq, at, kind, subject, payload, prev_hash, hash from json_to_recordset(%s) as entry "
+            "(seq bigint, at timestamptz, kind text, subject text, payload text, prev_hash text, hash text)",
+            [added.as_json()],
+        )
+        return added
 
     def remember(self, added: Extension) -> None:
         """Write a checkpoint of what was appended; entries that a crash left without one are covered with it.
@@ -160,6 +160,8 @@ class AuditLog:
                 last = checkpoints.sign(last, [digest for _, digest, _ in part], part[0][0], part[-1][2], key)
                 lines.append(last.line + "\n")
             _append(file, size, "".join(lines))
+            if last is not None:
+                _LAST[self.anchor] = last
 
     def anchored(self) -> AuditHead | None:
         """The end that the last checkpoint names; None without an anchor, or before the first entry.
@@ -194,6 +196,16 @@ class AuditLog:
         with connect(self.url) as connection:
             query = "select seq, hash, at from audit.log where seq between %s and %s order by seq"
             return connection.execute(query, [first, last]).fetchall()
+
+
+def sealed(end: ChainEnd, records: Iterable[Record]) -> Extension:
+    """What ``records`` are at the chain's end; nothing is stored."""
+    head, entries = end.head, []
+    for record in records:
+        entry = seal(head.hash, head.seq + 1, end.now, record.kind, record.subject, canonical_json(record.payload))
+        entries.append(entry)
+        head = AuditHead(entry.seq, entry.hash)
+    return Extension(head, entries)
 
 
 _NO_CHECKPOINT = (
@@ -252,6 +264,9 @@ def _last_checkpoint(file: BinaryIO, path: Path) -> tuple[checkpoints.Checkpoint
             raise AnchorError(f"{path}: {_NO_CHECKPOINT}")
         return None, 0
     text = tail[:whole].rsplit(b"\n", 2)[-2].decode(errors="surrogateescape") if whole else ""
+    known = _LAST.get(path)
+    if known is not None and known.line == text:
+        return known, size - len(tail) + whole
     try:
         return checkpoints.parse(text, -1), size - len(tail) + whole
     except checkpoints.InvalidCheckpointError:

@@ -34,9 +34,12 @@ class OrderRecords:
         )
 
     def _at_once(self, call: LiteralString, parameters: Sequence[object]) -> Any:
-        """What a function answers that is a transaction of its own: no other is open."""
-        row = self.connection.execute(call, parameters).fetchone()
-        return row[0] if row else None
+        """The one value that a function answers which is a transaction of its own: no other is open."""
+        return self._all_at_once(call, parameters)[0][0]
+
+    def _all_at_once(self, call: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows that a function answers which is a transaction of its own: no other is open."""
+        return self.connection.execute(call, parameters).fetchall()
 
     def _rows(self, query: LiteralString, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[DictRow]:
         with self.connection.cursor(row_factory=dict_row) as cursor:

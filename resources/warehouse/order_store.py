@@ -20,8 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cached_property, lru_cache
-from itertools import starmap
+from functools import cached_property
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
@@ -53,7 +52,7 @@ from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.halt_file import Halt, HaltFile
-from resources.warehouse.audit_log import AuditLog, ChainEnd, Record
+from resources.warehouse.audit_log import AuditLog, ChainEnd, Record, sealed
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
 
@@ -488,8 +487,20 @@ class OrderStore(OrderRecords):
                 [new],
             )
             known.update((row[0], _Intent(*row[1:])) for row in told)
-        orders = tuple(starmap(_live_order, sorted((known[row[0]], *row) for row in rows)))
-        return self._as_it_counts(account, switch), orders
+        rows.sort(key=lambda row: known[row[0]])
+        return self._as_it_counts(account, switch), tuple(self._live_order(row) for row in rows)
+
+    def _live_order(self, row: tuple[Any, ...]) -> LiveOrder:
+        # From one order to the next, most of what is read is as it was.
+        found = self._live.get(row[0])
+        if found is None or found[0] != row:
+            found = self._live[row[0]] = row, _live_order(self._intents[row[0]], *row)
+        return found[1]
+
+    @cached_property
+    def _live(self) -> dict[str, tuple[tuple[Any, ...], LiveOrder]]:
+        """By client order id, live orders as they were read last, and what was read."""
+        return {}
 
     @cached_property
     def _sent(self) -> dict[str, _Sent]:
@@ -697,13 +708,15 @@ class OrderStore(OrderRecords):
 
     def begin_send(
         self, claim: Claim, order_id: str, event: Event, now: datetime, *,
-        judged_under: TradingState = TradingState.ACTIVE, swaps: bool = False, exits_are_messages: bool = False,
+        judged_under: TradingState = TradingState.ACTIVE, alone: bool = True, swaps: bool = False,
+        exits_are_messages: bool = False,
     ) -> Decimal:  # fmt: skip
         """Commit ``submitting``: from here on the order, and its exits with it, may stand at the broker.
 
         Args:
             event: ``SEND``, or ``RESEND`` where the venue's key is idempotent.
             judged_under: the state of the kill switch under which the order may leave.
+            alone: as far as is known it has no exits and takes no other's place: then it is one statement.
             exits_are_messages: each exit goes to the venue in a request of its own.
             swaps: of a replacement: the venue itself ends the order whose place it takes, in the same moment.
 
@@ -717,11 +730,14 @@ class OrderStore(OrderRecords):
                 this one replaces may still fill.
             IllegalTransitionError: the order was sent before.
         """
+        self._outbox.clear()
         detail = {"attempt": claim.attempt, "fence": claim.fence}
         if exits_are_messages:
             detail["exits_are_messages"] = True
-        elif event is Event.SEND and (whole := self._send_at_once(claim, order_id, now, judged_under, detail)):
-            return whole
+        if alone and event is Event.SEND:
+            whole = self._send_at_once(claim, order_id, now, judged_under, detail)
+            if whole is not None:
+                return whole
         with self.connection.transaction():
             self._renew_lease(claim)
             replaces = self._require_current(claim.batch_id, claim.account, order_id, judged_under)
@@ -742,14 +758,17 @@ class OrderStore(OrderRecords):
         # Whatever its quantity: the server tells it.
         approved = OrderStatus(Decimal(1), OrderState.APPROVED)
         sent = advance(approved, Event.SEND)
-        quantity: Decimal | None = self._at_once(
-            "select execution.send_order(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        rows = self._all_at_once(
+            "select * from execution.send_order(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [claim.account, claim.fence, self.lease_seconds, claim.batch_id, self._database_id, judged_under.value,
              order_id, approved.state.value, sent.state.value, now,
              *_told(approved, sent, now, {"event": Event.SEND.value, **detail})],
         )  # fmt: skip
-        if quantity is not None:
-            self._sent[order_id] = _Sent(replace(sent, quantity=quantity), claim.fence)
+        if not rows:
+            return None
+        quantity: Decimal = rows[0][0]
+        self._sent[order_id] = _Sent(replace(sent, quantity=quantity), claim.fence)
+        self._outbox.append([row[1:] for row in rows])
         return quantity
 
     def deny(
@@ -1086,20 +1105,34 @@ class OrderStore(OrderRecords):
 
     # -- the audit log -----------------------------------------------------------------------------------------------
 
-    def drain_outbox(self, audit: AuditLog, *, waits: bool = False) -> int:
+    def drain_outbox(self, audit: AuditLog, *, just_sent: bool = False) -> int:
         """Move what the audit log must still be told into it, in a transaction of its own; returns how many entries.
 
+        Whoever else tells it something meanwhile makes this look again: each look that was in vain was another's gain.
+
         Args:
-            waits: the caller has just left something, so that need not be asked.
+            just_sent: nothing happened since `begin_send`, which has seen what waits.
         """
-        if not waits and not _scalar(self.connection, "select exists (select from execution.outbox)"):
-            return 0
-        with self.connection.transaction():
-            rows = self.connection.execute("select * from execution.take_outbox()").fetchall()
-            told = [Record(*row[3:]) for row in rows if row[3] is not None]
-            added = audit.extend(self.connection, ChainEnd(*rows[0][:3]), told)
-        audit.remember(added)
-        return len(told)
+        seen = self._outbox.pop() if self._outbox else []
+        rows = seen if seen and just_sent else self._waiting()
+        while told := [Record(*row[4:]) for row in rows if row[3] is not None]:
+            added = sealed(ChainEnd(*rows[0][:3]), told)
+            if self._at_once(
+                "select execution.tell_outbox(%s, %s, %s)", [rows[0][1], [row[3] for row in rows], added.as_json()]
+            ):
+                audit.remember(added)
+                return len(told)
+            rows = self._waiting()
+        return 0
+
+    def _waiting(self) -> list[tuple[Any, ...]]:
+        """What the audit log must still be told, each beside the chain's end; the end alone if nothing waits."""
+        return self.connection.execute("select * from execution.outbox_at_end()").fetchall()
+
+    @cached_property
+    def _outbox(self) -> list[list[tuple[Any, ...]]]:
+        """At most one look at what waits: that of the send before."""
+        return []
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -1442,11 +1475,9 @@ def _stored_order(row: Mapping[str, Any]) -> StoredOrder:
     )
 
 
-@lru_cache(maxsize=4096)
 def _live_order(
     intent: _Intent, order_id: str, state: str, quantity: str | None, filled: str, revised: str
 ) -> LiveOrder:
-    # From one order to the next, most of what is read is as it was; as text it is found again without arithmetic.
     taken_back = Decimal(revised)
     sent = Decimal(intent.quantity if quantity is None else quantity)
     status = OrderStatus(sent, OrderState(state), Decimal(filled) - taken_back, revised=taken_back)

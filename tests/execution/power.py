@@ -100,7 +100,7 @@ class PoweredConnection:
         """A statement; one that is a transaction of its own is named by the public method that asks for it."""
         self.power.alive()
         caller = sys._getframe(1)
-        if caller.f_code is not OrderRecords._at_once.__code__:
+        if caller.f_code is not OrderRecords._all_at_once.__code__:
             return self.inner.execute(*arguments, **named)
         while caller.f_back is not None and caller.f_code.co_name.startswith("_"):
             caller = caller.f_back

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from execution_support import rows
@@ -105,3 +106,30 @@ def test_what_happened_is_told_once_and_separately_from_the_change(database_url:
         assert store.drain_outbox(log) == 1
         assert store.drain_outbox(log) == 0
     assert rows(database_url, "select kind, subject from audit.log") == [("trading.halted", "acct")]
+
+
+@pytest.mark.parametrize("other", ["tells what waited", "tells of something else"])
+def test_what_waits_is_told_once_though_another_tells_meanwhile(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    log, look = AuditLog(database_url, tmp_path / "anchor"), OrderStore._waiting
+    with OrderStore.opened(database_url) as store, OrderStore.opened(database_url) as second:
+        now = rows(database_url, "select now()")[0][0]
+        store.set_trading_state("acct", TradingState.HALTED, "tester", "stop", now)
+
+        def overtaken(self: OrderStore) -> list[tuple[Any, ...]]:
+            monkeypatch.setattr(OrderStore, "_waiting", look)
+            seen = look(self)
+            if other == "tells what waited":
+                assert second.drain_outbox(log) == 1
+            else:
+                log.append([Record("test", "in between", {})])
+            return seen
+
+        monkeypatch.setattr(OrderStore, "_waiting", overtaken)
+        assert store.drain_outbox(log) == (0 if other == "tells what waited" else 1)
+    told = rows(database_url, "select kind from audit.log order by seq")
+    assert told == [("trading.halted",)] if other == "tells what waited" else [("test",), ("trading.halted",)]
+    assert rows(database_url, "select count(*) from execution.outbox") == [(0,)]
+    result = verify(database_url, tmp_path / "anchor")
+    assert (result.ok, result.entries, result.covered) == (True, len(told), len(told))

@@ -109,6 +109,38 @@ def test_a_stop_is_moved_against_the_trader_and_a_target_is_not(database_url: st
         assert [f.price for f in desk.broker.fills()] == [D("100.1"), price]
 
 
+@pytest.mark.parametrize("bracket", [None, BOTH], ids=["alone", "with exits"])
+def test_the_log_is_told_of_a_send_before_the_broker_hears_of_the_order(
+    database_url: str, bracket: Bracket | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, told = desk_of(database_url, market()), []
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=bracket)
+    name = "submit" if bracket is None else "submit_bracket"
+    ask = getattr(desk.broker, name)
+
+    def asked(*arguments: object) -> object:
+        told.extend(rows(desk.url, "select subject from audit.log where kind = 'order.submitting' order by subject"))
+        return ask(*arguments)
+
+    monkeypatch.setattr(type(desk.broker), name, lambda _, *arguments: asked(*arguments))
+    desk.clock.wait_until(batch.not_before)
+    desk.execute(batch)
+    order = client_order_id(batch.orders[0].intent_id)
+    exits = [] if bracket is None else [exit_order_id(order, leg) for leg in ("stop", "target")]
+    assert told == [(one,) for one in (order, *exits)]
+
+
+def test_the_store_sends_exits_with_their_entry_whoever_asks_it(database_url: str) -> None:
+    desk = desk_of(database_url, market())
+    batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)
+    with desk.engine() as engine:
+        claim = engine.prepare(batch.batch_id, "run")
+        assert claim is not None
+        order = client_order_id(batch.orders[0].intent_id)
+        assert engine.store.begin_send(claim, order, Event.SEND, desk.clock.now(), alone=True) == 10
+    assert {state for state, _ in states_of(desk).values()} == {"submitting"}
+
+
 def test_exits_are_children_of_their_entry_and_one_message(database_url: str) -> None:
     desk = desk_of(database_url, market())
     batch = store_plan(desk.url, desk.account, [("AAA", Side.BUY, D(10))], order_type=OrderType.MARKET, bracket=BOTH)

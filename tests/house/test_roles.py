@@ -131,7 +131,18 @@ FUNCTIONS = {
     "execution.database_id": {"octopus_trader"},
     "audit.refuse_change": set[str](),
     "audit.lock_chain": {"octopus_research", "octopus_trader"},
-    "execution.take_outbox": {"octopus_trader"},
+    **{
+        f"execution.{name}": {"octopus_trader"}
+        for name in (
+            "renew_lease",
+            "successor",
+            "look_before_send",
+            "move_order",
+            "send_order",
+            "outbox_at_end",
+            "tell_outbox",
+        )
+    },
 }
 SCHEMAS = {
     **{

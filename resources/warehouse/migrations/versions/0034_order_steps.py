@@ -11,6 +11,24 @@ down_revision = "0033"
 branch_labels = None
 depends_on = None
 
+TAKE_OUTBOX = """
+    create function execution.take_outbox()
+    returns table (now timestamptz, seq bigint, hash text, kind text, subject text, payload jsonb)
+    language plpgsql as $$
+    declare
+        chain record;
+    begin
+        select * into chain from audit.lock_chain();
+        return query
+        with gone as (delete from execution.outbox returning *)
+        select chain.now, chain.seq, chain.hash, gone.kind, gone.subject, gone.payload
+        from (values (1)) as chain_end left join gone on true order by gone.outbox_id;
+    end $$;
+    revoke all on function execution.take_outbox() from public;
+    grant execute on function execution.take_outbox() to octopus_trader;
+"""
+"""What `execution.outbox_at_end` and `execution.tell_outbox` are instead of."""
+
 
 def upgrade() -> None:
     op.execute(
@@ -86,44 +104,85 @@ def upgrade() -> None:
             return true;
         end $$;
 
+        -- All that waits to be told to the audit log, in its order, each beside the chain's end; the end alone if
+        -- nothing waits. One statement, so that what waits is not in the chain yet.
+        create function execution.outbox_at_end()
+        returns table (now timestamptz, seq bigint, hash text, waiting bigint, kind text, subject text, payload jsonb)
+        language plpgsql stable as $$
+        begin
+            return query
+            select clock_timestamp(), last.seq, last.hash, o.outbox_id, o.kind, o.subject, o.payload
+            from (values (1)) as clock
+            left join (select l.seq, l.hash from audit.log l order by l.seq desc limit 1) as last on true
+            left join execution.outbox o on true order by o.outbox_id;
+        end $$;
+
+        -- Put entries at the chain's end, in place of what waited. False, and nothing is written: it ends elsewhere by
+        -- now, and somebody else has told what waited, or they are to be sealed anew.
+        create function execution.tell_outbox(at_end bigint, waited bigint[], entries json) returns boolean
+        language plpgsql as $$
+        declare
+            gone bigint;
+        begin
+            if (select chain.seq from audit.lock_chain() as chain) is distinct from at_end then
+                return false;
+            end if;
+            delete from execution.outbox where outbox_id = any(waited);
+            get diagnostics gone = row_count;
+            if gone <> cardinality(waited) then
+                raise exception 'the outbox has % of the % entries that are to be told', gone, cardinality(waited);
+            end if;
+            insert into audit.log (seq, at, kind, subject, payload, prev_hash, hash)
+            select e.seq, e.at, e.kind, e.subject, e.payload, e.prev_hash, e.hash from json_to_recordset(entries) as e
+                (seq bigint, at timestamptz, kind text, subject text, payload text, prev_hash text, hash text);
+            return true;
+        end $$;
+
+        drop function execution.take_outbox();
+
         -- Commit that an order is about to be sent for the first time, if it has no exits and takes no other's place,
-        -- and nothing stands against it; its quantity. Null: it is to be looked at more closely, and is not moved.
+        -- and nothing stands against it; its quantity, and what waits to be told with it. No row: it is to be looked at
+        -- more closely, and is not moved.
         create function execution.send_order(
             of_account text, under bigint, seconds float8, of_batch text, known_database text, judged_under text,
             sending text, state_before text, state_after text, at timestamptz, record jsonb, detail jsonb)
-        returns numeric language plpgsql as $$
+        returns table (shares numeric, now timestamptz, seq bigint, hash text, waiting bigint, kind text, subject text,
+            payload jsonb)
+        language plpgsql as $$
         declare
             look record;
-            shares numeric;
         begin
             if not execution.renew_lease(of_account, under, seconds) then
-                return null;
+                return;
             end if;
             look := execution.look_before_send(of_account, of_batch, sending, known_database);
             if look.state is distinct from judged_under or not look.here or look.replaces is not null
                 or look.freezing is not null or look.successor is not null then
-                return null;
+                return;
             end if;
             select i.quantity into shares from execution.order_intents i where i.client_order_id = sending
                 and not exists (select from execution.order_intents x where x.exit_of = i.intent_id);
             if shares is null or not execution.move_order(
                 sending, state_before, 0, 0, null, state_after, 0, 0, null, at, under, null, null,
                 'order.' || state_after, record, detail) then
-                return null;
+                return;
             end if;
-            return shares;
+            return query select shares, o.* from execution.outbox_at_end() o;
         end $$;
 
         revoke all on function execution.renew_lease, execution.successor, execution.look_before_send,
-            execution.move_order, execution.send_order from public;
+            execution.move_order, execution.outbox_at_end, execution.tell_outbox, execution.send_order
+            from public;
         grant execute on function execution.renew_lease, execution.successor, execution.look_before_send,
-            execution.move_order, execution.send_order to octopus_trader;
+            execution.move_order, execution.outbox_at_end, execution.tell_outbox, execution.send_order
+            to octopus_trader;
         """
     )
 
 
 def downgrade() -> None:
     op.execute(
-        "drop function execution.send_order, execution.move_order, execution.look_before_send, execution.successor, "
-        "execution.renew_lease"
+        "drop function execution.send_order, execution.tell_outbox, execution.outbox_at_end, execution.move_order, "
+        "execution.look_before_send, execution.successor, execution.renew_lease"
     )
+    op.execute(TAKE_OUTBOX)
