@@ -603,10 +603,11 @@ class ExecutionEngine:
 
     def _send(self, claim: Claim, planned: StoredBatch) -> Placement:
         stored = self._worked(planned)
-        orders = self.store.orders(claim.account, batch_id=claim.batch_id)
-        again = {o.order.intent_id for o in orders if o.status.state in UNRESOLVED and self._may_resend}
+        _, live = self.store.live(claim.account)
+        orders = [order for order in live if order.batch_id == claim.batch_id]
+        again = {o.intent_id for o in orders if o.state in UNRESOLVED and self._may_resend}
         waiting = {name for name, swap in stored.swaps.items() if not (self._swaps_at_once or swap.has_way)}
-        first = {o.order.intent_id for o in orders if o.status.state is OrderState.APPROVED} - waiting
+        first = {o.intent_id for o in orders if o.state is OrderState.APPROVED} - waiting
         queue = in_sending_order(o for o in stored.batch.orders if o.intent_id in again | first)
         sent: list[str] = []
         stopped = ""

@@ -66,7 +66,11 @@ class Checkpoint:
     @property
     def content(self) -> dict[str, object]:
         """Its fields by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        own = vars(self)
+        return {name: own[name] for name in _FIELDS}
+
+
+_FIELDS = tuple(item.name for item in fields(Checkpoint))
 
 
 @dataclass(frozen=True)
