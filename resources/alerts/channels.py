@@ -10,7 +10,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +55,39 @@ class Channel(Protocol):
         ...
 
 
+class _Patient(Protocol):
+    """A channel that waits for a receiver, and for how long."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
+
+
+def _in_time(channel: _Patient, send: Callable[[list[Any]], Outcome]) -> Outcome:
+    """What ``send`` comes to within the channel's time; it lists the connections that it opens.
+
+    The timeout of a library is one of each wait, and an answer may come a byte at a time for as long as it likes.
+    """
+    connections, ends = list[Any](), Queue[Outcome | Exception]()
+
+    def tried() -> None:
+        try:
+            ends.put(send(connections))
+        except Exception as error:  # noqa: BLE001  # raised again, where the send was asked for
+            ends.put(error)
+
+    Thread(target=tried, name=channel.name, daemon=True).start()
+    try:
+        end = ends.get(timeout=channel.timeout_s)
+    except Empty:
+        _hang_up(connections)
+        return Outcome(False, "no answer in time", down=True)
+    if isinstance(end, Exception):
+        raise end
+    return end
+
+
 @dataclass(frozen=True)
 class Webhook:
     """Slack's incoming webhook, and what understands the same (Mattermost, Rocket.Chat, Discord's /slack).
@@ -69,15 +102,7 @@ class Webhook:
 
     def send(self, alert: Alert) -> Outcome:
         """POST the alert; its key goes along, so that a receiver can tell a second copy."""
-        # The timeout of a library is one of each wait, and headers may come a byte at a time for as long as they like.
-        connections, answers = list[Any](), Queue[Outcome]()
-        adapter = _remembering(connections)
-        Thread(target=lambda: answers.put(self._posted(alert, adapter)), name=self.name, daemon=True).start()
-        try:
-            return answers.get(timeout=self.timeout_s)
-        except Empty:
-            _hang_up(connections)
-            return Outcome(False, "no answer in time", down=True)
+        return _in_time(self, lambda connections: self._posted(alert, _remembering(connections)))
 
     def _posted(self, alert: Alert, adapter: Any) -> Outcome:
         """What the receiver says, whenever it does."""
@@ -125,10 +150,21 @@ def _remembering(connections: list[Any]) -> Any:
     return Adapter()
 
 
+def _listed(kind: Any, connections: list[Any]) -> Any:
+    """``kind`` of connection to a mail server, which lists itself before it waits for the greeting."""
+
+    class Listed(kind):  # type: ignore[misc]  # a class that is told by a parameter
+        def connect(self, *args: Any, **settings: Any) -> Any:
+            connections.append(self)
+            return super().connect(*args, **settings)
+
+    return Listed
+
+
 def _hang_up(connections: Sequence[Any]) -> None:
     """End what still waits on them, so that no thread is left behind."""
     for connection in connections:
-        opened = connection.sock
+        opened = getattr(connection, "sock", None)
         if opened is not None:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
@@ -147,7 +183,11 @@ def _escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class Email:
-    """E-mail through one SMTP server."""
+    """E-mail through one SMTP server.
+
+    Attributes:
+        timeout_s: of a whole send, however slowly its parts come.
+    """
 
     config: AlertsConfig
     password: str = field(default="", repr=False)
@@ -156,8 +196,12 @@ class Email:
 
     def send(self, alert: Alert) -> Outcome:
         """Hand the alert to the server; its Message-ID comes from the key, so that mail programs show one copy."""
+        return _in_time(self, lambda connections: self._mailed(alert, connections))
+
+    def _mailed(self, alert: Alert, connections: list[Any]) -> Outcome:
+        """What the server says, whenever it does."""
         try:
-            with self._server() as server:
+            with self._server(connections) as server:
                 refused = server.send_message(self._message(alert))
         except smtplib.SMTPResponseException as error:
             return Outcome(False, f"SMTP {error.smtp_code}", down=True)
@@ -170,13 +214,14 @@ class Email:
             True, f"{len(refused)} of {len(self.config.email_to)} recipients refused" if refused else "taken"
         )
 
-    def _server(self) -> smtplib.SMTP:
+    def _server(self, connections: list[Any]) -> smtplib.SMTP:
         config, secure = self.config, ssl.create_default_context()
         host, port = config.smtp_host, config.smtp_port
+        plain, over_tls = (_listed(kind, connections) for kind in (smtplib.SMTP, smtplib.SMTP_SSL))
         if config.smtp_security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=self.timeout_s, context=secure)
+            server: smtplib.SMTP = over_tls(host, port, timeout=self.timeout_s, context=secure)
         else:
-            server = smtplib.SMTP(host, port, timeout=self.timeout_s)
+            server = plain(host, port, timeout=self.timeout_s)
         try:
             if config.smtp_security == "starttls":
                 server.starttls(context=secure)

@@ -90,6 +90,7 @@ class MailServer:
         users: what was offered to log in with.
         certificate, security: of a server that speaks TLS at once (``tls``) or when it is asked to (``starttls``).
         encrypted: of each login and mail, whether it came over TLS.
+        drips: the greeting comes a byte at a time, and not to its end.
     """
 
     certificate: Path | None = None
@@ -100,6 +101,7 @@ class MailServer:
     mails: list[Message] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
+    drips: bool = False
 
     def __enter__(self) -> MailServer:
         served = self
@@ -145,6 +147,12 @@ class _MailHandler(socketserver.StreamRequestHandler):
         self._is_encrypted = False
         if self.house.security == "tls":
             self._encrypt()
+        if self.house.drips:
+            with suppress(OSError):
+                for _ in range(600):
+                    self.wfile.write(b"2")
+                    time.sleep(0.05)
+            return
         self._say("220 receiver")
         while line := self.rfile.readline().decode().strip():
             if self._answer(line):

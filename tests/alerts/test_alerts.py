@@ -121,6 +121,18 @@ def test_a_webhook_that_drips_its_headers_holds_nobody_up(webhook: WebhookServer
     assert Webhook(webhook.url).send(alert()).delivered
 
 
+def test_a_mail_server_that_drips_its_greeting_holds_nobody_up() -> None:
+    with MailServer(drips=True) as mail:
+        start = time.monotonic()
+        outcome = Email(AlertsConfig(**mail.settings), timeout_s=0.5, name="dripping").send(alert())
+        assert time.monotonic() - start < 2
+        assert (outcome.delivered, outcome.down) == (False, True)
+        until = time.monotonic() + 5
+        while any(thread.name == "dripping" for thread in threading.enumerate()):
+            assert time.monotonic() < until, "what was given up ends"
+            time.sleep(0.02)
+
+
 def test_receivers_that_are_not_there_are_down_and_their_addresses_stay_here() -> None:
     port = closed_port()
     hook = Webhook(f"http://127.0.0.1:{port}/SECRET", timeout_s=0.2).send(alert())
