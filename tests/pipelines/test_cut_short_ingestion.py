@@ -25,6 +25,7 @@ import yaml
 from dagster import AssetKey
 from dagster._core.definitions.run_request import InstigatorType
 
+from octopus.core.sessions import Sessions
 from octopus_pipelines.launch import RUN_KEY_TAG, execute
 from octopus_pipelines.sensors.ingestion import FIRST_WAIT, LONGEST_WAIT, Cut, due_again, next_ingestions
 from resources.collection import Stop
@@ -117,10 +118,17 @@ class Desk:
     def session(self) -> str:
         return self.settings.sessions.last_decided(self.now).isoformat()
 
-    def look(self, after: timedelta = timedelta()) -> list[dg.RunRequest] | str:
-        """What the sensor asks for after a while, or why it asks for nothing."""
-        repository = self.defs.get_repository_def()
-        answer = next_ingestions(self.settings, self.instance, repository, self.now + after)
+    def look(self, after: timedelta = timedelta(), *, in_session: bool = True) -> list[dg.RunRequest] | str:
+        """What the sensor asks for after a while, or why it asks for nothing.
+
+        Args:
+            in_session: no decision falls into the while, whatever time of the day it is now.
+        """
+        repository, decided = self.defs.get_repository_def(), Sessions.last_decided
+        with pytest.MonkeyPatch.context() as clock:
+            if in_session:
+                clock.setattr(Sessions, "last_decided", lambda sessions, at: decided(sessions, min(at, self.now)))
+            answer = next_ingestions(self.settings, self.instance, repository, self.now + after)
         return answer if isinstance(answer, list) else str(answer.skip_message)
 
     def run(self, request: dg.RunRequest | None = None, job: str = "ingest") -> bool:
@@ -330,7 +338,7 @@ def test_the_next_session_takes_over_what_the_one_before_left(desk: Desk) -> Non
     desk.allow(2)
     assert not desk.run()
     later = desk.settings.sessions.decision_utc(desk.settings.sessions.next(date.fromisoformat(desk.session)))
-    assert "no run was begun" in str(desk.look(later - desk.now + timedelta(hours=1)))
+    assert "no run was begun" in str(desk.look(later - desk.now + timedelta(hours=1), in_session=False))
 
 
 def test_on_a_recording_nothing_is_gone_on_with(desk: Desk) -> None:
