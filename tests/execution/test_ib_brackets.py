@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -90,7 +91,10 @@ def test_an_entry_whose_exit_is_refused_does_not_stay_without_it(venue: IbVenue)
     venue.script = ["refuse_exit"]
     with pytest.raises(UncertainOutcomeError, match="was refused"):
         send(broker_at(venue))
-    assert {one.status for one in venue.orders} == {"Cancelled"}
+    until = time.monotonic() + 5
+    while {one.status for one in venue.orders} != {"Cancelled"}:
+        assert time.monotonic() < until, "its cancel was sent before the answer was heard"
+        time.sleep(0.01)
 
 
 def test_cancelling_any_of_them_ends_the_group(venue: IbVenue) -> None:

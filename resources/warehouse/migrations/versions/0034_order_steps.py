@@ -12,20 +12,20 @@ branch_labels = None
 depends_on = None
 
 TAKE_OUTBOX = """
-    create function execution.take_outbox()
-    returns table (now timestamptz, seq bigint, hash text, kind text, subject text, payload jsonb)
-    language plpgsql as $$
-    declare
-        chain record;
-    begin
-        select * into chain from audit.lock_chain();
-        return query
-        with gone as (delete from execution.outbox returning *)
-        select chain.now, chain.seq, chain.hash, gone.kind, gone.subject, gone.payload
-        from (values (1)) as chain_end left join gone on true order by gone.outbox_id;
-    end $$;
-    revoke all on function execution.take_outbox() from public;
-    grant execute on function execution.take_outbox() to octopus_trader;
+        create function execution.take_outbox()
+        returns table (now timestamptz, seq bigint, hash text, kind text, subject text, payload jsonb)
+        language plpgsql as $$
+        declare
+            chain record;
+        begin
+            select * into chain from audit.lock_chain();
+            return query
+            with gone as (delete from execution.outbox returning *)
+            select chain.now, chain.seq, chain.hash, gone.kind, gone.subject, gone.payload
+            from (values (1)) as chain_end left join gone on true order by gone.outbox_id;
+        end $$;
+        revoke all on function execution.take_outbox() from public;
+        grant execute on function execution.take_outbox() to octopus_trader;
 """
 """What `execution.outbox_at_end` and `execution.tell_outbox` are instead of."""
 
