@@ -125,7 +125,7 @@ class Webhook:
                     stream=True,
                 ) as answer:
                     status = answer.status_code
-        except Exception as error:  # noqa: BLE001  # whatever a library makes of a connection that is hung up, too
+        except (requests.RequestException, OSError, UnicodeError) as error:
             # Its text names the URL, which is the secret.
             return Outcome(False, type(error).__name__, down=True)
         return Outcome(200 <= status < 300, f"HTTP {status}", down=status == 429 or status >= 500)
