@@ -109,6 +109,8 @@ class EngineSettings(BookSettings):
         require_release: a batch is executed only once a person has released it.
         watch_interval: how often, while orders wait for their auction, it is seen whether a person asked to replace
             one; None: once, for a clock that jumps.
+        retry_interval: how long after orders could not be sent the rest is tried again by the run that follows those
+            that were: a venue that says "too many requests" is left alone for so long.
         schedule: how orders are worked over their session.
     """
 
@@ -119,6 +121,7 @@ class EngineSettings(BookSettings):
     absent_grace: timedelta = timedelta(minutes=1)
     require_release: bool = False
     watch_interval: timedelta | None = None
+    retry_interval: timedelta = timedelta(seconds=30)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
@@ -136,6 +139,10 @@ class Placement:
     claim: Claim | None
     sent: tuple[str, ...] = ()
     stopped: str = ""
+
+    def then(self, later: Placement) -> Placement:
+        """Both, of which ``later`` took up what this one had left."""
+        return replace(later, sent=(*self.sent, *(order for order in later.sent if order not in self.sent)))
 
 
 @dataclass(frozen=True)
@@ -438,23 +445,49 @@ class ExecutionEngine:
         return closing_child(parent, children, lot=lot) if self.settings.schedule.remainder is Remainder.CLOSE else None
 
     def _send_slices(self, planned: StoredBatch, run_id: str, claim: Claim | None) -> Placement:
-        """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due."""
+        """Send what is claimed; of scheduled orders also each later slice, judged and claimed anew as it falls due.
+
+        What a slice could not send is tried again until the next one is due, and then with it.
+        """
         batch = planned.batch
-        placement = self._send(claim, planned) if claim else Placement(None)
+        placement = self._send_all(claim, planned, run_id) if claim else Placement(None)
         if not self._is_scheduled(batch):
             return placement
         schedule, compared = self.settings.schedule.over(batch.not_before, batch.expires_at), claim is not None
         for look in self.settings.schedule.looks(schedule):
-            if look <= self.clock.now() or placement.stopped:
+            if look <= self.clock.now():
                 continue
+            placement = self._tried_again(placement, batch, run_id, look)
             self.clock.wait_until(look)
             self._poll(batch.account)
             planned = self.store.batch(batch.batch_id)
             later = self._prepare(planned, run_id, compares=not compared)
             if later is not None:
                 compared = True
-                sent = self._send(later, planned)
-                placement = Placement(later, placement.sent + sent.sent, sent.stopped)
+                placement = placement.then(self._send_all(later, planned, run_id))
+        return placement
+
+    def _tried_again(self, placement: Placement, batch: Batch, run_id: str, until: datetime) -> Placement:
+        while (again := self.clock.now() + self.settings.retry_interval) < until and self._is_kept_back(batch):
+            self.clock.wait_until(again)
+            planned = self.store.batch(batch.batch_id)
+            # Only questions end so: what is sent has its own outcomes.
+            with suppress(BrokerUnavailableError):
+                claim = self._prepare(planned, run_id, compares=False)
+                if claim is None:
+                    break
+                placement = placement.then(self._send_all(claim, planned, run_id))
+        return placement
+
+    def _send_all(self, claim: Claim, planned: StoredBatch, run_id: str) -> Placement:
+        """Send what is claimed. Where that takes longer than a snapshot is fresh, as of many orders or at a slow venue,
+        the rest is judged and claimed anew."""
+        placement, batch = self._send(claim, planned), planned.batch
+        while placement.stopped and self._is_old(claim):
+            later = self._prepare(self.store.batch(batch.batch_id), run_id, compares=False)
+            if later is None:
+                break
+            claim, placement = later, placement.then(self._send(later, planned))
         return placement
 
     def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:
@@ -721,12 +754,15 @@ class ExecutionEngine:
         closes = send_by(batch.expires_at, order.order_type)
         if not batch.not_before <= now < closes:
             raise BatchRefusedError(f"the window of batch {batch.batch_id} closed at {closes}; plan a new batch")
-        age = now - claim.snapshot.taken_at
-        if age > self.settings.max_snapshot_age:
+        if self._is_old(claim):
+            age = now - claim.snapshot.taken_at
             raise BatchRefusedError(
                 f"the snapshot that batch {batch.batch_id} was judged with is {age} old, more than "
                 f"{self.settings.max_snapshot_age}; start another attempt"
             )
+
+    def _is_old(self, claim: Claim) -> bool:
+        return self.clock.now() - claim.snapshot.taken_at > self.settings.max_snapshot_age
 
     def _resends_under(self, claim: Claim, order: PlannedOrder) -> TradingState | None:
         """The state in which an order that may stand at the broker or not may be sent again; None: it waits, for it may
@@ -779,24 +815,39 @@ class ExecutionEngine:
         return Collection(new_fills, tuple(o.client_order_id for o in self.store.working(account)))
 
     def _watch(self, batch: Batch, run_id: str) -> None:
-        """Wait for the auction; meanwhile send what a halt kept back once trading is resumed, and replace what persons
-        ask for."""
+        """Wait for the auction; meanwhile send what a halt kept back once trading is resumed, and what a venue did not
+        take that could not be reached or takes no more for now; and replace what persons ask for."""
         gone_on: datetime | None = None
+        tried: datetime | None = None
         while (now := self.clock.now()) < batch.expires_at and (self._awaited(batch) or self._is_asked(batch)):
             # What is sent has its own outcomes: only questions and cancels end so, and are asked again.
             with suppress(BrokerError):
                 resumed = self.store.resumed_at(batch.batch_id)
-                if resumed not in (None, gone_on):
-                    self._go_on(batch, run_id)
-                    gone_on = resumed
+                is_resumed = resumed not in (None, gone_on)
+                is_due = tried is None or now >= tried + self.settings.retry_interval
+                if is_resumed or (is_due and self._is_kept_back(batch)):
+                    tried = now
+                    # While orders stand, fills may come between two answers: nothing is compared for a mere retry.
+                    self._go_on(batch, run_id, compares=is_resumed)
+                    gone_on = resumed or gone_on
                 self._replace_orders(batch, run_id)
             step = self.settings.watch_interval
             self.clock.wait_until(batch.expires_at if step is None else min(batch.expires_at, now + step))
 
-    def _go_on(self, batch: Batch, run_id: str) -> None:
+    def _is_kept_back(self, batch: Batch) -> bool:
+        """Whether approved orders of the batch did not leave and may leave now; replacements go their own way."""
+        now, account = self.clock.now(), batch.account
+        if not now < min(send_by(batch.expires_at, order.order_type) for order in batch.orders):
+            return False
+        unsent = self.store.orders(account, {OrderState.APPROVED}, batch.batch_id)
+        replacing = {swap.request.intent_id for swap in self.store.swaps(account, batch.batch_id)} if unsent else set()
+        left = any(o.exit_of is None and o.order.intent_id not in replacing for o in unsent)
+        return left and self.store.trading_status(account).state is not TradingState.HALTED
+
+    def _go_on(self, batch: Batch, run_id: str, *, compares: bool) -> None:
         """Judge and send what waits, as another attempt would; a run that waits for the auction keeps others out."""
         planned = self.store.batch(batch.batch_id)
-        claim = self._prepare(planned, run_id)
+        claim = self._prepare(planned, run_id, compares=compares)
         if claim is not None:
             self._send_slices(planned, run_id, claim)
 

@@ -132,15 +132,19 @@ class Gates:
             state: of the kill switch; who sends reads it, and sends under no other one.
         """
         with self._one_connection() as gates:
-            facts = gates._facts(batch, snapshot, now)
+            stored, facts = gates._stored(), None
             # What stands was approved while trading was active.
-            for known, standing in self._standing if state is TradingState.ACTIVE else ():
-                reports = standing.after_sending(batch, snapshot, now)
-                if reports is not None and known == facts and gates._fit_the_message_rate(batch, now, standing.since):
-                    return reports
-            # The server reads prices while what seldom needs them is done here.
+            if state is TradingState.ACTIVE and self._standing:
+                facts = gates._facts(stored, batch, snapshot, now)
+                for known, standing in self._standing:
+                    reports = standing.after_sending(batch, snapshot, now)
+                    if reports and known == facts and gates._fit_the_message_rate(batch, now, standing.since):
+                        return reports
+            # The server reads prices while what seldom needs them is done here. What was stored last was asked before:
+            # of what is stored meanwhile nobody says that it was seen.
             with ThreadPoolExecutor(max_workers=1) as beside:
                 reading = beside.submit(gates.window, gates._priced(batch, snapshot), now)
+                facts = facts or gates._facts(stored, batch, snapshot, now)
                 compliance = gates.compliance(batch, snapshot, now, sending=True)
                 reading.result()
             approved = set(compliance.approved)
@@ -218,11 +222,11 @@ class Gates:
 
     # -- approvals that stand ----------------------------------------------------------------------------------------
 
-    def _facts(self, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> _Facts:
+    def _facts(self, stored: int, batch: Batch, snapshot: AccountSnapshot, now: datetime) -> _Facts:
         session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
         reference = self._reference()
         return _Facts(
-            self._stored(), self._nav(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
+            stored, self._nav(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
             reference.located(session), reference.issued(session),
         )  # fmt: skip
 

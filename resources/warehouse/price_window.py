@@ -266,11 +266,11 @@ def _plain(
 @contextmanager
 def _one_state(warehouse: Warehouse, count: int) -> Iterator[list[Cursor[DictRow]]]:
     """Cursors that read at once and all see one state of the warehouse."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=count) as beside:
+        connections = beside.map(lambda _: stack.enter_context(warehouse.connect()), range(count))
         cursors: list[Cursor[DictRow]] = []
         snapshot: str | None = None
-        for _ in range(count):
-            connection = stack.enter_context(warehouse.connect())
+        for connection in connections:
             connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
             if snapshot is not None:
                 connection.execute(SQL("set transaction snapshot {}").format(snapshot))

@@ -364,7 +364,7 @@ def test_a_frozen_instrument_is_refused_in_the_transaction_that_sends(database_u
             engine.store.begin_send(claim, order_ids(second)[0], Event.SEND, NOON)
 
 
-def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk) -> None:
+def test_no_order_leaves_on_a_snapshot_that_grew_old_the_rest_is_judged_on_a_fresh_one(desk: Desk) -> None:
     def slow() -> None:
         desk.clock.at += timedelta(minutes=3)
 
@@ -372,8 +372,13 @@ def test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest(desk: Desk)
     with desk.engine(whenever("record: committed", slow)) as engine:
         engine.prepare(batch.batch_id, "run")
         placed = engine.send(batch.batch_id, "run")
-    assert len(placed.sent) == 2
-    assert "old" in placed.stopped
+    assert (len(placed.sent), placed.stopped) == (3, "")
+    ages = rows(
+        desk.url,
+        "select e.at - a.claimed_at from execution.order_events e join execution.attempts a "
+        "on a.fence = (e.detail ->> 'fence')::bigint where e.detail ->> 'event' = 'send' order by e.at",
+    )
+    assert [age for (age,) in ages] == [timedelta(0), timedelta(minutes=3), timedelta(0)]
     desk.execute(batch, "run-2")
     assert desk.states(batch) == dict.fromkeys(NAMES, "filled")
 
