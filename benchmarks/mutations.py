@@ -48,11 +48,6 @@ _REVISION_TEST = (
 )
 _CHAIN_TESTS = "tests/compliance/test_audit_chain.py::"
 
-_TOO_OLD = """        if age > self.settings.max_snapshot_age:
-            raise BatchRefusedError(
-                f\""""
-_NEVER_TOO_OLD = _TOO_OLD.replace("age > self.settings.max_snapshot_age", "age < timedelta(0)")
-
 
 class MutationError(Exception):
     """A fault cannot be planted, or no test finds it; the message names it."""
@@ -357,16 +352,39 @@ MUTATIONS = (
     Mutation(
         "an old snapshot is judged with",
         ENGINE,
-        _TOO_OLD + "the broker's snapshot",
-        _NEVER_TOO_OLD + "the broker's snapshot",
+        "        if age > self.settings.max_snapshot_age:\n",
+        "        if age < timedelta(0):\n",
         _ENGINE_TESTS + "test_a_stale_snapshot_is_refused",
     ),
     Mutation(
         "a snapshot may grow old between two orders",
         ENGINE,
-        _TOO_OLD + "the snapshot that",
-        _NEVER_TOO_OLD + "the snapshot that",
-        _ENGINE_TESTS + "test_a_snapshot_that_grows_old_between_two_orders_stops_the_rest",
+        "        if self._is_old(claim):\n",
+        "        if False:\n",
+        _ENGINE_TESTS + "test_no_order_leaves_on_a_snapshot_that_grew_old_the_rest_is_judged_on_a_fresh_one",
+    ),
+    Mutation(
+        "what a venue did not take is left",
+        ENGINE,
+        "if is_resumed or (is_due and self._is_kept_back(batch)):",
+        "if is_resumed:",
+        "tests/execution/test_sending_on.py::"
+        "test_what_a_venue_did_not_take_is_sent_while_the_run_waits_for_the_auction",
+    ),
+    Mutation(
+        "a venue that takes nothing is asked without a pause",
+        ENGINE,
+        "is_due = tried is None or now >= tried + self.settings.retry_interval",
+        "is_due = True",
+        "tests/execution/test_sending_on.py::"
+        "test_a_venue_that_takes_nothing_more_is_asked_twice_in_a_minute_until_the_window_closes",
+    ),
+    Mutation(
+        "what a halt keeps back is tried again by itself",
+        ENGINE,
+        "return left and self.store.trading_status(account).state is not TradingState.HALTED",
+        "return left",
+        "tests/execution/test_sending_on.py::test_what_a_halt_keeps_back_is_not_tried_again_by_itself",
     ),
     Mutation(
         "another account's snapshot is judged with",

@@ -116,6 +116,8 @@ def test_what_a_halt_keeps_back_is_not_tried_again_by_itself(database_url: str, 
     desk.execute(batch)
     assert Counter(desk.states(batch).values()) == {"filled": 1, "expired": 3}
     assert len(venue.asked_at) == 2
+    refused = rows(database_url, "select payload::json ->> 'reason' from audit.log where kind = 'batch.refused'")
+    assert refused == [("venue: connection refused",)], "and nobody is told every half minute that trading is halted"
 
 
 def test_a_slice_that_was_not_taken_leaves_half_a_minute_later(database_url: str, tmp_path: Path) -> None:
