@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from octopus.core.errors import OctopusError
-from octopus_pipelines.cli.house import open_database, settings
+from octopus_pipelines.cli.house import open_database, settings, tell
 from resources.runtime.postgres import binary
 from resources.settings import ROOT
 from resources.warehouse import backup as archive
@@ -44,7 +44,7 @@ def migrate() -> None:
     current = settings()
     if current.embedded is not None:
         current.embedded.start()
-    migrate_to_head(current.database_url)
+    migrate_to_head(current.database_url, tell=tell)
     click.echo("the schema is current")
 
 
@@ -66,7 +66,7 @@ def restore(source: Path, force: bool) -> None:
     """Bring the archive SOURCE back. Trading starts halted, and approvals of before are void."""
     click.echo(f"restoring {source} ...")
     made = archive.restore(_place(), source, force=force)
-    migrate_to_head(settings().database_url)
+    migrate_to_head(settings().database_url, tell=tell)
     click.echo(f"restored the state of {made.made_at}: {sum(made.tables.values()):,} rows, counted again")
     click.echo("trading is halted: compare the account with the broker's, then `octopus resume`")
 

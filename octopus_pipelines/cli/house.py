@@ -45,7 +45,7 @@ def open_database(*, in_any_revision: bool = False) -> Settings:
     if current.embedded is not None:
         current.embedded.start()
     if revision_of(current.database_url) is None:
-        migrate(current.database_url)
+        migrate(current.database_url, tell=tell)
     elif not in_any_revision:
         require_current_schema(current.database_url)
     return current
@@ -57,11 +57,16 @@ def open_house() -> Settings:
     current.home.mkdir(parents=True, exist_ok=True)
     if current.embedded is not None:
         current.embedded.start()
-    migrate(current.database_url)
+    migrate(current.database_url, tell=tell)
     dagster_home.prepare(current)
     dbt_manifest.ensure(dbt_environment(current.database_url))
     dagster_home.set_pools()
     return current
+
+
+def tell(words: str) -> None:
+    """What a command waits for."""
+    click.secho(words, fg="yellow", err=True)
 
 
 def new_console() -> Console:

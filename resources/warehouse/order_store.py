@@ -13,7 +13,6 @@ may be recorded by anyone: it is true whoever heard it, and recording it twice c
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +51,7 @@ from octopus.execution.schedules import parent_of
 from octopus.execution.states import TERMINAL, UNRESOLVED, WORKING, Event, OrderState, OrderStatus, advance
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 from resources.halt_file import Halt, HaltFile
+from resources.warehouse.account_lock import lock_key
 from resources.warehouse.audit_log import AuditLog, ChainEnd, Record, sealed
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.order_records import OrderRecords, as_json
@@ -248,7 +248,7 @@ class OrderStore(OrderRecords):
         Raises:
             AccountBusyError: another worker holds it for longer than ``wait_seconds``.
         """
-        key = int.from_bytes(hashlib.sha256(f"octopus-account:{account}".encode()).digest()[:8], "big", signed=True)
+        key = lock_key(account)
         with connect(self.url, Role.TRADER, autocommit=True) as holder:
             deadline = time.monotonic() + wait_seconds
             while not _scalar(holder, "select pg_try_advisory_lock(%s)", [key]):

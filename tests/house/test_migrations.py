@@ -1,13 +1,21 @@
 """Migrations: they apply, they are repeatable, they go back, and the roles hold."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from subprocess import PIPE
 
 import polars as pl
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from resources.warehouse.connection import Role, WarehouseUnreachableError, connect
-from resources.warehouse.migrate import downgrade, migrate
+from resources.warehouse.migrate import AccountInUseError, downgrade, migrate, newest_revision, revision_of
+from resources.warehouse.order_store import AccountBusyError, OrderStore
 from resources.warehouse.store import Warehouse
 
 SCHEMAS = "select count(*) from information_schema.schemata where schema_name in ('raw', 'execution', 'audit', 'paper')"
@@ -23,6 +31,82 @@ def test_migrating_twice_changes_nothing_and_back_leaves_nothing(database_url: s
     migrate(database_url)
     with connect(database_url) as connection:
         assert connection.execute(SCHEMAS).fetchone() == (4,)
+
+
+HOLDER = """
+import sys, time
+from datetime import UTC, datetime
+from resources.warehouse.order_store import OrderStore
+with OrderStore.opened(sys.argv[1]) as store:
+    store.open_account("acct", "test", "opened", datetime.now(UTC))
+    with store.account_lock("acct"):
+        store._take_lease("acct", "run-17")
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@contextmanager
+def a_run(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the account ``acct`` as a run does while it sends, until a line is written to it."""
+    run = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdin=PIPE, stdout=PIPE, text=True)
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "held\n"
+        yield run
+    finally:
+        run.communicate("\n", timeout=30)
+
+
+def test_no_schema_is_changed_under_a_run_that_acts_on_an_account(database_url: str) -> None:
+    """Neither way, and the refusal says whose run it is; what waits for it is told."""
+    newest = newest_revision()
+    told: list[str] = []
+    words = r"account acct is in use .*database session \d+ since .*lease is of run run-17 \(fence \d\).*octopus halt"
+    with a_run(database_url):
+        migrate(database_url, wait_seconds=0.0)  # Nothing is to be done, and nobody is in the way.
+        with pytest.raises(AccountInUseError, match=words):
+            downgrade(database_url, "0033", wait_seconds=0.5, tell=told.append)
+        assert revision_of(database_url) == newest
+    assert ["account acct" in one for one in told] == [True]
+    downgrade(database_url, "0033", wait_seconds=5.0)
+    with a_run(database_url), pytest.raises(AccountInUseError, match=words):
+        migrate(database_url, wait_seconds=0.5)
+    assert revision_of(database_url) == "0033"
+    migrate(database_url, wait_seconds=5.0)
+    assert revision_of(database_url) == newest
+
+
+def test_a_migration_waits_for_the_run_and_no_run_begins_meanwhile(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downgrade(database_url, "0033")
+    upgrade, busy = command.upgrade, []
+
+    def watched(config: Config, revision: str) -> None:
+        with (
+            OrderStore.opened(database_url) as store,
+            pytest.raises(AccountBusyError),
+            store.account_lock("acct", wait_seconds=0),
+        ):
+            pass
+        busy.append(revision)
+        upgrade(config, revision)
+
+    monkeypatch.setattr(command, "upgrade", watched)
+    with a_run(database_url) as run:
+
+        def let_go(_: str) -> None:
+            assert run.stdin is not None
+            run.stdin.write("\n")
+            run.stdin.flush()
+
+        migrate(database_url, wait_seconds=30.0, tell=let_go)
+    assert (busy, revision_of(database_url)) == (["head"], newest_revision())
+    with OrderStore.opened(database_url) as store, store.account_lock("acct", wait_seconds=0):
+        pass
+    migrate(database_url)
+    assert len(busy) == 1
 
 
 @pytest.mark.parametrize(
