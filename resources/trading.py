@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, TradingState
+from octopus.execution.config import ScheduleAtBars, ScheduleConfig
 from resources.brokers.base import Broker
 from resources.brokers.paper import PaperBehaviour, PaperBroker
 from resources.brokers.table import BROKERS, PAPER
@@ -79,7 +80,7 @@ class Trading:
                     halt_on_breaks=terms.halt,
                     require_release=self.settings.trading.needs_release,
                     watch_interval=None if self.settings.recorded else WATCH_INTERVAL,
-                    schedule=self.settings.strategies.execution,
+                    schedule=schedule_of(self.settings),
                 ),
                 volume=feed.expected_volume,
                 units=lambda as_of: trading_units(warehouse, self.settings.universe.market_data, as_of),
@@ -120,6 +121,12 @@ def trading_of(settings: Settings) -> Trading:
     """Everything that acts on the account of the settings."""
     clock = trading_clock(settings)
     return Trading(settings, clock, open_broker(settings, clock))
+
+
+def schedule_of(settings: Settings) -> ScheduleConfig:
+    """How orders are worked at the broker of the settings."""
+    execution = settings.strategies.execution
+    return ScheduleAtBars.of(execution) if settings.broker.name == PAPER else execution
 
 
 def data_patience(settings: Settings) -> timedelta:

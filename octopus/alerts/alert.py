@@ -43,6 +43,7 @@ class Kind(StrEnum):
     REVISED_FILL = "revised_fill"
     OPEN_ORDER = "open_order"
     UNSENT_ORDERS = "unsent_orders"
+    STANDING_SLICE = "standing_slice"
     AWAITING_RELEASE = "awaiting_release"
     FAILED_RUN = "failed_run"
     MISSED_RUN = "missed_run"
@@ -96,6 +97,9 @@ _GUIDE = {
     ),
     Kind.UNSENT_ORDERS: (
         Severity.CRITICAL, "Approved orders were never sent", "compare what is held now with what was planned",
+    ),
+    Kind.STANDING_SLICE: (
+        Severity.WARNING, "A schedule waits behind its slice", "see at the broker whether the instrument trades",
     ),
     Kind.AWAITING_RELEASE: (Severity.WARNING, "A batch waits for its release", "read it with `octopus release`"),
     Kind.FAILED_RUN: (Severity.CRITICAL, "A run failed", "read the failed step in Dagster and run it again"),

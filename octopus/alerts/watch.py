@@ -1,4 +1,5 @@
-"""What a watchdog sees amiss: missed and late runs, stale data, a dead daemon, orders beyond their window, sent or not.
+"""What a watchdog sees amiss: missed and late runs, stale data, a dead daemon, orders beyond their window, sent or not,
+and slices that keep their schedule waiting.
 
 Belongs here: from facts to alerts, by the exchange's calendar. Does not: finding the facts (resources/alerts/facts.py).
 """
@@ -75,6 +76,22 @@ class UnsentOrder:
 
 
 @dataclass(frozen=True)
+class StandingSlice:
+    """A slice of a scheduled order that has not filled although the next one's time has come.
+
+    Attributes:
+        told: side, what is left of it and instrument.
+        rest: what no slice was cut for of the order, a number of shares.
+    """
+
+    client_order_id: str
+    told: str
+    state: str
+    sent_at: datetime
+    rest: str
+
+
+@dataclass(frozen=True)
 class PlannedBatch:
     """The current batch of the account.
 
@@ -113,6 +130,7 @@ class Facts:
     run: RunState = RunState.ABSENT
     open_orders: tuple[LateOrder, ...] = ()
     unsent: tuple[UnsentOrder, ...] = ()
+    standing: tuple[StandingSlice, ...] = ()
     batch: PlannedBatch | None = None
     watches_daemon: bool = False
     heartbeat: datetime | None = None
@@ -122,7 +140,7 @@ class Facts:
 
 def assess(facts: Facts, sessions: Sessions, patience: Patience) -> list[Alert]:
     """What people should be told of ``facts``, worst first of each kind; the same state gives the same keys."""
-    found = [*_orders(facts, patience), *_unsent(facts), *_batch(facts), *_daemon(facts, patience)]
+    found = [*_orders(facts, patience), *_unsent(facts), *_standing(facts), *_batch(facts), *_daemon(facts, patience)]
     if facts.due is not None and facts.now > sessions.decision_utc(facts.due) + patience.run:
         found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions), *_books(facts, facts.due)]
     return found
@@ -160,6 +178,16 @@ def _unsent(facts: Facts) -> Iterator[Alert]:
         # Ended by a run or not, they are the same orders; one whose send is settled only later is told then.
         which = fingerprint(sorted(order.client_order_id for order in orders))
         yield Alert(Kind.UNSENT_ORDERS, name, happened, facts.seen_at, f"unsent_orders:{name}:{which}")
+
+
+def _standing(facts: Facts) -> Iterator[Alert]:
+    for one in facts.standing:
+        happened = (
+            f"order {one.client_order_id}, {one.told}, is {one.state} since {one.sent_at.isoformat()}, and the next "
+            f"slice's time has come: none of the {one.rest} shares that are left is sent until it has filled or ended"
+        )
+        key = f"standing_slice:{one.client_order_id}"
+        yield Alert(Kind.STANDING_SLICE, one.client_order_id, happened, facts.seen_at, key)
 
 
 def _kinds(orders: Sequence[UnsentOrder]) -> Iterator[str]:

@@ -7,15 +7,17 @@ not: which orders there are (octopus/portfolio), the arithmetic of schedules (sc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from octopus.core.orders import OrderType
-from octopus.execution.schedules import Participation, Schedule, Window, twap, vwap
+from octopus.execution.schedules import Participation, Schedule, Weighted, Window, twap, vwap
 
 
 class Kind(StrEnum):
@@ -71,7 +73,7 @@ class ScheduleConfig(BaseModel):
         limit_bps: orders are limit orders for the day, that far from the decision's close to the trader's advantage, in
             basis points (`octopus.core.limit_orders`); what the session does not reach lapses. None: at any price.
             Of bracket, limit_bps and a schedule there is one at most.
-        slices: of the window, evenly long; at the beginning of each it is seen what is due.
+        slices: of the window, evenly long; at the beginning of each it is seen what is due (`looks`).
         profile: for vwap what each slice trades of the day's volume, in any unit; as many as ``slices``.
         rate: for participation, of the market's volume since the window's start.
         ends_before_close_minutes: the window is from the session's open to so long before its close.
@@ -143,5 +145,29 @@ class ScheduleConfig(BaseModel):
         return twap(window, self.slices)
 
     def looks(self, schedule: Schedule) -> tuple[datetime, ...]:
-        """When it is seen what is due: as each slice begins, and at the end."""
-        return (*twap(schedule.window, self.slices).begins, schedule.window.end)
+        """When it is seen what is due: as each slice begins, and at the end.
+
+        Of fixed slices it is seen in the middle of each, too, for what was missed: then nothing is due but that, and it
+        is caught up at twice the schedule's pace at most.
+        """
+        pieces = 2 * self.slices if isinstance(schedule, Weighted) else self.slices
+        return (*twap(schedule.window, pieces).begins, schedule.window.end)
+
+    def is_over(self, schedule: Schedule, sent_at: datetime, now: datetime) -> bool:
+        """Whether another slice has begun within the window since a child was sent."""
+        begins = twap(schedule.window, self.slices).begins
+        return schedule.window.contains(now) and any(sent_at < begin <= now for begin in begins)
+
+
+class ScheduleAtBars(ScheduleConfig):
+    """The same at a broker that executes with the session's bars: no fill is told, and none awaited, before the close.
+
+    A child that stands there says nothing of its instrument.
+    """
+
+    @classmethod
+    def of(cls, config: ScheduleConfig) -> Self:
+        return cls(**dict(config))
+
+    def over(self, not_before: datetime, expires_at: datetime) -> Schedule:
+        return replace(super().over(not_before, expires_at), awaits_fills=False)

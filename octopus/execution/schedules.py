@@ -6,7 +6,14 @@ which are intents of their own (`PlannedOrder`) with states of their own, or tel
 A schedule says how many shares should have been ordered by now. A child is what is missing to that, and never more
 than the parent has left: every child's fills, and whatever of it works or is not known, count as ordered
 (`committed`). So filled + working + unknown never exceeds the parent, whatever becomes of the children; what a
-child leaves unfilled when it ends falls to the next one.
+child leaves unfilled when it ends falls to the next ones.
+
+At most one child of a parent stands. An instrument that is halted or does not trade leaves a child unfilled at the
+venue, and children that were cut all the same would stand beside it and execute together when it trades again. So the
+next child waits until the last one has filled or ended. And no child of a schedule of fixed slices is larger than the
+largest that it cuts when all goes well: whatever was missed, by a halt of ours, by a denial, behind a child that stood,
+is caught up by later children of that size, as far as the window has looks for them (`ScheduleConfig.looks`). What they
+do not reach is the remainder. Participation is bounded by the market's volume alone.
 
 Children are whole lots. Where the parent is none itself (the whole of a position with a fraction, a lot that is larger
 since it was planned), the child that is cut once all is due takes the rest, whatever it is. Of a parent in whole lots
@@ -59,10 +66,12 @@ class Weighted:
 
     Attributes:
         weights: of the slices, which divide the window evenly; positive, summing to one.
+        awaits_fills: no child is cut while one stands unfilled. False where no fill is told within the session.
     """
 
     window: Window
     weights: tuple[Decimal, ...]
+    awaits_fills: bool = True
 
     def __post_init__(self) -> None:
         if not self.weights or any(weight < 0 for weight in self.weights) or sum(self.weights) != 1:
@@ -76,7 +85,14 @@ class Weighted:
 
     def due(self, quantity: Decimal, now: datetime, market_volume: Decimal) -> Decimal:
         """Shares of ``quantity`` to have been ordered by ``now``: each slice is due as it begins."""
-        begun = bisect_right(self.begins, now)
+        return self._due(quantity, bisect_right(self.begins, now))
+
+    def largest(self, quantity: Decimal, lot: Decimal) -> Decimal:
+        """Shares of the largest child of an order of ``quantity`` whose children are all sent, each in its turn."""
+        due = (self._due(quantity, begun) for begun in range(1, len(self.weights) + 1))
+        return max(quantities(quantity, due, lot), default=Decimal(0))
+
+    def _due(self, quantity: Decimal, begun: int) -> Decimal:
         return quantity * sum(self.weights[:begun], Decimal(0))
 
 
@@ -86,10 +102,12 @@ class Participation:
 
     Attributes:
         rate: of the market's volume, our own trades included, in (0, 1).
+        awaits_fills: as of `Weighted`.
     """
 
     window: Window
     rate: Decimal
+    awaits_fills: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
@@ -100,6 +118,10 @@ class Participation:
         if now < self.window.start:
             return Decimal(0)
         return min(quantity, self.rate * market_volume)
+
+    def largest(self, quantity: Decimal, lot: Decimal) -> Decimal:
+        """All of it: what is due is a part of what the market traded, and so is a child."""
+        return quantity
 
 
 Schedule = Weighted | Participation
@@ -151,8 +173,8 @@ def next_child(
 ) -> PlannedOrder | None:
     """The child intent to send now; None when nothing is due.
 
-    Nothing is cut outside the window, nor while a child is still to be sent or its outcome is unknown: its instrument
-    is frozen.
+    Nothing is cut outside the window, nor while a child is still to be sent, its outcome is unknown (its instrument is
+    frozen), or it stands unfilled where fills are awaited.
 
     Args:
         children: every child cut so far, in order, whatever became of it.
@@ -164,9 +186,11 @@ def next_child(
     """
     if not lot > 0:
         raise ScheduleError(f"lot = {plain(lot)} of {parent.instrument}: give a positive number of shares")
-    if not schedule.window.contains(now) or _is_open(children):
+    if not schedule.window.contains(now) or _is_open(children) or (schedule.awaits_fills and _stands(children)):
         return None
-    quantity = _cut(parent.quantity, schedule.due(parent.quantity, now, market_volume), committed(children), lot)
+    missing = _cut(parent.quantity, schedule.due(parent.quantity, now, market_volume), committed(children), lot)
+    largest = schedule.largest(parent.quantity, lot)
+    quantity = missing if missing <= largest else _whole_lots(largest, lot)
     if quantity <= 0:
         return None
     return replace(parent, intent_id=child_id(parent.intent_id, len(children)), quantity=quantity)
@@ -211,7 +235,8 @@ def closing_child(
     """After the window: one market-on-close child of what no child has filled and none may still fill.
 
     None while a child is still to be sent or its outcome is unknown, once there was such a child, and where less than a
-    lot is left of a parent in whole lots.
+    lot is left of a parent in whole lots. A child that stands unfilled keeps it from nothing: it meets the closing
+    auction alone.
 
     Args:
         lot: as of `next_child`.
@@ -227,6 +252,10 @@ def closing_child(
 
 def _is_open(children: Sequence[OrderStatus]) -> bool:
     return any(child.state in _OPEN for child in children)
+
+
+def _stands(children: Sequence[OrderStatus]) -> bool:
+    return any(child.remaining for child in children)
 
 
 _OPEN = UNRESOLVED | {OrderState.APPROVED}

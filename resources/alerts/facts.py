@@ -13,12 +13,12 @@ from decimal import Decimal
 
 import psycopg
 
-from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState, UnsentOrder
+from octopus.alerts.watch import Facts, LateOrder, PlannedBatch, RunState, StandingSlice, UnsentOrder
 from octopus.core.amounts import plain
 from octopus.execution.config import Kind
 from octopus.execution.states import WORKING
 from resources.settings import Settings
-from resources.trading import trading_clock
+from resources.trading import schedule_of, trading_clock
 from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.instruments import trading_units
@@ -54,6 +54,7 @@ def facts(settings: Settings, seen_at: datetime, *, watches_daemon: bool) -> Fac
         run=RunState.ABSENT if due is None else run_state(settings, warehouse, due),
         open_orders=_open_orders(settings),
         unsent=(*_unsent_orders(settings, warehouse, now), *_never_cut(settings, warehouse, now)),
+        standing=_standing_slices(settings, warehouse, now),
         batch=_batch(settings, warehouse, now),
         watches_daemon=watches_daemon,
         heartbeat=heartbeat(settings.dagster_url) if watches_daemon else None,
@@ -180,8 +181,39 @@ def _never_cut(settings: Settings, warehouse: Warehouse, now: datetime) -> tuple
             if order.intent_id in stored.research_denials or rest < units.step(order.instrument, lot):
                 continue
             told, which = f"{order.side.value} {plain(rest)} {order.instrument}", f"rest of {order.intent_id}"
-            why = "no slice was cut for it: no run was there to, or trading was halted"
+            why = "no slice was cut for it: no run was there to, trading was halted, or a slice before it stood"
             found.append(UnsentOrder(row["batch_id"], which, told, row["expires_at"], why, is_rest=True))
+    return tuple(found)
+
+
+def _standing_slices(settings: Settings, warehouse: Warehouse, now: datetime) -> tuple[StandingSlice, ...]:
+    """Slices that keep the next ones of their orders back at ``now``."""
+    terms = schedule_of(settings)
+    if not terms.is_scheduled:
+        return ()
+    rows = warehouse.rows(
+        """
+        select o.client_order_id, o.state, o.submitted_at, i.side, i.instrument, i.quantity - o.filled_quantity as open,
+               b.not_before, b.expires_at, p.quantity - s.filled - s.working as rest
+        from execution.orders o
+        join execution.order_intents i using (intent_id)
+        join portfolio.batches b using (batch_id)
+        join portfolio.rebalance_plan p on p.intent_id = i.parent_id
+        join execution.schedule_progress s on s.intent_id = i.parent_id
+        where o.account = %(account)s and o.state = any(%(working)s) and i.replaces is null
+          and b.not_before <= %(now)s and b.expires_at > %(now)s and p.quantity > s.filled + s.working
+        order by o.submitted_at, o.client_order_id
+        """,
+        {"account": settings.account, "working": [state.value for state in WORKING], "now": now},
+    )
+    found: list[StandingSlice] = []
+    for row in rows:
+        schedule = terms.over(row["not_before"], row["expires_at"])
+        if schedule.awaits_fills and terms.is_over(schedule, row["submitted_at"], now):
+            told = f"{row['side']} {plain(row['open'])} {row['instrument']}"
+            found.append(
+                StandingSlice(row["client_order_id"], told, row["state"], row["submitted_at"], plain(row["rest"]))
+            )
     return tuple(found)
 
 

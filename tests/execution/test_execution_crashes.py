@@ -13,7 +13,7 @@ import pytest
 from crash_proof import Build, Counts, Stand, count_points, live_through, noon, prove, run_seed, set_up
 from execution_support import CLOSE, D, VenueBroker, auction_feed, paper, rows
 
-from octopus.execution.config import Kind, Remainder, ScheduleConfig
+from octopus.execution.config import Kind, Remainder, ScheduleAtBars
 from resources.brokers.base import Guarantee
 from resources.brokers.paper import PaperBehaviour
 
@@ -43,7 +43,7 @@ def scheduled_stand(url: str, account: str, anchor: Path | None, rng: random.Ran
     """The paper broker, with every order worked in four slices; what they leave goes into the close, or not."""
     clock = noon()
     broker = paper(url, account, clock, auction_feed(), allow_short=True, deposit=D(10**6))
-    schedule = ScheduleConfig(schedule=Kind.TWAP, slices=4, remainder=rng.choice(list(Remainder)))
+    schedule = ScheduleAtBars(schedule=Kind.TWAP, slices=4, remainder=rng.choice(list(Remainder)))
 
     def at_venue() -> list[tuple[str, str]]:
         return rows(url, "select client_order_id, instrument from paper.orders where account = %s", account)

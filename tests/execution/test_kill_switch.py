@@ -32,7 +32,7 @@ from power import whenever
 
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Side, TradingState
-from octopus.execution.config import Kind, ScheduleConfig
+from octopus.execution.config import Kind, ScheduleAtBars
 from octopus.execution.states import Event
 from octopus_pipelines.overview import status as overview
 from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest
@@ -238,7 +238,7 @@ def test_a_run_that_waits_for_its_auction_sends_what_a_halt_kept_back(database_u
 def test_a_halt_within_a_slice_keeps_back_no_later_slice_once_trading_is_resumed(
     database_url: str, tmp_path: Path
 ) -> None:
-    slices = ScheduleConfig(schedule=Kind.TWAP, slices=3)
+    slices = ScheduleAtBars(schedule=Kind.TWAP, slices=3)
     clock, feed = Day(OPEN), flat_feed(NAMES)
     terms = EngineSettings(lot=D(1), schedule=slices, watch_interval=timedelta(minutes=10))
     broker = paper(database_url, "acct", clock, feed, allow_fractional=False)

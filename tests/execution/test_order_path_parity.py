@@ -21,7 +21,7 @@ from octopus.core.limit_orders import with_limits
 from octopus.core.orders import OrderType
 from octopus.core.panel import Panel
 from octopus.execution.book import CorporateAction, EntryKind
-from octopus.execution.config import Kind, Remainder, ScheduleConfig
+from octopus.execution.config import Kind, Remainder, ScheduleAtBars, ScheduleConfig
 from octopus.execution.window import execution_window
 from octopus.market_data.returns import total_returns
 from octopus.portfolio.config import PortfolioConfig
@@ -41,9 +41,9 @@ OWN = TradingUnits({"AAA": Decimal(10), "BBB": Decimal(7)}, {"BBB": Decimal("0.0
 
 LIMITS = ScheduleConfig(limit_bps=40.0)
 WORKED = [
-    ScheduleConfig(schedule=Kind.TWAP, slices=3),
-    ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CANCEL),
-    ScheduleConfig(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CLOSE),
+    ScheduleAtBars(schedule=Kind.TWAP, slices=3),
+    ScheduleAtBars(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CANCEL),
+    ScheduleAtBars(schedule=Kind.PARTICIPATION, slices=3, rate=0.2, remainder=Remainder.CLOSE),
 ]
 
 

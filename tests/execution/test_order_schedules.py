@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from octopus.core.ids import client_order_id
 from octopus.core.orders import OrderType, PlannedOrder, Side
+from octopus.execution.config import Kind, ScheduleAtBars, ScheduleConfig
 from octopus.execution.schedules import (
     Participation,
     Schedule,
@@ -82,11 +83,70 @@ def test_nothing_is_sent_outside_the_window_or_while_a_child_is_unknown() -> Non
         assert next_child(parent(D(5)), schedule, children, START, lot=ONE) is None
 
 
-def test_what_a_child_left_unfilled_falls_to_the_next() -> None:
-    ended = OrderStatus(D(5), OrderState.CANCELLED, D(2))
-    child = next_child(parent(D(10)), twap(WINDOW, 2), [ended], START + timedelta(minutes=30), lot=ONE)
-    assert child is not None
-    assert (child.intent_id, child.quantity) == ("p-c0001", D(8))
+def test_what_a_child_left_unfilled_falls_to_the_next_ones_in_children_of_a_slices_size() -> None:
+    children = [OrderStatus(D(5), OrderState.CANCELLED, D(2))]
+    for name, quantity in (("p-c0001", D(5)), ("p-c0002", D(3))):
+        child = next_child(parent(D(10)), twap(WINDOW, 2), children, START + timedelta(minutes=30), lot=ONE)
+        assert child is not None
+        assert (child.intent_id, child.quantity) == (name, quantity)
+        children.append(filled(quantity))
+
+
+def test_a_schedule_waits_behind_a_child_that_stands_and_catches_up_at_twice_its_pace() -> None:
+    """The instrument is halted from the first child to the middle of the third of six slices."""
+    terms = ScheduleConfig(schedule=Kind.TWAP, slices=6, ends_before_close_minutes=15)
+    schedule = terms.over(START, START + timedelta(minutes=75))
+    children: list[OrderStatus] = []
+    sent: list[tuple[int, Decimal]] = []
+    for look in terms.looks(schedule)[:-1]:
+        minute = (look - START) // timedelta(minutes=1)
+        if minute >= 25:
+            children = [filled(one.quantity) for one in children]
+        child = next_child(parent(D(6000)), schedule, children, look, lot=ONE)
+        if child is not None:
+            sent.append((minute, child.quantity))
+            children.append(OrderStatus(child.quantity, OrderState.ACCEPTED))
+        assert sum(one.remaining for one in children) <= 1000
+    assert sent == [(minute, D(1000)) for minute in (0, 25, 30, 35, 40, 50)]
+
+
+def test_where_no_fill_is_told_within_the_session_none_is_awaited() -> None:
+    terms = ScheduleConfig(schedule=Kind.TWAP, slices=2)
+    standing = [OrderStatus(D(5), OrderState.ACCEPTED)]
+    for told, cut in ((terms, None), (ScheduleAtBars.of(terms), D(5))):
+        schedule = told.over(START, START + timedelta(hours=2))
+        child = next_child(parent(D(10)), schedule, standing, schedule.window.end - timedelta(minutes=1), lot=ONE)
+        assert (child and child.quantity) == cut
+
+
+@given(
+    shares=st.integers(1, 5000), lot=st.sampled_from([D(1), D(7), D("0.5")]), slices=st.integers(1, 9),
+    kind=st.integers(0, 2), fills=st.lists(st.sampled_from([0, 0, 1, 3, 4]), min_size=18, max_size=18),
+    volume=st.integers(0, 3000),
+)  # fmt: skip
+@settings(deadline=None)
+def test_whatever_fills_and_stops_filling_one_child_stands_at_most_and_is_no_larger_than_a_slice(
+    shares: int, lot: Decimal, slices: int, kind: int, fills: list[int], volume: int
+) -> None:
+    """``fills``: quarters of what stands that the venue fills before each look."""
+    whole = shares * D("0.5")
+    made: tuple[Schedule, ...] = (
+        twap(WINDOW, slices), vwap(WINDOW, np.arange(1.0, slices + 1)[None, :]), Participation(WINDOW, D("0.1")),
+    )  # fmt: skip
+    schedule = made[kind]
+    undisturbed = [schedule.due(whole, now, D(volume)) for now in twap(WINDOW, slices).begins]
+    size = max(quantities(whole, undisturbed, lot), default=D(0))
+    children: list[OrderStatus] = []
+    for number, (now, part) in enumerate(zip(twap(WINDOW, len(fills)).begins, fills, strict=True)):
+        for at, one in enumerate(children):
+            if part and one.remaining:
+                children[at] = advance(one, Execution(f"{number}", one.remaining * part / 4))
+        child = next_child(parent(whole), schedule, children, now, lot=lot, market_volume=D(volume))
+        if child is not None:
+            assert not any(one.remaining for one in children)
+            children.append(advance(advance(OrderStatus(child.quantity), Event.SEND), Event.ACCEPT))
+        assert sum((one.remaining for one in children), D(0)) <= size
+        assert committed(children) <= whole
 
 
 def test_children_have_ids_of_their_own() -> None:
@@ -194,15 +254,15 @@ class Working(RuleBasedStateMachine):
         child = next_child(self.parent, self.schedule, self.children, self.now, lot=self.lot, market_volume=self.volume)
         if child is None:
             return
-        self.is_in_lots_or_the_last(child)
+        self.is_in_lots_or_the_last(child, self.children)
         status = advance(OrderStatus(child.quantity), Event.SEND)
         status = advance(status, Event.ACCEPT if arrives and answered else Event.UNCERTAIN)
         self.children.append(status)
         self.sent_at.append(self.now)
         self.at_venue.append(arrives)
 
-    def is_in_lots_or_the_last(self, child: PlannedOrder) -> None:
-        left = self.parent.quantity - committed(self.children)
+    def is_in_lots_or_the_last(self, child: PlannedOrder, before: list[OrderStatus]) -> None:
+        left = self.parent.quantity - committed(before)
         assert child.quantity % self.lot == 0 or (self.parent.quantity % self.lot and child.quantity == left)
 
     @precondition(lambda self: self.children)
@@ -227,20 +287,28 @@ class Working(RuleBasedStateMachine):
         if not hasattr(self, "children"):
             return
         assert committed(self.children) <= self.parent.quantity
+        standing = [child.remaining for child in self.children if child.remaining]
+        assert len(standing) <= 1
+        assert sum(standing) <= self.schedule.largest(self.parent.quantity, self.lot)
         assert all(WINDOW.contains(at) for at in self.sent_at)
 
     def teardown(self) -> None:
-        """At the window's end a venue that fills what it is sent completes a parent that is due."""
+        """At the window's end a venue that fills what it is sent completes a parent that is due, child after child."""
         if not hasattr(self, "children") or any(child.state in UNRESOLVED for child in self.children):
             return
-        last = WINDOW.end - timedelta(seconds=1)
-        child = next_child(self.parent, self.schedule, self.children, last, lot=self.lot, market_volume=D(10**9))
         left = self.parent.quantity - committed(self.children)
         of_lots = left if self.parent.quantity % self.lot else left - left % self.lot
-        assert (child.quantity if child else D(0)) == of_lots
         named = [(replace(self.parent, intent_id=f"p-c{place}"), one) for place, one in enumerate(self.children)]
         closing = closing_child(self.parent, named, lot=self.lot)
         assert (closing.quantity if closing else D(0)) == of_lots
+        last, sent = WINDOW.end - timedelta(seconds=1), list(self.children)
+        if any(child.remaining for child in sent):
+            assert next_child(self.parent, self.schedule, sent, last, lot=self.lot, market_volume=D(10**9)) is None
+            sent = [replace(one, state=OrderState.FILLED, filled=one.filled + one.remaining) for one in sent]
+        while child := next_child(self.parent, self.schedule, sent, last, lot=self.lot, market_volume=D(10**9)):
+            self.is_in_lots_or_the_last(child, sent)
+            sent.append(filled(child.quantity))
+        assert committed(sent) - committed(self.children) == of_lots
 
 
 TestWorking = Working.TestCase

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState, Verdict
-from octopus.execution.config import Kind, Remainder, ScheduleConfig
+from octopus.execution.config import Kind, Remainder, ScheduleAtBars, ScheduleConfig
 from octopus.execution.schedules import child_id, parent_of
 from octopus.portfolio.units import TradingUnits
 from octopus_pipelines.cli.story import print_story
@@ -48,7 +48,7 @@ END = CLOSE - timedelta(minutes=15)
 
 def scheduled(url: str, tmp_path: Path, config: ScheduleConfig, judge: object = approve_all) -> tuple[Desk, Batch]:
     clock, feed = ManualClock(OPEN), flat_feed(("AAA", "BBB"))
-    settings = EngineSettings(lot=D(1), schedule=config)
+    settings = EngineSettings(lot=D(1), schedule=ScheduleAtBars.of(config))
     broker = paper(url, "acct", clock, feed, allow_fractional=False)
     desk = Desk(url, "acct", clock, feed, broker, tmp_path / "anchor", judge=judge, settings=settings)  # type: ignore[arg-type]
     desk.open()
@@ -133,8 +133,9 @@ def test_what_the_last_slice_was_denied_is_left_or_goes_into_the_close(
     desk, batch = scheduled(database_url, tmp_path, TWAP.model_copy(update={"remainder": remainder}), judge)
     desk.execute(batch)
     told = children(database_url, "AAA")
-    assert told[2][:4] == (D(4), "market", "denied", None)
-    assert [row[:4] for row in told[3:]] == left
+    # It is asked again in the middle of the slice.
+    assert [row[:4] for row in told[2:4]] == [(D(4), "market", "denied", None)] * 2
+    assert [row[:4] for row in told[4:]] == left
     assert [row[0] for row in children(database_url, "BBB")] == [D(2), D(2), D(3)]
 
 
@@ -165,11 +166,13 @@ def test_a_worker_that_dies_between_two_slices_is_followed_by_one_that_goes_on(
         assert engine.prepare(batch.batch_id, "dies") is not None
     desk.clock.wait_until(begins(1))
     desk.execute(batch, "goes on")
-    # The first slice was approved and not sent: it is judged again, and what is due since waits for the next look.
-    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [(D(3), begins(1)), (D(7), begins(2))]
+    # The first slice was approved and not sent: it is judged again, and what is due since waits for the next looks.
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [
+        (D(3), begins(1)), (D(3), begins(1) + (END - OPEN) / 6), (D(4), begins(2)),
+    ]  # fmt: skip
 
 
-def test_a_halt_stops_the_slices_and_resuming_lets_the_next_catch_up(database_url: str, tmp_path: Path) -> None:
+def test_a_halt_stops_the_slices_and_resuming_lets_the_next_ones_catch_up(database_url: str, tmp_path: Path) -> None:
     desk, batch = scheduled(database_url, tmp_path, TWAP)
 
     def turn(state: TradingState) -> None:
@@ -185,7 +188,31 @@ def test_a_halt_stops_the_slices_and_resuming_lets_the_next_catch_up(database_ur
     desk.clock = Clock(OPEN)
     desk.broker = replace(desk.broker, clock=desk.clock)  # type: ignore[type-var]
     desk.execute(batch)
-    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [(D(3), begins(0)), (D(7), begins(2))]
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [
+        (D(3), begins(0)), (D(4), begins(2)), (D(3), begins(2) + (END - OPEN) / 6),
+    ]  # fmt: skip
+
+
+def test_a_slice_that_does_not_fill_keeps_the_next_ones_back_and_they_follow_when_it_does(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The instrument is halted at the venue to the last third of the window; a real order path, three slices."""
+
+    class Halting(ManualClock):
+        def wait_until(self, instant: datetime) -> None:
+            super().wait_until(instant)
+            for order in list(broker.standing()) if instant >= begins(2) else ():
+                broker.fill(order.client_order_id, order.quantity)
+
+    clock = Halting(OPEN)
+    broker = VenueBroker("acct", clock, Guarantee.IDEMPOTENT_KEY)
+    settings = EngineSettings(lot=D(1), halt_on_breaks=False, schedule=TWAP)
+    desk = Desk(database_url, "acct", clock, flat_feed(("AAA",)), broker, tmp_path / "anchor", settings=settings)
+    desk.open()
+    desk.execute(store_plan(database_url, "acct", [("AAA", Side.SELL, D(9))], order_type=OrderType.MARKET))
+    assert [(row[0], row[4]) for row in children(database_url, "AAA")] == [
+        (D(3), begins(0)), (D(3), begins(2)), (D(3), begins(2) + (END - OPEN) / 6),
+    ]  # fmt: skip
 
 
 def test_participation_follows_the_volume_and_vwap_its_profile(database_url: str, tmp_path: Path) -> None:

@@ -198,6 +198,39 @@ def test_what_no_slice_was_cut_for_is_told_with_what_died_on_its_way(settings: S
     assert Kind.UNSENT_ORDERS not in {one.kind for one in office.look()}
 
 
+def test_a_slice_that_stands_past_its_time_is_told_once_and_what_it_kept_back_at_the_end(settings: Settings) -> None:
+    """At a venue that tells fills within the session; at the paper broker a slice that stands says nothing."""
+    terms = settings.strategies.model_copy(update={"execution": ScheduleConfig(schedule=Schedule.TWAP, slices=3)})
+    paper = replace(settings, strategies=terms)
+    venue = replace(paper, broker=settings.broker.model_copy(update={"name": "alpaca"}))
+    office, batch = sliced(venue)
+    office.broker.fills_at = None
+    seen: list[list[Alert]] = []
+
+    class Looking(ManualClock):
+        def wait_until(self, instant: datetime) -> None:
+            super().wait_until(instant)
+            for each in (paper, venue):
+                office.settings = each
+                seen.append([one for one in office.look() if one.kind is Kind.STANDING_SLICE])
+
+    office.desk.clock = office.broker.clock = office.clock = Looking(OPEN)
+    with office.desk.engine() as engine:
+        engine.prepare(batch.batch_id, "run")
+        engine.send(batch.batch_id, "run")
+    # In the middle of the first slice, as the second begins, and after that; the paper broker's looks between.
+    assert [len(one) for one in seen[:4]] == [0, 0, 0, 2]
+    assert not any(seen[4:])
+    assert "buy 9 AAA" not in seen[3][0].happened
+    assert "buy 3 AAA, is accepted since 2022-12-28T14:30:00+00:00" in seen[3][0].happened
+    assert "none of the 6 shares that are left" in seen[3][0].happened
+    assert len(office.broker.sends) == 2
+    office.clock.at = AFTER
+    (unsent,) = [one for one in office.look() if one.kind is Kind.UNSENT_ORDERS]
+    assert "the rest of 2 scheduled orders" in unsent.happened
+    assert "a slice before it stood" in unsent.happened
+
+
 def test_slices_that_a_halt_kept_from_being_cut_are_told_and_a_schedule_that_ended_is_not(settings: Settings) -> None:
     office, batch = sliced(settings)
     office.broker.fills_at = OPEN
