@@ -24,6 +24,7 @@ call can be taken for an answer, and no client id stays occupied.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -579,6 +580,8 @@ class _Desk:
     def __init__(self, answer_s: float, names: _Names, zone: str) -> None:
         from ib_async.client import Client
 
+        # Each try for a client id that is taken would be two lines of its own; what fails is said by our errors.
+        logging.getLogger("ib_async.client").setLevel(logging.CRITICAL)
         self.names = names
         self.unreadable: list[str] = []
         self.reads_ours_alone = False

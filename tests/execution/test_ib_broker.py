@@ -316,13 +316,14 @@ def test_an_option_is_worth_its_multiplier(venue):
     assert (fill.instrument, fill.quantity * fill.price) == ("OPT:5001", seen.cash - 100_000)
 
 
-def test_one_connection_at_a_time_bears_our_client_id_and_the_next_waits_for_it(venue):
+def test_one_connection_at_a_time_bears_our_client_id_and_the_next_waits_for_it(venue, caplog):
     venue.taken.add(7)
     with pytest.raises(BrokerUnavailableError, match=r"not sent: client id 7 was in use .*\(326\).*broker.client_id"):
         send(broker_at(venue, busy_s=0.2))
     assert venue.posts == []
     threading.Timer(0.3, venue.taken.discard, [7]).start()
     assert send(broker_at(venue)).state is OrderState.ACCEPTED
+    assert caplog.text == ""
 
 
 def test_a_halt_cancels_beside_a_run_that_goes_on_asking(venue):
