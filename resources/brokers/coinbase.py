@@ -81,8 +81,12 @@ _ENDED = {
     "EXPIRED": OrderState.EXPIRED,
     "FAILED": OrderState.REJECTED,
 }
-_STANDING = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
-order_state = partial(state_of, NAME, _ENDED, _STANDING)
+_OPEN = "OPEN"
+_QUEUED = ("PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
+"""States before and after OPEN in which an order may still fill."""
+_MOST_OPEN = 1000
+"""Open orders that Coinbase tells of at most ("List Orders")."""
+order_state = partial(state_of, NAME, _ENDED, (_OPEN, *_QUEUED))
 _UNKNOWN_FAILURES = frozenset({"", "UNKNOWN_FAILURE_REASON", "UNKNOWN"})
 _CASH_FLOWS = frozenset(
     {
@@ -155,7 +159,7 @@ class CoinbaseBroker:
         taken = self.now()
         if not self._permissions().get("can_trade"):
             raise BrokerError(f"coinbase: the key may not trade; give {KEY_VARIABLE} the permission to trade")
-        held, orders = belonging_together(NAME, self._wallets, self._open_orders)
+        held, orders = belonging_together(NAME, self._wallets, self._all_open_orders)
         cash = held.pop(self.quote, Decimal(0))
         positions = {self._instrument(currency): amount for currency, amount in held.items() if amount}
         listed = self._prices()
@@ -211,7 +215,7 @@ class CoinbaseBroker:
         return None
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """As `ListsOpenOrders.open_orders`, whatever else the key may do."""
+        """As `ListsOpenOrders.open_orders`, whatever else the key may do; the first of more than Coinbase tells."""
         return still_open(self._open_orders())
 
     def cancel(self, client_order_id: str) -> None:
@@ -336,7 +340,24 @@ class CoinbaseBroker:
         return self._pages(lambda client, at: client.list_orders(**terms, cursor=at), "orders")
 
     def _open_orders(self) -> list[BrokerOrder]:
-        return [self._order(told) for told in self._orders(order_status=list(_STANDING))]
+        """Orders that may still fill, each as it was told last.
+
+        OPEN cannot be asked for together with another state: that is an error ("List Orders"). So an order may change
+        its state between two requests: from one that is queued to OPEN, or from OPEN to one whose cancel or edit is
+        queued. Asked for before OPEN and after it, the queued ones lose neither.
+        """
+        asked_for = (list(_QUEUED), [_OPEN], list(_QUEUED))
+        told = [self._order(one) for states in asked_for for one in self._orders(order_status=states)]
+        return list({one.broker_order_id: one for one in told}.values())
+
+    def _all_open_orders(self) -> list[BrokerOrder]:
+        """As `_open_orders`; raises `BrokerError` where there may be more than Coinbase tells."""
+        orders = self._open_orders()
+        if len(orders) >= _MOST_OPEN:
+            raise BrokerError(
+                f"coinbase: {len(orders)} orders are open, and it tells of {_MOST_OPEN} at most: cancel some of them"
+            )
+        return orders
 
     def _executions(self, since: datetime | None) -> Iterator[Mapping[str, Any]]:
         begins = None if since is None else _stamp(since)

@@ -319,7 +319,9 @@ def _reported(
     fill_id: str, told: list[Mapping[str, str]], fees: Decimal, is_broken: bool, named: Naming
 ) -> ReportedFill:
     last, correction = told[-1], int(_text(told[-1], "ibExecID").rpartition(".")[2])
-    signed, price = _number(last, "quantity"), _number(last, "tradePrice")
+    # Of one share: an option is of a hundred.
+    price = _number(last, "tradePrice") * (_FIELDS.number_or_zero(last, "multiplier") or 1)
+    signed = _number(last, "quantity")
     changed = any(
         (one.get("quantity"), one.get("tradePrice")) != (last["quantity"], last["tradePrice"]) for one in told
     )

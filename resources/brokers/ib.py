@@ -24,19 +24,21 @@ call can be taken for an answer, and no client id stays occupied.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from octopus.core.ids import entry_order_id
+from octopus.core.amounts import plain
+from octopus.core.ids import CLIENT_ORDER_PREFIX, entry_order_id
 from octopus.core.orders import AccountSnapshot, Bracket, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Told
 from octopus.execution.states import OrderState
@@ -86,9 +88,15 @@ _REFUSALS = frozenset(
 )  # fmt: skip
 """Errors of an order that was never acknowledged that mean it does not stand; any other leaves that open."""
 _CANCELLED, _LOST, _RESTORED = 202, 1100, frozenset({1101, 1102})
+_TAKEN = 326
+"""Another connection bears the client id: TWS lets one at a time."""
 _SIDES = {"BOT": Side.BUY, "SLD": Side.SELL}
+_ACTIONS = {"BUY": Side.BUY, "SELL": Side.SELL, "SSHORT": Side.SELL, "SLONG": Side.SELL}
+"""Of orders; the last two are of institutions' accounts."""
 _FIELDS = Fields(NAME)
 _READS = 4
+_AGAIN_S = 0.1
+"""Between two tries for a client id that is taken, seconds."""
 _REDUCE_WITH_BLOCK = 2
 """Of a group of orders: what one fills comes off the others, which cannot fill in the same moment."""
 
@@ -126,6 +134,15 @@ class _Names:
         return self(contract.secType, contract.conId, contract.symbol, contract.currency)
 
 
+def _is_ours(ref: str) -> bool:
+    return ref.startswith(CLIENT_ORDER_PREFIX)
+
+
+def _price_of_one(contract: Any, price: Decimal) -> Decimal:
+    """What one contract is worth at ``price``, which TWS tells of one share: an option is of a hundred."""
+    return price * (_FIELDS.number_or_zero(vars(contract), "multiplier") or 1)
+
+
 @dataclass(frozen=True)
 class IbBroker:
     """One account at Interactive Brokers, behind a TWS or an IB Gateway that a person has logged in.
@@ -135,6 +152,8 @@ class IbBroker:
         client_id: of this program at that TWS; only its own orders can be cancelled.
         contracts: of instruments whose ticker does not name one security alone, or that has another one there.
         connect_s, answer_s: time limits of a connection and of each answer.
+        busy_s, halting_s: how long to wait for a client id that another process of ours has, which it has for a few
+            answers; the latter where open orders are to be cancelled. Seconds.
         reports: what happened before today, and every movement of cash; None: neither is known.
         zone: of TWS, whose day begins at midnight there.
         quotes: latest prices of instruments that are not held. now: what time it is.
@@ -148,6 +167,8 @@ class IbBroker:
     contracts: Mapping[str, Security] = field(default_factory=dict)
     connect_s: float = 10.0
     answer_s: float = 15.0
+    busy_s: float = 15.0
+    halting_s: float = 60.0
     reports: FlexReports | None = None
     zone: str = "America/New_York"
     quotes: Callable[[Collection[str]], Mapping[str, Decimal]] = lambda _names: {}
@@ -169,7 +190,8 @@ class IbBroker:
         """As `Broker.snapshot`.
 
         Raises:
-            BrokerError: TWS could not be asked, or its positions and its account values never belonged together.
+            BrokerError: TWS could not be asked, or its positions and its account values never belonged together, or
+                an order is of an amount of money and nobody knows a price of what it buys.
         """
 
         async def ask(desk: _Desk) -> tuple[datetime, Decimal, dict[str, Decimal], dict[str, Decimal], list[_Order]]:
@@ -188,9 +210,11 @@ class IbBroker:
             )
 
         taken, cash, held, prices, orders = self._with(ask)
-        wanted = [name for name in quoted if name not in prices]
+        asked_for = {*quoted, *(one.instrument for one in orders if one.is_of_money)}
+        wanted = sorted(name for name in asked_for if name not in prices)
         prices |= self.quotes(wanted) if wanted else {}
-        return AccountSnapshot(self.account_name, taken, cash, held, prices, _still_open(orders))
+        counted = [one.in_shares(prices) for one in orders]
+        return AccountSnapshot(self.account_name, taken, cash, held, prices, _still_open(counted))
 
     def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Nothing is sent until the instrument names one security; then it is sent once."""
@@ -252,15 +276,24 @@ class IbBroker:
         return self._with(ask)
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """As `ListsOpenOrders.open_orders`: neither account values nor positions are asked for, nor a quote."""
-        return _still_open(self._with(_Desk.open_orders))
+        """As `ListsOpenOrders.open_orders`: neither account values nor positions are asked for, nor a quote.
+
+        What a person entered never keeps ours from being told: an order of an amount of money is left out, and so is
+        one that cannot be read and does not bear an id of ours.
+        """
+
+        async def ask(desk: _Desk) -> list[_Order]:
+            desk.reads_ours_alone = True
+            return await desk.open_orders()
+
+        return _still_open(self._with(ask, self.halting_s))
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`; TWS cancels an entry's exits with it, and of two exits we see to both."""
         entry = entry_order_id(client_order_id)
 
         async def ask(desk: _Desk) -> bool:
-            asked = False
+            asked, desk.reads_ours_alone = False, True
             for one in await desk.open_orders():
                 is_meant = one.ref == client_order_id or (entry is not None and entry_order_id(one.ref) == entry)
                 if is_meant and one.status in _STANDING:
@@ -269,7 +302,7 @@ class IbBroker:
             return asked
 
         # What is not open has ended today, or is not there.
-        if not self._with(ask) and self.order(client_order_id) is None:
+        if not self._with(ask, self.halting_s) and self.order(client_order_id) is None:
             raise not_there(NAME, client_order_id)
 
     @property
@@ -315,8 +348,11 @@ class IbBroker:
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`: each execution in its latest correction, with its commission.
 
+        TWS tells commissions of another client's orders, and of a person's, to its master client alone: where it does
+        not, such a fill is without any until the report of its day.
+
         Raises:
-            BrokerError: TWS or the report could not be asked, or TWS has not told a commission yet.
+            BrokerError: TWS or the report could not be asked, or TWS has not told a commission of an order of ours yet.
         """
         return in_order((one.fill for one in self._executed(since) if one.fill.quantity), since)
 
@@ -394,11 +430,15 @@ class IbBroker:
                 found[fill_id] = one
         return list(found.values())
 
-    def _with(self, work: Callable[[_Desk], Awaitable[T]]) -> T:
-        """Do ``work`` on a connection of its own, in a thread that has no other loop."""
+    def _with(self, work: Callable[[_Desk], Awaitable[T]], busy_s: float | None = None) -> T:
+        """Do ``work`` on a connection of its own, in a thread that has no other loop.
+
+        Args:
+            busy_s: how long to wait for the client id; None: as usual.
+        """
 
         async def on_a_connection() -> T:
-            desk = await self._connected()
+            desk = await self._connected(self.busy_s if busy_s is None else busy_s)
             try:
                 return await work(desk)
             except ConnectionError as error:
@@ -410,16 +450,24 @@ class IbBroker:
         with ThreadPoolExecutor(1, thread_name_prefix="ib") as pool:
             return pool.submit(lambda: asyncio.run(on_a_connection())).result()
 
-    async def _connected(self) -> _Desk:
-        desk = _Desk(self.answer_s, _Names(self.contracts), self.zone)
-        try:
-            await desk.client.connectAsync(self.host, self.port, self.client_id, self.connect_s)
-        except (OSError, TimeoutError) as error:
-            why = "; ".join(text for _, _, text in desk.errors) or type(error).__name__
-            raise BrokerUnavailableError(
-                f"ib: not sent: no session at {self.host}:{self.port} ({why}); is TWS or the Gateway logged in, "
-                f"its API switched on, and client id {self.client_id} free?"
-            ) from error
+    async def _connected(self, busy_s: float) -> _Desk:
+        loop = asyncio.get_running_loop()
+        end, desk = loop.time() + busy_s, self._desk()
+        while not await desk.connect(self.host, self.port, self.client_id, self.connect_s):
+            if not any(code == _TAKEN for _, code, _ in desk.errors):
+                why = "; ".join(text for _, _, text in desk.errors) or desk.failure
+                raise BrokerUnavailableError(
+                    f"ib: not sent: no session at {self.host}:{self.port} ({why}); is TWS or the Gateway logged in, "
+                    "and its API switched on?"
+                )
+            if loop.time() >= end:
+                raise BrokerUnavailableError(
+                    f"ib: not sent: client id {self.client_id} was in use at {self.host}:{self.port} for {busy_s:g} s "
+                    "(326): try again once what Octopus does there is done; if nothing is, another program has it: "
+                    "give broker.client_id a number of its own"
+                )
+            await asyncio.sleep(_AGAIN_S)
+            desk = self._desk()
         managed = desk.client.getAccounts()
         if self.number is None and len(managed) != 1:
             raise BrokerUnavailableError(
@@ -431,6 +479,17 @@ class IbBroker:
                 f"ib: not sent: the login does not manage account {desk.number}; correct broker.number"
             )
         return desk
+
+    def _desk(self) -> _Desk:
+        return _Desk(self.answer_s, _Names(self.contracts), self.zone)
+
+
+_Key = tuple[int, int]
+
+
+def _key(client_id: int, order_id: int, perm_id: int) -> _Key:
+    """What tells an order from every other: its client and number, or the permanent id of a person's, without one."""
+    return (client_id, order_id) if order_id > 0 else (-1, perm_id)
 
 
 @dataclass(frozen=True)
@@ -447,15 +506,43 @@ class _Order:
     status: str
     filled: Decimal
     reason: str = ""
+    money: Decimal = Decimal(0)
+
+    @property
+    def key(self) -> _Key:
+        return _key(self.client_id, self.order_id, self.perm_id)
+
+    @property
+    def is_of_money(self) -> bool:
+        """Whether it is of an amount of money and of no number of shares, as a person may enter one."""
+        return self.money > 0 and not self.quantity
+
+    def in_shares(self, prices: Mapping[str, Decimal]) -> _Order:
+        """This order, of as many shares as all its money buys, rounded up: what filled already may have been cheaper.
+
+        Raises:
+            BrokerError: there is no price.
+        """
+        if not self.is_of_money or self.status not in _STANDING:
+            return self
+        if self.instrument not in prices:
+            raise BrokerError(
+                f"ib: an open order of {plain(self.money)} in money (permanent id {self.perm_id}) is in "
+                f"{self.instrument}, of which nobody knows a price: cancel it in TWS, or enter it in shares"
+            )
+        shares = (self.money / prices[self.instrument]).to_integral_value(ROUND_UP)
+        return replace(self, quantity=shares + self.filled)
 
     def told(self, executed: Decimal = Decimal(0)) -> BrokerOrder:
         filled = max(self.filled, executed)
         state = order_state(self.status, filled)
-        if 0 < self.quantity <= filled:
+        # Of a completed order that filled TWS tells no quantity (hadrianl/ibapi, issue 18).
+        quantity = filled if state is OrderState.FILLED and not self.quantity else self.quantity
+        if 0 < quantity <= filled:
             state = OrderState.FILLED
         reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else self.status
         return BrokerOrder(
-            self.ref, str(self.perm_id), self.instrument, self.side, self.quantity, state, filled, self.reason or reason
+            self.ref, str(self.perm_id), self.instrument, self.side, quantity, state, filled, self.reason or reason
         )
 
 
@@ -493,34 +580,58 @@ class _Desk:
     def __init__(self, answer_s: float, names: _Names, zone: str) -> None:
         from ib_async.client import Client
 
+        # Each try for a client id that is taken would be two lines of its own; what fails is said by our errors.
+        logging.getLogger("ib_async.client").setLevel(logging.CRITICAL)
         self.names = names
         self.unreadable: list[str] = []
+        self.reads_ours_alone = False
+        """Whether a message may be skipped that cannot be read and bears no id of ours."""
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
         # ib_async reads the time zone of stamps that have none from here.
         self.ib = SimpleNamespace(TimezoneTWS=zone)
         self.defaultTimezone = UTC
         # It logs a message that it cannot read and goes on: here an execution would be lost in silence.
         decoder: Any = self.client.decoder
-        decoder.logger = SimpleNamespace(exception=self.unreadable.append)
+        decoder.logger = SimpleNamespace(exception=self._cannot_read)
         self.number = ""
         self.errors: list[tuple[int, int, str]] = []
         self.portfolio: dict[str, tuple[Decimal, Decimal]] = {}
         self.commissions: dict[str, Decimal] = {}
         self._answer_s = answer_s
         self._lost = self._link_lost = False
-        self._changed = asyncio.Event()
+        self._changed, self._closed = asyncio.Event(), asyncio.Event()
+        self.failure = ""
         self._ends: set[tuple[str, int]] = set()
         self._values: dict[tuple[str, str], str] = {}
         self._held: dict[str, Decimal] = {}
         self.costs: dict[str, Decimal] = {}
         self._details: dict[int, list[Any]] = {}
-        self._open: dict[tuple[int, int], _Order] = {}
+        self._open: dict[_Key, _Order] = {}
         self._completed: list[_Order] = []
         self._executed: dict[str, _Execution] = {}
-        self._statuses: dict[tuple[int, int], tuple[str, Decimal]] = {}
+        self._statuses: dict[_Key, tuple[str, Decimal]] = {}
         self._times: list[datetime] = []
         self.elsewhere: dict[str, str] = {}
         """Accounts of orders that are not of ours, by reference."""
+
+    async def connect(self, host: str, port: int, client_id: int, limit_s: float) -> bool:
+        """Whether there is a session; if not, `errors` and ``failure`` say why.
+
+        ib_async waits for the whole of its time limit where TWS closes the connection, as it does after error 326.
+        """
+        connecting = asyncio.ensure_future(self.client.connectAsync(host, port, client_id, limit_s))
+        closed = asyncio.ensure_future(self._closed.wait())
+        await asyncio.wait((connecting, closed), return_when=asyncio.FIRST_COMPLETED)
+        for one in (connecting, closed):
+            one.cancel()
+        outcome: list[object] = await asyncio.gather(connecting, closed, return_exceptions=True)
+        if outcome[0] is not None:
+            self.failure = "it closed the connection" if self._closed.is_set() else type(outcome[0]).__name__
+        return outcome[0] is None
+
+    def _cannot_read(self, told: str) -> None:
+        if not self.reads_ours_alone or CLIENT_ORDER_PREFIX in told:
+            self.unreadable.append(told)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -601,11 +712,15 @@ class _Desk:
         return [*standing, *self._completed]
 
     def _current(self, one: _Order) -> _Order:
-        status, filled = self._statuses.get((one.client_id, one.order_id), (one.status, one.filled))
-        return _Order(**{**vars(one), "status": status, "filled": filled})
+        status, filled = self._statuses.get(one.key, (one.status, one.filled))
+        return replace(one, status=status, filled=filled)
 
     async def executions(self, commissions_s: float | None) -> list[_Execution]:
-        """The latest correction of each execution, once its commission is told; None: without waiting for these."""
+        """The latest correction of each execution, once its commission is told; None: without waiting for these.
+
+        Those of other clients' orders, and of a person's, are told to TWS's master client alone ("Executions and
+        Commissions"): they follow the others at once, or never come.
+        """
         from ib_async.objects import ExecutionFilter
 
         self._executed.clear()
@@ -615,14 +730,23 @@ class _Desk:
         found = list(self._executed.values())
         if commissions_s is not None:
             # One that was broken has none.
-            awaited = [one.full_id for one in found if one.quantity]
-            paid = await self.wait(
-                lambda: all(name in self.commissions for name in awaited), needed=False, limit_s=commissions_s
-            )
-            if not paid:
-                late = [name for name in awaited if name not in self.commissions]
-                raise BrokerUnavailableError(f"ib: the commission of {late[0]} is not told yet; ask again")
+            paid = [one for one in found if one.quantity]
+            if late := await self._unpaid([one for one in paid if _is_ours(one.ref)], commissions_s):
+                raise BrokerUnavailableError(
+                    f"ib: the commission of {late[0].full_id}, of {late[0].ref}, is not told yet; ask again (of an "
+                    "order of another client id TWS tells it where broker.client_id is its Master API client ID)"
+                )
+            await self._unpaid(paid, min(1.0, commissions_s / 10))
         return found
+
+    async def _unpaid(self, executed: Sequence[_Execution], limit_s: float) -> list[_Execution]:
+        """Of which no commission was told within a time."""
+
+        def late() -> list[_Execution]:
+            return [one for one in executed if one.full_id not in self.commissions]
+
+        await self.wait(lambda: not late(), needed=False, limit_s=limit_s)
+        return late()
 
     async def contract(self, symbol: str, given: Security | None) -> Any:
         """The one security of that name, or the one that was given for it.
@@ -694,7 +818,7 @@ class _Desk:
             raise OrderRejectedError(f"ib: refused: {self._said(order_id) or 'the order is inactive'}")
         return placed.told()
 
-    def _is_settled(self, key: tuple[int, int]) -> bool:
+    def _is_settled(self, key: _Key) -> bool:
         codes = {code for code, _ in self._errors_of(key[1])}
         return bool(codes & (_REFUSALS | {_CANCELLED})) or key in self._acknowledged()
 
@@ -703,7 +827,7 @@ class _Desk:
         inactive = key in self._open and self._current(self._open[key]).status == "Inactive"
         return inactive or any(code in _REFUSALS for code, _ in self._errors_of(number))
 
-    def _acknowledged(self) -> set[tuple[int, int]]:
+    def _acknowledged(self) -> set[_Key]:
         by_status = {key for key, (status, _) in self._statuses.items() if status in _ACKNOWLEDGED}
         return by_status | {key for key, one in self._open.items() if one.status in _ACKNOWLEDGED}
 
@@ -716,7 +840,7 @@ class _Desk:
 
     def was_told_of(self, one: _Order) -> bool:
         """Whether the order ended, or TWS said why it cannot be cancelled."""
-        status, _ = self._statuses.get((one.client_id, one.order_id), ("", Decimal(0)))
+        status, _ = self._statuses.get(one.key, ("", Decimal(0)))
         return status in _ENDED or bool(self._errors_of(one.order_id))
 
     def _errors_of(self, number: int) -> list[tuple[int, str]]:
@@ -736,10 +860,10 @@ class _Desk:
     def setEventsDone(self) -> None:
         self._lost = True
         self._changed.set()
+        self._closed.set()
 
     def connectionClosed(self) -> None:
-        self._lost = True
-        self._changed.set()
+        self.setEventsDone()
 
     def error(self, number: int, code: int, text: str, _advanced: str = "") -> None:
         if code == _LOST:
@@ -759,7 +883,8 @@ class _Desk:
         self, contract: Any, shares: float, price: float, _v: float, _c: float, _u: float, _r: float, number: str
     ) -> None:
         if number == self.number:
-            self.portfolio[self.names.of(contract)] = (_amount(shares, "shares"), _known(price, "price"))
+            told = _amount(shares, "shares"), _price_of_one(contract, _known(price, "price"))
+            self.portfolio[self.names.of(contract)] = told
 
     def accountDownloadEnd(self, _number: str) -> None:
         self._ends.add(("account", 0))
@@ -780,7 +905,8 @@ class _Desk:
 
     def openOrder(self, order_id: int, contract: Any, order: Any, state: Any) -> None:
         if self._is_of_the_account(order):
-            self._open[order.clientId, order_id] = _order(self.names.of(contract), order, state.status, order_id)
+            one = _order(self.names.of(contract), order, state.status, order_id)
+            self._open[one.key] = one
 
     def _is_of_the_account(self, order: Any) -> bool:
         if order.account != self.number:
@@ -791,10 +917,11 @@ class _Desk:
         self._ends.add(("open", 0))
 
     def orderStatus(
-        self, order_id: int, status: str, filled: float, _r: float, _a: float, _perm: int, _parent: int, _last: float,
+        self, order_id: int, status: str, filled: float, _r: float, _a: float, perm_id: int, _parent: int, _last: float,
         client_id: int, _why: str, _cap: float = 0.0,
     ) -> None:  # fmt: skip
-        self._statuses[client_id, order_id] = (status, _FIELDS.filled({"filled": filled}, "filled"))
+        told = status, _FIELDS.filled({"filled": filled}, "filled")
+        self._statuses[_key(client_id, order_id, perm_id)] = told
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
         if self._is_of_the_account(order):
@@ -805,12 +932,13 @@ class _Desk:
         self._ends.add(("completed", 0))
 
     def execDetails(self, _request: int, contract: Any, told: Any) -> None:
-        if told.acctNumber != self.number:
+        if told.acctNumber != self.number or contract.secType == "BAG":
+            # A combination is no security: each of its legs is an execution of its own beside it.
             return
         fill_id, _, correction = told.execId.rpartition(".")
         shares = _FIELDS.filled(vars(told), "shares")
         # One that was broken is of no shares, and its price says nothing.
-        price = _FIELDS.positive(vars(told), "price") if shares else Decimal(0)
+        price = _price_of_one(contract, _FIELDS.positive(vars(told), "price")) if shares else Decimal(0)
         one = _Execution(
             fill_id, int(correction), told.orderRef, self.names.of(contract), _SIDES[told.side], shares, price,
             told.time, str(told.permId),
@@ -828,8 +956,9 @@ class _Desk:
 
 def _order(instrument: str, order: Any, status: str, order_id: int, reason: str = "") -> _Order:
     return _Order(
-        order.orderRef, order_id, order.permId, order.clientId, instrument, Side(order.action.lower()),
+        order.orderRef, order_id, order.permId, order.clientId, instrument, _ACTIONS[order.action],
         _known(order.totalQuantity, "totalQuantity"), status, _known(order.filledQuantity, "filledQuantity"), reason,
+        _known(order.cashQty, "cashQty"),
     )  # fmt: skip
 
 

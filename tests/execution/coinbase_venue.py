@@ -30,8 +30,9 @@ from served_venue import NEVER, Answer, Request, ServedVenue
 
 KEY = "organizations/11111111-2222-3333-4444-555555555555/apiKeys/66666666-7777-8888-9999-000000000000"
 PREFIX = "/api/v3/brokerage"
-STANDING = ("OPEN", "PENDING", "QUEUED")
+STANDING = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
 EXECUTED_AT = "2022-12-28T21:00:00.123456789Z"
+PAIRED = Answer(400, {"error": "INVALID_ARGUMENT", "message": "cannot pair OPEN orders with other order types"})
 BUSY = Answer(429, {"error": "RESOURCE_EXHAUSTED", "message": "rate limit exceeded"}, {"Retry-After": "1"}, "busy")
 
 
@@ -171,6 +172,10 @@ class CoinbaseVenue(ServedVenue):
             if self.refuse_busy:
                 self.refuse_busy -= 1
                 return BUSY
+            states = request.query.get("order_status", [])
+            if "OPEN" in states and len(states) > 1:
+                # "List Orders": OPEN is asked for by itself.
+                return PAIRED
             found = self.told.get(request.path) or self._get(request.path, request.query)
             return Answer(200, found) if found is not None else Answer(404, {"error": "NOT_FOUND", "message": "?"})
 

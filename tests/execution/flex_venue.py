@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from ib_venue import NUMBER, SECURITIES
+from ib_venue import NUMBER, OPTION, SECURITIES, multiplier
 from served_venue import Answer, Request, ServedVenue
 
 TOKEN, QUERY, REFERENCE = "FLEX-TOKEN", "654321", "1234567890"
@@ -125,7 +125,9 @@ class FlexVenue(ServedVenue):
 
 
 def security(symbol: str) -> dict[str, Any]:
-    return {"assetCategory": "STK", "symbol": symbol, "conid": SECURITIES[symbol][0]}
+    """As the report has it; stocks are told with a multiplier, too."""
+    kind, of = ("OPT" if symbol == OPTION else "STK"), multiplier(symbol)
+    return {"assetCategory": kind, "symbol": symbol, "conid": SECURITIES[symbol][0], "multiplier": of}
 
 
 def element(tag: str, fields: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,16 @@ VERSION = 173
 NEW_YORK = ZoneInfo("America/New_York")
 NUMBER = "DU1234567"
 AT = "20221228 16:00:00 US/Eastern"
-SECURITIES = {"AAA": [1001], "BBB": [1002], "CCC": [1003], "DDD": [1004], "BRK B": [1005], "TWIN": [1006, 1007]}
+OPTION = "AAA   240119C00100000"
+SECURITIES = {
+    OPTION: [5001],
+    "AAA": [1001],
+    "BBB": [1002],
+    "CCC": [1003],
+    "DDD": [1004],
+    "BRK B": [1005],
+    "TWIN": [1006, 1007],
+}
 
 
 @dataclass
@@ -51,6 +61,7 @@ class Order:
     status: str = "PreSubmitted"
     filled: Decimal = Decimal(0)
     entered: int = 0
+    money: Decimal = Decimal(0)
 
     @property
     def stands(self) -> bool:
@@ -66,6 +77,9 @@ class IbVenue:
         script: faults to come. posts: references of every order that arrived, whether it stands or not.
         repeat, reverse: tell each execution twice, or the newest first. stale: how often account values lag behind.
         no_commission: executions whose commission is not told.
+        master: the client that hears of commissions of others' orders ("Executions and Commissions").
+        slow_s: how long it takes until a connection is ready.
+        taken: client ids of connections; a second one under the same is refused with error 326.
         auction: called before each question. refuse: connections are closed before they are ready.
         lost: TWS says that it lost IB (1100). told: answers by the number of the request instead of its own.
     """
@@ -89,6 +103,9 @@ class IbVenue:
     lost: bool = False
     told: dict[str, Callable[[list[str]], Iterable[list[Any]]]] = field(default_factory=dict)
     no_commission: set[str] = field(default_factory=set)
+    master: int | None = None
+    slow_s: float = 0.0
+    taken: set[int] = field(default_factory=set)
     auction: Callable[[IbVenue], None] = lambda _venue: None
     lock: threading.RLock = field(default_factory=threading.RLock)
     _held: list[Order] = field(default_factory=list)
@@ -135,7 +152,7 @@ class IbVenue:
             order.filled += part
             order.status = "Filled" if order.filled == order.quantity else "Submitted"
             self._after_fill(order, part)
-            self.cash -= sign * part * self.price + self.commission
+            self.cash -= sign * part * self.price * multiplier(order.symbol) + self.commission
             self.positions[order.symbol] = self.positions.get(order.symbol, Decimal(0)) + sign * part
             told = {"id": f"0000e0d5.{len(self.executions):08x}.01.01", "order": order, "shares": part}
             told["at"] = AT if self.now is None else f"{self.now().astimezone(NEW_YORK):%Y%m%d %H:%M:%S} US/Eastern"
@@ -162,7 +179,7 @@ class IbVenue:
             wrong = self.executions[place]
             order, shares = wrong["order"], wrong["shares"] if shares is None else shares
             sign = 1 if order.action == "BUY" else -1
-            self.cash -= sign * (shares * price - wrong["shares"] * wrong["price"])
+            self.cash -= sign * (shares * price - wrong["shares"] * wrong["price"]) * multiplier(order.symbol)
             self.positions[order.symbol] += sign * (shares - wrong["shares"])
             self.executions.append({**wrong, "id": wrong["id"][:-2] + "02", "price": price, "shares": shares})
 
@@ -276,17 +293,18 @@ class IbVenue:
             yield [6, 2, "TotalCashValue", self.cash, self.currency, NUMBER]
             for symbol, held in self.positions.items():
                 shares = held + 1 if lagging else held
-                numbers = [shares, self.price, shares * self.price, self.price, 0, 0]
+                worth = self.price * multiplier(symbol)
+                numbers = [shares, self.price, shares * worth, worth, 0, 0]
                 yield [7, 8, *security(symbol)[:7], "NASDAQ", "USD", symbol, "NMS", *numbers, NUMBER]
             yield [54, 1, NUMBER]
 
     def told_positions(self) -> Iterator[list[Any]]:
         with self.lock:
             for symbol, held in self.positions.items():
-                yield [61, 3, NUMBER, *security(symbol), held, self.price]
+                yield [61, 3, NUMBER, *security(symbol), held, self.price * multiplier(symbol)]
             yield [62, 1]
 
-    def told_executions(self, request: str) -> Iterator[list[Any]]:
+    def told_executions(self, request: str, client_id: int) -> Iterator[list[Any]]:
         with self.lock:
             self.auction(self)
             told = [one for one in self.executions for _ in range(2 if self.repeat else 1)]
@@ -297,12 +315,16 @@ class IbVenue:
                     "BOT" if order.action == "BUY" else "SLD", one["shares"], one["price"], order.perm_id,
                     order.client_id, 0, one["shares"], one["price"], order.ref, "", "", "", 2,
                 ]  # fmt: skip
-                if self.reverse and one["id"] not in self.no_commission:
+                if self.reverse and self._tells_commission(one, client_id):
                     yield [59, 1, one["id"], self.commission, "USD", "", "", ""]
             yield [55, 1, request]
             for one in [] if self.reverse else told:
-                if one["id"] not in self.no_commission:
+                if self._tells_commission(one, client_id):
                     yield [59, 1, one["id"], self.commission, "USD", "", "", ""]
+
+    def _tells_commission(self, execution: dict[str, Any], client_id: int) -> bool:
+        hears = client_id in (execution["order"].client_id, self.master)
+        return hears and execution["id"] not in self.no_commission
 
     def standing(self) -> Iterator[list[Any]]:
         with self.lock:
@@ -321,7 +343,14 @@ class IbVenue:
 
 def security(symbol: str) -> list[Any]:
     """A contract's fields, as most messages have them."""
+    if symbol == OPTION:
+        return [SECURITIES[symbol][0], "AAA", "OPT", "20240119", "100", "C", "100", "SMART", "USD", symbol, "AAA"]
     return [SECURITIES[symbol][0], symbol, "STK", "", "0", "", "", "SMART", "USD", symbol, "NMS"]
+
+
+def multiplier(symbol: str) -> int:
+    """Of how many shares one is."""
+    return 100 if symbol == OPTION else 1
 
 
 def error(number: int, code: int, text: str) -> list[Any]:
@@ -338,13 +367,15 @@ def open_order(order: Order) -> list[Any]:
         5, order.order_id, *security(order.symbol), order.action, order.quantity, order.kind, order.limit,
         order.trigger, order.tif, "", NUMBER, "", 0, order.ref, order.client_id, order.perm_id, 0, 0, 0, "", "", "", "",
         "", "", *[""] * 29, *[""] * 7, 0, 0, 0, "", "", "", "", "", "", "", "", 0, "", 0, 0, order.status, *[""] * 16,
-        0, *[""] * 16, *[""] * 3, *[""] * 5,
+        0, *[""] * 11, order.money or "", *[""] * 4, *[""] * 3, *[""] * 5,
     ]  # fmt: skip
 
 
 def completed_order(order: Order) -> list[Any]:
+    """Of one that filled TWS tells no quantity (hadrianl/ibapi, issue 18)."""
+    size = 0 if order.status == "Filled" else order.quantity
     return [
-        101, *security(order.symbol), order.action, order.quantity, order.kind, order.limit, order.trigger, order.tif,
+        101, *security(order.symbol), order.action, size, order.kind, order.limit, order.trigger, order.tif,
         "", NUMBER, "", 0, order.ref, order.perm_id, 0, 0, 0, "", "", "", "", "", *[""] * 23, *[""] * 5, 0, 0, 0, "",
         "", "", "", "", "", "", 0, "", 0, order.status, 0, 0, 0, *[""] * 6, order.filled, *[""] * 6, AT,
         f"{order.status} by the venue", *[""] * 5,
@@ -361,6 +392,7 @@ def details(request: str, symbol: str, contract_id: int) -> list[Any]:
 
 class _Session(socketserver.BaseRequestHandler):
     house: IbVenue
+    client_id: int = -1
 
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -375,13 +407,29 @@ class _Session(socketserver.BaseRequestHandler):
         while body := self._frame(wire):
             if body[0] == "71":
                 client_id = int(body[2])
-                answers: Any = self._ready(client_id)
+                answers: Any = self._started(client_id)
             else:
                 answers = self._answers(body, client_id)
             for frame in answers:
                 if frame is None:
                     return
                 self._send(frame)
+
+    def _started(self, client_id: int) -> Iterator[list[Any] | None]:
+        venue = self.house
+        with venue.lock:
+            if client_id in venue.taken:
+                yield error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique id.")
+                yield None
+                return
+            venue.taken.add(client_id)
+            self.client_id = client_id
+        time.sleep(venue.slow_s)
+        yield from self._ready(client_id)
+
+    def finish(self) -> None:
+        with self.house.lock:
+            self.house.taken.discard(self.client_id)
 
     def _ready(self, client_id: int) -> Iterator[list[Any]]:
         venue = self.house
@@ -399,7 +447,7 @@ class _Session(socketserver.BaseRequestHandler):
             return self._securities(body)
         ask: dict[str, Callable[[], Any]] = {
             "3": lambda: venue.place(body, client_id), "4": lambda: venue.cancel(int(body[2]), client_id),
-            "7": lambda: venue.told_executions(body[2]), "16": venue.standing, "61": venue.told_positions,
+            "7": lambda: venue.told_executions(body[2], client_id), "16": venue.standing, "61": venue.told_positions,
             "99": venue.completed, "64": lambda: (), "49": lambda: [[49, 1, venue.seconds()]],
         }  # fmt: skip
         return ask[body[0]]()

@@ -21,6 +21,7 @@ from octopus.execution.book import EntryKind, cash_of, positions_of
 from octopus.execution.corrections import Told
 from octopus.execution.reconcile import BreakKind
 from octopus.execution.states import OrderState
+from resources.brokers import coinbase
 from resources.brokers.base import (
     BrokerError,
     BrokerUnavailableError,
@@ -260,6 +261,37 @@ def test_the_snapshot_holds_wallets_prices_and_open_orders(venue):
     assert dict(seen.positions) == {"BTC": D("0.2"), "EUR": D(7)}
     assert dict(seen.prices) == {"BTC": D(100), "ETH": D(100)}
     assert [(o.client_order_id, o.instrument, o.remaining) for o in seen.open_orders] == [("o-1", "BTC", D("0.3"))]
+
+
+@pytest.mark.parametrize("begin", ["PENDING", "QUEUED", "OPEN", "EDIT_QUEUED", "CANCEL_QUEUED"])
+@pytest.mark.parametrize("after", range(7))
+def test_an_open_order_is_told_once_whatever_state_it_moves_to_between_two_requests(venue, begin, after):
+    """OPEN cannot be asked for together with another state; the cancel of an order that is open may be queued."""
+    broker = broker_at(venue)
+    send(broker)
+    venue.end("o-1", begin)
+    asked: list[int] = []
+
+    def move(served: CoinbaseVenue) -> None:
+        asked.append(1)
+        if len(asked) == after:
+            served.end("o-1", "CANCEL_QUEUED" if begin == "OPEN" else "OPEN")
+
+    venue.auction = move
+    assert [(one.client_order_id, one.remaining) for one in broker.open_orders()] == [("o-1", HALF)]
+    asked.clear()
+    venue.end("o-1", begin)
+    assert len(broker.snapshot().open_orders) == 1
+
+
+def test_of_as_many_open_orders_as_coinbase_tells_there_may_be_more(venue, monkeypatch):
+    """A kill switch cancels those that it is told of all the same."""
+    monkeypatch.setattr(coinbase, "_MOST_OPEN", 2)
+    for order_id in ("o-1", "o-2"):
+        send(broker_at(venue), order_id)
+    with pytest.raises(BrokerError, match="2 orders are open, and it tells of 2 at most: cancel some"):
+        broker_at(venue).snapshot()
+    assert len(broker_at(venue).open_orders()) == 2
 
 
 def test_what_coins_cost_is_told_where_coinbase_knows_it(venue):

@@ -28,7 +28,7 @@ from execution_support import (
     store_plan,
 )
 from flex_venue import QUERY, TOKEN, FlexVenue
-from ib_venue import NUMBER, IbVenue
+from ib_venue import NUMBER, OPTION, IbVenue, Order
 
 from octopus.core.orders import OrderType, Side, TradingState
 from octopus.execution.book import EntryKind
@@ -215,6 +215,13 @@ def test_trades_count_in_their_last_version_and_a_cancelled_one_does_not(flex):
     ]  # fmt: skip
 
 
+def test_an_option_trades_at_the_price_of_all_its_shares(flex):
+    flex.trade("", OPTION, "-10", "2.5", "0a.1.01.01", SOLD)
+    flex.trade("o-1", "AAA", "10", "100", "0a.2.01.01", SOLD)
+    told = {one.fill.instrument: (one.fill.price, one.number) for one in read(flex).fills.values()}
+    assert told == {"OPT:5001": (D(250), 0), "AAA": (D(100), 0)}
+
+
 def test_a_report_of_any_content_is_read_or_refused(flex):
     """Attributes lost, emptied or overwritten: a report, or one error of the adapter's; nothing else."""
     flex.trade("o-1", "AAA", "10", "100", "0a.1.01.01", SOLD)
@@ -284,6 +291,18 @@ def test_the_later_version_counts_whoever_tells_it(venue, flex):
     late = broker_at(venue, flex)
     assert [fill.price for fill in late.fills(NOON - MONTH)] == [D(102)]
     assert [one.number for one in late.revisions(NOON - MONTH)] == [2]
+
+
+def test_the_commission_of_a_trade_by_hand_is_the_reports(venue, flex):
+    """TWS tells it to its master client alone."""
+    venue.orders.append(Order(0, 1, 0, "BBB", "BUY", D(4), "LMT", "DAY", "", status="Submitted"))
+    venue.commission = D("1.25")
+    venue.fill("")
+    broker = broker_at(venue, flex)
+    (fill,) = broker.fills(NOON - MONTH)
+    assert fill.fees == 0
+    flex.trade("", "BBB", "4", "100", f"{fill.fill_id}.01", SOLD, ibCommission="-1.25")
+    assert broker_at(venue, flex).fills(NOON - MONTH)[0].fees == D("1.25")
 
 
 def test_securities_are_named_by_their_contract_where_it_was_given(venue, flex):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from execution_support import CLOSE, OPEN, D
-from ib_venue import NUMBER, IbVenue
+from ib_venue import NUMBER, OPTION, IbVenue, Order
 
+from octopus.core.ids import client_order_id
 from octopus.core.orders import Bracket, OrderType, Side
 from octopus.execution.states import OrderState
 from resources.brokers.base import (
@@ -24,8 +26,10 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.brokers.ib import IbBroker, Security, _Desk, our_symbol, venue_symbol
+from resources.halt_file import cancel_at_broker
 
 TEN = D(10)
+OURS, OTHER = client_order_id("one"), client_order_id("another")
 NOON = OPEN + timedelta(hours=1)
 
 
@@ -42,6 +46,11 @@ def broker_at(venue: IbVenue, **changes: Any) -> IbBroker:
 
 def send(broker: IbBroker, order_id: str = "o-1", quantity: Any = TEN, instrument: str = "AAA") -> Any:
     return broker.submit(OrderRequest(order_id, instrument, Side.BUY, quantity, OrderType.MARKET_ON_CLOSE, CLOSE))
+
+
+def by_hand(perm_id: int, symbol: str, action: str, quantity: int, **changes: Any) -> Order:
+    """An order that a person entered in TWS."""
+    return Order(0, perm_id, 0, symbol, action, D(quantity), "LMT", "DAY", "", status="Submitted", **changes)
 
 
 def test_nothing_is_sent_after_the_close_for_which_it_is_meant(venue):
@@ -214,19 +223,129 @@ def test_two_orders_under_one_reference_are_a_persons_to_look_at(venue):
 def test_fills_come_once_in_their_latest_correction_with_their_commission(venue, repeat, reverse):
     broker = broker_at(venue)
     venue.commission, venue.repeat, venue.reverse = D("1.25"), repeat, reverse
-    send(broker)
-    venue.fill("o-1", D(4))
-    venue.fill("o-1")
+    send(broker, OURS)
+    venue.fill(OURS, D(4))
+    venue.fill(OURS)
     venue.correct(0, D(101))
     told = broker.fills()
     assert [(f.client_order_id, f.quantity, f.price, f.fees) for f in told] == [
-        ("o-1", D(4), D(101), D("1.25")), ("o-1", D(6), D(100), D("1.25"))
+        (OURS, D(4), D(101), D("1.25")), (OURS, D(6), D(100), D("1.25"))
     ]  # fmt: skip
     assert {fill.at for fill in told} == {CLOSE}
-    assert broker.order("o-1").filled_quantity == TEN
+    assert broker.order(OURS).filled_quantity == TEN
     venue.no_commission = {venue.executions[1]["id"]}
-    with pytest.raises(BrokerUnavailableError, match="commission"):
+    with pytest.raises(BrokerUnavailableError, match=f"commission of .*, of {OURS}, is not told yet"):
         broker.fills()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_trade_by_hand_in_tws_does_not_keep_ours_from_being_told(venue, reverse):
+    """Its commission is told to the master client alone; with a combination come executions of its legs."""
+    venue.commission, venue.reverse = D("1.25"), reverse
+    send(broker_at(venue), OURS)
+    venue.fill(OURS)
+    venue.orders.append(by_hand(1, "BBB", "BUY", 1))
+    venue.fill("")
+    told = broker_at(venue).fills()
+    assert sorted((f.client_order_id, f.instrument, f.fees) for f in told) == [("", "BBB", 0), (OURS, "AAA", D("1.25"))]
+    assert broker_at(venue).revisions() == ()
+    venue.master = broker_at(venue).client_id
+    assert [fill.fees for fill in broker_at(venue).fills()] == [D("1.25")] * 2
+    venue.garbled = lambda status, frame: (status, frame.replace(b"\x00BBB\x00STK\x00", b"\x00BBB\x00BAG\x00"))
+    assert [fill.client_order_id for fill in broker_at(venue).fills()] == [OURS]
+
+
+def test_every_order_that_was_entered_by_hand_is_told(venue):
+    """TWS tells them all with order id 0 of client 0."""
+    venue.positions = {"AAA": D(100), "BBB": D(500)}
+    venue.orders = [
+        by_hand(1, "AAA", "SELL", 100), by_hand(2, "BBB", "SELL", 500, filled=D(499)), by_hand(3, "AAA", "BUY", 50),
+    ]  # fmt: skip
+    told = [(Side.SELL, "AAA", D(100)), (Side.SELL, "BBB", D(1)), (Side.BUY, "AAA", D(50))]
+    broker = broker_at(venue)
+    for found in (broker.open_orders(), broker.snapshot().open_orders):
+        assert [(one.side, one.instrument, one.remaining) for one in found] == told
+
+
+def test_an_order_of_an_amount_of_money_counts_in_shares_where_there_is_a_price(venue):
+    send(broker_at(venue), OURS)
+    venue.orders.append(by_hand(1, "BBB", "BUY", 0, money=D(1050)))
+    priced = broker_at(venue, quotes=lambda names: {name: D(100) for name in names if name == "BBB"})
+    told = [(one.instrument, one.remaining) for one in priced.snapshot().open_orders]
+    assert told == [("AAA", TEN), ("BBB", D(11))]
+    with pytest.raises(BrokerError, match=r"1050 in money \(permanent id 1\) is in BBB, .*cancel it in TWS"):
+        broker_at(venue).snapshot()
+    assert cancel_at_broker(broker_at(venue)).asked == (OURS,)
+
+
+def test_what_nobody_can_read_of_a_stranger_does_not_stop_a_kill_switch(venue):
+    def unreadable(symbol: bytes) -> Any:
+        told, spoiled = b"\0%b\0NMS\0BUY\0" % symbol, b"\0%b\0NMS\0LEND\0" % symbol
+        return lambda status, frame: (status, frame.replace(told, spoiled))
+
+    send(broker_at(venue), OURS)
+    venue.orders.insert(0, by_hand(1, "BBB", "BUY", 1))
+    venue.garbled = unreadable(b"BBB")
+    with pytest.raises(BrokerError, match="could not be read"):
+        broker_at(venue).snapshot()
+    assert cancel_at_broker(broker_at(venue)).asked == (OURS,)
+    assert venue.order(OURS).status == "Cancelled"
+    # One of ours that cannot be read may stand.
+    send(broker_at(venue), OTHER)
+    venue.garbled = unreadable(b"AAA")
+    assert "could not be read" in cancel_at_broker(broker_at(venue)).failed["ib"]
+
+
+def test_a_filled_order_that_tws_tells_without_a_quantity_is_the_one_that_was_sent(venue):
+    request = OrderRequest("o-1", "AAA", Side.BUY, TEN, OrderType.MARKET_ON_CLOSE, CLOSE)
+    broker_at(venue).submit(request)
+    venue.fill("o-1")
+    found = broker_at(venue).order("o-1")
+    assert (found.state, found.filled_quantity, found.is_of(request)) == (OrderState.FILLED, TEN, True)
+
+
+def test_an_option_is_worth_its_multiplier(venue):
+    venue.orders.append(by_hand(1, OPTION, "SELL", 10))
+    venue.price = D("2.5")
+    venue.fill("")
+    broker = broker_at(venue)
+    seen = broker.snapshot()
+    assert (dict(seen.positions), dict(seen.prices)) == ({"OPT:5001": D(-10)}, {"OPT:5001": D(250)})
+    assert broker.average_costs() == seen.prices
+    (fill,) = broker.fills()
+    assert (fill.instrument, fill.quantity * fill.price) == ("OPT:5001", seen.cash - 100_000)
+
+
+def test_one_connection_at_a_time_bears_our_client_id_and_the_next_waits_for_it(venue, caplog):
+    venue.taken.add(7)
+    with pytest.raises(BrokerUnavailableError, match=r"not sent: client id 7 was in use .*\(326\).*broker.client_id"):
+        send(broker_at(venue, busy_s=0.2))
+    assert venue.posts == []
+    threading.Timer(0.3, venue.taken.discard, [7]).start()
+    assert send(broker_at(venue)).state is OrderState.ACCEPTED
+    assert caplog.text == ""
+
+
+def test_a_halt_cancels_beside_a_run_that_goes_on_asking(venue):
+    for name in (OURS, OTHER):
+        send(broker_at(venue), name)
+    venue.slow_s, ended, failed = 0.05, threading.Event(), []
+
+    def run() -> None:
+        while not ended.is_set():
+            try:
+                broker_at(venue).order(OURS)
+            except BrokerError as error:
+                failed.append(str(error))
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    try:
+        assert cancel_at_broker(broker_at(venue)).asked == (OURS, OTHER)
+    finally:
+        ended.set()
+        worker.join()
+    assert failed == []
 
 
 def test_the_snapshot_waits_until_values_and_positions_belong_together(venue):
