@@ -27,12 +27,13 @@ sends each request once (`_client`), and what may be asked again (reads) is aske
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +44,22 @@ from octopus.execution.states import TERMINAL, OrderState
 from resources.brokers.answers import (
     Failure,
     Fields,
+    Held,
     RequestFailedError,
     VenueClock,
     asked,
     belonging_together,
+    cancellable,
+    counted,
     first_sent,
     in_order,
     noon,
     not_accepted,
     not_there,
     not_told,
+    shares_and_prices,
     state_of,
     statement_of,
-    still_open,
 )
 from resources.brokers.base import (
     BrokerAccount,
@@ -81,6 +85,10 @@ _DAY = "day"
 """Other orders lapse at the close."""
 _PAGE = 100
 _ORDERS_PAGE = 500
+_AROUND = timedelta(days=14)
+"""How far from its payable date a dividend may be processed: its interval is asked for by the latter."""
+_OPTION = re.compile(r"[A-Z0-9]{1,6}\d{6}[CP]\d{8}")
+"""Symbols of options (OCC): root, expiry, call or put, strike."""
 _ENDED = {
     "filled": OrderState.FILLED,
     "canceled": OrderState.CANCELLED,
@@ -140,6 +148,7 @@ class AlpacaBroker:
     guarantee: Guarantee = Guarantee.IDEMPOTENT_KEY
     keeps: timedelta | None = None
     _clock: VenueClock = field(default_factory=VenueClock, init=False, repr=False, compare=False)
+    _ex_dates: dict[tuple[str, date], date] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def account(self) -> BrokerAccount:
         """As `Broker.account`."""
@@ -150,18 +159,21 @@ class AlpacaBroker:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
         Raises:
-            BrokerError: Alpaca could not be asked, has blocked the account, or orders filled each time it was read.
+            BrokerError: Alpaca could not be asked, has blocked the account, an open order cannot be counted, or orders
+                filled each time it was read.
         """
         taken = self.now()
-        after, (orders, told) = belonging_together(
-            NAME, self._positions, lambda: (self._open_orders(), self._read("/account"))
+        held, (standing, told) = belonging_together(
+            NAME, self._positions, lambda: (self._single_orders(), self._read("/account"))
         )
         _require_tradable(told)
-        held = {name: quantity for name, (quantity, _) in after.items()}
-        prices = {name: price for name, (_, price) in after.items() if price is not None}
-        wanted = [name for name in quoted if name not in prices]
+        positions, prices = shares_and_prices(held)
+        bought = (our_symbol(str(one.get("symbol"))) for one in standing if _is_for_money(one))
+        wanted = [name for name in dict.fromkeys((*quoted, *bought)) if name not in prices]
         prices |= self.quotes(wanted) if wanted else {}
-        return AccountSnapshot(self.account_name, taken, _number(told, "cash"), held, prices, orders)
+        names = self._names(standing)
+        orders = counted(NAME, standing, "id", lambda one: [_order(one, names, prices)])
+        return AccountSnapshot(self.account_name, taken, _number(told, "cash"), positions, prices, orders)
 
     def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second send under the same id gives the first order."""
@@ -227,8 +239,10 @@ class AlpacaBroker:
         return found
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """As `ListsOpenOrders.open_orders`."""
-        return self._open_orders()
+        """As `ListsOpenOrders.open_orders`; of others' orders those that tell shares of one symbol."""
+        standing = self._standing()
+        names = self._names(standing)
+        return cancellable(standing, lambda one: [_order(one, names)], lambda one: _our_id(one, names))
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`."""
@@ -272,7 +286,7 @@ class AlpacaBroker:
     def average_costs(self) -> Mapping[str, Decimal]:
         """As `TellingCosts.average_costs`."""
         told = _FIELDS.objects(self._read("/positions"))
-        return {our_symbol(_text(one, "symbol")): _number(one, "avg_entry_price") for one in told}
+        return {our_symbol(_text(one, "symbol")): _number(one, "avg_entry_price") * _multiplier(one) for one in told}
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -293,21 +307,37 @@ class AlpacaBroker:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """alpaca-py's client on a session of ours, which alone decides what is sent again."""
+        """alpaca-py's client of the trading API."""
         from alpaca.trading.client import TradingClient
 
         base = self.access.base_url or (PAPER_URL if self.paper else LIVE_URL)
         client = TradingClient(self.key, self.secret, paper=self.paper, raw_data=True, url_override=base)
+        with self._session(client) as session:
+            session.hooks["response"].append(lambda told, **_: self._clock.heard(told.headers.get("Date"), self.now()))
+            yield client
+
+    @contextmanager
+    def _data_client(self) -> Iterator[Any]:
+        """alpaca-py's client of the corporate actions of the market data API."""
+        from alpaca.data.historical.corporate_actions import CorporateActionsClient
+
+        client = CorporateActionsClient(self.key, self.secret, raw_data=True, url_override=self.access.base_url)
+        with self._session(client):
+            yield client
+
+    @contextmanager
+    def _session(self, client: Any) -> Iterator[Any]:
+        """A session of ours under a client, which alone decides what is sent again."""
         # The URL is given to the client itself, so that the session rewrites nothing. Its patience never sends a POST
         # or a DELETE again.
         with replace(self.access, base_url=None).session(NAME) as session:
-            session.hooks["response"].append(lambda told, **_: self._clock.heard(told.headers.get("Date"), self.now()))
             client._session = session
             client._retry = 0
-            yield client
+            yield session
 
-    def _read(self, path: str, parameters: Mapping[str, object] | None = None) -> Any:
-        with self._client() as client:
+    def _read(self, path: str, parameters: Mapping[str, object] | None = None, *, data: bool = False) -> Any:
+        """What an API tells; ``data``: the market data API."""
+        with self._data_client() if data else self._client() as client:
             try:
                 return _asked(lambda: client.get(path, dict(parameters or {})))
             except RequestFailedError as error:
@@ -319,24 +349,38 @@ class AlpacaBroker:
             return first_sent(NAME, request, self.order, f"{request.client_order_id} is taken and not found")
         raise not_accepted(NAME, failure, barred=(401,), refused=(400, 403, 404, 422))
 
-    def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
-        """Signed shares and mark by instrument."""
+    def _positions(self) -> dict[str, Held]:
+        """Positions by instrument."""
         found = {}
         for told in _FIELDS.objects(self._read("/positions")):
             size = abs(_number(told, "qty"))
             shares = -size if _text(told, "side") == "short" else size
             price = _number(told, "current_price") if told.get("current_price") is not None else None
-            found[our_symbol(_text(told, "symbol"))] = (shares, price)
+            marked = None if price is None else price * _multiplier(told)
+            found[our_symbol(_text(told, "symbol"))] = Held(shares, marked)
         return found
 
-    def _open_orders(self) -> tuple[OpenOrder, ...]:
-        told = [one for one in self._orders({"status": "open"}) if _is_ours(one) or _text(one, "status") != "held"]
+    def _standing(self) -> list[Mapping[str, Any]]:
+        """Orders that may execute, as they are listed."""
+        return [one for one in self._orders({"status": "open"}) if _is_ours(one) or one.get("status") != "held"]
+
+    def _single_orders(self) -> list[Mapping[str, Any]]:
+        """Orders that may execute, with the legs of an order of several symbols (``mleg``) in its place."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for one in self._standing():
+            legs = [] if one.get("symbol") else self._combined(one)
+            found |= {_text(leg, "id"): leg for leg in legs or [one]}
+        return list(found.values())
+
+    def _combined(self, told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The legs of an order of several symbols, which bear no state of their own while it stands."""
+        nested = told if told.get("legs") else self._read(f"/orders/{_text(told, 'id')}", {"nested": "true"})
+        return [{**leg, "status": told.get("status")} for leg in _legs(_FIELDS.object(nested))]
+
+    def _names(self, told: Collection[Mapping[str, Any]]) -> dict[str, str]:
+        """Our ids of exits, which are listed under names of Alpaca's own, by Alpaca's ids."""
         strangers = {_text(one, "id") for one in told if not _is_ours(one)}
-        names = self._nested_ids(strangers, self.now()) if strangers else {}
-        orders = (_order(one) for one in told)
-        return still_open(
-            replace(one, client_order_id=names.get(one.broker_order_id, one.client_order_id)) for one in orders
-        )
+        return self._nested_ids(strangers, self.now()) if strangers else {}
 
     def _orders(self, wanted: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
         """Orders from the newest, page by page; of nested ones a page's length says nothing."""
@@ -364,7 +408,7 @@ class AlpacaBroker:
         left, found = set(order_ids), dict[str, str]()
         after = {} if since is None else {"after": (since - timedelta(days=5)).isoformat()}
         for told in self._orders({"status": "all", "nested": "true", **after}) if left else ():
-            own = _text(told, "client_order_id")
+            own = str(told.get("client_order_id") or "")
             group = {_text(told, "id"): own} | {_text(leg, "id"): _leg_id(own, leg) for leg in _legs(told)}
             found |= {order_id: name for order_id, name in group.items() if order_id in left}
             left -= group.keys()
@@ -420,15 +464,35 @@ class AlpacaBroker:
         return Entry(_text(told, "id"), EntryKind.MANUAL, instrument, moved, cash, noon(paid), note)
 
     def _ex_session(self, symbol: str, paid: date) -> date | None:
-        """The ex-date of the dividend that was paid on a day, as Alpaca announced it; None where it did not."""
+        """The ex-date of the dividend that was paid on a day; None where Alpaca tells of none.
+
+        Books match dividends by this date, so that one cannot be dated otherwise for once: where neither of Alpaca's
+        lists can be read, that is an error.
+        """
+        if (symbol, paid) not in self._ex_dates:
+            try:
+                told = self._dividends(symbol, paid)
+            except BrokerError:
+                told = self._announcements(symbol, paid)
+            for one in told:
+                if one.get("payable_date") == paid.isoformat() and one.get("ex_date"):
+                    self._ex_dates[symbol, paid] = _FIELDS.day(_text(one, "ex_date"))
+        return self._ex_dates.get((symbol, paid))
+
+    def _dividends(self, symbol: str, paid: date) -> list[Mapping[str, Any]]:
+        """Cash dividends processed around a day ("Corporate actions", Alpaca's market data API)."""
+        around = {"start": (paid - _AROUND).isoformat(), "end": (paid + _AROUND).isoformat()}
+        told = self._read("/corporate-actions", {"symbols": symbol, "types": "cash_dividend", **around}, data=True)
+        return _FIELDS.parts(_FIELDS.part(told, "corporate_actions"), "cash_dividends")
+
+    def _announcements(self, symbol: str, paid: date) -> list[Mapping[str, Any]]:
+        """Dividends payable on a day by the trading API, whose list alpaca-py calls deprecated, and which needs no
+        market data."""
         wanted = {
             "ca_types": "dividend", "symbol": symbol, "date_type": "payable_date",
             "since": paid.isoformat(), "until": paid.isoformat(),
         }  # fmt: skip
-        for told in _FIELDS.objects(self._read("/corporate_actions/announcements", wanted)):
-            if told.get("payable_date") == paid.isoformat() and told.get("ex_date"):
-                return _FIELDS.day(_text(told, "ex_date"))
-        return None
+        return _FIELDS.objects(self._read("/corporate_actions/announcements", wanted))
 
 
 def _message(request: OrderRequest, bracket: Bracket | None) -> Any:
@@ -470,12 +534,30 @@ def _legs(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _leg_id(entry: str, leg: Mapping[str, Any]) -> str:
     """Our id of an exit; a leg of a person's own order keeps Alpaca's."""
     if not entry.startswith(CLIENT_ORDER_PREFIX):
-        return _text(leg, "client_order_id")
+        return str(leg.get("client_order_id") or "")
     return exit_order_id(entry, (Exit.TARGET if _text(leg, "type") == "limit" else Exit.STOP).value)
 
 
 def _is_ours(told: Mapping[str, Any]) -> bool:
-    return _text(told, "client_order_id").startswith(CLIENT_ORDER_PREFIX)
+    return str(told.get("client_order_id") or "").startswith(CLIENT_ORDER_PREFIX)
+
+
+def _our_id(told: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Our id of an order that is listed; empty where it is not ours."""
+    name = names.get(str(told.get("id"))) or str(told.get("client_order_id") or "")
+    return name if name.startswith(CLIENT_ORDER_PREFIX) else ""
+
+
+def _is_for_money(told: Mapping[str, Any]) -> bool:
+    """Whether a person's order is for an amount of money instead of shares."""
+    return told.get("qty") is None and told.get("notional") is not None
+
+
+def _multiplier(told: Mapping[str, Any]) -> Decimal:
+    """Of a contract, so that its price is that of one contract: options are quoted for one of a hundred shares.
+    Activities tell no class of asset."""
+    is_option = told.get("asset_class") == "us_option" or _OPTION.fullmatch(str(told.get("symbol")))
+    return Decimal(100 if is_option else 1)
 
 
 def _require_tradable(answer: Any) -> None:
@@ -509,33 +591,41 @@ def _said(body: str) -> str | None:
     return message[:300] if isinstance(message, str) and message else None
 
 
-def _order(told: Any) -> BrokerOrder:
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _order(told: Any, names: Mapping[str, str] = _NOTHING, prices: Mapping[str, Decimal] = _NOTHING) -> BrokerOrder:
     """An order of Alpaca's.
+
+    Args:
+        names: our ids of exits, by Alpaca's. prices: by which an order for an amount of money is counted.
 
     Raises:
         BrokerError: a field is missing or unreadable.
     """
     status, filled = _text(told, "status"), _FIELDS.filled(told, "filled_qty")
-    state = order_state(status, filled)
-    quantity = _ordered(told, state, filled)
+    state, order_id = order_state(status, filled), _text(told, "id")
+    quantity = filled if _is_for_money(told) and state in TERMINAL else _ordered(told, filled, prices)
     reason = "" if state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED) else status
     if told.get("replaced_by"):
         reason = f"replaced by {told['replaced_by']}"
     return BrokerOrder(
-        _text(told, "client_order_id"), _text(told, "id"), our_symbol(_text(told, "symbol")), _side(told), quantity,
-        state, filled, reason,
+        names.get(order_id) or _text(told, "client_order_id"), order_id, our_symbol(_text(told, "symbol")),
+        _side(told), quantity, state, filled, reason,
     )  # fmt: skip
 
 
-def _ordered(told: Mapping[str, Any], state: OrderState, filled: Decimal) -> Decimal:
-    """How many shares an order is for, where a person's may be for an amount of money (``notional``)."""
-    if told.get("qty") is not None or told.get("notional") is None:
+def _ordered(told: Mapping[str, Any], filled: Decimal, prices: Mapping[str, Decimal]) -> Decimal:
+    """How many shares an order is for: of one for an amount of money (``notional``) what it has filled, and whole
+    shares for the rest of the money."""
+    if not _is_for_money(told):
         return _FIELDS.positive(told, "qty")
-    if state in TERMINAL:
-        return filled
-    raise BrokerError(
-        f"alpaca: order {told.get('id')} is for an amount of money and has not ended; try again when it has"
-    )
+    instrument = our_symbol(_text(told, "symbol"))
+    price = prices.get(instrument)
+    if not price:
+        raise BrokerError(f"it is for an amount of money and has not ended, and {instrument} has no price")
+    left = _FIELDS.positive(told, "notional") - filled * _FIELDS.number_or_zero(told, "filled_avg_price")
+    return filled + max(left / price, Decimal(0)).to_integral_value(ROUND_CEILING)
 
 
 def _side(told: Mapping[str, Any]) -> Side:
@@ -566,7 +656,7 @@ def _revision(told: Mapping[str, Any], fill_id: str, number: int, client_ids: Ma
     else:
         quantity, price = _FIELDS.positive(told, "qty"), _FIELDS.positive(told, "price")
     return FillRevision(
-        fill_id, number, client_ids[_text(told, "order_id")], quantity, price, Decimal(0),
+        fill_id, number, client_ids[_text(told, "order_id")], quantity, price * _multiplier(told), Decimal(0),
         _instant(_text(told, "transaction_time")), str(told.get("reason") or _REVISED[str(told.get("type"))]),
     )  # fmt: skip
 
@@ -575,6 +665,6 @@ def _fill(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Fill:
     # Alpaca charges no commission on stocks; its other fees come as activities of their own.
     return Fill(
         _text(told, "id"), client_ids[_text(told, "order_id")], our_symbol(_text(told, "symbol")), _side(told),
-        _FIELDS.positive(told, "qty"), _FIELDS.positive(told, "price"), Decimal(0),
+        _FIELDS.positive(told, "qty"), _FIELDS.positive(told, "price") * _multiplier(told), Decimal(0),
         _instant(_text(told, "transaction_time")),
     )  # fmt: skip

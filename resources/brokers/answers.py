@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -198,8 +198,27 @@ def state_of(
     return OrderState.PARTIALLY_FILLED if filled else OrderState.ACCEPTED
 
 
+@dataclass(frozen=True)
+class Held:
+    """A position, as one read of it.
+
+    Attributes:
+        shares: negative for a short.
+        price: of one, None where the venue told none. Of two reads it says nothing: prices move while nothing fills.
+    """
+
+    shares: Decimal
+    price: Decimal | None = field(default=None, compare=False)
+
+
+def shares_and_prices(held: Mapping[str, Held]) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """Signed shares, and prices where they were told, by instrument."""
+    prices = {name: one.price for name, one in held.items() if one.price is not None}
+    return {name: one.shares for name, one in held.items()}, prices
+
+
 def belonging_together(venue: str, positions: Callable[[], P], others: Callable[[], T]) -> tuple[P, T]:
-    """Positions and what else was read between two equal reads of them.
+    """The last read of positions, and what else was read between two equal ones.
 
     Raises:
         BrokerError: they changed each time.
@@ -218,6 +237,48 @@ def still_open(orders: Iterable[BrokerOrder]) -> tuple[OpenOrder, ...]:
         for one in orders
         if one.quantity > one.filled_quantity
     )
+
+
+def counted(
+    venue: str, told: Iterable[Mapping[str, Any]], id_field: str, read: Callable[[Any], Iterable[BrokerOrder]]
+) -> tuple[OpenOrder, ...]:
+    """What is left of orders that stand, whoever sent them: a limit counts all of them as filled.
+
+    Raises:
+        BrokerError: one of them cannot be read; it is named.
+    """
+    found: list[BrokerOrder] = []
+    for one in told:
+        try:
+            found += read(one)
+        except BrokerError as error:
+            raise BrokerError(
+                f"{venue}: open order {one.get(id_field)} cannot be counted ({error}); cancel it at {venue}, or wait "
+                "until it has ended"
+            ) from error
+    return still_open(found)
+
+
+def cancellable(
+    told: Iterable[Mapping[str, Any]], read: Callable[[Any], Iterable[BrokerOrder]], ours: Callable[[Any], str]
+) -> tuple[OpenOrder, ...]:
+    """What is left of orders that stand, for a kill switch: it stops at nothing that others entered.
+
+    Args:
+        ours: our id of an order, empty where it is somebody else's.
+
+    Returns:
+        Others' orders where they can be read, and every one of ours; one that cannot be read without its size: its
+        cancel then says what is wrong with it.
+    """
+    found: list[OpenOrder] = []
+    for one in told:
+        try:
+            found += still_open(read(one))
+        except BrokerError:
+            if name := ours(one):
+                found.append(OpenOrder(name, "", Side.BUY, Decimal(0)))
+    return tuple(found)
 
 
 def in_order(fills: Iterable[Fill], since: datetime | None) -> tuple[Fill, ...]:

@@ -24,6 +24,7 @@ from typing import Any
 from served_venue import NEVER, Answer, Request, ServedVenue
 
 _OPEN = ("accepted", "new", "partially_filled")
+_ENDED = ("filled", "canceled", "expired", "replaced", "rejected", "done_for_day")
 AUCTION = "2022-12-28T21:00:00.123456789Z"
 
 
@@ -37,10 +38,11 @@ class AlpacaVenue(ServedVenue):
         cancels: what becomes of each cancel: ``ok``; ``part`` or ``all`` (so much of the order fills before it
             arrives); ``wait`` (it is pending for some questions); ``drop`` and ``accept_drop``.
         repeat_fills, reverse_fills: tell each fill twice, or the newest first whatever was asked.
-        moving: how often positions change between two reads.
+        moving: how often positions change between two reads. tick: by how much prices rise with each read of them.
+        data_refused: the market data API answers 403; announcements_gone: the trading API's list is no more.
         refuse_busy: how many questions (GET) are answered 429 with Retry-After. auction: called before each question.
         on_post: called when an order has arrived.
-        faults: how often each fault of the script happened.
+        faults: how often each fault of the script happened. asked: how often each path was.
     """
 
     now: Callable[[], datetime] | None = None
@@ -60,6 +62,10 @@ class AlpacaVenue(ServedVenue):
     repeat_fills: bool = False
     reverse_fills: bool = False
     moving: int = 0
+    tick: Decimal = Decimal(0)
+    data_refused: bool = False
+    announcements_gone: bool = False
+    asked: Counter[str] = field(default_factory=Counter)
     unauthorised: bool = False
     refuse_busy: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -68,6 +74,7 @@ class AlpacaVenue(ServedVenue):
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _leaving: dict[str, int] = field(default_factory=dict)
     _at: int = 0
+    _risen: Decimal = Decimal(0)
 
     def waiting(self) -> list[tuple[str, str, Decimal]]:
         found = [(name, order) for name, order in self.orders.items() if order["status"] == "accepted"]
@@ -87,7 +94,7 @@ class AlpacaVenue(ServedVenue):
             done = part == left
             order["status"] = "filled" if done else "partially_filled"
             self._after_fill(order, part, done)
-            self.cash -= sign * part * self.price
+            self.cash -= sign * part * self.price * _contract(order["symbol"])
             self.positions[order["symbol"]] = self.positions.get(order["symbol"], Decimal(0)) + sign * part
             self.activities.append(
                 {
@@ -166,6 +173,22 @@ class AlpacaVenue(ServedVenue):
             self.activities.append(told)
             self.cash += Decimal(str(fields.get("net_amount", 0)))
 
+    def combine(self, client_order_id: str, *legs: tuple[str, str, int]) -> None:
+        """An order of several symbols (order class ``mleg``) that a person entered: symbol, side and quantity of each.
+
+        As in the example of Alpaca's documentation ("Get order by ID", multi-leg options): the order itself has none of
+        these, and tells its legs where it is asked for them.
+        """
+        self.post_order({"client_order_id": client_order_id, "symbol": "", "side": "", "qty": "1", "type": "limit",
+                         "time_in_force": "day"})  # fmt: skip
+        order = self.orders[client_order_id]
+        order |= {"asset_class": "", "order_class": "mleg"}
+        order["legs"] = [
+            {**order, "id": str(uuid.uuid4()), "client_order_id": str(uuid.uuid4()), "symbol": symbol, "side": side,
+             "qty": str(quantity), "ratio_qty": str(quantity), "asset_class": "us_option", "type": "", "legs": None}
+            for symbol, side, quantity in legs
+        ]  # fmt: skip
+
     def deposit(self) -> None:
         """The account's money came by a movement that is told."""
         amount, self.cash = self.cash, Decimal(0)
@@ -225,6 +248,7 @@ class AlpacaVenue(ServedVenue):
         with self._lock:
             self._let_go()
             self.auction(self)
+            self.asked[path] += 1
             if self.refuse_busy:
                 self.refuse_busy -= 1
                 return 429, {"code": 42910000, "message": "rate limit exceeded"}
@@ -247,9 +271,23 @@ class AlpacaVenue(ServedVenue):
                 return (200, told) if told else (404, {"code": 40410000, "message": "order not found"})
             if path == "/v2/account/activities":
                 return 200, self._told_activities(query)
-            if path == "/v2/corporate_actions/announcements":
-                return 200, [one for one in self.announcements if one["symbol"] == query["symbol"]]
-        return 404, {"message": "endpoint not found"}
+            return self._told_actions(path, query)
+
+    def _told_actions(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
+        """Corporate actions; by the market data API those that were processed in an interval, on their payable date
+        unless another is told."""
+        if path == "/v2/corporate_actions/announcements" and not self.announcements_gone:
+            return 200, [one for one in self.announcements if one["symbol"] == query["symbol"]]
+        if path != "/v1/corporate-actions":
+            return 404, {"message": "endpoint not found"}
+        if self.data_refused:
+            return 403, {"message": "subscription does not permit"}
+        told = [
+            one for one in self.announcements
+            if one["symbol"] == query["symbols"]
+            and query["start"] <= (one.get("process_date") or one.get("payable_date") or "") <= query["end"]
+        ]  # fmt: skip
+        return 200, {"corporate_actions": {"cash_dividends": told} if told else {}, "next_page_token": None}
 
     def delete(self, path: str) -> tuple[str, int, Any]:
         """The fault, the status and the answer."""
@@ -286,16 +324,19 @@ class AlpacaVenue(ServedVenue):
         if self.moving:
             self.moving -= 1
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
+        self._risen += self.tick
+        price = self.price + self._risen
         return [
-            {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short", "asset_class": "us_equity",
-             "current_price": str(self.price), "avg_entry_price": str(self.cost)}
+            {"symbol": name, "qty": str(held), "side": "long" if held > 0 else "short",
+             "asset_class": "us_equity" if _contract(name) == 1 else "us_option", "current_price": str(price),
+             "avg_entry_price": str(self.cost), "market_value": str(held * price * _contract(name))}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
 
     def _told_orders(self, query: dict[str, str]) -> list[dict[str, Any]]:
         newest = sorted(self.orders.values(), key=lambda o: o["submitted_at"], reverse=True)
         if query.get("status", "open") == "open":
-            newest = [o for o in newest if o["status"] in (*_OPEN, "held", "pending_cancel")]
+            newest = [o for o in newest if o["status"] not in _ENDED]
         if "after" in query:
             newest = [o for o in newest if datetime.fromisoformat(o["submitted_at"][:26]) > _plain(query["after"])]
         if "until" in query:
@@ -319,6 +360,11 @@ class AlpacaVenue(ServedVenue):
             at = max(place for place, one in enumerate(told) if one["id"] == query["page_token"])
             told = told[at + 1 :]
         return told[: int(query["page_size"])]
+
+
+def _contract(symbol: str) -> int:
+    """Shares of what is traded: an option's symbol is long."""
+    return 100 if len(symbol) > 12 else 1
 
 
 def _flat(order: dict[str, Any] | None) -> dict[str, Any] | None:

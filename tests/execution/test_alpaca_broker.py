@@ -25,7 +25,10 @@ from execution_support import (
     rows,
     store_plan,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from octopus.core.ids import client_order_id
 from octopus.core.orders import OrderType, Side, TradingState
 from octopus.execution.book import Book, CorporateAction, EntryKind, opening_entries
 from octopus.execution.reconcile import reconcile
@@ -39,6 +42,7 @@ from resources.brokers.base import (
     UncertainOutcomeError,
 )
 from resources.execution_engine import EngineSettings
+from resources.halt_file import Cancellation, cancel_at_broker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 from resources.warehouse.audit_log import verify
@@ -213,6 +217,106 @@ def test_a_snapshot_is_never_made_of_two_moments(venue):
         broker_at(venue).snapshot()
 
 
+def test_prices_that_move_between_two_reads_are_no_fills(venue):
+    venue.tick, venue.positions = D("0.01"), {"AAA": D(10), "BBB": D(-4)}
+    seen = broker_at(venue).snapshot()
+    assert (dict(seen.positions), dict(seen.prices)) == (venue.positions, dict.fromkeys(venue.positions, D("100.02")))
+    assert broker_at(venue).statement().positions == venue.positions
+
+
+def enter_by_hand(venue: AlpacaVenue, name: str = "by-hand", **terms: Any) -> None:
+    send(broker_at(venue), name)
+    venue.orders[name] |= terms
+
+
+FOR_MONEY = {"qty": None, "notional": "500"}
+UNREADABLE = ({"status": "teleported"}, {"symbol": None, "side": None}, {"side": "borrow"}, {"qty": "many"}, FOR_MONEY)
+
+
+@pytest.mark.parametrize("terms", [*UNREADABLE, {"client_order_id": None}])
+def test_a_kill_switch_cancels_ours_whatever_a_person_has_entered(venue, terms):
+    ours = client_order_id("b1-AAA")
+    send(broker_at(venue), ours)
+    enter_by_hand(venue, **terms)
+    venue.combine("spread", ("AAPL241213C00250000", "buy", 3), ("AAPL241213C00260000", "sell", 1))
+    assert cancel_at_broker(broker_at(venue)) == Cancellation((ours,))
+    assert [venue.orders[name]["status"] == "canceled" for name in (ours, "by-hand")] == [True, False]
+
+
+def test_a_kill_switch_says_which_of_our_orders_it_cannot_read(venue):
+    ours = [client_order_id(f"b1-{name}") for name in NAMES]
+    for name in ours:
+        send(broker_at(venue), name)
+    venue.orders[ours[0]]["side"] = "borrow"
+    cancelled = cancel_at_broker(broker_at(venue))
+    assert cancelled.asked == (ours[1],)
+    assert "borrow" in cancelled.failed[ours[0]]
+
+
+@pytest.mark.parametrize("terms", UNREADABLE)
+def test_an_open_order_that_cannot_be_counted_is_named_with_what_to_do(venue, terms):
+    enter_by_hand(venue, **terms)
+    order_id = venue.orders["by-hand"]["id"]
+    for ask in (broker_at(venue).snapshot, broker_at(venue).statement):
+        with pytest.raises(
+            BrokerError, match=rf"open order {order_id} cannot be counted .*cancel it at alpaca, or wait"
+        ):
+            ask()
+    venue.orders["by-hand"] |= {"status": "expired"}
+    assert broker_at(venue).snapshot().open_orders == ()
+
+
+@given(
+    cents=st.integers(1, 10**7), price=st.decimals("0.01", "5000", places=2), done=st.integers(0, 20),
+    held=st.booleans(),
+)  # fmt: skip
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_order_for_money_counts_as_the_whole_shares_that_what_is_left_of_it_buys(venue, cents, price, done, held):
+    money, filled = D(cents) / 100, D(done) / 8
+    venue.orders.clear()
+    venue.positions, venue.price = {"AAA": D(5)} if held else {}, price
+    spent = D(80) if filled else D(0)
+    enter_by_hand(venue, qty=None, notional=str(money), filled_qty=str(filled), filled_avg_price=str(spent))
+    seen = broker_at(venue, quotes=lambda names: dict.fromkeys(names, price)).snapshot()
+    left = money - filled * spent
+    shares = sum(one.remaining for one in seen.open_orders)
+    assert shares == shares.to_integral_value() if seen.open_orders else left <= 0
+    assert (shares - 1) * price < max(left, D("0.000001"))
+    assert shares * price >= left
+
+
+def test_legs_of_an_order_of_several_symbols_are_open_orders_of_their_own_symbols(venue):
+    call, put = "AAPL241213C00250000", "AAPL241213P00260000"
+    venue.combine("spread", (call, "buy", 3), (put, "sell", 1))
+    assert [(one.instrument, one.side, one.remaining) for one in broker_at(venue).snapshot().open_orders] == [
+        (call, Side.BUY, D(3)), (put, Side.SELL, D(1)),
+    ]  # fmt: skip
+    venue.orders["spread"]["legs"] = None
+    with pytest.raises(BrokerError, match=f"open order {venue.orders['spread']['id']} cannot be counted"):
+        broker_at(venue).snapshot()
+
+
+def test_an_options_price_is_that_of_its_hundred_shares(venue):
+    """In positions, costs, fills and what was corrected of them, so that cash is what they moved."""
+    call = "AAPL241213C00250000"
+    venue.positions, venue.price, venue.cost = {call: D(-10), "AAA": D(4)}, D("2.5"), D("2.4")
+    seen = broker_at(venue).snapshot()
+    assert {name: seen.positions[name] * seen.prices[name] for name in seen.positions} == {
+        one["symbol"]: D(one["market_value"]) for one in venue._told_positions()
+    }
+    assert broker_at(venue).average_costs() == {call: D(240), "AAA": D("2.4")}
+    before = venue.cash
+    enter_by_hand(venue, symbol=call, qty="2", asset_class="us_option")
+    venue.fill("by-hand")
+    (fill,) = broker_at(venue).fills()
+    assert (fill.instrument, fill.quantity, fill.price, fill.cash_flow) == (call, D(2), D(250), venue.cash - before)
+    venue.activities.append({**venue.activities[-1], "id": "z", "type": "trade_correct", "price": "2.6",
+                             "previous_id": fill.fill_id})  # fmt: skip
+    assert (
+        [one.price for one in broker_at(venue).revisions()] == [one.price for one in broker_at(venue).fills()] == [260]
+    )
+
+
 def test_a_blocked_account_and_a_wrong_key_say_so(venue):
     venue.status = "ACCOUNT_CLOSED"
     with pytest.raises(BrokerError, match="ACCOUNT_CLOSED"):
@@ -267,6 +371,40 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_fees(venue)
     # A dividend that took effect before is no movement of the time asked for, though it was paid in it.
     since = datetime(2022, 12, 21, tzinfo=UTC)
     assert [entry.kind for entry in broker_at(venue).statement(since).entries] == [e[0] for e in told[3:]]
+
+
+DIVIDEND = {"net_amount": "4.4", "symbol": "KO", "qty": "10", "per_share_amount": "0.44", "date": "2022-12-28"}
+LISTS = ("/v1/corporate-actions", "/v2/corporate_actions/announcements")
+
+
+def dividends(broker: AlpacaBroker) -> list[date]:
+    return [entry.at.date() for entry in broker.statement().entries if entry.kind is EntryKind.DIVIDEND]
+
+
+def test_the_ex_date_of_a_dividend_is_asked_for_once_and_by_another_list_where_the_first_refuses(venue):
+    venue.announcements = [
+        {"symbol": "KO", "payable_date": "2022-12-15", "ex_date": "2022-11-28"},
+        {"symbol": "KO", "payable_date": "2022-12-28", "ex_date": "2022-12-01", "process_date": "2022-12-30"},
+    ]
+    venue.book("DIV", **DIVIDEND)
+    broker = broker_at(venue)
+    assert dividends(broker) == dividends(broker) == [date(2022, 12, 1)]
+    assert [venue.asked[path] for path in LISTS] == [1, 0]
+    venue.data_refused = True
+    assert dividends(broker_at(venue)) == [date(2022, 12, 1)]
+    venue.announcements_gone = True
+    assert dividends(broker) == [date(2022, 12, 1)]
+    # Dated otherwise for once it would be a break that halts trading.
+    with pytest.raises(BrokerError, match="endpoint not found"):
+        dividends(broker_at(venue))
+
+
+def test_a_dividend_that_alpaca_has_not_announced_yet_is_looked_up_again(venue):
+    venue.book("DIV", **DIVIDEND)
+    broker = broker_at(venue)
+    assert dividends(broker) == [date(2022, 12, 28)]
+    venue.announcements = [{"symbol": "KO", "payable_date": "2022-12-28", "ex_date": "2022-12-01"}]
+    assert dividends(broker) == [date(2022, 12, 1)]
 
 
 @pytest.mark.parametrize("kind", ["DIVNRA", "DIVFT", "DIVTW", "DIVFEE", "DIVWH", "WH", "INTNRA", "FEE"])
@@ -331,8 +469,8 @@ BUYS = [(name, Side.BUY, D(10)) for name in NAMES]
 def desk_at(url: str, venue: AlpacaVenue, tmp_path: Path) -> Desk:
     clock = ManualClock(NOON)
     broker = broker_at(venue, now=clock.now)
-    settings = EngineSettings(settle_timeout=timedelta(0))
-    desk = Desk(url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "audit.anchor", settings=settings)
+    patience = EngineSettings(settle_timeout=timedelta(0))
+    desk = Desk(url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "audit.anchor", settings=patience)
     desk.open()
     venue.deposit()
     return desk
@@ -372,6 +510,25 @@ def test_a_busy_venue_stops_the_batch_and_the_next_attempt_sends_the_rest_once(d
         engine.prepare(batch.batch_id, "run-2")
         engine.send(batch.batch_id, "run-2")
     assert sorted(venue.orders) == sorted(order_ids(batch))
+
+
+def test_orders_are_sent_and_booked_while_prices_move(database_url, venue, tmp_path):
+    """Positions of the first batch are there, and each read of them tells another price."""
+    venue.tick = D("0.01")
+    desk = desk_at(database_url, venue, tmp_path)
+    for number, (name, *_) in enumerate(BUYS):
+        desk.clock.at = NOON + timedelta(minutes=number)
+        made = datetime(2022, 12, 27, 22 + number, tzinfo=UTC)
+        batch = store_plan(database_url, "acct", [(name, Side.BUY, D(10))], name=f"b{number}", created_at=made)
+        with desk.engine() as engine:
+            engine.prepare(batch.batch_id, "run")
+            assert len(engine.send(batch.batch_id, "run").sent) == 1
+        venue.fill_all()
+        with desk.engine() as engine:
+            assert engine.collect_fills(batch.batch_id).open_orders == ()
+            engine.update_positions("acct")
+            assert engine.reconcile("acct", EXECUTED) == ()
+    assert venue.positions == dict.fromkeys(NAMES, D(10))
 
 
 def test_a_partial_fill_a_rejection_after_acceptance_and_the_books_agree(database_url, venue, tmp_path):

@@ -93,7 +93,7 @@ def test_every_recording_of_a_broker_is_replayed_or_of_another_api(test_data: Pa
 
 
 def test_every_recorded_order_of_alpaca_is_read(test_data: Path) -> None:
-    """Beside the orders the account, the announcements and the refusals of its trading API; market data, option
+    """Beside the orders the account, the dividends and the refusals of its APIs; other market data, option
     contracts, assets and settings are for `tests/sources`, or nothing of theirs is asked for."""
     told = json.loads((test_data / "wire" / "alpaca" / "alpaca_py_mocks.json").read_text())
     bodies: dict[str, list[Any]] = {}
@@ -121,9 +121,12 @@ def test_every_recorded_order_of_alpaca_is_read(test_data: Path) -> None:
         assert broker.account().number == account["account_number"]
         assert broker.snapshot().cash == D("-23140.2")
         venue.announcements = [{**one, "symbol": one["initiating_symbol"]} for one in bodies["test_get_announcements"]]
-        dated = next(one for one in venue.announcements if one["payable_date"])
-        ex_date = broker._ex_session(dated["symbol"], date.fromisoformat(dated["payable_date"]))
-        assert str(ex_date) == dated["ex_date"]
+        paid = [body["corporate_actions"]["cash_dividends"] for body in bodies["test_get_corporate_actions"]]
+        for list_of, refused in ((venue.announcements, True), ([one for some in paid for one in some], False)):
+            venue.announcements, venue.data_refused = list_of, refused
+            dated = next(one for one in list_of if one["payable_date"])
+            ex_date = broker._ex_session(dated["symbol"], date.fromisoformat(dated["payable_date"]))
+            assert str(ex_date) == dated["ex_date"]
     refused = [body for some in bodies.values() for body in some if "code" in body]
     assert [_said(json.dumps(body)) for body in refused] == [body["message"] for body in refused]
     assert len(refused) == 3
