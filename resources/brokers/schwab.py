@@ -13,8 +13,10 @@ each send; an order through zero is refused. There are no orders for the opening
 market order that is entered before it, and executes when the market opens or, if the stock opens late, then. Orders are
 in whole shares and live for the day.
 
-Schwab tells orders and transactions of 60 days. Fills bear the fees that Schwab has booked for them so far. A dividend
-is told on the day it is paid, and dated here to its ex-session where Schwab's quotes tell it.
+Schwab tells orders and transactions of 60 days. Fills bear the fees that Schwab has booked for them so far; each
+booking is a revision of its fill. A dividend is told on the day it is paid, and dated here to its ex-session where
+Schwab's quotes tell it. They tell one dividend alone, the latest that was declared, and books match payments by that
+date: once told it is kept in a file beside the token's.
 
 A login lasts seven days from the browser in which a person gave it; within them schwab-py renews its token by itself.
 """
@@ -26,33 +28,38 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, partial
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from octopus.core.amounts import plain
 from octopus.core.errors import ConfigError, OctopusError, SourceUnavailableError
-from octopus.core.orders import AccountSnapshot, Fill, OpenOrder, OrderType, Side
+from octopus.core.orders import AccountSnapshot, Fill, FillRevision, OpenOrder, OrderType, Side
 from octopus.execution.book import Book, Entry, EntryKind
 from octopus.execution.states import TERMINAL, OrderState
 from resources.brokers.answers import (
     Failure,
     Fields,
+    Held,
     RequestFailedError,
     VenueClock,
     belonging_together,
+    cancellable,
+    counted,
     in_order,
     noon,
     not_accepted,
     not_there,
     not_told,
+    shares_and_prices,
     state_of,
     statement_of,
-    still_open,
 )
 from resources.brokers.base import (
     BrokerAccount,
@@ -83,8 +90,13 @@ _PAGE = 3000
 _LOOKS = 3
 _LOOK_S = 1.0
 """How often a lost order is looked for, and how long in between, seconds."""
+_DAY_IS_OVER = timedelta(days=7)
+"""An order for the day that was entered longer ago has ended, holidays included."""
+_KEPT = timedelta(days=366)
+"""How long the date of a dividend is kept; Schwab tells the payment for `TOLD`."""
 _HUNDRED = Decimal(100)
 _NIL = Decimal(0)
+_CENT = Decimal("0.01")
 
 _ORDER_TYPES = {
     OrderType.MARKET_ON_OPEN: "MARKET",
@@ -108,6 +120,8 @@ _STANDING = frozenset(
     }
 )  # fmt: skip
 order_state = partial(state_of, NAME, _ENDED, _STANDING)
+_BESIDE = ("marginBalance", "shortBalance", "moneyMarketFund")
+"""Balances beside ``cashBalance`` that may be cash, too, or the same once more: no documentation says which."""
 _CASH_FLOWS = frozenset(
     {
         "ACH_RECEIPT", "ACH_DISBURSEMENT", "CASH_RECEIPT", "CASH_DISBURSEMENT", "ELECTRONIC_FUND", "WIRE_IN",
@@ -163,26 +177,26 @@ class SchwabBroker:
         """As `Broker.snapshot`: cash, positions and open orders that belong together.
 
         Raises:
-            BrokerError: Schwab could not be asked, has restricted the account, or orders filled each time it was read.
+            BrokerError: Schwab could not be asked, has restricted the account, does not say what its cash is, an open
+                order cannot be counted, or orders filled each time it was read.
         """
         taken = self.now()
-        held, (orders, told) = belonging_together(
-            NAME, self._positions, lambda: (list(self._orders(TOLD)), self._account())
-        )
+        held, (standing, told) = belonging_together(NAME, self._positions, lambda: (self._standing(), self._account()))
         if told.get("isClosingOnlyRestricted"):
             raise BrokerError("schwab: the account is restricted to closing orders; settle that with Schwab")
-        positions = {name: shares for name, (shares, _) in held.items()}
-        prices = {name: price for name, (_, price) in held.items() if price is not None}
+        positions, prices = shares_and_prices(held)
         prices |= self._quotes([name for name in quoted if name not in prices])
-        return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, self._still_open(orders))
+        ids = self.known()
+        orders = counted(NAME, standing, "orderId", lambda one: _legs(one, ids))
+        return AccountSnapshot(self.account_name, taken, _cash(told), positions, prices, orders)
 
     def submit(self, request: OrderRequest) -> BrokerOrder:
         """As `Broker.submit`. Sent once; a second call is a second order."""
         symbol = venue_symbol(request.instrument)
         _require_sendable(request)
         try:
-            held, _ = self._positions().get(request.instrument, (_NIL, None))
-            instruction = _instruction(request, held)
+            held = self._positions().get(request.instrument, Held(_NIL))
+            instruction = _instruction(request, held.shares)
             before = {_text(told, "orderId") for told in self._orders(timedelta(days=1))}
         except OrderRejectedError:
             raise
@@ -220,11 +234,10 @@ class SchwabBroker:
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """As `ListsOpenOrders.open_orders`, also while the account is restricted to closing orders."""
-        return self._still_open(self._orders(TOLD))
-
-    def _still_open(self, orders: Iterable[Mapping[str, Any]]) -> tuple[OpenOrder, ...]:
         ids = self.known()
-        return still_open(one for order in orders for one in _legs(order, ids) if one.state not in TERMINAL)
+        return cancellable(
+            self._standing(), lambda one: _legs(one, ids), lambda one: ids.get(str(one.get("orderId")), "")
+        )
 
     def cancel(self, client_order_id: str) -> None:
         """As `Broker.cancel`; the order of a send that is not settled cannot be named, for nobody knows its id."""
@@ -246,10 +259,25 @@ class SchwabBroker:
 
     def fills(self, since: datetime | None = None) -> tuple[Fill, ...]:
         """As `Broker.fills`, of the last 60 days; a fill that Schwab tells twice is one."""
+        return in_order((one.fill for one in self._executed()), since)
+
+    def revisions(self, since: datetime | None = None) -> tuple[FillRevision, ...]:
+        """As `RevisingBroker.revisions`: the fees of fills, which Schwab books after them, numbered by its bookings.
+        Each bears its trade's time, as the booking does."""
+        bookings = {one.fill.fill_id: one for one in self._executed() if one.bookings}
+        return tuple(
+            FillRevision(
+                one.fill_id, bookings[one.fill_id].bookings, one.client_order_id, one.quantity, one.price, one.fees,
+                one.at, "fees booked by Schwab",
+            )
+            for one in in_order((one.fill for one in bookings.values()), since)
+        )  # fmt: skip
+
+    def _executed(self) -> Iterator[_Executed]:
         ids = self.known()
-        fees = _fees_by_order(self._transactions(["TRADE"]))
-        told = [_fills(order, ids, fees.get(_text(order, "orderId"), ())) for order in self._orders(TOLD)]
-        return in_order((fill for some in told for fill in some), since)
+        charges = _charges_by_order(self._transactions(["TRADE"]))
+        for order in self._orders(TOLD):
+            yield from _executions(order, ids, charges.get(_text(order, "orderId"), ()))
 
     def statement(self, since: datetime | None = None) -> Book:
         """As `Broker.statement`, of the last 60 days."""
@@ -378,11 +406,8 @@ class SchwabBroker:
         )  # fmt: skip
 
     def _keep_token(self, token: Mapping[str, Any], *_args: object, **_kwargs: object) -> None:
-        """Write the renewed token in place of the old one, for its owner alone to read."""
-        draft = self.token_file.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
-            json.dump(token, file)
-        draft.replace(self.token_file)
+        """Write the renewed token in place of the old one."""
+        _write(self.token_file, token)
 
     def _answer(self, ask: Callable[[Any, str], Any]) -> Any:
         """Schwab's answer to a question or a cancel; after HTTP 401 it is asked again, once, with a new token."""
@@ -435,17 +460,25 @@ class SchwabBroker:
         def ask(client: Any, account: str) -> Any:
             return client.get_account(account, fields=[client.Account.Fields.POSITIONS])
 
-        return _FIELDS.part(self._asked(ask), "securitiesAccount")
+        told = self._asked(ask)
+        # A cash account's own balances may lack what it is worth.
+        return {"aggregatedBalance": _FIELDS.object(told).get("aggregatedBalance")} | dict(
+            _FIELDS.part(told, "securitiesAccount")
+        )
 
-    def _positions(self) -> dict[str, tuple[Decimal, Decimal | None]]:
-        """Signed shares and mark by instrument."""
+    def _positions(self) -> dict[str, Held]:
+        """Positions by instrument."""
         found = {}
         for told in _FIELDS.parts(self._account(), "positions"):
             longs, shorts = (_FIELDS.number_or_zero(told, name) for name in ("longQuantity", "shortQuantity"))
             shares, worth = longs - shorts, _FIELDS.number_or_zero(told, "marketValue")
             if shares:
-                found[_instrument_of(told)] = (shares, abs(worth / shares) if worth else None)
+                found[_instrument_of(told)] = Held(shares, abs(worth / shares) if worth else None)
         return found
+
+    def _standing(self) -> list[Mapping[str, Any]]:
+        """Orders that may execute, as far as can be told."""
+        return [one for one in self._orders(TOLD) if not _has_ended(one, self.now())]
 
     def _orders(self, back: timedelta) -> Iterator[Mapping[str, Any]]:
         """Orders entered in the time before now, and those that belong to them, from the newest."""
@@ -487,15 +520,38 @@ class SchwabBroker:
         prices = {symbol: _FIELDS.part_or_nothing(_FIELDS.part_or_nothing(told, symbol), "quote") for symbol in symbols}
         return {symbols[one]: _number(quote, "lastPrice") for one, quote in prices.items() if quote.get("lastPrice")}
 
-    def _ex_session(self, symbol: str, paid: date) -> date:
-        """The ex-date of the dividend that was paid on a day, as Schwab's quotes tell it; else that day."""
+    def _ex_session(self, payment: str, symbol: str, paid: date) -> date:
+        """The ex-date of the dividend that was paid on a day, as Schwab's quotes tell it; else that day.
+
+        Args:
+            payment: Schwab's id of it: what its date was once is its date for good.
+        """
+        kept = self._kept_dates()
+        if payment in kept:
+            return kept[payment]
         asked = self._asked(
             lambda client, _account: client.get_quotes([symbol], fields=[client.Quote.Fields.FUNDAMENTAL])
         )
         told = _FIELDS.part_or_nothing(_FIELDS.part_or_nothing(asked, symbol), "fundamental")
-        if str(told.get("divPayDate", ""))[:10] == paid.isoformat() and told.get("divExDate"):
-            return _FIELDS.day(_text(told, "divExDate"))
-        return paid
+        if str(told.get("divPayDate", ""))[:10] != paid.isoformat() or not told.get("divExDate"):
+            return paid
+        found = _FIELDS.day(_text(told, "divExDate"))
+        recent = {one: day.isoformat() for one, day in kept.items() if day > paid - _KEPT}
+        # Where nothing can be written no token is renewed either; until then the quotes are asked again.
+        with suppress(OSError):
+            _write(self._dates_file, {**recent, payment: found.isoformat()})
+        return found
+
+    @property
+    def _dates_file(self) -> Path:
+        return self.token_file.with_suffix(".dividends")
+
+    def _kept_dates(self) -> dict[str, date]:
+        """Ex-dates by payment."""
+        try:
+            return {str(one): date.fromisoformat(day) for one, day in json.loads(self._dates_file.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
     def _entry(self, told: Mapping[str, Any]) -> Entry | None:
         """A movement that is no trade; None where nothing moved."""
@@ -507,7 +563,7 @@ class SchwabBroker:
         note = " ".join(str(part) for part in (kind, told.get("description")) if part)
         withheld = bool(_WITHHELD.search(str(told.get("description") or "")))
         if kind == "DIVIDEND_OR_INTEREST" and instrument is not None and cash and not withheld:
-            ex_session = self._ex_session(venue_symbol(instrument), at.date())
+            ex_session = self._ex_session(entry_id, venue_symbol(instrument), at.date())
             on = self.sessions.open_utc(ex_session) if self.sessions.is_session(ex_session) else noon(ex_session)
             return Entry(entry_id, EntryKind.DIVIDEND, instrument, _NIL, cash, on, note)
         if kind in _CASH_FLOWS and instrument is None:
@@ -629,8 +685,36 @@ def _legs(told: Mapping[str, Any], client_ids: Mapping[str, str]) -> Iterator[Br
         )
 
 
-def _fills(told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Iterable[_Charge]) -> Iterator[Fill]:
-    """An order's executions, which bear no id: what was left of the order after each tells them apart."""
+def _has_ended(told: Mapping[str, Any], now: datetime) -> bool:
+    """Whether an order has ended, also where nobody knows its status: ``closeTime`` is told then, and ``cancelable`` is
+    false (of every recorded order), and one for the day is over days later."""
+    status = str(told.get("status"))
+    if status in _ENDED or status in _STANDING:
+        return status in _ENDED
+    if told.get("closeTime") and told.get("cancelable") is False:
+        return True
+    return told.get("duration") == "DAY" and _instant(_text(told, "enteredTime")) < now - _DAY_IS_OVER
+
+
+@dataclass(frozen=True)
+class _Executed:
+    """An execution with the fees that Schwab booked for it so far, in so many bookings."""
+
+    fill: Fill
+    bookings: int = 0
+
+    def with_fees(self, fees: Decimal) -> _Executed:
+        return _Executed(replace(self.fill, fees=self.fill.fees + fees), self.bookings + 1)
+
+
+def _executions(
+    told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Iterable[_Charge]
+) -> Iterator[_Executed]:
+    """An order's executions, which bear no id: what was left of the order after each tells them apart.
+
+    What somebody else did otherwise than buying or selling, as exchanging a fund for another, is none: positions then
+    differ, and reconciliation halts for a person.
+    """
     order_id, legs = _text(told, "orderId"), _FIELDS.parts(told, "orderLegCollection")
     by_id = {str(leg.get("legId")): leg for leg in legs}
     found: dict[str, Fill] = {}
@@ -640,6 +724,8 @@ def _fills(told: Mapping[str, Any], client_ids: Mapping[str, str], booked: Itera
         left = _number(activity, "orderRemainingQuantity").normalize()
         for number, part in enumerate(_FIELDS.parts(activity, "executionLegs")):
             leg = by_id.get(str(part.get("legId")), legs[0])
+            if order_id not in client_ids and not _is_trade(leg):
+                continue
             fill_id = f"{order_id}:{left:f}:{number}"
             found[fill_id] = Fill(
                 fill_id, client_ids.get(order_id, ""), _instrument_of(leg), _side(leg),
@@ -658,26 +744,24 @@ class _Charge:
     fees: Decimal
 
 
-def _charged(fills: list[Fill], booked: Iterable[_Charge]) -> list[Fill]:
+def _charged(fills: Iterable[Fill], booked: Iterable[_Charge]) -> list[_Executed]:
     """Fills with their fees: those booked for an execution of that size and price, else those of the last one."""
-    fees = [_NIL] * len(fills)
+    found = [_Executed(fill) for fill in fills]
     taken: set[int] = set()
     for charge in booked:
         same = (charge.quantity, charge.price)
-        free = (n for n, fill in enumerate(fills) if n not in taken and (fill.quantity, fill.price) == same)
-        at = next(free, len(fills) - 1)
+        free = (n for n, one in enumerate(found) if n not in taken and (one.fill.quantity, one.fill.price) == same)
+        at = next(free, len(found) - 1)
         if at >= 0:
             taken.add(at)
-            fees[at] += charge.fees
-    return [
-        Fill(one.fill_id, one.client_order_id, one.instrument, one.side, one.quantity, one.price, fee, one.at)
-        for one, fee in zip(fills, fees, strict=True)
-    ]
+            found[at] = found[at].with_fees(charge.fees)
+    return found
 
 
-def _fees_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]]:
+def _charges_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]]:
+    """Fees by Schwab's id of the order, in the order in which they were booked."""
     found: dict[str, list[_Charge]] = {}
-    for one in told:
+    for one in sorted(told, key=lambda one: (_instant(_text(one, "time")), _number(one, "activityId"))):
         items = _FIELDS.parts(one, "transferItems")
         fees = -sum((_FIELDS.number_or_zero(item, "cost") for item in items if item.get("feeType")), _NIL)
         traded: Mapping[str, Any] = next(
@@ -691,9 +775,36 @@ def _fees_by_order(told: Iterable[Mapping[str, Any]]) -> dict[str, list[_Charge]
 
 
 def _cash(told: Mapping[str, Any]) -> Decimal:
+    """An account's cash: ``cashBalance`` (of a cash account ``totalCash``), with those of the other balances that make
+    up what the account is worth, together with the positions.
+
+    Raises:
+        BrokerError: there are other balances, and none of their sums makes that up, to half a cent for each amount, or
+            more than one does.
+    """
     balances = _FIELDS.part_or_nothing(told, "currentBalances")
     # A margin account's cash and a cash account's go by two names.
-    return _number(balances, "cashBalance" if balances.get("cashBalance") is not None else "totalCash")
+    name = "cashBalance" if balances.get("cashBalance") is not None else "totalCash"
+    cash = _number(balances, name)
+    beside = {one: amount for one in _BESIDE if (amount := _FIELDS.number_or_zero(balances, one))}
+    if not beside:
+        return cash
+    if balances.get("liquidationValue") is not None:
+        worth = _number(balances, "liquidationValue")
+    else:
+        worth = _number(_FIELDS.part_or_nothing(told, "aggregatedBalance"), "currentLiquidationValue")
+    positions = [_FIELDS.number_or_zero(one, "marketValue") for one in _FIELDS.parts(told, "positions")]
+    held, rounding = sum(positions, _NIL), _CENT / 2 * (len(positions) + 2)
+    sums = {cash + sum(some) for size in range(len(beside) + 1) for some in combinations(beside.values(), size)}
+    right = [one for one in sums if abs(one + held - worth) <= rounding]
+    if len(right) != 1:
+        amounts = ", ".join(f"{one} = {plain(amount)}" for one, amount in {name: cash, **beside}.items())
+        raise BrokerError(
+            f"schwab: what of {amounts} is cash is not clear: {len(right) or 'none'} of their sums and the positions' "
+            f"{plain(held)} are liquidationValue = {plain(worth)}; ask again when prices stand still; if it stays so, "
+            f"settle {', '.join(beside)} in the account until it is zero"
+        )
+    return right[0]
 
 
 def _part(told: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -713,11 +824,23 @@ def _multiplier(told: Mapping[str, Any]) -> Decimal:
     return _HUNDRED if _part(told).get("assetType") == "OPTION" else Decimal(1)
 
 
+def _is_trade(leg: Mapping[str, Any]) -> bool:
+    return _text(leg, "instruction").startswith(("BUY", "SELL"))
+
+
 def _side(leg: Mapping[str, Any]) -> Side:
     instruction = _text(leg, "instruction")
-    if not instruction.startswith(("BUY", "SELL")):
+    if not _is_trade(leg):
         raise BrokerError(f"schwab: the instruction {instruction!r} is not known; look at the order in the account")
     return Side.BUY if instruction.startswith("BUY") else Side.SELL
+
+
+def _write(path: Path, told: Mapping[str, Any]) -> None:
+    """Write a file in place of another, for its owner alone to read."""
+    draft = path.with_suffix(f"{path.suffix}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
+        json.dump(told, file)
+    draft.replace(path)
 
 
 def _read(response: Any) -> Any:

@@ -42,7 +42,9 @@ class SchwabVenue(ServedVenue):
         hidden: ids of orders that no list tells yet. positions: signed shares by symbol.
         costs: of a share, by symbol.
         trade_fees: what is booked for each execution. repeat_fills, reverse_fills: executions twice, or newest first.
-        moving: how often a position changes between two reads. refuse_busy: questions answered 429.
+        books_late: executions and their fees are booked when `settle` is called; ``unbooked``: those to come.
+        balances: told in place of the cash. moving: how often a position changes between two reads.
+        tick: by how much prices rise with each read of the account. refuse_busy: questions answered 429.
         told: answers by path instead of its own. auction: called before each question.
         login_expired: a refresh token is refused. revoked: access tokens that are. renewals: how often one was given.
         faults: how often each fault happened. differs: makes the order of somebody else (``twin``) of ours.
@@ -61,6 +63,10 @@ class SchwabVenue(ServedVenue):
     price: Decimal = Decimal(100)
     trade_fees: Decimal = Decimal(0)
     slow_s: float = 1.0
+    books_late: bool = False
+    unbooked: list[dict[str, Any]] = field(default_factory=list)
+    balances: dict[str, Any] = field(default_factory=dict)
+    tick: Decimal = Decimal(0)
     repeat_fills: bool = False
     reverse_fills: bool = False
     moving: int = 0
@@ -74,6 +80,7 @@ class SchwabVenue(ServedVenue):
     auction: Callable[[SchwabVenue], None] = lambda _venue: None
     differs: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _risen: Decimal = Decimal(0)
 
     def write_token(self, path: Path, *, expired: bool = False, age: timedelta = timedelta(0)) -> Path:
         """A file as schwab-py leaves it after a login of ``age`` ago."""
@@ -105,7 +112,7 @@ class SchwabVenue(ServedVenue):
             if part == left:
                 order["status"] = "FILLED"
             self.positions[_symbol(order)] = self.positions.get(_symbol(order), Decimal(0)) + sign * part
-            self.cash -= sign * part * self.price + self.trade_fees
+            self.cash -= sign * part * self.price
             moment = self.now().strftime("%Y-%m-%dT%H:%M:%S+0000")
             leg = {
                 "legId": 1,
@@ -127,9 +134,18 @@ class SchwabVenue(ServedVenue):
                 stock
                 | {"amount": float(sign * part), "cost": float(-sign * part * self.price), "price": float(self.price)},
             ]
-            self.transact(
-                "TRADE", -sign * part * self.price - self.trade_fees, orderId=int(order_id), transferItems=items
-            )
+            told = {"orderId": int(order_id), "transferItems": items, "time": moment}
+            self.unbooked.append({"amount": -sign * part * self.price - self.trade_fees, **told})
+            if not self.books_late:
+                self.settle()
+
+    def settle(self) -> None:
+        """Book what was executed, with its fees."""
+        with self._lock:
+            for told in self.unbooked:
+                self.transact("TRADE", **told)
+                self.cash -= self.trade_fees
+            self.unbooked.clear()
 
     def fill_all(self) -> None:
         for order_id, order in list(self.orders.items()):
@@ -255,15 +271,21 @@ class SchwabVenue(ServedVenue):
         if self.moving:
             self.moving -= 1
             self.positions["MOVE"] = self.positions.get("MOVE", Decimal(0)) + 1
+        self._risen += self.tick
+        price = self.price + self._risen
         positions = [
             {"longQuantity": float(max(held, Decimal(0))), "shortQuantity": float(max(-held, Decimal(0))),
-             "instrument": {"assetType": "EQUITY", "symbol": name}, "marketValue": float(held * self.price),
+             "instrument": {"assetType": "EQUITY", "symbol": name}, "marketValue": float(held * price),
              "averagePrice": float(self.costs.get(name, Decimal(0)))}
             for name, held in sorted(self.positions.items()) if held
         ]  # fmt: skip
         return {
             "type": "MARGIN", "accountNumber": ACCOUNT, "isClosingOnlyRestricted": self.restricted,
-            "currentBalances": {"cashBalance": float(self.cash)},
+            "currentBalances": {
+                "cashBalance": float(self.cash),
+                "liquidationValue": float(self.cash + sum(self.positions.values(), Decimal(0)) * price),
+                **self.balances,
+            },
             **({"positions": positions} if "positions" in query.get("fields", [""])[0] else {}),
         }  # fmt: skip
 

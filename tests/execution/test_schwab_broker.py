@@ -8,14 +8,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, D, Desk, ManualClock, flat_feed, rows, store_plan
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schwab_venue import ACCOUNT, HASH, SchwabVenue
 
 from octopus.core.errors import ConfigError
+from octopus.core.ids import client_order_id
 from octopus.core.orders import OrderType, Side
 from octopus.execution.book import EntryKind
 from octopus.execution.states import OrderState
@@ -25,11 +29,13 @@ from resources.brokers.base import (
     Guarantee,
     OrderRejectedError,
     OrderRequest,
+    RevisingBroker,
     TellingCosts,
     UncertainOutcomeError,
 )
 from resources.brokers.schwab import SchwabBroker, order_state, our_symbol, venue_symbol
 from resources.execution_engine import EngineSettings
+from resources.halt_file import Cancellation, cancel_at_broker
 from resources.sources.http import Access
 from resources.sources.patience import Patience
 from resources.warehouse.audit_log import verify
@@ -360,6 +366,122 @@ def test_a_snapshot_is_never_made_of_two_moments(venue, broker):
         broker.snapshot()
 
 
+def test_prices_that_move_between_two_reads_are_no_fills(venue, broker):
+    venue.tick, venue.positions = D("0.01"), {"AAA": D(10), "BBB": D(-4)}
+    seen = broker.snapshot()
+    assert dict(seen.positions) == venue.positions
+    assert set(seen.prices.values()) == {D("100.03")}
+    assert broker.statement().positions == venue.positions
+
+
+def enter_by_hand(venue: SchwabVenue, broker: SchwabBroker, leg: dict[str, Any] | None = None, **terms: Any) -> str:
+    """An order that our records do not know."""
+    order_id = str(send(broker, "hand").broker_order_id)
+    del broker.known()[order_id]  # type: ignore[attr-defined]
+    venue.orders[order_id] |= terms
+    venue.orders[order_id]["orderLegCollection"][0] |= leg or {}
+    return order_id
+
+
+FUND = {"instruction": "EXCHANGE", "instrument": {"assetType": "MUTUAL_FUND", "symbol": "SWPPX"}}
+LONG_AGO = {"enteredTime": "2022-11-08T15:00:00+0000"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "leg"),
+    [
+        ({"status": "FILLED"}, FUND), ({"status": "CANCELED"}, {"instruction": None}),
+        ({"status": "UNKNOWN", **LONG_AGO}, {}),
+        ({"status": "UNKNOWN", "duration": "GOOD_TILL_CANCEL", "closeTime": "2022-12-28T15:01:00+0000",
+          "cancelable": False}, FUND),
+    ],
+)  # fmt: skip
+def test_an_order_of_a_person_that_has_ended_blocks_nothing(venue, broker, terms, leg):
+    send(broker)
+    order_id = enter_by_hand(venue, broker, leg, **terms)
+    if leg == FUND:
+        part = {"legId": 1, "quantity": 10.0, "price": 50.0, "time": "2022-12-28T15:01:00+0000"}
+        venue.orders[order_id]["orderActivityCollection"].append(
+            {"activityType": "EXECUTION", "orderRemainingQuantity": 0.0, "executionLegs": [part]}
+        )
+    for told in (broker.snapshot().open_orders, broker.open_orders()):
+        assert [one.client_order_id for one in told] == ["o-1"]
+    assert broker.statement().fills == ()
+
+
+@pytest.mark.parametrize(
+    ("terms", "leg"), [({"status": "UNKNOWN"}, {}), ({}, FUND), ({"quantity": 0.0}, {}), ({"status": None}, {})]
+)
+def test_one_that_may_stand_and_cannot_be_read_is_named_and_a_kill_switch_passes_it_by(venue, broker, terms, leg):
+    ours = client_order_id("b1-AAA")
+    send(broker, ours)
+    order_id = enter_by_hand(venue, broker, leg, **terms)
+    for ask in (broker.snapshot, broker.statement):
+        with pytest.raises(
+            BrokerError, match=rf"open order {order_id} cannot be counted .*cancel it at schwab, or wait"
+        ):
+            ask()
+    assert cancel_at_broker(broker) == Cancellation((ours,))
+    assert [order["status"] == "CANCELED" for order in venue.orders.values()] == [True, False]
+
+
+def test_a_kill_switch_says_which_of_our_orders_it_cannot_read(venue, broker):
+    ours = [client_order_id(f"b1-{name}") for name in NAMES]
+    for name in ours:
+        send(broker, name)
+    venue.orders[next(iter(venue.orders))]["status"] = "UNKNOWN"
+    cancelled = cancel_at_broker(broker)
+    assert cancelled.asked == (ours[1],)
+    assert "'UNKNOWN'" in cancelled.failed[ours[0]]
+
+
+AMOUNTS = st.one_of(st.just(D(0)), st.decimals(-(10**6), 10**6, places=2))
+
+
+@given(
+    told=st.tuples(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS),
+    counts=st.tuples(*[st.booleans()] * 3),
+    shares=st.integers(-9, 9),
+)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_cash_is_the_one_sum_of_balances_that_makes_up_the_accounts_worth(venue, broker, told, counts, shares):
+    cash, *beside = told
+    venue.positions, names = {"AAA": D(shares)}, ("marginBalance", "shortBalance", "moneyMarketFund")
+    venue.cash = cash + sum((one for one, is_cash in zip(beside, counts, strict=True) if is_cash), D(0))
+    venue.balances = {"cashBalance": float(cash), **{n: float(v) for n, v in zip(names, beside, strict=True)}}
+    sums = {cash + sum(some) for size in range(4) for some in combinations([one for one in beside if one], size)}
+    if not any(beside):
+        assert broker.snapshot().cash == cash
+    elif sum(abs(one - venue.cash) <= D("0.015") for one in sums) == 1:
+        assert broker.snapshot().cash == venue.cash
+    else:
+        with pytest.raises(BrokerError, match="is not clear"):
+            broker.snapshot()
+
+
+def test_a_margin_loan_is_cash_owed_and_what_fits_no_sum_is_refused_with_every_amount(venue, broker):
+    """As a program that reads Schwab's balances shows them: 55,493.41 in shares, 32,068.75 of worth."""
+    venue.positions, venue.price, venue.cash = {"AAA": D(1)}, D("55493.41"), D("-23424.66")
+    venue.balances = {"cashBalance": 0.0, "marginBalance": -23424.66}
+    assert broker.snapshot().cash == D("-23424.66")
+    venue.balances["liquidationValue"] = 32000.0
+    with pytest.raises(
+        BrokerError,
+        match=r"cashBalance = 0, marginBalance = -23424.66 is cash is not clear: none of .*55493.41 are "
+        r"liquidationValue = 32000; ask again .*settle marginBalance in the account until it is zero",
+    ):
+        broker.snapshot()
+
+
+def test_a_cash_accounts_worth_is_told_beside_it(venue, broker):
+    account = {"type": "CASH", "currentBalances": {"totalCash": 100.0, "moneyMarketFund": 40.0}}
+    venue.told[HOME] = {"securitiesAccount": account, "aggregatedBalance": {"currentLiquidationValue": 140.0}}
+    assert broker.snapshot().cash == D(140)
+    venue.told[HOME]["aggregatedBalance"] = None
+    with pytest.raises(BrokerError, match="lacks currentLiquidationValue"):
+        broker.snapshot()
+
+
 def test_a_restricted_account_says_so(venue, broker):
     venue.restricted = True
     with pytest.raises(BrokerError, match="closing orders"):
@@ -419,6 +541,25 @@ def test_the_statement_tells_flows_dividends_at_their_ex_session_and_the_rest(ve
     ]
     assert [fill.client_order_id for fill in book.fills] == ["o-1"]
     assert broker.statement(datetime(2022, 12, 22, tzinfo=UTC)).entries == book.entries[3:]
+
+
+def test_a_dividend_keeps_its_date_when_the_next_one_is_declared(venue, tmp_path):
+    """For another process, too: each run of the books opens a broker of its own."""
+    token = venue.write_token(tmp_path / "token.json")
+    stock = [{"instrument": {"assetType": "EQUITY", "symbol": "KO"}, "amount": 3.0}]
+    venue.book("DIVIDEND_OR_INTEREST", D("4.5"), transferItems=stock, time="2022-12-15T17:00:00+0000")
+
+    def told(pay: str, ex: str) -> list[date]:
+        venue.quotes = {"KO": {"fundamental": {"divPayDate": f"{pay}T00:00:00Z", "divExDate": f"{ex}T00:00:00Z"}}}
+        return [entry.at.date() for entry in broker_at(venue, token).statement().entries]
+
+    assert told("2022-12-15", "2022-12-01") == [date(2022, 12, 1)]
+    assert told("2023-01-13", "2022-12-28") == [date(2022, 12, 1)]
+    venue.book("DIVIDEND_OR_INTEREST", D("4.6"), transferItems=stock, time="2022-12-27T17:00:00+0000")
+    assert told("2023-01-13", "2022-12-28") == [date(2022, 12, 1), date(2022, 12, 27)]
+    assert told("2022-12-27", "2022-12-20") == [date(2022, 12, 1), date(2022, 12, 20)]
+    assert told("2023-01-13", "2022-12-28") == [date(2022, 12, 1), date(2022, 12, 20)]
+    assert stat.S_IMODE((tmp_path / "token.dividends").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -529,6 +670,22 @@ def test_recorded_stream_messages_are_labelled_by_the_venues_client(test_data: P
 NAMES = ("AAA", "BBB")
 
 
+def desk_at(url: str, venue: SchwabVenue, tmp_path: Path) -> Desk:
+    clock = ManualClock(NOON)
+    venue.now, venue.cash = clock.now, D(0)
+    venue.book("ACH_RECEIPT", D(100_000), time="2022-12-27T12:00:00+0000")
+
+    def known() -> dict[str, str]:
+        with OrderStore.opened(url) as store:
+            return store.client_ids("acct")
+
+    broker = replace(broker_at(venue, venue.write_token(tmp_path / "token.json"), now=clock.now), known=known)
+    patience = EngineSettings(settle_timeout=timedelta(0))
+    desk = Desk(url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "anchor", settings=patience)
+    desk.open()
+    return desk
+
+
 @pytest.mark.parametrize(
     ("script", "states"),
     [
@@ -537,19 +694,8 @@ NAMES = ("AAA", "BBB")
     ],
 )  # fmt: skip
 def test_what_was_found_is_booked_and_what_was_not_waits_for_a_person(database_url, venue, tmp_path, script, states):
-    clock = ManualClock(NOON)
-    venue.now, venue.script, venue.cash = clock.now, list(script), D(0)
-    venue.book("ACH_RECEIPT", D(100_000), time="2022-12-27T12:00:00+0000")
-
-    def known() -> dict[str, str]:
-        with OrderStore.opened(database_url) as store:
-            return store.client_ids("acct")
-
-    token = venue.write_token(tmp_path / "token.json")
-    broker = replace(broker_at(venue, token, now=clock.now), known=known)
-    settings = EngineSettings(settle_timeout=timedelta(0))
-    desk = Desk(database_url, "acct", clock, flat_feed(NAMES), broker, tmp_path / "anchor", settings=settings)
-    desk.open()
+    venue.script = list(script)
+    desk = desk_at(database_url, venue, tmp_path)
     batch = store_plan(database_url, "acct", [(name, Side.BUY, TEN) for name in NAMES])
     with desk.engine() as engine:
         engine.prepare(batch.batch_id, "run")
@@ -567,3 +713,51 @@ def test_what_was_found_is_booked_and_what_was_not_waits_for_a_person(database_u
     assert sorted(desk.states(batch).values()) == states
     assert rows(database_url, "select quantity from execution.positions") == [(D(4),)][: len(standing) - 1]
     assert verify(database_url, desk.anchor).ok
+
+
+def test_orders_are_sent_and_booked_while_prices_move_and_fees_come_late(database_url, venue, tmp_path):
+    venue.tick, venue.trade_fees, venue.books_late = D("0.01"), D("0.46"), True
+    desk = desk_at(database_url, venue, tmp_path)
+    for number, name in enumerate(NAMES):
+        desk.clock.at = NOON + timedelta(minutes=number)
+        made = datetime(2022, 12, 27, 22 + number, tzinfo=UTC)
+        batch = store_plan(database_url, "acct", [(name, Side.BUY, TEN)], name=f"b{number}", created_at=made)
+        with desk.engine() as engine:
+            engine.prepare(batch.batch_id, "run")
+            assert len(engine.send(batch.batch_id, "run").sent) == 1
+        (order_id, *_), *_ = venue.waiting()
+        venue.fill(order_id, D(4))
+        venue.fill(order_id)
+        with desk.engine() as engine:
+            assert engine.collect_fills(batch.batch_id).open_orders == ()
+    assert rows(database_url, "select distinct fees from execution.fills") == [(D(0),)]
+    desk.clock.at = CLOSE + timedelta(minutes=1)
+    with desk.engine() as engine:
+        navs = engine.update_positions("acct")
+        assert engine.reconcile("acct", EXECUTED) == ()
+    venue.settle()
+    for day in range(2):
+        desk.clock.at = CLOSE + timedelta(hours=3, days=day)
+        with desk.engine() as engine:
+            navs |= engine.update_positions("acct")
+            assert engine.reconcile("acct", EXECUTED) == ()
+    assert rows(database_url, "select distinct number, fees from execution.fill_revisions") == [(1, D("0.46"))]
+    assert rows(database_url, "select sum(fees) from execution.current_fills") == [(4 * D("0.46"),)]
+    assert verify(database_url, desk.anchor).ok
+
+
+def test_each_booking_of_fees_is_a_revision_of_its_fill(venue, broker):
+    venue.trade_fees = D("0.02")
+    sent = send(broker)
+    venue.fill(sent.broker_order_id, D(4))
+    venue.fill(sent.broker_order_id)
+    assert isinstance(broker, RevisingBroker)
+    assert [(one.number, one.fees) for one in broker.revisions()] == [(1, D("0.02"))] * 2
+    venue.transactions.append({**venue.transactions[0], "activityId": 99})
+    venue.transactions.reverse()
+    told = {(one.fill_id, one.quantity, one.price, one.fees) for one in broker.revisions()}
+    assert told == {(one.fill_id, one.quantity, one.price, one.fees) for one in broker.fills()}
+    assert sorted((one.number, one.quantity, one.fees) for one in broker.revisions()) == [
+        (1, D(6), D("0.02")), (2, D(4), D("0.04")),
+    ]  # fmt: skip
+    assert broker.revisions(NOON + timedelta(seconds=1)) == ()
