@@ -825,7 +825,7 @@ def _multiplier(told: Mapping[str, Any]) -> Decimal:
 
 
 def _is_trade(leg: Mapping[str, Any]) -> bool:
-    return _text(leg, "instruction").startswith(("BUY", "SELL"))
+    return str(leg.get("instruction")).startswith(("BUY", "SELL"))
 
 
 def _side(leg: Mapping[str, Any]) -> Side:
