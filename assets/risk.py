@@ -106,7 +106,7 @@ def _portfolio(
     prices = np.array([float(snapshot.prices.get(name, Decimal(0))) for name in symbols])
     held = np.array([float(shares.get(name, Decimal(0))) for name in symbols])
     volumes = np.full(len(symbols), np.nan)
-    volumes[known] = average_volume(panel.volume)[[row for row in rows if row is not None]]
+    volumes[known] = average_volume(panel.volume, panel.split)[[row for row in rows if row is not None]]
     return Portfolio(
         symbols=symbols, weights=held * prices / float(snapshot.equity), shares=held, prices=prices,
         sessions=panel.sessions, returns=returns, sectors=settings.universe.sectors,

@@ -342,7 +342,7 @@ def _liquidity(
     """Average daily value traded and the impact's rates; nothing is bought whose volume is not known."""
     if equity is None or not equity > 0:
         raise MissingDataError(f"equity = {equity}: volumes limit trades or make them dearer, so pass the account's")
-    adv = average_volume(panel.volume[: row + 1]) * panel.worth_at(row) / known_equity(equity)
+    adv = average_volume(panel.volume[: row + 1], panel.split[: row + 1]) * panel.worth_at(row) / known_equity(equity)
     traded = np.nan_to_num(adv, nan=0.0) > 0
     given: dict[str, Any] = {"adv": np.where(traded, adv, np.nan)}
     if portfolio.impact > 0:

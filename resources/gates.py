@@ -519,7 +519,7 @@ def _concerned(batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
 
 def _average_volumes(window: PriceWindow, names: frozenset[str]) -> dict[str, Decimal]:
     """Shares; instruments without volume are left out."""
-    means = average_volume(window.volume)
+    means = average_volume(window.volume, window.split)
     return {
         name: Decimal(str(round(mean, 2)))
         for name, mean in zip(window.symbols, means.tolist(), strict=True)

@@ -353,7 +353,8 @@ class Judges:
         )  # fmt: skip
 
     def _adv(self, row: int) -> FloatArray:
-        return average_volume(self.panel.volume[max(row + 1 - ADV_SESSIONS, 0) : row + 1])
+        recent = slice(max(row + 1 - ADV_SESSIONS, 0), row + 1)
+        return average_volume(self.panel.volume[recent], self.panel.split[recent])
 
     def _batch(self, asked: _Asked) -> Batch:
         orders, window = asked.orders, asked.window

@@ -74,7 +74,7 @@ def work_of(panel: Panel, schedule: ScheduleConfig) -> Work:
                 "take twap, or a source that has volumes"
             )
         due = schedule.rate * _elapsed(panel, schedule)
-        return Work(due, expected_volume(panel.volume), schedule.remainder is Remainder.CLOSE)
+        return Work(due, expected_volume(panel.volume, panel.split), schedule.remainder is Remainder.CLOSE)
     day = pd.Timestamp("2000-01-03", tz="UTC").to_pydatetime()
     worked = schedule.over(day, day + timedelta(days=1))
     if not isinstance(worked, Weighted):
@@ -83,12 +83,14 @@ def work_of(panel: Panel, schedule: ScheduleConfig) -> Work:
     return Work(np.tile(shares, (len(panel.sessions), 1)), None, in_close=False)
 
 
-def expected_volume(volume: FloatArray) -> FloatArray:
-    """Mean of the volumes known in the last `ADV_SESSIONS` rows, shares; NaN where none is known. Shape (T, N)."""
+def expected_volume(volume: FloatArray, split: FloatArray) -> FloatArray:
+    """Of each row `octopus.core.panel.average_volume`, in the shares of that row. Shape (T, N)."""
     known = np.isfinite(volume)
     values, count, total = np.where(known, volume, 0.0), np.zeros(volume.shape), np.zeros(volume.shape)
+    shares = np.cumprod(split, axis=0)
     for lag in range(min(ADV_SESSIONS, len(volume)) - 1, -1, -1):
-        total[lag:] += values[: len(values) - lag]
+        earlier = slice(len(values) - lag)
+        total[lag:] += values[earlier] * (shares[lag:] / shares[earlier])
         count[lag:] += known[: len(known) - lag]
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 

@@ -56,7 +56,8 @@ def judge(
     Returns:
         For each rule, in the policy's order: one verdict for each order in plan order, or one on the batch (which,
         where it denies, is repeated for each order). First come ``account`` and ``order_terms``: the batch and the
-        snapshot are of one account, and every order is one that a rule can be asked about.
+        snapshot are of one account, every quantity of the snapshot is a number, and every order is one that a rule can
+        be asked about.
     """
     terms = _order_terms(batch)
     sound = tuple(order for order, said in zip(batch.orders, terms, strict=True) if said.outcome is not Outcome.DENY)
@@ -69,7 +70,8 @@ def judge(
         policy.account,
     )
     verdicts = [*_account(case), *terms]
-    for rule in policy.rules:
+    # All is denied already, and no rule can count with what is not a number.
+    for rule in () if snapshot.unsound else policy.rules:
         verdicts += _judge_rule(rule, case)
     deny = Outcome.DENY
     denied = {verdict.intent_id for verdict in verdicts if verdict.outcome is deny}
@@ -106,9 +108,12 @@ def _judge_rule(rule: rules.Rule, case: Case) -> list[Verdict]:
 
 def _account(case: Case) -> list[Verdict]:
     ours, theirs = case.batch.account, case.snapshot.account
-    if ours == theirs:
+    unsound = ", ".join(case.snapshot.unsound)
+    if ours == theirs and not unsound:
         return [Verdict(GATE, "account", None, Outcome.PASS, f"batch and snapshot are both of account {ours}")]
     reason = f"the batch is for account {ours}, the snapshot of {theirs}: take the right one"
+    if unsound:
+        reason = f"the quantity held or working in {unsound} is not a number: take a new snapshot"
     ids = (None, *(order.intent_id for order in case.batch.orders))
     return [Verdict(GATE, "account", intent, Outcome.DENY, reason) for intent in ids]
 

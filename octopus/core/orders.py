@@ -159,6 +159,9 @@ class OpenOrder:
     side: Side
     remaining: Decimal
 
+    # As in a `PlannedOrder`: evidence gives back what the gate denied because it is no number.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=True)
+
 
 @dataclass(frozen=True)
 class AccountSnapshot:
@@ -177,6 +180,8 @@ class AccountSnapshot:
     prices: Mapping[str, Decimal]
     open_orders: tuple[OpenOrder, ...] = ()
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=True)
+
     def working(self, instrument: str, side: Side) -> Decimal:
         """Shares that open orders may still buy (or sell) of ``instrument``, positive."""
         return self._working.get((instrument, side), Decimal(0))
@@ -189,6 +194,12 @@ class AccountSnapshot:
             key = (order.instrument, order.side)
             total[key] = total.get(key, Decimal(0)) + order.remaining
         return total
+
+    @property
+    def unsound(self) -> tuple[str, ...]:
+        """Instruments of which the quantity held or working is not a number; sorted."""
+        counts = [*self.positions.items(), *((order.instrument, order.remaining) for order in self.open_orders)]
+        return tuple(sorted({name for name, quantity in counts if not quantity.is_finite()}))
 
     @property
     def equity(self) -> Decimal:
@@ -316,7 +327,8 @@ def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -
     """Ids of the orders that can only make an existing position smaller, whatever else fills.
 
     A sell counts against the shares held that neither an open sell nor an earlier sell of ``orders`` may take away;
-    shares that a working buy may add do not count. A cover of a short likewise.
+    shares that a working buy may add do not count. A cover of a short likewise. Of a position that is not a number
+    nothing is known to reduce it.
     """
     used: dict[tuple[str, Side], Decimal] = {}
     reducing, nothing = set(), Decimal(0)
@@ -325,6 +337,7 @@ def reducing_orders(orders: Iterable[PlannedOrder], snapshot: AccountSnapshot) -
         key = (order.instrument, order.side)
         taken = used.get(key, snapshot.working(*key)) + order.quantity
         used[key] = taken
-        if taken <= -signs[order.side] * snapshot.positions.get(order.instrument, nothing):
+        held = -signs[order.side] * snapshot.positions.get(order.instrument, nothing)
+        if held.is_finite() and taken.is_finite() and taken <= held:
             reducing.add(order.intent_id)
     return frozenset(reducing)

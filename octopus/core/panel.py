@@ -147,16 +147,19 @@ class Panel:
         return replace(self, **parts)
 
 
-def average_volume(volume: FloatArray) -> FloatArray:
-    """Mean of the known volumes of the last `ADV_SESSIONS` rows, shares.
+def average_volume(volume: FloatArray, split: FloatArray) -> FloatArray:
+    """Mean of the known volumes of the last `ADV_SESSIONS` rows, in shares of the last one.
+
+    A share of before a split is as many of today's as the split made of it; so is a volume that was printed then.
 
     Args:
-        volume: shape (T, N); NaN where it is not known.
+        volume, split: as `Panel` has them, shape (T, N).
 
     Returns:
         Shape (N,); NaN where none is known.
     """
-    recent = volume[-ADV_SESSIONS:]
+    shares = np.cumprod(split[-ADV_SESSIONS:], axis=0)
+    recent = volume[-ADV_SESSIONS:] * (shares[-1:] / shares)
     known = np.isfinite(recent)
     count = known.sum(axis=0)
     return np.asarray(np.where(count > 0, np.where(known, recent, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))

@@ -119,12 +119,13 @@ def usable_price(price: Decimal | None) -> bool:
 
 
 def _opening_lots(snapshot: AccountSnapshot) -> dict[str, Lot]:
+    if snapshot.unsound:
+        raise MissingDataError(
+            f"the quantity held or working in {', '.join(snapshot.unsound)} is not a number: take a new snapshot"
+        )
     lots = {name: Lot(held=shares) for name, shares in sorted(snapshot.positions.items()) if shares != 0}
     for working in snapshot.open_orders:
         lots[working.instrument] = lots.get(working.instrument, NO_SHARES).plus(working.side, working.remaining)
-    for name, lot in lots.items():
-        if not (lot.held.is_finite() and lot.bought.is_finite() and lot.sold.is_finite()):
-            raise MissingDataError(f"the quantity held or working in {name} is not a number: take a new snapshot")
     return lots
 
 

@@ -103,6 +103,8 @@ def adv_participation(case: Case) -> list[Verdict]:
         volume = case.market.adv_shares.get(name)
         if volume is None or not usable_price(volume):
             raise MissingDataError(f"the average daily volume of {name} is missing: ingest its volumes")
+        if not asked[name].is_finite():
+            raise MissingDataError(f"the quantity working in {name} is not a number: take a new snapshot")
         share, shares = asked[name] / volume, plain(asked[name])
         reason = f"{shares} shares of {name} ordered and working are {share:.2%} of its average daily volume"
         return share <= most, reason, float(share), limit

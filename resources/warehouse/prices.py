@@ -14,6 +14,7 @@ than the account's is converted by the panel's rule, too (octopus/market_data/cu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -247,20 +248,29 @@ class WarehousePrices:
         over a normal session, so that half a day is expected to trade its part alone.
 
         Nobody tells of a day's volume before its bar is there. Zero where no volume is known: nothing takes part then.
+        A volume of before a split is counted in the shares of ``since``.
         """
-        mean = self.warehouse.scalar(
+        last = self.warehouse.rows(
             _counting(
                 """
-            select avg(volume) from (select volume from counting
-                where ts < %(since)s order by session desc limit %(sessions)s) as last
+            select session, volume from counting where ts < %(since)s order by session desc limit %(sessions)s
             """
             ),
             {"source": self.source, "instrument": instrument, "first": date.min, "last": since.date(), "since": since,
              "sessions": ADV_SESSIONS},
         )  # fmt: skip
+        known = [(row["session"], float(row["volume"])) for row in last if row["volume"] is not None]
+        splits = self._splits(instrument, known[-1][0], since) if known else []
+        volumes = [math.prod((ratio for day, ratio in splits if day > of), start=volume) for of, volume in known]
+        mean = sum(volumes) / len(volumes) if volumes else 0.0
         session = self.clock.trade_date(until)
         (whole,) = normal_lengths(self.clock, np.array([session], dtype="datetime64[D]")).tolist()
-        return Decimal(repr(float(mean or 0))) * Decimal(repr((until - since) / whole))
+        return Decimal(repr(mean)) * Decimal(repr((until - since) / whole))
+
+    def _splits(self, instrument: str, after: date, until: datetime) -> list[tuple[date, float]]:
+        """Ex-session and ratio of the splits after the close of session ``after`` that are effective by ``until``."""
+        told = self._told({instrument}, self._calendars().of(instrument).close_utc(after), until, (EntryKind.SPLIT,))
+        return [(row["session"], float(row["value"])) for row in told if row["ts"] <= until]
 
     def refusal(self, instrument: str, session: date) -> str:
         """Why nobody may open or enlarge a position in ``instrument`` on ``session``; empty where one may."""

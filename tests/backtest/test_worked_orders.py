@@ -149,9 +149,10 @@ def test_the_expected_volume_is_the_average_of_the_sessions_that_have_one() -> N
     generator = np.random.default_rng(3)
     volume = np.where(generator.random((60, 4)) < 0.3, np.nan, generator.integers(1, 1000, (60, 4)))
     volume[:25, 3] = np.nan
-    expected = expected_volume(volume)
+    split = np.where(generator.random((60, 4)) < 0.05, 2.0, 1.0)
+    expected = expected_volume(volume, split)
     for row in range(60):
-        np.testing.assert_allclose(expected[row], average_volume(volume[: row + 1]), rtol=1e-14)
+        np.testing.assert_allclose(expected[row], average_volume(volume[: row + 1], split[: row + 1]), rtol=1e-14)
 
 
 def test_a_schedule_of_one_slice_is_one_order_at_the_same_price() -> None:

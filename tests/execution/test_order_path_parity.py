@@ -154,7 +154,7 @@ def test_the_order_path_has_the_account_of_both_engines_every_day_to_the_cent(
     feed = feed_of(panel)
     broker = paper(database_url, "parity", clock, feed, costs=COSTS, deposit=CASH, allow_fractional=False)
     patience = EngineSettings(lot=Decimal(1), settle_timeout=EngineSettings().data_patience, schedule=schedule)
-    expected = expected_volume(panel.volume)
+    expected = expected_volume(panel.volume, panel.split)
     desk = Desk(database_url, "parity", clock, feed, broker, settings=patience, units=units)
     desk.open()
     for row in range(days):

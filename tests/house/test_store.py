@@ -251,6 +251,16 @@ def test_the_expected_volume_is_a_share_of_the_average_day(warehouse: Warehouse)
     assert prices.expected_volume("A", opened, closed) == 29
     assert prices.expected_volume("A", opened, opened + (closed - opened) / 4) == Decimal("7.25")
     assert prices.expected_volume("unknown", opened, closed) == 0
+    # Ten new shares for one from session 30 on: of 21 volumes the first eleven were counted in old ones. What goes ex
+    # after the session, or before the first of the volumes, changes none of them.
+    splits = pl.DataFrame(
+        [{"instrument": "A", "session": days[row], "ts": clock.open_utc(days[row]), "kind": "split", "value": ratio,
+          "detail": None, "source": "test", "known_at": clock.open_utc(days[row]),
+          "known_at_imputed": True} for row, ratio in ((10, 7.0), (30, 10.0), (41, 3.0))]
+    )  # fmt: skip
+    warehouse.append("corporate_actions", splits, source="test")
+    volume = (10 * sum(range(19, 30)) + sum(range(30, 40))) / 21
+    assert float(prices.expected_volume("A", opened, closed)) == pytest.approx(volume, rel=1e-12)
 
 
 NEW_YORK = Sessions("XNYS")

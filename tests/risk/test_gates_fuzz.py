@@ -411,3 +411,27 @@ def test_slices_of_one_instrument_count_together_for_its_volume() -> None:
         TradingState.ACTIVE, (),
     )  # fmt: skip
     assert judged(world)[0].approved == ("s-0",)
+
+
+@pytest.mark.parametrize("broken", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("of", ["AAA", "BBB"], ids=["the ordered one", "another one"])
+@pytest.mark.parametrize("what", ["held", "working"])
+def test_a_quantity_of_the_brokers_that_is_no_number_denies_all_and_is_named(what: str, of: str, broken: str) -> None:
+    orders = (
+        PlannedOrder("sell", "AAA", Side.SELL, D(5), PRICES["AAA"]),
+        PlannedOrder("buy", "AAA", Side.BUY, D(3), PRICES["AAA"]),
+    )
+    snapshot = AccountSnapshot("a", NOW, D(10**6), {"AAA": D(10), "BBB": D(10)}, PRICES)
+    if what == "held":
+        snapshot = replace(snapshot, positions={**snapshot.positions, of: D(broken)})
+    else:
+        snapshot = replace(snapshot, open_orders=(OpenOrder("o", of, Side.SELL, D(broken)),))
+    calm = world_of(0)
+    world = World(
+        replace(calm.batch, orders=orders), snapshot, replace(calm.market, sent=()), LIMITS, TradingState.REDUCING, ()
+    )
+    for report in judged(world):
+        assert report.approved == ()
+        told = {verdict.intent_id for verdict in report.denials if f"working in {of} is not a number" in verdict.reason}
+        assert told >= {"sell", "buy"}
+        require_told_again(report)
