@@ -157,10 +157,14 @@ def _price_pnl(
     return held + traded + exchanged
 
 
-def _flows(entries: Sequence[Entry], prices: Mapping[str, Decimal]) -> Decimal:
+def moved_by_owner(entries: Sequence[Entry]) -> list[Entry]:
+    """Those whose worth is a flow: deposits and withdrawals, adopted holdings, shares and cash that moved alone."""
     trades = {entry.entry_id for entry in _trades_by_hand(entries)}
-    moved = (e for e in entries if e.kind.is_flow or (e.kind in _TRANSFERS and e.entry_id not in trades))
-    return sum((_worth(entry, prices) for entry in moved), Decimal(0))
+    return [e for e in entries if e.kind.is_flow or (e.kind in _TRANSFERS and e.entry_id not in trades)]
+
+
+def _flows(entries: Sequence[Entry], prices: Mapping[str, Decimal]) -> Decimal:
+    return sum((_worth(entry, prices) for entry in moved_by_owner(entries)), Decimal(0))
 
 
 def _exchanges(entries: Iterable[Entry]) -> list[Entry]:
