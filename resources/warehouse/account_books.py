@@ -110,6 +110,9 @@ class AccountBooks(OrderRecords):
                 revision = replace(revision, price=before["price"])
             if not revision.price:
                 return False
+            same_trade = before is not None and (before["quantity"], before["price"]) == (
+                revision.quantity, revision.price,
+            )  # fmt: skip
             overtaken = before is not None and before["number"] > revision.number
             booked = self._booking_session(account, session if before is None else max(session, before["session"]))
             added = self.connection.execute(
@@ -122,7 +125,8 @@ class AccountBooks(OrderRecords):
                  revision.price, revision.fees, revision.at, booked,
                  None if overtaken else 0 if before is None else before["number"], revision.reason],
             )  # fmt: skip
-            if not added.rowcount:
+            if not added.rowcount or (before is not None and same_trade and before["fees"] == revision.fees):
+                # Known, or the same under another number, as a venue tells it that numbers its bookings.
                 return False
             after = status
             if before is not None and not overtaken and revision.fill_id in status.fill_ids:
@@ -132,7 +136,8 @@ class AccountBooks(OrderRecords):
                 "price": revision.price, "fees": revision.fees, "at": revision.at, "why": revision.reason,
                 "overtaken": overtaken,
             }  # fmt: skip
-            kind = "order.fill_broken" if revision.is_bust else "order.fill_corrected"
+            corrected = "order.fees_corrected" if same_trade else "order.fill_corrected"
+            kind = "order.fill_broken" if revision.is_bust else corrected
             self.orders.write_status(revision.client_order_id, status, after, now, detail, kind=kind)
         return True
 
@@ -448,10 +453,10 @@ class AccountBooks(OrderRecords):
         """Inside a transaction: the version of a fill that counts; None where neither it nor a revision was told."""
         return self._row(
             """
-            select number, quantity, price, session from execution.fill_revisions
+            select number, quantity, price, fees, session from execution.fill_revisions
             where account = %(account)s and fill_id = %(fill)s
             union all
-            select 0, quantity, price, session from execution.fills where account = %(account)s and fill_id = %(fill)s
+            select 0, quantity, price, fees, session from execution.fills where account = %(account)s and fill_id = %(fill)s
             order by number desc limit 1
             """,
             {"account": account, "fill": fill_id},

@@ -87,6 +87,21 @@ def test_a_bust_after_the_nav_changes_the_next_and_the_books_agree(desk: Desk) -
     assert verify(desk.url, desk.anchor).ok
 
 
+def test_the_same_under_another_number_is_no_event_and_fees_alone_are_no_corrected_fill(desk: Desk) -> None:
+    desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
+    first, second = fill_ids(desk, "AAA")
+    desk.broker.revise_fill(first, D(5), price=D(100), fees=D(0), reason="booked")
+    desk.broker.revise_fill(second, D(5), price=D(100), fees=D("0.46"), reason="fees booked")
+    with desk.engine() as engine:
+        engine.update_positions("acct")
+        engine.update_positions("acct")
+        assert {f.fill_id: f.fees for f in engine.bookkeeper.books.fills("acct")} == {first: D(0), second: D("0.46")}
+    told = rows(
+        desk.url, "select kind, payload::json ->> 'fill_id' from audit.log where kind ~ '(fill|fees)_' order by seq"
+    )
+    assert told == [("order.fees_corrected", second)]
+
+
 def test_the_paper_broker_breaks_only_what_it_did(desk: Desk) -> None:
     desk.execute(store_plan(desk.url, "acct", [("AAA", Side.BUY, D(10))]))
     with pytest.raises(PaperBrokerError, match="fill none is not in account acct"):
