@@ -456,7 +456,8 @@ class AccountBooks(OrderRecords):
             select number, quantity, price, fees, session from execution.fill_revisions
             where account = %(account)s and fill_id = %(fill)s
             union all
-            select 0, quantity, price, fees, session from execution.fills where account = %(account)s and fill_id = %(fill)s
+            select 0, quantity, price, fees, session from execution.fills
+            where account = %(account)s and fill_id = %(fill)s
             order by number desc limit 1
             """,
             {"account": account, "fill": fill_id},
