@@ -169,6 +169,7 @@ def decide(
 
     Raises:
         MissingDataError: ``row`` is not in the panel, a shape is not (N,), or equity is missing where it is needed.
+        SolverError: a weight held, or a target, is no finite number.
     """
     return decide_on(view(prepared, row, predictions, config), previous_weights, config, equity)
 
@@ -221,20 +222,33 @@ def decide_on(
     seen: View, previous_weights: FloatArray, config: DecisionConfig, equity: float | None = None
 ) -> Decision:
     """The second half of `decide`: the account's; arguments and errors as there, ``config`` that of the `view`."""
+    _require_finite("previous_weights", previous_weights, seen, "check the shares, prices and equity that give them")
     posed = _pose(seen, previous_weights, config, equity)
     session: date = seen.panel.sessions[seen.row].item()
+    solution, fallback = None, None
     try:
         solution = optimise(posed, config.portfolio.method)
+        weights = solution.weights
     except (InfeasibleError, SolverError) as error:
         chosen = config.portfolio.fallback
-        weights, reason = _fall_back(posed, chosen), f"{chosen}: {error}"
-        return Decision(session, weights, seen.scores, seen.signals, None, reason, posed)
-    return Decision(session, solution.weights, seen.scores, seen.signals, solution, None, posed)
+        weights, fallback = _fall_back(posed, chosen), f"{chosen}: {error}"
+    # A simulated account would take one that is none for "leave the position", and a plan cannot be made of it.
+    _require_finite("target_weights", weights, seen, f"choose another portfolio.method than {config.portfolio.method}")
+    return Decision(session, weights, seen.scores, seen.signals, solution, fallback, posed)
+
+
+def _require_finite(name: str, weights: FloatArray, seen: View, remedy: str) -> None:
+    """Raises `SolverError` for weights that are no finite numbers, naming their instruments."""
+    _require_one_each(name, weights, seen.panel)
+    bad = [symbol for symbol, known in zip(seen.panel.symbols, np.isfinite(weights), strict=True) if not known]
+    if bad:
+        raise SolverError(
+            f"{name} of {', '.join(bad)} on {seen.panel.sessions[seen.row]} are not finite numbers: {remedy}"
+        )
 
 
 def _pose(seen: View, previous_weights: FloatArray, config: DecisionConfig, equity: float | None) -> Problem:
     """What the optimiser is asked."""
-    _require_one_each("previous_weights", previous_weights, seen.panel)
     problem = _problem(seen, known_weights(previous_weights), config)
     return replace(problem, **_extras(seen, problem, config, equity))
 

@@ -323,4 +323,7 @@ def gone_to_cash(problem: Problem) -> FloatArray:
 
 
 def _factor(total: float, room: float) -> float:
-    return 1.0 if total <= room else max(room, 0.0) / total
+    """What makes ``total`` fit into ``room``; where what is fixed fills more than there is, all of it gives way, and
+    what takes no room (nothing, or a net short) stays."""
+    least = max(room, 0.0)
+    return 1.0 if total <= least else least / total

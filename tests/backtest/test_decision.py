@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from conftest import make_panel, random_panel
 
+from octopus.backtest.config import BacktestConfig
+from octopus.backtest.simulator import run_backtest
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import canonical_json
 from octopus.core.panel import Panel
 from octopus.decision import DecisionConfig, decide, prepare
 from octopus.portfolio.config import Constraints, Method, PortfolioConfig
+from octopus.portfolio.optimiser import optimise
+from octopus.portfolio.problem import Problem, Solution, SolverError
 
 CONFIG = DecisionConfig()
 
@@ -93,6 +97,40 @@ def test_clashing_limits_keep_or_go_to_cash_and_say_so() -> None:
     gone = decide(prepare(panel, config), -1, None, previous, config)
     assert not gone.target_weights.any()
     assert str(gone.fallback).startswith("cash: ")
+
+
+def test_an_account_whose_only_position_cannot_be_traded_and_exceeds_a_limit_keeps_it() -> None:
+    close = random_panel(1, 320).close.copy()
+    close[-1, 0] = np.nan
+    panel = make_panel(close)
+    config = DecisionConfig(portfolio=PortfolioConfig(constraints=Constraints(name_weight_max=1.0)))
+    held = np.array([0.99, 0.0, 0.0, 0.0, 0.0, 0.0])
+    made = decide(prepare(panel, config), -1, None, held, config)
+    np.testing.assert_array_equal(made.target_weights, held)
+    assert str(made.fallback).startswith("keep: no weights satisfy all limits")
+
+
+@pytest.mark.parametrize("fallback", ["keep", "cash"])
+def test_weights_held_that_are_no_numbers_are_no_decision(fallback: str) -> None:
+    panel = random_panel(1, 320)
+    config = DecisionConfig(portfolio=PortfolioConfig(fallback=fallback))  # type: ignore[arg-type]
+    held = np.array([np.nan, 0.05, np.inf, 0.0, 0.0, 0.0])
+    with pytest.raises(SolverError, match=r"previous_weights of S00, S02 on 2016-03-25 are not finite numbers"):
+        decide(prepare(panel, config), -1, None, held, config)
+
+
+def test_a_backtest_takes_no_missing_target_of_the_decision_for_a_position_to_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    panel = random_panel(1, 320)
+
+    def broken(problem: Problem, method: Method) -> Solution:
+        solution = optimise(problem, method)
+        return replace(solution, weights=np.where(np.arange(6) == 2, np.nan, solution.weights))
+
+    monkeypatch.setattr("octopus.decision.optimise", broken)
+    with pytest.raises(SolverError, match=rf"target_weights of {panel.symbols[2]} on .* are not finite"):
+        run_backtest(panel, BacktestConfig(), CONFIG)
 
 
 def test_a_view_on_a_price_that_stands_still_takes_the_fallback_and_says_so() -> None:

@@ -252,6 +252,15 @@ def test_a_number_that_is_none_is_refused() -> None:
     assert issubclass(SolverError, OctopusError)
 
 
+def test_the_fallback_leaves_shorts_that_no_sale_could_make_fit() -> None:
+    """What cannot be traded is more than the sum of weights may be: covering a short would make it more still."""
+    limits = Constraints(long_only=False, name_weight_min=-0.4, name_weight_max=0.4, gross_max=2.0, net_min=-1.0)
+    previous, tradable = np.zeros(20), np.ones(20, dtype=bool)
+    previous[:2], tradable[0] = (0.99, -0.1), False
+    kept = reduced_to_limits(problem_of(0, limits, previous=previous, tradable=tradable))
+    np.testing.assert_array_equal(kept, previous)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("field", ["covariance", "previous", "benchmark", "cost", "net_target", "risk_aversion", "tau"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -266,18 +275,25 @@ def test_every_method_names_the_number_that_is_none(method: Method, field: str, 
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.floats(0.1, 2.0), long_only=st.booleans())
-def test_the_fallback_only_ever_reduces(seed: int, size: float, long_only: bool) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.floats(0.1, 2.0),
+    long_only=st.booleans(),
+    held=st.sampled_from([0.0, 0.1, 1.0]),
+    traded=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+)
+def test_the_fallback_only_ever_reduces(seed: int, size: float, long_only: bool, held: float, traded: float) -> None:
     generator = np.random.default_rng(seed)
-    previous = generator.dirichlet(np.ones(12)) * size
+    previous = generator.dirichlet(np.ones(12)) * size * (generator.random(12) <= held)
     if not long_only:
         previous *= generator.choice([-1.0, 1.0], 12)
     limits = Constraints(long_only=long_only, name_weight_min=0.0 if long_only else -0.1, gross_max=0.9)
-    tradable = generator.random(12) < 0.8
+    tradable = generator.random(12) < traded
     kept = reduced_to_limits(problem_of(0, limits, 12, previous=previous, tradable=tradable))
     assert (np.abs(kept) <= np.abs(previous) + 1e-15).all()
     assert (kept * previous >= 0).all()
     assert np.array_equal(kept[~tradable], previous[~tradable])
+    assert np.isfinite(kept).all()
     if tradable.all():
         assert (kept <= limits.name_weight_max + 1e-12).all()
         assert kept.sum() <= min(limits.net_max, 1 - limits.cash_min_fraction) + 1e-12
