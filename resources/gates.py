@@ -23,8 +23,9 @@ from octopus.compliance import gate as compliance_gate
 from octopus.compliance.catalogue import lasts
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.market_checks import price_tests_next
+from octopus.compliance.names import halted_as, issued_as, located_as, other_names
 from octopus.compliance.reference import Reference
-from octopus.compliance.rules import CompliancePolicy, MessageRate, PatternDayTrader
+from octopus.compliance.rules import CompliancePolicy, MessageRate, PatternDayTrader, RestrictedList, WatchList
 from octopus.compliance.wash_sales import WINDOW
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
@@ -33,6 +34,7 @@ from octopus.execution.book import Entry, EntryKind
 from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
 from octopus.execution.nav import Holdings, strike_nav
 from octopus.execution.standing import Standing
+from octopus.execution.states import WORKING
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
 from octopus.risk.case import GATE as RISK
@@ -72,6 +74,13 @@ _SINCE_JUDGED: LiteralString = f"""
         count(*) filter (where not is_first and at > %(judged)s) as others
     from messages
 """  # noqa: S608  # constants
+_EXITS_AHEAD: LiteralString = """
+    select count(*) from (
+        select i.exit_of from execution.order_intents i join execution.orders o using (intent_id)
+        where i.account = %s and i.exit_of is not null group by i.exit_of
+        having bool_or(o.state = any(%s)) and max(o.filled_quantity) = 0
+    ) as entries
+"""
 _MAY_BE_FLOWS = [kind.value for kind in EntryKind if not kind.is_action]
 """Kinds of entries among which are what the owner moved: no corporate action is."""
 _NOTHING_HELD = Holdings(Decimal(0), {}, {})
@@ -192,11 +201,13 @@ class Gates:
     def compliance_context(
         self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
     ) -> ComplianceContext:
-        """Session instants, the account's permissions and its recent intents."""
+        """Session instants, the account's permissions and its recent intents; lists and files of the user's own are
+        read as of the instruments that are ordered, whatever name they stand there by."""
         session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
         traded, opened_today = self._day_trades(batch.account, session)
         reference = self._reference()
         names = _concerned(batch, snapshot)
+        others = other_names(names, self._moved(reference, now))
         book = self._lots(batch.account, now)
         return ComplianceContext(
             trade_session=session,
@@ -208,16 +219,18 @@ class Gates:
             sending=sending,
             day_trades=traded,
             opened_today=opened_today,
-            locates=reference.located(session),
+            exits_ahead=self._exits_ahead(batch.account),
+            locates=located_as(reference.located(session), others),
             price_tests=self._price_tests(names, now),
-            halted=reference.halted(now),
+            halted=halted_as(reference.halted(now), others),
             # What no order concerns is not recorded with every claim.
             lots=None if book is None else tuple(lot for lot in book.lots if lot.known_as in names),
             disposals=None
             if book is None
             else tuple(one for one in book.disposals if one.known_as in names and session - one.disposed <= WINDOW),
-            shares_outstanding=reference.issued(session),
+            shares_outstanding=issued_as(reference.issued(session), others),
             other_messages=self._other_messages(batch, now),
+            other_names=others,
         )
 
     # -- approvals that stand ----------------------------------------------------------------------------------------
@@ -410,15 +423,33 @@ class Gates:
     def _recent_intents(self, batch: Batch, now: datetime) -> tuple[RecentIntent, ...]:
         rows = self.warehouse.rows(
             """
-            select intent_id, instrument, side, quantity, created_at from execution.order_intents
-            where account = %s and status = 'approved' and exit_of is null and batch_id <> %s and created_at > %s
+            select i.intent_id, i.instrument, i.side, i.quantity, greatest(i.created_at, o.submitted_at) as at
+            from execution.order_intents i left join execution.orders o using (intent_id)
+            where i.account = %(account)s and i.status = 'approved' and i.exit_of is null and i.batch_id <> %(batch)s
+              and greatest(i.created_at, o.submitted_at) > %(since)s
             """,
-            [batch.account, batch.batch_id, now - _RECENT],
+            {"account": batch.account, "batch": batch.batch_id, "since": now - _RECENT},
         )
         return tuple(
-            RecentIntent(row["intent_id"], row["instrument"], Side(row["side"]), row["quantity"], row["created_at"])
+            RecentIntent(row["intent_id"], row["instrument"], Side(row["side"]), row["quantity"], row["at"])
             for row in rows
         )
+
+    def _moved(self, reference: Reference, now: datetime) -> Iterator[dict[str, Any]]:
+        """Whose ticker changed or had another bearer, as known at ``now``; none where nobody wrote any instrument's."""
+        lists = (rule for rule in self.settings.compliance.rules if isinstance(rule, RestrictedList | WatchList))
+        written = (reference.halts, reference.locates, reference.shares)
+        if any(rule.parameters.entries for rule in lists) or any(written):
+            return self.warehouse.moved(self.settings.universe.market_data, now).iter_rows(named=True)
+        return iter(())
+
+    def _exits_ahead(self, account: str) -> int:
+        """Entries that were sent with exits, none of which has executed and one of which still may; asked of margin
+        accounts."""
+        if not self.settings.compliance.account.margin:
+            return 0
+        entries: int = self.warehouse.scalar(_EXITS_AHEAD, [account, [state.value for state in WORKING]])
+        return entries
 
     def _day_trades(self, account: str, session: date) -> tuple[int | None, dict[str, Decimal] | None]:
         """Day trades in the sessions that the rule looks at, and what ``session`` opened; asked of margin accounts."""

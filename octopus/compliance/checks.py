@@ -9,13 +9,14 @@ where it cannot be evaluated for the account, and finds an order broken where th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import NamedTuple
 
 from octopus.compliance import rules
+from octopus.compliance.names import OtherName
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.lots import Disposal, Lot
@@ -25,7 +26,11 @@ from octopus.core.panel import PriceBasis
 
 @dataclass(frozen=True)
 class RecentIntent:
-    """An order intent of this account that was sent or approved lately, whatever became of it."""
+    """An order intent of this account that was sent or approved lately, whatever became of it.
+
+    Attributes:
+        at: when it was sent; of one that waits, when it was approved.
+    """
 
     intent_id: str
     instrument: str
@@ -53,9 +58,12 @@ class ComplianceContext:
         halted: instruments whose trading is halted.
         day_trades: of the account in the sessions that end with this one (as many as the rule looks at).
         opened_today: shares by instrument that this session opened and has not closed, signed.
+        exits_ahead: entries that were sent with exits of which one may still execute in the session.
         lots, disposals: open tax lots, and what was closed in the last 30 days at least, both with the losses that
             wash sales deferred until now (`octopus.compliance.wash_sales.adjust`).
         shares_outstanding: of the issuer, by instrument.
+        other_names: tickers by which instruments that are ordered may stand in lists (`octopus.compliance.names`). The
+            locates, halts and shares above have the orders' own names already.
     """
 
     trade_session: date
@@ -74,6 +82,8 @@ class ComplianceContext:
     disposals: Sequence[Disposal] | None = None
     shares_outstanding: Mapping[str, Decimal] | None = None
     other_messages: Sequence[datetime] = ()
+    exits_ahead: int = 0
+    other_names: Mapping[str, Sequence[OtherName]] = field(default_factory=dict)
 
 
 _NOTHING = Decimal(0)
@@ -149,17 +159,28 @@ def off_reason(rule: rules.Rule, context: ComplianceContext, terms: rules.Accoun
 
 def listed(rule: rules.RestrictedList | rules.WatchList, case: Case) -> list[Finding]:
     session = case.context.trade_session
-    listed = {entry.symbol: entry for entry in rule.parameters.entries if entry.in_effect(session)}
+    entries = [entry for entry in rule.parameters.entries if entry.in_effect(session)]
+    listed = {entry.symbol: entry for entry in entries}
     name = rule.kind.replace("_", " ")
     found = []
     for order in case.batch.orders:
-        entry = listed.get(order.instrument)
+        others = case.context.other_names.get(order.instrument, ())
+        entry = listed.get(order.instrument) or _listed_otherwise(others, entries)
         if entry is None:
             found.append(Finding(order, False, f"{order.instrument} is not on the {name}"))
         else:
-            since = f"{order.instrument} is on the {name} since {entry.effective_from}: {entry.reason}"
+            written = "" if entry.symbol == order.instrument else f" as {entry.symbol}"
+            since = f"{order.instrument} is on the {name}{written} since {entry.effective_from}: {entry.reason}"
             found.append(Finding(order, True, since))
     return found
+
+
+def _listed_otherwise(others: Sequence[OtherName], entries: Sequence[rules.ListedSymbol]) -> rules.ListedSymbol | None:
+    """The first entry that may mean an instrument by another of its names."""
+    for entry in entries if others else ():
+        if any(other.ticker == entry.symbol and other.may_mean_it(entry.effective_from) for other in others):
+            return entry
+    return None
 
 
 def session_window(rule: rules.SessionWindow, case: Case) -> list[Finding]:
@@ -189,12 +210,14 @@ def duplicates(rule: rules.DuplicateOrder, case: Case) -> list[Finding]:
     recent = case.context.recent_intents
     if recent is None:
         raise MissingDataError("the recent order intents are missing: read them from the order store")
+    # A plan is sent in a later session, and its denial is final: what was sent before is compared with when it is sent.
+    earlier = recent if case.context.sending else ()
     since = case.now - timedelta(minutes=rule.parameters.window_minutes)
     # Judging a batch again, just before it is sent, must not find the batch itself.
     own = {order.intent_id for order in case.batch.orders}
     seen = {
         _likeness(intent): f"intent {intent.intent_id} of {intent.at.isoformat()}"
-        for intent in recent
+        for intent in earlier
         if intent.at >= since and intent.intent_id not in own
     }
     found = []

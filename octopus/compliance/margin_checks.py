@@ -124,16 +124,21 @@ def pattern_day_trades(rule: rules.PatternDayTrader, case: Case) -> list[Finding
     if done is None or opened is None:
         raise MissingDataError("the day trades of the last sessions are missing: count them from the fills")
     equity, terms = equity_of(case.snapshot), rule.parameters
-    count, found = done, []
+    ahead = case.context.exits_ahead
+    count, found = done + ahead, []
+    waiting = f" with {ahead} that exits may still make" if ahead else ""
     for order in case.batch.orders:
         # What this session opened, closed again by an order of the other side, is one more day trade.
         closes = opened.get(order.instrument, Decimal(0)) * order.side.sign < 0
-        count += closes
-        broken = closes and count > terms.max_day_trades and equity < terms.min_equity_usd
+        # An entry's exits stand for its session: one that executes closes what the session opened.
+        exits = order.bracket is not None
+        count += closes + exits
+        broken = (closes or exits) and count > terms.max_day_trades and equity < terms.min_equity_usd
+        does = "closes what the session opened" if closes else "closes nothing that the session opened"
         reason = (
-            f"{order.side} {order.instrument} {'closes what' if closes else 'closes nothing that'} the session opened: "
-            f"{count} day trades in {terms.window_sessions} sessions, {terms.max_day_trades} allowed below equity "
-            f"{terms.min_equity_usd:,.0f}; equity {equity:,.2f}"
+            f"{order.side} {order.instrument} {does}{', and its exits may close what it opens' if exits else ''}: "
+            f"{count} day trades in {terms.window_sessions} sessions{waiting}, {terms.max_day_trades} allowed below "
+            f"equity {terms.min_equity_usd:,.0f}; equity {equity:,.2f}"
         )
         found.append(Finding(order, broken, reason, float(count), float(terms.max_day_trades)))
     return found

@@ -190,7 +190,8 @@ class DuplicateOrderParameters(_Strict):
 
 
 class DuplicateOrder(_Rule):
-    """Same instrument, side and quantity as another order of the batch or as an intent of the last minutes."""
+    """Same instrument, side and quantity as another order of the batch or, as it is sent, as an intent of the last
+    minutes."""
 
     NEEDS = frozenset({Datum.RECENT_INTENTS})
     kind: Literal["duplicate_order"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from octopus.compliance.checks import ComplianceContext, RecentIntent
 from octopus.compliance.gate import judge
+from octopus.compliance.names import OtherName
 from octopus.compliance.rules import KINDS, CompliancePolicy
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OpenOrder, Outcome, PlannedOrder, Side
 
@@ -124,6 +125,33 @@ def test_a_watched_name_passes_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
+    ("until", "since", "denied"),
+    [
+        (None, "2022-12-28", True),  # nobody has the old symbol now: who writes it means the instrument
+        (date(2022, 6, 8), "2022-01-01", True),
+        (date(2022, 6, 8), "2022-06-08", True),
+        (date(2022, 6, 8), "2022-06-09", False),  # listed when another instrument had the symbol already
+    ],
+)
+@pytest.mark.parametrize(("kind", "outcome"), [("restricted_list", Outcome.DENY), ("watch_list", Outcome.WARN)])
+def test_a_list_holds_through_a_change_of_symbol(
+    kind: str, outcome: Outcome, until: date | None, since: str, denied: bool
+) -> None:
+    listed = entry(symbol="OLD", effective_from=since, effective_to=None)
+    renamed = replace(CONTEXT, other_names={"AAA": (OtherName("OLD", until),)})
+    report = run(
+        order("AAA", "buy"),
+        order("BBB", "buy", 1),
+        context=renamed,
+        rules=policy(kind, parameters={"entries": [listed]}),
+    )
+    assert broken(report, outcome) == ({"AAA-buy-0": [kind]} if denied else {})
+    if denied:
+        words = f"AAA is on the {kind.replace('_', ' ')} as OLD since {since}: mandate"
+        assert any(words in v.reason for v in report.verdicts)
+
+
+@pytest.mark.parametrize(
     ("window", "now", "words"),
     [
         ((OPEN - timedelta(minutes=331), CLOSE), NOW, "is not within the hours"),
@@ -147,7 +175,7 @@ def test_a_batch_may_be_judged_the_evening_before_and_at_the_very_edges() -> Non
 
 def recent(minutes: float, intent: str = "older", quantity: int = 10) -> ComplianceContext:
     twin = RecentIntent(intent, "AAA", Side.BUY, Decimal(quantity), NOW - timedelta(minutes=minutes))
-    return replace(CONTEXT, recent_intents=(twin,))
+    return replace(CONTEXT, recent_intents=(twin,), sending=True)
 
 
 def test_a_repetition_of_a_recent_intent_is_denied_but_not_the_batch_itself() -> None:
@@ -156,6 +184,18 @@ def test_a_repetition_of_a_recent_intent_is_denied_but_not_the_batch_itself() ->
     assert run(buy, context=recent(61)).approved
     assert run(buy, context=recent(5, quantity=11)).approved
     assert run(buy, context=recent(5, intent="AAA-buy-0")).approved
+
+
+def test_a_plan_repeats_nothing_that_was_sent_before_its_own_session() -> None:
+    """The same sale was sent at 15:45 and is planned again at 16:30 for tomorrow: it is sent a night later."""
+    sell, held = order("AAA", "sell", 10), snapshot({"AAA": 100})
+    sent = RecentIntent("older", "AAA", Side.SELL, Decimal(10), NOW - timedelta(minutes=45))
+    plan = replace(CONTEXT, recent_intents=(sent,))
+    assert run(sell, account=held, context=plan).approved
+    twins = run(sell, order("AAA", "sell", 10, number=1), account=held, context=plan)
+    assert broken(twins) == {"AAA-sell-1": ["duplicate_order"]}
+    assert broken(run(sell, account=held, context=replace(plan, sending=True))) == {"AAA-sell-0": ["duplicate_order"]}
+    assert run(sell, account=held, context=replace(plan, sending=True), now=NOW + timedelta(minutes=16)).approved
 
 
 def test_of_twins_in_one_batch_the_first_stays() -> None:

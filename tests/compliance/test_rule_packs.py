@@ -19,7 +19,7 @@ from octopus.compliance.market_checks import price_test_restricts
 from octopus.compliance.rules import HOUSES_OWN, KINDS, CompliancePolicy
 from octopus.compliance.wash_sales import Trade, adjust
 from octopus.core.lots import Disposal, Lot
-from octopus.core.orders import OpenOrder, OrderType, Outcome, Side
+from octopus.core.orders import Bracket, OpenOrder, OrderType, Outcome, Side
 
 D = Decimal
 DAY = CONTEXT.trade_session
@@ -318,6 +318,24 @@ def test_the_old_form_counts_day_trades_below_25_000() -> None:
     assert run(sell, account=snapshot({"AAA": 10}, cash=24_000), context=fourth, rules=rules).approved  # 25,000
     assert run(sell, account=poor, context=replace(fourth, opened_today={}), rules=rules).approved, "held overnight"
     assert run(sell, account=poor, context=fourth).approved, "a cash account"
+
+
+@settings(max_examples=60, deadline=None)
+@given(done=st.integers(0, 5), ahead=st.integers(0, 3), entries=st.lists(st.booleans(), max_size=6), rich=st.booleans())
+def test_an_entry_whose_exits_may_close_it_within_the_session_is_a_possible_day_trade(
+    done: int, ahead: int, entries: list[bool], rich: bool
+) -> None:
+    rules, both = policy("pattern_day_trader", MARGIN), Bracket(D(95), D(110))
+    orders = [order(f"N{number}", "buy", 1) for number in range(len(entries))]
+    orders = [replace(one, bracket=both) if exits else one for one, exits in zip(orders, entries, strict=True)]
+    context = replace(CONTEXT, day_trades=done, opened_today={}, exits_ahead=ahead)
+    report = run(*orders, account=snapshot(cash=25_000 if rich else 24_999), context=context, rules=rules)
+    possible = done + ahead + np.cumsum(entries)
+    over = {
+        one.intent_id for one, exits, count in zip(orders, entries, possible, strict=True) if exits and count > 3
+    }  # fmt: skip
+    assert set(broken(report)) == (set() if rich else over)
+    assert {v.value for v in report.verdicts if v.rule == "pattern_day_trader"} == {float(n) for n in possible}
 
 
 def test_the_new_form_asks_for_maintenance_margin_and_counts_nothing() -> None:

@@ -12,7 +12,11 @@ import numpy as np
 import psycopg
 import pytest
 
+from octopus.compliance.names import OtherName
+from octopus.compliance.replay import judged_again
+from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
+from octopus.core.ids import canonical_json
 from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
 from octopus.core.sessions import Sessions
 from octopus.market_data.currencies import in_base
@@ -234,6 +238,46 @@ def test_the_gates_are_told_all_that_their_rules_need(warehouse: Warehouse, tmp_
     assert set(market.last_prices) == set(market.adv_shares) == {"HOLE", "PLAIN", "SPLIT"}
     assert market.history is not None
     assert len(market.history.sessions) >= 20
+
+
+def test_lists_and_files_hold_through_a_change_of_symbol(warehouse: Warehouse, tmp_path: Path) -> None:
+    """OLD became NEW on the first of February; what was written of OLD is of what is ordered as NEW."""
+    at = AS_OF.isoformat()
+    (tmp_path / "halts.csv").write_text(f"instrument,halted_at,resumed_at,reason\nOLD,{at},,news\n", encoding="utf-8")
+    (tmp_path / "locates.csv").write_text(
+        "instrument,quantity,valid_from,expires\nOLD,300,2024-03-01,2024-03-01\nNEW,1,2024-03-01,2024-03-01\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "shares.csv").write_text("instrument,known_from,shares\nOLD,2024-01-02,5000\n", encoding="utf-8")
+    given = load_settings({})
+    data = {"halts": "halts.csv", "locates": "locates.csv", "shares_outstanding": "shares.csv"}
+    document = given.compliance.model_dump(mode="json") | {"data": data}
+    (restricted,) = [rule for rule in document["rules"] if rule["kind"] == "restricted_list"]
+    restricted["parameters"]["entries"] = [
+        {"symbol": "OLD", "reason": "insider", "effective_from": "2024-01-15", "effective_to": None}
+    ]
+    settings = replace(
+        given, root=tmp_path, database_url=warehouse.url,
+        universe=given.universe.model_copy(update={"market_data": "s"}),
+        compliance=CompliancePolicy.model_validate(document),
+    )  # fmt: skip
+    orders = tuple(PlannedOrder(f"i-{name}", name, Side.BUY, Decimal(1), Decimal(100)) for name in (NEW, "PLAIN"))
+    batch = Batch("b", "a", date(2024, 2, 29), AS_OF, AS_OF + timedelta(hours=5), orders)
+    snapshot = AccountSnapshot("a", AS_OF, Decimal(100_000), {}, {})
+    gates = Gates(settings, warehouse)
+    context = gates.compliance_context(batch, snapshot, AS_OF, sending=True)
+    assert context.other_names == {NEW: (OtherName(OLD, None),)}
+    assert context.halted == {OLD, NEW}
+    assert context.locates is not None
+    assert context.locates[NEW] == 301
+    assert context.shares_outstanding == {OLD: 5000, NEW: 5000}
+    report = gates.compliance(batch, snapshot, AS_OF, sending=True)
+    assert {v.intent_id for v in report.denials if v.rule == "restricted_list"} == {f"i-{NEW}"}
+    assert report.evidence is not None
+    again = judged_again(canonical_json(report.evidence.record()), {})
+    assert (again.approved, again.verdicts) == (report.approved, report.verdicts)
+    before = gates.compliance_context(batch, snapshot, datetime(2023, 12, 31, tzinfo=UTC), sending=True)
+    assert before.other_names == {}, "the change was not known then"
 
 
 MONDAY = date(2024, 2, 26)

@@ -371,7 +371,7 @@ def judged(world: World) -> tuple[GateReport, GateReport]:
     risk = risk_gate.judge(
         world.batch, world.snapshot, world.market, world.limits, world.state, Authority(False, "not asked"), NOW
     )
-    context = replace(CONTEXT, recent_intents=world.recent)
+    context = replace(CONTEXT, recent_intents=world.recent, sending=True)
     return risk, compliance_gate.judge(world.batch, world.snapshot, context, POLICY, NOW)
 
 
