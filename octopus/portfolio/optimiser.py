@@ -42,7 +42,7 @@ from octopus.portfolio.problem import (
     benchmark_weights,
     known_adv,
 )
-from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, residuals, solve
+from octopus.portfolio.solver import Answer, Cone, Programme, Residuals, objective_size, residuals, solve
 
 SQUARE_ROOT_LAW, QUADRATIC_LAW = 1.5, 2.0
 OPTIMAL = "optimum of the method under all limits: Karush-Kuhn-Tucker"
@@ -271,7 +271,7 @@ def _utility(problem: Problem, limits: Limits) -> Programme:
         q[limits.columns["w"]] -= rate * previous[free]
     elif problem.impact is not None and "u" in limits.columns:
         q[limits.columns["u"]] = problem.impact[free] * limits.unit**SQUARE_ROOT_LAW
-    scale = max(float(np.abs(q).max(initial=0.0)), float(np.abs(corner).max(initial=0.0))) or 1.0
+    scale = objective_size(corner, q)
     return Programme(corner / scale, q / scale, limits.matrix, limits.b, limits.cones, scale)
 
 
@@ -376,7 +376,7 @@ def _ratio(problem: Problem, net: float) -> _Attempt:
     loadings[np.arange(limits.count), limits.free] = 1.0
     loadings[-1] = limits.fixed
     dense = loadings @ problem.covariance @ loadings.T
-    scale = float(np.abs(dense).max()) or 1.0
+    scale = objective_size(dense, np.zeros(0))
     size = limits.variables + 1
     positive = np.zeros(size)
     positive[-1] = -1.0

@@ -181,10 +181,11 @@ class Certificate:
         objective: value of the method's own function, fraction of equity over the horizon unless the method says else.
         expected_return, risk_penalty, trading_cost: terms of mean-variance; the last two are subtracted there.
         primal_residual: largest violation of any constraint, fraction of equity.
-        dual_residual: largest entry of the Lagrangian's gradient, relative to the largest coefficient or, if that is
-            larger, the largest slope of the objective.
-        complementarity: largest product of a multiplier and its slack, relative to the largest coefficient.
-        gap: primal less dual objective, relative to the largest coefficient or to the objective.
+        dual_residual: largest entry of the Lagrangian's gradient, each relative to the largest of the objective's slope
+            and curvature in its own variable, and of their medians over all.
+        complementarity: largest product of a multiplier and its slack, relative to the larger of those medians.
+        gap: primal less dual objective, relative to the same or, if that is larger, to the objective. So none is
+            measured by what one instrument of a wild variance has.
         active: limits that bind, with what relaxing each by one unit is worth, in units of the objective.
         method: by its name in the configuration.
         conditions: which conditions of optimality the residuals measure, and which the method does not claim.

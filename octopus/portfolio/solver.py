@@ -15,7 +15,7 @@ bits for the same programme.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ from octopus.portfolio.problem import RESIDUAL_TOLERANCE, WEIGHT_TOLERANCE, Solv
 
 _TOLERANCE = 1e-10
 _SIMPLEX_TOLERANCE = 1e-9
+_OUT_OF_SIZE = 1e4
+"""Of quadratic coefficients, in multiples of their median: larger ones say nothing of the size of the objective. A
+hundredfold deviation, as one bad print makes it."""
 _SUPERNODAL_FROM = 200
 """Variables from which Clarabel's blocked factorisation is faster than its plain one (measured: twice at 500)."""
 
@@ -71,6 +74,15 @@ class Programme:
             product[at] = self.corner @ x[at]
         return product
 
+    @property
+    def curvature(self) -> FloatArray:
+        """The diagonal of P."""
+        diagonal = np.zeros(self.matrix.shape[1])
+        if self.corner is not None:
+            at = slice(len(self.corner)) if self.places is None else self.places
+            diagonal[at] = self.corner.diagonal()
+        return diagonal
+
     def rows_at(self, x: FloatArray) -> FloatArray:
         """Ax."""
         rows = self.matrix.indices
@@ -115,6 +127,24 @@ class Residuals:
             )
 
 
+def objective_size(corner: FloatArray | None, q: FloatArray) -> float:
+    """Largest coefficient of an objective, those that are out of size left out; one where there is none."""
+    largest = float(np.abs(q).max(initial=0.0))
+    if corner is not None and corner.size:
+        quadratic, own = float(np.abs(corner).max()), corner.diagonal()
+        if quadratic > _OUT_OF_SIZE * float(own.min()) and quadratic > _OUT_OF_SIZE * _typical(own):
+            quadratic = _typical(own)
+        largest = max(largest, quadratic)
+    return largest or 1.0
+
+
+def _typical(sizes: FloatArray) -> float:
+    """The middle one of those that are not zero; zero where all are."""
+    ordered = np.sort(sizes)
+    zeros = int(ordered.searchsorted(0.0, side="right"))
+    return float(ordered[(zeros + len(ordered)) // 2]) if zeros < len(ordered) else 0.0
+
+
 def solve(programme: Programme) -> Answer | None:
     """The optimum, or None when no point is feasible.
 
@@ -149,6 +179,10 @@ def _settings(method: str) -> Any:
 def _interior_point(programme: Programme) -> Answer | None:
     import clarabel
 
+    steps = None if programme.corner is None else _steps(programme, programme.corner)
+    if programme.corner is not None and steps is not None:
+        answer = _interior_point(_in_steps(programme, programme.corner, steps))
+        return None if answer is None else replace(answer, x=answer.x * steps)
     settings = _settings("faer" if programme.matrix.shape[1] >= _SUPERNODAL_FROM else "qdldl")
     cones = [solid for cone in programme.cones for solid in _clarabel_cones(cone)]
     answer = clarabel.DefaultSolver(
@@ -165,6 +199,34 @@ def _interior_point(programme: Programme) -> Answer | None:
             f"the solver ended with {status} and no numbers: check alpha and covariance for extreme values"
         )
     return Answer(x, z, status, answer.iterations)
+
+
+def _steps(programme: Programme, corner: FloatArray) -> FloatArray | None:
+    """Units of the variables in which no quadratic coefficient is out of size, powers of two; None: all of one.
+
+    The solver's tolerances are relative to its largest numbers, and its own scaling reaches four decades: beside a
+    coefficient that is larger by more, an answer that is far from the optimum of all others would look like it.
+    """
+    sizes = corner.diagonal()
+    if not len(sizes) or float(sizes.max()) <= _OUT_OF_SIZE * float(sizes.min()):
+        return None
+    typical = _typical(sizes)
+    beyond = sizes > _OUT_OF_SIZE * typical
+    if not beyond.any():
+        return None
+    steps = np.ones(programme.matrix.shape[1])
+    at = np.arange(len(sizes)) if programme.places is None else programme.places
+    steps[at[beyond]] = np.exp2(np.round(np.log2(typical / sizes[beyond]) / 2))
+    return steps
+
+
+def _in_steps(programme: Programme, corner: FloatArray, steps: FloatArray) -> Programme:
+    """The programme in variables that are multiples of ``steps``; its multipliers are the same."""
+    matrix = programme.matrix.copy()
+    matrix.data = matrix.data * np.repeat(steps, np.diff(matrix.indptr))
+    at = slice(len(corner)) if programme.places is None else programme.places
+    own = steps[at]
+    return replace(programme, corner=corner * own * own[:, None], q=programme.q * steps, matrix=matrix)
 
 
 def _upper_triangle(programme: Programme) -> Any:
@@ -253,13 +315,15 @@ def residuals(programme: Programme, x: FloatArray, z: FloatArray) -> Residuals:
     px = programme.slope(x)
     slack = programme.b - programme.rows_at(x)
     gradient = px + programme.q + programme.columns_at(z)
-    steepest = max(1.0, float(np.abs(px).max(initial=0.0)))
-    gap, size = float(abs(x @ px + programme.q @ x + programme.b @ z)), float(abs(x @ px / 2 + programme.q @ x))
+    slopes, curvature = np.maximum(np.abs(px), np.abs(programme.q)), programme.curvature
+    size = max(_typical(slopes), _typical(curvature)) or 1.0
+    own = np.maximum(np.maximum(slopes, curvature), size)
+    value = float(abs(x @ px / 2 + programme.q @ x))
     return Residuals(
         primal=_violation(programme.cones, slack),
-        dual=max(float(np.abs(gradient).max(initial=0.0)), _dual_violation(programme.cones, z)) / steepest,
-        complementarity=_complementarity(programme.cones, slack, z),
-        gap=gap / max(1.0, size),
+        dual=max(float((np.abs(gradient) / own).max()), _dual_violation(programme.cones, z) / size),
+        complementarity=_complementarity(programme.cones, slack, z) / size,
+        gap=float(abs(x @ px + programme.q @ x + programme.b @ z)) / max(size, value),
     )
 
 

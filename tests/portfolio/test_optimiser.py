@@ -20,6 +20,7 @@ from octopus.portfolio.problem import (
     SolverError,
     reduced_to_limits,
 )
+from octopus.portfolio.solver import Answer, Programme, solve
 
 COST = 5e-4
 SHORTS = Constraints(long_only=False, name_weight_min=-0.1, net_min=-0.3, net_max=0.6, gross_max=1.2, turnover_max=1.0)
@@ -85,6 +86,47 @@ def test_what_an_instruments_conversion_costs_is_reckoned_with(constraints: Cons
     assert trading_cost(told, weights) == pytest.approx(COST * changes.sum() + 0.004 * changes[1::2].sum(), abs=1e-12)
     same = optimise(replace(free, conversion=np.zeros(20)))
     np.testing.assert_allclose(same.weights, optimise(free).weights, atol=1e-6)
+
+
+def with_an_outlier(problem: Problem, variance: float) -> Problem:
+    """The problem with one instrument more, of that variance, of which nothing is held and nothing expected."""
+    count = len(problem.alpha)
+    covariance = np.zeros((count + 1, count + 1))
+    covariance[1:, 1:], covariance[0, 0] = problem.covariance, variance
+    more = {name: np.append(0.0, getattr(problem, name)) for name in ("alpha", "previous")}
+    return replace(problem, covariance=covariance, tradable=np.ones(count + 1, dtype=bool), **more)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), exponent=st.floats(-3, 12), method=st.sampled_from(["mean_variance", "maximum_sharpe"])
+)
+def test_one_instrument_of_a_wild_variance_does_not_blur_the_others(seed: int, exponent: float, method: Method) -> None:
+    """A bad print makes one variance of any size; what is best among the others is as it was."""
+    plain = problem_of(seed, Constraints(turnover_max=1.5, net_min=0.5), alpha=np.linspace(0.01, 0.03, 20))
+    wild = with_an_outlier(plain, 10.0**exponent)
+    found, expected = optimise(wild, method), optimise(plain, method)
+    if exponent > 2:
+        assert found.weights[0] <= WEIGHT_TOLERANCE
+        np.testing.assert_allclose(found.weights[1:], expected.weights, atol=1e-4)
+    assert found.certificate.objective >= expected.certificate.objective * (1 - 1e-5)
+    assert max(found.certificate.dual_residual, found.certificate.gap) < 1e-5
+
+
+@pytest.mark.parametrize("variance", [1e-2, 1.0, 1e4, 1e8])
+def test_weights_that_are_no_optimum_are_not_certified_whatever_the_largest_variance(
+    variance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = with_an_outlier(problem_of(2, Constraints(turnover_max=1.5)), variance)
+
+    def worse(programme: Programme) -> Answer | None:
+        answer = solve(programme)
+        return None if answer is None else replace(answer, x=0.9 * answer.x)
+
+    optimise(wild)
+    monkeypatch.setattr("octopus.portfolio.optimiser.solve", worse)
+    with pytest.raises(SolverError, match="residuals of"):
+        optimise(wild)
 
 
 def test_it_finds_the_optimum_that_skfolio_finds() -> None:
