@@ -22,8 +22,9 @@ from octopus.core.types import FloatArray
 from octopus.execution.config import BracketConfig
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 
-_ROUNDING = 1e8
-"""Prices are rounded to this part of a tick before they are cut: 9499.9999999999 ticks are 9500."""
+_PART_OF_A_TICK, _PART_OF_A_PRICE = 1e-8, 1e-14
+"""As near as this to whole ticks, a price is them: 9499.9999999999 ticks are 9500, and so are those of a price of which
+floats have no more digits."""
 
 
 def refuse_brackets(panel: Panel, *, long_only: bool) -> None:
@@ -94,6 +95,9 @@ def to_tick(price: FloatArray, *, up: bool, own: FloatArray | None = None) -> Fl
         own: ticks of the instruments', shape (N,), instead; NaN leaves a price as it is.
     """
     tick = np.where(price >= 1.0, 0.01, 0.0001) if own is None else own
-    ticks = np.rint(price / tick * _ROUNDING) / _ROUNDING
+    ticks = price / tick
+    nearest = np.rint(ticks)
+    is_whole = np.abs(ticks - nearest) <= np.maximum(_PART_OF_A_TICK, _PART_OF_A_PRICE * np.abs(ticks))
+    ticks = np.where(is_whole, nearest, ticks)
     whole = np.round((np.ceil(ticks) if up else np.floor(ticks)) * tick, 4 if own is None else 9)
     return np.asarray(whole if own is None else np.where(np.isnan(own), price, whole))

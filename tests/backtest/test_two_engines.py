@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import in_currencies, make_panel, on_clock, random_panel
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from octopus.backtest import lifecycle, screen
@@ -92,6 +92,7 @@ def test_the_limits_of_a_backtest_are_those_of_the_plan(cents, bps, sells, scale
 
 
 @settings(max_examples=50, deadline=None)
+@example(cents=4_789_295, bps=0.0, sells=False, tick=Decimal("0.001"))
 @given(
     cents=st.integers(100, 5_000_000), bps=st.integers(0, 2000).map(lambda value: value / 4), sells=st.booleans(),
     tick=st.sampled_from([Decimal(step) for step in ("0.001", "0.01", "0.05", "0.125", "0.5")]),
