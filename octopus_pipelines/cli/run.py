@@ -145,7 +145,7 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
     from octopus_pipelines.launch import execute
     from octopus_pipelines.overview import changed, checksums
     from resources.runtime import dagster_home
-    from resources.trading import open_paper_account
+    from resources.trading import has_books, open_paper_account
     from resources.warehouse.connection import Role
     from resources.warehouse.store import Warehouse
 
@@ -162,6 +162,8 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
         for number, session in enumerate(sessions, start=1):
             console.print(f"\n[bold]{session}[/bold] ({number} of {len(sessions)})")
             current = begin(settings, session)
+            if current and has_books(settings):
+                _book_flows(instance, execution.defs, progress, outcome, log)
             diary = start_run(owner, session)
             report = execute(
                 daily, instance, partition_key=session.isoformat(), log=log,
@@ -200,6 +202,21 @@ def _selection(job: dg.JobDefinition, *, is_last: bool) -> list[dg.AssetKey] | N
     if is_last:
         return None
     return [key for key in job.asset_layer.executable_asset_keys if key != keys.BACKTEST_RUNS]
+
+
+def _book_flows(
+    instance: dg.DagsterInstance, defs: dg.Definitions, progress: Progress, outcome: Outcome, log: Path
+) -> None:
+    """Book what the broker tells of flows before research plans with its account, which has them already.
+
+    Where that fails, its own line says so, and research goes on: a plan from flows that nobody booked may be denied.
+    """
+    from octopus_pipelines.jobs import BOOK
+    from octopus_pipelines.launch import execute
+
+    outcome.execution.append(
+        execute(defs.resolve_job_def(BOOK), instance, on_start=progress.started, on_end=progress.ended, log=log)
+    )
 
 
 def _execute_orders(
