@@ -18,9 +18,11 @@ from assets import keys, partitions, reporting
 from octopus.core.errors import OctopusError
 from octopus.execution.pictures import costs_picture, nav_picture, reconciliation_picture
 from resources.execution_engine import ExecutionEngine
+from resources.settling import Settler
 from resources.trading import Trading
 from resources.warehouse import launches
 from resources.warehouse.execution_reports import ExecutionReports
+from resources.warehouse.order_store import AccountBusyError
 from resources.warehouse.plans import Plans
 from resources.warehouse.store import Warehouse
 
@@ -38,6 +40,32 @@ def _batch_id(warehouse: Warehouse, account: str, session: date) -> str:
     if batch is None:
         raise NothingToExecuteError(f"no plan for {account} on {session}; run the research job `daily` for it first")
     return batch.batch_id
+
+
+@dg.asset(key=keys.ENTRIES, group_name=GROUP, owners=OWNERS, kinds={"python", "postgres"}, pool=POOL)
+def entries(
+    context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], trading: dg.ResourceParam[Trading]
+) -> dg.MaterializeResult[None]:
+    """What moved the account besides fills: flows and charges as the broker tells them by now, actions by our own data.
+
+    Booked before a session is planned: the broker's account, from which the plan is made, has them already, and a
+    withdrawal that our books do not know would be judged as a loss.
+    """
+    with trading.engine() as engine:
+        try:
+            differing = str(len(Settler(engine, trading.account).open_breaks().breaks))
+        except AccountBusyError as busy:
+            # Who holds the account books the same: a run before it sends, a person with `octopus breaks`.
+            context.log.warning(str(busy))
+            differing = f"not compared: {busy}"
+    rows = warehouse.read(
+        """
+        select session, at, kind, instrument, quantity::float8 as quantity, cash::float8 as cash, note
+        from execution.entries where account = $1 order by at desc, entry_id limit 20
+        """,
+        [trading.account],
+    )
+    return dg.MaterializeResult(metadata={"breaks": differing, "table": reporting.table(rows)})
 
 
 @dg.asset(
@@ -317,3 +345,4 @@ def _count(rows: pl.DataFrame, column: str) -> dict[str, int]:
 
 
 ASSETS = (order_intents, orders, fills, positions, reconciliation, order_costs, tax_lots, realised_gains)
+"""What is made for a session's batch; `entries` is of no session."""

@@ -72,6 +72,7 @@ PRETRADE_REPORT = AssetKey(["compliance", "pretrade_report"])
 SURVEILLANCE = AssetKey(["compliance", "surveillance"])
 DAILY_REPORTS = AssetKey(["compliance", "daily_reports"])
 
+ENTRIES = AssetKey(["execution", "entries"])
 ORDER_INTENTS = AssetKey(["execution", "order_intents"])
 ORDERS = AssetKey(["execution", "orders"])
 FILLS = AssetKey(["execution", "fills"])

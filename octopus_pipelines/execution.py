@@ -36,7 +36,7 @@ def build_defs(
         "trading": factories.lazily(factories.trading, "Broker, clock, gates and records of the account"),
     }
     return dg.Definitions(
-        assets=[*execution.ASSETS, *compliance.POSTTRADE_ASSETS],
+        assets=[execution.entries, *execution.ASSETS, *compliance.POSTTRADE_ASSETS],
         jobs=execution_jobs(CLOCK),
         schedules=execution_schedules(),
         sensors=[execution_sensor(running=executes), *alert_sensors(running=alerts)],

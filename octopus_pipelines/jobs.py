@@ -27,6 +27,7 @@ COMPARE = "compare"
 INTRADAY = "intraday"
 FOLDS = "folds"
 SWEEP = "sweep"
+BOOK = "book"
 EXECUTE = "execute"
 RECONCILE = "reconcile"
 
@@ -103,8 +104,8 @@ def _longest_window(sessions: Sessions) -> timedelta:
 
 
 def execution_jobs(sessions: Sessions) -> list[dg.UnresolvedAssetJobDefinition]:
-    """Orders of an approved batch, followed to their end, and the books of a day without one; nothing here is ever
-    retried by Dagster.
+    """The books before a session is planned, orders of an approved batch, followed to their end, and the books of a day
+    without one; nothing here is ever retried by Dagster.
 
     Args:
         sessions: of the exchange by which orders are executed.
@@ -112,6 +113,10 @@ def execution_jobs(sessions: Sessions) -> list[dg.UnresolvedAssetJobDefinition]:
     patience = execution_patience(sessions)
     tags = {MAX_RUNTIME: f"{patience.total_seconds():.0f}", "dagster/max_retries": "0"}
     return [
+        dg.define_asset_job(
+            BOOK, tags=tags, description="Before a session is planned: book what the broker tells of flows.",
+            selection=dg.AssetSelection.assets(keys.ENTRIES),
+        ),
         dg.define_asset_job(
             EXECUTE, tags=tags, description="Judge again, send, collect, book, reconcile and report the batch.",
             selection=dg.AssetSelection.assets(

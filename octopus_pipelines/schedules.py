@@ -10,16 +10,17 @@ import dagster as dg
 
 from assets.partitions import CLOCK
 from octopus.core.sessions import Sessions
-from octopus_pipelines.jobs import DAILY, INTRADAY, RECONCILE
+from octopus_pipelines.jobs import BOOK, DAILY, INTRADAY, RECONCILE
 from resources.factories import current_settings
 from resources.settings import Settings
-from resources.warehouse.account_books import AccountBooks
+from resources.trading import has_books
 from resources.warehouse.connection import Role
-from resources.warehouse.order_store import OrderStore
 from resources.warehouse.store import Warehouse
 
 AFTER_CLOSE = timedelta(hours=1)
 """From a normal close to the run: vendors have published the day's bar by then."""
+BEFORE_DAILY = timedelta(minutes=45)
+"""From a normal close to what the daily run needs of the books; a batch's own run has let go of the account by then."""
 AFTER_DAILY = timedelta(hours=2)
 """From a normal close to what follows the daily run, which has had an hour for itself by then."""
 _DAY = timedelta(days=1)
@@ -34,24 +35,36 @@ def research_schedules() -> list[dg.ScheduleDefinition]:
 
 def execution_schedules() -> list[dg.ScheduleDefinition]:
     """Schedules of the execution location."""
-    return [daily_reconciliation]
+    return [books_before_daily, daily_reconciliation]
 
 
 def due_comparison(settings: Settings, tick: datetime) -> dg.RunRequest | dg.SkipReason:
     """The run that compares the books after the session that ended before ``tick``, unless a batch's run does it."""
-    if settings.recorded:
-        return dg.SkipReason("the market data is a recording: its sessions are compared as they are executed")
-    session = due_session(settings.sessions, tick)
-    if session is None:
-        return dg.SkipReason(f"no session of {settings.universe.exchange} ended in the day before {tick}")
-    with OrderStore.opened(settings.database_url) as store:
-        first = AccountBooks(store).first_session(settings.account)
-    if first is None:
-        return dg.SkipReason(f"nothing is booked in account {settings.account}: there is no book to compare")
+    session = _booked_session(settings, tick)
+    if isinstance(session, dg.SkipReason):
+        return session
     decided = settings.sessions.previous(session)
     if Warehouse(settings.database_url, Role.TRADER).scalar(_IS_BEGUN, [settings.account, decided]):
         return dg.SkipReason(f"the batch decided on {decided} was begun: its own run compares the books")
     return dg.RunRequest(run_key=f"reconcile:{session}", partition_key=decided.isoformat())
+
+
+def due_booking(settings: Settings, tick: datetime) -> dg.RunRequest | dg.SkipReason:
+    """The run that books what the broker tells before the session that ended before ``tick`` is planned."""
+    session = _booked_session(settings, tick)
+    return session if isinstance(session, dg.SkipReason) else dg.RunRequest(run_key=f"{BOOK}:{session}")
+
+
+def _booked_session(settings: Settings, tick: datetime) -> date | dg.SkipReason:
+    """The session that ended before ``tick``, where the account has books to keep."""
+    if settings.recorded:
+        return dg.SkipReason("the market data is a recording: `octopus run` keeps the books of its sessions")
+    session = due_session(settings.sessions, tick)
+    if session is None:
+        return dg.SkipReason(f"no session of {settings.universe.exchange} ended in the day before {tick}")
+    if not has_books(settings):
+        return dg.SkipReason(f"nothing is booked in account {settings.account}: there is no book to compare")
+    return session
 
 
 _IS_BEGUN = """
@@ -104,6 +117,20 @@ def intraday_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     if settings.intraday.source is None:
         return dg.SkipReason("nobody is asked for bars within the day: name a source in intraday.source")
     return _run_of_the_session(settings, INTRADAY, context.scheduled_execution_time)
+
+
+@dg.schedule(
+    job_name=BOOK,
+    cron_schedule=after_close(CLOCK, BEFORE_DAILY),
+    execution_timezone=CLOCK.timezone,
+    # As for the comparison below: it sends nothing.
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="What the broker tells of flows, booked before the daily run plans with the broker's account.",
+)
+def books_before_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run a quarter of an hour before the daily run; an account of which nothing is booked is skipped, and so is
+    everything on recorded data, where `octopus run` does it."""
+    return due_booking(current_settings(), context.scheduled_execution_time)
 
 
 @dg.schedule(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from octopus.core.errors import ConfigError
 from octopus.risk.signatures import (
     NAMESPACE,
+    SIGNATURES_NEEDED,
     Authority,
     Checked,
     SignatureError,
@@ -97,6 +98,22 @@ def signatures_now(document: LimitsDocument, now: datetime) -> tuple[Checked, ..
         SignatureError: keys or signatures cannot be read.
     """
     return check_all(document.content, _text(document.signatures), read_signers(_text(document.signers)), now)
+
+
+def what_to_do(document: LimitsDocument) -> str:
+    """What gets unsigned limits signed: a signature counts once its key is registered."""
+    try:
+        registered = read_signers(_text(document.signers))
+    except (SignatureError, OSError, UnicodeDecodeError):
+        return f"mend {document.signers}, which says whose keys count"
+    names = {signer.name for signer in registered}
+    sign = "each of two people runs `octopus limits sign --key FILE`"
+    if len(names) >= SIGNATURES_NEEDED:
+        return sign
+    return (
+        f"first register a key of each of {SIGNATURES_NEEDED} people in {document.signers}, one a line: their name and "
+        f"their public key (NAME ssh-ed25519 AAAA…); then {sign}"
+    )
 
 
 def add_signatures(documents: Sequence[LimitsDocument], key_file: Path, now: datetime) -> tuple[Checked, ...]:

@@ -23,6 +23,7 @@ from resources.gates import Gates
 from resources.permission import require_permitted, require_usable
 from resources.settings import Settings
 from resources.trading_state import halt_file
+from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.audit_log import AuditLog
 from resources.warehouse.connection import Role
 from resources.warehouse.instruments import trading_units
@@ -146,6 +147,12 @@ def open_paper_account(settings: Settings) -> bool:
         opened = store.open_account(settings.account, "octopus", "paper account opened", now)
         store.drain_outbox(audit_log(settings))
     return opened
+
+
+def has_books(settings: Settings) -> bool:
+    """Whether anything is booked in the account."""
+    with OrderStore.opened(settings.database_url) as store:
+        return AccountBooks(store).first_session(settings.account) is not None
 
 
 def anchor_file(settings: Settings) -> Path:

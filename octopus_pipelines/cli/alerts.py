@@ -44,7 +44,7 @@ def test(kind: str | None) -> None:
 
 
 @alerts.command(name="list")
-@click.option("--limit", default=20, show_default=True, help="The latest so many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The latest so many.")
 def show(limit: int) -> None:
     """The latest alerts, and which channel took each."""
     with AlertStore.opened(open_database().database_url) as store:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from string import hexdigits
+from typing import Any
 
 import click
 
@@ -25,10 +27,25 @@ def audit() -> None:
     """The tamper-evident audit log and the records of orders: verify, orders, why."""
 
 
+class PublicKey(click.ParamType[str]):
+    """An Ed25519 public key in hex, as `octopus audit verify` prints it."""
+
+    name = "public key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        written = str(value).strip().lower()
+        if len(written) != _KEY_DIGITS or set(written) - set(hexdigits):
+            self.fail(f"{value!r} is no public key: {_KEY_DIGITS} hexadecimal digits, not {len(written)}", param, ctx)
+        return written
+
+
+_KEY_DIGITS = 64
+
+
 @audit.command()
 @click.option("--json", "as_json", is_flag=True, help="Stable machine-readable form.")
 @click.option(
-    "--key", "keys", multiple=True, metavar="HEX",
+    "--key", "keys", type=PublicKey(), multiple=True, metavar="HEX",
     help="A public key that you noted elsewhere: only its checkpoints count. Several may be given.",
 )  # fmt: skip
 def verify(as_json: bool, keys: tuple[str, ...]) -> None:
@@ -51,6 +68,14 @@ def verify(as_json: bool, keys: tuple[str, ...]) -> None:
         click.secho(f"the audit log is whole: {result.entries} entries, {covered}", fg="green")
         for key in audit_log(current).public_keys():
             click.echo(f"checkpoints are signed with key {key}: note it elsewhere, and name it with --key")
+    elif keys and verify_log(current.database_url, anchor_file(current)).ok:
+        trusted = ", ".join(audit_log(current).public_keys())
+        click.secho(
+            f"{problem.message}. By the key that this house itself trusts ({trusted}) log and checkpoints are whole: "
+            "compare it with your note. Where a digit of --key is wrong, give the right one; where your note is right, "
+            "another key than yours signed: halt trading with `octopus halt`, and compare with a backup",
+            fg="red", err=True,
+        )  # fmt: skip
     else:
         click.secho(
             f"the audit log is broken at entry {problem.seq} ({problem.kind.value}): {problem.message}; "

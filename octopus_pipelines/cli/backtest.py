@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from octopus.core.errors import ConfigError, MissingDataError
 from octopus_pipelines.cli.house import new_console, open_database, open_house
@@ -125,7 +126,8 @@ def _published(current: Settings, session: date) -> None:
 
 def _print(console: Console, chosen: Study, figures: dict[str, Any]) -> None:
     changed = ", ".join(f"{name} = {value}" for name, value in chosen.changed.items())
-    console.print(f"\n[bold]{chosen.strategy}[/bold] {figures['first']} to {figures['last']}, costs included")
+    days = f"{figures['first']} to {figures['last']}, costs included"
+    console.print(Text(f"\n{chosen.strategy}", style="bold"), days)
     if changed:
         console.print(f"  with {changed}")
     print_figures(console, figures)

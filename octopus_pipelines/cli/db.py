@@ -19,7 +19,7 @@ from octopus_pipelines.cli.house import open_database, settings, tell
 from resources.runtime.postgres import binary
 from resources.settings import ROOT
 from resources.warehouse import backup as archive
-from resources.warehouse.connection import Role, acting_as, dbt_environment
+from resources.warehouse.connection import Role, acting_as, dbt_environment, without_password
 from resources.warehouse.migrate import migrate as migrate_to_head
 
 
@@ -93,8 +93,8 @@ def psql(role: str, arguments: tuple[str, ...]) -> None:
     """Open psql on the warehouse; further arguments go to psql."""
     current = open_database(in_any_revision=True)
     program = shutil.which("psql") or str(binary("psql"))
-    address = acting_as(current.database_url, Role[role.upper()])
-    os.execv(program, [program, address, *arguments])  # noqa: S606  # a program we found ourselves
+    address, secret = without_password(acting_as(current.database_url, Role[role.upper()]))
+    os.execve(program, [program, address, *arguments], {**os.environ, **secret})  # noqa: S606  # one that we found
 
 
 @db.command()

@@ -10,6 +10,7 @@ import sys
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from octopus_pipelines import dbt_manifest
 from resources.agreement import likely_misspelt
@@ -70,6 +71,15 @@ def tell(words: str) -> None:
 
 
 def new_console() -> Console:
-    """Where a command prints: as wide as the terminal, and wide enough for a line of a log where there is none."""
+    """Where a command prints: as wide as the terminal, and wide enough for a line of a log where there is none.
+
+    It prints words as they are, brackets included: a broker's or a vendor's may look like markup. Ours is `marked`.
+    """
     # The stream is named, because steps that print are redirected to a log.
-    return Console(highlight=False, file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    width = None if sys.stdout.isatty() else LOG_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, file=sys.stdout, width=width)
+
+
+def marked(words: str) -> Text:
+    """Words of our own with rich's markup in them; nothing that anybody else said belongs into them."""
+    return Text.from_markup(words, emoji=False)

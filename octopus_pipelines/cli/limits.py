@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from octopus_pipelines.cli.house import settings
-from resources.limit_signatures import add_signatures, limits_authority, signatures_now
+from resources.limit_signatures import add_signatures, limits_authority, signatures_now, what_to_do
 
 
 @click.group()
@@ -61,8 +61,6 @@ def verify(as_json: bool) -> None:
         until = current.risk.valid_until
         click.secho(f"the limits are signed by {' and '.join(found.signers)}, until {until}", fg="green")
     else:
-        click.secho(
-            f"limits unsigned: paper only: {found.problem}; each of two people runs `octopus limits sign --key FILE`",
-            fg="yellow", err=True,
-        )  # fmt: skip
+        remedy = what_to_do(current.limits_documents[0])
+        click.secho(f"limits unsigned: paper only: {found.problem}; {remedy}", fg="yellow", err=True)
     sys.exit(0 if found.problem is None else 1)

@@ -5,15 +5,23 @@ Belongs here: the list of commands and how an error ends. Does not: the commands
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from dotenv import load_dotenv
 
 from octopus.core.errors import OctopusError
 from resources.settings import ROOT
+
+DEBUG_VARIABLE = "OCTOPUS_DEBUG"
+"""Set to 1, an error of the surroundings ends in its traceback."""
+
+_DATABASE_ERRORS = {"psycopg.Error", "sqlalchemy.exc.DBAPIError", "adbc_driver_manager.Error"}
+"""By name: `octopus halt` must not wait for their libraries."""
 
 
 class _Commands(click.Group):
@@ -74,12 +82,38 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except OctopusError as error:
-        click.secho(f"octopus: {error}", fg="red", err=True)
-        sys.exit(1)
+        _refuse(str(error))
     except (KeyboardInterrupt, click.exceptions.Abort):
         # click makes the one of the other.
         click.echo("interrupted: run the same command again, what is done is not done twice", err=True)
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1" or not _is_of_the_surroundings(error):
+            raise
+        _refuse(f"{_said_of(error)}; see `octopus doctor` ({DEBUG_VARIABLE}=1 shows where it happened)")
+
+
+def _refuse(line: str) -> NoReturn:
+    click.secho(f"octopus: {line}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _is_of_the_surroundings(error: Exception) -> bool:
+    """Whether a disk, a file, a socket or the database failed, which is no fault of the program's."""
+    classes = {f"{one.__module__}.{one.__qualname__}" for one in type(error).__mro__}
+    return isinstance(error, OSError | UnicodeError) or not _DATABASE_ERRORS.isdisjoint(classes)
+
+
+def _said_of(error: Exception) -> str:
+    """What failed, in one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    if isinstance(error, OSError) or not lines:
+        return ": ".join([kind, *lines[:1]])
+    what = "a text cannot be read" if isinstance(error, UnicodeError) else "the database refused"
+    return f"{what}: {kind}: {lines[0]}"
 
 
 def _load_variables(path: Path) -> bool:

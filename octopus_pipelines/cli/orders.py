@@ -111,7 +111,9 @@ def cancel(order: str, by: str, reason: str) -> None:
 @click.option("--quantity", type=Amount(), help="Shares that the order and its replacement may fill together.")
 @click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
 @click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
-@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for what becomes of it.")
+@click.option(
+    "--wait", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait for what becomes of it."
+)
 def replace(
     order: str, limit: Decimal | None, stop: Decimal | None, quantity: Decimal | None, by: str, reason: str, wait: float
 ) -> None:

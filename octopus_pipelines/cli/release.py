@@ -38,9 +38,15 @@ def release(batch: str | None, by: str, reason: str, yes: bool) -> None:
         _require_releasable(stored, now)
         released = store.is_released(stored.batch, now)
         _show(stored)
-        if batch is None or released:
-            needed = "" if current.trading.needs_release else "; trading.release asks for no release of it"
-            click.echo(f"batch {name} {'is released' if released else 'waits for its release'}{needed}")
+        if released:
+            click.echo(f"batch {name} is released")
+            return
+        if not current.trading.needs_release:
+            asked, mode = current.trading.release, current.trading.mode
+            click.echo(f"batch {name} needs no release: trading.release is {asked}, trading.mode {mode}")
+        elif batch is None:
+            click.echo(f"batch {name} waits for its release")
+        if batch is None:
             return
         if not yes:
             click.confirm(f"release batch {name} as {by}?", abort=True)

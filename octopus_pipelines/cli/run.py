@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from octopus.core.errors import ConfigError, OctopusError
 from octopus_pipelines.cli import house
@@ -43,12 +44,13 @@ class Progress:
 
     def started(self, step: str) -> None:
         if self.console.is_terminal:
-            self.console.print(f"  [dim]… {_plain(step)}[/dim]", end="\r")
+            self.console.print(f"  … {_plain(step)}", end="\r", style="dim")
 
     def ended(self, report: StepReport) -> None:
         self.steps.append(report)
         mark = {"done": "[green]✓[/green]", "skipped": "[dim]-[/dim]"}.get(report.status, "[red]✗[/red]")
-        self.console.print(f"  {mark} {_plain(report.name):<34}{report.seconds:7.1f} s  [dim]{_headline(report)}[/dim]")
+        took = f"{_plain(report.name):<34}{report.seconds:7.1f} s "
+        self.console.print(house.marked(f"  {mark}"), took, Text(_headline(report), style="dim"))
 
 
 @click.command()
@@ -59,7 +61,7 @@ def run(as_of: datetime | None, first: datetime | None, last: datetime | None) -
     """Run the daily pipeline: data, research, risk, compliance, paper orders, reconciliation."""
     sessions = wanted_sessions(house.settings(), as_of, first, last)
     console = house.new_console()
-    console.print("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ...")
+    console.print(house.marked("[bold]Octopus[/bold] · opening the house: database, schema, Dagster, dbt ..."))
     opened = time.monotonic()
     settings = house.open_house()
     console.print(f"  ready in {time.monotonic() - opened:.1f} s · {settings.universe.market_data} · {settings.home}")
@@ -145,7 +147,7 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
     from octopus_pipelines.launch import execute
     from octopus_pipelines.overview import changed, checksums
     from resources.runtime import dagster_home
-    from resources.trading import open_paper_account
+    from resources.trading import has_books, open_paper_account
     from resources.warehouse.connection import Role
     from resources.warehouse.store import Warehouse
 
@@ -160,8 +162,10 @@ def run_sessions(settings: Settings, sessions: Sequence[date], console: Console)
     daily = research.defs.resolve_job_def(DAILY)
     with dagster_home.opened() as instance:
         for number, session in enumerate(sessions, start=1):
-            console.print(f"\n[bold]{session}[/bold] ({number} of {len(sessions)})")
+            console.print(house.marked(f"\n[bold]{session}[/bold] ({number} of {len(sessions)})"))
             current = begin(settings, session)
+            if current and has_books(settings):
+                _book_flows(instance, execution.defs, progress, outcome, log)
             diary = start_run(owner, session)
             report = execute(
                 daily, instance, partition_key=session.isoformat(), log=log,
@@ -200,6 +204,21 @@ def _selection(job: dg.JobDefinition, *, is_last: bool) -> list[dg.AssetKey] | N
     if is_last:
         return None
     return [key for key in job.asset_layer.executable_asset_keys if key != keys.BACKTEST_RUNS]
+
+
+def _book_flows(
+    instance: dg.DagsterInstance, defs: dg.Definitions, progress: Progress, outcome: Outcome, log: Path
+) -> None:
+    """Book what the broker tells of flows before research plans with its account, which has them already.
+
+    Where that fails, its own line says so, and research goes on: a plan from flows that nobody booked may be denied.
+    """
+    from octopus_pipelines.jobs import BOOK
+    from octopus_pipelines.launch import execute
+
+    outcome.execution.append(
+        execute(defs.resolve_job_def(BOOK), instance, on_start=progress.started, on_end=progress.ended, log=log)
+    )
 
 
 def _execute_orders(

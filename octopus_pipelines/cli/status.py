@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
-from octopus_pipelines.cli.house import new_console, open_database
+from octopus_pipelines.cli.house import marked, new_console, open_database
 from octopus_pipelines.overview import status as read_status
 
 
@@ -30,9 +29,9 @@ def status(as_json: bool) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     for name in _SHOWN:
-        console.print(f"[bold]{name:<15}[/bold] {_plain(state[name])}")
+        console.print(marked(f"[bold]{name:<15}[/bold]"), _plain(state[name]))
     for sentence in state["unjudged"]:
-        console.print(f"[bold]{'unjudged':<15}[/bold] {escape(sentence)}")
+        console.print(marked(f"[bold]{'unjudged':<15}[/bold]"), sentence)
 
 
 _SHOWN = (

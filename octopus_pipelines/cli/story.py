@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from octopus_pipelines.cli.house import marked
 
 _FEATURES = 8
 """So many features are printed; ``--json`` has them all."""
@@ -19,17 +21,16 @@ _FEATURES = 8
 def print_story(console: Console, story: Mapping[str, Any]) -> None:
     """Print the story that `octopus audit why --json` gives."""
     order, answer = story["order"], story["answer"]
-    console.rule(f"[bold]{order['side']} {order['quantity']} {order['instrument']} · {order['session']}")
+    title = f"{order['side']} {order['quantity']} {order['instrument']} · {order['session']}"
+    console.rule(Text(title, style="bold"))
     console.print(f"intent {order['intent_id']}, order {order['client_order_id']}, broker's {order['broker_order_id']}")
     console.print(
         f"batch {order['batch_id']} of account {order['account']}, {order['order_type']} at {order['reference_price']}"
     )
     if order["replaces"]:
-        console.print(
-            f"replaces {order['replaces']}: {escape(order['asked_by'])} asked, {escape(order['asked_because'])}"
-        )
-    word = "[green]allowed[/green]" if answer["allowed"] else "[red]not allowed[/red]"
-    console.print(f"[bold]{word}[/bold]: {escape(answer['because'])}; {'sent' if answer['sent'] else 'not sent'}")
+        console.print(f"replaces {order['replaces']}: {order['asked_by']} asked, {order['asked_because']}")
+    word = "[bold green]allowed:[/]" if answer["allowed"] else "[bold red]not allowed:[/]"
+    console.print(marked(word), f"{answer['because']}; {'sent' if answer['sent'] else 'not sent'}")
     for attempt in story["attempts"]:
         _attempt(console, attempt)
     _verdicts(console, "Research, risk", story["research"]["risk"])
@@ -37,18 +38,19 @@ def print_story(console: Console, story: Mapping[str, Any]) -> None:
     _course(console, story)
     if story["lineage"]["decision"] is not None:
         _lineage(console, story["lineage"])
-    console.print("\n[bold]Do the records agree?[/bold]")
+    console.print("\nDo the records agree?", style="bold")
     for check in story["checks"]:
         mark = "[green]yes[/green]" if check["ok"] else "[red]NO[/red] "
-        console.print(f"  {mark} {check['name']}: {escape(check['message'])}")
+        console.print(marked(f"  {mark}"), f"{check['name']}: {check['message']}")
 
 
 def _attempt(console: Console, attempt: Mapping[str, Any]) -> None:
     snapshot = attempt["snapshot"]
     console.print(
-        f"\n[bold]Attempt {attempt['attempt']}[/bold] under fence {attempt['fence']}: the broker's snapshot of "
+        marked(f"\n[bold]Attempt {attempt['attempt']}[/bold]"),
+        f"under fence {attempt['fence']}: the broker's snapshot of "
         f"{snapshot['taken_at']} had cash {snapshot['cash']}, {snapshot['held']} shares at {snapshot['price']}, "
-        f"{len(snapshot['open_orders'])} open orders"
+        f"{len(snapshot['open_orders'])} open orders",
     )
     _verdicts(console, "Execution", attempt["verdicts"])
 
@@ -61,13 +63,13 @@ def _verdicts(console: Console, title: str, verdicts: Sequence[Mapping[str, Any]
         limit = verdict.get("limit", verdict.get("limit_value"))
         table.add_row(
             f"{verdict['gate']} {verdict['rule']}" if "gate" in verdict else verdict["rule"], verdict["outcome"],
-            _figure(verdict["value"]), _figure(limit), escape(verdict["reason"]),
+            _figure(verdict["value"]), _figure(limit), verdict["reason"],
         )  # fmt: skip
     console.print(table)
 
 
 def _course(console: Console, story: Mapping[str, Any]) -> None:
-    console.print("\n[bold]What became of it[/bold]")
+    console.print("\nWhat became of it", style="bold")
     for child in story["children"]:
         told = child["state"] or child["status"]
         console.print(f"  {child['intent_id']}: {child['quantity']}, order {child['client_order_id']} {told}")
@@ -83,14 +85,15 @@ def _course(console: Console, story: Mapping[str, Any]) -> None:
                 if float(revision["quantity"])
                 else "broken"
             )
-            console.print(f"    {revision['at']}  {now} by the broker's revision: {escape(revision['reason'])}")
+            console.print(f"    {revision['at']}  {now} by the broker's revision: {revision['reason']}")
     entries = ", ".join(f"{entry['seq']} {entry['kind']}" for entry in story["audit"])
     console.print(f"  audit log: {entries or 'nothing'}")
 
 
 def _lineage(console: Console, lineage: Mapping[str, Any]) -> None:
     decision, target, model, raw = (lineage[name] for name in ("decision", "target", "model", "raw"))
-    console.print(f"\n[bold]What it was decided from[/bold] ({decision['decision_id']}, as of {raw['known_by']})")
+    decided = f"({decision['decision_id']}, as of {raw['known_by']})"
+    console.print(marked("\n[bold]What it was decided from[/bold]"), decided)
     console.print(
         f"  target weight {_figure(target['weight'])}, alpha {_figure(target['alpha'])}" if target else
         "  the target weights were decided anew since: the plan's own are gone"

@@ -10,11 +10,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from octopus.alternative_data.schema import TEXT_TABLES
 from octopus.core.amounts import plain
+from octopus_pipelines.cli.house import marked
 from octopus_pipelines.overview import SCHEMAS, champion, reconciliation
 from resources.settings import Settings
 from resources.trading import anchor_file
@@ -34,7 +35,7 @@ def print_summary(console: Console, settings: Settings, outcome: Outcome) -> Non
     """Print everything about the last session of ``outcome``."""
     warehouse = Warehouse(settings.database_url, Role.OWNER)
     session = outcome.sessions[-1]
-    console.rule(f"[bold]Octopus · {session}")
+    console.rule(marked(f"[bold]Octopus · {session}"))
     _data(console, warehouse, settings)
     _unanswered(console, warehouse, session)
     _models(console, warehouse, settings)
@@ -48,7 +49,7 @@ def print_summary(console: Console, settings: Settings, outcome: Outcome) -> Non
 
 
 def _data(console: Console, warehouse: Warehouse, settings: Settings) -> None:
-    console.print("\n[bold]Data[/bold]")
+    console.print("\nData", style="bold")
     row = warehouse.rows(
         """
         select count(*) as rows, count(distinct instrument) as instruments, min(session) as first, max(session) as last
@@ -79,7 +80,7 @@ def _data(console: Console, warehouse: Warehouse, settings: Settings) -> None:
     table = Table("severity", "finding", "count", "for example", box=None, padding=(0, 2))
     for found in findings:
         colour = {"severe": "red", "warn": "yellow"}.get(found["severity"], "dim")
-        table.add_row(f"[{colour}]{found['severity']}[/{colour}]", found["kind"], str(found["n"]), found["example"])
+        table.add_row(Text(found["severity"], style=colour), found["kind"], str(found["n"]), found["example"])
     console.print(table)
 
 
@@ -88,11 +89,11 @@ def _unanswered(console: Console, warehouse: Warehouse, session: date) -> None:
     for kind in TEXT_TABLES:
         asked = TextFetches(warehouse).of_session(kind, session)
         for problem in asked["problem"].drop_nulls():
-            console.print(f"  [yellow]decided without[/yellow] {escape(problem)}")
+            console.print(marked("  [yellow]decided without[/yellow]"), problem)
 
 
 def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:
-    console.print("\n[bold]Models[/bold] (walk-forward, out of sample)")
+    console.print(marked("\n[bold]Models[/bold] (walk-forward, out of sample)"))
     reviews = warehouse.rows(
         """
         select distinct on (model) model, version, passed, scores, gates, as_of from models.reviews
@@ -105,7 +106,7 @@ def _models(console: Console, warehouse: Warehouse, settings: Settings) -> None:
     for review in reviews:
         scores: Mapping[str, Any] = review["scores"]
         failed = [gate["name"] for gate in review["gates"] if not gate["passed"]]
-        verdict = "[green]passed[/green]" if review["passed"] else f"[yellow]failed: {', '.join(failed)}[/yellow]"
+        verdict = Text("passed", "green") if review["passed"] else Text(f"failed: {', '.join(failed)}", "yellow")
         table.add_row(
             review["model"], str(review["version"]), *(_figure(scores.get(name)) for name in
             ("rank_ic", "t_stat", "spread_sharpe", "deflated_sharpe")), verdict,
@@ -128,7 +129,7 @@ def _backtest(console: Console, warehouse: Warehouse, session: date) -> None:
     if not runs:
         return
     run, metrics = runs[0], runs[0]["metrics"]
-    console.print(f"\n[bold]Backtest[/bold] {run['first_session']} to {run['last_session']}, costs included")
+    console.print(marked("\n[bold]Backtest[/bold]"), f"{run['first_session']} to {run['last_session']}, costs included")
     print_figures(console, metrics)
 
 
@@ -149,7 +150,7 @@ def print_figures(console: Console, metrics: Mapping[str, Any]) -> None:
         f"costs {_figure(metrics['cost_drag'], '{:.2%}')} a year, {metrics['trades']:,} trades"
     )
     for warning in metrics.get("warnings", ()):
-        console.print(f"  [yellow]{warning}[/yellow]")
+        console.print(f"  {warning}", style="yellow")
 
 
 def _decision(console: Console, warehouse: Warehouse, settings: Settings, session: date) -> None:
@@ -158,7 +159,7 @@ def _decision(console: Console, warehouse: Warehouse, settings: Settings, sessio
         "order by weight desc",
         [session],
     )
-    console.print(f"\n[bold]Target weights[/bold] {session}")
+    console.print(marked(f"\n[bold]Target weights[/bold] {session}"))
     console.print("  " + ", ".join(f"{row['instrument']} {row['weight']:.1%}" for row in weights) or "  all cash")
     for label, table in (("risk", "risk.limit_report"), ("compliance", "compliance.pretrade_report")):
         rows = _verdicts(warehouse, table, settings.account, session)
@@ -185,10 +186,10 @@ def _gate(console: Console, label: str, rows: Sequence[Mapping[str, Any]]) -> No
     console.print(f"  {label}: {said}")
     for row in rows:
         if row["outcome"] in ("deny", "warn"):
-            console.print(f"    [yellow]{row['outcome']}[/yellow] {row['rule']}: {row['reason']}")
+            console.print(marked(f"    [yellow]{row['outcome']}[/yellow]"), f"{row['rule']}: {row['reason']}")
     off = sorted({row["rule"] for row in rows if row["outcome"] == "off"})
     if off:
-        console.print(f"    [dim]off on this data: {', '.join(off)}[/dim]")
+        console.print(f"    off on this data: {', '.join(off)}", style="dim")
 
 
 def _orders(console: Console, warehouse: Warehouse, settings: Settings, session: date) -> None:
@@ -204,7 +205,7 @@ def _orders(console: Console, warehouse: Warehouse, settings: Settings, session:
         """,
         [settings.account, session],
     )
-    console.print(f"\n[bold]Orders[/bold] decided {session}, executed in the next session")
+    console.print(marked(f"\n[bold]Orders[/bold] decided {session}, executed in the next session"))
     if not rows:
         console.print("  none")
         return
@@ -228,34 +229,36 @@ def _account(console: Console, warehouse: Warehouse, settings: Settings) -> None
         [account, nav["session"]],
     )[0]["n"]
     console.print(
-        f"\n[bold]Account[/bold] {account} on {nav['session']}: NAV {nav['closing']:,.2f}, cash {nav['cash']:,.2f}, "
+        marked("\n[bold]Account[/bold]"),
+        f"{account} on {nav['session']}: NAV {nav['closing']:,.2f}, cash {nav['cash']:,.2f}, "
         f"{held} positions; the day: price {nav['price_pnl']:+,.2f}, fees {-nav['fees']:+,.2f}, "
-        f"dividends {nav['dividends']:+,.2f}, flows {nav['flows']:+,.2f}"
+        f"dividends {nav['dividends']:+,.2f}, flows {nav['flows']:+,.2f}",
     )
     compared = reconciliation(warehouse, account)
     if compared is not None:
         verdict = "[green]our book and the broker's agree[/green]" if compared["ok"] else (
             f"[red]{compared['breaks']} breaks: see execution/reconciliation in Dagster[/red]"
         )  # fmt: skip
-        console.print(f"  reconciliation {compared['session']}: {verdict}")
+        console.print(marked(f"  reconciliation {compared['session']}: {verdict}"))
     chain = verify(settings.database_url, anchor_file(settings))
     whole = "[green]whole[/green]" if chain.ok else "[red]broken: run `octopus audit verify`[/red]"
-    console.print(f"  audit log: {chain.entries} entries, {whole}")
+    console.print(marked(f"  audit log: {chain.entries} entries, {whole}"))
 
 
 def _times(console: Console, outcome: Outcome) -> None:
     steps = sorted((step for report in outcome.reports for step in report.steps), key=lambda step: -step.seconds)
     slow = ", ".join(f"{step.name.replace('__', '.')} {step.seconds:.1f} s" for step in steps[:SLOWEST])
-    console.print(f"\n[bold]Time[/bold] {outcome.seconds:.1f} s in all; {slow}")
+    console.print(marked("\n[bold]Time[/bold]"), f"{outcome.seconds:.1f} s in all; {slow}")
 
 
 def _changes(console: Console, outcome: Outcome) -> None:
     """The changed tables in the order of the pipeline, a line for each schema."""
     if not outcome.changed:
-        console.print("[bold]Changed[/bold] nothing: everything was there already (no row, no model version, no order)")
+        nothing = "nothing: everything was there already (no row, no model version, no order)"
+        console.print(marked(f"[bold]Changed[/bold] {nothing}"))
     else:
         count = len(outcome.changed)
-        console.print(f"[bold]Changed[/bold] rows of {count} table{'s' if count > 1 else ''}")
+        console.print(marked(f"[bold]Changed[/bold] rows of {count} table{'s' if count > 1 else ''}"))
         table = Table(box=None, padding=(0, 2), show_header=False)
         for schema in SCHEMAS:
             names = [name.partition(".")[2] for name in outcome.changed if name.startswith(f"{schema}.")]
@@ -263,13 +266,13 @@ def _changes(console: Console, outcome: Outcome) -> None:
                 table.add_row(schema, ", ".join(names))
         console.print(table)
     for reason in outcome.skipped:
-        console.print(f"  [dim]no orders now: {reason}[/dim]")
+        console.print(f"  no orders now: {reason}", style="dim")
 
 
 def _next(console: Console, outcome: Outcome) -> None:
-    console.print("\n[bold]Next[/bold]")
+    console.print("\nNext", style="bold")
     if outcome.failure:
-        console.print(f"  [red]{outcome.failure}[/red]")
+        console.print(f"  {outcome.failure}", style="red")
     for line in (
         ".venv/bin/octopus up        Dagster and MLflow in the browser: lineage, runs, model review",
         ".venv/bin/octopus status    what stands in the warehouse (--json for machines)",

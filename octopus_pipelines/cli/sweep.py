@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from octopus.core.errors import ConfigError
 from octopus_pipelines.cli.backtest import DAY, assignments, day_of, require_prices, settings_of
@@ -123,12 +124,13 @@ def _plain(value: float) -> float | None:
 
 
 def _progress(console: Console, *, quiet: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=quiet)
 
 
 def _print(console: Console, strategy: str, rows: list[dict[str, Any]], verdict: Mapping[str, Any]) -> None:
-    console.print(f"\n[bold]{strategy}[/bold]: {len(rows)} parameter sets, the best {min(SHOWN, len(rows))} of them")
+    shown = f"{len(rows)} parameter sets, the best {min(SHOWN, len(rows))} of them"
+    console.print(Text(f"\n{strategy}:", style="bold"), shown)
     names = list(rows[0]["parameters"])
     table = Table(*names, "Sharpe, net", box=None, padding=(0, 2))
     for row in rows[:SHOWN]:
@@ -145,5 +147,5 @@ def _print(console: Console, strategy: str, rows: list[dict[str, Any]], verdict:
         f"({verdict['trials_clustered']} different); {overfit}"
     )
     if deflated is None or deflated < 0.95 or (pbo or 0) > 0.5:
-        console.print("  [yellow]That is what luck may give: do not choose it for its place in this table.[/yellow]")
+        console.print("  That is what luck may give: do not choose it for its place in this table.", style="yellow")
     console.print("  every set is on record for good: `octopus backtest` and the next sweep count them")

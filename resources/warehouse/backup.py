@@ -29,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from octopus.core.errors import OctopusError
 from resources.runtime.postgres import binary
-from resources.warehouse.connection import Role, connect, safe_address
+from resources.warehouse.connection import Role, connect, safe_address, without_password
 
 FORMAT = 1
 DATABASES = ("octopus", "dagster", "mlflow")
@@ -240,10 +240,8 @@ def client_program(name: str, url: str) -> str:
 
 def _run(program: str, url: str, *arguments: str) -> None:
     """Run a client program on ``url``; the password goes through the environment, where no other user sees it."""
-    parts = conninfo_to_dict(url)
-    password = parts.pop("password", None)
-    address = make_conninfo("", **{name: str(value) for name, value in parts.items()})
-    environment = {**os.environ, "PGTZ": "UTC", **({"PGPASSWORD": str(password)} if password else {})}
+    address, secret = without_password(url)
+    environment = {**os.environ, "PGTZ": "UTC", **secret}
     command = [client_program(program, url), "--dbname", address, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:

@@ -51,6 +51,15 @@ def acting_as(url: str, role: Role) -> str:
     return make_conninfo(url, options=f"-c timezone=UTC{acting}")
 
 
+def without_password(address: str) -> tuple[str, dict[str, str]]:
+    """``address`` (a URL or libpq's connection string) for a client program's command line, which every user of the
+    machine can read, and the variables that give it the password."""
+    parts = conninfo_to_dict(address)
+    password = parts.pop("password", None)
+    shown = make_conninfo("", **{name: str(value) for name, value in parts.items()})
+    return shown, {"PGPASSWORD": str(password)} if password else {}
+
+
 def safe_address(url: str) -> str:
     """Host, port and database of ``url`` without user and password, for messages."""
     parts = conninfo_to_dict(url)

@@ -13,7 +13,7 @@ from execution_support import CLOSE, EXECUTED, OPEN, SESSIONS, rows, store_plan
 
 from octopus.core.orders import Side
 from octopus.execution.book import Entry, EntryKind
-from octopus_pipelines.schedules import due_comparison
+from octopus_pipelines.schedules import due_booking, due_comparison
 from resources.settings import Settings, load_settings
 from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.connection import connect
@@ -37,6 +37,7 @@ def skipped(settings: Settings, tick: datetime = AN_HOUR_AFTER) -> str:
 
 def test_a_day_without_a_batch_is_compared_and_a_batchs_own_run_compares_its_day(settings: Settings) -> None:
     assert "there is no book to compare" in skipped(settings)
+    assert isinstance(due_booking(settings, AN_HOUR_AFTER), dg.SkipReason)
     with OrderStore.opened(settings.database_url) as store:
         money = Entry("d", EntryKind.DEPOSIT, None, Decimal(0), Decimal(100), OPEN)
         AccountBooks(store).recognise("paper", money, EXECUTED, OPEN)
@@ -46,6 +47,9 @@ def test_a_day_without_a_batch_is_compared_and_a_batchs_own_run_compares_its_day
         "that is executed, and compared, the day after"
     )
     assert asked.run_key == f"reconcile:{EXECUTED}"
+    booking = due_booking(settings, AN_HOUR_AFTER)
+    assert isinstance(booking, dg.RunRequest)
+    assert booking.run_key == f"book:{EXECUTED}"
     assert "no session" in skipped(settings, datetime(2022, 12, 24, 22, tzinfo=UTC))
     assert "recording" in skipped(
         replace(settings, universe=settings.universe.model_copy(update={"market_data": "sample"}))
@@ -62,4 +66,5 @@ def test_a_day_without_a_batch_is_compared_and_a_batchs_own_run_compares_its_day
             [batch.session],
         )
     assert "its own run compares the books" in skipped(settings)
+    assert isinstance(due_booking(settings, AN_HOUR_AFTER), dg.RunRequest), "flows may come after that run"
     assert rows(settings.database_url, "select count(*) from execution.reconciliation") == [(0,)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from execution_support import (
     CLOSE,
@@ -26,11 +28,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from assets.execution import entries
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, Side, TradingState
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.nav import Holdings, NavStatement
 from octopus.risk import gate as risk_gate
 from octopus.risk.signatures import Authority
+from resources.execution_engine import ExecutionEngine
 from resources.gates import Gates
 from resources.settings import load_settings
 from resources.warehouse.account_books import AccountBooks
@@ -105,6 +109,48 @@ def test_what_the_owner_moves_before_the_open_is_neither_loss_nor_gain(desk: Des
     assert look() == set()
     assert look(loss=30_000) == {"loss_per_day", "drawdown_stop"}, "a deposit hides no loss"
     assert look(loss=8_000) == set()
+
+
+@dataclass
+class DeskTrading:
+    """What the asset needs of `Trading`, at the test's desk."""
+
+    desk: Desk
+    account: str = "acct"
+
+    def engine(self) -> AbstractContextManager[ExecutionEngine]:
+        return self.desk.engine()
+
+
+def book_before_planning(desk: Desk) -> str:
+    """Materialise the asset that the jobs `book` and `octopus run` make before research; what it says of breaks."""
+    resources = {"warehouse": Warehouse(desk.url, Role.TRADER), "trading": DeskTrading(desk)}
+    made = dg.materialize([entries], resources=resources, instance=dg.DagsterInstance.ephemeral())
+    (told,) = made.asset_materializations_for_node("execution__entries")
+    return str(told.metadata["breaks"].value)
+
+
+def test_a_withdrawal_between_the_nav_and_the_plan_is_no_loss_to_research(desk: Desk) -> None:
+    """Research plans with the broker's account as it is now, which has the flows that no comparison has booked yet."""
+
+    def look(loss: int = 0) -> set[str]:
+        snapshot = desk.broker.snapshot(["BBB"])  # type: ignore[attr-defined]
+        account = replace(snapshot, cash=snapshot.cash - loss)
+        return stopped(desk.url, one_buy("acct", EXECUTED, desk.clock.now()), account)
+
+    desk.broker.transfer("in", EntryKind.DEPOSIT, D(5_000), "from the owner")  # type: ignore[attr-defined]
+    desk.broker.transfer("out", EntryKind.WITHDRAWAL, D(-35_000), "to the owner")  # type: ignore[attr-defined]
+    assert look() == {"loss_per_day", "drawdown_stop"}, "the books do not know of it"
+    with opened(desk.url) as store, store.account_lock("acct"):
+        assert "another run" in book_before_planning(desk), "who holds the account books it"
+    assert look() == {"loss_per_day", "drawdown_stop"}
+    assert book_before_planning(desk) == "0"
+    assert look() == set()
+    assert look(loss=30_000) == {"loss_per_day", "drawdown_stop"}
+    booked = rows(desk.url, "select session, kind, cash from execution.entries order by cash")
+    assert booked[0] == (NEXT, "withdrawal", D(-35_000))
+    assert book_before_planning(desk) == "0", "a second time it does nothing"
+    assert rows(desk.url, "select session, kind, cash from execution.entries order by cash") == booked
 
 
 def shares(name: str, instrument: str, quantity: int, cash: int = 0) -> Entry:

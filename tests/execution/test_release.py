@@ -55,7 +55,7 @@ def say(*arguments: str, answer: str | None = None) -> str:
 
 
 def test_an_unreleased_batch_is_neither_asked_for_nor_executed_and_a_released_one_is(
-    desk: Desk, settings: Settings
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = store_plan(desk.url, "paper", BUYS)
     waiting = next_execution(settings, DECISION)
@@ -67,6 +67,11 @@ def test_an_unreleased_batch_is_neither_asked_for_nor_executed_and_a_released_on
     assert rows(desk.url, "select 1 from audit.log where kind = 'batch.refused'") == [(1,)]
 
     assert "waits for its release" in say()
+    paper_is_free = replace(settings, trading=settings.trading.model_copy(update={"release": "live"}))
+    monkeypatch.setattr(command, "open_database", lambda: paper_is_free)
+    assert "needs no release: trading.release is live, trading.mode paper" in say()
+    assert "waits" not in say()
+    monkeypatch.setattr(command, "open_database", lambda: settings)
     assert "Aborted" in say(batch.batch_id, answer="n\n")
     assert isinstance(next_execution(settings, DECISION), dg.SkipReason)
     shown = say(batch.batch_id, "--by", "Ann Example", "--reason", "read it", answer="y\n")

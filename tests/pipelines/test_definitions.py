@@ -106,7 +106,7 @@ def test_of_several_that_start_at_once_one_makes_the_manifest(tmp_path: Path, mo
     assert len(made) == 1
 
 
-def test_nothing_but_the_comparison_of_the_books_starts_by_itself_and_nothing_that_trades_is_retried(
+def test_nothing_but_the_keeping_of_the_books_starts_by_itself_and_nothing_that_trades_is_retried(
     locations: dict[str, dg.Definitions],
 ) -> None:
     for defs in locations.values():
@@ -118,7 +118,7 @@ def test_nothing_but_the_comparison_of_the_books_starts_by_itself_and_nothing_th
         for schedule in defs.schedules or ()
         if schedule.default_status is dg.DefaultScheduleStatus.RUNNING  # type: ignore[union-attr]
     }
-    assert running == {"daily_reconciliation"}
+    assert running == {"books_before_daily", "daily_reconciliation"}
     execute = locations["execution"].resolve_job_def("execute")
     assert execute.tags["dagster/max_retries"] == "0"
     assert all(node.definition.retry_policy is None for node in execute.graph.nodes)  # type: ignore[attr-defined]
@@ -151,7 +151,7 @@ def test_a_run_of_the_longest_day_at_new_york_has_the_patience_of_any_other_besi
     locations: dict[str, dg.Definitions],
 ) -> None:
     """An hour before the open, six and a half of the session, and sixteen minutes for the broker's last answers."""
-    for name in ("execute", "reconcile"):
+    for name in ("book", "execute", "reconcile"):
         tags = locations["execution"].resolve_job_def(name).tags
         assert int(tags[MAX_RUNTIME]) == MAX_RUNTIME_SECONDS + timedelta(hours=7, minutes=46).total_seconds()
     assert locations["research"].resolve_job_def("daily").tags[MAX_RUNTIME] == str(MAX_RUNTIME_SECONDS)

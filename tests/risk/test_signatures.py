@@ -320,6 +320,17 @@ def test_the_command_line_signs_and_verifies(house: Path) -> None:
     assert (
         "limits unsigned: paper only: risk.yaml, compliance.yaml and universe.yaml: nobody has signed" in refused.stderr
     )
+    assert "each of two people runs `octopus limits sign" in refused.stderr
+    keys = house / "config" / "limit_signers"
+    both = keys.read_text()
+    for alone in ("", registered("ada")):
+        keys.write_text(alone)
+        told = octopus("verify").stderr
+        assert f"first register a key of each of 2 people in {keys}" in told
+        assert "NAME ssh-ed25519" in told
+    keys.write_text("ada@example.org no-key")
+    assert f"mend {keys}" in octopus("verify").stderr
+    keys.write_text(both)
     first = octopus("sign", "--key", str(house / "ada"))
     assert "not yet signed: risk.yaml, compliance.yaml and universe.yaml: signed by ada alone" in first.stdout, (
         first.stderr
