@@ -5,7 +5,6 @@ measures (octopus/risk); execution judges again with the same code.
 """
 
 from collections.abc import Collection
-from datetime import date
 from decimal import Decimal
 
 import dagster as dg
@@ -15,6 +14,7 @@ import polars as pl
 from assets import inputs, keys, partitions, reporting
 from octopus.core.orders import AccountSnapshot, Batch
 from octopus.core.panel import Panel, average_volume
+from octopus.risk.drawdown import levels
 from octopus.risk.pictures import (
     backtest_picture,
     drawdown_picture,
@@ -74,7 +74,7 @@ def measures(
     report = risk_report(_portfolio(panel, snapshot, batch, denied, settings), settings.risk)
     frame = _rows(report.measures).with_columns(pl.lit(account).alias("account"), pl.lit(session).alias("session"))
     changed = warehouse.replace("risk.measures", {"account": account, "session": session}, frame)
-    navs = _navs(warehouse, account, session)
+    navs = [(day, float(level)) for day, level in levels(Gates(settings, warehouse).navs(account, session))]
     whole = frame.filter(~pl.col("measure").str.contains("component_|marginal_"))
     return dg.MaterializeResult(
         metadata={
@@ -122,21 +122,6 @@ def _denied(warehouse: Warehouse, batch_id: str) -> set[str]:
         [batch_id],
     )
     return {row["intent_id"] for row in rows}
-
-
-def _navs(warehouse: Warehouse, account: str, session: date) -> list[tuple[date, float]]:
-    """The account's NAV by session, deposits and withdrawals taken out as returns do."""
-    rows = warehouse.rows(
-        "select session, opening, closing, flows from execution.nav where account = %s and session <= %s "
-        "order by session",
-        [account, session],
-    )
-    navs, level = [], 1.0
-    for row in rows:
-        before = float(row["opening"] + row["flows"])
-        level *= float(row["closing"]) / before if before > 0 else 1.0
-        navs.append((row["session"], level))
-    return navs
 
 
 def _rows(found: Collection[Measure]) -> pl.DataFrame:

@@ -32,13 +32,14 @@ from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, O
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
 from octopus.execution.book import Entry, EntryKind
 from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
-from octopus.execution.nav import Holdings, strike_nav
+from octopus.execution.nav import Holdings, moved_by_owner, strike_nav
 from octopus.execution.standing import Standing
 from octopus.execution.states import WORKING
 from octopus.execution.window import execution_window
 from octopus.risk import gate as risk_gate
+from octopus.risk.book import open_book
 from octopus.risk.case import GATE as RISK
-from octopus.risk.drawdown import peak
+from octopus.risk.drawdown import Flows, Nav, references
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
 from resources.limit_signatures import limits_authority
@@ -49,7 +50,7 @@ from resources.warehouse.account_books import AccountBooks
 from resources.warehouse.execution_reports import ExecutionReports
 from resources.warehouse.order_store import OrderStore
 from resources.warehouse.price_window import PriceWindow, read_window_in_base
-from resources.warehouse.prices import decimal_price, recorded_prices
+from resources.warehouse.prices import PRICE_STEP, decimal_price, recorded_prices
 from resources.warehouse.store import Warehouse
 
 _HISTORY_MARGIN = 30
@@ -103,7 +104,7 @@ class _Facts:
     """What an approval rests on besides the account and the prices of the last minute."""
 
     batch: int
-    nav: tuple[Decimal | None, Decimal | None]
+    nav: tuple[tuple[Nav, ...], Flows] | None
     authority: Authority
     halted: frozenset[str] | None
     locates: Mapping[str, Decimal] | None
@@ -185,18 +186,38 @@ class Gates:
         names = _concerned(batch, snapshot)
         with self._one_connection() as gates:
             window = gates.window(gates._priced(batch, snapshot), now)
-            highest, previous = gates._nav(batch, snapshot)
-            return MarketContext(
-                last_prices={} if window is None else gates._last_prices(window, names),
+            closes = {} if window is None else gates._last_prices(window, names)
+            ratios = gates._splits_since(closes, now)
+            context = MarketContext(
+                last_prices={name: _carried(last, ratios.get(name)) for name, last in closes.items()},
                 history=None if window is None else gates._history(window),
                 price_basis=None if window is None else window.price_basis,
-                nav_peak=highest,
-                nav_previous=previous,
-                adv_shares={} if window is None else _average_volumes(window, names),
+                nav_peak=None,
+                nav_previous=None,
+                adv_shares={} if window is None else _average_volumes(window, names, ratios),
                 sectors=self.settings.universe.sectors,
                 sent=gates._sent(batch.account, now),
                 resumed_at=gates._resumed_at(batch.account),
             )
+            highest, previous = gates._references(batch, snapshot, context, now)
+            return replace(context, nav_peak=highest, nav_previous=previous)
+
+    def navs(self, account: str, session: date) -> tuple[Nav, ...]:
+        """Our book's, by session until ``session``, with what the owner moved and when."""
+        rows = self.warehouse.rows(
+            "select session, opening, closing, flows from execution.nav where account = %s and session <= %s "
+            "order by session",
+            [account, session],
+        )
+        moved = [row["session"] for row in rows if row["flows"]]
+        entries = self._flow_entries(account, moved) if moved else {}
+        return tuple(
+            Nav(
+                row["session"], row["opening"], row["closing"], row["flows"],
+                self._weighed(row["session"], row["flows"], entries.get(row["session"], [])),
+            )
+            for row in rows
+        )  # fmt: skip
 
     def compliance_context(
         self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
@@ -302,7 +323,7 @@ class Gates:
         )  # fmt: skip
 
     def _last_prices(self, window: PriceWindow, names: frozenset[str]) -> dict[str, LastPrice]:
-        """The latest close of each instrument that was known, and when it was made."""
+        """The latest close of each instrument that was known, as printed, and when it was made."""
         known = ~np.isnan(window.close)
         rows = len(window.sessions) - 1 - np.argmax(known[::-1], axis=0)
         days = window.sessions.tolist()
@@ -317,43 +338,85 @@ class Gates:
         year = self.settings.sessions.per_year
         return ReturnHistory(window.sessions, window.symbols, window.total_return, year)
 
-    def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[Decimal | None, Decimal | None]:
-        """Highest and previous NAV of our book, flows taken out; a new account starts at its own equity.
+    def _splits_since(self, closes: Mapping[str, LastPrice], now: datetime) -> dict[str, Decimal]:
+        """By instrument that split between its close and ``now``: how many shares one of then is. Until there is a bar
+        of the ex-session, what is held and ordered is counted in other shares than the close was made of."""
+        if not closes:
+            return {}
+        feed, ratios = recorded_prices(self.settings, self.warehouse), dict[str, Decimal]()
+        for action in feed.exchanges(closes, min(last.at for last in closes.values()), now):
+            last = closes.get(action.instrument)
+            if action.kind is EntryKind.SPLIT and last is not None and action.at > last.at:
+                ratios[action.instrument] = ratios.get(action.instrument, Decimal(1)) * action.value
+        return ratios
+
+    def _references(
+        self, batch: Batch, snapshot: AccountSnapshot, context: MarketContext, now: datetime
+    ) -> tuple[Decimal | None, Decimal | None]:
+        """The NAV peak and the previous NAV, against the very equity that the gate will find."""
+        found, limits = self._nav(batch, snapshot), self.settings.risk
+        if found is None:
+            return None, None
+        try:
+            book = open_book(
+                snapshot, context, (), price_age_max_seconds=limits.price_age_max_seconds,
+                price_collar=limits.price_collar, now=now,
+            )  # fmt: skip
+        except MissingDataError:
+            # The gate names what is missing, by this or by another of its rules.
+            return None, None
+        return references(*found, book.equity, batch.session, limits)
+
+    def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[tuple[Nav, ...], Flows] | None:
+        """NAVs of our book, and what the owner moved since the last; without any the account is new.
 
         None where the NAV of the session before the batch's is missing: an old one would hide what was lost since; and
         where shares moved since of which no price is known.
         """
-        rows = self.warehouse.rows(
-            "select session, closing, flows, cash from execution.nav where account = %s and session <= %s "
-            "order by session",
-            [batch.account, batch.session],
-        )
+        navs = self.navs(batch.account, batch.session)
         due = self.settings.sessions.previous(batch.session)
-        if (not rows or rows[-1]["session"] < due) and self._was_invested(batch.account, due, rows[-1:]):
-            return None, None
-        if not rows:
-            return snapshot.equity, snapshot.equity
-        # A deposit is no gain and a withdrawal no loss: earlier NAVs are carried forward by later flows, also by those
-        # that are in the equity of now and in no NAV yet.
-        flows_after = self._flows_since(batch.account, rows[-1]["session"], snapshot)
-        if flows_after is None:
-            return None, None
-        adjusted: list[tuple[date, Decimal]] = []
-        for row in reversed(rows):
-            adjusted.append((row["session"], row["closing"] + flows_after))
-            flows_after += row["flows"]
-        return peak(adjusted, snapshot.equity, batch.session, self.settings.risk), adjusted[0][1]
+        if (not navs or navs[-1].session < due) and self._was_invested(batch.account, due):
+            return None
+        if not navs:
+            return navs, Flows()
+        since = self._flows_since(batch.account, navs[-1].session, snapshot)
+        return None if since is None else (navs, since)
 
-    def _flows_since(self, account: str, session: date, snapshot: AccountSnapshot) -> Decimal | None:
+    def _flow_entries(self, account: str, days: Sequence[date]) -> dict[date, list[Entry]]:
+        """By session, of ``days``, entries that may be flows."""
+        rows = self.warehouse.rows(
+            "select session, entry_id, kind, instrument, quantity, cash, at from execution.entries where account = %s "
+            "and session = any(%s) and kind = any(%s)",
+            [account, list(days), _MAY_BE_FLOWS],
+        )
+        found: dict[date, list[Entry]] = {}
+        for row in rows:
+            found.setdefault(row.pop("session"), []).append(Entry(**(row | {"kind": EntryKind(row["kind"])})))
+        return found
+
+    def _weighed(self, session: date, flows: Decimal, entries: Sequence[Entry]) -> Decimal:
+        """``flows`` of ``session``, each times the part of it for which it was there; shares, whose worth of then is
+        only known in sum, at the mean of theirs."""
+        hours = [(self.settings.sessions.open_utc(session), self.settings.sessions.close_utc(session))]
+        moved = [(entry, _part_there(hours, entry.at, hours[0][1])) for entry in moved_by_owner(entries)]
+        if all(part == 1 for _, part in moved):
+            return flows
+        cash = sum((entry.cash for entry, _ in moved), Decimal(0))
+        of_shares = [part for entry, part in moved if entry.instrument is not None]
+        mean = sum(of_shares, Decimal(0)) / len(of_shares) if of_shares else Decimal(1)
+        return sum((entry.cash * part for entry, part in moved), Decimal(0)) + (flows - cash) * mean
+
+    def _flows_since(self, account: str, session: date, snapshot: AccountSnapshot) -> Flows | None:
         """Flows that ``snapshot`` has and the NAV of ``session`` has not, as the next NAV will tell them, but shares at
         the snapshot's prices (at that NAV's where it has none); None where one of them has no price."""
+        sessions, last = self.settings.sessions, self._runs_at(snapshot.taken_at)
         rows = self.warehouse.rows(
             "select entry_id, kind, instrument, quantity, cash, at from execution.entries where account = %s "
             "and session > %s and session <= %s and kind = any(%s)",
-            [account, session, self._runs_at(snapshot.taken_at), _MAY_BE_FLOWS],
+            [account, session, last, _MAY_BE_FLOWS],
         )
         if not rows:
-            return Decimal(0)
+            return Flows()
         struck = self.warehouse.rows(
             "select instrument, price from execution.positions where account = %s and session = %s and price is not "
             "null", [account, session],
@@ -361,10 +424,16 @@ class Gates:
         prices = {row["instrument"]: row["price"] for row in struck}
         prices |= {name: price for name, price in snapshot.prices.items() if price}
         entries = [Entry(**(row | {"kind": EntryKind(row["kind"])})) for row in rows]
-        try:
-            return strike_nav(_NOTHING_HELD, (), entries, prices).flows
-        except MissingDataError:
-            return None
+        days = sessions.between(sessions.next(session), last).tolist()
+        hours, moved = [(sessions.open_utc(day), sessions.close_utc(day)) for day in days], Flows()
+        for entry in entries:
+            try:
+                worth = strike_nav(_NOTHING_HELD, (), [entry], prices).flows
+            except MissingDataError:
+                return None
+            part = _part_there(hours, entry.at, snapshot.taken_at)
+            moved = Flows(moved.moved + worth, moved.weighed + worth * part)
+        return moved
 
     def _runs_at(self, instant: datetime) -> date:
         """The session in which money that moves at ``instant`` is booked: the first that closes no earlier."""
@@ -372,18 +441,17 @@ class Gates:
         day = sessions.trade_date(instant)
         return day if instant <= sessions.close_utc(day) else sessions.next(day)
 
-    def _was_invested(self, account: str, session: date, last: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the account's NAV may have moved by the close of ``session``: it had traded, had got shares
-        otherwise (it was taken over with them), or held something at its ``last`` NAV."""
-        if any(nav["closing"] != nav["cash"] for nav in last):
-            return True
-        moved: bool = self.warehouse.scalar(
+    def _was_invested(self, account: str, session: date) -> bool:
+        """Whether the account's NAV may have moved since its last one, by the close of ``session``: it had traded, had
+        got shares otherwise (it was taken over with them), or held something at that NAV."""
+        moved: bool | None = self.warehouse.scalar(
             "select exists (select from execution.fills where account = %(account)s and session <= %(session)s) "
             "or exists (select from execution.entries where account = %(account)s and session <= %(session)s "
-            "and quantity <> 0)",
+            "and quantity <> 0) or (select closing <> cash from execution.nav where account = %(account)s "
+            "and session <= %(session)s order by session desc limit 1)",
             {"account": account, "session": session},
         )
-        return moved
+        return bool(moved)
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""
@@ -548,11 +616,24 @@ def _concerned(batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
     return frozenset([*(order.instrument for order in batch.orders), *snapshot.positions, *working])
 
 
-def _average_volumes(window: PriceWindow, names: frozenset[str]) -> dict[str, Decimal]:
-    """Shares; instruments without volume are left out."""
+def _part_there(hours: Sequence[tuple[datetime, datetime]], at: datetime, until: datetime) -> Decimal:
+    """Of the trading in ``hours`` (opens, closes) until an instant, the part that came after ``at``; 1 before any."""
+    tick, none = timedelta(microseconds=1), timedelta(0)
+    whole = sum((max(min(close, until) - begin, none) for begin, close in hours), none)
+    left = sum((max(min(close, until) - max(begin, at), none) for begin, close in hours), none)
+    return Decimal(left // tick) / Decimal(whole // tick) if whole else Decimal(1)
+
+
+def _carried(last: LastPrice, ratio: Decimal | None) -> LastPrice:
+    """The price of one share of now, of which a share of then became ``ratio``."""
+    return last if ratio is None else replace(last, price=(last.price / ratio).quantize(PRICE_STEP))
+
+
+def _average_volumes(window: PriceWindow, names: frozenset[str], ratios: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Shares of now; instruments without volume are left out."""
     means = average_volume(window.volume, window.split)
     return {
-        name: Decimal(str(round(mean, 2)))
+        name: Decimal(str(round(mean * float(ratios.get(name, 1)), 2)))
         for name, mean in zip(window.symbols, means.tolist(), strict=True)
         if name in names and not np.isnan(mean)
     }

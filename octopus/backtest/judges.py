@@ -335,15 +335,16 @@ class Judges:
         first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
         bars = self._last_bar[row]
         age = np.where(bars >= 0, now.timestamp() - self._close_seconds[bars], np.nan)
-        values = np.where(state.shares != 0.0, state.shares * state.last, 0.0)
-        ex = sum(float(state.held[name] * (state.marks[name] - quote)) for name, quote in state.quotes.items())
+        quoted = state.last.copy()
+        quoted[[self._places[name] for name in state.quotes]] = [float(quote) for quote in state.quotes.values()]
+        values = np.where(state.shares != 0.0, state.shares * quoted, 0.0)
         equity = float(state.cash) + float(values.sum())
         return Look(
             columns=np.array([self._places[name] for name in orders.change], dtype=np.int64),
             change=orders.sizes,
             reference=orders.prices,
-            held=state.shares, last=state.last, age=age, cash=float(state.cash),
-            broker_equity=equity - max(ex, 0.0), peak=max(float(state.peak), equity), previous=float(state.previous),
+            held=state.shares, last=state.last, quoted=quoted, age=age, cash=float(state.cash),
+            peak=max(float(state.peak), equity), previous=float(state.previous),
             window=self._returns[first : row + 1], whole=self._holes[row + 1] == self._holes[first],
             sessions_per_year=self._calendar.per_year, sectors=self._sectors, authority=_PAPER,
             adv=self._adv(row), basis=self.panel.price_basis, trade_session=window.session,
@@ -395,9 +396,7 @@ class Judges:
                 self._calendar.per_year,
             ),
             price_basis=panel.price_basis,
-            nav_peak=max(
-                state.peak, state.cash + sum((state.held[n] * state.marks[n] for n in state.held), Decimal(0))
-            ),
+            nav_peak=max(state.peak, self._snapshot(asked).equity),
             nav_previous=state.previous,
             adv_shares={name: Decimal(str(round(value, 2))) for name, value in volumes.items() if np.isfinite(value)},
             sectors=self.gating.sectors,

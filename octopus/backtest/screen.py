@@ -91,13 +91,13 @@ class Look:
         columns, change, reference: of each order, shape (orders,): instrument, signed shares, price it was sized with.
             One instrument has one order at most.
         held, last: shares and last prices, shape (N,). age: of the last price, seconds, shape (N,).
+        quoted: the broker's prices, which mark what is held, shape (N,).
         cash, peak, previous: account currency; the highest NAV so far and the one before.
         window: returns of the risk gate's window, a hole as zero, shape (sessions, N). whole: without a hole, (N,).
             Fewer sessions than the limits ask for: nothing is clear.
         sessions_per_year: of their calendar.
         sectors: a number for each sector, -1 where none is known, shape (N,).
         adv: mean volume, shares, shape (N,).
-        broker_equity: at the broker's own marks, none of which is above ``last``.
         trade_session, opens, closes, not_before, expires_at: of the execution.
         sent: what was sent before, as far back as any rule looks at least; all of it counts, trading was never resumed.
     """
@@ -107,9 +107,9 @@ class Look:
     reference: FloatArray
     held: FloatArray
     last: FloatArray
+    quoted: FloatArray
     age: FloatArray
     cash: float
-    broker_equity: float
     peak: float
     previous: float
     window: FloatArray
@@ -130,7 +130,7 @@ class Look:
     @cached_property
     def values(self) -> FloatArray:
         """Of the positions, account currency, shape (N,)."""
-        return np.asarray(np.where(self.held != 0.0, self.held * self.last, 0.0))
+        return np.asarray(np.where(self.held != 0.0, self.held * self.quoted, 0.0))
 
     @cached_property
     def equity(self) -> float:
@@ -139,8 +139,8 @@ class Look:
     @cached_property
     def sound(self) -> bool:
         """Whether every number that counts is one."""
-        used = self.last[self.columns]
-        sizes = (np.abs(self.change), self.reference, used, self.last[self.held != 0.0])
+        used = self.concerned
+        sizes = (np.abs(self.change), self.reference, self.last[used], self.quoted[used])
         return self.equity > 0.0 and all(bool((np.isfinite(size) & (size > 0.0)).all()) for size in sizes)
 
     @cached_property
@@ -152,13 +152,13 @@ class Look:
 
     @property
     def notional(self) -> FloatArray:
-        """Of each order at the higher of both prices, shape (orders,)."""
+        """Of each order at the highest of its prices, shape (orders,)."""
         return np.abs(self.change) * self.dearer
 
     @cached_property
     def dearer(self) -> FloatArray:
-        """Of each order the higher of both prices, shape (orders,)."""
-        return np.maximum(self.reference, self.last[self.columns])
+        """Of each order the highest of the three prices, shape (orders,)."""
+        return np.maximum(self.reference, np.maximum(self.last, self.quoted)[self.columns])
 
     def of(self, kept: BoolArray) -> Look:
         """The same account with those orders alone, ``kept`` of shape (orders,)."""
@@ -172,7 +172,7 @@ def in_doubt(look: Look, limits: RiskLimits) -> frozenset[str]:
     """Rules of the risk gate on single orders that may deny one; all others surely pass every order of ``look``."""
     if not _knows_every_rule():
         return frozenset(risk_gate.RULES)
-    if not look.sound:
+    if not look.sound or not _is_undisputed(look, limits):
         return ALONE
     # A NaN anywhere makes a comparison false, and what is not inside is not sure.
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -187,7 +187,7 @@ def in_doubt_on_the_whole(look: Look, limits: RiskLimits, kept: BoolArray | None
     """
     if not _knows_every_rule():
         return frozenset(risk_gate.RULES)
-    if not look.sound or not _is_marked(look, limits):
+    if not look.sound or not _is_marked(look, limits) or not _is_undisputed(look, limits):
         return ON_THE_WHOLE
     with np.errstate(invalid="ignore", divide="ignore"):
         lots = _Lots.of(look, np.ones((1, len(look.columns)), dtype=bool) if kept is None else kept)
@@ -253,8 +253,17 @@ def _is_marked(look: Look, limits: RiskLimits) -> bool:
     return bool(((age >= 0) & (age <= limits.price_age_max_seconds)).all())
 
 
+def _is_undisputed(look: Look, limits: RiskLimits) -> bool:
+    """The broker's prices are near the last ones, so that they alone count."""
+    used = look.concerned
+    return _below(np.abs(look.quoted[used] / look.last[used] - 1.0), limits.price_collar)
+
+
 def _is_near_the_price(look: Look, limits: RiskLimits) -> bool:
-    return _below(np.abs(look.reference / look.last[look.columns] - 1.0), limits.price_collar)
+    return all(
+        _below(np.abs(look.reference / prices[look.columns] - 1.0), limits.price_collar)
+        for prices in (look.last, look.quoted)
+    )
 
 
 def _notional_is_small(look: Look, limits: RiskLimits) -> bool:
@@ -344,7 +353,7 @@ class _Lots:
         equity = look.equity
         now = look.values / equity
         bought, sold = np.zeros((len(kept), len(now))), np.zeros((len(kept), len(now)))
-        traded = kept * (look.change * look.last[look.columns] / equity)
+        traded = kept * (look.change * look.quoted[look.columns] / equity)
         bought[:, look.columns], sold[:, look.columns] = np.maximum(traded, 0.0), np.maximum(-traded, 0.0)
         return cls(look.cash / equity, now, bought, sold)
 
@@ -510,9 +519,7 @@ def _few_shares(rule: rules.PositionLimitShares, law: _Law) -> bool:
 
 def _small_position(rule: rules.PositionLimitFraction, law: _Law) -> bool:
     look = law.look
-    return look.broker_equity > 0.0 and _below(
-        _ends(look) * look.dearer / look.broker_equity, rule.parameters.max_fraction_of_equity
-    )
+    return look.equity > 0.0 and _below(_ends(look) * look.dearer / look.equity, rule.parameters.max_fraction_of_equity)
 
 
 def _ends(look: Look) -> FloatArray:
@@ -547,7 +554,7 @@ def _pays_initially(rule: rules.InitialMargin, law: _Law) -> bool:
         return _has_margin(rule, law)
     look = law.look
     spent = np.maximum(look.change, 0.0) * look.dearer - np.maximum(-look.change, 0.0) * look.reference
-    return look.broker_equity > 0.0 and _below((float(spent.sum()) - look.cash) / look.broker_equity, 0.0)
+    return look.equity > 0.0 and _below((float(spent.sum()) - look.cash) / look.equity, 0.0)
 
 
 def _pays_within_the_day(rule: rules.IntradayMargin, law: _Law) -> bool:
@@ -557,7 +564,7 @@ def _pays_within_the_day(rule: rules.IntradayMargin, law: _Law) -> bool:
 def _has_margin(rule: rules.InitialMargin | rules.IntradayMargin, law: _Law) -> bool:
     """What is required once all buys, or all sells, have filled is within equity."""
     look, terms = law.look, rule.parameters
-    price = look.last.copy()
+    price = np.maximum(look.last, look.quoted)
     price[look.columns] = look.dearer
     for side in (1.0, -1.0):
         shares = look.held.copy()
@@ -575,14 +582,14 @@ def _has_margin(rule: rules.InitialMargin | rules.IntradayMargin, law: _Law) -> 
                 price > cheap * (1 + ROOM), dear, np.where(price >= cheap * (1 - ROOM), np.maximum(dear, low), low)
             )
         needed = terms.long_fraction * np.maximum(values, 0.0) + short
-        if not (look.broker_equity > 0.0 and _below(float(needed.sum()) / look.broker_equity, 1.0)):
+        if not (look.equity > 0.0 and _below(float(needed.sum()) / look.equity, 1.0)):
             return False
     return True
 
 
 def _makes_no_day_trade(_rule: rules.PatternDayTrader, law: _Law) -> bool:
     """One auction a session: nothing that it opened is closed in it."""
-    return law.look.broker_equity > 0.0
+    return law.look.equity > 0.0
 
 
 def _cannot_be_broken(_rule: rules.SelfCross, _law: _Law) -> bool:

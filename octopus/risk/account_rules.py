@@ -58,7 +58,7 @@ def snapshot_age(case: Case) -> list[Verdict]:
 def equity(case: Case) -> list[Verdict]:
     if isinstance(case.book, MissingDataError):
         return deny_all(case, "equity", str(case.book))
-    return [verdict("equity", None, Outcome.PASS, f"equity {case.book.equity:,.2f} at the last prices")]
+    return [verdict("equity", None, Outcome.PASS, f"equity {case.book.equity:,.2f} at the prices of now")]
 
 
 def equity_min(case: Case) -> list[Verdict]:

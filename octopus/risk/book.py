@@ -1,5 +1,12 @@
 """The account as the gate sees it: marked positions, and how far each may move when orders fill.
 
+What a position is worth is the broker's price of it, of the moment of the snapshot; the last close, which may be of the
+evening before, where the broker has none. One of the two is wrong where they are farther apart than an order's price
+may be from either (`RiskLimits.price_collar`), and nobody here knows which: the market may have fallen by a third since
+the close, or the broker may mark an illiquid name at an odd lot's price. Then the position counts at the dearer of both
+in every exposure, and the equity, which the loss stops measure and every fraction is of, counts it at what leaves the
+account poorer. In ordinary markets there is one price, and no rule is told a worse one than there is.
+
 Belongs here: marking, equity, what open and approved orders may do to a position. Does not: limits and verdicts
 (constraints.py, gate.py).
 """
@@ -41,8 +48,9 @@ class Book:
     """An account marked at one instant.
 
     Attributes:
-        equity: cash plus marked positions, positive.
-        marks: price by instrument, for everything held, working or ordered with a fresh last price.
+        equity: cash plus marked positions, positive; of a price in dispute the one that makes it less.
+        marks: price by instrument, for everything held, working or ordered with a fresh last price; in dispute the
+            dearer.
         opening: lots by instrument before any order of the batch: positions and open orders.
     """
 
@@ -69,9 +77,13 @@ def open_book(
     orders: Sequence[PlannedOrder],
     *,
     price_age_max_seconds: float,
+    price_collar: float,
     now: datetime,
 ) -> Book:
-    """Mark the account at the last prices; where one is missing or too old, at the broker's own mark.
+    """Mark the account at the broker's prices; where it has none, at the last ones.
+
+    Args:
+        price_collar: a difference of both beyond this fraction of the last price is a dispute.
 
     Raises:
         MissingDataError: a held or working instrument has neither price, a figure is not a number, or the equity is
@@ -80,14 +92,15 @@ def open_book(
     if not snapshot.cash.is_finite():
         raise MissingDataError(f"cash of account {snapshot.account} is {snapshot.cash}: take a new broker snapshot")
     opening = _opening_lots(snapshot)
-    marks = {
-        name: _mark(name, snapshot, market, price_age_max_seconds=price_age_max_seconds, now=now) for name in opening
-    }
-    for order in orders:
-        fresh = market.last_prices.get(order.instrument)
-        if fresh and price_problem(order.instrument, market, max_age_seconds=price_age_max_seconds, now=now) is None:
-            marks.setdefault(order.instrument, fresh.price)
-    equity = snapshot.cash + sum((lot.held * marks[name] for name, lot in opening.items()), Decimal(0))
+    most, equity, marks = Decimal(str(price_collar)), snapshot.cash, dict[str, Decimal]()
+    for name, lot in opening.items():
+        problem = price_problem(name, market, max_age_seconds=price_age_max_seconds, now=now)
+        cheap, marks[name] = _marks(name, snapshot, market, problem, most)
+        equity += lot.held * (cheap if lot.held > _ZERO else marks[name])
+    for name in {order.instrument: None for order in orders}:
+        if name in marks or price_problem(name, market, max_age_seconds=price_age_max_seconds, now=now) is not None:
+            continue
+        _, marks[name] = _marks(name, snapshot, market, None, most)
     if equity <= 0:
         raise MissingDataError(
             f"equity of account {snapshot.account} is {equity:.2f}, not positive: no limit is a fraction of it; "
@@ -129,13 +142,28 @@ def _opening_lots(snapshot: AccountSnapshot) -> dict[str, Lot]:
     return lots
 
 
-def _mark(
-    instrument: str, snapshot: AccountSnapshot, market: MarketContext, *, price_age_max_seconds: float, now: datetime
-) -> Decimal:
-    problem = price_problem(instrument, market, max_age_seconds=price_age_max_seconds, now=now)
+def quoted_price(instrument: str, snapshot: AccountSnapshot) -> Decimal | None:
+    """The broker's price of the moment of the snapshot; None where it has none that is one."""
+    quoted = snapshot.prices.get(instrument)
+    return quoted if usable_price(quoted) else None
+
+
+def _marks(
+    instrument: str, snapshot: AccountSnapshot, market: MarketContext, problem: str | None, most: Decimal
+) -> tuple[Decimal, Decimal]:
+    """The cheapest and the dearest price that a position may have: one and the same but in dispute.
+
+    Args:
+        problem: why the last price may not be used. most: how far, as a fraction of it, the broker's may be from it.
+    """
+    quoted = quoted_price(instrument, snapshot)
+    if quoted is None:
+        if problem is not None:
+            raise MissingDataError(f"{problem}; the broker does not mark it either, so the equity is unknown")
+        last = market.last_prices[instrument].price
+        return last, last
     if problem is None:
-        return market.last_prices[instrument].price
-    broker_mark = snapshot.prices.get(instrument)
-    if broker_mark is None or not usable_price(broker_mark):
-        raise MissingDataError(f"{problem}; the broker does not mark it either, so the equity is unknown")
-    return broker_mark
+        last = market.last_prices[instrument].price
+        if quoted != last and abs(quoted / last - 1) > most:
+            return min(quoted, last), max(quoted, last)
+    return quoted, quoted

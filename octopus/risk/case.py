@@ -142,7 +142,10 @@ def open_case(
     book: Book | MissingDataError
     history: Window | MissingDataError
     try:
-        book = open_book(snapshot, market, orders, price_age_max_seconds=limits.price_age_max_seconds, now=now)
+        book = open_book(
+            snapshot, market, orders, price_age_max_seconds=limits.price_age_max_seconds,
+            price_collar=limits.price_collar, now=now,
+        )  # fmt: skip
     except MissingDataError as missing:
         book = missing
     try:

@@ -112,7 +112,7 @@ def judge(
     except where the account was beyond the limit before, and then no approved order adds to the breach.
 
     Args:
-        snapshot: of the same account. Positions are marked at the market's last price, else at the broker's mark.
+        snapshot: of the same account. Positions are marked as book.py says.
         state: of the kill switch; None (unknown) denies every order.
         authority: whether ``limits`` are signed, and whether orders move real money.
         now: instant of the judgement, UTC. A price or snapshot from after it counts as missing.

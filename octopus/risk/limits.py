@@ -54,7 +54,7 @@ class RiskLimits(BaseModel):
     """All limits of the pre-trade gate; none has a default, so that a limit nobody chose cannot exist.
 
     The names that the optimiser's constraints have too are those of octopus/core/limits.py. Fractions are of the
-    account's equity (cash plus marked positions) unless said otherwise. The kill switch has no
+    account's equity (cash plus marked positions, octopus/risk/book.py) unless said otherwise. The kill switch has no
     limit here: its state is an argument of the gate. ``halted`` denies every order, ``reducing`` every order that does
     not make an existing position smaller, and so does an unknown state with every order.
 
@@ -75,7 +75,8 @@ class RiskLimits(BaseModel):
             a part of the batch has filled; the limits on volatility, VaR, CVaR and tracking error grow by the factor
             1 + allowance then.
         order_notional_max_usd, order_notional_max_fraction: of one order, in account currency and of equity.
-        price_collar: distance of an order's reference price, and of its limit, from the last price, a fraction of it.
+        price_collar: distance of an order's reference price, and of its limit, from the last price and from the
+            broker's of now, a fraction of each; a position of which the two differ by more counts at the worse.
         price_age_max_seconds: a last price older than this counts as missing.
         adv_participation_max: shares ordered and working in an instrument as a fraction of its average daily volume;
             off on a total-return basis.

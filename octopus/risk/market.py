@@ -73,11 +73,11 @@ class MarketContext:
     """Everything the gate judges with, as known at judging time; what is None or absent makes its rule refuse.
 
     Attributes:
-        last_prices: by instrument; held and ordered ones are needed.
+        last_prices: by instrument, of one share as it is now; ordered ones are needed, and held ones of which the
+            broker has no price.
         history: through the batch's decision session at least.
         price_basis: ``total_return`` switches off the rules on raw prices and volumes, and says so.
-        nav_peak: highest equity so far, external flows taken out, account currency.
-        nav_previous: equity at the close of the batch's session or of the one before, external flows since then added.
+        nav_peak, nav_previous: `octopus.risk.drawdown.references`, account currency.
         adv_shares: average daily volume by instrument, shares; not needed on a total-return basis.
         sectors: by instrument; not needed where `RiskLimits.sector_weight_max` is None.
         sent: what the account has sent, over the longest window of the limits at least; none is not the same as None.

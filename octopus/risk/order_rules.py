@@ -14,7 +14,7 @@ from decimal import Decimal
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
-from octopus.risk.book import usable_price
+from octopus.risk.book import quoted_price, usable_price
 from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verdict
 
 _NOTHING = Decimal(0)
@@ -34,7 +34,7 @@ def order_terms(case: Case) -> list[Verdict]:
 
 
 def stale_data(case: Case) -> list[Verdict]:
-    """The last price must be there and young."""
+    """The last price must be there and young, also where the broker quotes one: orders are planned by our prices."""
     limit = case.limits.price_age_max_seconds
 
     def check(order: PlannedOrder) -> Finding:
@@ -46,15 +46,21 @@ def stale_data(case: Case) -> list[Verdict]:
 
 
 def price_collar(case: Case) -> list[Verdict]:
+    """The reference and the order's own price, from the last price and the broker's of now: the farthest counts."""
     limit = case.limits.price_collar
     most = Decimal(str(limit))
 
     def check(order: PlannedOrder) -> Finding:
         last, name, price = case.last_price(order.instrument), "reference", order.reference_price
-        distance = abs(price / last - 1)
+        of, told, distance = last, "the last price", abs(price / last - 1)
         if order.price is not None and (own := abs(order.price / last - 1)) > distance:
             name, price, distance = order.order_type.value, order.price, own
-        reason = f"{name} price {plain(price)} is {distance:.2%} from the last price {plain(last)}"
+        quoted = quoted_price(order.instrument, case.snapshot)
+        if quoted is not None and quoted != last:
+            for asked, one in (("reference", order.reference_price), (order.order_type.value, order.price)):
+                if one is not None and (away := abs(one / quoted - 1)) > distance:
+                    name, price, of, told, distance = asked, one, quoted, "the broker's price", away
+        reason = f"{name} price {plain(price)} is {distance:.2%} from {told} {plain(of)}"
         return distance <= most, reason, float(distance), limit
 
     return each(case, "price_collar", check)
@@ -170,5 +176,6 @@ def return_history(case: Case) -> list[Verdict]:
 
 
 def _notional_usd(case: Case, order: PlannedOrder) -> Decimal:
-    """At the dearest of the reference, the order's own and the last price."""
-    return order.quantity * max(order.dearer_price, case.last_price(order.instrument))
+    """At the dearest of the reference, the order's own, the last and the broker's price."""
+    last = case.last_price(order.instrument)
+    return order.quantity * max(order.dearer_price, last, quoted_price(order.instrument, case.snapshot) or last)

@@ -191,38 +191,66 @@ def test_an_account_of_the_past_is_measured_by_what_had_come_in_by_then(desk: De
     assert references(desk.url, one_buy("acct", EXECUTED, then), after) == (105_000, 105_000)
 
 
-MONEY = st.integers(-9_000_000, 9_000_000).map(lambda cents: D(cents) / 100)
+def test_what_moves_within_a_session_counts_for_the_rest_of_it(desk: Desk) -> None:
+    """A tenth is lost by noon, half is taken out then: that is no loss of more than a tenth, nor is it later."""
+    begins, ends = SESSIONS.open_utc(NEXT), SESSIONS.close_utc(NEXT)
+    noon = begins + (ends - begins) / 2
+    book(desk, Entry("out", EntryKind.WITHDRAWAL, None, D(0), D(-45_000), noon))
+    at_once = AccountSnapshot("acct", noon, D(45_000), {}, {})
+    peak, previous = references(desk.url, one_buy("acct", EXECUTED, noon), at_once)
+    assert peak == previous == D(50_000)
+    # At the close it was there for half of the session: 10,000 of 100,000 - 22,500 are lost.
+    closing = replace(at_once, taken_at=ends)
+    peak, previous = references(desk.url, one_buy("acct", EXECUTED, ends), closing)
+    lost = D(10_000) / D(77_500)
+    assert previous is not None
+    assert abs(previous - D(45_000) / (1 - lost)) < D("1e-8")
+    nav = NavStatement(D(100_000), D(-10_000), D(0), D(0), D(-45_000), D(45_000), Holdings(D(45_000), {}, {}))
+    with opened(desk.url) as store:
+        AccountBooks(store).save_nav("acct", NEXT, nav, ends)
+    later = replace(closing, taken_at=ends + timedelta(minutes=1))
+    assert references(desk.url, one_buy("acct", NEXT, later.taken_at), later) == (previous, 45_000)
+
+
+PARTS = st.tuples(st.integers(-50, 100), st.integers(-30, 30))
+"""Per cent of the account that are moved before a session, and then gained in it."""
 
 
 @hypothesis_settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(navs=st.lists(st.tuples(MONEY, MONEY), min_size=1, max_size=4), since=st.lists(MONEY, max_size=4), lost=MONEY)
+@given(navs=st.lists(PARTS, min_size=1, max_size=4), since=st.lists(st.integers(-40, 40), max_size=3), lost=PARTS)
 def test_the_references_move_with_the_money_and_striking_its_nav_moves_them_no_further(
-    database_url: str, navs: list[tuple[Decimal, Decimal]], since: list[Decimal], lost: Decimal
+    database_url: str, navs: list[tuple[int, int]], since: list[int], lost: tuple[int, int]
 ) -> None:
     """Profit and loss alone are left between the references and the equity, before a flow's NAV is struck and after."""
     url, zero = database_url, D(0)
     account = f"acct-{rows(url, 'select count(*) from execution.nav')[0][0]}"
     days = [day.item() for day in SESSIONS.between(date(2022, 12, 1), EXECUTED)][-len(navs) :]
-    now, equity, profits = SESSIONS.open_utc(NEXT), zero, [zero]
+    now, equity, level, levels = SESSIONS.open_utc(NEXT), zero, D(1), list[Decimal]()
     with opened(url) as store:
         books = AccountBooks(store)
-        for day, (flow, profit) in zip(days, navs, strict=True):
-            before, equity = equity, equity + flow + profit
-            profits.append(profits[-1] + profit)
+        for day, (moved, gained) in zip(days, navs, strict=True):
+            before, flow = equity, equity * moved / 100 if equity else D(100_000)
+            profit = (before + flow) * gained / 100
+            equity, level = before + flow + profit, level * (100 + gained) / 100
+            levels.append(level)
             held = Holdings(equity, {}, {})
             books.save_nav(account, day, NavStatement(before, profit, zero, zero, flow, equity, held), now)
-        for number, cash in enumerate(since):
+        opening, flows = equity, [(equity * moved / 100).quantize(D("0.01")) for moved in since]
+        flows = flows if opening + sum(flows, zero) > 0 else []
+        for number, cash in enumerate(flows):
             kind = EntryKind.WITHDRAWAL if cash < 0 else EntryKind.DEPOSIT
             books.recognise(account, Entry(str(number), kind, None, zero, cash, now), NEXT, now)
-        moved, opening = sum(since, zero), equity
-        snapshot = AccountSnapshot(account, now, opening + moved - lost, {}, PRICES)
+        base = opening + sum(flows, zero)
+        closing = (base * (100 + lost[1]) / 100).quantize(D("1e-8"))
+        snapshot = AccountSnapshot(account, now, closing, {}, PRICES)
         highest, previous = references(url, one_buy(account, EXECUTED, now), snapshot)
-        assert previous is not None
+        assert previous == base.quantize(D("1e-8"))
         assert highest is not None
-        assert previous - snapshot.equity == lost
-        assert highest - snapshot.equity == max(*(one - profits[-1] + lost for one in profits[1:]), zero)
-        closing = snapshot.equity
-        struck = NavStatement(opening, -lost, zero, zero, moved, closing, Holdings(closing, {}, {}))
+        level *= D(100 + lost[1]) / 100
+        assert float(closing / highest) == pytest.approx(float(level / max(*levels, level)), rel=1e-12)
+        struck = NavStatement(opening, closing - base, zero, zero, base - opening, closing, Holdings(closing, {}, {}))
         books.save_nav(account, NEXT, struck, now)
     later = replace(snapshot, taken_at=SESSIONS.close_utc(NEXT) + timedelta(minutes=1))
-    assert references(url, one_buy(account, NEXT, later.taken_at), later) == (highest, closing)
+    after = references(url, one_buy(account, NEXT, later.taken_at), later)
+    assert after[1] == closing
+    assert float(after[0] or 0) == pytest.approx(float(highest), rel=1e-12)

@@ -17,9 +17,11 @@ from octopus.compliance.replay import judged_again
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.errors import MissingDataError
 from octopus.core.ids import canonical_json
-from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side
+from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus.market_data.currencies import in_base
+from octopus.risk import gate as risk_gate
+from octopus.risk.signatures import Authority
 from resources.gates import Gates
 from resources.settings import load_settings
 from resources.warehouse import price_window
@@ -219,8 +221,8 @@ def test_the_gates_are_told_all_that_their_rules_need(warehouse: Warehouse, tmp_
     with warehouse.connect(autocommit=True) as connection:
         connection.cursor().executemany(
             "insert into execution.nav (account, session, opening, price_pnl, fees, dividends, flows,"
-            " closing, cash) values ('a', %s, 0, 0, 0, 0, 0, %s, 0)",
-            [(date(2024, 2, 27), 900), (date(2024, 2, 28), 500), (date(2024, 2, 29), 400)],
+            " closing, cash) values ('a', %s, %s, 0, 0, 0, 0, %s, 0)",
+            [(date(2024, 2, 27), 900, 900), (date(2024, 2, 28), 900, 500), (date(2024, 2, 29), 500, 400)],
         )
     orders = tuple(
         PlannedOrder(f"i-{name}", name, Side.SELL, Decimal(10), Decimal(100)) for name in ("PLAIN", "SPLIT", "HOLE")
@@ -278,6 +280,46 @@ def test_lists_and_files_hold_through_a_change_of_symbol(warehouse: Warehouse, t
     assert (again.approved, again.verdicts) == (report.approved, report.verdicts)
     before = gates.compliance_context(batch, snapshot, datetime(2023, 12, 31, tzinfo=UTC), sending=True)
     assert before.other_names == {}, "the change was not known then"
+
+
+@pytest.mark.parametrize(("ratio", "shares"), [(10.0, 1000), (0.05, 5)])
+@pytest.mark.parametrize("is_quoted", [True, False])
+def test_on_the_morning_of_a_split_closes_and_volumes_are_of_the_shares_of_now(
+    warehouse: Warehouse, ratio: float, shares: int, is_quoted: bool
+) -> None:
+    """100 shares of SPLIT at its last close are ``shares`` since the open, and no bar tells of it yet."""
+    given = load_settings({})
+    settings = replace(
+        given, database_url=warehouse.url, universe=given.universe.model_copy(update={"market_data": "s"}),
+        risk=given.risk.model_copy(update={"var_window_sessions": 20}),
+    )  # fmt: skip
+    order = PlannedOrder("i", "PLAIN", Side.BUY, Decimal(1), Decimal(100))
+    batch = Batch("b", "a", date(2024, 2, 29), AS_OF, AS_OF + timedelta(hours=5), (order,))
+    held = AccountSnapshot("a", AS_OF, Decimal(450), {"SPLIT": Decimal(100)}, {})
+    before = Gates(settings, warehouse).market(batch, held, AS_OF)
+    close = before.last_prices["SPLIT"].price
+    with warehouse.connect(autocommit=True) as connection:
+        connection.cursor().executemany(
+            "insert into raw.corporate_actions (source, instrument, ts, session, kind, value, detail, known_at,"
+            " known_at_imputed, ingested_at, batch_id) values"
+            " ('s', %s, %s, %s, 'split', %s, null, '2024-02-28', false, now(), 1)",
+            [("SPLIT", "2024-03-01 14:30+00", "2024-03-01", ratio), ("PLAIN", "2024-03-04 14:30+00", "2024-03-04", 3),
+             ("HOLE", "2024-03-01 14:30+00", "2024-03-01", 3), ("SPLIT", "2024-02-15 14:30+00", "2024-02-15", 2)],
+        )  # fmt: skip
+    price = close / Decimal(str(ratio))
+    after = replace(held, positions={"SPLIT": Decimal(shares)}, prices={"SPLIT": price} if is_quoted else {})
+    market = Gates(settings, warehouse).market(batch, after, AS_OF)
+    assert market.last_prices["SPLIT"].price == pytest.approx(price, abs=Decimal("1e-6"))
+    assert market.last_prices["SPLIT"].at == before.last_prices["SPLIT"].at
+    assert float(market.adv_shares["SPLIT"]) == pytest.approx(float(before.adv_shares["SPLIT"]) * ratio, abs=0.1)
+    # What goes ex after now has not split.
+    assert market.last_prices["PLAIN"] == before.last_prices["PLAIN"]
+    # A new account begins with its own equity; a price has six digits after the point.
+    assert before.nav_peak == 450 + 100 * close
+    assert market.nav_peak == pytest.approx(450 + 100 * close, abs=Decimal("1e-3"))
+    report = risk_gate.judge(batch, after, market, settings.risk, TradingState.ACTIVE, Authority(False, ""), AS_OF)
+    (equity,) = [verdict for verdict in report.verdicts if verdict.rule == "equity"]
+    assert f"equity {450 + 100 * close:,.2f}" in equity.reason
 
 
 MONDAY = date(2024, 2, 26)

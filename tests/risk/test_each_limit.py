@@ -121,8 +121,8 @@ CASES = [
           market(nav_peak=Decimal(125_000)), market(nav_peak=Decimal("125000.01"))),
     Limit("loss_per_day", {"loss_per_day_max": 0.2}, "BBB buy 1", "BBB buy 1", HELD,
           market(nav_previous=Decimal(125_000)), market(nav_previous=Decimal("125000.01"))),
-    Limit("equity_min_usd", {"equity_min_usd": Decimal(100_000)}, "BBB buy 1", "BBB buy 1", HELD,
-          market(), priced("99.99", seconds=1)),
+    Limit("equity_min_usd", {"equity_min_usd": Decimal(100_000)}, "BBB buy 1", "BBB buy 1",
+          replace(HELD, prices={}), market(), priced("99.99", seconds=1)),
 ]  # fmt: skip
 
 

@@ -44,10 +44,12 @@ def require_edge(
 def test_the_price_collar(percent: int, tick: Decimal, ticks: int, up: bool) -> None:
     last, sign = 100 * ticks * tick, 1 if up else -1
     edge = last + sign * percent * ticks * tick
-    rich = snapshot(D(10) ** 12)
     good, bad = (order("AAA", "buy", 1, price=price) for price in (edge, edge + sign * tick))
-    context = priced(last, nav_peak=rich.equity, nav_previous=rich.equity)
-    require_edge(good, bad, "price_collar", limited(price_collar=percent / 100), context, rich)
+    # From the last price where the broker has none, from the broker's where it is the farther one.
+    for broker, ours in (({}, last), ({"AAA": last}, edge)):
+        rich = snapshot(D(10) ** 12, prices=broker)
+        context = priced(ours, nav_peak=rich.equity, nav_previous=rich.equity)
+        require_edge(good, bad, "price_collar", limited(price_collar=percent / 100), context, rich)
 
 
 @settings(max_examples=12)
@@ -57,7 +59,7 @@ def test_an_order_and_a_position_as_a_fraction_of_equity(percent: int, tick: Dec
     equity = price * shares * 100 / percent
     if equity != equity.quantize(D("1e-8")):
         equity, shares = price * shares * 100, shares * percent
-    account = snapshot(equity)
+    account = snapshot(equity, prices={})
     context = priced(price, nav_peak=equity, nav_previous=equity)
     good, bad = (order("AAA", "buy", quantity, price=price) for quantity in (shares, shares + D("1e-8")))
     for field, rule in (("order_notional_max_fraction", "order_notional_fraction"), ("name_weight_max", "name_weight")):
