@@ -148,7 +148,9 @@ def test_no_approved_set_costs_or_weighs_more_than_its_limits_at_its_own_prices(
         gross_max=gross, cash_min_fraction=cash, turnover_max=turnover, turnover_max_initial=turnover,
         partial_fill_allowance=0.1, price_collar=0.1,
     )  # fmt: skip
-    report = run(*orders, account=account, limits=limits)
+    # Within the loss stops: beyond them turnover binds no reduction.
+    context = market(nav_peak=account.equity, nav_previous=account.equity)
+    report = run(*orders, account=account, context=context, limits=limits)
     approved = [one for one in orders if one.intent_id in report.approved]
 
     def cost(one: PlannedOrder) -> Decimal:
