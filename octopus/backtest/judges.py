@@ -51,7 +51,7 @@ from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.risk import gate as risk_gate
-from octopus.risk.case import open_case
+from octopus.risk.case import LOOK_BACK, few_holes, open_case
 from octopus.risk.drawdown import SimulatedPeak
 from octopus.risk.gate import Judged
 from octopus.risk.limits import RiskLimits
@@ -211,6 +211,7 @@ class Judges:
         self._last_bar = np.maximum.accumulate(rows, axis=0)
         self._returns = np.where(known, panel.total_return, 0.0)
         self._holes = np.vstack([np.zeros((1, known.shape[1]), dtype=np.int64), np.cumsum(~known, axis=0)])
+        self._infinite = np.isinf(panel.total_return).any(axis=0)
         self._calendar = panel.clock
         self._closes = _closes(panel)
         self._close_seconds = np.array([close.timestamp() for close in self._closes])
@@ -345,13 +346,21 @@ class Judges:
             reference=orders.prices,
             held=state.shares, last=state.last, quoted=quoted, age=age, cash=float(state.cash),
             peak=max(float(state.peak), equity), previous=float(state.previous),
-            window=self._returns[first : row + 1], whole=self._holes[row + 1] == self._holes[first],
+            window=self._returns[first : row + 1], whole=self._whole(first, row),
             sessions_per_year=self._calendar.per_year, sectors=self._sectors, authority=_PAPER,
             adv=self._adv(row), basis=self.panel.price_basis, trade_session=window.session,
             opens=self._calendar.open_utc(window.session), closes=self._calendar.close_utc(window.session),
             not_before=window.not_before, expires_at=window.expires_at, now=now,
             sent=tuple(Sent(at, len(one.change)) for at, one in self._recent),
         )  # fmt: skip
+
+    def _whole(self, first: int, last: int) -> BoolArray:
+        """Whether `octopus.risk.case.Window` of these sessions surely has no problem with an instrument, shape (N,)."""
+        holes, before = self._holes, max(first - LOOK_BACK, 0)
+        begun = holes[first + 1] - holes[before] < first + 1 - before
+        ended = holes[last + 1] == holes[last]
+        few = few_holes(holes[last + 1] - holes[first], last + 1 - first)
+        return np.asarray(begun & ended & few & ~self._infinite)
 
     def _adv(self, row: int) -> FloatArray:
         recent = slice(max(row + 1 - ADV_SESSIONS, 0), row + 1)
@@ -385,7 +394,7 @@ class Judges:
         names = sorted({*state.held, *orders.change})
         adv = self._adv(row)
         volumes = {name: float(adv[self._places[name]]) for name in names}
-        first = max(row + 1 - self.gating.limits.var_window_sessions, 0)
+        first = max(row + 1 - self.gating.limits.var_window_sessions - LOOK_BACK, 0)
         return MarketContext(
             last_prices={
                 name: LastPrice(state.marks[name], self._closes[int(self._last_bar[row, self._places[name]])])

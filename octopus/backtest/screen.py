@@ -93,8 +93,8 @@ class Look:
         held, last: shares and last prices, shape (N,). age: of the last price, seconds, shape (N,).
         quoted: the broker's prices, which mark what is held, shape (N,).
         cash, peak, previous: account currency; the highest NAV so far and the one before.
-        window: returns of the risk gate's window, a hole as zero, shape (sessions, N). whole: without a hole, (N,).
-            Fewer sessions than the limits ask for: nothing is clear.
+        window: returns of the risk gate's window, a hole as zero, shape (sessions, N). whole: whether risk is told
+            by it (`octopus.risk.case.Window.problem`), (N,). Fewer sessions than the limits ask for: nothing is clear.
         sessions_per_year: of their calendar.
         sectors: a number for each sector, -1 where none is known, shape (N,).
         adv: mean volume, shares, shape (N,).

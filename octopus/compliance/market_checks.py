@@ -16,7 +16,7 @@ from octopus.compliance import rules
 from octopus.compliance.checks import Case, Finding, require_price_basis, short_after
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
-from octopus.core.orders import OrderType, PlannedOrder, Side
+from octopus.core.orders import OrderType, PlannedOrder, Side, reducing_orders
 from octopus.core.types import BoolArray, FloatArray
 
 PRICE_TEST_FALL = 0.10
@@ -126,6 +126,7 @@ def order_volumes(rule: rules.OrderVolume, case: Case) -> list[Finding]:
 
 
 def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
+    """What the limit leaves room for passes: orders that only make a position smaller first, then in plan order."""
     recent = case.context.recent_intents
     if recent is None:
         raise MissingDataError("the recent order intents are missing: read them from the order store")
@@ -138,7 +139,17 @@ def message_rate(rule: rules.MessageRate, case: Case) -> list[Finding]:
     more = "other messages (cancellations, repeated sends, exits, and what the batch has sent)"
     what = f"{orders} orders and {others} {more}" if others else f"{orders} orders"
     reason = f"{what} within {terms.window_minutes:g} minutes, limit {terms.max_messages}"
-    return [Finding(None, count > terms.max_messages, reason, float(count), float(terms.max_messages))]
+    value, limit = float(count), float(terms.max_messages)
+    room = terms.max_messages - (count - len(own))
+    if room >= len(own) or room <= 0:
+        return [Finding(None, count > terms.max_messages, reason, value, limit)]
+    reducing = reducing_orders(case.batch.orders, case.snapshot)
+    first = sorted(case.batch.orders, key=lambda order: order.intent_id not in reducing)
+    fits = {order.intent_id for order in first[:room]}
+    left_out = f"{reason}; room for {room}, those that reduce a position first"
+    return [
+        Finding(order, order.intent_id not in fits, left_out, value, limit) for order in case.batch.orders
+    ]  # fmt: skip
 
 
 def ownership(rule: rules.OwnershipThreshold, case: Case) -> list[Finding]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Outcome, TradingState, Verdict
-from octopus.risk.book import usable_price
+from octopus.risk.book import Book, usable_price
 from octopus.risk.case import Case, deny_all, each, reduces, verdict
 from octopus.risk.limits import amount
 
@@ -93,13 +93,40 @@ def _loss_stop(case: Case, rule: str, nav: tuple[str, Decimal | None], limit: fl
     if reference is None or not usable_price(reference):
         missing = f"{name} of account {case.batch.account} is missing, or of before the session that precedes "
         return deny_all(case, rule, f"{missing}{case.batch.session}: materialise execution/positions, which strikes it")
-    loss = max(Decimal(0), 1 - case.book.equity / reference)
+    loss = _loss(case.book, reference)
     reason = f"equity {case.book.equity:,.2f} is {loss:.2%} below {name} {reference:,.2f}"
     value = float(loss)
-    if loss <= Decimal(str(limit)):
+    if not _is_beyond(loss, limit):
         return [verdict(rule, None, Outcome.PASS, reason, value, limit)]
     remedy = _RESET if rule == "drawdown_stop" else ""
     return _only_reductions(case, rule, f"{reason}, beyond {amount(rule, limit)}{remedy}", value, limit)
+
+
+def only_reductions_pass(case: Case) -> str | None:
+    """Why nothing passes but orders that make a position smaller; None where others may."""
+    if case.state is TradingState.REDUCING:
+        return "trading is reducing"
+    if isinstance(case.book, MissingDataError):
+        return None
+    if case.book.equity < case.limits.equity_min_usd:
+        return "equity is below equity_min_usd"
+    stops = (
+        ("drawdown_stop", case.market.nav_peak, case.limits.drawdown_stop),
+        ("loss_per_day_max", case.market.nav_previous, case.limits.loss_per_day_max),
+    )
+    for name, reference, limit in stops:
+        if reference is not None and usable_price(reference) and _is_beyond(_loss(case.book, reference), limit):
+            return f"the account lost more than {name}"
+    return None
+
+
+def _loss(book: Book, reference: Decimal) -> Decimal:
+    """Fraction of ``reference`` that the equity is below it."""
+    return max(Decimal(0), 1 - book.equity / reference)
+
+
+def _is_beyond(loss: Decimal, limit: float) -> bool:
+    return loss > Decimal(str(limit))
 
 
 def _only_reductions(case: Case, rule: str, reason: str, value: float, limit: float) -> list[Verdict]:

@@ -17,13 +17,20 @@ import numpy as np
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict, reducing_orders
-from octopus.core.types import FloatArray, IntArray
+from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.risk.book import Book, open_book, price_problem, usable_price
 from octopus.risk.limits import RiskLimits
-from octopus.risk.market import MarketContext
+from octopus.risk.market import MarketContext, ReturnHistory
 from octopus.risk.signatures import Authority
 
 GATE = "risk"
+
+HOLES_MAX = 0.1
+"""Part of the window in which an instrument may have no bar. Holidays of one exchange on another's clock are 1 to 6 %
+of a year (Tokyo's on New York's are 31 of 499 sessions); more than that is a share that seldom trades, or an ingestion
+that failed."""
+LOOK_BACK = 20
+"""Sessions before the window in which a bar is looked for that its first return can be told from."""
 
 
 Finding = tuple[bool, str, float | None, float | None]
@@ -35,14 +42,69 @@ class Window:
     """The last sessions of the return history.
 
     Attributes:
-        columns: by instrument. returns: shape (sessions, instruments). missing: returns that are not there, by column.
+        columns: by instrument. returns: shape (sessions, instruments); zero in a session without one.
+        holes: sessions without a return, by column. infinite: returns that are no numbers.
+        begun: whether there is a bar from before the first session, or of it. ended: whether the last session has one.
         sessions_per_year: of their calendar.
     """
 
     columns: Mapping[str, int]
     returns: FloatArray
-    missing: IntArray
+    holes: IntArray
+    infinite: IntArray
+    begun: BoolArray
+    ended: BoolArray
     sessions_per_year: float
+
+    @classmethod
+    def of(cls, history: ReturnHistory, sessions: int) -> Window:
+        """The last ``sessions`` of ``history``, at least as many.
+
+        A session without a bar between two bars counts as a return of zero, as in
+        `octopus.portfolio.covariance.estimate_covariance`: the next bar's return is told from the last bar
+        (`octopus.market_data.returns.total_returns`), so that nothing of the move is lost. So does the first bar after
+        a spin-off of unknown worth, whose return nobody knows.
+        """
+        told = history.returns[-sessions:]
+        missing = np.isnan(told)
+        holes = missing.sum(axis=0)
+        before = history.returns[-sessions - LOOK_BACK : -sessions]
+        return cls(
+            columns={name: column for column, name in enumerate(history.symbols)},
+            returns=np.where(missing, 0.0, told) if holes.any() else told,
+            holes=holes,
+            infinite=np.isinf(told).sum(axis=0),
+            begun=~missing[0] | np.isfinite(before).any(axis=0),
+            ended=~missing[-1],
+            sessions_per_year=history.sessions_per_year,
+        )
+
+    def filled(self, instrument: str) -> int:
+        """Sessions of ``instrument`` that count as a return of zero."""
+        column = self.columns.get(instrument)
+        return 0 if column is None else int(self.holes[column])
+
+    def problem(self, instrument: str) -> str | None:
+        """Why the risk of ``instrument`` cannot be told from the window."""
+        column, window = self.columns.get(instrument), len(self.returns)
+        if column is None:
+            return f"the return history of {instrument} is missing: ingest its bars"
+        holes, infinite = int(self.holes[column]), int(self.infinite[column])
+        if infinite:
+            return f"{infinite} of the last {window} returns of {instrument} are no numbers: correct its bars"
+        told = f"{holes} of the last {window} returns of {instrument} are missing"
+        if not self.ended[column]:
+            return f"{told}, the last among them: ingest these sessions"
+        if not self.begun[column]:
+            return f"{told}, from the first on: ingest a longer history, or wait until it is long enough"
+        if not few_holes(holes, window):
+            return f"{told}, more than {HOLES_MAX:.0%}: ingest these sessions"
+        return None
+
+
+def few_holes(holes: int | IntArray, window: int) -> bool | BoolArray:
+    """Whether a window of returns is whole enough with so many ``holes``."""
+    return holes <= HOLES_MAX * window
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +151,17 @@ class Case:
         return known
 
     def hole(self, instrument: str) -> str | None:
-        """Why the window of returns is incomplete for ``instrument``."""
+        """Why the window of returns tells nothing of ``instrument``."""
         if isinstance(self.history, MissingDataError):
             return str(self.history)
-        column = self.history.columns.get(instrument)
-        if column is None:
-            return f"the return history of {instrument} is missing: ingest its bars"
-        missing = int(self.history.missing[column])
-        if missing:
-            window = len(self.history.returns)
-            return f"{missing} of the last {window} returns of {instrument} are missing: ingest these sessions"
-        return None
+        return self.history.problem(instrument)
 
     def history_problem(self) -> str | None:
         """Why losses of the account cannot be measured even without the batch."""
         if isinstance(self.history, MissingDataError):
             return str(self.history)
-        held = sorted(self.marked().opening)
-        return next((hole for name in held if (hole := self.hole(name)) is not None), None)
+        held = () if isinstance(self.book, MissingDataError) else sorted(self.book.opening)
+        return "; ".join(hole for name in held if (hole := self.hole(name)) is not None) or None
 
     def benchmark_returns(self) -> FloatArray:
         """Returns of the limits' benchmark over the window, shape (sessions,).
@@ -184,9 +239,7 @@ def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> Window:
         raise MissingDataError(
             f"the return history ends at {last}, before the decision session {batch.session}: ingest the sessions since"
         )
-    returns = history.returns[-window:]
-    columns = {name: column for column, name in enumerate(history.symbols)}
-    return Window(columns, returns, (~np.isfinite(returns)).sum(axis=0), history.sessions_per_year)
+    return Window.of(history, window)
 
 
 def reduces(
@@ -211,6 +264,12 @@ def each(case: Case, rule: str, check: Callable[[PlannedOrder], Finding]) -> lis
         outcome = passed if ok else denied
         verdicts.append(bare(Verdict, (GATE, rule, order.intent_id, outcome, reason, value, limit, None, ())))
     return verdicts
+
+
+def deny_but_reductions(case: Case, rule: str, reason: str) -> list[Verdict]:
+    """The rule cannot be judged: orders that only make a position smaller pass, for none of them needs its datum."""
+    outcome = Outcome.WARN if case.reducing else Outcome.DENY
+    return [verdict(rule, None, outcome, reason), *each(case, rule, lambda order: reduces(case, order, reason))]
 
 
 def deny_all(

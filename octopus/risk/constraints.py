@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from octopus.core.orders import PlannedOrder
+from octopus.core.orders import PlannedOrder, Side
 from octopus.core.types import FloatArray, IntArray
 from octopus.risk.book import NO_SHARES, Book, Lot
 from octopus.risk.case import Window
@@ -40,6 +40,9 @@ from octopus.risk.measures import (
 Orders = Sequence[PlannedOrder]
 Figure = Callable[[Lot], Decimal]
 """Shares of an instrument that count for a constraint."""
+Dearer = Callable[[Lot, Decimal, Decimal], Decimal]
+"""A figure's worth where purchases cost more than the last price: of the lot, that price and the surcharge, in the
+account's currency."""
 Contribution = tuple[str, float]
 """An instrument, and its part of a constraint's value."""
 Choice = tuple[Decimal, PlannedOrder]
@@ -62,6 +65,8 @@ class Proposal:
         left_out: orders that are no longer in, in the order in which they went. Who keeps something worked out reads on
             from where it has read to.
         blocks: the lots' instruments, `_BLOCK` after the other. block_of: by instrument, the place of its block.
+        surcharges: by instrument, what its purchases may cost beyond the last price, account currency; only where they
+            may.
     """
 
     def __init__(self, book: Book, orders: Orders) -> None:
@@ -75,6 +80,8 @@ class Proposal:
         self._of: dict[str, list[PlannedOrder]] = {}
         for order in orders:
             self._of.setdefault(order.instrument, []).append(order)
+        dear = {order.instrument for order in orders if order.price is not None and self.surcharge(order)}
+        self.surcharges = {name: sum(map(self.surcharge, self._of[name]), _ZERO) for name in sorted(dear)}
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -98,10 +105,19 @@ class Proposal:
         """The lot of the order's instrument if it were left out."""
         return self.lots[order.instrument].plus(order.side, -order.quantity)
 
+    def surcharge(self, order: PlannedOrder) -> Decimal:
+        """What a purchase may cost beyond the last price, account currency; otherwise zero."""
+        if order.price is None or order.side is not Side.BUY:
+            return _ZERO
+        return order.quantity * max(order.price - self.book.marks[order.instrument], _ZERO)
+
     def leave_out(self, order: PlannedOrder) -> None:
-        self.lots[order.instrument] = self.without(order)
+        name = order.instrument
+        self.lots[name] = self.without(order)
         del self._orders[order.intent_id]
-        self._of[order.instrument].remove(order)
+        self._of[name].remove(order)
+        if name in self.surcharges:
+            self.surcharges[name] = sum(map(self.surcharge, self._of[name]), _ZERO)
         self.left_out.append(order)
 
 
@@ -222,25 +238,32 @@ class FewConstraints:
 
 
 class Parts:
-    """By instrument price × figure, account currency; several constraints share them."""
+    """By instrument price × figure, account currency; several constraints share them.
 
-    def __init__(self, proposal: Proposal, figure: Figure) -> None:
-        self.proposal, self._figure = proposal, figure
+    Args:
+        dearer: the same where purchases may cost more than the last price; None: it makes no difference.
+    """
+
+    def __init__(self, proposal: Proposal, figure: Figure, dearer: Dearer | None = None) -> None:
+        self.proposal, self._figure, self._dearer = proposal, figure, dearer
         self._values: dict[str, Decimal] = {}
         self._removals = Removals(proposal)
         self._sums: list[Decimal] = []
 
     def values(self) -> dict[str, Decimal]:
         """With the orders that are still in; in the order of the lots."""
+        surcharges = self.proposal.surcharges
         if not self._values:
             self._removals.news()
             lots = self.proposal.lots
             self._values = dict(zip(lots, map(mul, self.proposal.marks, map(self._figure, lots.values())), strict=True))
+            for name in surcharges if self._dearer is not None else ():
+                self._values[name] = self._value(name, lots[name], surcharges[name])
         elif self._removals:
-            marks, lots, figure = self.proposal.book.marks, self.proposal.lots, self._figure
+            lots = self.proposal.lots
             changed = {order.instrument for order in self._removals.news()}
             for name in changed:
-                self._values[name] = marks[name] * figure(lots[name])
+                self._values[name] = self._value(name, lots[name], surcharges.get(name, _ZERO))
             if self._sums:
                 blocks, block_of = self.proposal.blocks, self.proposal.block_of
                 for place in {block_of[name] for name in changed}:
@@ -257,22 +280,29 @@ class Parts:
     def _sum(self, names: Iterable[str]) -> Decimal:
         return sum(map(self._values.__getitem__, names), _ZERO)
 
+    def _value(self, name: str, lot: Lot, surcharge: Decimal) -> Decimal:
+        mark = self.proposal.book.marks[name]
+        return mark * self._figure(lot) if self._dearer is None or not surcharge else self._dearer(lot, mark, surcharge)
+
     def opening(self, instrument: str) -> Decimal:
         """Without any order of the batch."""
-        book = self.proposal.book
-        return book.marks[instrument] * self._figure(book.opening.get(instrument, NO_SHARES))
+        return self._value(instrument, self.proposal.book.opening.get(instrument, NO_SHARES), _ZERO)
 
     def added(self, order: PlannedOrder) -> Decimal:
         """What the order adds, given all the others."""
-        figure, name = self._figure, order.instrument
-        lot = self.proposal.lots[name]
-        return self.proposal.book.marks[name] * (figure(lot) - figure(lot.plus(order.side, -order.quantity)))
+        name, lot = order.instrument, self.proposal.lots[order.instrument]
+        less = lot.plus(order.side, -order.quantity)
+        if self._dearer is None or not (surcharge := self.proposal.surcharges.get(name, _ZERO)):
+            return self.proposal.book.marks[name] * (self._figure(lot) - self._figure(less))
+        others = surcharge - self.proposal.surcharge(order)
+        return self._value(name, lot, surcharge) - self._value(name, less, others)
 
     def added_alone(self, order: PlannedOrder) -> Decimal:
         """What the order adds where no other is in."""
-        before = self.proposal.book.opening.get(order.instrument, NO_SHARES)
-        figures = self._figure(before.plus(order.side, order.quantity)) - self._figure(before)
-        return self.proposal.book.marks[order.instrument] * figures
+        name = order.instrument
+        before = self.proposal.book.opening.get(name, NO_SHARES)
+        after = before.plus(order.side, order.quantity)
+        return self._value(name, after, self.proposal.surcharge(order)) - self._value(name, before, _ZERO)
 
 
 class Exposure:
@@ -724,7 +754,11 @@ def exposure_rules(
         for n in (limits.gross_max, limits.net_max, limits.net_min, limits.cash_min_fraction, limits.leverage_max)
     )
     cash, assets = book.cash, "assets over equity"
-    size, farthest, after, lowest = (Parts(proposal, figure) for figure in (_size, _farthest, _after, _lowest))
+    size, farthest = (
+        Parts(proposal, _size, _worth_of(_size, _after)),
+        Parts(proposal, _farthest, _worth_of(_farthest, _highest)),
+    )
+    after, lowest = Parts(proposal, _after), Parts(proposal, _lowest)
 
     def exposure(
         rule: str,
@@ -733,35 +767,45 @@ def exposure_rules(
         bound: Decimal,
         base_usd: Decimal = _ZERO,
         unit_usd: Decimal = book.equity,
+        dearer: Dearer | None = None,
     ) -> list[Constraint]:
         if rule not in rules:
             return []
-        parts = figure if isinstance(figure, Parts) else Parts(proposal, figure)
+        parts = figure if isinstance(figure, Parts) else Parts(proposal, figure, dearer)
         return [Exposure(rule, subject, parts, bound, unit_usd, base_usd=base_usd)]
 
     constraints = [
         *_by_sector(size, farthest, limits, sectors, rules),
         *exposure("gross", "gross exposure", size, gross_max),
-        *exposure("net_max", "net exposure", after, net_max),
+        *exposure("net_max", "net exposure", _after, net_max, dearer=_worth_of(_after, _after)),
         *exposure("net_min", "net exposure", after, net_min),
         # Assets are what is long and what cash there is: the larger of two sums, the one without cash where it is owed.
         # Of one instrument, long shares and the proceeds of sales are the larger of what was held and what was sold.
-        *exposure("leverage", assets, _long, leverage_max),
+        # Where the purchases cost more, the cash is less by as much as the shares are worth more.
+        *exposure("leverage", assets, _long, leverage_max, dearer=_worth_of(_long, _after)),
         *exposure("leverage", assets, lambda lot: max(lot.held, lot.sold - lot.bought), leverage_max, cash),
-        *exposure("turnover", "turnover", lambda lot: lot.bought + lot.sold, _decimal(turnover_max)),
-        *exposure("cash", "cash", lambda lot: lot.sold - lot.bought, cash_min, cash),
+        *exposure("turnover", "turnover", _traded, _decimal(turnover_max), dearer=_worth_of(_traded, _traded)),
+        *exposure("cash", "cash", _proceeds, cash_min, cash, dearer=_less(_proceeds)),
         *exposure(
             "capital_threshold_usd", "capital at work", farthest, limits.capital_threshold_usd, unit_usd=_ONE
         ),
         *exposure("gross_part_filled", "gross exposure if only a part fills", farthest, gross_max + slack),
-        *exposure("net_max_part_filled", "net exposure if only the buys fill", _highest, net_max + slack),
+        *exposure(
+            "net_max_part_filled", "net exposure if only the buys fill", _highest, net_max + slack,
+            dearer=_worth_of(_highest, _highest),
+        ),
         *exposure("net_min_part_filled", "net exposure if only the sells fill", lowest, net_min - slack),
-        *exposure("leverage_part_filled", f"{assets} if only the buys fill", _highest_long, leverage_max + slack),
+        *exposure(
+            "leverage_part_filled", f"{assets} if only the buys fill", _highest_long, leverage_max + slack,
+            dearer=_worth_of(_highest_long, _highest),
+        ),
         *exposure(
             "leverage_part_filled", f"{assets} if only the sells fill", lambda lot: max(lot.held, lot.sold),
             leverage_max + slack, cash,
         ),
-        *exposure("cash_part_filled", "cash if only the buys fill", lambda lot: -lot.bought, cash_min - slack, cash),
+        *exposure(
+            "cash_part_filled", "cash if only the buys fill", _paid, cash_min - slack, cash, dearer=_less(_paid)
+        ),
     ]  # fmt: skip
     return [*_positions(farthest, lowest, limits, rules), *_by_rule(constraints)]
 
@@ -974,6 +1018,36 @@ def _lowest(lot: Lot) -> Decimal:
 
 def _highest_long(lot: Lot) -> Decimal:
     return max(_highest(lot), _ZERO)
+
+
+def _traded(lot: Lot) -> Decimal:
+    return lot.bought + lot.sold
+
+
+def _proceeds(lot: Lot) -> Decimal:
+    """Shares sold beyond those bought."""
+    return lot.sold - lot.bought
+
+
+def _paid(lot: Lot) -> Decimal:
+    return -lot.bought
+
+
+def _worth_of(figure: Figure, with_all_bought: Figure) -> Dearer:
+    """A ceiling's worth with dear purchases: ``with_all_bought`` are the shares among which all of them are.
+
+    Never less than at the last price: what a dear purchase leaves of a short is no smaller for its price.
+    """
+
+    def worth(lot: Lot, mark: Decimal, surcharge: Decimal) -> Decimal:
+        return max(mark * figure(lot), mark * with_all_bought(lot) + surcharge)
+
+    return worth
+
+
+def _less(figure: Figure) -> Dearer:
+    """Of cash, which dear purchases take more of."""
+    return lambda lot, mark, surcharge: mark * figure(lot) - surcharge
 
 
 @lru_cache(maxsize=64)

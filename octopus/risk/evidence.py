@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from octopus.core.errors import UnreadableEvidenceError
 from octopus.core.ids import fingerprint
 from octopus.core.orders import AccountSnapshot, Batch, TradingState
-from octopus.risk.case import Case, open_case
+from octopus.risk.case import LOOK_BACK, Case, open_case
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import MarketContext, ReturnHistory
 from octopus.risk.signatures import Authority
@@ -90,14 +90,14 @@ class GateEvidence:
     @cached_property
     def _history(self) -> ReturnHistory | None:
         """Of the history what the gate looks at: the last sessions, and the instruments that are concerned."""
-        history, window = self.case.market.history, self.case.limits.var_window_sessions
+        history, looked_at = self.case.market.history, self.case.limits.var_window_sessions + LOOK_BACK
         if history is None:
             return None
         names = _concerned(self.case)
         columns = [column for column, name in enumerate(history.symbols) if name in names]
-        returns = np.ascontiguousarray(history.returns[-window:, columns], dtype=_FLOATS)
+        returns = np.ascontiguousarray(history.returns[-looked_at:, columns], dtype=_FLOATS)
         symbols = tuple(history.symbols[column] for column in columns)
-        return ReturnHistory(history.sessions[-window:], symbols, returns, history.sessions_per_year)
+        return ReturnHistory(history.sessions[-looked_at:], symbols, returns, history.sessions_per_year)
 
 
 def opened_again(record: str, contents: Mapping[str, bytes]) -> Case:

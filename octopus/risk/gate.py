@@ -5,9 +5,10 @@ and on single orders (order_rules.py), the arithmetic of exposures (book.py, con
 (measures.py), rules of law and venue (octopus/compliance).
 
 The gate fails closed. A rule whose datum is missing denies and names the datum: one order where the datum belongs to
-its instrument, every order where it belongs to the account. A verdict on the batch (no intent) is DENY only where
-nothing was approved; WARN where orders were left out, or where the account is beyond a limit already and only orders
-that do not add to the breach passed.
+its instrument, every order where it belongs to the account. Where returns are missing, orders that only make a position
+smaller pass; where no others pass at all, `NOT_OF_REDUCTIONS` bind nothing. A verdict on the batch (no intent) is DENY
+only where nothing was approved; WARN where orders were left out, or where the account is beyond a limit already and
+only orders that do not add to the breach passed.
 
 On a total-return price basis the shares are pseudo-shares: `adv_participation` (volume) is off and says so. The price
 collar stays on, for it is a ratio of two prices on the same basis, and so does every fraction of equity.
@@ -24,8 +25,9 @@ from operator import le
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, Outcome, PlannedOrder, TradingState, Verdict
+from octopus.core.types import FloatArray
 from octopus.risk import account_rules, order_rules
-from octopus.risk.case import GATE, Case, deny_all, open_case, verdict
+from octopus.risk.case import GATE, Case, deny_all, deny_but_reductions, open_case, verdict
 from octopus.risk.constraints import FewConstraints, Messages, Proposal, Rule, exposure_rules, return_rules
 from octopus.risk.cut import Removal, cut
 from octopus.risk.evidence import GateEvidence, opened_again
@@ -69,6 +71,12 @@ BENCHMARK_RULES = (
     "tracking_error",
     "tracking_error_part_filled",
 )
+NOT_OF_REDUCTIONS = frozenset({
+    "turnover", "net_min", "net_min_part_filled", "beta_min", "beta_min_part_filled", "tracking_error",
+    "tracking_error_part_filled",
+})  # fmt: skip
+"""Rules that bind no order where only those pass that make a position smaller: getting out of a large position turns it
+over, and leaves too little net exposure, too little beta and another portfolio than the benchmark."""
 ON_THE_WHOLE = frozenset({*EXPOSURE_RULES, *LOSS_RULES, *BENCHMARK_RULES, "message_rate"})
 RULES = (
     "account",
@@ -153,7 +161,8 @@ def judge_plan(
 ) -> GateReport:
     """As `judge`, hours before anything may be sent: the kill switch warns and denies nothing.
 
-    A plan's denial is final, and trading may go on before its window. Whoever sends obeys the state of that moment.
+    A plan's denial is final, and trading may go on before its window. Whoever sends obeys the state of that moment. So
+    a plan that only reduces is judged as in state reducing where trading is: what binds no reduction then denies none.
 
     Args:
         why: the reason for ``state``.
@@ -161,10 +170,18 @@ def judge_plan(
     report = judge(batch, snapshot, market, limits, TradingState.ACTIVE, authority, now)
     if state is TradingState.ACTIVE:
         return report
+    if state is TradingState.REDUCING:
+        obeying = judge(batch, snapshot, market, limits, state, authority, now)
+        if not any(verdict.rule == "kill_switch" for verdict in obeying.denials):
+            report = obeying
     leaves = "only orders that make a position smaller leave" if state is TradingState.REDUCING else "no order leaves"
     told = f"trading is {state.value}: {why}; {leaves} until `octopus resume`, and execution asks again as it sends"
     warning = Verdict(GATE, "kill_switch", None, Outcome.WARN, told)
-    verdicts = tuple(warning if verdict.rule == warning.rule else verdict for verdict in report.verdicts)
+    verdicts = tuple(
+        warning if verdict.rule == warning.rule else verdict
+        for verdict in report.verdicts
+        if verdict.rule != warning.rule or verdict.intent_id is None
+    )
     return replace(report, verdicts=verdicts)
 
 
@@ -246,18 +263,28 @@ def _judge_whole(
         reason = f"cannot be judged: {case.book}"
         wanted = [rule for rule in (*EXPOSURE_RULES, *LOSS_RULES, *BENCHMARK_RULES) if rule in there]
         return [], [], [*(v for rule in wanted for v in deny_all(case, rule, reason)), *_off(case, rules - there)]
+    off = _off(case, rules - there)
+    only = account_rules.only_reductions_pass(case)
+    if only is not None and all(order.intent_id in case.reducing for order in survivors):
+        freed = there & NOT_OF_REDUCTIONS
+        why = f"{only}: only orders that make a position smaller pass, and the rule binds none of them"
+        off += [verdict(rule, None, Outcome.OFF, why) for rule in sorted(freed)]
+        there -= freed
+    on_returns, benchmark, unjudged = _on_returns(case, there)
+    if unjudged:
+        # What a rule could not look at does not pass; nor may it make room for what does.
+        survivors = [order for order in survivors if order.intent_id in case.reducing]
+    if "message_rate" in rules and case.market.sent is None:
+        missing = "cannot be judged: what the account has sent lately is missing: read its order events"
+        unjudged += deny_all(case, "message_rate", missing)
+        survivors = []
     proposal = Proposal(case.book, survivors)
     judged = exposure_rules(proposal, case.limits, case.market.sectors, there)
-    unjudged: list[Verdict] = []
-    if "message_rate" in rules:
-        if case.market.sent is not None:
-            messages = Messages(proposal, _recent_messages(case, case.market.sent), case.limits)
-            judged.append(FewConstraints([messages]))
-        else:
-            missing = "cannot be judged: what the account has sent lately is missing: read its order events"
-            unjudged += deny_all(case, "message_rate", missing)
-    on_returns, without_data = _on_returns(case, proposal, there)
-    judged += on_returns
+    if "message_rate" in rules and case.market.sent is not None:
+        messages = Messages(proposal, _recent_messages(case, case.market.sent), case.limits)
+        judged.append(FewConstraints([messages]))
+    if on_returns and not isinstance(case.history, MissingDataError):
+        judged += return_rules(proposal, case.limits, case.history, benchmark, on_returns)
     with_all = {rule.name: _worst_of(rule) for rule in judged}
     removals = cut(proposal, judged, case.reducing)
     counts = Counter(removal.constraint.rule for removal in removals)
@@ -267,32 +294,28 @@ def _judge_whole(
         cost = f"; {count} of {len(survivors)} orders left out, {before} with all" if count else ""
         verdicts.append(_batch_verdict(rule, cost))
     silent = _of_nothing(case, there - {rule.name for rule in judged})
-    unjudged += without_data
-    # What a rule could not look at does not pass.
-    kept = proposal.orders if not unjudged else []
-    return kept, removals, [*verdicts, *silent, *_off(case, rules - there), *unjudged]
+    return proposal.orders, removals, [*verdicts, *silent, *off, *unjudged]
 
 
-def _on_returns(case: Case, proposal: Proposal, rules: frozenset[str]) -> tuple[list[Rule], list[Verdict]]:
-    """Those of ``rules`` that are on the portfolio's returns; of those whose data is missing, the denials."""
+def _on_returns(case: Case, rules: frozenset[str]) -> tuple[frozenset[str], FloatArray | None, list[Verdict]]:
+    """Those of ``rules`` on the portfolio's returns that can be judged, the benchmark's returns where one is asked for,
+    and the verdicts of those whose data is missing."""
     losses = [rule for rule in LOSS_RULES if rule in rules]
     against = [rule for rule in BENCHMARK_RULES if rule in rules]
     if not losses and not against:
-        return [], []
-    no_history = case.history_problem()
-    if isinstance(case.history, MissingDataError) or no_history is not None:
-        return [], [v for rule in (*losses, *against) for v in _unjudged(case, rule, no_history)]
-    benchmark, denials = None, list[Verdict]()
-    if against:
-        try:
-            benchmark = case.benchmark_returns()
-        except MissingDataError as missing:
-            denials = [v for rule in against for v in _unjudged(case, rule, missing)]
-    return return_rules(proposal, case.limits, case.history, benchmark, rules), denials
+        return frozenset(), None, []
+    if (no_history := case.history_problem()) is not None:
+        return frozenset(), None, [v for rule in (*losses, *against) for v in _unjudged(case, rule, no_history)]
+    if not against:
+        return frozenset(losses), None, []
+    try:
+        return frozenset([*losses, *against]), case.benchmark_returns(), []
+    except MissingDataError as missing:
+        return frozenset(losses), None, [v for rule in against for v in _unjudged(case, rule, missing)]
 
 
 def _unjudged(case: Case, rule: str, why: object) -> list[Verdict]:
-    return deny_all(case, rule, f"cannot be judged: {why}")
+    return deny_but_reductions(case, rule, f"cannot be judged: {why}")
 
 
 def _worst_of(rule: Rule) -> str:

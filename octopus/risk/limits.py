@@ -70,7 +70,9 @@ class RiskLimits(BaseModel):
         capital_threshold_usd: sum of absolute position values in money, whatever part of the orders fills.
         equity_min_usd: below it only reducing orders pass.
         turnover_max: sum of absolute order values in one batch, open orders included; turnover_max_initial: the same
-            while the account holds no position, so that a funded account can be invested in one session.
+            while the account holds no position, so that a funded account can be invested in one session. Where only
+            reducing orders pass, it binds none, as net_min, beta_min, tracking_error_max_annual and
+            repeated_executions_max do not.
         partial_fill_allowance: by how much gross, net, leverage, sectors, cash and beta may pass their limit while only
             a part of the batch has filled; the limits on volatility, VaR, CVaR and tracking error grow by the factor
             1 + allowance then.
@@ -90,7 +92,8 @@ class RiskLimits(BaseModel):
         tracking_error_max_annual: standard deviation of the daily difference to the benchmark's return, annualised;
             None: the rule is off.
         benchmark: weights by instrument that beta and tracking error are measured against; None where neither is.
-        var_window_sessions: sessions of history behind volatility, VaR, CVaR, beta and tracking error.
+        var_window_sessions: sessions of history behind volatility, VaR, CVaR, beta and tracking error; which may be
+            missing, `octopus.risk.case.Window` says.
         drawdown_stop: fall of equity from its highest value; beyond it only reducing orders pass.
         drawdown_since: first session whose NAV counts for that highest value; None: all. A new date ends a stop.
         drawdown_resume_sessions: in a backtest alone, closes beyond the stop after which the peak begins anew; None:

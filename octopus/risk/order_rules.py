@@ -1,6 +1,6 @@
 """Rules on single orders: is this one a mistake, too large, too old, one too many?
 
-Belongs here: rules whose datum belongs to the order or its instrument. They bind orders that reduce a position too: a
+Belongs here: rules whose datum belongs to the order or its instrument. Most bind orders that reduce a position too: a
 wrong price is wrong on either side. Does not: rules on the account (account_rules.py) and on the batch as a whole
 (constraints.py).
 """
@@ -14,8 +14,9 @@ from decimal import Decimal
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import Outcome, PlannedOrder, Side, Verdict
+from octopus.risk.account_rules import only_reductions_pass
 from octopus.risk.book import quoted_price, usable_price
-from octopus.risk.case import Case, Finding, deny_all, each, terms_problem, verdict
+from octopus.risk.case import Case, Finding, deny_all, deny_but_reductions, each, terms_problem, verdict
 
 _NOTHING = Decimal(0)
 
@@ -119,7 +120,10 @@ def adv_participation(case: Case) -> list[Verdict]:
 
 
 def repeated_execution(case: Case) -> list[Verdict]:
-    """Orders on one side of one instrument since the window began or a person resumed trading."""
+    """Orders on one side of one instrument since the window began or a person resumed trading.
+
+    Where only orders that make a position smaller pass, what is held bounds them, and the rule denies none of them.
+    """
     rule, limit = "repeated_execution", case.limits.repeated_executions_max
     if case.market.sent is None:
         return deny_all(case, rule, "what the account has sent lately is missing: read its order events")
@@ -131,11 +135,13 @@ def repeated_execution(case: Case) -> list[Verdict]:
         for sent in case.market.sent
         if not (sent.again or sent.cancels) and since < sent.at <= case.now
     )
-    told = f"since {since:%Y-%m-%d %H:%M:%S}, limit {limit}"
+    told, only = f"since {since:%Y-%m-%d %H:%M:%S}, limit {limit}", only_reductions_pass(case)
 
     def check(order: PlannedOrder) -> Finding:
         count = counts[order.instrument, order.side] = counts[order.instrument, order.side] + 1
         reason = f"order {count} to {order.side} {order.instrument} {told}"
+        if count > limit and only is not None and order.intent_id in case.reducing:
+            return True, f"{reason}, which binds no order that makes a position smaller: {only}", None, None
         return count <= limit, reason, float(count), float(limit)
 
     return each(case, rule, check)
@@ -160,19 +166,25 @@ def sector_known(case: Case) -> list[Verdict]:
 
 
 def return_history(case: Case) -> list[Verdict]:
+    """Who is ordered or held must have returns over the window; of a position without them only less is wanted."""
     rule = "return_history"
-    if isinstance(case.history, MissingDataError):
-        return deny_all(case, rule, str(case.history))
-    held = set() if isinstance(case.book, MissingDataError) else set(case.book.opening)
-    holes = {name: hole for name in sorted(held) if (hole := case.hole(name)) is not None}
-    if holes:
-        return deny_all(case, rule, "; ".join(holes.values()))
+    problem = case.history_problem()
+    if problem is not None or isinstance(case.history, MissingDataError):
+        return deny_but_reductions(case, rule, str(problem))
+    window, sessions = case.history, len(case.history.returns)
 
     def check(order: PlannedOrder) -> Finding:
-        hole = case.hole(order.instrument)
-        return hole is None, hole or f"returns of {order.instrument} fill the window", None, None
+        name = order.instrument
+        hole, filled = window.problem(name), window.filled(name)
+        zeros = f"; {filled} of {sessions} are of sessions without a bar and count as zero" if filled else ""
+        return hole is None, hole or f"returns of {name} fill the window{zeros}", None, None
 
-    return each(case, rule, check)
+    held = () if isinstance(case.book, MissingDataError) else case.book.opening
+    filled = [f"{name} {window.filled(name)}" for name in sorted(held) if window.filled(name)]
+    if not filled:
+        return each(case, rule, check)
+    told = f"sessions without a bar count as a return of zero, of {sessions} in what is held: {', '.join(filled)}"
+    return [verdict(rule, None, Outcome.PASS, told), *each(case, rule, check)]
 
 
 def _notional_usd(case: Case, order: PlannedOrder) -> Decimal:

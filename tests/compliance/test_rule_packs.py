@@ -19,7 +19,7 @@ from octopus.compliance.market_checks import price_test_restricts
 from octopus.compliance.rules import HOUSES_OWN, KINDS, CompliancePolicy
 from octopus.compliance.wash_sales import Trade, adjust
 from octopus.core.lots import Disposal, Lot
-from octopus.core.orders import Bracket, OpenOrder, OrderType, Outcome, Side
+from octopus.core.orders import Bracket, OpenOrder, OrderType, Outcome, Side, reducing_orders
 
 D = Decimal
 DAY = CONTEXT.trade_session
@@ -193,14 +193,49 @@ def test_the_message_rate_counts_what_was_approved_within_the_window() -> None:
     assert len(run(*batch, context=context, rules=rules).approved) == 2
     context = replace(CONTEXT, recent_intents=(sent(9, "x"), sent(9.99, "y")))
     report = run(*batch, context=context, rules=rules)
+    assert report.approved == ("AAA-buy-0",)
+    assert "4 orders within 10 minutes, limit 3; room for 1" in report.denials[0].reason
+    full = replace(CONTEXT, recent_intents=(sent(9, "x"), sent(9.99, "y"), sent(5, "z")))
+    report = run(*batch, context=full, rules=rules)
     assert report.approved == ()
-    assert "4 orders within 10 minutes, limit 3" in report.denials[0].reason
+    assert "5 orders within 10 minutes, limit 3" in report.denials[0].reason
     ago = [NOW - timedelta(minutes=minutes) for minutes in (1, 9.99, 10)]
     context = replace(CONTEXT, other_messages=ago)
     assert run(*batch, context=replace(context, other_messages=ago[1:]), rules=rules).approved
     report = run(*batch, context=context, rules=rules)
-    assert report.approved == ()
+    assert report.approved == ("AAA-buy-0",)
     assert "2 orders and 2 other messages (cancellations, repeated sends, exits" in report.denials[0].reason
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sells=st.lists(st.booleans(), max_size=7),
+    held=st.sampled_from([0, 10, 30]),
+    sent=st.integers(0, 6),
+    most=st.integers(1, 8),
+)
+def test_the_message_rate_drops_reductions_last_and_no_more_than_it_must(
+    sells: list[bool], held: int, sent: int, most: int
+) -> None:
+    """Every order has its size, so that none is a duplicate; those for AAA are of one side, so that none crosses."""
+    rules = in_force("message_rate", parameters={"max_messages": most, "window_minutes": 10})
+    orders = [
+        order("BBB", "sell", number + 1, number=number) if sold else order("CCC", "buy", number + 1, number=number)
+        for number, sold in enumerate(sells)
+    ]
+    recent = tuple(RecentIntent(f"r{n}", "AAA", Side.BUY, D(99), NOW - timedelta(minutes=1)) for n in range(sent))
+    account = snapshot({"BBB": held})
+    report = run(*orders, account=account, context=replace(CONTEXT, recent_intents=recent), rules=rules)
+    refused = {v.intent_id for v in report.denials if v.rule == "message_rate"}
+    passed = [one.intent_id not in refused for one in orders]
+    room = max(most - sent, 0)
+    assert sum(passed) == min(room, len(orders))
+    reducing = reducing_orders(orders, account)
+    late = [passes for one, passes in zip(orders, passed, strict=True) if one.intent_id in reducing]
+    rest = [passes for one, passes in zip(orders, passed, strict=True) if one.intent_id not in reducing]
+    assert all(late) or not any(rest)
+    assert late == sorted(late, reverse=True)
+    assert rest == sorted(rest, reverse=True)
 
 
 def test_the_ownership_threshold_counts_what_is_held_and_open() -> None:

@@ -1,4 +1,4 @@
-"""Which order a limit leaves out: the ranking that is kept up to date chooses as a plain look at all orders does."""
+"""Which order a limit leaves out: what is kept up to date chooses, and sums, as a plain look at all orders does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octopus.core.orders import AccountSnapshot, Batch, PlannedOrder, Side, TradingState
+from octopus.core.orders import AccountSnapshot, Batch, OrderType, PlannedOrder, Side, TradingState
 from octopus.risk import constraints
-from octopus.risk.constraints import Choice, Exposure, chosen
+from octopus.risk.book import NO_SHARES
+from octopus.risk.constraints import Choice, Exposure, Parts, chosen
 from octopus.risk.gate import judge
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory
 from octopus.risk.signatures import Authority
@@ -41,6 +42,22 @@ class Plainly(Exposure):
         return plain(list(self._marginals_of(self.instruments)), excess, reducing)
 
 
+class Anew(Parts):
+    """Nothing is kept: every value is told from the orders that are still in."""
+
+    def values(self) -> dict[str, Decimal]:
+        proposal = self.proposal
+        lots, dear = proposal.book.lots(proposal.orders), dict.fromkeys(proposal.lots, Decimal(0))
+        for order in proposal.orders:
+            dear[order.instrument] += proposal.surcharge(order)
+        assert {name: lots.get(name, NO_SHARES) for name in proposal.lots} == proposal.lots
+        self._values = {name: self._value(name, lots.get(name, NO_SHARES), dear[name]) for name in proposal.lots}
+        return self._values
+
+    def total(self) -> Decimal:
+        return sum(self.values().values(), Decimal(0))
+
+
 amounts = st.integers(-3, 6).map(lambda tenth: tenth / 4)
 
 
@@ -53,14 +70,18 @@ def test_the_smallest_that_cures_or_else_the_largest_is_chosen(added, excess, la
     assert chosen(np.array(added), orders, Decimal(excess), reducing) == expected
 
 
-def order(intent: str, name: str, side: Side, shares: int) -> PlannedOrder:
-    return PlannedOrder(intent, name, side, Decimal(shares), Decimal(100))
+def order(intent: str, name: str, side: Side, shares: int, price: int | None = None) -> PlannedOrder:
+    kind = OrderType.MARKET if price is None else OrderType.LIMIT
+    own = None if price is None else Decimal(price)
+    return PlannedOrder(intent, name, side, Decimal(shares), Decimal(100), kind, own)
 
 
 @st.composite
 def batches(draw: Callable[..., object]) -> tuple[list[PlannedOrder], dict[str, Decimal]]:
     sizes = st.integers(1, 30)
-    rows = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(list(Side)), sizes), min_size=1, max_size=9))
+    prices = st.sampled_from([None, None, 95, 102, 109])
+    row = st.tuples(st.sampled_from(NAMES), st.sampled_from(list(Side)), sizes, prices)
+    rows = draw(st.lists(row, min_size=1, max_size=9))
     held = draw(st.dictionaries(st.sampled_from(NAMES), st.integers(-20, 40).filter(bool), max_size=5))
     orders = [order(f"i{place}", *row) for place, row in enumerate(rows)]  # type: ignore[arg-type, misc]
     return orders, {name: Decimal(shares) for name, shares in held.items()}  # type: ignore[attr-defined]
@@ -90,4 +111,5 @@ def test_every_verdict_is_that_of_the_plain_way(case, gross, sector, slack):  # 
     kept_up = judge(*given_by)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(constraints, "Exposure", Plainly)
+        patched.setattr(constraints, "Parts", Anew)
         assert judge(*given_by) == kept_up  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_risk_gate import NOW, denied, limited, market, order, run, snapshot
+from test_risk_gate import NOW, PRICES, denied, limited, market, order, run, snapshot
 
-from octopus.core.orders import AccountSnapshot, PlannedOrder
+from octopus.core.orders import AccountSnapshot, OrderType, PlannedOrder, Side
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext
 
@@ -91,6 +91,82 @@ def test_losses_of_a_day_and_from_the_peak(percent: int, cash: int) -> None:
         beyond = replace(account, cash=account.cash - D("0.01"))
         report = run(buy, account=beyond, context=context, limits=limits)
         assert {found.rule for found in denied(report, buy.intent_id)} == {rule}
+
+
+@settings(max_examples=20)
+@given(percent=percents, tick=cents, shares=sizes, dearer=st.integers(1, 10), kind=st.sampled_from(["limit", "stop"]))
+def test_a_purchase_above_the_last_price_weighs_what_it_may_cost(
+    percent: int, tick: Decimal, shares: int, dearer: int, kind: str
+) -> None:
+    last, price = 100 * tick, (100 + dearer) * tick
+    equity = price * shares * 100
+    account, context = snapshot(equity), priced(last, nav_peak=equity, nav_previous=equity)
+    typed = {"order_type": OrderType(kind), "price": price}
+    exact = D(shares) * percent
+    good, bad = (replace(order("AAA", "buy", size, price=last), **typed) for size in (exact, exact + D("1e-8")))
+    ceilings = ("gross_max", "net_max", "name_weight_max", "sector_weight_max", "turnover_max_initial")
+    for field in ceilings:
+        limits = limited(price_collar=0.1, **{field: percent / 100})
+        report = run(good, account=account, context=context, limits=limits)
+        assert report.approved == (good.intent_id,), [found.reason for found in report.denials]
+        assert not run(bad, account=account, context=context, limits=limits).approved, field
+    for field in ("position_notional_max_usd", "capital_threshold_usd"):
+        limits = limited(price_collar=0.1, **{field: price * exact})
+        assert run(good, account=account, context=context, limits=limits).approved
+        assert not run(bad, account=account, context=context, limits=limits).approved, field
+    limits = limited(price_collar=0.1, cash_min_fraction=(100 - percent) / 100)
+    require_edge(good, bad, "cash", limits, context, account)
+    assert run(replace(good, price=last), account=account, context=context, limits=limits).approved
+
+
+@st.composite
+def priced_batches(draw: st.DrawFn) -> list[PlannedOrder]:
+    rows = st.tuples(
+        st.sampled_from(["AAA", "BBB", "CCC"]), st.sampled_from(["buy", "sell"]), st.integers(1, 300),
+        st.sampled_from([None, "0.93", "1.00", "1.07"]),
+    )  # fmt: skip
+    orders = []
+    for number, (name, side, size, part) in enumerate(draw(st.lists(rows, max_size=6))):
+        one = order(name, side, size, number=number)
+        typed = {} if part is None else {"order_type": OrderType.LIMIT, "price": PRICES[name] * D(part)}
+        orders.append(replace(one, **typed))
+    return orders
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    orders=priced_batches(),
+    held=st.dictionaries(st.sampled_from(["AAA", "BBB", "CCC"]), st.integers(-300, 300), max_size=3),
+    gross=st.sampled_from([0.3, 0.8]),
+    cash=st.sampled_from([0.0, 0.5]),
+    turnover=st.sampled_from([0.2, 0.6]),
+)
+def test_no_approved_set_costs_or_weighs_more_than_its_limits_at_its_own_prices(
+    orders: list[PlannedOrder], held: dict[str, int], gross: float, cash: float, turnover: float
+) -> None:
+    """Told in plain sums, without the gate: buys at the dearer of their own and the last price."""
+    account = snapshot(60_000, held)
+    limits = limited(
+        gross_max=gross, cash_min_fraction=cash, turnover_max=turnover, turnover_max_initial=turnover,
+        partial_fill_allowance=0.1, price_collar=0.1,
+    )  # fmt: skip
+    # Within the loss stops: beyond them turnover binds no reduction.
+    context = market(nav_peak=account.equity, nav_previous=account.equity)
+    report = run(*orders, account=account, context=context, limits=limits)
+    approved = [one for one in orders if one.intent_id in report.approved]
+
+    def cost(one: PlannedOrder) -> Decimal:
+        own = one.price if one.price is not None and one.side is Side.BUY else D(0)
+        return one.quantity * max(own, PRICES[one.instrument])
+
+    left = account.cash - sum((one.side.sign * cost(one) for one in approved), D(0))
+    assert left >= min(D(str(cash)) * account.equity, account.cash)
+    assert not approved or sum(map(cost, approved), D(0)) <= D(str(turnover)) * account.equity
+    worth = {name: PRICES[name] * shares for name, shares in account.positions.items()}
+    before = sum(map(abs, worth.values()), D(0))
+    for one in approved:
+        worth[one.instrument] = worth.get(one.instrument, D(0)) + one.side.sign * cost(one)
+    assert sum(map(abs, worth.values()), D(0)) <= max(D(str(gross)) * account.equity, before)
 
 
 @settings(max_examples=12)

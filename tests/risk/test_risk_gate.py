@@ -392,10 +392,10 @@ def punched(column: int, row: int = -1) -> ReturnHistory:
         (market(nav_peak=None), "the NAV peak of account main is missing", 0),
         (market(nav_previous=None), "yesterday's NAV of account main is missing", 0),
         (market(price_basis=None), "the price basis is missing", 0),
-        (market(history=None), "the return history is missing", 0),
-        (market(history=history(499)), "has 499 sessions, var_window_sessions = 500", 0),
-        (market(history=history(last=date(2022, 12, 26))), "ends at 2022-12-26, before the decision session", 0),
-        (market(history=punched(0)), "1 of the last 500 returns of AAA are missing", 0),
+        (market(history=None), "the return history is missing", 1),
+        (market(history=history(499)), "has 499 sessions, var_window_sessions = 500", 1),
+        (market(history=history(last=date(2022, 12, 26))), "ends at 2022-12-26, before the decision session", 1),
+        (market(history=punched(0)), "1 of the last 500 returns of AAA are missing", 1),
         (market(history=punched(1)), "1 of the last 500 returns of BBB are missing", 2),
         (market(last_prices=without("BBB")), "the last price of BBB is missing", 2),
         (market(last_prices=without("BBB") | {"BBB": LastPrice(Decimal("NaN"), NOW)}), "not a positive number", 2),
@@ -505,7 +505,9 @@ def breaches(measured: dict[str, Decimal], limits: RiskLimits, slack: float = 0.
 def test_whatever_fills_no_limit_is_passed_that_was_not_passed_before(
     account: AccountSnapshot, orders: list[PlannedOrder], limits: RiskLimits, fills: list[Decimal]
 ) -> None:
-    report = run(*orders, account=account, limits=limits)
+    # Within the loss stops: beyond them net_min binds none of the reductions that still pass.
+    context = market(nav_peak=account.equity, nav_previous=account.equity)
+    report = run(*orders, account=account, limits=limits, context=context)
     approved = [o for o in orders if o.intent_id in report.approved]
     mine = [(o.instrument, o.signed_quantity) for o in approved]
     working = [(o.instrument, o.side.sign * o.remaining) for o in account.open_orders]
@@ -532,7 +534,10 @@ def test_whatever_fills_no_limit_is_passed_that_was_not_passed_before(
 def test_turnover_is_never_passed_by_an_approved_order(
     account: AccountSnapshot, orders: list[PlannedOrder], limits: RiskLimits
 ) -> None:
-    approved = [o for o in orders if o.intent_id in run(*orders, account=account, limits=limits).approved]
+    # Within the loss stops: beyond them the limit binds none of the reductions that still pass.
+    context = market(nav_peak=account.equity, nav_previous=account.equity)
+    report = run(*orders, account=account, limits=limits, context=context)
+    approved = [o for o in orders if o.intent_id in report.approved]
     working = sum((o.remaining * PRICES[o.instrument] for o in account.open_orders), Decimal(0))
     traded = sum((o.quantity * PRICES[o.instrument] for o in approved), Decimal(0))
     limit = limits.turnover_max if account.positions else limits.turnover_max_initial
