@@ -100,7 +100,7 @@ def test_a_purchase_above_the_last_price_weighs_what_it_may_cost(
 ) -> None:
     last, price = 100 * tick, (100 + dearer) * tick
     equity = price * shares * 100
-    account, context = snapshot(equity), priced(last, nav_peak=equity, nav_previous=equity)
+    account, context = snapshot(equity, prices={}), priced(last, nav_peak=equity, nav_previous=equity)
     typed = {"order_type": OrderType(kind), "price": price}
     exact = D(shares) * percent
     good, bad = (replace(order("AAA", "buy", size, price=last), **typed) for size in (exact, exact + D("1e-8")))
