@@ -105,7 +105,7 @@ _GUIDE = {
     Kind.FAILED_RUN: (Severity.CRITICAL, "A run failed", "read the failed step in Dagster and run it again"),
     Kind.MISSED_RUN: (Severity.CRITICAL, "A run is missing or late", "see in Dagster why; `octopus run` makes it up"),
     Kind.STALE_DATA: (Severity.CRITICAL, "Market data is stale", "see what the source answers: `octopus doctor`"),
-    Kind.DEAD_DAEMON: (Severity.CRITICAL, "Dagster's daemon is dead", "end the `octopus up` that runs, if one does, and start it again"),
+    Kind.DEAD_DAEMON: (Severity.CRITICAL, "Dagster's daemon is dead", "end `octopus up` if it hangs; start it again"),
     Kind.DATABASE_DOWN: (
         Severity.CRITICAL, "The database is down", "start it; `octopus halt --cancel` works without it",
     ),
