@@ -50,6 +50,8 @@ class Kind(StrEnum):
     STALE_DATA = "stale_data"
     DEAD_DAEMON = "dead_daemon"
     DATABASE_DOWN = "database_down"
+    WATCHDOG_BLIND = "watchdog_blind"
+    DATABASE_BACK = "database_back"
     UNDELIVERED = "undelivered"
 
     @property
@@ -109,6 +111,10 @@ _GUIDE = {
     Kind.DATABASE_DOWN: (
         Severity.CRITICAL, "The database is down", "start it; `octopus halt --cancel` works without it",
     ),
+    Kind.WATCHDOG_BLIND: (
+        Severity.CRITICAL, "Nobody watches: a look at the database fails", "mend what it says: `octopus doctor`",
+    ),
+    Kind.DATABASE_BACK: (Severity.INFO, "The database answers again", "see what was missed: `octopus status`"),
     Kind.UNDELIVERED: (Severity.WARNING, "Alerts could not be delivered", "look at `octopus doctor`"),
 }  # fmt: skip
 

@@ -187,7 +187,9 @@ def test_a_file_that_cannot_be_written_is_told_and_the_database_halts_where_it_c
 
 def test_the_watchdog_watches_and_halts_without_a_broker_that_can_be_opened(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    environment = {"OCTOPUS_CONFIG": config(tmp_path / "config", AT_ALPACA), "OCTOPUS_MARKET_DATA": "yahoo"}
+    at_once = ("universe.yaml", "database_minutes: 2 ", "database_minutes: 0 ")
+    edits = config(tmp_path / "config", [*AT_ALPACA, at_once])
+    environment = {"OCTOPUS_CONFIG": edits, "OCTOPUS_MARKET_DATA": "yahoo"}
     watched = octopus(home, "watchdog", "--once", "--halt-on", "database_down", **environment)
     assert watched.returncode == 1
     assert "The database is down" in watched.stdout
