@@ -105,7 +105,11 @@ class Watchdog:
         now = datetime.now(UTC)
         patience = self.house.settings.alerts.patience
         causes = [one for one in found if one.kind in self.halt_on and now >= halts_from(one, patience)]
-        has_halted = self._halt(causes)
+        has_halted = True
+        try:
+            has_halted = self._halt(causes)
+        except Exception as error:  # noqa: BLE001  # people are told all the same
+            _print(f"the halt failed: {in_one_line(error)}", fg="red", err=True)
         for alert in found:
             if alert.key not in self._said:
                 _print(f"{alert.at:%H:%M:%S} {alert.headline}: {alert.happened}", fg="red")
@@ -134,9 +138,9 @@ class Watchdog:
         halts = self._halts
         fresh = [alert for alert in causes if alert.key not in self._halted_on]
         for alert in fresh:
-            said = Halt(
-                TradingState.HALTED, "watchdog", f"{alert.kind.heading}: {alert.happened}", alert.at, cancel=True
-            )
+            # An outage began a while before it is halted for.
+            now, reason = datetime.now(UTC), f"{alert.kind.heading}: {alert.happened}"
+            said = Halt(TradingState.HALTED, "watchdog", reason, now, cancel=True)
             pulled = pull(halts, said, self.open_trading, lambda written: say_written(written, halts.path))
             with suppress(OSError):
                 say(pulled, halts.path, said.state)
