@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.partitions import CLOCK
+from octopus.core.cadence import AFTER_CLOSE, AFTER_DAILY, BEFORE_DAILY, normal_tick
 from octopus.core.sessions import Sessions
 from octopus_pipelines.jobs import BOOK, DAILY, INTRADAY, RECONCILE
 from resources.factories import current_settings
@@ -17,15 +18,7 @@ from resources.trading import has_books
 from resources.warehouse.connection import Role
 from resources.warehouse.store import Warehouse
 
-AFTER_CLOSE = timedelta(hours=1)
-"""From a normal close to the run: vendors have published the day's bar by then."""
-BEFORE_DAILY = timedelta(minutes=45)
-"""From a normal close to what the daily run needs of the books; a batch's own run has let go of the account by then."""
-AFTER_DAILY = timedelta(hours=2)
-"""From a normal close to what follows the daily run, which has had an hour for itself by then."""
 _DAY = timedelta(days=1)
-_NORMAL = date(2024, 1, 17)
-"""A Wednesday without a holiday anywhere: its close is the exchange's normal one, in any year's local time."""
 
 
 def research_schedules() -> list[dg.ScheduleDefinition]:
@@ -78,8 +71,7 @@ def after_close(clock: Sessions, delay: timedelta = AFTER_CLOSE) -> str:
 
     Where a session ends with its day (24/7, 24/5), that is the next day: ``0 1 * * *``.
     """
-    normal = _NORMAL if clock.is_session(_NORMAL) else clock.next(_NORMAL)
-    tick = (clock.close_utc(normal) + delay).astimezone(ZoneInfo(clock.timezone))
+    normal, tick = normal_tick(clock, delay)
     days = "1-5" if tick.date() == normal else "2-6"
     return f"{tick.minute} {tick.hour} * * {'*' if clock.on_weekends else days}"
 

@@ -9,11 +9,10 @@ Who sends reads the file before each order, so the file stops trading by itself.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +23,18 @@ import psycopg
 from octopus.core.errors import OctopusError
 from octopus.core.ids import CLIENT_ORDER_PREFIX
 from octopus.core.orders import OpenOrder, TradingState
+from octopus.core.text import storable
 from octopus.execution.halts import reasons_together
+from resources import lock_file
 from resources.brokers.base import Broker
 from resources.warehouse.connection import WarehouseUnreachableError
 
 NAME = "halt.json"
 """In the data folder, which the processes that execute must share with whoever halts."""
+_LOCK_SECONDS = 5.0
+"""Another process needs milliseconds; one that keeps the lock for longer hangs."""
+_FOR_ALL = 0o644
+"""Of the file: who executes reads what another user wrote."""
 _LOOSEST_FIRST = (TradingState.ACTIVE, TradingState.REDUCING, TradingState.HALTED)
 
 
@@ -52,6 +57,11 @@ class Halt:
     cancel: bool = False
     cancelled: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        # Whoever takes the halt over has to store what was said, also by a file that was written before.
+        object.__setattr__(self, "by", storable(self.by))
+        object.__setattr__(self, "reason", storable(self.reason))
+
     def tightened(self, later: Halt) -> Halt:
         """This halt and a ``later`` one: the tighter state, every cancel, and all that was said."""
         told = later.reason if later.by == self.by else f"{later.reason} (by {later.by})"
@@ -64,6 +74,10 @@ class Halt:
             self.cancel or later.cancel,
             tuple(dict.fromkeys((*self.cancelled, *later.cancelled))),
         )
+
+
+class HaltFileBusyError(OctopusError):
+    """The halt file cannot be removed: nobody could make sure that another halt is not being written."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class HaltFile:
             return Halt(TradingState.HALTED, "halt file", reason, self._written())
 
     def write(self, halt: Halt) -> Halt:
-        """Halt from now on: the file is on the disk when this returns.
+        """Halt from now on: the file is on the disk when this returns, with its lock or without.
 
         Returns:
             what the file says: the halt, together with one that waits in it (`Halt.tightened`).
@@ -116,7 +130,9 @@ class HaltFile:
             "cancel": halt.cancel, "cancelled": list(halt.cancelled),
         }  # fmt: skip
         draft = self.path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)  # one that another user's crash left could not be written
         with draft.open("w", encoding="utf-8") as handle:
+            os.fchmod(handle.fileno(), _FOR_ALL)
             json.dump(content, handle, indent=1)
             handle.flush()
             os.fsync(handle.fileno())
@@ -128,8 +144,17 @@ class HaltFile:
             os.close(folder)
 
     def remove(self, halt: Halt) -> None:
-        """The database has this halt now; one that was written meanwhile stays."""
-        with self._locked():
+        """The database has this halt now; one that was written meanwhile stays.
+
+        Raises:
+            HaltFileBusyError: the lock is not to be had.
+        """
+        with self._locked() as is_mine:
+            if not is_mine:
+                raise HaltFileBusyError(
+                    f"{self.path} halts still: {self.lock} cannot be locked; end what holds it, or make it readable "
+                    "(chmod 666), then `octopus resume`"
+                )
             if self.read() == halt:
                 self.path.unlink(missing_ok=True)
 
@@ -139,11 +164,18 @@ class HaltFile:
         except OSError:
             return datetime(1970, 1, 1, tzinfo=UTC)
 
+    @property
+    def lock(self) -> Path:
+        return self.path.with_suffix(".lock")
+
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self.path.with_suffix(".lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> Iterator[bool]:
+        """Alone with the file, or, where that is not to be had, not: a halt must never fail for its lock."""
+        with ExitStack() as stack:
+            is_mine = False
+            with suppress(OSError):
+                is_mine = stack.enter_context(lock_file.held(self.lock, _LOCK_SECONDS)) is not None
+            yield is_mine
 
 
 @runtime_checkable

@@ -66,9 +66,11 @@ def pull(
     # The file comes first: it stops trading at once, whatever becomes of the rest.
     try:
         halt = halts.write(halt)
-        written(halt)
     except OSError as error:
         unwritten = f"{halts.path} cannot be written ({error.strerror or error})"
+    else:
+        with suppress(OSError):  # a log on a full disk takes no words, and the halt stands
+            written(halt)
     try:
         trading = open_trading()
     except Exception as error:  # noqa: BLE001  # whatever is wrong with the settings, the halt is to say so

@@ -316,9 +316,11 @@ class AlertsConfig(_Section):
         email_to, email_from: addresses. smtp_host, smtp_port, smtp_user: the server that takes the mail.
         smtp_security: ``tls`` from the first byte, ``starttls``, or ``none`` (a server on this machine).
         least: the least severity that is sent; all are recorded.
-        run_minutes: from a session's decision to the end of its daily pipeline; later is late.
+        run_minutes: from the start of a session's daily pipeline (its decision, or its schedule's tick if that is
+            later) to its end; later is late.
         heartbeat_minutes: silence of Dagster's daemon after which it is held to be dead.
         order_minutes: from the end of an order's window to its end at the broker.
+        database_minutes: how long the database is down, or the watchdog blind, before it halts for that.
     """
 
     email_to: tuple[str, ...] = ()
@@ -331,6 +333,7 @@ class AlertsConfig(_Section):
     run_minutes: int = Field(default=180, ge=1)
     heartbeat_minutes: int = Field(default=5, ge=1)
     order_minutes: int = Field(default=30, ge=1)
+    database_minutes: int = Field(default=2, ge=0)
 
     @field_validator("email_to", "email_from")
     @classmethod
@@ -347,6 +350,7 @@ class AlertsConfig(_Section):
             run=timedelta(minutes=self.run_minutes),
             heartbeat=timedelta(minutes=self.heartbeat_minutes),
             order=timedelta(minutes=self.order_minutes),
+            database=timedelta(minutes=self.database_minutes),
         )
 
 

@@ -50,6 +50,8 @@ class Kind(StrEnum):
     STALE_DATA = "stale_data"
     DEAD_DAEMON = "dead_daemon"
     DATABASE_DOWN = "database_down"
+    WATCHDOG_BLIND = "watchdog_blind"
+    DATABASE_BACK = "database_back"
     UNDELIVERED = "undelivered"
 
     @property
@@ -105,10 +107,14 @@ _GUIDE = {
     Kind.FAILED_RUN: (Severity.CRITICAL, "A run failed", "read the failed step in Dagster and run it again"),
     Kind.MISSED_RUN: (Severity.CRITICAL, "A run is missing or late", "see in Dagster why; `octopus run` makes it up"),
     Kind.STALE_DATA: (Severity.CRITICAL, "Market data is stale", "see what the source answers: `octopus doctor`"),
-    Kind.DEAD_DAEMON: (Severity.CRITICAL, "Dagster's daemon is dead", "start it again: `octopus up`"),
+    Kind.DEAD_DAEMON: (Severity.CRITICAL, "Dagster's daemon is dead", "end `octopus up` if it hangs; start it again"),
     Kind.DATABASE_DOWN: (
         Severity.CRITICAL, "The database is down", "start it; `octopus halt --cancel` works without it",
     ),
+    Kind.WATCHDOG_BLIND: (
+        Severity.CRITICAL, "Nobody watches: a look at the database fails", "mend what it says: `octopus doctor`",
+    ),
+    Kind.DATABASE_BACK: (Severity.INFO, "The database answers again", "see what was missed: `octopus status`"),
     Kind.UNDELIVERED: (Severity.WARNING, "Alerts could not be delivered", "look at `octopus doctor`"),
 }  # fmt: skip
 

@@ -6,13 +6,14 @@ Belongs here: from facts to alerts, by the exchange's calendar. Does not: findin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from octopus.alerts.alert import Alert, Kind
+from octopus.core.cadence import tick_of
 from octopus.core.ids import fingerprint
 
 if TYPE_CHECKING:
@@ -36,14 +37,17 @@ class Patience:
     """How long things may take.
 
     Attributes:
-        run: from a session's decision to the end of its daily pipeline, its data included.
+        run: from the start of a session's daily pipeline, which is its decision or its schedule's tick if that is
+            later, to its end, data included.
         heartbeat: the daemon beats every few seconds.
         order: from the end of an order's window to its end at the broker.
+        database: from the first look that came to nothing to a halt for it: a restart takes seconds.
     """
 
     run: timedelta = timedelta(hours=3)
     heartbeat: timedelta = timedelta(minutes=5)
     order: timedelta = timedelta(minutes=30)
+    database: timedelta = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -141,15 +145,41 @@ class Facts:
 def assess(facts: Facts, sessions: Sessions, patience: Patience) -> list[Alert]:
     """What people should be told of ``facts``, worst first of each kind; the same state gives the same keys."""
     found = [*_orders(facts, patience), *_unsent(facts), *_standing(facts), *_batch(facts), *_daemon(facts, patience)]
-    if facts.due is not None and facts.now > sessions.decision_utc(facts.due) + patience.run:
+    if facts.due is not None and facts.now > _begins(facts.due, sessions) + patience.run:
         found += [*_data(facts, facts.due), *_run(facts, facts.due, sessions), *_books(facts, facts.due)]
     return found
+
+
+def _begins(session: date, sessions: Sessions) -> datetime:
+    """When the daily pipeline of ``session`` begins by itself; a short session is decided hours before that."""
+    return max(sessions.decision_utc(session), tick_of(sessions, session))
+
+
+def halts_from(alert: Alert, patience: Patience) -> datetime:
+    """From when on trading may be halted for ``alert``."""
+    is_passing = alert.kind in (Kind.DATABASE_DOWN, Kind.WATCHDOG_BLIND)
+    return alert.at + (patience.database if is_passing else timedelta(0))
 
 
 def database_down(since: datetime, reason: str) -> Alert:
     """The database has not answered since ``since``."""
     happened = f"{reason}; nothing is sent without it, and orders that stand at the broker may still fill"
     return Alert(Kind.DATABASE_DOWN, "database", happened, since, f"database_down:{since.isoformat()}")
+
+
+def watchdog_blind(since: datetime, reason: str) -> Alert:
+    """The database answers, and no look at it has come to an end since ``since``."""
+    happened = f"{reason}; runs, data and orders are watched by nobody until a look succeeds"
+    return Alert(Kind.WATCHDOG_BLIND, "watchdog", happened, since, f"watchdog_blind:{since.isoformat()}")
+
+
+def database_back(since: Mapping[Kind, datetime], now: datetime) -> Alert:
+    """A look has succeeded at ``now``; ``since``, by kind of failure, none had."""
+    first = min(since.values())
+    what = "the database did not answer" if Kind.DATABASE_DOWN in since else "no look at the database succeeded"
+    lasted = timedelta(seconds=round((now - first).total_seconds()))
+    happened = f"{what} from {first.isoformat(timespec='seconds')} on, for {lasted}"
+    return Alert(Kind.DATABASE_BACK, "database", happened, now, f"database_back:{first.isoformat()}")
 
 
 def _orders(facts: Facts, patience: Patience) -> Iterator[Alert]:

@@ -17,6 +17,7 @@ from octopus.execution.corrections import CashKind, CorrectionError, Told
 from octopus.execution.reconcile import Break
 from octopus_pipelines.cli.house import open_database
 from octopus_pipelines.cli.orders import Amount
+from octopus_pipelines.cli.words import Words
 from resources.bookkeeping import Comparison
 from resources.settling import Settler, named_break
 from resources.trading import trading_of
@@ -49,8 +50,12 @@ def list_breaks(as_json: bool) -> None:
 
 @breaks.command()
 @click.argument("name", metavar="BREAK")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", required=True, help="Why our book is the one to change; goes into the audit log.")
+@click.option(
+    "--by", type=Words(), default=getpass.getuser, show_default="your login", help="Your name, for the audit log."
+)
+@click.option(
+    "--reason", type=Words(), required=True, help="Why our book is the one to change; goes into the audit log."
+)
 @click.option(
     "--price", type=Amount(),
     help="Of one share that no record explains; of shares that came by a transfer, what one had cost.",

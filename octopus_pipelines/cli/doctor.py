@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
@@ -24,6 +26,7 @@ from resources.alerts.channels import WEBHOOK_VARIABLE, channels_of
 from resources.alerts.store import AlertStore
 from resources.brokers.base import Guarantee
 from resources.brokers.table import PAPER, HasLogin, HasReports, IbConfig
+from resources.halt_file import HaltFile
 from resources.limit_signatures import limits_authority
 from resources.permission import live_alone, problems, refusal
 from resources.settings import Settings
@@ -101,9 +104,16 @@ def _databases(current: Settings) -> Iterator[Finding]:
     for name, url in urls.items():
         try:
             with connect(url, autocommit=True) as connection:
-                row = connection.execute("select current_setting('server_version')").fetchone()
+                version, read_only = connection.execute(
+                    "select current_setting('server_version'), current_setting('transaction_read_only') = 'on'"
+                ).fetchone() or ("?", False)
             reached.add(name)
-            yield Finding("✓", f"database {name}", f"PostgreSQL {row[0] if row else '?'} at {safe_address(url)}")
+            where = f"PostgreSQL {version} at {safe_address(url)}"
+            if read_only:
+                remedy = "name the primary, or take default_transaction_read_only back from server, database or user"
+                yield Finding("✗", f"database {name}", f"{where} takes no writes: {remedy}")
+            else:
+                yield Finding("✓", f"database {name}", where)
         except OctopusError as error:
             yield Finding("✗", f"database {name}", str(error))
     if "octopus" in reached:
@@ -210,8 +220,18 @@ def _watch(current: Settings) -> Iterator[Finding]:
     if current.embedded is None or current.embedded.is_running():
         with suppress(WarehouseUnreachableError):
             yield from _undelivered(current)
+    yield from _halting(current.home)
     if (halt := halt_file(current).read()) is not None:
         yield Finding("!", "halt file", f"{halt.state.value} by {halt.by}: {halt.reason}; `octopus resume` lifts it")
+
+
+def _halting(home: Path) -> Iterator[Finding]:
+    """Whether `octopus halt` of this user, and then of any other, can write its file."""
+    lock = HaltFile.in_home(home).lock
+    if home.exists() and not os.access(home, os.W_OK | os.X_OK):
+        yield Finding("✗", "halt file", f"this user cannot halt: {home} is not writable for it")
+    if lock.exists() and not lock.stat().st_mode & stat.S_IROTH:
+        yield Finding("!", "halt file", f"{lock} shuts other users out: chmod 666 {lock}")
 
 
 def _undelivered(current: Settings) -> Iterator[Finding]:

@@ -19,7 +19,8 @@ ADVICE = {
     TradingState.REDUCING: "only orders that reduce a position leave; `octopus resume` lifts that",
     TradingState.ACTIVE: "orders may leave again; `octopus halt` stops them",
 }
-_AGAIN = "`octopus halt --cancel` asks again, and so do the next job, the watchdog and `octopus resume`"
+_AGAIN = "`octopus halt --cancel` asks again"
+_BY_ITSELF = f"{_AGAIN}, and so do the next job, the watchdog and `octopus resume`"
 
 
 def say_written(halt: Halt, path: Path) -> None:
@@ -52,10 +53,12 @@ def _say_orders(pulled: Pulled, path: Path) -> None:
     if not pulled.halt.cancel:
         return
     name, cancellation = pulled.broker, pulled.cancellation
+    # Without the file nobody else knows that there is something to cancel.
+    again = _AGAIN if pulled.unwritten else _BY_ITSELF
     if name is None:
         _alarm(
             "NO OPEN ORDER IS CANCELLED: nobody could ask the broker; they may still fill. Cancel them there yourself, "
-            f"or mend what is said below; then {_AGAIN}"
+            f"or mend what is said below; then {again}"
         )
         return
     if name not in cancellation.failed:
@@ -65,15 +68,15 @@ def _say_orders(pulled: Pulled, path: Path) -> None:
     if cancellation.needs_database and name == PAPER:
         _alarm(
             f"the paper broker keeps its orders in the database, "
-            f"and none fills before that is back; the cancel waits in {path}"
+            f"and none fills before that is back; {_AGAIN if pulled.unwritten else f'the cancel waits in {path}'}"
         )
     elif cancellation.needs_database:
         _alarm(
             f"NO OPEN ORDER IS CANCELLED: which of them are ours is in the database alone. Cancel them at {name} "
-            f"yourself, they may still fill; {_AGAIN}"
+            f"yourself, they may still fill; {again}"
         )
     elif cancellation.failed:
-        _alarm(f"they may still fill: cancel them at {name} yourself; {_AGAIN}")
+        _alarm(f"they may still fill: cancel them at {name} yourself; {again}")
 
 
 def _alarm(sentence: str) -> None:

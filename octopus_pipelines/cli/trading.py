@@ -14,8 +14,10 @@ import click
 
 from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
+from octopus.core.text import storable
 from octopus_pipelines.cli.house import open_database, settings
 from octopus_pipelines.cli.pulled import ADVICE, say, say_written
+from octopus_pipelines.cli.words import Words
 from resources.halt_file import Halt, HaltFile
 from resources.kill_switch import carry_out, pull
 from resources.settings import Settings, home_of
@@ -29,7 +31,7 @@ class ResumeError(OctopusError):
 
 
 @click.command()
-@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@click.option("--reason", type=Words(), default="by hand", show_default=True, help="Goes into the audit log.")
 @click.option("--reducing", is_flag=True, help="Still let orders pass that only make a position smaller.")
 @click.option("--cancel", is_flag=True, help="Also cancel every open order of ours at the broker.")
 def halt(reason: str, reducing: bool, cancel: bool) -> None:
@@ -55,7 +57,7 @@ def halt(reason: str, reducing: bool, cancel: bool) -> None:
 
 
 @click.command()
-@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@click.option("--reason", type=Words(), default="by hand", show_default=True, help="Goes into the audit log.")
 @click.option("--reducing", is_flag=True, help="Only orders that make a position smaller.")
 @click.option("--keep-orders", is_flag=True, help="Resume although a halt's cancel of open orders is not carried out.")
 def resume(reason: str, reducing: bool, keep_orders: bool) -> None:
@@ -108,7 +110,7 @@ def _open_trading() -> Trading:
 
 def _login() -> str:
     try:
-        return getpass.getuser()
+        return storable(getpass.getuser())
     except (KeyError, OSError):
         # A container's user may have no name.
         return f"uid {os.getuid()}"

@@ -5,6 +5,7 @@ Belongs here: which services run and what the user is told. Does not: processes 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -13,8 +14,8 @@ import click
 
 from octopus_pipelines.cli.house import open_house
 from resources.runtime import dagster_home
-from resources.runtime.services import LOOPBACK, Service, Services, free_port, python_program
-from resources.settings import Settings
+from resources.runtime.services import LOOPBACK, Service, Services, free_port, python_program, sole_owner
+from resources.settings import Settings, home_of
 from resources.warehouse.connection import safe_address, sqlalchemy_url
 
 
@@ -27,6 +28,13 @@ def up(dagster_port: int, mlflow_port: int, execute: bool) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # Python leaves SIGINT ignored where a shell has started it in the background.
     signal.signal(signal.SIGINT, _interrupt)
+    with sole_owner(home_of(os.environ)):
+        _serve(dagster_port, mlflow_port, execute=execute)
+    click.echo("stopped; `octopus up` starts it again where it was")
+
+
+def _serve(dagster_port: int, mlflow_port: int, *, execute: bool) -> None:
+    """Start everything, and end it with Ctrl-C or with the first service that ends."""
     click.echo("starting the database ...")
     current = open_house()
     executes = execute or current.trading.execution_sensor
@@ -56,7 +64,6 @@ def up(dagster_port: int, mlflow_port: int, execute: bool) -> None:
         services.stop()
         if current.embedded is not None:
             current.embedded.stop()
-    click.echo("stopped; `octopus up` starts it again where it was")
 
 
 def _family(current: Settings, dagster_port: int, mlflow_port: int) -> tuple[Service, ...]:
@@ -72,10 +79,11 @@ def _family(current: Settings, dagster_port: int, mlflow_port: int) -> tuple[Ser
             "MLflow",
             [
                 python_program("mlflow"), "server", "--host", LOOPBACK, "--port", str(mlflow_port), "--workers", "1",
-                "--backend-store-uri", sqlalchemy_url(current.mlflow_url),
                 "--default-artifact-root", (current.home / "mlflow" / "artifacts").as_uri(), "--no-serve-artifacts",
             ],
             f"http://{LOOPBACK}:{mlflow_port}",
+            # Not an option of the command: everybody on the machine could read the password in the list of processes.
+            {"MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(current.mlflow_url)},
         ),
     )  # fmt: skip
 

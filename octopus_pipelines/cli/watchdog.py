@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +22,7 @@ import click
 import psycopg
 
 from octopus.alerts.alert import Alert, Kind
+from octopus.alerts.watch import halts_from
 from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
 from octopus_pipelines.cli.pulled import say, say_written
@@ -35,6 +37,7 @@ DIARY = "watchdog.json"
 """In the data folder: when it last looked, and on which alerts it has halted."""
 _SEEN = (
     Kind.DATABASE_DOWN, Kind.DEAD_DAEMON, Kind.MISSED_RUN, Kind.OPEN_ORDER, Kind.STALE_DATA, Kind.UNSENT_ORDERS,
+    Kind.WATCHDOG_BLIND,
 )  # fmt: skip
 
 
@@ -50,7 +53,7 @@ def watchdog(interval: int, once: bool, halt_on: tuple[str, ...], no_daemon: boo
     """Watch runs, data, orders, Dagster's daemon and the database, and tell people; runs until Ctrl-C."""
     current = load_settings(os.environ)
     house = AlertHouse.of(current, os.environ, watches_daemon=not no_daemon)
-    dog = Watchdog(house, partial(trading_of, current), frozenset(Kind(kind) for kind in halt_on))
+    dog = Watchdog(house, partial(trading_of, house.bounded), frozenset(Kind(kind) for kind in halt_on))
     if once:
         raise SystemExit(1 if _looked(dog) else 0)
     ended = threading.Event()
@@ -66,10 +69,15 @@ def _looked(dog: Watchdog) -> bool:
     """One look; whether something is amiss, the look itself included."""
     try:
         return bool(dog.look())
-    except (OctopusError, psycopg.Error, OSError, ValueError) as error:
-        # Whatever is broken, the next look may tell of it.
-        click.secho(f"this look failed: {in_one_line(error)}", fg="red", err=True)
+    except Exception as error:  # noqa: BLE001  # whatever is broken, the next look may tell of it
+        _print(f"this look failed: {in_one_line(error)}", fg="red", err=True)
         return True
+
+
+def _print(sentence: str, *, fg: str, err: bool = False) -> None:
+    """Say it on the terminal or in the log; a disk that takes no more words keeps nobody from halting."""
+    with suppress(OSError):
+        click.secho(sentence, fg=fg, err=err)
 
 
 @dataclass
@@ -85,18 +93,33 @@ class Watchdog:
     open_trading: Callable[[], Trading]
     halt_on: Collection[Kind] = ()
     _said: set[str] = field(default_factory=set, init=False)
+    _halted_on: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Go on where another process ended."""
+        self._halted_on = self._acted()
 
     def look(self) -> list[Alert]:
-        """One look; returns what is amiss now."""
-        found, told = self.house.look()
+        """One look; returns what is amiss now. It halts first: neither records nor receivers can keep it from that."""
+        found = self.house.find()
+        now = datetime.now(UTC)
+        patience = self.house.settings.alerts.patience
+        causes = [one for one in found if one.kind in self.halt_on and now >= halts_from(one, patience)]
+        has_halted = True
+        try:
+            has_halted = self._halt(causes)
+        except Exception as error:  # noqa: BLE001  # people are told all the same
+            _print(f"the halt failed: {in_one_line(error)}", fg="red", err=True)
         for alert in found:
             if alert.key not in self._said:
-                click.secho(f"{alert.at:%H:%M:%S} {alert.headline}: {alert.happened}", fg="red")
+                _print(f"{alert.at:%H:%M:%S} {alert.headline}: {alert.happened}", fg="red")
         self._said = {alert.key for alert in found}
+        told = self.house.deliver(found)
         for channel, reason in told.failing.items():
-            click.secho(f"{channel} takes no alert: {reason}", fg="yellow", err=True)
-        has_halted = self._halt([alert for alert in found if alert.kind in self.halt_on])
-        if not has_halted and self.house.down_since is None and self._halts.read() is not None:
+            _print(f"{channel} takes no alert: {reason}", fg="yellow", err=True)
+        with suppress(OSError):  # what it has halted on it knows without the diary, too
+            self._write_diary()
+        if not has_halted and not self.house.outage.since and self._halts.read() is not None:
             self._take_over()
         return found
 
@@ -108,21 +131,22 @@ class Watchdog:
                 engine.take_over_halt(trading.account)
         except (OctopusError, psycopg.Error) as error:
             told = f"{self._halts.path} halts, and is not taken over: {in_one_line(error)}"
-            click.secho(told, fg="red", err=True)
+            _print(told, fg="red", err=True)
 
     def _halt(self, causes: list[Alert]) -> bool:
         """Halt for the alerts that it has not halted for yet; whether there were any."""
-        halts, acted = self._halts, self._acted()
-        fresh = [alert for alert in causes if alert.key not in acted]
+        halts = self._halts
+        fresh = [alert for alert in causes if alert.key not in self._halted_on]
         for alert in fresh:
-            said = Halt(
-                TradingState.HALTED, "watchdog", f"{alert.kind.heading}: {alert.happened}", alert.at, cancel=True
-            )
+            # An outage began a while before it is halted for.
+            now, reason = datetime.now(UTC), f"{alert.kind.heading}: {alert.happened}"
+            said = Halt(TradingState.HALTED, "watchdog", reason, now, cancel=True)
             pulled = pull(halts, said, self.open_trading, lambda written: say_written(written, halts.path))
-            say(pulled, halts.path, said.state)
-            if not pulled.unwritten:
-                acted.append(alert.key)
-        self._note(acted)
+            with suppress(OSError):
+                say(pulled, halts.path, said.state)
+            # Where it stands nowhere, the next look tries again.
+            if not pulled.unwritten or pulled.status is not None:
+                self._halted_on.append(alert.key)
         return bool(fresh)
 
     @property
@@ -136,11 +160,11 @@ class Watchdog:
     def _acted(self) -> list[str]:
         try:
             return [str(key) for key in json.loads(self._diary.read_text())["halted_on"]]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return []
 
-    def _note(self, acted: list[str]) -> None:
-        content = {"looked_at": datetime.now(UTC).isoformat(), "halted_on": acted[-100:]}
+    def _write_diary(self) -> None:
+        content = {"looked_at": datetime.now(UTC).isoformat(), "halted_on": self._halted_on[-100:]}
         self._diary.parent.mkdir(parents=True, exist_ok=True)
         draft = self._diary.with_suffix(".draft")
         draft.write_text(json.dumps(content))

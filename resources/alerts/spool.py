@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +56,8 @@ class Spool:
             records.record(alert)
             for delivery in deliveries:
                 records.note(alert.key, delivery)
-            self._path(alert.key).unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that is read-only: it is moved again, and changes nothing
+                self._path(alert.key).unlink(missing_ok=True)
             moved += 1
         return moved
 

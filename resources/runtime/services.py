@@ -15,19 +15,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from octopus.core.errors import OctopusError
+from resources import lock_file
 
 LOOPBACK = "127.0.0.1"
 """Neither Dagster's open-source webserver nor MLflow has a login: they are never bound to another address."""
 START_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 20
+LOCK = "services.lock"
+"""In the data folder: held by the `octopus up` whose services run, with its process id."""
 
 
 class ServiceError(OctopusError):
@@ -39,17 +42,19 @@ class Service:
     """One child process.
 
     Attributes:
-        command: argument list. url: answers with HTTP once the service is up; None for one without a page.
+        command: argument list; every user of the machine can read it. environment: of this service alone, secrets
+            included. url: answers with HTTP once the service is up; None for one without a page.
     """
 
     name: str
     command: Sequence[str]
     url: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Services:
-    """A family of child processes that live and end together.
+    """A family of child processes that live and end together; who starts one is its `sole_owner`.
 
     Attributes:
         home: Octopus's data folder: logs go to ``home/logs``, process ids to ``home/services.json``.
@@ -107,7 +112,7 @@ class Services:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **service.environment},
                 start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
             )
         self.running[service.name] = process
@@ -122,13 +127,41 @@ class Services:
             time.sleep(0.2)
 
     def _stop_leftovers(self) -> None:
-        """End what an `octopus up` that was killed has left behind; a recycled process id is told by its start time."""
+        """End what an `octopus up` that was killed has left behind; a recycled process id is told by its start time.
+
+        The one that wrote the ids is dead, or it would hold the lock that this process holds.
+        """
         with suppress(FileNotFoundError, ValueError):
             for pid, created in json.loads(self._pid_file.read_text()).values():
                 with suppress(psutil.NoSuchProcess):
                     if abs(psutil.Process(pid).create_time() - created) < 1.0:
                         _end(_family(pid))
         self._pid_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_owner(home: Path) -> Iterator[None]:
+    """Be the one that runs the services of ``home``, its embedded database included, to the end of the ``with`` block.
+
+    Raises:
+        ServiceError: another process is.
+    """
+    path = home / LOCK
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(lock_file.held(path, wait_seconds=0))
+        except OSError as error:
+            raise ServiceError(
+                f"{path} cannot be opened ({error.strerror}): run `octopus up` as the owner of {home}"
+            ) from None
+        if descriptor is None:
+            whose = path.read_text(errors="replace").strip() or "unknown"
+            raise ServiceError(f"octopus up runs already on {home} (pid {whose}): end that first, then try again")
+        with suppress(OSError):  # a file of another user may be locked and not written
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
 
 
 def free_port(preferred: int) -> int:

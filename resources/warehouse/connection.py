@@ -48,7 +48,28 @@ def connect(url: str, role: Role = Role.OWNER, *, autocommit: bool = False) -> p
 def acting_as(url: str, role: Role) -> str:
     """libpq's connection string of a session at ``url`` that acts in ``role``, with the time zone UTC."""
     acting = "" if role is Role.OWNER else f" -c role={role.value}"
-    return make_conninfo(url, options=f"-c timezone=UTC{acting}")
+    return make_conninfo(url, options=f"{_options(url)} -c timezone=UTC{acting}".strip())
+
+
+def bounded(url: str, seconds: int) -> str:
+    """libpq's connection string of ``url`` for who must not wait: no statement takes longer than ``seconds``.
+
+    Half of that may pass in waiting for a lock; and the connection ends where the network is silent for so long.
+    """
+    limits = f"-c statement_timeout={seconds * 1000} -c lock_timeout={seconds * 500}"
+    return make_conninfo(
+        url,
+        options=f"{_options(url)} {limits}".strip(),
+        tcp_user_timeout=seconds * 1000,
+        keepalives_idle=seconds,
+        keepalives_interval=max(1, seconds // 4),
+        keepalives_count=2,
+    )
+
+
+def _options(url: str) -> str:
+    """The server's options that ``url`` names itself."""
+    return str(conninfo_to_dict(url).get("options") or "")
 
 
 def without_password(address: str) -> tuple[str, dict[str, str]]:

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 from receivers import MailServer, WebhookServer
 
@@ -37,7 +38,8 @@ from resources.alerts.spool import Spool
 from resources.alerts.store import AlertStore
 from resources.settings import AlertsConfig, Settings, load_settings
 from resources.trading import audit_log
-from resources.warehouse.connection import connect
+from resources.trading_state import halt_file
+from resources.warehouse.connection import Role, bounded, connect
 from resources.warehouse.order_store import OrderStore
 
 NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -486,6 +488,35 @@ def test_a_receiver_that_is_down_fails_no_sensor_and_the_doctor_sees_it(
     assert "SECRET" not in told.output
 
 
+def test_the_doctor_tells_of_a_database_that_takes_no_writes_and_of_a_lock_that_is_shut(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octopus_pipelines.cli.doctor import doctor
+
+    lock = halt_file(settings).lock
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch(mode=0o600)
+    read_only = make_conninfo(settings.database_url, options="-c default_transaction_read_only=on")
+    told = CliRunner().invoke(doctor)
+    assert "takes no writes" not in told.output
+    assert f"chmod 666 {lock}" in told.output
+    monkeypatch.setattr("octopus_pipelines.cli.doctor.settings", lambda: replace(settings, database_url=read_only))
+    told = CliRunner().invoke(doctor)
+    assert told.exit_code == 1
+    assert re.search(r"✗ database octopus +PostgreSQL .* takes no writes: name the primary", told.output)
+
+
+def test_what_is_bounded_keeps_its_role_and_ends_what_waits(settings: Settings) -> None:
+    url = bounded(make_conninfo(settings.database_url, options="-c work_mem=5MB"), 1)
+    with connect(url, Role.TRADER, autocommit=True) as connection:
+        asked = ("current_user", "current_setting('work_mem')", "current_setting('TimeZone')")
+        assert connection.execute(f"select {', '.join(asked)}").fetchone() == ("octopus_trader", "5MB", "UTC")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("select pg_sleep(3)")
+    with connect(settings.database_url, autocommit=True) as connection:
+        assert connection.execute("show statement_timeout").fetchone() == ("0",)
+
+
 def test_the_rehearsal_sends_one_of_each_and_says_what_failed(
     settings: Settings, webhook: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,7 +541,8 @@ def test_without_the_database_an_alert_is_spooled_delivered_and_merged_later(
     assert len(webhook.taken) == 2
     with AlertStore.opened(settings.database_url) as store:
         kinds = {told.alert.kind: told.delivered for told in store.latest(5)}
-    assert kinds == {Kind.FAILED_RUN: ("webhook",), Kind.DATABASE_DOWN: ("webhook",)}
+    # Back again is of severity info, which is recorded and not sent.
+    assert kinds == {Kind.FAILED_RUN: ("webhook",), Kind.DATABASE_DOWN: ("webhook",), Kind.DATABASE_BACK: ()}
 
 
 # -- the runbook -------------------------------------------------------------------------------------------------------

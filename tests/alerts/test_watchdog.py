@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,22 +11,26 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from octopus.alerts.alert import Kind
+from octopus.alerts.alert import Alert, Kind
 from octopus.alerts.watch import Facts, LateOrder, Patience, PlannedBatch, RunState, UnsentOrder, assess
+from octopus.core.cadence import tick_of
 from octopus.core.orders import OpenOrder, Side, TradingState
 from octopus.core.sessions import Sessions
 from octopus_pipelines.cli.watchdog import Watchdog, watchdog
+from resources.alerts.channels import Outcome
 from resources.alerts.facts import facts, heartbeat, run_state
 from resources.alerts.house import AlertHouse
 from resources.brokers.base import BrokerUnavailableError
@@ -38,8 +43,7 @@ from resources.warehouse.store import Warehouse
 
 XNYS = Sessions("XNYS")
 DUE = date(2026, 3, 2)
-DECIDED = XNYS.decision_utc(DUE)
-LATE = DECIDED + timedelta(hours=3, seconds=1)
+LATE = tick_of(XNYS, DUE) + timedelta(hours=3, seconds=1)
 PATIENCE = Patience()
 FINE = Facts(now=LATE, seen_at=LATE, source="yahoo", last_bar=DUE, due=DUE, run=RunState.DONE)
 
@@ -70,6 +74,33 @@ def kinds(told: Facts) -> list[Kind]:
 )
 def test_runs_data_and_daemon(change: dict[str, object], found: list[Kind]) -> None:
     assert kinds(replace(FINE, **change)) == found  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("half_day", [date(2026, 11, 27), date(2026, 12, 24)])
+def test_on_a_half_day_nothing_is_late_before_the_schedule_had_its_time(half_day: date) -> None:
+    """Decided at 13:30 in New York, and the schedule ticks at 17:00 as on every day."""
+    tick = tick_of(XNYS, half_day)
+    assert tick.astimezone(ZoneInfo("America/New_York")).time() == time(17)
+    assert XNYS.decision_utc(half_day) + PATIENCE.run < tick
+    nothing = replace(FINE, due=half_day, last_bar=date(2026, 11, 25), run=RunState.ABSENT, keeps_books=True)
+    for minutes, found in ((0, 0), (179, 0), (181, 3)):
+        now = tick + timedelta(minutes=minutes)
+        assert len(kinds(replace(nothing, now=now, seen_at=now))) == found
+
+
+@given(
+    day=st.dates(date(2022, 1, 3), date(2026, 6, 30)),
+    exchange=st.sampled_from(["XNYS", "XLON", "XHKG", "24/7", "24/5"]),
+)
+def test_the_tick_of_a_session_is_that_of_its_schedule(day: date, exchange: str) -> None:
+    from octopus_pipelines.schedules import after_close, due_session
+
+    clock = Sessions(exchange)
+    session = clock.next(day)
+    tick = tick_of(clock, session)
+    assert due_session(clock, tick) == session
+    local = tick.astimezone(ZoneInfo(clock.timezone))
+    assert after_close(clock).startswith(f"{local.minute} {local.hour} * * ")
 
 
 @given(minutes=st.integers(-600, 600))
@@ -231,9 +262,18 @@ class Venue:
         self.cancelled.append(client_order_id)
 
 
+def impatient(settings: Settings, minutes: int = 0) -> Settings:
+    return replace(settings, alerts=settings.alerts.model_copy(update={"database_minutes": minutes}))
+
+
+def a_while_later(house: AlertHouse) -> None:
+    """Two minutes of the outage have passed."""
+    house.outage.since = {kind: at - timedelta(minutes=2) for kind, at in house.outage.since.items()}
+
+
 @pytest.fixture
 def down(settings: Settings) -> Settings:
-    return replace(settings, database_url="postgresql://postgres@127.0.0.1:1/octopus")
+    return replace(impatient(settings), database_url="postgresql://postgres@127.0.0.1:1/octopus")
 
 
 def test_with_the_database_down_it_halts_and_cancels_once_and_the_halt_is_taken_over_later(
@@ -281,6 +321,139 @@ def test_it_starts_without_database_and_without_dagster(tmp_path: Path) -> None:
     assert "The database is down" in told.stdout
     assert list((tmp_path / "alerts").glob("*.json"))
     assert not (tmp_path / "postgres").exists()
+
+
+class Phone:
+    """A channel that takes everything."""
+
+    name = "phone"
+
+    def __init__(self) -> None:
+        self.taken: list[Kind] = []
+
+    def send(self, alert: Alert) -> Outcome:
+        self.taken.append(alert.kind)
+        return Outcome(delivered=True, detail="taken")
+
+
+def dog_of(settings: Settings, phone: Phone, venue: Venue, *halt_on: Kind) -> Watchdog:
+    house = AlertHouse(settings, [phone])
+    return Watchdog(house, lambda: Trading(house.bounded, WallClock(), venue), halt_on)  # type: ignore[arg-type]
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_with_the_disk_full_too_people_are_told_once_and_it_halts_once(
+    down: Settings, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone, venue = Phone(), Venue()
+    dog = dog_of(down, phone, venue, Kind.DATABASE_DOWN)
+    for place in ("resources.alerts.spool.Spool._save", "octopus_pipelines.cli.watchdog.Watchdog._write_diary"):
+        monkeypatch.setattr(place, no_space)
+    monkeypatch.setattr("click.secho", no_space)
+    monkeypatch.setattr("click.echo", no_space)
+    for _ in range(3):
+        dog.look()
+    assert phone.taken == [Kind.DATABASE_DOWN]
+    assert venue.cancelled == ["oct-1"]
+    halts = halt_file(down)
+    halt = halts.read()
+    assert halt is not None
+    halts.remove(halt)  # a person resumes
+    dog.look()
+    assert halts.read() is None, "who resumed is not overruled"
+    monkeypatch.undo()
+    dog.house.settings = settings
+    del dog.house.bounded
+    dog.look()
+    assert phone.taken == [Kind.DATABASE_DOWN]
+    told = Warehouse(settings.database_url, Role.OWNER).rows(
+        "select a.kind, bool_or(d.delivered) as taken from ops.alerts a left join ops.alert_deliveries d "
+        "using (dedup_key) group by a.alert_id order by a.alert_id"
+    )
+    assert {row["kind"]: row["taken"] for row in told} == {"database_down": True, "database_back": None}
+
+
+def test_where_the_halt_cannot_be_written_the_orders_are_cancelled_and_no_file_is_named(
+    down: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phone, venue = Phone(), Venue()
+    monkeypatch.setattr("resources.halt_file.HaltFile._put", no_space)
+    dog = dog_of(down, phone, venue, Kind.DATABASE_DOWN)
+    dog.look()
+    assert venue.cancelled == ["oct-1"]
+    assert phone.taken == [Kind.DATABASE_DOWN]
+    venue.name = "paper"
+    monkeypatch.setattr(venue, "open_orders", lambda: psycopg.connect(down.database_url))
+    dog.look()
+    said = capsys.readouterr().err
+    assert "NOTHING IS HALTED" in said
+    assert "keeps its orders in the database" in said
+    assert "waits in" not in said
+    monkeypatch.undo()
+    dog.look()
+    assert halt_file(down).read() is not None, "it tries again until the halt stands"
+
+
+@pytest.mark.parametrize("fault", ["read only", "locked", "not migrated", "hanging"])
+def test_a_look_that_fails_whyever_is_told_and_may_halt(
+    fault: str, settings: Settings, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.alerts.house.STATEMENT_SECONDS", 1)
+    monkeypatch.setattr("resources.alerts.house.LOOK_SECONDS", 5.0)
+    phone, venue = Phone(), Venue()
+    dog = dog_of(settings, phone, venue, Kind.WATCHDOG_BLIND)
+    with psycopg.connect(settings.database_url) as other, other.transaction():
+        if fault == "read only":
+            monkeypatch.setitem(
+                dog.house.__dict__, "bounded",
+                replace(settings, database_url=make_conninfo(
+                    settings.database_url, options="-c default_transaction_read_only=on"
+                )),
+            )  # fmt: skip
+        elif fault == "locked":
+            other.execute("lock table execution.orders in access exclusive mode")
+        elif fault == "not migrated":
+            monkeypatch.setitem(dog.house.__dict__, "bounded", replace(settings, database_url=server_url))
+        else:
+            monkeypatch.setattr("resources.alerts.house.facts", lambda *_, **__: sleep(8))
+        (blind,) = dog.look()
+        assert blind.kind is Kind.WATCHDOG_BLIND
+        assert {"read only": "read-only", "locked": "timeout", "not migrated": "does not exist", "hanging": "5 s"}[
+            fault
+        ] in blind.happened
+        assert phone.taken == [Kind.WATCHDOG_BLIND]
+        assert venue.cancelled == [], "it may be over in a moment"
+        a_while_later(dog.house)
+        dog.look()
+        assert venue.cancelled == ["oct-1"]
+
+
+def test_a_restart_of_the_database_is_told_and_halts_nothing(settings: Settings, down: Settings) -> None:
+    phone, venue = Phone(), Venue()
+    patient = impatient(down, 2)
+    assert dog_of(patient, phone, venue, Kind.DATABASE_DOWN).look()
+    # Another process, as of `octopus watchdog --once`: it is the same outage.
+    again = dog_of(patient, phone, venue, Kind.DATABASE_DOWN)
+    again.look()
+    assert phone.taken == [Kind.DATABASE_DOWN]
+    assert halt_file(down).read() is None
+    back = dog_of(settings, phone, venue, Kind.DATABASE_DOWN)
+    assert back.look() == []
+    back.look()
+    told = Warehouse(settings.database_url, Role.OWNER).rows("select kind, severity, happened from ops.alerts")
+    assert {row["kind"]: row["severity"] for row in told} == {"database_down": "critical", "database_back": "info"}
+    assert len(told) == 2
+    assert any(re.search(r"the database did not answer from .* on, for 0:00:\d\d", row["happened"]) for row in told)
+    assert not (settings.home / "outage.json").exists()
+    a_long_one = dog_of(patient, phone, venue, Kind.DATABASE_DOWN)
+    a_long_one.look()
+    a_while_later(a_long_one.house)
+    a_long_one.look()
+    assert halt_file(down).read() is not None
+    assert venue.cancelled == ["oct-1"]
 
 
 def test_a_kind_that_it_cannot_see_is_no_reason_to_halt() -> None:

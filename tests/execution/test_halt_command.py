@@ -141,6 +141,24 @@ def test_what_one_shell_cannot_store_the_next_one_stores(house: EmbeddedPostgres
     assert status(house.url(), "paper", house.home).state is TradingState.HALTED
 
 
+def test_a_reason_that_is_no_utf8_is_stored_as_far_as_it_can_be_read(house: EmbeddedPostgres) -> None:
+    said = b"Pr\xe9cision".decode("utf-8", "surrogateescape")  # a shell of another encoding
+    house.stop()
+    assert octopus(house.home, "halt", "--reason", said, LOGNAME="Ren\udce9").returncode == 0
+    halt = HaltFile.in_home(house.home).read()
+    assert halt is not None
+    assert (halt.by, halt.reason) == ("Ren\ufffd", "Pr\ufffdcision")
+    # A file that another release wrote says it as it was typed.
+    text = (house.home / NAME).read_text(encoding="utf-8")
+    (house.home / NAME).write_text(text.replace("\\ufffd", "\\udce9"), encoding="utf-8")
+    assert "udce9" in (house.home / NAME).read_text(encoding="utf-8")
+    house.start()
+    assert octopus(house.home, "resume", "--reason", said, LOGNAME="Ren\udce9").returncode == 0
+    assert not (house.home / NAME).exists()
+    told = rows(house.url(), "select subject, payload from audit.log where kind like 'trading.%%' order by seq")
+    assert [("Pr\\ufffdcision" in payload or "Pr\ufffdcision" in payload) for _, payload in told] == [True] * 3
+
+
 def test_a_folder_that_was_not_there_is_most_likely_the_wrong_one(tmp_path: Path) -> None:
     told = octopus(tmp_path / "elsewhere", "halt")
     assert told.returncode == 1
@@ -169,7 +187,9 @@ def test_a_file_that_cannot_be_written_is_told_and_the_database_halts_where_it_c
 
 def test_the_watchdog_watches_and_halts_without_a_broker_that_can_be_opened(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    environment = {"OCTOPUS_CONFIG": config(tmp_path / "config", AT_ALPACA), "OCTOPUS_MARKET_DATA": "yahoo"}
+    at_once = ("universe.yaml", "database_minutes: 2 ", "database_minutes: 0 ")
+    edits = config(tmp_path / "config", [*AT_ALPACA, at_once])
+    environment = {"OCTOPUS_CONFIG": edits, "OCTOPUS_MARKET_DATA": "yahoo"}
     watched = octopus(home, "watchdog", "--once", "--halt-on", "database_down", **environment)
     assert watched.returncode == 1
     assert "The database is down" in watched.stdout

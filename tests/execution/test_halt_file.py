@@ -3,7 +3,10 @@ when the database is back."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,9 +23,10 @@ from hypothesis import strategies as st
 import octopus_pipelines.cli.trading as commands
 from octopus.core.orders import OpenOrder, Side, TradingState
 from octopus.execution.halts import reasons_together
+from resources import lock_file
 from resources.brokers.alpaca import AlpacaBroker
 from resources.brokers.base import BrokerUnavailableError
-from resources.halt_file import NAME, Halt, HaltFile, cancel_at_broker
+from resources.halt_file import NAME, Halt, HaltFile, HaltFileBusyError, cancel_at_broker
 from resources.runtime.postgres import EmbeddedPostgres
 from resources.sources.http import Access
 from resources.sources.patience import Patience
@@ -76,6 +80,61 @@ def test_the_file_says_what_was_written_and_what_cannot_be_read_halts(halts: Hal
         assert str(halts.path) in unreadable.reason
     halts.remove(unreadable)
     assert halts.read() is None
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it becomes another user")
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600], ids=["of another release", "with a narrow umask"])
+def test_who_halted_first_shuts_no_other_user_out(mode: int) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o777)
+        halts = HaltFile.in_home(Path(folder))
+        halts.write(HALT)
+        assert stat.S_IMODE(halts.lock.stat().st_mode) == 0o666
+        halts.lock.chmod(mode)
+        halts.path.with_suffix(".draft").write_text("left by a crash")
+        halts.path.with_suffix(".draft").chmod(0o600)
+        second = replace(HALT, reason="still", at=HALT.at + timedelta(minutes=1))
+        with as_another_user():
+            assert halts.write(second).reason == "smoke; and still"
+            if mode == 0o600:
+                with pytest.raises(HaltFileBusyError, match="chmod 666"):
+                    halts.remove(halts.write(second))
+            assert halts.read() is not None
+        halts.lock.chmod(0o644)
+        with as_another_user():
+            halts.remove(halts.write(second))
+            assert halts.read() is None
+
+
+def test_a_lock_that_is_never_let_go_holds_no_halt_up(halts: HaltFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.halt_file._LOCK_SECONDS", 0.1)
+    with lock_file.held(halts.lock, 0):
+        assert halts.write(HALT) == HALT
+        with pytest.raises(HaltFileBusyError, match="halts still"):
+            halts.remove(HALT)
+    halts.remove(HALT)
+    assert halts.read() is None
+
+
+@given(st.text(st.characters()), st.text(st.characters()))
+def test_whatever_was_said_can_be_stored(by: str, reason: str) -> None:
+    with TemporaryDirectory() as folder:
+        halts = HaltFile.in_home(Path(folder))
+        said = halts.write(replace(HALT, by=by, reason=reason))
+        assert halts.read() == said
+        for text, given_text in ((said.by, by), (said.reason, reason)):
+            assert "\0" not in text.encode("utf-8").decode()
+            assert len(text) == len(given_text)
 
 
 def test_a_second_halt_keeps_what_the_first_asked_for(halts: HaltFile) -> None:
