@@ -5,7 +5,6 @@ Belongs here: showing the holdings and taking the word. Does not: what may be ad
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Collection, Mapping
 from decimal import Decimal, InvalidOperation
 
@@ -13,6 +12,7 @@ import click
 
 from octopus.execution.adoption import AdoptionError, HeldBefore, adoption_entries, described
 from octopus_pipelines.cli.house import open_database
+from octopus_pipelines.cli.words import by_option, reason_option
 from resources.brokers.base import TellingCosts
 from resources.execution_engine import ExecutionEngine
 from resources.permission import require_permitted
@@ -21,8 +21,8 @@ from resources.trading import trading_of
 
 @click.command()
 @click.option("--cost", "costs", multiple=True, metavar="SYMBOL=PRICE", help="What a share cost, if no broker tells.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", default="held before", show_default=True, help="Goes into the audit log.")
+@by_option
+@reason_option("held before")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt(costs: tuple[str, ...], by: str, reason: str, yes: bool) -> None:
     """Take over what the broker's account holds before our first order. What differs after it is a break."""

@@ -6,7 +6,6 @@ booked (octopus/execution/corrections.py), holdings of before our first order (`
 
 from __future__ import annotations
 
-import getpass
 import json
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +16,7 @@ from octopus.execution.corrections import CashKind, CorrectionError, Told
 from octopus.execution.reconcile import Break
 from octopus_pipelines.cli.house import open_database
 from octopus_pipelines.cli.orders import Amount
-from octopus_pipelines.cli.words import Words
+from octopus_pipelines.cli.words import by_option, reason_option
 from resources.bookkeeping import Comparison
 from resources.settling import Settler, named_break
 from resources.trading import trading_of
@@ -50,12 +49,8 @@ def list_breaks(as_json: bool) -> None:
 
 @breaks.command()
 @click.argument("name", metavar="BREAK")
-@click.option(
-    "--by", type=Words(), default=getpass.getuser, show_default="your login", help="Your name, for the audit log."
-)
-@click.option(
-    "--reason", type=Words(), required=True, help="Why our book is the one to change; goes into the audit log."
-)
+@by_option
+@reason_option(told="Why our book is the one to change; goes into the audit log.")
 @click.option(
     "--price", type=Amount(),
     help="Of one share that no record explains; of shares that came by a transfer, what one had cost.",

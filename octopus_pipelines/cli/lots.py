@@ -6,7 +6,6 @@ Belongs here: showing lots and sales, taking the word. Does not: whether it may 
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import click
 from octopus.core.amounts import plain
 from octopus.execution.lots import LotSelectionError, Selection
 from octopus_pipelines.cli.house import open_database
+from octopus_pipelines.cli.words import by_option, reason_option
 from resources.execution_engine import ExecutionEngine
 from resources.trading import trading_of
 from resources.warehouse.connection import Role
@@ -70,8 +70,8 @@ def list_lots(as_json: bool) -> None:
 @lots.command()
 @click.argument("sale")
 @click.argument("chosen", nargs=-1, required=True, metavar="LOT=SHARES...")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@by_option
+@reason_option("by hand")
 def identify(sale: str, chosen: tuple[str, ...], by: str, reason: str) -> None:
     """Say that SALE (a fill's id) closed SHARES of each LOT; what is left of it goes first in, first out.
 

@@ -7,7 +7,6 @@ Belongs here: showing orders, taking the word and telling what came of it. Does 
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import time
@@ -24,6 +23,7 @@ from octopus.core.orders import OrderType
 from octopus.execution.replacements import Outcome
 from octopus.execution.states import TERMINAL, WORKING, OrderState
 from octopus_pipelines.cli.house import open_database
+from octopus_pipelines.cli.words import by_option, reason_option
 from resources.execution_engine import ExecutionEngine
 from resources.settling import End, Settler
 from resources.trading import trading_of
@@ -78,8 +78,8 @@ def list_orders(as_json: bool) -> None:
 
 @orders.command()
 @click.argument("order")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@by_option
+@reason_option("by hand")
 def cancel(order: str, by: str, reason: str) -> None:
     """Cancel what is left of ORDER (its id, or the beginning of it), also while trading is halted."""
     trading = trading_of(open_database())
@@ -109,8 +109,8 @@ def cancel(order: str, by: str, reason: str) -> None:
 @click.option("--limit", type=Amount(), help="The new limit of a limit order.")
 @click.option("--stop", type=Amount(), help="The new trigger of a stop order.")
 @click.option("--quantity", type=Amount(), help="Shares that the order and its replacement may fill together.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", default="by hand", show_default=True, help="Goes into the audit log.")
+@by_option
+@reason_option("by hand")
 @click.option(
     "--wait", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait for what becomes of it."
 )
@@ -145,8 +145,8 @@ def replace(
     "--as", "end", type=click.Choice([end.value for end in End]), required=True, help="How it ended at the broker.",
 )  # fmt: skip
 @click.option("--fill", "fills", multiple=True, metavar="ID", help="A fill of the broker's that was this order's.")
-@click.option("--by", default=getpass.getuser, show_default="your login", help="Your name, for the audit log.")
-@click.option("--reason", required=True, help="What says so, such as the broker's statement; goes into the audit log.")
+@by_option
+@reason_option(told="What says so, such as the broker's statement; goes into the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def settle(order: str, end: str, fills: tuple[str, ...], by: str, reason: str, yes: bool) -> None:
     """Say how ORDER ended that no search finds (its id, or the beginning of it).

@@ -6,7 +6,6 @@ Belongs here: printing findings and decisions, taking a person's decision. Does 
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +13,7 @@ import click
 from rich.table import Table
 
 from octopus_pipelines.cli.house import new_console, open_database
+from octopus_pipelines.cli.words import by_option, reason_option
 
 if TYPE_CHECKING:
     from octopus.warehouse.verdicts import Decision
@@ -71,9 +71,9 @@ def list_findings(severity: str, instrument: str | None) -> None:
 @quality.command()
 @click.argument("finding")
 @click.argument("decision", type=click.Choice(["hold", "repair", "keep", "take_back"]))
-@click.option("--reason", required=True, help="Why: it is kept with the decision.")
-@click.option("--by", help="Who decides; default: the user of this machine.")
-def decide(finding: str, decision: str, reason: str, by: str | None) -> None:
+@reason_option(told="Why: it is kept with the decision.")
+@by_option
+def decide(finding: str, decision: str, reason: str, by: str) -> None:
     """Decide about the rows under FINDING (the beginning of its name is enough).
 
     hold keeps them out of the marts, repair applies what the finding proposes, keep uses them as they are, and
@@ -85,7 +85,7 @@ def decide(finding: str, decision: str, reason: str, by: str | None) -> None:
     current = open_database()
     source, bars, actions = store_decision(
         _warehouse(), finding, cast("Decision", decision), current.sessions,
-        by=by or getpass.getuser(), reason=reason, now=datetime.now(UTC),
+        by=by, reason=reason, now=datetime.now(UTC),
     )  # fmt: skip
     click.echo(f"{decision}: {bars:,} bars and {actions:,} corporate actions of {source}")
     click.echo("the marts follow with the next `octopus run`, or when they are materialised in Dagster")

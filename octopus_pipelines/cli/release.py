@@ -6,7 +6,6 @@ it is bound to (octopus/execution/approval.py).
 
 from __future__ import annotations
 
-import getpass
 from datetime import datetime
 
 import click
@@ -15,7 +14,7 @@ from octopus.core.amounts import plain
 from octopus.core.errors import OctopusError
 from octopus.execution.approval import content_hash, in_sending_order
 from octopus_pipelines.cli.house import open_database
-from octopus_pipelines.cli.words import Words
+from octopus_pipelines.cli.words import by_option, reason_option
 from resources.trading import audit_log, trading_clock
 from resources.warehouse.order_store import OrderStore, StoredBatch
 
@@ -26,10 +25,8 @@ class ReleaseError(OctopusError):
 
 @click.command()
 @click.argument("batch", required=False)
-@click.option(
-    "--by", type=Words(), default=getpass.getuser, show_default="your login", help="Your name, for the audit log."
-)
-@click.option("--reason", type=Words(), default="reviewed", show_default=True, help="Goes into the audit log.")
+@by_option
+@reason_option("reviewed")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def release(batch: str | None, by: str, reason: str, yes: bool) -> None:
     """Release a batch for execution: exactly what it says now, until its window closes. Without BATCH: which waits."""

@@ -5,7 +5,6 @@ Belongs here: turning it. Does not: what it does to orders (resources/kill_switc
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from datetime import UTC, datetime
@@ -14,10 +13,9 @@ import click
 
 from octopus.core.errors import OctopusError
 from octopus.core.orders import TradingState
-from octopus.core.text import storable
 from octopus_pipelines.cli.house import open_database, settings
 from octopus_pipelines.cli.pulled import ADVICE, say, say_written
-from octopus_pipelines.cli.words import Words
+from octopus_pipelines.cli.words import login, reason_option
 from resources.halt_file import Halt, HaltFile
 from resources.kill_switch import carry_out, pull
 from resources.settings import Settings, home_of
@@ -31,7 +29,7 @@ class ResumeError(OctopusError):
 
 
 @click.command()
-@click.option("--reason", type=Words(), default="by hand", show_default=True, help="Goes into the audit log.")
+@reason_option("by hand")
 @click.option("--reducing", is_flag=True, help="Still let orders pass that only make a position smaller.")
 @click.option("--cancel", is_flag=True, help="Also cancel every open order of ours at the broker.")
 def halt(reason: str, reducing: bool, cancel: bool) -> None:
@@ -44,7 +42,7 @@ def halt(reason: str, reducing: bool, cancel: bool) -> None:
     home = home_of(os.environ)
     halts, is_new = HaltFile.in_home(home), not home.exists()
     asked = TradingState.REDUCING if reducing else TradingState.HALTED
-    said = Halt(asked, _login(), reason, datetime.now(UTC), cancel)
+    said = Halt(asked, login(), reason, datetime.now(UTC), cancel)
     pulled = pull(halts, said, _open_trading, lambda written: say_written(written, halts.path))
     say(pulled, halts.path, asked)
     if is_new and pulled.status is None:
@@ -57,7 +55,7 @@ def halt(reason: str, reducing: bool, cancel: bool) -> None:
 
 
 @click.command()
-@click.option("--reason", type=Words(), default="by hand", show_default=True, help="Goes into the audit log.")
+@reason_option("by hand")
 @click.option("--reducing", is_flag=True, help="Only orders that make a position smaller.")
 @click.option("--keep-orders", is_flag=True, help="Resume although a halt's cancel of open orders is not carried out.")
 def resume(reason: str, reducing: bool, keep_orders: bool) -> None:
@@ -75,7 +73,7 @@ def resume(reason: str, reducing: bool, keep_orders: bool) -> None:
             if not keep_orders:
                 raise ResumeError(f"not resumed: {waiting.by} halted meanwhile ({waiting.reason}); ask why first")
             reason = f"{reason}; open orders that a halt asked to cancel were left, by --keep-orders"
-        store.set_trading_state(current.account, state, _login(), reason, now)
+        store.set_trading_state(current.account, state, login(), reason, now)
         store.drain_outbox(audit_log(current))
     if waiting is not None:
         halts.remove(waiting)
@@ -106,11 +104,3 @@ def _cancel_first(current: Settings, standing: Halt) -> None:
 
 def _open_trading() -> Trading:
     return trading_of(settings())
-
-
-def _login() -> str:
-    try:
-        return storable(getpass.getuser())
-    except (KeyError, OSError):
-        # A container's user may have no name.
-        return f"uid {os.getuid()}"
