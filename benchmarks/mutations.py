@@ -467,9 +467,38 @@ MUTATIONS = (
     Mutation(
         "an order that turns a position round reduces it",
         "octopus/core/orders.py",
-        "if taken <= -signs[order.side]",
-        "if -order.quantity <= -signs[order.side]",
+        "taken.is_finite() and taken <= held",
+        "taken.is_finite() and -order.quantity <= held",
         "tests/core/test_reducing_orders.py::test_an_order_reduces_only_down_to_nothing",
+    ),
+    Mutation(
+        "a price that moves is a fill",
+        "resources/brokers/answers.py",
+        "price: Decimal | None = field(default=None, compare=False)",
+        "price: Decimal | None = field(default=None)",
+        "tests/execution/test_alpaca_broker.py::test_prices_that_move_between_two_reads_are_no_fills",
+    ),
+    Mutation(
+        "a slice goes beside one that stands",
+        "octopus/execution/schedules.py",
+        "    return any(child.remaining for child in children)",
+        "    return False",
+        "tests/execution/test_order_schedules.py::"
+        "test_whatever_fills_and_stops_filling_one_child_stands_at_most_and_is_no_larger_than_a_slice",
+    ),
+    Mutation(
+        "risk: the account is worth what it was at the close",
+        "octopus/risk/book.py",
+        "    quoted = quoted_price(instrument, snapshot)\n    if quoted is None:",
+        "    quoted = None\n    if quoted is None:",
+        "tests/risk/test_account_marks.py::test_a_fall_since_the_close_stops_the_account",
+    ),
+    Mutation(
+        "risk: one session without a bar bars an instrument for two years",
+        "octopus/risk/case.py",
+        "HOLES_MAX = 0.1",
+        "HOLES_MAX = 0.0",
+        "tests/risk/test_reductions.py::test_sessions_without_a_bar_between_two_bars_count_as_zero_and_are_told",
     ),
     # What a send came to.
     Mutation(
@@ -755,8 +784,8 @@ MUTATIONS = (
     Mutation(
         "risk: a loss at its stop does not stop",
         "octopus/risk",
-        "    if loss <= Decimal(str(limit)):",
-        "    if loss <= 1:",
+        "    return loss > Decimal(str(limit))",
+        "    return loss > 1",
         _RISK_TESTS + "test_a_loss_beyond_its_stop_lets_only_reductions_pass",
     ),
     Mutation(
@@ -804,8 +833,8 @@ MUTATIONS = (
     Mutation(
         "risk: sales do not turn anything over",
         "octopus/risk/constraints.py",
-        'exposure("turnover", "turnover", lambda lot: lot.bought + lot.sold,',
-        'exposure("turnover", "turnover", lambda lot: lot.bought,',
+        "    return lot.bought + lot.sold",
+        "    return lot.bought",
         _RISK_TESTS + "test_turnover_leaves_reductions_for_last",
     ),
     Mutation(
@@ -990,8 +1019,8 @@ MUTATIONS = (
     Mutation(
         "an execution of a negative price at Interactive Brokers is a fill",
         "resources/brokers/ib.py",
-        """price = _FIELDS.positive(vars(told), "price") if shares""",
-        """price = Decimal(str(told.price)) if shares""",
+        """_price_of_one(contract, _FIELDS.positive(vars(told), "price")) if shares""",
+        """_price_of_one(contract, Decimal(str(told.price))) if shares""",
         "tests/execution/test_ib_broker.py::test_an_execution_that_makes_no_sense_is_an_error_and_no_fill",
     ),
     Mutation(
