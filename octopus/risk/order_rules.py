@@ -47,7 +47,11 @@ def stale_data(case: Case) -> list[Verdict]:
 
 
 def price_collar(case: Case) -> list[Verdict]:
-    """The reference and the order's own price, from the last price and the broker's of now: the farthest counts."""
+    """The reference and the order's own price, from the last price and the broker's of now: the farthest counts.
+
+    A reduction without a price of its own is only measured from the last price, which it was planned by: it names none
+    that could be wrong, and a market that has fallen since must not lock the account in.
+    """
     limit = case.limits.price_collar
     most = Decimal(str(limit))
 
@@ -57,7 +61,8 @@ def price_collar(case: Case) -> list[Verdict]:
         if order.price is not None and (own := abs(order.price / last - 1)) > distance:
             name, price, distance = order.order_type.value, order.price, own
         quoted = quoted_price(order.instrument, case.snapshot)
-        if quoted is not None and quoted != last:
+        names_none = order.price is None and order.intent_id in case.reducing
+        if quoted is not None and quoted != last and not names_none:
             for asked, one in (("reference", order.reference_price), (order.order_type.value, order.price)):
                 if one is not None and (away := abs(one / quoted - 1)) > distance:
                     name, price, of, told, distance = asked, one, quoted, "the broker's price", away

@@ -71,6 +71,12 @@ def test_the_collar_is_around_the_last_price_and_around_the_brokers() -> None:
     ours = replace(order("AAA", "buy", 1, price=111), order_type=OrderType.LIMIT, price=D(111))
     (denial,) = denied(run(ours, account=quoting(100_000, 0, 110), limits=STOPS), "AAA-buy-0")
     assert denial.reason == "reference price 111 is 11.00% from the last price 100"
+    # What only reduces is let out of a market that has fallen; a price of its own may still be a mistake.
+    held = quoting(100_000, 900, 64)
+    assert run(order("AAA", "sell", 900), account=held, limits=STOPS).approved
+    low = replace(order("AAA", "sell", 900), order_type=OrderType.LIMIT, price=D(95))
+    (denial,) = denied(run(low, account=held, limits=STOPS), "AAA-sell-0")
+    assert denial.rule == "price_collar"
     # Without a quote, or with none that is a price, ours alone counts.
     for nothing in ("NaN", 0, -5):
         assert run(order("AAA", "buy", 1), account=quoting(100_000, 0, nothing), limits=STOPS).approved
