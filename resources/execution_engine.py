@@ -482,12 +482,14 @@ class ExecutionEngine:
     def _send_all(self, claim: Claim, planned: StoredBatch, run_id: str) -> Placement:
         """Send what is claimed. Where that takes longer than a snapshot is fresh, as of many orders or at a slow venue,
         the rest is judged and claimed anew."""
-        placement, batch = self._send(claim, planned), planned.batch
-        while placement.stopped and self._is_old(claim):
-            later = self._prepare(self.store.batch(batch.batch_id), run_id, compares=False)
+        sent = placement = self._send(claim, planned)
+        # A snapshot that is too old before anything left on it would be so again.
+        while sent.sent and sent.stopped and self._is_old(claim):
+            later = self._prepare(self.store.batch(planned.batch.batch_id), run_id, compares=False)
             if later is None:
                 break
-            claim, placement = later, placement.then(self._send(later, planned))
+            claim, sent = later, self._send(later, planned)
+            placement = placement.then(sent)
         return placement
 
     def _judge_and_claim(self, stored: StoredBatch, decided: dict[str, str], run_id: str) -> Claim:

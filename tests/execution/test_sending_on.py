@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from execution_support import CLOSE, OPEN, D, Desk, ManualClock, VenueBroker, flat_feed, rows, store_plan
+from power import whenever
 
 from octopus.core.orders import OrderType, Side, TradingState
 from octopus.execution.config import Kind, ScheduleConfig
@@ -86,6 +87,23 @@ def test_orders_that_are_sent_longer_than_a_snapshot_is_fresh_all_leave_by_fresh
     assert sent_once(venue, len(NAMES))
     (claims,) = rows(database_url, "select count(*), count(distinct run_id) from execution.attempts")
     assert claims == (4, 1), "25 orders of 20 seconds each, seven to a snapshot"
+
+
+def test_snapshots_that_are_too_old_before_an_order_leaves_are_not_taken_again_and_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    venue = venue_at(pace=timedelta(minutes=1), snapshot_age=timedelta(minutes=2))
+    desk = desk_at(database_url, tmp_path, venue, max_snapshot_age=timedelta(minutes=2, seconds=30))
+    batch = store_plan(database_url, "acct", [(name, Side.BUY, D(1)) for name in NAMES[:4]])
+    with desk.engine(
+        whenever("claim: committed", lambda: venue.clock.wait_until(venue.clock.now() + STEP * 2))
+    ) as engine:
+        engine.prepare(batch.batch_id, "run")
+        placed = engine.send(batch.batch_id, "run")
+    assert (placed.sent, venue.asked_at) == ((), [])
+    assert "old" in placed.stopped
+    (claims,) = rows(database_url, "select count(*) from execution.attempts")[0]
+    assert claims == 1
 
 
 def test_a_venue_that_takes_nothing_more_is_asked_twice_in_a_minute_until_the_window_closes(
