@@ -468,6 +468,7 @@ class ExecutionEngine:
         return placement
 
     def _tried_again(self, placement: Placement, batch: Batch, run_id: str, until: datetime) -> Placement:
+        """Send what was kept back, asked for at each `EngineSettings.retry_interval` before ``until``."""
         while (again := self.clock.now() + self.settings.retry_interval) < until and self._is_kept_back(batch):
             self.clock.wait_until(again)
             planned = self.store.batch(batch.batch_id)

@@ -4,18 +4,18 @@ run that follows what was sent sends the rest, and asks no oftener than it shoul
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from execution_support import CLOSE, OPEN, D, Desk, ManualClock, VenueBroker, flat_feed, rows, store_plan
 from power import whenever
 
-from octopus.core.orders import OrderType, Side, TradingState
+from octopus.core.orders import AccountSnapshot, OrderType, Side, TradingState
 from octopus.execution.config import Kind, ScheduleConfig
-from resources.brokers.base import BrokerOrder, Guarantee, OrderRequest
+from resources.brokers.base import BrokerOrder, BrokerUnavailableError, Guarantee, OrderRequest
 from resources.execution_engine import EngineSettings
 
 NOON = OPEN + timedelta(hours=1)
@@ -31,6 +31,12 @@ class Venue(VenueBroker):
     at_once: bool = False
     asked_at: list[object] = field(default_factory=list)
     on_ask: Callable[[], None] = lambda: None
+    gone_until: datetime | None = None
+
+    def snapshot(self, quoted: Collection[str] = ()) -> AccountSnapshot:
+        if self.gone_until is not None and self.clock.now() < self.gone_until:
+            raise BrokerUnavailableError("venue: connection refused")
+        return super().snapshot(quoted)
 
     def submit(self, request: OrderRequest) -> BrokerOrder:
         self.asked_at.append(self.clock.now())
@@ -138,8 +144,18 @@ def test_what_a_halt_keeps_back_is_not_tried_again_by_itself(database_url: str, 
     assert refused == [("venue: connection refused",)], "and nobody is told every half minute that trading is halted"
 
 
-def test_a_slice_that_was_not_taken_leaves_half_a_minute_later(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone_for", [timedelta(0), 3 * STEP])
+def test_a_slice_that_was_not_taken_leaves_half_a_minute_later_or_once_the_venue_is_back(
+    database_url: str, tmp_path: Path, gone_for: timedelta
+) -> None:
+    slice_of = (CLOSE - timedelta(minutes=15) - OPEN) / 3
     venue = venue_at(OPEN, script=["ok", "ok", "down"], at_once=True)
+
+    def go() -> None:
+        if len(venue.asked_at) == 3:
+            venue.gone_until = venue.clock.now() + gone_for
+
+    venue.on_ask = go
     desk = desk_at(database_url, tmp_path, venue, schedule=ScheduleConfig(schedule=Kind.TWAP, slices=3))
     planned = [(name, Side.BUY, D(9)) for name in NAMES[:2]]
     batch = store_plan(database_url, "acct", planned, order_type=OrderType.MARKET)
@@ -150,6 +166,5 @@ def test_a_slice_that_was_not_taken_leaves_half_a_minute_later(database_url: str
         "using (intent_id) group by 1 order by 1",
     )
     assert filled == [(name, D(9)) for name in NAMES[:2]]
-    slice_of = (CLOSE - timedelta(minutes=15) - OPEN) / 3
     refused, again = venue.asked_at[2:4]
-    assert (refused, again) == (OPEN + slice_of, OPEN + slice_of + STEP)
+    assert (refused, again) == (OPEN + slice_of, OPEN + slice_of + max(STEP, gone_for))
