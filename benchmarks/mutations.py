@@ -495,7 +495,7 @@ MUTATIONS = (
     ),
     Mutation(
         "risk: one session without a bar bars an instrument for two years",
-        "octopus/risk/case.py",
+        "octopus/risk/return_window.py",
         "HOLES_MAX = 0.1",
         "HOLES_MAX = 0.0",
         "tests/risk/test_reductions.py::test_sessions_without_a_bar_between_two_bars_count_as_zero_and_are_told",

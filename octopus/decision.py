@@ -33,6 +33,8 @@ from octopus.portfolio.problem import (
     gone_to_cash,
     reduced_to_limits,
 )
+from octopus.risk.market import ReturnHistory
+from octopus.risk.return_window import LOOK_BACK, Window
 from octopus.strategy import signals as signal_functions
 from octopus.strategy.catalogue import rule_signals
 from octopus.strategy.config import StrategyConfig
@@ -51,6 +53,7 @@ class DecisionConfig(BaseModel):
 
     Attributes:
         features: sets and single features that models are given (`octopus.strategy.feature_sets`).
+        var_window_sessions: returns that the risk gate asks of what is bought, as in risk.yaml; None: no gate follows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,7 @@ class DecisionConfig(BaseModel):
     portfolio: PortfolioConfig = PortfolioConfig()
     costs: CostModel = CostModel()
     features: tuple[str, ...] = STANDARD
+    var_window_sessions: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ class Decision:
         target_weights, alpha: shape (N,); alpha is the ensemble's score, in cross-sectional standard deviations.
         signals: each signal's scores, shape (N,), NaN where it abstains.
         solution: of the optimiser; None when a fallback was taken. fallback: which and why, or None.
-        problem: what the optimiser was asked.
+        problem: what the optimiser was asked. seen: what of data it was asked about.
     """
 
     session: date
@@ -102,6 +106,7 @@ class Decision:
     solution: Solution | None
     fallback: str | None
     problem: Problem
+    seen: View
 
     @property
     def certificate(self) -> Certificate | None:
@@ -113,6 +118,18 @@ class Decision:
         if self.certificate is None:
             return {"status": "fallback", "reason": self.fallback}
         return asdict(self.certificate)
+
+    def not_bought(self, config: DecisionConfig) -> dict[str, str]:
+        """The members of the universe that may be reduced at most, and why, by name; ``config`` is the decision's."""
+        problem, seen = self.problem, self.seen
+        barred = ~problem.tradable if problem.reduce_only is None else ~problem.tradable | problem.reduce_only
+        held = seen.barring(problem.previous)
+        found = {}
+        for column in np.flatnonzero(barred & seen.panel.member[seen.row]).tolist():
+            own = seen.problem(column, config.portfolio)
+            why = f"while {held[0]} is held nothing is: {held[1]}" if own is None and held is not None else own
+            found[seen.panel.symbols[column]] = why or "its volume is not known: ingest it"
+        return found
 
 
 def known_weights(weights: FloatArray) -> FloatArray:
@@ -182,6 +199,8 @@ class View:
         row: of the panel, not negative. signals, scores, spoken: each signal's and the ensemble's, and of which
             instruments any signal says something, shape (N,).
         covariance: of daily returns.
+        window: the returns that the risk gate will tell losses from; None where none follows, or they are too few.
+        whole: of which instruments it is complete, shape (N,).
     """
 
     panel: Panel
@@ -190,6 +209,37 @@ class View:
     scores: FloatArray
     spoken: BoolArray
     covariance: Covariance
+    window: Window | None
+    whole: BoolArray
+
+    def barring(self, previous: FloatArray) -> tuple[str, str] | None:
+        """The first instrument held that keeps the risk gate from passing any purchase, and why."""
+        for column in np.flatnonzero((previous != 0.0) & ~self.whole).tolist():
+            return self.panel.symbols[column], self._hole(column)
+        return None
+
+    def problem(self, column: int, portfolio: PortfolioConfig) -> str | None:
+        """Why that instrument itself is not bought, as far as data says."""
+        if not np.isfinite(self.panel.worth_at(self.row)[column]):
+            return f"it has no bar on {self.panel.sessions[self.row]}: ingest it"
+        if not self.spoken[column]:
+            return "no signal says anything of it"
+        if not self.whole[column]:
+            return self._hole(column)
+        if not self.covariance.known[column]:
+            returns = _window(self.panel, self.row, portfolio)[:, column]
+            return (
+                f"{int(np.isfinite(returns).sum())} of the last {portfolio.covariance_sessions} sessions have a "
+                f"return, covariance_sessions_min = {portfolio.covariance_sessions_min}: ingest a longer history, or "
+                "wait until it is long enough"
+            )
+        return None
+
+    def _hole(self, column: int) -> str:
+        told = None if self.window is None else self.window.problem(self.panel.symbols[column])
+        return told or (
+            f"the history has {self.row + 1} sessions, fewer than var_window_sessions of risk.yaml: ingest a longer one"
+        )
 
 
 def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: DecisionConfig) -> View:
@@ -210,7 +260,18 @@ def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: D
         half_life=portfolio.covariance_half_life,
         factors=portfolio.covariance_factors,
     )
-    return View(panel, row, signals, scores, spoken, covariance)
+    window, whole = _told_from(panel, row, config.var_window_sessions)
+    return View(panel, row, signals, scores, spoken, covariance, window, whole)
+
+
+def _told_from(panel: Panel, row: int, sessions: int | None) -> tuple[Window | None, BoolArray]:
+    """The risk gate's window at that row, and of whom it is complete: without ``sessions`` nothing is asked."""
+    if sessions is None or row + 1 < sessions:
+        return None, np.full(len(panel.symbols), sessions is None)
+    rows = slice(max(row + 1 - sessions - LOOK_BACK, 0), row + 1)
+    history = ReturnHistory(panel.sessions[rows], panel.symbols, panel.total_return[rows], panel.clock.per_year)
+    window = Window.of(history, sessions)
+    return window, window.whole
 
 
 def _window(panel: Panel, row: int, portfolio: PortfolioConfig) -> FloatArray:
@@ -234,7 +295,7 @@ def decide_on(
         weights, fallback = _fall_back(posed, chosen), f"{chosen}: {error}"
     # A simulated account would take one that is none for "leave the position", and a plan cannot be made of it.
     _require_finite("target_weights", weights, seen, f"choose another portfolio.method than {config.portfolio.method}")
-    return Decision(session, weights, seen.scores, seen.signals, solution, fallback, posed)
+    return Decision(session, weights, seen.scores, seen.signals, solution, fallback, posed, seen)
 
 
 def _require_finite(name: str, weights: FloatArray, seen: View, remedy: str) -> None:
@@ -279,9 +340,11 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
     """What the optimiser may do with each instrument.
 
     Without a bar today it cannot be traded and stays. A non-member is sold. Where no signal speaks, or the history is
-    too short to know the risk, it may be reduced but not bought.
+    too short to know the risk, it may be reduced but not bought; nor may anything while such an instrument is held,
+    for the gate passes no purchase then.
     """
     portfolio, panel, row = config.portfolio, seen.panel, seen.row
+    buyable = seen.spoken & seen.covariance.known & seen.whole & (seen.barring(previous) is None)
     return Problem(
         alpha=np.where(seen.spoken, portfolio.base_return + portfolio.alpha_per_score * seen.scores, 0.0),
         covariance=seen.covariance.daily * portfolio.horizon_sessions,
@@ -291,7 +354,7 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
         cost=config.costs.linear_rate,
         conversion=np.where(panel.foreign, config.costs.conversion_move, 0.0) if panel.foreign.any() else None,
         constraints=portfolio.constraints,
-        reduce_only=~(seen.spoken & seen.covariance.known),
+        reduce_only=~buyable,
         must_exit=~panel.member[row],
         names=panel.symbols,
     )

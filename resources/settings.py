@@ -555,12 +555,13 @@ class Settings:
 
     @property
     def decision(self) -> DecisionConfig:
-        """What the one decision function needs: inside the risk gate's limits, with sectors where one asks for them."""
+        """What the one decision function needs: inside the risk gate's limits and of its history, with sectors where
+        one asks for them."""
         chosen = self.strategies.decision
         portfolio = inside_limits(chosen.portfolio, self.risk, self.universe.sectors)
         if portfolio.constraints.sector_weight_max is not None:
             portfolio = portfolio.model_copy(update={"sectors": self.universe.sectors})
-        return chosen.model_copy(update={"portfolio": portfolio})
+        return chosen.model_copy(update={"portfolio": portfolio, "var_window_sessions": self.risk.var_window_sessions})
 
     @property
     def sentiment_family(self) -> str:

@@ -51,11 +51,12 @@ from octopus.execution.approval import decide
 from octopus.execution.window import ExecutionWindow, execution_window
 from octopus.portfolio.units import NO_UNITS, TradingUnits
 from octopus.risk import gate as risk_gate
-from octopus.risk.case import LOOK_BACK, few_holes, open_case
+from octopus.risk.case import open_case
 from octopus.risk.drawdown import SimulatedPeak
 from octopus.risk.gate import Judged
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
+from octopus.risk.return_window import LOOK_BACK, few_holes
 from octopus.risk.signatures import Authority
 
 Stage = Literal["plan", "execution"]
@@ -355,7 +356,7 @@ class Judges:
         )  # fmt: skip
 
     def _whole(self, first: int, last: int) -> BoolArray:
-        """Whether `octopus.risk.case.Window` of these sessions surely has no problem with an instrument, shape (N,)."""
+        """Whether `octopus.risk.return_window.Window` of these sessions has surely no problem with each, shape (N,)."""
         holes, before = self._holes, max(first - LOOK_BACK, 0)
         begun = holes[first + 1] - holes[before] < first + 1 - before
         ended = holes[last + 1] == holes[last]

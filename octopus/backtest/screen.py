@@ -94,7 +94,8 @@ class Look:
         quoted: the broker's prices, which mark what is held, shape (N,).
         cash, peak, previous: account currency; the highest NAV so far and the one before.
         window: returns of the risk gate's window, a hole as zero, shape (sessions, N). whole: whether risk is told
-            by it (`octopus.risk.case.Window.problem`), (N,). Fewer sessions than the limits ask for: nothing is clear.
+            by it (`octopus.risk.return_window.Window.problem`), (N,). Fewer sessions than the limits ask for: nothing
+            is clear.
         sessions_per_year: of their calendar.
         sectors: a number for each sector, -1 where none is known, shape (N,).
         adv: mean volume, shares, shape (N,).

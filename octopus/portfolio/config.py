@@ -138,7 +138,8 @@ class PortfolioConfig(_Section):
             scores only compare instruments with each other.
         alpha_per_score: expected excess return over the horizon for a score of 1, as a fraction.
         covariance_sessions: window of daily returns behind the covariance.
-        covariance_sessions_min: with fewer returns in the window an instrument may be reduced but not bought.
+        covariance_sessions_min: with fewer returns in the window an instrument may be reduced but not bought; nor may
+            what the risk gate asks a longer history of (`octopus.decision.DecisionConfig.var_window_sessions`).
         covariance_estimator: ``ledoit_wolf`` and ``oas`` (shrunk towards a multiple of the identity), ``sample``,
             ``ewma`` (recent returns count more) or ``factor`` (principal components and each one's own variance).
         covariance_half_life: sessions after which a return counts half; of ``ewma``.

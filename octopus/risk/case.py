@@ -7,7 +7,7 @@ order_rules.py, gate.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -17,94 +17,17 @@ import numpy as np
 from octopus.core.amounts import plain
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, Outcome, PlannedOrder, TradingState, Verdict, reducing_orders
-from octopus.core.types import BoolArray, FloatArray, IntArray
+from octopus.core.types import FloatArray
 from octopus.risk.book import Book, open_book, price_problem, usable_price
 from octopus.risk.limits import RiskLimits
-from octopus.risk.market import MarketContext, ReturnHistory
+from octopus.risk.market import MarketContext
+from octopus.risk.return_window import Window
 from octopus.risk.signatures import Authority
 
 GATE = "risk"
 
-HOLES_MAX = 0.1
-"""Part of the window in which an instrument may have no bar. Holidays of one exchange on another's clock are 1 to 6 %
-of a year (Tokyo's on New York's are 31 of 499 sessions); more than that is a share that seldom trades, or an ingestion
-that failed."""
-LOOK_BACK = 20
-"""Sessions before the window in which a bar is looked for that its first return can be told from."""
-
-
 Finding = tuple[bool, str, float | None, float | None]
 """What a rule says of one order: whether it passes, why, the value and the limit. Bare, for a batch has thousands."""
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """The last sessions of the return history.
-
-    Attributes:
-        columns: by instrument. returns: shape (sessions, instruments); zero in a session without one.
-        holes: sessions without a return, by column. infinite: returns that are no numbers.
-        begun: whether there is a bar from before the first session, or of it. ended: whether the last session has one.
-        sessions_per_year: of their calendar.
-    """
-
-    columns: Mapping[str, int]
-    returns: FloatArray
-    holes: IntArray
-    infinite: IntArray
-    begun: BoolArray
-    ended: BoolArray
-    sessions_per_year: float
-
-    @classmethod
-    def of(cls, history: ReturnHistory, sessions: int) -> Window:
-        """The last ``sessions`` of ``history``, at least as many.
-
-        A session without a bar between two bars counts as a return of zero, as in
-        `octopus.portfolio.covariance.estimate_covariance`: the next bar's return is told from the last bar
-        (`octopus.market_data.returns.total_returns`), so that nothing of the move is lost. So does the first bar after
-        a spin-off of unknown worth, whose return nobody knows.
-        """
-        told = history.returns[-sessions:]
-        missing = np.isnan(told)
-        holes = missing.sum(axis=0)
-        before = history.returns[-sessions - LOOK_BACK : -sessions]
-        return cls(
-            columns={name: column for column, name in enumerate(history.symbols)},
-            returns=np.where(missing, 0.0, told) if holes.any() else told,
-            holes=holes,
-            infinite=np.isinf(told).sum(axis=0),
-            begun=~missing[0] | np.isfinite(before).any(axis=0),
-            ended=~missing[-1],
-            sessions_per_year=history.sessions_per_year,
-        )
-
-    def filled(self, instrument: str) -> int:
-        """Sessions of ``instrument`` that count as a return of zero."""
-        column = self.columns.get(instrument)
-        return 0 if column is None else int(self.holes[column])
-
-    def problem(self, instrument: str) -> str | None:
-        """Why the risk of ``instrument`` cannot be told from the window."""
-        column, window = self.columns.get(instrument), len(self.returns)
-        if column is None:
-            return f"the return history of {instrument} is missing: ingest its bars"
-        holes, infinite = int(self.holes[column]), int(self.infinite[column])
-        if infinite:
-            return f"{infinite} of the last {window} returns of {instrument} are no numbers: correct its bars"
-        told = f"{holes} of the last {window} returns of {instrument} are missing"
-        if not self.ended[column]:
-            return f"{told}, the last among them: ingest these sessions"
-        if not self.begun[column]:
-            return f"{told}, from the first on: ingest a longer history, or wait until it is long enough"
-        if not few_holes(holes, window):
-            return f"{told}, more than {HOLES_MAX:.0%}: ingest these sessions"
-        return None
-
-
-def few_holes(holes: int | IntArray, window: int) -> bool | BoolArray:
-    """Whether a window of returns is whole enough with so many ``holes``."""
-    return holes <= HOLES_MAX * window
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,6 @@ import numpy as np
 from octopus.core.orders import PlannedOrder, Side
 from octopus.core.types import FloatArray, IntArray
 from octopus.risk.book import NO_SHARES, Book, Lot
-from octopus.risk.case import Window
 from octopus.risk.components import Decomposition, cvar_components, var_components, volatility_components
 from octopus.risk.limits import LOWER_BOUNDS, PART_FILLED, RiskLimits
 from octopus.risk.measures import (
@@ -36,6 +35,7 @@ from octopus.risk.measures import (
     historical_var_without_each,
     volatility_annual_each,
 )
+from octopus.risk.return_window import Window
 
 Orders = Sequence[PlannedOrder]
 Figure = Callable[[Lot], Decimal]

@@ -22,9 +22,10 @@ from pydantic import TypeAdapter, ValidationError
 from octopus.core.errors import UnreadableEvidenceError
 from octopus.core.ids import fingerprint
 from octopus.core.orders import AccountSnapshot, Batch, TradingState
-from octopus.risk.case import LOOK_BACK, Case, open_case
+from octopus.risk.case import Case, open_case
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import MarketContext, ReturnHistory
+from octopus.risk.return_window import LOOK_BACK
 from octopus.risk.signatures import Authority
 
 _FLOATS = np.dtype("<f8")

@@ -93,7 +93,7 @@ class RiskLimits(BaseModel):
             None: the rule is off.
         benchmark: weights by instrument that beta and tracking error are measured against; None where neither is.
         var_window_sessions: sessions of history behind volatility, VaR, CVaR, beta and tracking error; which may be
-            missing, `octopus.risk.case.Window` says.
+            missing, `octopus.risk.return_window.Window` says.
         drawdown_stop: fall of equity from its highest value; beyond it only reducing orders pass.
         drawdown_since: first session whose NAV counts for that highest value; None: all. A new date ends a stop.
         drawdown_resume_sessions: in a backtest alone, closes beyond the stop after which the peak begins anew; None:

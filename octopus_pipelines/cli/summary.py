@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SLOWEST = 6
 """So many steps are named with their times."""
+_MOST_BARRED = 8
+"""So many instruments are named that could not be bought."""
 
 
 def print_summary(console: Console, settings: Settings, outcome: Outcome) -> None:
@@ -160,10 +162,27 @@ def _decision(console: Console, warehouse: Warehouse, settings: Settings, sessio
         [session],
     )
     console.print(marked(f"\n[bold]Target weights[/bold] {session}"))
-    console.print("  " + ", ".join(f"{row['instrument']} {row['weight']:.1%}" for row in weights) or "  all cash")
+    console.print("  " + (", ".join(f"{row['instrument']} {row['weight']:.1%}" for row in weights) or "all cash"))
+    stored = warehouse.rows(
+        "select certificate from portfolio.decisions where decision_id = "
+        "(select decision_id from portfolio.target_weights where session = %s limit 1)",
+        [session],
+    )
+    _reservations(console, stored[0]["certificate"] if stored else {})
     for label, table in (("risk", "risk.limit_report"), ("compliance", "compliance.pretrade_report")):
         rows = _verdicts(warehouse, table, settings.account, session)
         _gate(console, label, rows)
+
+
+def _reservations(console: Console, certificate: Mapping[str, Any]) -> None:
+    """That the optimiser fell back, and which members it could not have bought."""
+    if certificate.get("status") == "fallback":
+        console.print(marked("  [yellow]the optimiser fell back to[/yellow]"), str(certificate["reason"]))
+    barred = certificate.get("not_bought", {})
+    for name, why in list(barred.items())[:_MOST_BARRED]:
+        console.print("  not bought:", f"{name}: {why}", style="yellow")
+    if len(barred) > _MOST_BARRED:
+        console.print(f"  and {len(barred) - _MOST_BARRED} more: see the metadata of portfolio/target_weights")
 
 
 def _verdicts(warehouse: Warehouse, table: str, account: str, session: date) -> list[dict[str, Any]]:

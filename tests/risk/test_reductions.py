@@ -23,10 +23,11 @@ from octopus.core.orders import (
     TradingState,
     reducing_orders,
 )
-from octopus.risk.case import HOLES_MAX, LOOK_BACK
 from octopus.risk.gate import LOSS_RULES, NOT_OF_REDUCTIONS, judge_plan, judged_again
 from octopus.risk.limits import RiskLimits
 from octopus.risk.market import MarketContext, ReturnHistory, SentMessage
+from octopus.risk.return_window import HOLES_MAX, LOOK_BACK
+from octopus.risk.return_window import Window as ReturnWindow
 from tests.risk.test_risk_gate import (
     HISTORY,
     NAMES,
@@ -144,6 +145,9 @@ def test_however_the_history_is_holed_nothing_but_a_reduction_passes_unmeasured(
     missing = np.isnan(history.returns[-WINDOW:, column])
     known_before = not missing[0] or np.isfinite(history.returns[-WINDOW - LOOK_BACK : -WINDOW, column]).any()
     measured = known_before and not missing[-1] and missing.sum() <= MOST
+    window = ReturnWindow.of(history, WINDOW)
+    assert window.whole.tolist() == [window.problem(one) is None for one in NAMES]
+    assert window.whole[column] == measured
     report = run(*orders, account=account, context=market(history=history))
     name = NAMES[column]
     concerned = name in account.positions or any(one.instrument == name for one in account.open_orders)
