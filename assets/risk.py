@@ -24,6 +24,7 @@ from octopus.risk.pictures import (
 )
 from octopus.risk.report import Measure, Portfolio, risk_report
 from resources.gates import Gates
+from resources.nav_history import NavHistory
 from resources.settings import Settings
 from resources.warehouse.plans import Plans, verdict_rows
 from resources.warehouse.store import Warehouse
@@ -74,7 +75,8 @@ def measures(
     report = risk_report(_portfolio(panel, snapshot, batch, denied, settings), settings.risk)
     frame = _rows(report.measures).with_columns(pl.lit(account).alias("account"), pl.lit(session).alias("session"))
     changed = warehouse.replace("risk.measures", {"account": account, "session": session}, frame)
-    navs = [(day, float(level)) for day, level in levels(Gates(settings, warehouse).navs(account, session))]
+    history = NavHistory(warehouse, settings.sessions).navs(account, session)
+    navs = [(day, float(level)) for day, level in levels(history)]
     whole = frame.filter(~pl.col("measure").str.contains("component_|marginal_"))
     return dg.MaterializeResult(
         metadata={

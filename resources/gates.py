@@ -30,9 +30,8 @@ from octopus.compliance.wash_sales import WINDOW
 from octopus.core.errors import MissingDataError
 from octopus.core.orders import AccountSnapshot, Batch, GateReport, OrderType, Outcome, Side, TradingState
 from octopus.core.panel import ADV_SESSIONS, PriceBasis, average_volume
-from octopus.execution.book import Entry, EntryKind
+from octopus.execution.book import EntryKind
 from octopus.execution.lots import LotBook, LotSelectionError, UnknownRatioError
-from octopus.execution.nav import Holdings, moved_by_owner, strike_nav
 from octopus.execution.standing import Standing
 from octopus.execution.states import WORKING
 from octopus.execution.window import execution_window
@@ -43,6 +42,7 @@ from octopus.risk.drawdown import Flows, Nav, references
 from octopus.risk.market import LastPrice, MarketContext, ReturnHistory, SentMessage
 from octopus.risk.signatures import Authority
 from resources.limit_signatures import limits_authority
+from resources.nav_history import NavHistory
 from resources.reference_files import read_reference
 from resources.settings import Settings
 from resources.trading_state import trading_status
@@ -82,9 +82,6 @@ _EXITS_AHEAD: LiteralString = """
         having bool_or(o.state = any(%s)) and max(o.filled_quantity) = 0
     ) as entries
 """
-_MAY_BE_FLOWS = [kind.value for kind in EntryKind if not kind.is_action]
-"""Kinds of entries among which are what the owner moved: no corporate action is."""
-_NOTHING_HELD = Holdings(Decimal(0), {}, {})
 _SAME_MARKET = timedelta(minutes=1)
 """Daily prices that were read this recently still count as the prices of now."""
 
@@ -202,23 +199,6 @@ class Gates:
             highest, previous = gates._references(batch, snapshot, context, now)
             return replace(context, nav_peak=highest, nav_previous=previous)
 
-    def navs(self, account: str, session: date) -> tuple[Nav, ...]:
-        """Our book's, by session until ``session``, with what the owner moved and when."""
-        rows = self.warehouse.rows(
-            "select session, opening, closing, flows from execution.nav where account = %s and session <= %s "
-            "order by session",
-            [account, session],
-        )
-        moved = [row["session"] for row in rows if row["flows"]]
-        entries = self._flow_entries(account, moved) if moved else {}
-        return tuple(
-            Nav(
-                row["session"], row["opening"], row["closing"], row["flows"],
-                self._weighed(row["session"], row["flows"], entries.get(row["session"], [])),
-            )
-            for row in rows
-        )  # fmt: skip
-
     def compliance_context(
         self, batch: Batch, snapshot: AccountSnapshot, now: datetime, *, sending: bool
     ) -> ComplianceContext:
@@ -260,7 +240,7 @@ class Gates:
         session = execution_window(self.settings.sessions, batch.session, _order_type(batch)).session
         reference = self._reference()
         return _Facts(
-            stored, self._nav(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
+            stored, self._navs(batch, snapshot), limits_authority(self.settings, now), reference.halted(now),
             reference.located(session), reference.issued(session),
         )  # fmt: skip
 
@@ -354,7 +334,7 @@ class Gates:
         self, batch: Batch, snapshot: AccountSnapshot, context: MarketContext, now: datetime
     ) -> tuple[Decimal | None, Decimal | None]:
         """The NAV peak and the previous NAV, against the very equity that the gate will find."""
-        found, limits = self._nav(batch, snapshot), self.settings.risk
+        found, limits = self._navs(batch, snapshot), self.settings.risk
         if found is None:
             return None, None
         try:
@@ -367,91 +347,9 @@ class Gates:
             return None, None
         return references(*found, book.equity, batch.session, limits)
 
-    def _nav(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[tuple[Nav, ...], Flows] | None:
-        """NAVs of our book, and what the owner moved since the last; without any the account is new.
-
-        None where the NAV of the session before the batch's is missing: an old one would hide what was lost since; and
-        where shares moved since of which no price is known.
-        """
-        navs = self.navs(batch.account, batch.session)
-        due = self.settings.sessions.previous(batch.session)
-        if (not navs or navs[-1].session < due) and self._was_invested(batch.account, due):
-            return None
-        if not navs:
-            return navs, Flows()
-        since = self._flows_since(batch.account, navs[-1].session, snapshot)
-        return None if since is None else (navs, since)
-
-    def _flow_entries(self, account: str, days: Sequence[date]) -> dict[date, list[Entry]]:
-        """By session, of ``days``, entries that may be flows."""
-        rows = self.warehouse.rows(
-            "select session, entry_id, kind, instrument, quantity, cash, at from execution.entries where account = %s "
-            "and session = any(%s) and kind = any(%s)",
-            [account, list(days), _MAY_BE_FLOWS],
-        )
-        found: dict[date, list[Entry]] = {}
-        for row in rows:
-            found.setdefault(row.pop("session"), []).append(Entry(**(row | {"kind": EntryKind(row["kind"])})))
-        return found
-
-    def _weighed(self, session: date, flows: Decimal, entries: Sequence[Entry]) -> Decimal:
-        """``flows`` of ``session``, each times the part of it for which it was there; shares, whose worth of then is
-        only known in sum, at the mean of theirs."""
-        hours = [(self.settings.sessions.open_utc(session), self.settings.sessions.close_utc(session))]
-        moved = [(entry, _part_there(hours, entry.at, hours[0][1])) for entry in moved_by_owner(entries)]
-        if all(part == 1 for _, part in moved):
-            return flows
-        cash = sum((entry.cash for entry, _ in moved), Decimal(0))
-        of_shares = [part for entry, part in moved if entry.instrument is not None]
-        mean = sum(of_shares, Decimal(0)) / len(of_shares) if of_shares else Decimal(1)
-        return sum((entry.cash * part for entry, part in moved), Decimal(0)) + (flows - cash) * mean
-
-    def _flows_since(self, account: str, session: date, snapshot: AccountSnapshot) -> Flows | None:
-        """Flows that ``snapshot`` has and the NAV of ``session`` has not, as the next NAV will tell them, but shares at
-        the snapshot's prices (at that NAV's where it has none); None where one of them has no price."""
-        sessions, last = self.settings.sessions, self._runs_at(snapshot.taken_at)
-        rows = self.warehouse.rows(
-            "select entry_id, kind, instrument, quantity, cash, at from execution.entries where account = %s "
-            "and session > %s and session <= %s and kind = any(%s)",
-            [account, session, last, _MAY_BE_FLOWS],
-        )
-        if not rows:
-            return Flows()
-        struck = self.warehouse.rows(
-            "select instrument, price from execution.positions where account = %s and session = %s and price is not "
-            "null", [account, session],
-        )  # fmt: skip
-        prices = {row["instrument"]: row["price"] for row in struck}
-        prices |= {name: price for name, price in snapshot.prices.items() if price}
-        entries = [Entry(**(row | {"kind": EntryKind(row["kind"])})) for row in rows]
-        days = sessions.between(sessions.next(session), last).tolist()
-        hours, moved = [(sessions.open_utc(day), sessions.close_utc(day)) for day in days], Flows()
-        for entry in entries:
-            try:
-                worth = strike_nav(_NOTHING_HELD, (), [entry], prices).flows
-            except MissingDataError:
-                return None
-            part = _part_there(hours, entry.at, snapshot.taken_at)
-            moved = Flows(moved.moved + worth, moved.weighed + worth * part)
-        return moved
-
-    def _runs_at(self, instant: datetime) -> date:
-        """The session in which money that moves at ``instant`` is booked: the first that closes no earlier."""
-        sessions = self.settings.sessions
-        day = sessions.trade_date(instant)
-        return day if instant <= sessions.close_utc(day) else sessions.next(day)
-
-    def _was_invested(self, account: str, session: date) -> bool:
-        """Whether the account's NAV may have moved since its last one, by the close of ``session``: it had traded, had
-        got shares otherwise (it was taken over with them), or held something at that NAV."""
-        moved: bool | None = self.warehouse.scalar(
-            "select exists (select from execution.fills where account = %(account)s and session <= %(session)s) "
-            "or exists (select from execution.entries where account = %(account)s and session <= %(session)s "
-            "and quantity <> 0) or (select closing <> cash from execution.nav where account = %(account)s "
-            "and session <= %(session)s order by session desc limit 1)",
-            {"account": account, "session": session},
-        )
-        return bool(moved)
+    def _navs(self, batch: Batch, snapshot: AccountSnapshot) -> tuple[tuple[Nav, ...], Flows] | None:
+        """What the losses of the batch's session are measured from; None where it is not known."""
+        return NavHistory(self.warehouse, self.settings.sessions).known(batch.account, batch.session, snapshot)
 
     def _sent(self, account: str, now: datetime) -> tuple[SentMessage, ...]:
         """What was sent to the broker over the longest window that a limit looks back."""
@@ -614,14 +512,6 @@ def _concerned(batch: Batch, snapshot: AccountSnapshot) -> frozenset[str]:
     """Instruments that are ordered, held or working."""
     working = (order.instrument for order in snapshot.open_orders)
     return frozenset([*(order.instrument for order in batch.orders), *snapshot.positions, *working])
-
-
-def _part_there(hours: Sequence[tuple[datetime, datetime]], at: datetime, until: datetime) -> Decimal:
-    """Of the trading in ``hours`` (opens, closes) until an instant, the part that came after ``at``; 1 before any."""
-    tick, none = timedelta(microseconds=1), timedelta(0)
-    whole = sum((max(min(close, until) - begin, none) for begin, close in hours), none)
-    left = sum((max(min(close, until) - max(begin, at), none) for begin, close in hours), none)
-    return Decimal(left // tick) / Decimal(whole // tick) if whole else Decimal(1)
 
 
 def _carried(last: LastPrice, ratio: Decimal | None) -> LastPrice:
