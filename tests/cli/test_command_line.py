@@ -23,9 +23,8 @@ from octopus_pipelines.cli.run import Outcome, Progress
 from octopus_pipelines.cli.summary import print_figures
 from octopus_pipelines.launch import StepReport
 from resources.runtime.postgres import EmbeddedPostgres
+from tests.command_line import octopus
 from tests.conftest import copied_home, put_away
-
-OCTOPUS = str(Path(sys.executable).parent / "octopus")
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +33,6 @@ def home(migrated_home: Path) -> Iterator[Path]:
     copied_home(migrated_home, folder)
     yield folder
     put_away(folder)
-
-
-def octopus(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER", "MLFLOW", "DBT"))}
-    return subprocess.run(
-        [OCTOPUS, *arguments], env={**clean, "OCTOPUS_HOME": str(home), **environment}, capture_output=True, text=True,
-        timeout=120, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:

@@ -33,18 +33,14 @@ from resources.warehouse import migrate as migrations
 from resources.warehouse.connection import connect
 from resources.warehouse.migrate import downgrade, newest_revision, schema_problem
 from resources.warehouse.order_store import OrderStore, TradingStatus
+from tests import command_line
 
-OCTOPUS = str(Path(sys.executable).parent / "octopus")
 NOON = OPEN + timedelta(hours=1)
 KEYS = {"ALPACA_API_KEY": "KEY", "ALPACA_API_SECRET": "SECRET"}
 
 
 def octopus(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "ALPACA_", "DAGSTER"))}
-    done = subprocess.run(
-        [OCTOPUS, *arguments], env={**clean, "OCTOPUS_HOME": str(home), **environment}, capture_output=True, text=True,
-        timeout=120, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = command_line.octopus(home, *arguments, **environment)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

@@ -5,9 +5,6 @@ The catalog is the other side of the comparison: what is not declared, a new tab
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 
 from resources.warehouse.connection import Role, connect
 from resources.warehouse.store import Warehouse
+from tests.command_line import octopus
 
 READ, RECORD, STATE, SET = "r", "ra", "raw", "rad"
 """Read; add (never changed nor deleted); add and change in place; add and delete whole sets of rows."""
@@ -273,12 +271,10 @@ def test_a_record_is_neither_changed_nor_deleted(database_url: str, role: Role) 
 
 
 def test_a_person_acts_as_a_reader_in_the_shell(database_url: str, tmp_path: Path) -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "PG"))}
     urls = {f"OCTOPUS_{name}_URL": database_url for name in ("DATABASE", "DAGSTER", "MLFLOW")}
-    result = subprocess.run(
-        [str(Path(sys.executable).parent / "octopus"), "db", "psql", "--role", "reader", "-XAt",
-         "-c", "select current_user", "-c", "select count(*) from raw.news", "-c", "select * from ops.batches"],
-        env={**clean, **urls, "OCTOPUS_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+    result = octopus(
+        tmp_path, "db", "psql", "--role", "reader", "-XAt",
+        "-c", "select current_user", "-c", "select count(*) from raw.news", "-c", "select * from ops.batches", **urls,
     )  # fmt: skip
     assert result.stdout.split() == ["octopus_reader", "0"]
     assert "permission denied for schema ops" in result.stderr

@@ -19,8 +19,8 @@ from octopus_pipelines.cli.up import _family
 from resources import lock_file
 from resources.runtime.services import LOCK, Service, ServiceError, Services, sole_owner
 from resources.settings import load_settings
+from tests.command_line import octopus
 
-OCTOPUS = str(Path(sys.executable).parent / "octopus")
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 OWNER = f"""
 import sys, time
@@ -56,11 +56,7 @@ def served(home: Path) -> psutil.Process:
 
 def test_a_second_octopus_up_touches_nothing_and_names_the_first(owner: subprocess.Popen[str], tmp_path: Path) -> None:
     sleeper, before = served(tmp_path), set(tmp_path.iterdir())
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OCTOPUS_", "DAGSTER"))}
-    second = subprocess.run(
-        [OCTOPUS, "up"], env={**clean, "OCTOPUS_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    second = octopus(tmp_path, "up")
     assert second.returncode == 1
     assert f"octopus up runs already on {tmp_path} (pid {owner.pid})" in second.stderr
     assert sleeper.is_running()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -30,6 +28,7 @@ from octopus.core.errors import ConfigError
 from octopus.risk.signatures import Authority, SignatureError, authority, read_signatures, read_signers, sign
 from resources.limit_signatures import add_signatures, limits_authority
 from resources.settings import ROOT, Settings, load_settings
+from tests import command_line
 
 DOCUMENT = (ROOT / "config" / "risk.yaml").read_bytes()
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -306,14 +305,9 @@ def test_a_key_that_cannot_sign_says_how_to(house: Path) -> None:
 
 
 def test_the_command_line_signs_and_verifies(house: Path) -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("OCTOPUS_")}
-    environment = {**clean, "OCTOPUS_CONFIG": str(house / "config"), "OCTOPUS_HOME": str(house / "home")}
-
     def octopus(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "octopus"), "limits", *arguments], env=environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        config = str(house / "config")
+        return command_line.octopus(house / "home", "limits", *arguments, OCTOPUS_CONFIG=config)
 
     refused = octopus("verify")
     assert refused.returncode == 1
