@@ -31,6 +31,7 @@ from octopus.portfolio.problem import (
     Solution,
     SolverError,
     gone_to_cash,
+    only_reduced,
     reduced_to_limits,
 )
 from octopus.risk.market import ReturnHistory
@@ -122,7 +123,8 @@ class Decision:
     def not_bought(self, config: DecisionConfig) -> dict[str, str]:
         """The members of the universe that may be reduced at most, and why, by name; ``config`` is the decision's."""
         problem, seen = self.problem, self.seen
-        barred = ~problem.tradable if problem.reduce_only is None else ~problem.tradable | problem.reduce_only
+        reduced = only_reduced(problem)
+        barred = ~problem.tradable if reduced is None else ~problem.tradable | reduced
         held = seen.barring(problem.previous)
         found = {}
         for column in np.flatnonzero(barred & seen.panel.member[seen.row]).tolist():
@@ -344,7 +346,6 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
     for the gate passes no purchase then.
     """
     portfolio, panel, row = config.portfolio, seen.panel, seen.row
-    buyable = seen.spoken & seen.covariance.known & seen.whole & (seen.barring(previous) is None)
     return Problem(
         alpha=np.where(seen.spoken, portfolio.base_return + portfolio.alpha_per_score * seen.scores, 0.0),
         covariance=seen.covariance.daily * portfolio.horizon_sessions,
@@ -354,7 +355,8 @@ def _problem(seen: View, previous: FloatArray, config: DecisionConfig) -> Proble
         cost=config.costs.linear_rate,
         conversion=np.where(panel.foreign, config.costs.conversion_move, 0.0) if panel.foreign.any() else None,
         constraints=portfolio.constraints,
-        reduce_only=~buyable,
+        reduce_only=~(seen.spoken & seen.covariance.known & seen.whole),
+        no_purchases=seen.barring(previous) is not None,
         must_exit=~panel.member[row],
         names=panel.symbols,
     )

@@ -41,6 +41,7 @@ from octopus.portfolio.problem import (
     benchmark_weights,
     betas,
     known_adv,
+    only_reduced,
     weight_bounds,
 )
 from octopus.portfolio.solver import Cone, ConeKind, Programme, solve
@@ -475,8 +476,9 @@ def _unyielding(limits: Limits) -> tuple[FloatArray, FloatArray]:
     problem, free = limits.problem, limits.free
     least = np.full(len(free), 0.0 if problem.constraints.long_only else -np.inf)
     most = np.full(len(free), np.inf)
-    if problem.reduce_only is not None:
-        held, only = problem.previous[free], problem.reduce_only[free]
+    reduced = only_reduced(problem)
+    if reduced is not None:
+        held, only = problem.previous[free], reduced[free]
         least = np.where(only, np.maximum(least, np.minimum(held, 0.0)), least)
         most = np.where(only, np.maximum(held, 0.0), most)
     return least, most

@@ -7,7 +7,7 @@ a programme (limits.py), solving (solver.py), the methods (optimiser.py, allocat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -87,6 +87,8 @@ class Problem:
         conversion: what trading one unit of each instrument's weight costs besides, as a fraction, where its money is
             converted, shape (N,); None: nothing.
         reduce_only: may not move away from zero (nothing is known of it), shape (N,).
+        no_purchases: nothing may move away from zero for now, though all that is not ``reduce_only`` counts where a
+            method asks what may be held.
         must_exit: goes to zero if it can be traded, shape (N,).
         names: of the instruments, for the certificate; their numbers if absent.
         net_target: sum of weights that the methods without a view of how much to invest aim at. It is a goal: where
@@ -114,6 +116,7 @@ class Problem:
     cost: float
     constraints: Constraints
     reduce_only: BoolArray | None = None
+    no_purchases: bool = False
     must_exit: BoolArray | None = None
     names: Sequence[str] = ()
     net_target: float = 1.0
@@ -247,10 +250,11 @@ def weight_bounds(problem: Problem) -> Bounds:
     """What each instrument's weight may be; what must go goes as far as its volume allows."""
     limits, previous = problem.constraints, problem.previous
     lower, upper = np.full(len(previous), limits.floor), np.full(len(previous), limits.name_weight_max)
-    if problem.reduce_only is not None:
+    reduced = only_reduced(problem)
+    if reduced is not None:
         least = np.maximum(np.minimum(previous, 0.0), min(limits.floor, 0.0))
         greatest = np.minimum(np.maximum(previous, 0.0), limits.name_weight_max)
-        lower, upper = np.where(problem.reduce_only, least, lower), np.where(problem.reduce_only, greatest, upper)
+        lower, upper = np.where(reduced, least, lower), np.where(reduced, greatest, upper)
     if problem.must_exit is not None:
         left = previous - np.clip(previous, -trade_cap(problem), trade_cap(problem))
         lower, upper = np.where(problem.must_exit, left, lower), np.where(problem.must_exit, left, upper)
@@ -261,6 +265,11 @@ def weight_bounds(problem: Problem) -> Bounds:
         upper_is_limit=problem.tradable & (upper == limits.name_weight_max),
         lower_is_limit=problem.tradable & (lower == limits.floor),
     )
+
+
+def only_reduced(problem: Problem) -> BoolArray | None:
+    """Instruments that may not move away from zero, shape (N,); None where there is none."""
+    return np.ones(len(problem.previous), dtype=bool) if problem.no_purchases else problem.reduce_only
 
 
 def trade_cap(problem: Problem) -> FloatArray:
@@ -277,7 +286,7 @@ def known_adv(problem: Problem) -> FloatArray:
 
 
 def investable(problem: Problem, bounds: Bounds) -> BoolArray:
-    """Instruments that may be bought, shape (N,): what a method without a view of returns spreads over."""
+    """Instruments that may be held, shape (N,): what a method without a view of returns spreads over."""
     allowed = problem.tradable & (bounds.upper > 0)
     return allowed if problem.reduce_only is None else allowed & ~problem.reduce_only
 
@@ -286,7 +295,7 @@ def benchmark_weights(problem: Problem) -> FloatArray:
     """The benchmark, shape (N,): the given one, or equal weights of what may be held."""
     if problem.benchmark is not None:
         return problem.benchmark
-    allowed = investable(problem, weight_bounds(problem))
+    allowed = investable(problem, weight_bounds(replace(problem, no_purchases=False)))
     return np.where(allowed, 1.0, 0.0) / max(int(allowed.sum()), 1)
 
 

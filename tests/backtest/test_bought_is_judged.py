@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from octopus.backtest.published import WITH, WITHOUT, publish
 from octopus.compliance.rules import CompliancePolicy
 from octopus.core.panel import Panel
 from octopus.decision import Decision, DecisionConfig, decide, prepare
-from octopus.portfolio.config import Constraints, PortfolioConfig
+from octopus.portfolio.config import Constraints, Method, PortfolioConfig
+from octopus.portfolio.problem import benchmark_weights
 from octopus.risk.limits import RiskLimits
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -93,6 +95,25 @@ def test_while_a_young_one_is_held_nothing_is_bought_and_it_may_be_sold() -> Non
     assert told.keys() == set(panel.symbols)
     assert told["S03"].startswith("while S00 is held nothing is: 50 of the last 200 returns of S00 are missing, from")
     assert told["S00"].startswith("50 of the last 200 returns of S00 are missing")
+
+
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_nothing_may_be_bought_no_method_sells_all(method: Method) -> None:
+    """What is held stays, but for what the method would not hold; and what it goes by is not changed by the hole."""
+    panel = young_panel(1, whole=True)
+    held = np.array([0.05, 0.16, 0.16, 0.16, 0.16, 0.16])
+    config = EVEN.model_copy(update={"portfolio": EVEN.portfolio.model_copy(update={"method": method})})
+    bound = decided(panel, BEGUN + 150, held, config)
+    assert (bound.target_weights <= held + 1e-6).all()
+    assert bound.target_weights.sum() >= 0.97 / 2
+    assert bound.fallback is None
+    problem = decided(panel, BEGUN + 150, np.zeros(6), config).problem
+    assert not problem.no_purchases
+    assert bound.problem.no_purchases
+    np.testing.assert_array_equal(benchmark_weights(bound.problem), benchmark_weights(problem))
 
 
 def test_a_history_too_short_for_the_gate_buys_nothing_and_says_so() -> None:
