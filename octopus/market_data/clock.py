@@ -53,10 +53,10 @@ def on_clock(bars: pl.DataFrame, calendars: Calendars, decided: date) -> pl.Data
     """Bars by the clock's sessions, one for each instrument and session; those that keep the clock stay as they are.
 
     Args:
-        bars: instrument, session (of the instrument's own calendar, one bar each), open, high, low, close, volume,
-            split_ratio (new shares for one old, effective that session), dividend (per share after its split), spin_off
-            (likewise, null where it has no price; may be absent), and whatever else, of which the last bar's value is
-            kept.
+        bars: instrument, session (of the instrument's own calendar, one bar each), close, split_ratio (new shares for
+            one old, effective that session), dividend (per share after its split), where they are wanted open, high,
+            low, volume and spin_off (as the dividend, null where it has no price), and whatever else, of which the last
+            bar's value is kept.
         decided: the clock's last decided session. Later ones are left out: not all bars that they will hold are known.
 
     Returns:
@@ -124,24 +124,26 @@ def _joined(placed: pl.DataFrame) -> pl.DataFrame:
         _later=pl.col("split_ratio").product().over(group) / pl.col("split_ratio").cum_prod().over(group)
     )
     later = pl.col("_later")
-    spun_off = "spin_off" in placed.columns
     others = [name for name in placed.columns if not name.startswith("_") and name not in (*group, *_JOINED)]
     last_open = pl.col("_opened").last().is_between(pl.col("_decided").last(), pl.col("_clock_open").last())
+    joined = {
+        "open": pl.when(pl.col("_closed").last() <= pl.col("_clock_open").last())
+        .then(pl.col("close").last())
+        .when(last_open)
+        .then(pl.col("open").last()),
+        "high": _of_all("high", (pl.col("high") / later).max()),
+        "low": _of_all("low", (pl.col("low") / later).min()),
+        "close": pl.col("close").last(),
+        "volume": _of_all("volume", (pl.col("volume") * later).sum()),
+        "split_ratio": pl.col("split_ratio").product(),
+        "dividend": (pl.col("dividend") / later).sum(),
+        "spin_off": _of_all("spin_off", (pl.col("spin_off") / later).sum()),
+    }
     return (
         ordered.group_by(group, maintain_order=True)
         .agg(
             *(pl.col(name).last() for name in others),
-            open=pl.when(pl.col("_closed").last() <= pl.col("_clock_open").last())
-            .then(pl.col("close").last())
-            .when(last_open)
-            .then(pl.col("open").last()),
-            high=_of_all("high", (pl.col("high") / later).max()),
-            low=_of_all("low", (pl.col("low") / later).min()),
-            close=pl.col("close").last(),
-            volume=_of_all("volume", (pl.col("volume") * later).sum()),
-            split_ratio=pl.col("split_ratio").product(),
-            dividend=(pl.col("dividend") / later).sum(),
-            **({"spin_off": _of_all("spin_off", (pl.col("spin_off") / later).sum())} if spun_off else {}),
+            **{name: value for name, value in joined.items() if name in placed.columns},
         )
         .rename({"_at": "session"})
     )

@@ -60,6 +60,14 @@ def test_shares_keep_their_rows_and_a_clock_of_coins_keeps_all() -> None:
     assert on_clock(coins, Calendars(COINS, {"BTC": "24/7"}), TUESDAY) is coins
 
 
+def test_who_reads_closes_and_actions_alone_gets_those_of_whole_bars() -> None:
+    days = COINS.between(date(2022, 12, 1), date(2022, 12, 14))
+    bars = bars_of("BTC", days, split_ratio=pl.Series(np.where(np.arange(len(days)) == 9, 2.0, 1.0)))
+    bars = pl.concat([bars, bars_of("KO", XNYS.between(date(2022, 12, 1), date(2022, 12, 14)))])
+    alone = [*bars.columns[:2], "close", "split_ratio", "dividend"]
+    assert_frame_equal(on_clock(bars.select(alone), MIXED, TUESDAY), on_clock(bars, MIXED, TUESDAY).select(alone))
+
+
 def test_a_currency_pair_is_a_day_behind_the_shares_beside_it() -> None:
     bars = bars_of("EURUSD", PAIRS.between(date(2022, 12, 1), date(2022, 12, 14)), volume=pl.lit(None, pl.Float64))
     day, found = by_day(bars, "EURUSD"), by_day(on_clock(bars, MIXED, TUESDAY), "EURUSD")

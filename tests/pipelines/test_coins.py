@@ -248,7 +248,6 @@ def mixed(
     yield from located(server_url, folder, bars, instruments, TestClock(XNYS.decision_utc(DECIDED)), until, changes)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_beside_shares_no_bar_of_a_coin_is_lost_or_seen_early_and_orders_fill_as_simulated(mixed: Location) -> None:
     house, clock = mixed.house, mixed.clock
