@@ -22,6 +22,8 @@ from pydantic_core import ErrorDetails
 
 _Read = TypeVar("_Read")
 _PLAIN_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)")
+_LARGEST = 10**18
+"""A whole number beyond it is a slip, and further out one that no float and no column of a database holds."""
 _WORDS = 80
 """So many characters of a wrong value are shown."""
 
@@ -42,7 +44,10 @@ class _Loader(yaml.SafeLoader):
     def plain_int(self, node: yaml.ScalarNode) -> int:
         if not _PLAIN_INTEGER.fullmatch(str(node.value)):
             raise _problem(f"{_short(node.value)} can be read as several numbers: write it in plain decimals", node)
-        return self.of_text(node, super().construct_yaml_int)
+        value = self.of_text(node, super().construct_yaml_int)
+        if abs(value) > _LARGEST:
+            raise _problem(f"{_short(node.value)} is beyond 10^18: write a smaller number", node)
+        return value
 
     def plain_float(self, node: yaml.ScalarNode) -> float:
         if ":" in str(node.value):
@@ -134,11 +139,7 @@ def shown(value: object) -> object:
         return Gist(type(value).__name__)
     if isinstance(value, str | bytes):
         return value[:_WORDS]
-    try:
-        return value if len(repr(value)) <= _WORDS else repr(value)[:_WORDS]
-    except ValueError:
-        # An integer of more digits than Python writes.
-        return f"a very long {type(value).__name__}"
+    return value if len(repr(value)) <= _WORDS else repr(value)[:_WORDS]
 
 
 def remedy_of(details: ErrorDetails) -> str:

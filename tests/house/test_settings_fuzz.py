@@ -236,6 +236,8 @@ def test_a_limit_is_not_loosened_by_what_yaml_makes_of_it(tmp_path: Path, snippe
         ("valid_until: 2027-12-31", "valid_until: 2027-02-31", ["2027-02-31", "day is out of range"]),
         ("messages_max: 600", "messages_max: 10:00", ["10:00", "several numbers"]),
         ("messages_window_seconds: 60 ", "messages_window_seconds: 1e300 ", ["messages_window_seconds", "1e300"]),
+        ("messages_max: 600", "messages_max: 1000000000000000001", ["1000000000000000001", "smaller number"]),
+        ("messages_max: 600", "messages_max: 0x" + 400 * "F", ["0xFFFF", "smaller number"]),
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
