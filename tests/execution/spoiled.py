@@ -88,6 +88,11 @@ def in_frame(chance: random.Random, content: bytes) -> bytes:
     return "".join(f"{one}\0" for one in fields).encode()
 
 
+_NAMED = b'"client_order_id": "o-0"'
+"""The order that stands, in a list. Spoiled, its key or its value, it is nobody's that we know: the engine sends it
+again under its idempotent key, and the venue answers with the one that stands."""
+
+
 @dataclass
 class Spoiler:
     """Spoils one of the answers to come, and remembers what it said instead.
@@ -125,7 +130,7 @@ class Spoiler:
             content = json.dumps(chance.choice(VALUES)).encode()
         elif content:
             content = self.form(chance, content)
-        self.lists_it_no_more = b"o-0" in sound and b"o-0" not in content
+        self.lists_it_no_more = _NAMED in sound and _NAMED not in content
         self.said.append((status, content))
         return status, content
 
