@@ -129,7 +129,7 @@ class Decision:
         found = {}
         for column in np.flatnonzero(barred & seen.panel.member[seen.row]).tolist():
             own = seen.problem(column, config.portfolio)
-            why = f"while {held[0]} is held nothing is: {held[1]}" if own is None and held is not None else own
+            why = f"nothing is while {held[0]} is held: {held[1]}" if own is None and held is not None else own
             found[seen.panel.symbols[column]] = why or "its volume is not known: ingest it"
         return found
 
@@ -201,7 +201,7 @@ class View:
         row: of the panel, not negative. signals, scores, spoken: each signal's and the ensemble's, and of which
             instruments any signal says something, shape (N,).
         covariance: of daily returns.
-        window: the returns that the risk gate will tell losses from; None where none follows, or they are too few.
+        window: the returns that the risk gate will tell losses from, or why there is none; None where no gate follows.
         whole: of which instruments it is complete, shape (N,).
     """
 
@@ -211,7 +211,7 @@ class View:
     scores: FloatArray
     spoken: BoolArray
     covariance: Covariance
-    window: Window | None
+    window: Window | MissingDataError | None
     whole: BoolArray
 
     def barring(self, previous: FloatArray) -> tuple[str, str] | None:
@@ -238,10 +238,8 @@ class View:
         return None
 
     def _hole(self, column: int) -> str:
-        told = None if self.window is None else self.window.problem(self.panel.symbols[column])
-        return told or (
-            f"the history has {self.row + 1} sessions, fewer than var_window_sessions of risk.yaml: ingest a longer one"
-        )
+        told = self.window.problem(self.panel.symbols[column]) if isinstance(self.window, Window) else self.window
+        return str(told)
 
 
 def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: DecisionConfig) -> View:
@@ -266,13 +264,16 @@ def view(prepared: Prepared, row: int, predictions: FloatArray | None, config: D
     return View(panel, row, signals, scores, spoken, covariance, window, whole)
 
 
-def _told_from(panel: Panel, row: int, sessions: int | None) -> tuple[Window | None, BoolArray]:
+def _told_from(panel: Panel, row: int, sessions: int | None) -> tuple[Window | MissingDataError | None, BoolArray]:
     """The risk gate's window at that row, and of whom it is complete: without ``sessions`` nothing is asked."""
-    if sessions is None or row + 1 < sessions:
-        return None, np.full(len(panel.symbols), sessions is None)
+    if sessions is None:
+        return None, np.ones(len(panel.symbols), dtype=bool)
     rows = slice(max(row + 1 - sessions - LOOK_BACK, 0), row + 1)
     history = ReturnHistory(panel.sessions[rows], panel.symbols, panel.total_return[rows], panel.clock.per_year)
-    window = Window.of(history, sessions)
+    try:
+        window = Window.of(history, sessions)
+    except MissingDataError as missing:
+        return missing, np.zeros(len(panel.symbols), dtype=bool)
     return window, window.whole
 
 

@@ -7,6 +7,7 @@ and, as a process of its own, leaves nothing to the next. Belongs here: asking a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 Asked = Mapping[str, Any]
+_NUMBERS = itertools.count()
 
 
 def ask(module: str, **asked: Any) -> int:
@@ -29,11 +31,15 @@ def ask(module: str, **asked: Any) -> int:
     server = _server(module)
     assert server.stdin is not None
     assert server.stdout is not None
-    server.stdin.write(json.dumps(asked) + "\n")
+    number = next(_NUMBERS)
+    server.stdin.write(json.dumps(asked | {"number": number}) + "\n")
     server.stdin.flush()
-    answer = server.stdout.readline()
-    assert answer, f"the process of {module} ended"
-    return int(answer)
+    for answer in iter(server.stdout.readline, ""):
+        told, status = map(int, answer.split())
+        # What a test asked that ended before its answer came is left in the pipe.
+        if told == number:
+            return status
+    raise AssertionError(f"the process of {module} ended")
 
 
 @cache
@@ -63,7 +69,7 @@ def serve(run: Callable[[Asked], None], before: Callable[[Asked], None] | None =
             # Whatever it raises ends this process as one of its own would end, with all that Python does then.
             run(asked)
             sys.exit(0)
-        answers.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
+        answers.write(f"{asked['number']} {os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
         answers.flush()
 
 

@@ -7,7 +7,7 @@ a programme (limits.py), solving (solver.py), the methods (optimiser.py, allocat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -248,9 +248,13 @@ class Bounds:
 
 def weight_bounds(problem: Problem) -> Bounds:
     """What each instrument's weight may be; what must go goes as far as its volume allows."""
+    return _bounds(problem, only_reduced(problem))
+
+
+def _bounds(problem: Problem, reduced: BoolArray | None) -> Bounds:
+    """With ``reduced`` kept from moving away from zero."""
     limits, previous = problem.constraints, problem.previous
     lower, upper = np.full(len(previous), limits.floor), np.full(len(previous), limits.name_weight_max)
-    reduced = only_reduced(problem)
     if reduced is not None:
         least = np.maximum(np.minimum(previous, 0.0), min(limits.floor, 0.0))
         greatest = np.minimum(np.maximum(previous, 0.0), limits.name_weight_max)
@@ -295,7 +299,7 @@ def benchmark_weights(problem: Problem) -> FloatArray:
     """The benchmark, shape (N,): the given one, or equal weights of what may be held."""
     if problem.benchmark is not None:
         return problem.benchmark
-    allowed = investable(problem, weight_bounds(replace(problem, no_purchases=False)))
+    allowed = investable(problem, _bounds(problem, problem.reduce_only))
     return np.where(allowed, 1.0, 0.0) / max(int(allowed.sum()), 1)
 
 

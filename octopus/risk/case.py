@@ -151,18 +151,13 @@ def _window(market: MarketContext, limits: RiskLimits, batch: Batch) -> Window:
     history = market.history
     if history is None:
         raise MissingDataError("the return history is missing: ingest bars")
-    window = limits.var_window_sessions
-    if len(history.sessions) < window:
-        raise MissingDataError(
-            f"the return history has {len(history.sessions)} sessions, var_window_sessions = {window}: "
-            "ingest a longer history"
-        )
+    window = Window.of(history, limits.var_window_sessions)
     last = history.sessions[-1]
     if last < np.datetime64(batch.session, "D"):
         raise MissingDataError(
             f"the return history ends at {last}, before the decision session {batch.session}: ingest the sessions since"
         )
-    return Window.of(history, window)
+    return window
 
 
 def reduces(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from octopus.core.errors import MissingDataError
 from octopus.core.types import BoolArray, FloatArray, IntArray
 from octopus.risk.market import ReturnHistory
 
@@ -43,13 +44,21 @@ class Window:
 
     @classmethod
     def of(cls, history: ReturnHistory, sessions: int) -> Window:
-        """The last ``sessions`` of ``history``, at least as many.
+        """The last ``sessions`` of ``history``.
 
         A session without a bar between two bars counts as a return of zero, as in
         `octopus.portfolio.covariance.estimate_covariance`: the next bar's return is told from the last bar
         (`octopus.market_data.returns.total_returns`), so that nothing of the move is lost. So does the first bar after
         a spin-off of unknown worth, whose return nobody knows.
+
+        Raises:
+            MissingDataError: the history is shorter.
         """
+        if len(history.sessions) < sessions:
+            raise MissingDataError(
+                f"the return history has {len(history.sessions)} sessions, var_window_sessions = {sessions}: "
+                "ingest a longer history"
+            )
         told = history.returns[-sessions:]
         missing = np.isnan(told)
         holes = missing.sum(axis=0)

@@ -93,7 +93,7 @@ def test_while_a_young_one_is_held_nothing_is_bought_and_it_may_be_sold() -> Non
     assert made.target_weights[0] <= 0.3 + 1e-6
     told = made.not_bought(EVEN)
     assert told.keys() == set(panel.symbols)
-    assert told["S03"].startswith("while S00 is held nothing is: 50 of the last 200 returns of S00 are missing, from")
+    assert told["S03"].startswith("nothing is while S00 is held: 50 of the last 200 returns of S00 are missing, from")
     assert told["S00"].startswith("50 of the last 200 returns of S00 are missing")
 
 
@@ -122,9 +122,7 @@ def test_a_history_too_short_for_the_gate_buys_nothing_and_says_so() -> None:
     assert not made.target_weights.any()
     told = made.not_bought(EVEN)
     assert told.keys() == set(panel.symbols)
-    assert told["S01"] == (
-        "the history has 199 sessions, fewer than var_window_sessions of risk.yaml: ingest a longer one"
-    )
+    assert told["S01"] == ("the return history has 199 sessions, var_window_sessions = 200: ingest a longer history")
 
 
 def test_why_one_is_not_bought_is_told_of_each() -> None:
