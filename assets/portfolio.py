@@ -129,8 +129,8 @@ def target_weights(
     if own:
         sources["units"] = own.record()
     decision_id = f"{session:%Y%m%d}-{fingerprint(sources)[:12]}"
-    not_bought = decision.not_bought(settings.decision)
-    record = decision.certificate_record() | {"not_bought": not_bought, "rounding": _rounding(
+    unbuyable = decision.unbuyable(settings.decision)
+    record = decision.certificate_record() | {"unbuyable": unbuyable, "rounding": _rounding(
         decision, panel.symbols, snapshot, settings, inputs.foreign(settings, warehouse, session), own)}  # fmt: skip
     changed = _store(warehouse, session, decision_id, panel, decision, model, sources, record)
     frame = _weights(panel.symbols, decision)
@@ -139,7 +139,7 @@ def target_weights(
             "changed": changed, "decision_id": decision_id, "model": model or "none: the model signal abstains",
             "gross": float(np.abs(decision.target_weights).sum()), "cash": float(1 - decision.target_weights.sum()),
             "fallback": decision.fallback or "none",
-            "not bought": "; ".join(f"{name}: {why}" for name, why in not_bought.items()) or "none",
+            "may not be bought": "; ".join(f"{name}: {why}" for name, why in unbuyable.items()) or "none",
             "certificate": dg.MetadataValue.json(record),
             "table": reporting.table(frame.sort("weight", descending=True)),
         }

@@ -120,7 +120,7 @@ class Decision:
             return {"status": "fallback", "reason": self.fallback}
         return asdict(self.certificate)
 
-    def not_bought(self, config: DecisionConfig) -> dict[str, str]:
+    def unbuyable(self, config: DecisionConfig) -> dict[str, str]:
         """The members of the universe that may be reduced at most, and why, by name; ``config`` is the decision's."""
         problem, seen = self.problem, self.seen
         reduced = only_reduced(problem)
@@ -129,7 +129,9 @@ class Decision:
         found = {}
         for column in np.flatnonzero(barred & seen.panel.member[seen.row]).tolist():
             own = seen.problem(column, config.portfolio)
-            why = f"nothing is while {held[0]} is held: {held[1]}" if own is None and held is not None else own
+            why = (
+                f"nothing may be bought while {held[0]} is held: {held[1]}" if own is None and held is not None else own
+            )
             found[seen.panel.symbols[column]] = why or "its volume is not known: ingest it"
         return found
 

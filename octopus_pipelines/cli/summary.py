@@ -178,9 +178,9 @@ def _reservations(console: Console, certificate: Mapping[str, Any]) -> None:
     """That the optimiser fell back, and which members it could not have bought."""
     if certificate.get("status") == "fallback":
         console.print(marked("  [yellow]the optimiser fell back to[/yellow]"), str(certificate["reason"]))
-    barred = certificate.get("not_bought", {})
+    barred = certificate.get("unbuyable", {})
     for name, why in list(barred.items())[:_MOST_BARRED]:
-        console.print("  not bought:", f"{name}: {why}", style="yellow")
+        console.print("  may not be bought:", f"{name}: {why}", style="yellow")
     if len(barred) > _MOST_BARRED:
         console.print(f"  and {len(barred) - _MOST_BARRED} more: see the metadata of portfolio/target_weights")
 

@@ -68,19 +68,19 @@ def decided(panel: Panel, row: int, held: np.ndarray, config: DecisionConfig = E
     return decide(prepare(panel, config), row, np.arange(6) / 10.0, held, config)
 
 
-def test_what_is_too_young_for_the_gate_is_not_bought_and_its_part_goes_to_the_others() -> None:
+def test_what_is_too_young_for_the_gate_is_unbuyable_and_its_part_goes_to_the_others() -> None:
     panel, cash = young_panel(1, whole=True), np.zeros(6)
     first_whole = BEGUN + WINDOW - 1
     # The first bar has no return, and a return of zero stands for it: the bar before it is looked for in vain.
     young = decided(panel, first_whole, cash)
     np.testing.assert_allclose(young.target_weights, [0, *[0.97 / 5] * 5], atol=1e-6)
-    assert young.not_bought(EVEN) == {
+    assert young.unbuyable(EVEN) == {
         "S00": "1 of the last 200 returns of S00 are missing, from the first on: ingest a longer history, or wait "
         "until it is long enough"
     }
     old = decided(panel, first_whole + 1, cash)
     np.testing.assert_allclose(old.target_weights, [0.97 / 6] * 6, atol=1e-6)
-    assert old.not_bought(EVEN) == {}
+    assert old.unbuyable(EVEN) == {}
     unbound = EVEN.model_copy(update={"var_window_sessions": None})
     np.testing.assert_allclose(decided(panel, first_whole, cash, unbound).target_weights, [0.97 / 6] * 6, atol=1e-6)
 
@@ -91,9 +91,11 @@ def test_while_a_young_one_is_held_nothing_is_bought_and_it_may_be_sold() -> Non
     made = decided(panel, BEGUN + 150, held)
     assert (made.target_weights <= held + 1e-9).all()
     assert made.target_weights[0] <= 0.3 + 1e-6
-    told = made.not_bought(EVEN)
+    told = made.unbuyable(EVEN)
     assert told.keys() == set(panel.symbols)
-    assert told["S03"].startswith("nothing is while S00 is held: 50 of the last 200 returns of S00 are missing, from")
+    assert told["S03"].startswith(
+        "nothing may be bought while S00 is held: 50 of the last 200 returns of S00 are missing, from"
+    )
     assert told["S00"].startswith("50 of the last 200 returns of S00 are missing")
 
 
@@ -120,12 +122,12 @@ def test_a_history_too_short_for_the_gate_buys_nothing_and_says_so() -> None:
     panel = young_panel(1, whole=True).rows(0, WINDOW - 1)
     made = decided(panel, -1, np.zeros(6))
     assert not made.target_weights.any()
-    told = made.not_bought(EVEN)
+    told = made.unbuyable(EVEN)
     assert told.keys() == set(panel.symbols)
     assert told["S01"] == ("the return history has 199 sessions, var_window_sessions = 200: ingest a longer history")
 
 
-def test_why_one_is_not_bought_is_told_of_each() -> None:
+def test_why_one_is_unbuyable_is_told_of_each() -> None:
     panel = young_panel(1, whole=True)
     close = panel.close.copy()
     close[-1, 1] = np.nan
@@ -135,12 +137,12 @@ def test_why_one_is_not_bought_is_told_of_each() -> None:
     holed = replace(on_clock(make_panel(close, open=close)), member=member)
     opinions = np.full(6, np.nan)
     made = decide(prepare(holed, EVEN), -1, opinions, np.zeros(6), EVEN)
-    told = made.not_bought(EVEN)
+    told = made.unbuyable(EVEN)
     assert told["S01"] == f"it has no bar on {holed.sessions[-1]}: ingest it"
     assert told["S02"] == "105 of the last 200 returns of S02 are missing, more than 10%: ingest these sessions"
     assert "S05" not in told, "who is no member is not missed"
     free = EVEN.model_copy(update={"var_window_sessions": None})
-    assert decide(prepare(panel, free), BEGUN + 80, opinions, np.zeros(6), free).not_bought(free)["S00"] == (
+    assert decide(prepare(panel, free), BEGUN + 80, opinions, np.zeros(6), free).unbuyable(free)["S00"] == (
         "80 of the last 252 sessions have a return, covariance_sessions_min = 126: ingest a longer history, or wait "
         "until it is long enough"
     )

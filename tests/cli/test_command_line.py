@@ -118,7 +118,7 @@ def test_progress_and_summary_print_others_words_as_they_are(capsys: pytest.Capt
     summary._changes(console, outcome)
     summary._next(console, outcome)
     summary._gate(console, "risk", [{"outcome": "deny", "rule": "snapshot", "reason": words}])
-    barred = {"status": "fallback", "reason": words, "not_bought": {f"S{n:02}": words for n in range(10)}}
+    barred = {"status": "fallback", "reason": words, "unbuyable": {f"S{n:02}": words for n in range(10)}}
     summary._reservations(console, barred)
     print_figures(
         console, {**dict.fromkeys(_FIGURES, 0.5), "trades": 1, "strategy": {}, "benchmark": {}, "warnings": [words]}
@@ -126,7 +126,7 @@ def test_progress_and_summary_print_others_words_as_they_are(capsys: pytest.Capt
     told = capsys.readouterr().out
     assert told.count(words) == 5 + 1 + 8
     assert f"the optimiser fell back to {words}" in told
-    assert f"not bought: S07: {words}" in told
+    assert f"may not be bought: S07: {words}" in told
     assert "and 2 more: see the metadata of portfolio/target_weights" in told
 
 

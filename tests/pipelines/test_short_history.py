@@ -42,6 +42,6 @@ def test_nothing_is_bought_that_the_gate_would_deny_and_the_decision_says_why(ho
         house.call(asset, SESSION)
     assert house.warehouse.scalar("select sum(abs(weight)) from portfolio.target_weights") == 0
     (made,) = house.warehouse.rows("select certificate from portfolio.decisions")
-    told = made["certificate"]["not_bought"]
+    told = made["certificate"]["unbuyable"]
     assert told.keys() == set(house.settings.symbols)
     assert told["KO"].startswith("1 of the last 500 returns of KO are missing, from the first on: ingest a longer")
